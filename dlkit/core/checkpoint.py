@@ -1,0 +1,125 @@
+"""A model is one safetensors file that says in its header how to build itself.
+
+`__metadata__["dlkit"]` holds the Header as JSON; `__metadata__["sha256"]` the digest of the
+weights. Reading a header loads no torch.
+"""
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlkit import __version__
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import whole_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LONGEST_HEADER = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself; also its model card.
+
+    `settings` are the keyword arguments of the architecture, `config` the training command's
+    settings, `metrics` the scores, `card` what a reader should know: data, terms, command, ...
+    """
+
+    task: str
+    arch: str
+    settings: dict[str, Any]
+    labels: list[str]
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
+    dlkit: str = __version__
+
+
+def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The file's `__metadata__` and its table of tensors."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LONGEST_HEADER:
+                raise ValueError("its header is too long")
+            table = json.loads(file.read(length))
+        size = (
+            8
+            + length
+            + max((t["data_offsets"][1] for n, t in table.items() if n != "__metadata__"))
+        )
+        if path.stat().st_size != size:
+            raise ValueError(f"it has {path.stat().st_size} bytes of {size}")
+        return table.pop("__metadata__", {}), table
+    except FileNotFoundError:
+        raise DlkitError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DlkitError(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+        raise DlkitError(f"{path}: not a model file, or a damaged one ({error})") from error
+
+
+def read_header(path: Path) -> Header:
+    """The header of a dlkit checkpoint, without its weights."""
+    try:
+        return Header(**json.loads(metadata(path)[0]["dlkit"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DlkitError(f"{path}: a safetensors file, but not a model of dlkit") from error
+
+
+def digest(weights: dict[str, "Tensor"]) -> str:
+    """SHA-256 over names, types, shapes and bytes, whatever their order in the file."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        import torch
+
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def save(path: Path, weights: dict[str, "Tensor"], header: Header, half: bool = False) -> None:
+    """Write weights and header to `path`, whole or not at all.
+
+    `half` stores matrices and kernels in half precision; vectors (norms, biases) stay as they are.
+    """
+    import safetensors.torch
+    import torch
+
+    stored = {
+        name: tensor.detach()
+        .to(
+            "cpu",
+            torch.float16 if half and tensor.is_floating_point() and tensor.dim() > 1 else None,
+        )
+        .contiguous()
+        for name, tensor in weights.items()
+    }
+    about = {"dlkit": json.dumps(asdict(header)), "sha256": digest(stored)}
+    with whole_file(path) as partial:
+        partial.write_bytes(safetensors.torch.save(stored, about))
+
+
+def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor"]]:
+    """Header and weights (half precision comes back as fp32) of a checkpoint for `task`."""
+    import safetensors.torch
+    import torch
+
+    about, _ = metadata(path)
+    header = read_header(path)
+    if task is not None and header.task != task:
+        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DlkitError(f"{path}: a damaged model file ({error})") from error
+    if digest(weights) != about.get("sha256"):
+        raise DlkitError(f"{path}: a damaged model file (its checksum is wrong); get it again")
+    return header, {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in weights.items()
+    }

@@ -1,0 +1,50 @@
+"""Settings declared once: a dataclass field is an option, its help, and a line in the checkpoint.
+
+Loads no torch: the command line is built from these classes.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """A dataclass field that becomes `--name`; `limits` are Typer's, such as min and max."""
+    return field(default=default, metadata={"help": help, **limits})
+
+
+def argument(help: str, **limits: Any) -> Any:
+    """A dataclass field without default that becomes a positional argument."""
+    return field(metadata={"help": help, **limits})
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """What every task's training takes; a task overrides a default by redeclaring the field."""
+
+    data: Path = argument("Folder of training data; see the README for the layouts.")
+    out: Path = option(Path("run"), "Folder for checkpoints, log and pictures of this run.")
+    init_from: str | None = option(None, "Start from the weights of this model: name, file or URL.")
+    epochs: int = option(100, "Passes over the training data.", min=1)
+    batch_size: int = option(16, "Samples of one step, over all processes together.", min=1)
+    optimizer: Literal["sgd", "adam", "adamw"] = option("adamw", "sgd has Nesterov momentum 0.9.")
+    lr: float = option(1e-3, "Learning rate after warm-up.", min=0)
+    schedule: Literal["cosine", "linear", "constant"] = option(
+        "cosine", "How the learning rate falls after warm-up."
+    )
+    warmup: float = option(1.0, "Epochs over which the learning rate rises from zero.", min=0)
+    weight_decay: float = option(0.05, "Weight decay; biases and norms have none.", min=0)
+    clip: float = option(10.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    ema: float = option(
+        0.0, "Decay of the moving average of the weights; 0 for none.", min=0, max=1
+    )
+    patience: int = option(
+        0, "Stop after this many epochs without a better score; 0: never.", min=0
+    )
+    seed: int = option(0, "Seed of weights, order and augmentation.")
+    workers: int = option(2, "Processes that prepare batches; 0: none.", min=0)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
+    precision: Precision = option("auto", "auto: bf16 where the hardware is fast at it, else fp32.")
+    resume: bool = option(False, "Go on with the run in --out where it was interrupted.")

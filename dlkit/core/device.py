@@ -1,0 +1,69 @@
+"""Where to compute and in which precision: the one place that decides bf16."""
+
+import functools
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+
+from dlkit.core.errors import DlkitError
+
+
+def choose(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` is the first accelerator, else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DlkitError(
+            f"no device is called {name!r}: use auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DlkitError(
+            f"there is no device {name}: torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DlkitError("there is no device mps on this machine")
+    if device.type not in {"cpu", "cuda", "mps"}:
+        raise DlkitError(f"dlkit does not run on {name!r}: use auto, cpu, cuda, cuda:1 or mps")
+    return device
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets, as Linux lists them; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
+    return frozenset(next(flags, "").split())
+
+
+def fast_bf16(device: torch.device) -> tuple[bool, str]:
+    """Whether the device multiplies bf16 much faster than fp32, and why."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return major >= 8, f"CUDA compute capability {major}.{minor} (bf16 from 8.0 on)"
+    if device.type == "cpu":
+        found = sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+        return bool(found), f"CPU with {found[0]}" if found else "CPU without AMX or AVX512-BF16"
+    return False, f"no fast bf16 known on {device.type}"
+
+
+def dtype(device: torch.device, precision: str) -> torch.dtype:
+    """What `--precision` means on this device."""
+    if precision == "auto":
+        return torch.bfloat16 if fast_bf16(device)[0] else torch.float32
+    if precision == "fp16" and device.type == "cpu":
+        raise DlkitError("--precision fp16 is for GPUs: use bf16 or fp32 on the CPU")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Mixed precision for training: weights stay fp32, products run in `precision`."""
+    chosen = dtype(device, precision)
+    return torch.autocast(device.type, chosen, enabled=chosen != torch.float32)

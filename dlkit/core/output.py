@@ -1,0 +1,171 @@
+"""Results to stdout or to a file; everything else goes to stderr (see progress.py).
+
+A result is a dataclass. `json` and `jsonl` print its fields; `csv` and `text` print its `rows()`
+where it has them (one image holds many objects), else its fields.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.progress import Failure, is_main_process, log
+
+Writer = Callable[[Iterable[Any], TextIO], None]
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    text = "text"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` when all went well, and is removed when not."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise DlkitError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def results_file(output: Path | None) -> Iterator[TextIO]:
+    """Stdout, or the file `--output` names, which appears whole or not at all."""
+    if output is None:
+        yield sys.stdout
+        return
+    with whole_file(output) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+class FileNames:
+    """A file in `folder` for each input: the input's own name, numbered when it is taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.taken: set[Path] = set()
+
+    def path_for(self, source: str, suffix: str) -> Path:
+        stem = Path(source.partition("?")[0]).stem or "input"
+        path, number = self.folder / f"{stem}{suffix}", 1
+        while path in self.taken:
+            number += 1
+            path = self.folder / f"{stem}-{number}{suffix}"
+        self.taken.add(path)
+        if path.resolve() == Path(source).resolve():
+            raise DlkitError(f"{path} would overwrite the input: choose another folder")
+        return path
+
+
+def write(
+    results: Iterable[Any],
+    format: str = Format.text,
+    output: Path | None = None,
+    writer: Writer | None = None,
+) -> None:
+    """Print the results as they come; exit with 1 in the end if any of them is a Failure.
+
+    Under torchrun every process makes results, and only the main one prints them.
+    """
+    counted = Counted(results)
+    if not is_main_process():
+        for _ in counted:
+            pass
+    else:
+        with results_file(output) as file:
+            (writer or WRITERS[format])(counted, file)
+    counted.end()
+
+
+class Counted:
+    """Results passing through: each Failure is said on stderr and counted."""
+
+    def __init__(self, results: Iterable[Any]) -> None:
+        self.results = results
+        self.failed = self.seen = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for result in self.results:
+            self.seen += 1
+            if isinstance(result, Failure):
+                self.failed += 1
+                log(f"dlkit: {result.path}: {result.error}")
+            yield result
+
+    def end(self) -> None:
+        """Exit with 1 if anything failed."""
+        if self.failed:
+            if self.seen > 1:
+                log(f"dlkit: {self.failed} of {self.seen} inputs failed")
+            raise typer.Exit(1)
+
+
+def rows(result: Any) -> list[dict[str, Any]]:
+    if isinstance(result, Failure):
+        return []
+    return result.rows() if hasattr(result, "rows") else [asdict(result)]
+
+
+def write_text(results: Iterable[Any], file: TextIO) -> None:
+    """One row a line, tab-separated for `cut` and `awk`; in columns on a terminal."""
+    for result in results:
+        lines = [[str(value) for value in row.values()] for row in rows(result)]
+        if file.isatty() and lines:
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            lines = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines]
+        separator = "  " if file.isatty() else "\t"
+        for line in lines:
+            print(separator.join(line).rstrip(), file=file)
+        file.flush()
+
+
+def write_csv(results: Iterable[Any], file: TextIO) -> None:
+    writer: csv.DictWriter[str] | None = None
+    for result in results:
+        for row in rows(result):
+            if writer is None:
+                writer = csv.DictWriter(file, row, lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(row)
+        file.flush()
+
+
+def write_jsonl(results: Iterable[Any], file: TextIO) -> None:
+    """One record per input, in input order, flushed, so that a pipeline can account for each."""
+    for result in results:
+        print(json.dumps(asdict(result), ensure_ascii=False), file=file, flush=True)
+
+
+def write_json(results: Iterable[Any], file: TextIO) -> None:
+    """One array; it streams too, and is closed whatever happens."""
+    separator = "[\n"
+    for result in results:
+        print(separator + json.dumps(asdict(result), ensure_ascii=False), end="", file=file)
+        separator = ",\n"
+    print("[]" if separator == "[\n" else "\n]", file=file)
+
+
+WRITERS: dict[str, Writer] = {
+    Format.text: write_text,
+    Format.json: write_json,
+    Format.jsonl: write_jsonl,
+    Format.csv: write_csv,
+}

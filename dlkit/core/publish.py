@@ -1,0 +1,48 @@
+"""Make a bundled model of a run's checkpoint: `python -m dlkit.core.publish`.
+
+It measures the checkpoint on held-out data, stores the weights in half precision, and writes
+the model card into the header, so that `dlkit TASK models` and the README can quote it.
+"""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlkit.core import checkpoint
+from dlkit.core.output import Format, write
+from dlkit.core.weights import folder
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    name: Annotated[str, typer.Argument(help="The bundled model's name.")],
+    test: Annotated[Path, typer.Option(help="Data whose test split measures the model.")],
+    metric: Annotated[str, typer.Option(help="The score to quote, by its name in evaluate.")],
+    data: Annotated[str, typer.Option(help="What the model was trained on, in words.")],
+    terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
+    split: Annotated[str, typer.Option(help="The split to measure on.")] = "test",
+) -> None:
+    """Measure a run's best checkpoint on held-out data and add it to the bundled models."""
+    header, weights = checkpoint.load(run / "best.safetensors")
+    target = folder(header.task) / f"{name}.safetensors"
+    # Saved first, so that what is measured is what is shipped: the weights in half precision.
+    checkpoint.save(target, weights, header, half=True)
+    evaluate = importlib.import_module(f"dlkit.{header.task.replace('-', '_')}.evaluate")
+    scores = list(evaluate.evaluate_checkpoint(test, split, str(target)))
+    values = {score.metric: score.value for score in scores if score.label == "all"}
+    card = {
+        **header.card,
+        "data": data,
+        "terms": terms,
+        "score": f"{metric} {values[metric]:.3f} on {test.name} {split}",
+        "measure": f"dlkit {header.task} evaluate {test} --split {split} -m {name}",
+    }
+    checkpoint.save(target, weights, replace(header, metrics=values, card=card), half=True)
+    write(scores, Format.text)
+
+
+if __name__ == "__main__":
+    typer.run(publish)

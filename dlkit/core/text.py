@@ -1,0 +1,23 @@
+"""Lines of text: from files (plain or .gz) or stdin, streamed."""
+
+import gzip
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlkit.core.errors import DlkitError
+
+
+def lines(source: str) -> Iterator[str]:
+    """The lines of a file, or of stdin for `-`, without their ends."""
+    if source == "-":
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        return
+    path = Path(source)
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+            yield from (line.rstrip("\r\n") for line in file)
+    except UnicodeDecodeError as error:
+        raise DlkitError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise DlkitError(f"{path}: {error.strerror or error}") from error

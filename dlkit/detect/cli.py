@@ -1,0 +1,86 @@
+"""`dlkit detect`: its arguments. The work is imported when a command runs; help stays quick."""
+
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlkit.core.command import (
+    BatchSize,
+    Device,
+    Images,
+    Output,
+    PrecisionOption,
+    Workers,
+    model_argument,
+    task,
+)
+from dlkit.core.output import write
+from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig
+
+app = task("detect", "Find objects in images.", DetectTrainConfig, DEFAULT_MODEL)
+
+
+class DetectFormat(StrEnum):
+    text = "text"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    coco = "coco"
+    voc = "voc"
+    yolo = "yolo"
+
+
+Model = model_argument("detect")
+Save = Annotated[Path | None, typer.Option(help="Folder for the images with their boxes drawn.")]
+Threshold = Annotated[float, typer.Option(help="Leave out boxes that score lower.", min=0, max=1)]
+Iou = Annotated[
+    float, typer.Option(help="Of two boxes of a label that overlap more, keep one.", min=0, max=1)
+]
+Labels = Annotated[str | None, typer.Option(help="Only these labels, as in cat,dog.")]
+MaxDetections = Annotated[int, typer.Option(help="Most boxes per image.", min=1)]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Longest side the network sees; default: as trained.", min=32)
+]
+FormatOption = Annotated[
+    DetectFormat,
+    typer.Option("--format", "-f", help="voc and yolo write one file per image into --output."),
+]
+
+
+@app.command()
+def infer(
+    images: Images,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    save: Save = None,
+    threshold: Threshold = 0.3,
+    iou: Iou = 0.5,
+    labels: Labels = None,
+    max_detections: MaxDetections = 100,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 16,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: FormatOption = DetectFormat.text,
+    output: Output = None,
+) -> None:
+    """Print the objects in images, image by image and best first."""
+    from dlkit.detect import formats
+    from dlkit.detect.infer import detect, load, save_pictures
+
+    detector = load(model, device, precision)
+    wanted = None if labels is None else [label.strip() for label in labels.split(",")]
+    results = detect(
+        images, detector, threshold, iou, wanted, max_detections, image_size, batch_size, workers
+    )
+    if save is not None:
+        results = save_pictures(results, save, detector.labels)
+    if format == DetectFormat.coco:
+        write(results, format, output, partial(formats.write_coco, labels=detector.labels))
+    elif format in {DetectFormat.voc, DetectFormat.yolo}:
+        write(formats.write_files(results, format, output, detector.labels))
+    else:
+        write(results, format, output)

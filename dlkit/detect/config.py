@@ -1,0 +1,36 @@
+"""Settings of `dlkit detect`. Loads no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dlkit.core.config import TrainConfig, option
+
+DEFAULT_MODEL = "animals"
+
+# COCO weights of torchvision, fetched when asked for by name; the hash is in the file's name.
+HUB = "https://download.pytorch.org/models/"
+PUBLISHED = {
+    "fasterrcnn-coco": f"{HUB}fasterrcnn_resnet50_fpn_coco-258fb6c6.pth#sha256=258fb6c6",
+    "fasterrcnn-mobilenet-coco": (
+        f"{HUB}fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth#sha256=fb6a3cc7"
+    ),
+}
+
+
+@dataclass(kw_only=True)
+class DetectTrainConfig(TrainConfig):
+    arch: Literal["yolo", "fasterrcnn"] = option("yolo", "Architecture to train.")
+    size: Literal["nano", "small", "medium"] = option("small", "How large a yolo.")
+    backbone: Literal["mobilenet", "resnet50"] = option("mobilenet", "Backbone of fasterrcnn.")
+    image_size: int = option(256, "Longest side of the images, in pixels.", min=64)
+    epochs: int = option(100, "Passes over the training data.", min=1)
+    lr: float = option(2e-3, "Learning rate after warm-up.", min=0)
+    ema: float = option(0.9995, "Decay of the moving average of the weights.", min=0, max=1)
+    mosaic: float = option(0.7, "Share of training pictures made of four.", min=0, max=1)
+    plain_epochs: int = option(10, "Epochs at the end without mosaic.", min=0)
+    scale: float = option(1.6, "Zoom in or out by up to this factor.", min=1)
+    recolour: float = option(
+        0.3, "Change brightness and colours by up to this share.", min=0, max=1
+    )
+    flip: float = option(0.5, "Share of pictures mirrored left to right.", min=0, max=1)
+    flip_vertical: float = option(0.0, "Share of pictures mirrored top to bottom.", min=0, max=1)

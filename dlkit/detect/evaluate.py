@@ -1,0 +1,141 @@
+"""Scores of a detector on annotated images, and pictures of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dlkit.core import distributed, images, plots
+from dlkit.core.distributed import Process
+from dlkit.core.errors import DlkitError
+from dlkit.core.progress import Failure, is_main_process, log, track
+from dlkit.detect.data import Sample, read_split
+from dlkit.detect.draw import draw_boxes
+from dlkit.detect.infer import Detector, load, predict
+from dlkit.detect.metrics import (
+    DEFINITIONS,
+    DetectionMetrics,
+    Predictions,
+    Truth,
+    confusion_matrix,
+    detection_metrics,
+)
+
+LOWEST_SCORE = 0.005  # average precision needs the doubtful detections too
+IOU = 0.6  # of the suppression; a little higher than for people, for the same reason
+LIMIT = 100  # detections an image, as COCO counts
+EXAMPLES = 8  # images in the grid
+CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number; `label` is the class it is of, or `all`; the definition says what it means."""
+
+    metric: str
+    label: str
+    value: float | None
+    definition: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics, and the matrix (C + 1, C + 1) of what was taken for what."""
+
+    metrics: DetectionMetrics
+    confusion: np.ndarray
+
+
+def evaluate(
+    detector: Detector, samples: Sequence[Sample], process: Process, workers: int = 2
+) -> Evaluation:
+    """COCO's and VOC's metrics of a detector on annotated images, the same in every process."""
+    paths = process.share(str(sample.path) for sample in samples)
+    size = detector.image_size
+    found = process.gather(
+        predict(detector, paths, LOWEST_SCORE, IOU, LIMIT, size, workers=workers)
+    )
+    predictions = []
+    for path, picture, (boxes, scores, labels) in found:
+        if isinstance(picture, Failure):
+            raise DlkitError(f"{path}: {picture.error}")
+        predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
+    truths = [Truth(s.boxes, s.labels, s.crowd, s.difficult) for s in samples]
+    return Evaluation(
+        detection_metrics(truths, predictions, detector.labels),
+        confusion_matrix(truths, predictions, len(detector.labels), CONFUSION_THRESHOLD),
+    )
+
+
+def evaluate_checkpoint(
+    data: Path,
+    split: str,
+    model: str,
+    save: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Score]:
+    """The scores of a model on one split, for all labels and for each; pictures go to `save`."""
+    detector = load(model, device, precision)
+    annotated = read_split(data, split, detector.labels)
+    with distributed.launch(device) as process:
+        samples = list(track(annotated.samples, "evaluating"))
+        evaluation = evaluate(detector, samples, process, workers)
+    if save is not None and is_main_process():
+        save_pictures(evaluation, detector.labels, save)
+    counts = np.bincount(
+        np.concatenate([s.labels for s in samples]), minlength=len(detector.labels)
+    )
+    for name, value in evaluation.metrics.summary.items():
+        yield Score(name, "all", rounded(value), DEFINITIONS[name])
+    for label, count in zip(detector.labels, counts, strict=True):
+        yield Score("truths", label, int(count), "Annotated objects of this label.")
+        for name, value in evaluation.metrics.per_label[label].items():
+            yield Score(name, label, rounded(value), DEFINITIONS[name])
+
+
+def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> None:
+    """A grid of annotated images: the truth, and beside it what the detector finds."""
+    step = max(1, len(samples) // EXAMPLES)
+    chosen = list(samples[::step][:EXAMPLES])
+    found = predict(
+        detector,
+        [str(s.path) for s in chosen],
+        CONFUSION_THRESHOLD,
+        IOU,
+        LIMIT,
+        detector.image_size,
+        workers=0,
+    )
+    pairs = []
+    for sample, (_, _, (boxes, scores, labels)) in zip(chosen, found, strict=True):
+        picture = Image.open(sample.path).convert("RGB")
+        names = [detector.labels[label] for label in sample.labels]
+        pairs.append(draw_boxes(picture, sample.boxes.tolist(), names, None, detector.labels))
+        names = [detector.labels[label] for label in labels]
+        pairs.append(draw_boxes(picture, boxes.tolist(), names, scores.tolist(), detector.labels))
+    images.save(images.grid(pairs, columns=4), path)
+
+
+def rounded(value: float) -> float | None:
+    """Five digits; None for a metric that is not defined on this data."""
+    return round(float(value), 5) if np.isfinite(value) else None
+
+
+def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> None:
+    """precision-recall.png and confusion.png."""
+    curves = {
+        f"{label} (AP50 {evaluation.metrics.per_label[label]['ap50_coco101']:.2f})": (
+            curve.recall,
+            curve.precision,
+        )
+        for label, curve in evaluation.metrics.curves.items()
+    }
+    plots.lines(curves, "recall", "precision", "IoU 0.5", folder / "precision-recall.png")
+    names = [*labels, "background"]
+    title = f"boxes of score {CONFUSION_THRESHOLD} or more, IoU 0.5"
+    plots.heat_map(evaluation.confusion, names, names, title, folder / "confusion.png")
+    log(f"saved {folder / 'precision-recall.png'} and {folder / 'confusion.png'}")

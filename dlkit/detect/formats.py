@@ -1,0 +1,111 @@
+"""Detections in the field's own formats: COCO json, Pascal VOC xml, YOLO txt."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import FileNames, whole_file
+from dlkit.core.progress import Failure, is_main_process
+from dlkit.detect.infer import Detections
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `voc` and `yolo` print: the path of a file they wrote."""
+
+    path: str
+
+
+def write_coco(
+    results: Iterable[Detections | Failure], file: TextIO, labels: Sequence[str]
+) -> None:
+    """One COCO data set: images, categories from 1 on, annotations with their scores."""
+    content: dict[str, list[dict[str, object]]] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": i, "name": label} for i, label in enumerate(labels, 1)],
+    }
+    for result in results:
+        if isinstance(result, Failure):
+            continue
+        image = len(content["images"]) + 1
+        content["images"].append(
+            {
+                "id": image,
+                "file_name": result.path,
+                "width": result.width,
+                "height": result.height,
+            }
+        )
+        for found in result.objects:
+            width, height = round(found.x2 - found.x1, 1), round(found.y2 - found.y1, 1)
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": image,
+                    "category_id": labels.index(found.label) + 1,
+                    "bbox": [found.x1, found.y1, width, height],
+                    "area": round(width * height, 1),
+                    "iscrowd": 0,
+                    "score": found.score,
+                }
+            )
+    print(json.dumps(content, ensure_ascii=False), file=file)
+
+
+def write_files(
+    results: Iterable[Detections | Failure], format: str, folder: Path | None, labels: Sequence[str]
+) -> Iterator[Written | Failure]:
+    """A VOC xml or YOLO txt for each image, in the folder that `--output` names."""
+    if folder is None:
+        raise DlkitError(f"-f {format} writes one file per image: add -o FOLDER")
+    make, suffix = {"voc": (voc_xml, ".xml"), "yolo": (yolo_lines, ".txt")}[format]
+    names = FileNames(folder)
+    if format == "yolo" and is_main_process():
+        names.taken.add(folder / "classes.txt")
+        with whole_file(folder / "classes.txt") as partial:
+            partial.write_text("".join(f"{label}\n" for label in labels))
+    for result in results:
+        if isinstance(result, Failure):
+            yield result
+            continue
+        path = names.path_for(result.path, suffix)
+        if is_main_process():
+            with whole_file(path) as partial:
+                partial.write_text(make(result, labels), encoding="utf-8")
+        yield Written(str(path))
+
+
+def voc_xml(result: Detections, labels: Sequence[str]) -> str:
+    """Pascal VOC's annotation; its pixels count from 1 and boxes include both ends."""
+    root = ET.Element("annotation")
+    ET.SubElement(root, "folder").text = Path(result.path).parent.name
+    ET.SubElement(root, "filename").text = Path(result.path).name
+    size = ET.SubElement(root, "size")
+    for name, value in (("width", result.width), ("height", result.height), ("depth", 3)):
+        ET.SubElement(size, name).text = str(value)
+    for found in result.objects:
+        thing = ET.SubElement(root, "object")
+        ET.SubElement(thing, "name").text = found.label
+        ET.SubElement(thing, "score").text = str(found.score)
+        ET.SubElement(thing, "difficult").text = "0"
+        box = ET.SubElement(thing, "bndbox")
+        corners = (found.x1 + 1, found.y1 + 1, found.x2, found.y2)
+        for name, corner in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
+            ET.SubElement(box, name).text = str(round(corner))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def yolo_lines(result: Detections, labels: Sequence[str]) -> str:
+    """Lines of `class x y width height`, center and size as shares of the image."""
+    lines = []
+    for found in result.objects:
+        x, y = (found.x1 + found.x2) / 2 / result.width, (found.y1 + found.y2) / 2 / result.height
+        width, height = (found.x2 - found.x1) / result.width, (found.y2 - found.y1) / result.height
+        lines.append(f"{labels.index(found.label)} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n")
+    return "".join(lines)

@@ -1,0 +1,268 @@
+"""The detectors.
+
+Shapes: B images, C labels, A cells over all grids, N objects. Images are uint8 (B, 3, H, W);
+boxes are x1, y1, x2, y2 in pixels of the image given to the network.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
+
+from dlkit.detect.boxes import best_boxes
+
+STRIDES = (8, 16, 32)
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean, standard deviation
+WIDTHS = {"nano": 8, "small": 16, "medium": 24}
+
+
+class Found(NamedTuple):
+    """The objects of one image: boxes (N, 4), scores (N,) falling, labels (N,)."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+class Grids(NamedTuple):
+    """What YOLO says of each cell, the cells of the three grids one after the other.
+
+    boxes (B, A, 4), confidence logits (B, A), label logits (B, A, C), cell centers (A, 2).
+    """
+
+    boxes: Tensor
+    confidence: Tensor
+    labels: Tensor
+    centers: Tensor
+
+
+class ConvBlock(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
+            nn.Hardswish(),
+        )
+
+    def fuse(self) -> None:
+        """Fold the normalisation into the convolution, for inference."""
+        convolution, norm = self[0], self[1]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            self[0] = fuse_conv_bn_eval(convolution, norm)
+            self[1] = nn.Identity()
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(ConvBlock(width, width), ConvBlock(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.blocks(x)
+
+
+class Stage(nn.Sequential):
+    """Half the resolution, then residual blocks."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
+        super().__init__(
+            ConvBlock(inputs, outputs, stride=2), *(ResidualBlock(outputs) for _ in range(blocks))
+        )
+
+
+class Merge(nn.Sequential):
+    """Mixes two concatenated maps into one."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(ConvBlock(inputs, outputs, kernel=1), ResidualBlock(outputs))
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return super().forward(torch.cat(maps, dim=1))
+
+
+class PyramidPooling(nn.Module):
+    """The map and its maxima over 5, 9 and 13 cells: each cell sees far (He et al. 2015)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.reduce = ConvBlock(inputs, outputs // 2, kernel=1)
+        self.merge = ConvBlock(2 * outputs, outputs, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.reduce(x)]
+        for _ in range(3):
+            maps.append(F.max_pool2d(maps[-1], 5, stride=1, padding=2))
+        return self.merge(torch.cat(maps, dim=1))
+
+
+class Head(nn.Module):
+    """Of each cell of one grid: confidence and labels from one branch, the box from another."""
+
+    def __init__(self, inputs: int, width: int, num_labels: int) -> None:
+        super().__init__()
+        self.label_branch = ConvBlock(inputs, width)
+        self.box_branch = ConvBlock(inputs, width)
+        self.labels = nn.Conv2d(width, 1 + num_labels, 1)
+        self.sides = nn.Conv2d(width, 4, 1)
+        # Almost every cell is background, so start at a confidence near 0.01.
+        self.labels.bias = nn.Parameter(torch.tensor([-4.6] + [0.0] * num_labels))
+        # Start with boxes of about four cells.
+        self.sides.bias = nn.Parameter(torch.full((4,), 2.0))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, H * W, 1 + C) and sides in cells (B, H * W, 4)."""
+        logits = self.labels(self.label_branch(x)).float().flatten(2).transpose(1, 2)
+        sides = self.sides(self.box_branch(x)).float().flatten(2).transpose(1, 2)
+        return logits, F.softplus(sides)
+
+
+class Yolo(nn.Module):
+    """A single-shot detector: one pass scores every cell of a grid (Redmon et al. 2016).
+
+    As in the paper, each cell predicts a box, a confidence Pr(object) * IoU, and conditional
+    class probabilities Pr(class | object); the score of a detection is their product (eq. 1).
+    What differs, because it is known to help: three grids (strides 8, 16, 32) on a feature
+    pyramid (Lin et al. 2017; Liu et al. 2018) instead of one of 7 x 7; one box a cell, given by
+    its distances from the cell's center (Tian et al. 2019), instead of two; cross-entropies and
+    the complete IoU instead of squared errors; task-aligned assignment (Feng et al. 2021)
+    instead of the one responsible cell; residual blocks with batch normalisation, and no fully
+    connected layer, so any image size whose sides divide by 32.
+    """
+
+    def __init__(self, num_labels: int, size: str = "small") -> None:
+        super().__init__()
+        w = WIDTHS[size]
+        self.stem = nn.Sequential(ConvBlock(3, w, stride=2), Stage(w, 2 * w, 1))
+        self.stage3 = Stage(2 * w, 4 * w, 2)
+        self.stage4 = Stage(4 * w, 8 * w, 2)
+        self.stage5 = Stage(8 * w, 12 * w, 1)
+        self.pool = PyramidPooling(12 * w, 8 * w)
+        self.up4 = Merge(16 * w, 8 * w)
+        self.narrow = ConvBlock(8 * w, 4 * w, kernel=1)
+        self.up3 = Merge(8 * w, 4 * w)
+        self.from3 = ConvBlock(4 * w, 4 * w, stride=2)
+        self.down4 = Merge(12 * w, 8 * w)
+        self.from4 = ConvBlock(8 * w, 8 * w, stride=2)
+        self.down5 = Merge(16 * w, 8 * w)
+        self.heads = nn.ModuleList(
+            Head(inputs, 4 * w, num_labels) for inputs in (4 * w, 8 * w, 8 * w)
+        )
+
+    def forward(self, images: Tensor) -> Grids:
+        """What each cell says, for uint8 images (B, 3, H, W) with sides divisible by 32."""
+        x = images.to(next(self.parameters()).dtype, memory_format=torch.channels_last)
+        c3 = self.stage3(self.stem((x - 114) / 58))
+        c4 = self.stage4(c3)
+        c5 = self.pool(self.stage5(c4))
+        p4 = self.up4(F.interpolate(c5, scale_factor=2.0), c4)
+        p3 = self.up3(F.interpolate(self.narrow(p4), scale_factor=2.0), c3)
+        p4 = self.down4(self.from3(p3), p4)
+        p5 = self.down5(self.from4(p4), c5)
+
+        logits, boxes, centers = [], [], []
+        for head, stride, features in zip(self.heads, STRIDES, (p3, p4, p5), strict=True):
+            level_logits, sides = head(features)
+            middles = cell_centers(features.shape[-2], features.shape[-1], stride, images.device)
+            left_up, right_down = (sides * stride).split(2, dim=-1)
+            boxes.append(torch.cat([middles - left_up, middles + right_down], dim=-1))
+            logits.append(level_logits)
+            centers.append(middles)
+        confidence, labels = torch.cat(logits, dim=1).split([1, logits[0].shape[-1] - 1], dim=-1)
+        return Grids(torch.cat(boxes, dim=1), confidence.squeeze(-1), labels, torch.cat(centers))
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, threshold: float, iou: float, limit: int) -> list[Found]:
+        """The objects of each image that score at least `threshold`, best first."""
+        grids = self(images)
+        found = []
+        # A cell may hold several labels that score well; its box then competes in each class.
+        for boxes, confidence, labels in zip(
+            grids.boxes, grids.confidence.sigmoid(), grids.labels.softmax(dim=-1), strict=True
+        ):
+            scores = confidence[:, None] * labels
+            cells, classes = (scores >= max(threshold, 1e-6)).nonzero(as_tuple=True)
+            candidates, chosen = boxes[cells], scores[cells, classes]
+            kept = best_boxes(candidates, chosen, classes, iou, limit)
+            found.append(Found(candidates[kept], chosen[kept], classes[kept]))
+        return found
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        for block in self.modules():
+            if isinstance(block, ConvBlock):
+                block.fuse()
+        self.to(dtype)
+
+
+def cell_centers(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """Centers (height * width, 2) of a grid's cells, in pixels, row by row."""
+    y = (torch.arange(height, device=device) + 0.5) * stride
+    x = (torch.arange(width, device=device) + 0.5) * stride
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 2)
+
+
+class FasterRCNN(nn.Module):
+    """Two stages: regions that may hold an object, then a closer look at each (Ren et al. 2015).
+
+    torchvision's region proposal network, RoI align and heads on a feature pyramid. The images
+    come resized, so torchvision's own resizing is left out.
+    """
+
+    def __init__(self, num_labels: int, backbone: str = "mobilenet") -> None:
+        super().__init__()
+        make = {
+            "mobilenet": detection.fasterrcnn_mobilenet_v3_large_fpn,
+            "resnet50": detection.fasterrcnn_resnet50_fpn,
+        }[backbone]
+        # torchvision counts the background as label 0.
+        self.network = make(weights=None, weights_backbone=None, num_classes=num_labels + 1)
+        self.backbone_dtype = torch.float32
+
+    def features(self, images: Tensor) -> tuple[ImageList, dict[str, Tensor]]:
+        """The images as torchvision's list, and the maps of the feature pyramid in fp32."""
+        mean, std = torch.tensor(IMAGENET, device=images.device).view(2, 3, 1, 1)
+        x = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        if torch.is_autocast_enabled(x.device.type):
+            maps = self.network.backbone(x)
+        else:
+            with torch.autocast(
+                x.device.type, self.backbone_dtype, enabled=self.backbone_dtype != torch.float32
+            ):
+                maps = self.network.backbone(x)
+        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+        return ImageList(x, sizes), {name: map_.float() for name, map_ in maps.items()}
+
+    def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The four losses; `targets` hold boxes (N, 4) and labels (N,) counted from 1."""
+        listed, maps = self.features(images)
+        with torch.autocast(images.device.type, enabled=False):
+            proposals, first = self.network.rpn(listed, maps, targets)
+            _, second = self.network.roi_heads(maps, proposals, listed.image_sizes, targets)
+        return {**first, **second}
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor, threshold: float, iou: float, limit: int) -> list[Found]:
+        """The objects of each image that score at least `threshold`, best first."""
+        heads = self.network.roi_heads
+        heads.score_thresh, heads.nms_thresh, heads.detections_per_img = threshold, iou, limit
+        listed, maps = self.features(images)
+        with torch.autocast(images.device.type, enabled=False):
+            proposals, _ = self.network.rpn(listed, maps)
+            results, _ = heads(maps, proposals, listed.image_sizes)
+        return [Found(r["boxes"], r["scores"], r["labels"] - 1) for r in results]
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """For inference: the backbone computes in `dtype`, the small heads in fp32."""
+        self.backbone_dtype = dtype
+
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {"yolo": Yolo, "fasterrcnn": FasterRCNN}
+
+
+def build(arch: str, **settings: Any) -> Any:
+    """The untrained architecture of that name."""
+    return ARCHITECTURES[arch](**settings)

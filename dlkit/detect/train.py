@@ -1,0 +1,57 @@
+"""The training loop of `dlkit detect train`."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlkit.core import distributed
+from dlkit.core.checkpoint import Header
+from dlkit.core.training import Run
+from dlkit.detect import published
+from dlkit.detect.config import PUBLISHED, DetectTrainConfig
+from dlkit.detect.data import Pictures, collate, read_split
+from dlkit.detect.evaluate import evaluate, save_examples
+from dlkit.detect.infer import Detector
+from dlkit.detect.loss import LOSSES
+from dlkit.detect.model import build
+
+
+def train(config: DetectTrainConfig) -> Path:
+    """Train a detector, and return the path of its best checkpoint."""
+    with distributed.launch(config.device, config.seed) as process:
+        training = read_split(config.data, "train")
+        validation = read_split(config.data, "val", training.labels)
+        names = training.labels
+
+        settings: dict[str, Any] = {"num_labels": len(names)}
+        if config.arch == "yolo":
+            settings["size"] = config.size
+        else:
+            settings["backbone"] = config.backbone
+        if config.init_from in PUBLISHED:
+            published.fetch(config.init_from)
+        model = build(config.arch, **settings)
+        network = process.wrap(model)  # the same weights, with gradients averaged over processes
+        run = Run(config, process, model, Header("detect", config.arch, settings, names))
+        optimizer = run.optimizer(model)
+        pictures = Pictures(training.samples, config)
+        batches = run.loader(pictures, collate)
+        detector = Detector(
+            run.evaluated, names, config.image_size, process.device, config.precision
+        )
+
+        for epoch in run.epochs():
+            # The last epochs see whole images, as inference does.
+            pictures.mosaic = config.mosaic if epoch < config.epochs - config.plain_epochs else 0.0
+            for images, boxes, labels in run.batches(batches):
+                with run.autocast():
+                    losses = LOSSES[config.arch](network, images, boxes, labels)
+                run.step(torch.stack(list(losses.values())).sum(), optimizer)
+            detector.network.eval()
+            scores = evaluate(detector, validation.samples, process).metrics.summary
+            parts = {f"loss_{name}": loss.item() for name, loss in losses.items()}
+            better = run.finish_epoch(scores["ap50_coco101"], **parts, **scores)
+            if better and process.is_main:
+                save_examples(detector, validation.samples, run.folder / "examples.png")
+    return run.best
