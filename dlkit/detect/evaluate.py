@@ -81,6 +81,11 @@ def evaluate_checkpoint(
     """The scores of a model on one split, for all labels and for each; pictures go to `save`."""
     detector = load(model, device, precision)
     annotated = read_split(data, split, detector.labels)
+    if not any(len(sample.boxes) for sample in annotated.samples):
+        raise DlkitError(
+            f"{data}: no box of {split!r} has a label that the model knows:"
+            f" {', '.join(detector.labels)}"
+        )
     with distributed.launch(device) as process:
         samples = list(track(annotated.samples, "evaluating"))
         evaluation = evaluate(detector, samples, process, workers)
