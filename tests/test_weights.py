@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torchvision.models import detection
 
 from dlkit.core import checkpoint, weights
@@ -105,9 +106,9 @@ def test_torchvisions_published_detector_loads_by_name(
         weights=None, weights_backbone=None, num_classes=91, min_size=256, max_size=256
     ).eval()
     for norm in theirs.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.running_var.uniform_(0.5, 2)
-            norm.running_mean.uniform_(-0.1, 0.1)
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
+            nn.init.uniform_(norm.get_buffer("running_mean"), -0.1, 0.1)
     # Frozen norms, as in the published file, count no batches.
     state = {k: v for k, v in theirs.state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "served" / "model.pth")
@@ -133,12 +134,12 @@ def test_torchvisions_published_detector_loads_by_name(
 
 def test_frozen_norms_without_epsilon_give_the_same_numbers() -> None:
     torch.manual_seed(0)
-    norm = torch.nn.BatchNorm2d(4).eval()
-    norm.running_var.uniform_(0.1, 2)
+    norm = nn.BatchNorm2d(4).eval()
+    nn.init.uniform_(norm.get_buffer("running_var"), 0.1, 2)
     norm.eps = 0.0
     x = torch.randn(2, 4, 3, 3)
     converted = published.weights_of(norm.state_dict(), frozen_eps=True)
-    ours = torch.nn.BatchNorm2d(4, eps=published.NORM_EPS).eval()
+    ours = nn.BatchNorm2d(4, eps=published.NORM_EPS).eval()
     ours.load_state_dict({k.removeprefix("network."): v for k, v in converted.items()})
     assert torch.allclose(norm(x), ours(x), atol=1e-6)
 

@@ -62,7 +62,7 @@ def evaluate(
         if isinstance(picture, Failure):
             raise DlkitError(f"{path}: {picture.error}")
         predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
-    truths = [Truth(s.boxes, s.labels, s.crowd, s.difficult) for s in samples]
+    truths = [Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas) for s in samples]
     return Evaluation(
         detection_metrics(truths, predictions, detector.labels),
         confusion_matrix(truths, predictions, len(detector.labels), CONFUSION_THRESHOLD),
