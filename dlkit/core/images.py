@@ -2,7 +2,8 @@
 
 import glob
 import io
-import warnings
+import os
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,38 @@ from dlkit.core.weights import fetch
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SMALLEST_SIDE = 8
-MOST_PIXELS = 178_956_970  # where Pillow itself calls a file a decompression bomb
+MOST_PIXELS = 178_956_970  # where Pillow, too, calls a file a decompression bomb
 MOST_BYTES = 200_000_000  # of an image behind a URL
+
+# What Pillow raises for damaged files, besides UnidentifiedImageError.
+BAD_FILE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    struct.error,
+    EOFError,
+)
+
+# EXIF's orientations; the last four exchange width and height.
+SIDEWAYS = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's warns first, and not thread by thread
 
 
 @dataclass(frozen=True)
@@ -42,13 +73,19 @@ def files(sources: Iterable[str]) -> Iterator[str]:
             yield from files(line for line in lines("-") if line)
         elif "://" in source:
             yield source
-        elif Path(source).is_dir():
-            inside = (str(path) for path in sorted(Path(source).rglob("*")) if is_image(path))
-            yield from some_or_itself(inside, source)
-        elif not Path(source).exists() and glob.has_magic(source):
-            yield from some_or_itself(iter(sorted(glob.glob(source, recursive=True))), source)
+        elif not os.path.exists(source) and glob.has_magic(source):
+            found = iter(sorted(glob.glob(source, recursive=True)))
+            yield from some_or_itself((path for name in found for path in below(name)), source)
         else:
-            yield source
+            yield from some_or_itself(below(source), source)
+
+
+def below(name: str) -> Iterator[str]:
+    """The images in a folder and its folders; a file is itself."""
+    if not os.path.isdir(name):
+        yield name
+        return
+    yield from (str(path) for path in sorted(Path(name).rglob("*")) if is_image(path))
 
 
 def is_image(path: Path) -> bool:
@@ -70,23 +107,17 @@ def read(source: str, side: int | None = None) -> Picture:
     side or over 179 million pixels.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at half the size at which it refuses; ours is one limit.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(opened(source)) as image:
-                return decoded(image, side)
+        with Image.open(opened(source)) as image:
+            return decoded(image, side)
     except UnidentifiedImageError:
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
         ) from None
-    except Image.DecompressionBombError:
-        raise DlkitError(
-            f"over {MOST_PIXELS / 1e6:.0f} million pixels: make it smaller first"
-        ) from None
     except MemoryError as error:
         raise DlkitError("too large for this machine's memory: make it smaller first") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DlkitError(f"damaged image ({getattr(error, 'strerror', None) or error})") from error
+    except BAD_FILE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DlkitError(f"damaged image ({' '.join(reason.split())})") from error
 
 
 def opened(source: str) -> Path | io.BytesIO:
@@ -100,47 +131,63 @@ def opened(source: str) -> Path | io.BytesIO:
         buffer.seek(0)
         return buffer
     path = Path(source)
+    try:
+        bytes_there = path.stat().st_size
+    except FileNotFoundError:
+        raise DlkitError("no file matches" if glob.has_magic(source) else "no such file") from None
+    except (OSError, ValueError) as error:
+        raise DlkitError(getattr(error, "strerror", None) or str(error)) from error
     if path.is_dir():
         raise DlkitError("a folder without images")
-    if not path.exists():
-        raise DlkitError("no file matches" if glob.has_magic(source) else "no such file")
-    if path.stat().st_size == 0:
+    if bytes_there == 0:
         raise DlkitError("an empty file")
     return path
 
 
-def decoded(image: Image.Image, side: int | None) -> Picture:
+def checked_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the file stores them, if dlkit can do with them."""
     width, height = image.size
     if min(width, height) < SMALLEST_SIDE:
         raise DlkitError(f"{width} x {height} pixels: too small, {SMALLEST_SIDE} a side are needed")
     if width * height > MOST_PIXELS:
-        raise DlkitError(
-            f"{width} x {height} pixels are over {MOST_PIXELS / 1e6:.0f} million:"
-            " make it smaller first"
-        )
-    orientation = image.getexif().get(0x0112, 1)
+        most = f"{MOST_PIXELS / 1e6:.0f} million pixels"
+        raise DlkitError(f"{width} x {height}: over {most}, make it smaller first")
+    return width, height
+
+
+def decoded(image: Image.Image, side: int | None) -> Picture:
+    width, height = checked_size(image)
     if side is not None and max(width, height) != side:
-        image.draft(
-            "RGB", (2 * side, 2 * side)
-        )  # JPEG only: decodes at a half, a quarter, an eighth
+        # JPEG only: decodes at a half, a quarter or an eighth.
+        image.draft("RGB", (2 * side, 2 * side))
         share = side / max(width, height)
         small = (max(1, round(width * share)), max(1, round(height * share)))
         rgb = as_rgb(image).resize(small, Image.Resampling.BILINEAR)
     else:
         rgb = as_rgb(image)
-    if orientation != 1:
-        image_with_orientation = rgb.copy()
-        image_with_orientation.getexif()[0x0112] = orientation
-        rgb = ImageOps.exif_transpose(image_with_orientation)
-        if orientation >= 5:
-            width, height = height, width
+    turn = turn_of(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        width, height = (height, width) if turn in SIDEWAYS else (width, height)
     # np.array copies: the tensor may be written to, and outlives Pillow's buffer.
     return Picture(torch.from_numpy(np.array(rgb)).permute(2, 0, 1), width, height)
 
 
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How the image is to be turned to be as shown; a TIFF is turned by Pillow itself."""
+    if image.format == "TIFF":
+        return None
+    try:
+        orientation = image.getexif().get(0x0112)
+    except BAD_FILE:
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """Eight bits of red, green and blue, as the image looks on white."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
         return image
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float64)
@@ -158,9 +205,11 @@ def size(path: Path) -> tuple[int, int]:
     """Width and height of an image as shown, from its header."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
-    except (OSError, SyntaxError, ValueError) as error:
+            width, height = checked_size(image)
+            return (height, width) if turn_of(image) in SIDEWAYS else (width, height)
+    except DlkitError as error:
+        raise DlkitError(f"{path}: {error}") from None
+    except BAD_FILE as error:
         raise DlkitError(f"{path}: not a readable image") from error
 
 

@@ -92,13 +92,16 @@ def verify(path: Path, expected: str, address: str) -> None:
 
 def fetch(address: str, label: str) -> Iterator[bytes]:
     """The bytes behind an http(s) address, with progress; a DlkitError when they do not come."""
+    import http.client
     import urllib.error
+    import urllib.parse
     import urllib.request
 
     if not address.startswith(("http://", "https://")):
         raise DlkitError(f"{address}: only http:// and https:// can be downloaded")
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": "dlkit"})
+        quoted = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
+        request = urllib.request.Request(quoted, headers={"User-Agent": "dlkit"})
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             length = int(response.headers.get("Content-Length") or 0)
             bar = Bar(label, length >> 16 or None)
@@ -115,7 +118,8 @@ def fetch(address: str, label: str) -> Iterator[bytes]:
                     f"{address}: the connection ended after {received} of {length} bytes"
                 )
     except urllib.error.HTTPError as error:
+        error.close()
         raise DlkitError(f"{address}: the server answered {error.code} {error.reason}") from error
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
         raise DlkitError(f"{address}: cannot be reached ({reason})") from error

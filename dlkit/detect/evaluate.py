@@ -11,9 +11,9 @@ from dlkit.core import distributed, images, plots
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, is_main_process, log, track
-from dlkit.detect.data import Sample, read_split
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.infer import Detector, load, predict
+from dlkit.detect.layouts import Sample, read_split
 from dlkit.detect.metrics import (
     DEFINITIONS,
     DetectionMetrics,
@@ -57,12 +57,15 @@ def evaluate(
     found = process.gather(
         predict(detector, paths, LOWEST_SCORE, IOU, LIMIT, size, workers=workers)
     )
-    predictions = []
-    for path, picture, (boxes, scores, labels) in found:
+    truths, predictions = [], []
+    for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            raise DlkitError(f"{path}: {picture.error}")
+            log(f"left out {path}: {picture.error}")
+            continue
+        truths.append(Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas))
         predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
-    truths = [Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas) for s in samples]
+    if not truths:
+        raise DlkitError("none of the images to evaluate on can be read")
     return Evaluation(
         detection_metrics(truths, predictions, detector.labels),
         confusion_matrix(truths, predictions, len(detector.labels), CONFUSION_THRESHOLD),

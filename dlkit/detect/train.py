@@ -7,12 +7,14 @@ import torch
 
 from dlkit.core import distributed
 from dlkit.core.checkpoint import Header
+from dlkit.core.output import whole_file
 from dlkit.core.training import Run
 from dlkit.detect import published
 from dlkit.detect.config import PUBLISHED, DetectTrainConfig
-from dlkit.detect.data import Pictures, collate, read_split
+from dlkit.detect.data import Pictures, collate
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector
+from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.model import build
 
@@ -35,6 +37,9 @@ def train(config: DetectTrainConfig) -> Path:
         network = process.wrap(model)  # the same weights, with gradients averaged over processes
         run = Run(config, process, model, Header("detect", config.arch, settings, names))
         optimizer = run.optimizer(model)
+        if process.is_main and training.skipped.places:
+            with whole_file(run.folder / "skipped.txt") as partial:
+                partial.write_text("\n".join(training.skipped.lines()) + "\n")
         pictures = Pictures(training.samples, config)
         batches = run.loader(pictures, collate)
         detector = Detector(

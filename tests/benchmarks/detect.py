@@ -1,0 +1,282 @@
+"""How fast `dlkit detect` is: `python -m tests.benchmarks.detect`.
+
+Images per second from JPEG files to boxes against ultralytics (`pip install ultralytics`), and
+the start-up of the command against importing torch and against Python itself.
+"""
+
+import argparse
+import math
+import os
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dlkit.core import checkpoint, images, weights
+from dlkit.core.checkpoint import Header
+from dlkit.detect.config import DEFAULT_MODEL
+from dlkit.detect.infer import Detections, detect, load
+from dlkit.detect.model import build
+from tests.benchmarks import harness
+
+REPOSITORY = Path(__file__).parents[2]
+LABELS = ["cat", "cow", "dog", "horse", "person", "sheep"]
+COUNT = 200
+THRESHOLD, IOU, MOST = 0.25, 0.5, 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.detect", description=__doc__)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--peer", default="yolov8n", help="which of ultralytics' architectures")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="of throughput")
+    parser.add_argument("--only", choices=["throughput", "start"], help="default: both")
+    settings = parser.parse_args()
+    if not (settings.data / "voc-animals.zip").is_file():
+        sys.exit(f"{settings.data}: no voc-animals.zip there; --data names the folder that has it")
+
+    harness.machine(settings.threads, "ultralytics", "opencv-python-headless", "pillow")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = extract(settings.data / "voc-animals.zip", folder / "images")
+        if settings.only != "start":
+            throughput(paths, folder, settings)
+        if settings.only != "throughput":
+            start_up(paths, folder, settings.repeats)
+
+
+def extract(archive: Path, folder: Path) -> list[str]:
+    """COUNT photographs from all over the archive."""
+    with zipfile.ZipFile(archive) as file:
+        names = sorted(name for name in file.namelist() if name.endswith(".jpg"))
+        chosen = names[:: len(names) // COUNT][:COUNT]
+        return [file.extract(name, folder) for name in chosen]
+
+
+def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> None:
+    """From JPEG files to boxes, in one process, after a warm-up.
+
+    Both sides get the same files, threshold, IoU, number of boxes, batch size and threads, and
+    fold their normalisations into their convolutions.
+    - dlkit decodes ahead in two threads, sorts windows of 64 images into batches of one shape,
+      pads them to multiples of 32 (192 x 256 for a 4:3 photograph), keeps every label of a cell
+      that scores well, and returns objects with labels and rounded boxes.
+    - ultralytics decodes between batches, letterboxes to a square where the shapes in a batch
+      differ (so also a row with batches of one, which stay rectangular), keeps the best label of
+      a cell, and returns tensors. Its CPU precision is fp32; it has no bf16.
+    """
+    size, batch, peer = settings.image_size, settings.batch, settings.peer
+    small = default_model(paths, folder, size)
+    contenders = {
+        "dlkit": ours(paths, small, "auto", size, batch),
+        "dlkit fp32": ours(paths, small, "fp32", size, batch),
+        "dlkit nano": ours(paths, random_model("nano", paths, folder, size), "auto", size, batch),
+        "dlkit medium": ours(
+            paths, random_model("medium", paths, folder, size), "auto", size, batch
+        ),
+    }
+    try:
+        network = their_network(peer, paths, folder, size)
+    except ImportError:
+        harness.show("no peer: pip install ultralytics (no dependency of dlkit's) to compare")
+        peer = None
+    else:
+        contenders[peer] = theirs(paths, network, size, batch, settings.threads)
+        contenders[f"{peer} one by one"] = theirs(paths, network, size, 1, settings.threads)
+    for label, work in contenders.items():
+        harness.note(contender=label, images=len(paths), boxes=work())
+    measured = harness.compare(
+        "JPEG files to boxes",
+        contenders,
+        "images",
+        len(paths),
+        settings.repeats,
+        peer,
+        settings.threads,
+        settings.clock,
+    )
+    if peer is not None:
+        harness.require(measured["dlkit"], at_least=3)
+
+
+def ours(paths: list[str], model: str, precision: str, size: int, batch: int) -> Callable[[], int]:
+    """What `dlkit detect --model MODEL` does with its files, up to the printing."""
+    detector = load(model, "cpu", precision)
+
+    def work() -> int:
+        found = detect(
+            paths, detector, THRESHOLD, IOU, None, MOST, image_size=size, batch_size=batch
+        )
+        return sum(len(result.objects) for result in found if isinstance(result, Detections))
+
+    return work
+
+
+def default_model(paths: list[str], folder: Path, size: int) -> str:
+    """The bundled model, or a random one as large."""
+    if DEFAULT_MODEL in {path.stem for path in weights.bundled("detect")}:
+        header, _ = checkpoint.load(weights.find("detect", DEFAULT_MODEL), "detect")
+        describe(f"dlkit {DEFAULT_MODEL}", build(header.arch, **header.settings), size, torch.uint8)
+        return DEFAULT_MODEL
+    return random_model("small", paths, folder, size)
+
+
+def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> str:
+    """A checkpoint with random weights that find few objects."""
+    torch.manual_seed(0)
+    settings = {"num_labels": len(LABELS), "size": yolo_size}
+    network = build("yolo", **settings)
+    describe(f"dlkit {yolo_size}, random", network, size, torch.uint8)
+    finals = [head.labels for head in network.heads]  # a cell's confidence, then its labels
+    settle(network, sample(paths, size), finals, slice(0, 1))
+    path = folder / f"{yolo_size}.safetensors"
+    header = Header("detect", "yolo", settings, LABELS, {"image_size": size})
+    checkpoint.save(path, network.state_dict(), header)
+    return str(path)
+
+
+def their_network(architecture: str, paths: list[str], folder: Path, size: int) -> Any:
+    """One of ultralytics' networks, for as many labels, with random weights that find few."""
+    # No downloads, and its settings file not in the home folder.
+    os.environ.update(YOLO_CONFIG_DIR=str(folder), YOLO_OFFLINE="true", YOLO_VERBOSE="false")
+    tasks = import_module("ultralytics.nn.tasks")
+
+    torch.manual_seed(0)
+    network = tasks.DetectionModel(f"{architecture}.yaml", nc=len(LABELS), verbose=False)
+    describe(f"{architecture}, random", network, size, torch.float32)
+    finals = [branch[-1] for branch in network.model[-1].cv3]
+    settle(network, sample(paths, size) / 255, finals, slice(0, len(LABELS)))
+    return network
+
+
+def theirs(
+    paths: list[str], network: nn.Module, size: int, batch: int, threads: int
+) -> Callable[[], int]:
+    """What ultralytics' `YOLO.predict` does with the files."""
+    yolo = import_module("ultralytics").YOLO("yolov8n.yaml", verbose=False)
+    yolo.model = network
+    import_module("cv2").setNumThreads(threads)  # which ultralytics sets to 0
+
+    def work() -> int:
+        results = yolo.predict(
+            paths,
+            stream=True,
+            imgsz=size,
+            batch=batch,
+            conf=THRESHOLD,
+            iou=IOU,
+            max_det=MOST,
+            device="cpu",
+            verbose=False,
+            save=False,
+        )
+        return sum(len(result.boxes) for result in results)
+
+    return work
+
+
+def describe(name: str, network: nn.Module, size: int, dtype: torch.dtype) -> None:
+    """Print how much a network computes for a square image."""
+    network.eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, size, size, dtype=dtype))
+    harness.note(
+        network=name,
+        multiply_adds=f"{counter.get_total_flops() / 2e9:.2f}G",
+        parameters=f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}M",
+    )
+
+
+def sample(paths: list[str], size: int) -> Tensor:
+    """Eight of the pictures, cut or padded to squares."""
+    batch = torch.full((8, 3, size, size), 114, dtype=torch.uint8)
+    for canvas, path in zip(batch, paths, strict=False):
+        pixels = images.read(path, size).pixels
+        canvas[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    return batch
+
+
+@torch.no_grad()
+def settle(network: nn.Module, batch: Tensor, finals: Sequence[Any], rare: slice) -> None:
+    """Give random weights the statistics of trained ones, so that few cells pass the threshold.
+
+    The normalisations take theirs from the batch. Then the last convolutions are scaled so that
+    their logits spread, and those of the channels `rare` moved down until one cell in 1000 passes.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain average
+            module.reset_running_stats()
+    network.train()(batch)
+    network.eval()
+    with outputs(finals) as seen:
+        network(batch)
+    for convolution, logits in zip(finals, seen, strict=True):
+        scale = 4 / logits.std(dim=(0, 2, 3))
+        convolution.weight *= scale[:, None, None, None]
+        convolution.bias *= scale
+        cells = (logits[:, rare] * scale[rare, None, None]).amax(dim=1)
+        convolution.bias[rare] -= cells.quantile(1 - 1 / 1000) - math.log(THRESHOLD)
+
+
+@contextmanager
+def outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """What the modules return in the next forward pass, in the order in which they run."""
+    seen: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, output: seen.append(output))
+        for module in modules
+    ]
+    yield seen
+    for hook in hooks:
+        hook.remove()
+
+
+def start_up(paths: list[str], folder: Path, repeats: int) -> None:
+    """Whole processes: the first image's boxes, and the help page."""
+    # Installed packages have their bytecode; without this, some machines compile it every time.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    dlkit = str(Path(sysconfig.get_path("scripts")) / "dlkit")
+    cat = REPOSITORY / "data" / "cat.jpg"
+    image = str(cat) if cat.exists() else paths[0]
+    model = default_model(paths, folder, 256)
+    measured = harness.compare_processes(
+        "one image, whole process",
+        {
+            "dlkit detect cat.jpg": [dlkit, "detect", image, "--model", model],
+            "import torch, torchvision": [sys.executable, "-c", "import torch, torchvision"],
+        },
+        "wall",
+        repeats,
+        peer="import torch, torchvision",
+    )
+    harness.require(measured["dlkit detect cat.jpg"], at_most=1.5)
+    measured = harness.compare_processes(
+        "help, whole process",
+        {
+            "dlkit --help": [dlkit, "--help"],
+            "dlkit detect --help": [dlkit, "detect", "--help"],
+            "python -c pass": [sys.executable, "-c", "pass"],
+        },
+        "cpu",
+        repeats,
+        peer="python -c pass",
+    )
+    harness.require(measured["dlkit --help"], at_most=12)
+
+
+if __name__ == "__main__":
+    main()
