@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -59,6 +60,8 @@ def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run one command; a DlkitError becomes one line on stderr and exit code 2."""
+    # Pillow's warnings of odd metadata do not say of which file; damage is an error of ours.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app(args, prog_name="dlkit")
     except DlkitError as error:

@@ -61,7 +61,7 @@ def records(result: Result) -> list[dict[str, Any]]:
 def rows_of(objects_of_images: list[dict[str, Any]]) -> list[Row]:
     """The rows that records of `json` or `jsonl` hold."""
     return [
-        (record["path"], *found.values())  # type: ignore[misc]
+        (record["path"], *found.values())
         for record in objects_of_images
         for found in record["objects"]
     ]
@@ -89,8 +89,8 @@ def one_line(result: Result, *parts: str) -> None:
 
 
 def test_it_finds_what_is_there(detect: Any) -> None:
-    truth = [
-        (f"in/{seed}.jpg", label, 1.0, *map(float, box))
+    truth: list[Row] = [
+        (f"in/{seed}.jpg", label, 1.0, float(box[0]), float(box[1]), float(box[2]), float(box[3]))
         for seed in SEEDS
         for label, box in scene(seed)[1]
     ]

@@ -237,8 +237,8 @@ def bad_voc(root: Path) -> list[str]:
 def bad_coco(root: Path) -> list[str]:
     coco_beside_images(root)
     content = coco_content(objects_of([0]))
-    good = {"image_id": 100, "category_id": 3, "bbox": [1, 1, 9, 9]}
-    bad = [
+    good: dict[str, Any] = {"image_id": 100, "category_id": 3, "bbox": [1, 1, 9, 9]}
+    bad: list[dict[str, Any]] = [
         {"bbox": [200, 10, 20, 20]},
         {"bbox": [10, 10, 0, 20]},
         {"category_id": 77},
@@ -410,8 +410,14 @@ def test_a_wrong_split_is_one_line(layout: Callable[[Path], Path], tmp_path: Pat
 
 # ---- augmentation --------------------------------------------------------------------------------
 
-PLAIN = {"mosaic": 0.0, "scale": 1.0, "recolour": 0.0, "flip": 0.0, "flip_vertical": 0.0}
-AUGMENTED: dict[str, dict[str, float]] = {
+PLAIN: dict[str, Any] = {
+    "mosaic": 0.0,
+    "scale": 1.0,
+    "recolour": 0.0,
+    "flip": 0.0,
+    "flip_vertical": 0.0,
+}
+AUGMENTED: dict[str, dict[str, Any]] = {
     "plain": {},
     "flip": {"flip": 1.0},
     "flip_vertical": {"flip_vertical": 1.0},
@@ -442,7 +448,7 @@ def rectangles(tmp_path_factory: pytest.TempPathFactory) -> Annotated:
     return read_split(root, "train")
 
 
-def pictures(data: Annotated, **settings: float) -> Pictures:
+def pictures(data: Annotated, **settings: Any) -> Pictures:
     config = DetectTrainConfig(data=Path(), image_size=128, **{**PLAIN, **settings})
     return Pictures(data.samples, config)
 

@@ -71,12 +71,12 @@ def read_header(path: Path) -> Header:
         raise DlkitError(f"{path}: a safetensors file, but not a model of dlkit") from error
 
 
-def digest(weights: dict[str, "Tensor"]) -> str:
-    """SHA-256 over names, types, shapes and bytes, whatever their order in the file."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        import torch
+def digest(header: str, weights: dict[str, "Tensor"]) -> str:
+    """SHA-256 over the header, and names, types, shapes and bytes, whatever their order."""
+    import torch
 
+    sha = hashlib.sha256(header.encode())
+    for name, tensor in sorted(weights.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
@@ -99,7 +99,8 @@ def save(path: Path, weights: dict[str, "Tensor"], header: Header, half: bool = 
         .contiguous()
         for name, tensor in weights.items()
     }
-    about = {"dlkit": json.dumps(asdict(header)), "sha256": digest(stored)}
+    described = json.dumps(asdict(header))
+    about = {"dlkit": described, "sha256": digest(described, stored)}
     with whole_file(path) as partial:
         partial.write_bytes(safetensors.torch.save(stored, about))
 
@@ -117,7 +118,7 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
         weights = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise DlkitError(f"{path}: a damaged model file ({error})") from error
-    if digest(weights) != about.get("sha256"):
+    if digest(about["dlkit"], weights) != about.get("sha256"):
         raise DlkitError(f"{path}: a damaged model file (its checksum is wrong); get it again")
     return header, {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor

@@ -88,6 +88,16 @@ def below(name: str) -> Iterator[str]:
     yield from (str(path) for path in sorted(Path(name).rglob("*")) if is_image(path))
 
 
+def keep_apart(folder: Path, sources: Iterable[str]) -> None:
+    """Refuse to write into a folder whose own files are inputs."""
+    target = folder.resolve()
+    for source in sources:
+        if target in {Path(source).resolve(), Path(source).resolve().parent}:
+            raise DlkitError(
+                f"{folder} holds inputs, which must not be overwritten: choose another"
+            )
+
+
 def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
@@ -124,10 +134,14 @@ def opened(source: str) -> Path | io.BytesIO:
     """What Pillow opens: the path, or the bytes behind a URL."""
     if "://" in source:
         buffer = io.BytesIO()
-        for block in fetch(source, "downloading"):
-            buffer.write(block)
-            if buffer.tell() > MOST_BYTES:
-                raise DlkitError(f"over {MOST_BYTES / 1e6:.0f} MB: download it yourself first")
+        try:
+            for block in fetch(source, "downloading"):
+                buffer.write(block)
+                if buffer.tell() > MOST_BYTES:
+                    raise DlkitError(f"over {MOST_BYTES / 1e6:.0f} MB: download it yourself first")
+        except DlkitError as error:
+            # Who reports it names the source, as for a file.
+            raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
         buffer.seek(0)
         return buffer
     path = Path(source)
@@ -218,6 +232,11 @@ def save(picture: Image.Image, path: Path) -> None:
     with whole_file(path) as partial:
         kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
         picture.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
+
+
+def as_pillow(picture: Picture) -> Image.Image:
+    """The picture for drawing."""
+    return Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
 
 
 def grid(pictures: Sequence[Image.Image], columns: int, side: int = 320) -> Image.Image:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+MOST_CANDIDATES = 5000
+
 
 def area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(
@@ -50,7 +52,7 @@ def best_boxes(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, limit: int
 ) -> Tensor:
     """Indices of the boxes left by non-maximum suppression in each class, best first."""
-    # More candidates than this are never shown, and suppression is quadratic in them.
-    candidates = scores.topk(min(len(scores), 30 * limit)).indices
+    # Suppression is quadratic in its candidates.
+    candidates = scores.topk(min(len(scores), MOST_CANDIDATES)).indices
     kept = batched_nms(boxes[candidates], scores[candidates], labels[candidates], iou_threshold)
     return candidates[kept[:limit]]

@@ -68,9 +68,14 @@ def infer(
     output: Output = None,
 ) -> None:
     """Print the objects in images, image by image and best first."""
+    from dlkit.core.images import keep_apart
     from dlkit.detect import formats
     from dlkit.detect.infer import detect, load, save_pictures
 
+    files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
+    for folder in (save, output if files_of_each else None):
+        if folder is not None:
+            keep_apart(folder, images)
     detector = load(model, device, precision)
     wanted = None if labels is None else [label.strip() for label in labels.split(",")]
     results = detect(
@@ -80,7 +85,7 @@ def infer(
         results = save_pictures(results, save, detector.labels)
     if format == DetectFormat.coco:
         write(results, format, output, partial(formats.write_coco, labels=detector.labels))
-    elif format in {DetectFormat.voc, DetectFormat.yolo}:
+    elif files_of_each:
         write(formats.write_files(results, format, output, detector.labels))
     else:
         write(results, format, output)

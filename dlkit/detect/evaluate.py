@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dlkit.core import distributed, images, plots
 from dlkit.core.distributed import Process
@@ -120,7 +119,7 @@ def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> 
     )
     pairs = []
     for sample, (_, _, (boxes, scores, labels)) in zip(chosen, found, strict=True):
-        picture = Image.open(sample.path).convert("RGB")
+        picture = images.as_pillow(images.read(str(sample.path)))
         names = [detector.labels[label] for label in sample.labels]
         pairs.append(draw_boxes(picture, sample.boxes.tolist(), names, None, detector.labels))
         names = [detector.labels[label] for label in labels]

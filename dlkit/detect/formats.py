@@ -94,9 +94,11 @@ def voc_xml(result: Detections, labels: Sequence[str]) -> str:
         ET.SubElement(thing, "score").text = str(found.score)
         ET.SubElement(thing, "difficult").text = "0"
         box = ET.SubElement(thing, "bndbox")
-        corners = (found.x1 + 1, found.y1 + 1, found.x2, found.y2)
+        left, top = round(found.x1 + 1), round(found.y1 + 1)
+        # A box thinner than a pixel still holds one.
+        corners = (left, top, max(left, round(found.x2)), max(top, round(found.y2)))
         for name, corner in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
-            ET.SubElement(box, name).text = str(round(corner))
+            ET.SubElement(box, name).text = str(corner)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
 

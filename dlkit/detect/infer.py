@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dlkit.core import checkpoint, device, distributed, images, weights
+from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.output import FileNames
@@ -70,16 +70,18 @@ def load(
     known = model not in PUBLISHED
     path = weights.find("detect", model, PUBLISHED) if known else published.fetch(model)
     header, tensors = checkpoint.load(path, "detect")
-    network = build(header.arch, **header.settings)
     try:
+        network = build(header.arch, **header.settings)
         network.load_state_dict(tensors)
-    except RuntimeError as error:
+        image_size = int(header.config["image_size"])
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
         raise DlkitError(
-            f"{model}: its weights do not fit its architecture {header.arch}"
+            f"{model}: its weights or settings do not fit the architecture {header.arch};"
+            f" it was made by dlkit {header.dlkit}"
         ) from error
     network.eval().to(chosen).to(memory_format=torch.channels_last)
     network.prepare(device.dtype(chosen, precision))
-    return Detector(network, header.labels, int(header.config["image_size"]), chosen)
+    return Detector(network, header.labels, image_size, chosen)
 
 
 def detect(
@@ -100,7 +102,7 @@ def detect(
     """
     wanted = set(range(len(detector.labels)) if labels is None else chosen_labels(detector, labels))
 
-    def results() -> Iterator[Detections | Failure]:
+    def results(process: Process) -> Iterator[Detections | Failure]:
         shared = track(process.share(images.files(paths)), "detecting")
         side = image_size or detector.image_size
         # Objects of other labels must not take the places of the wanted ones.
@@ -114,8 +116,11 @@ def detect(
                 objects = named(found, detector.labels, wanted)[:max_detections]
                 yield Detections(path, picture.width, picture.height, objects)
 
-    with distributed.launch(str(detector.device)) as process:
-        yield from process.gather(results())
+    def gathered() -> Iterator[Detections | Failure]:
+        with distributed.launch(str(detector.device)) as process:
+            yield from process.gather(results(process))
+
+    return gathered()
 
 
 def chosen_labels(detector: Detector, labels: list[str]) -> list[int]:
@@ -223,7 +228,7 @@ def save_pictures(
         if isinstance(result, Detections) and is_main_process():
             suffix = Path(result.path).suffix.lower()
             path = names.path_for(result.path, suffix if suffix in SAVED_SUFFIXES else ".png")
-            picture = Image.fromarray(images.read(result.path).pixels.permute(1, 2, 0).numpy())
+            picture = images.as_pillow(images.read(result.path))
             found = result.objects
             corners = [(o.x1, o.y1, o.x2, o.y2) for o in found]
             scores = [o.score for o in found]
