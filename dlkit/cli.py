@@ -1,5 +1,6 @@
 """The `dlkit` command. No task's model code is imported until one of its commands runs."""
 
+import io
 import sys
 import traceback
 import warnings
@@ -62,6 +63,9 @@ def main(args: list[str] | None = None) -> None:
     """Run one command; a DlkitError becomes one line on stderr and exit code 2."""
     # Pillow's warnings of odd metadata do not say of which file; damage is an error of ours.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a file's name may be any bytes
     try:
         app(args, prog_name="dlkit")
     except DlkitError as error:

@@ -157,8 +157,8 @@ def test_losses_are_finite_and_reach_every_weight(arch: str, objects: int) -> No
 @pytest.mark.parametrize(
     ("arch", "options"),
     [
-        ("yolo", "--size nano --epochs 60 --lr 0.003"),
-        ("fasterrcnn", "--epochs 12 --lr 0.001 --mosaic 0"),
+        ("yolo", "--size nano --epochs 25 --lr 0.005"),
+        ("fasterrcnn", "--epochs 5 --lr 0.001 --mosaic 0"),
     ],
 )
 def test_an_architecture_learns_squares_and_discs(
@@ -167,7 +167,7 @@ def test_an_architecture_learns_squares_and_discs(
     done = run(
         "detect", "train", shapes, "--out", tmp_path / "run", "--arch", arch, *options.split(),
         "--image-size", 96, "--batch-size", 4, "--workers", 0, "--device", "cpu", "--ema", 0.9,
-        "--plain-epochs", 20, "--scale", 1.1,
+        "--plain-epochs", 10, "--scale", 1.1,
     )  # fmt: skip
     assert done.code == 0, done.err
     scores = run("detect", "evaluate", shapes, "-m", done.out.strip(), "-f", "jsonl").out

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -253,6 +254,16 @@ def test_odd_metadata_goes_unsaid(detect: Any) -> None:
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.parametrize("format", ["text", "csv", "jsonl", "coco", "voc", "yolo"])
+def test_a_name_that_is_not_utf8_is_a_name(format: str, detect: Any) -> None:
+    """Names are bytes on Linux; one that no encoding fits must not end the batch."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    shutil.copy("in/20.jpg", name)
+    done = detect(name, "in/21.jpg", "-f", format, "-o", "out", "--save", "drawn")
+    assert (done.code, done.err) == (0, "")
+    assert Path("drawn", name).exists()
+
+
 def test_inputs_from_stdin_folders_and_globs(detect: Any) -> None:
     expected = table(detect("in"))
     assert table(detect("-", stdin="in/20.jpg\nin/21.jpg\n\nin/2[23].jpg\n")) == expected
@@ -413,6 +424,20 @@ def test_annotated_pictures(detect: Any) -> None:
     assert 0.01 < changed.float().mean() < 0.6
 
 
+def test_the_picture_of_a_url(detect: Any) -> None:
+    """It has the URL's name; one that cannot be had again for drawing fails alone."""
+    content = Path("in/20.jpg").read_bytes()
+    url = "http://host/a.jpg?size=full"
+    with mock.patch("dlkit.core.images.fetch", side_effect=lambda *_: iter([content])):
+        assert len(table(detect(url, "--save", "out"))) == 2
+    assert [path.name for path in Path("out").iterdir()] == ["a.jpg"]
+    answers = [iter([content]), DlkitError("the server answered 503")]
+    with mock.patch("dlkit.core.images.fetch", side_effect=answers):
+        done = detect(url, "in/21.jpg", "--save", "later", "-f", "jsonl")
+    assert [record["path"] for record in records(done)] == [url, "in/21.jpg"]
+    assert Path("later/21.jpg").exists()
+
+
 def test_pictures_of_one_name_are_kept_apart(detect: Any) -> None:
     Path("b").mkdir()
     shutil.copy("in/21.jpg", "b/20.jpg")
@@ -432,6 +457,10 @@ def test_pictures_of_one_name_are_kept_apart(detect: Any) -> None:
         ("in/20.jpg", "./in/../in"),
         ("a/20.jpg in/20.jpg", "in"),
         ("in/20.jpg", "link"),
+        (". a", "in"),
+        ("*/*.jpg", "in"),
+        ("**/*.jpg", "in"),
+        ("-", "in"),
     ],
 )
 def test_no_input_is_ever_overwritten(inputs: str, folder: str, detect: Any) -> None:
@@ -439,7 +468,7 @@ def test_no_input_is_ever_overwritten(inputs: str, folder: str, detect: Any) -> 
     shutil.copy("in/21.jpg", "a/20.jpg")
     Path("link").symlink_to("in")
     before = {path: path.read_bytes() for path in Path("in").iterdir()}
-    detect(*inputs.split(), "--save", folder)
+    detect(*inputs.split(), "--save", folder, stdin="a/20.jpg\nin/20.jpg\n")
     assert {path: path.read_bytes() for path in before} == before
 
 

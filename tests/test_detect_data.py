@@ -125,6 +125,8 @@ def yolo_with_unsorted_names(root: Path) -> Path:
 
 
 def yolo_with_classes_txt(root: Path) -> Path:
+    """Label Studio adds a notes.json, which is not COCO's."""
+    write(root / "notes.json", '{"categories": []}')
     write(root / "classes.txt", "disc\nsquare\n\n")
     return yolo_pairs(root, "images/{}", "labels/{}")
 
@@ -213,6 +215,14 @@ def test_boxes_are_those_of_the_image_as_shown(tmp_path: Path) -> None:
     (sample,) = read_split(tmp_path, "train").samples
     assert (sample.width, sample.height) == (50, 100)
     assert sample.boxes.tolist() == [[20, 80, 30, 100]]
+
+
+def test_a_polygon_is_no_box(tmp_path: Path) -> None:
+    """YOLO's lines for segmentation: the box around them, or nothing, but never a wrong box."""
+    yolo_with_yaml(tmp_path)
+    write(tmp_path / "labels/train/000.txt", "0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.5\n")
+    boxes = boxes_of(read_split(tmp_path, "train"))["000"]
+    assert boxes in ({}, {"disc": [24.0, 24.0, 48.0, 72.0]})
 
 
 # ---- bad annotations -----------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_version_and_unknown_commands() -> None:
     assert run("detekt").code == 2
     missing = run("detect")
     assert missing.code == 2
-    assert "Missing argument 'images...'" in missing.err
+    assert "Missing argument 'images" in missing.err
 
 
 def test_doctor_verifies_the_bundled_files() -> None:

@@ -59,7 +59,7 @@ def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         raise DlkitError(f"{path}: no such file") from None
     except OSError as error:
         raise DlkitError(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, struct.error) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
         raise DlkitError(f"{path}: not a model file, or a damaged one ({error})") from error
 
 

@@ -84,7 +84,9 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
         "nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size
     )
     try:
-        yield Process(rank, world_size, chosen)
+        process = Process(rank, world_size, chosen)
+        yield process
+        process.barrier()  # nobody hangs up while another still speaks
     finally:
         distributed.destroy_process_group()
 

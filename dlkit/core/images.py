@@ -88,14 +88,11 @@ def below(name: str) -> Iterator[str]:
     yield from (str(path) for path in sorted(Path(name).rglob("*")) if is_image(path))
 
 
-def keep_apart(folder: Path, sources: Iterable[str]) -> None:
-    """Refuse to write into a folder whose own files are inputs."""
+def keep_apart(folder: Path, paths: Iterable[str]) -> None:
+    """Refuse to write into a folder that holds some of the inputs."""
     target = folder.resolve()
-    for source in sources:
-        if target in {Path(source).resolve(), Path(source).resolve().parent}:
-            raise DlkitError(
-                f"{folder} holds inputs, which must not be overwritten: choose another"
-            )
+    if any(Path(path).resolve().parent == target for path in paths):
+        raise DlkitError(f"{folder} holds inputs, which stay as they are: choose another")
 
 
 def is_image(path: Path) -> bool:
@@ -153,6 +150,8 @@ def opened(source: str) -> Path | io.BytesIO:
         raise DlkitError(getattr(error, "strerror", None) or str(error)) from error
     if path.is_dir():
         raise DlkitError("a folder without images")
+    if not path.is_file():
+        return io.BytesIO(path.read_bytes())  # a pipe, which cannot be rewound
     if bytes_there == 0:
         raise DlkitError("an empty file")
     return path
@@ -189,7 +188,8 @@ def decoded(image: Image.Image, side: int | None) -> Picture:
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """How the image is to be turned to be as shown; a TIFF is turned by Pillow itself."""
-    if image.format == "TIFF":
+    # Asked for its EXIF data, Pillow decodes a PNG to look for it behind the pixels.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return None
     try:
         orientation = image.getexif().get(0x0112)

@@ -34,7 +34,13 @@ class Format(StrEnum):
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` when all went well, and is removed when not."""
+    """A path to write to that becomes `path` when all went well, and is removed when not.
+
+    What is there and no regular file (/dev/null, a pipe) is written to as it is.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +59,10 @@ def results_file(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
         return
-    with whole_file(output) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with (
+        whole_file(output) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         yield file
 
 
@@ -141,13 +150,16 @@ def write_text(results: Iterable[Any], file: TextIO) -> None:
 
 
 def write_csv(results: Iterable[Any], file: TextIO) -> None:
+    """A header, and a line for each row; `columns` is the header of a result without rows."""
     writer: csv.DictWriter[str] | None = None
     for result in results:
-        for row in rows(result):
-            if writer is None:
-                writer = csv.DictWriter(file, row, lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
+        of_result = rows(result)
+        header = next(iter(of_result), getattr(result, "columns", None))
+        if writer is None and header is not None:
+            writer = csv.DictWriter(file, header, lineterminator="\n")
+            writer.writeheader()
+        if writer is not None:
+            writer.writerows(of_result)
         file.flush()
 
 

@@ -4,8 +4,17 @@ import gzip
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from dlkit.core.errors import DlkitError
+
+
+def opened(path: Path) -> IO[str]:
+    return (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8")
+    )
 
 
 def lines(source: str) -> Iterator[str]:
@@ -15,7 +24,7 @@ def lines(source: str) -> Iterator[str]:
         return
     path = Path(source)
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        with opened(path) as file:
             yield from (line.rstrip("\r\n") for line in file)
     except UnicodeDecodeError as error:
         raise DlkitError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error

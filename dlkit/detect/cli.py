@@ -42,7 +42,8 @@ Iou = Annotated[
 Labels = Annotated[str | None, typer.Option(help="Only these labels, as in cat,dog.")]
 MaxDetections = Annotated[int, typer.Option(help="Most boxes per image.", min=1)]
 ImageSize = Annotated[
-    int | None, typer.Option(help="Longest side the network sees; default: as trained.", min=32)
+    int | None,
+    typer.Option(help="Longest side the network sees; default: as trained.", min=32, max=8192),
 ]
 FormatOption = Annotated[
     DetectFormat,
@@ -68,13 +69,15 @@ def infer(
     output: Output = None,
 ) -> None:
     """Print the objects in images, image by image and best first."""
-    from dlkit.core.images import keep_apart
+    from dlkit.core.images import files, keep_apart
     from dlkit.detect import formats
     from dlkit.detect.infer import detect, load, save_pictures
 
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
-    for folder in (save, output if files_of_each else None):
-        if folder is not None:
+    folders = [folder for folder in (save, output if files_of_each else None) if folder is not None]
+    if folders:
+        images = list(files(images))
+        for folder in folders:
             keep_apart(folder, images)
     detector = load(model, device, precision)
     wanted = None if labels is None else [label.strip() for label in labels.split(",")]

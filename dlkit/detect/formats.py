@@ -76,7 +76,9 @@ def write_files(
         path = names.path_for(result.path, suffix)
         if is_main_process():
             with whole_file(path) as partial:
-                partial.write_text(make(result, labels), encoding="utf-8")
+                partial.write_text(
+                    make(result, labels), encoding="utf-8", errors="backslashreplace"
+                )
         yield Written(str(path))
 
 

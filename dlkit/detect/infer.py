@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class Object:
 @dataclass(frozen=True)
 class Detections:
     """The objects of one image, best first."""
+
+    columns: ClassVar = ["path", "label", "score", "x1", "y1", "x2", "y2"]
 
     path: str
     width: int
@@ -226,9 +228,13 @@ def save_pictures(
     names = FileNames(folder)
     for result in results:
         if isinstance(result, Detections) and is_main_process():
-            suffix = Path(result.path).suffix.lower()
+            suffix = Path(result.path.partition("?")[0]).suffix.lower()
             path = names.path_for(result.path, suffix if suffix in SAVED_SUFFIXES else ".png")
-            picture = images.as_pillow(images.read(result.path))
+            try:
+                picture = images.as_pillow(images.read(result.path))
+            except DlkitError as error:  # a URL may fail the second time
+                yield Failure(result.path, str(error))
+                continue
             found = result.objects
             corners = [(o.x1, o.y1, o.x2, o.y2) for o in found]
             scores = [o.score for o in found]

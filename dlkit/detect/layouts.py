@@ -101,9 +101,8 @@ def read_split(data: Path, split: str, labels: list[str] | None = None) -> Annot
         found = list(pool.map(lambda entry: (*entry, measured(entry[0])), images_of_split))
     if not found:
         raise DlkitError(f"{data}: the split {split!r} names no image")
-    labels = (
-        labels or names or sorted({a.label for _, annotations, _ in found for a in annotations})
-    )
+    seen = {annotation.label for _, annotations, _ in found for annotation in annotations}
+    labels = labels or names or sorted(seen - {""})
     index = {label: number for number, label in enumerate(labels)}
     samples = [
         sample(path, annotations, size, index, skipped)
@@ -120,10 +119,10 @@ def layout(data: Path) -> Callable[[Path, str, Skipped], Listed]:
     """The reader of the layout that the folder has."""
     if (data / "Annotations").is_dir() and (data / "ImageSets").is_dir():
         return read_voc
-    if data.suffix == ".json" or next(coco_files(data), None):
-        return read_coco
     if (data / "labels").is_dir() or next(data.glob("*/labels"), None):
         return read_yolo
+    if data.suffix == ".json" or next(coco_files(data), None):
+        return read_coco
     raise DlkitError(
         f"{data}: no training data in a known layout: VOC has Annotations/ and ImageSets/,"
         " COCO annotations/*.json, YOLO images/ and labels/ (see the README)"
@@ -205,10 +204,10 @@ def read_voc(data: Path, split: str, skipped: Skipped) -> Listed:
 
 def image_beside(stem: Path) -> Path:
     """The image of that name, whatever its suffix."""
-    for suffix in (".jpg", ".png", ".jpeg", ".JPG", ".webp", ".bmp"):
-        path = stem.with_name(stem.name + suffix)
-        if path.exists():
-            return path
+    for suffix in images.SUFFIXES:
+        for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
+            if path.exists():
+                return path
     return stem.with_name(stem.name + ".jpg")
 
 
@@ -265,7 +264,8 @@ def read_coco(data: Path, split: str, skipped: Skipped) -> Listed:
     if data.is_file():
         file, root = data, data.parent
     else:
-        candidates = [f for f in coco_files(data) if split in f.stem or f.parent.name == split]
+        # "val" is in "valid", as some tools call it.
+        candidates = [f for f in coco_files(data) if split in f.stem or split in f.parent.name]
         # "instances" beats "captions" and "person_keypoints" in COCO's own folder.
         candidates.sort(key=lambda f: ("instances" not in f.stem, str(f)))
         if not candidates:
@@ -285,7 +285,7 @@ def read_coco(data: Path, split: str, skipped: Skipped) -> Listed:
                 names.get(a["category_id"], f"id {a['category_id']}"),
                 coco_box(a["bbox"]),
                 where,
-                area=float(a["area"]) if "area" in a else None,
+                area=float(a["area"]) if a.get("area") is not None else None,
                 crowd=bool(a.get("iscrowd", 0)),
             )
             annotations[a["image_id"]].append(annotation)
@@ -316,10 +316,10 @@ def coco_image(root: Path, file: Path, split: str, name: str) -> Path:
 
 def read_yolo(data: Path, split: str, skipped: Skipped) -> Listed:
     names = class_names(data)
-    pairs = [
-        (data / "images" / split, data / "labels" / split),
-        (data / split / "images", data / split / "labels"),
-    ]
+    pairs = []
+    for spelling in (split, "valid") if split == "val" else (split,):
+        pairs.append((data / "images" / spelling, data / "labels" / spelling))
+        pairs.append((data / spelling / "images", data / spelling / "labels"))
     if split == "train":
         pairs.append((data / "images", data / "labels"))
     folder, labels = next((pair for pair in pairs if pair[0].is_dir()), pairs[0])
@@ -347,18 +347,23 @@ def yolo_objects(txt: Path, image: Path, names: list[str]) -> list[Annotation]:
             continue
         where = f"{txt}:{number}"
         try:
-            label, x, y, w, h = (float(value) for value in line.split()[:5])
+            label, *values = (float(value) for value in line.split())
+            x1, y1, x2, y2 = yolo_box(values)
         except ValueError:
-            label, x, y, w, h = -1, 0, 0, 0, 0
+            found.append(Annotation("", NO_BOX, where))
+            continue
         name = names[int(label)] if 0 <= label < len(names) else line.split()[0]
-        box = (
-            (x - w / 2) * size[0],
-            (y - h / 2) * size[1],
-            (x + w / 2) * size[0],
-            (y + h / 2) * size[1],
-        )
+        box = (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1])
         found.append(Annotation(name, box, where))
     return found
+
+
+def yolo_box(values: list[float]) -> tuple[float, float, float, float]:
+    """Corners from center and size (a confidence may follow), or around a polygon's points."""
+    if len(values) > 5:
+        return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+    x, y, w, h = values[:4]
+    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
 def class_names(data: Path) -> list[str]:
@@ -367,7 +372,7 @@ def class_names(data: Path) -> list[str]:
         if (folder / "classes.txt").exists():
             listed = lines(str(folder / "classes.txt"))
             return [line.strip() for line in listed if line.strip()]
-    for file in sorted(data.glob("*.y*ml")):
+    for file in sorted(data.glob("*.y*ml"), key=lambda file: (file.stem != "data", file)):
         try:
             names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
             if isinstance(names, dict):

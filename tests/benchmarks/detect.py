@@ -13,7 +13,9 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ def extract(archive: Path, folder: Path) -> list[str]:
 
 
 def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> None:
-    """From JPEG files to boxes, in one process, after a warm-up.
+    """From JPEG files to boxes, each contender in a process of its own, after a warm-up.
 
     Both sides get the same files, threshold, IoU, number of boxes, batch size and threads, and
     fold their normalisations into their convolutions.
@@ -80,25 +82,26 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
     """
     size, batch, peer = settings.image_size, settings.batch, settings.peer
     small = default_model(paths, folder, size)
+    nano, medium = (random_model(name, paths, folder, size) for name in ("nano", "medium"))
     contenders = {
-        "dlkit": ours(paths, small, "auto", size, batch),
-        "dlkit fp32": ours(paths, small, "fp32", size, batch),
-        "dlkit nano": ours(paths, random_model("nano", paths, folder, size), "auto", size, batch),
-        "dlkit medium": ours(
-            paths, random_model("medium", paths, folder, size), "auto", size, batch
-        ),
+        "dlkit": partial(ours, paths, small, "auto", size, batch),
+        "dlkit fp32": partial(ours, paths, small, "fp32", size, batch),
+        "dlkit nano": partial(ours, paths, nano, "auto", size, batch),
+        "dlkit medium": partial(ours, paths, medium, "auto", size, batch),
     }
-    try:
-        network = their_network(peer, paths, folder, size)
-    except ImportError:
-        harness.show("no peer: pip install ultralytics (no dependency of dlkit's) to compare")
+    for label, model in {"dlkit": small, "dlkit nano": nano, "dlkit medium": medium}.items():
+        header = checkpoint.read_header(weights.find("detect", model))
+        describe(label, build(header.arch, **header.settings), size, torch.uint8)
+    if find_spec("ultralytics") is None:
+        harness.show("no peer: pip install ultralytics (dlkit does not depend on it) to compare")
         peer = None
     else:
-        contenders[peer] = theirs(paths, network, size, batch, settings.threads)
-        contenders[f"{peer} one by one"] = theirs(paths, network, size, 1, settings.threads)
-    for label, work in contenders.items():
-        harness.note(contender=label, images=len(paths), boxes=work())
-    measured = harness.compare(
+        describe(peer, their_network(peer, folder), size, torch.float32)
+        contenders[peer] = partial(theirs, paths, peer, folder, size, batch, settings.threads)
+        contenders[f"{peer} one by one"] = partial(
+            theirs, paths, peer, folder, size, 1, settings.threads
+        )
+    measured = harness.compare_apart(
         "JPEG files to boxes",
         contenders,
         "images",
@@ -112,24 +115,9 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
         harness.require(measured["dlkit"], at_least=3)
 
 
-def ours(paths: list[str], model: str, precision: str, size: int, batch: int) -> Callable[[], int]:
-    """What `dlkit detect --model MODEL` does with its files, up to the printing."""
-    detector = load(model, "cpu", precision)
-
-    def work() -> int:
-        found = detect(
-            paths, detector, THRESHOLD, IOU, None, MOST, image_size=size, batch_size=batch
-        )
-        return sum(len(result.objects) for result in found if isinstance(result, Detections))
-
-    return work
-
-
 def default_model(paths: list[str], folder: Path, size: int) -> str:
     """The bundled model, or a random one as large."""
     if DEFAULT_MODEL in {path.stem for path in weights.bundled("detect")}:
-        header, _ = checkpoint.load(weights.find("detect", DEFAULT_MODEL), "detect")
-        describe(f"dlkit {DEFAULT_MODEL}", build(header.arch, **header.settings), size, torch.uint8)
         return DEFAULT_MODEL
     return random_model("small", paths, folder, size)
 
@@ -139,7 +127,6 @@ def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> s
     torch.manual_seed(0)
     settings = {"num_labels": len(LABELS), "size": yolo_size}
     network = build("yolo", **settings)
-    describe(f"dlkit {yolo_size}, random", network, size, torch.uint8)
     finals = [head.labels for head in network.heads]  # a cell's confidence, then its labels
     settle(network, sample(paths, size), finals, slice(0, 1))
     path = folder / f"{yolo_size}.safetensors"
@@ -148,29 +135,41 @@ def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> s
     return str(path)
 
 
-def their_network(architecture: str, paths: list[str], folder: Path, size: int) -> Any:
-    """One of ultralytics' networks, for as many labels, with random weights that find few."""
+def ours(paths: list[str], model: str, precision: str, size: int, batch: int) -> Callable[[], str]:
+    """What `dlkit detect --model MODEL` does with its files, up to the printing."""
+    detector = load(model, "cpu", precision)
+
+    def work() -> str:
+        found = detect(
+            paths, detector, THRESHOLD, IOU, None, MOST, image_size=size, batch_size=batch
+        )
+        counts = [len(result.objects) for result in found if isinstance(result, Detections)]
+        return f"{sum(counts)} boxes in {len(counts)} images"
+
+    return work
+
+
+def their_network(architecture: str, folder: Path) -> Any:
+    """One of ultralytics' networks, for as many labels, with random weights."""
     # No downloads, and its settings file not in the home folder.
     os.environ.update(YOLO_CONFIG_DIR=str(folder), YOLO_OFFLINE="true", YOLO_VERBOSE="false")
     tasks = import_module("ultralytics.nn.tasks")
-
     torch.manual_seed(0)
-    network = tasks.DetectionModel(f"{architecture}.yaml", nc=len(LABELS), verbose=False)
-    describe(f"{architecture}, random", network, size, torch.float32)
-    finals = [branch[-1] for branch in network.model[-1].cv3]
-    settle(network, sample(paths, size) / 255, finals, slice(0, len(LABELS)))
-    return network
+    return tasks.DetectionModel(f"{architecture}.yaml", nc=len(LABELS), verbose=False)
 
 
 def theirs(
-    paths: list[str], network: nn.Module, size: int, batch: int, threads: int
-) -> Callable[[], int]:
+    paths: list[str], architecture: str, folder: Path, size: int, batch: int, threads: int
+) -> Callable[[], str]:
     """What ultralytics' `YOLO.predict` does with the files."""
+    network = their_network(architecture, folder)
+    finals = [branch[-1] for branch in network.model[-1].cv3]
+    settle(network, sample(paths, size) / 255, finals, slice(0, len(LABELS)))
     yolo = import_module("ultralytics").YOLO("yolov8n.yaml", verbose=False)
     yolo.model = network
     import_module("cv2").setNumThreads(threads)  # which ultralytics sets to 0
 
-    def work() -> int:
+    def work() -> str:
         results = yolo.predict(
             paths,
             stream=True,
@@ -183,7 +182,8 @@ def theirs(
             verbose=False,
             save=False,
         )
-        return sum(len(result.boxes) for result in results)
+        counts = [len(result.boxes) for result in results]
+        return f"{sum(counts)} boxes in {len(counts)} images"
 
     return work
 
@@ -201,9 +201,9 @@ def describe(name: str, network: nn.Module, size: int, dtype: torch.dtype) -> No
 
 
 def sample(paths: list[str], size: int) -> Tensor:
-    """Eight of the pictures, cut or padded to squares."""
-    batch = torch.full((8, 3, size, size), 114, dtype=torch.uint8)
-    for canvas, path in zip(batch, paths, strict=False):
+    """Some of the pictures, padded to squares."""
+    batch = torch.full((32, 3, size, size), 114, dtype=torch.uint8)
+    for canvas, path in zip(batch, paths[:: len(paths) // 32], strict=False):
         pixels = images.read(path, size).pixels
         canvas[:, : pixels.shape[1], : pixels.shape[2]] = pixels
     return batch
@@ -214,7 +214,7 @@ def settle(network: nn.Module, batch: Tensor, finals: Sequence[Any], rare: slice
     """Give random weights the statistics of trained ones, so that few cells pass the threshold.
 
     The normalisations take theirs from the batch. Then the last convolutions are scaled so that
-    their logits spread, and those of the channels `rare` moved down until one cell in 1000 passes.
+    their logits spread, and those of the channels `rare` moved down until one cell in 3000 passes.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -229,7 +229,7 @@ def settle(network: nn.Module, batch: Tensor, finals: Sequence[Any], rare: slice
         convolution.weight *= scale[:, None, None, None]
         convolution.bias *= scale
         cells = (logits[:, rare] * scale[rare, None, None]).amax(dim=1)
-        convolution.bias[rare] -= cells.quantile(1 - 1 / 1000) - math.log(THRESHOLD)
+        convolution.bias[rare] -= cells.quantile(1 - 1 / 3000) - math.log(THRESHOLD)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ ratio is taken within each round, and the median over the rounds is shown.
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
@@ -113,6 +116,76 @@ def compare(
     rounds = take_turns({label: timed(work) for label, work in contenders.items()}, repeats)
     rates = [{label: count / seconds for label, seconds in round_.items()} for round_ in rounds]
     return report(name, rates, f"{unit}/s {clock}", peer)
+
+
+def compare_apart(
+    name: str,
+    contenders: Mapping[str, Callable[[], Callable[[], object]]],
+    unit: str,
+    count: int,
+    repeats: int = 7,
+    peer: str | None = None,
+    threads: int = 1,
+    clock: Clock = "wall",
+) -> dict[str, Measurement]:
+    """`compare`, with each contender in a process of its own.
+
+    What one library sets (threads, the allocator, environment variables) and what it leaves on
+    the heap then does not change the other's speed. A contender is a function that pickle knows
+    by name, with functools.partial for its arguments: it prepares, and returns what is timed.
+    What the first call returns is noted.
+    """
+    with ExitStack() as stack:
+        timed = {
+            label: stack.enter_context(apart(label, setup, threads, clock))
+            for label, setup in contenders.items()
+        }
+        rounds = take_turns(timed, repeats)
+    rates = [{label: count / seconds for label, seconds in round_.items()} for round_ in rounds]
+    return report(name, rates, f"{unit}/s {clock}", peer)
+
+
+@contextmanager
+def apart(
+    label: str, setup: Callable[[], Callable[[], object]], threads: int, clock: Clock
+) -> Iterator[Seconds]:
+    """A process that waits to do its work again, and how to have it done."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, setup, threads, clock), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        note(contender=label, result=ours.recv())
+    except EOFError:
+        sys.exit(f"{label} failed: its error is above")
+
+    def seconds() -> float:
+        ours.send("again")
+        taken: float = ours.recv()
+        return taken
+
+    try:
+        yield seconds
+    finally:
+        ours.close()
+        process.join()
+
+
+def serve(
+    caller: Connection, setup: Callable[[], Callable[[], object]], threads: int, clock: Clock
+) -> None:
+    """Send what the work returns, then its seconds each time the caller asks."""
+    now = time.perf_counter if clock == "wall" else time.process_time
+    torch.set_num_threads(threads)
+    work = setup()
+    caller.send(work())
+    with suppress(EOFError):  # the caller is done
+        while caller.recv():
+            torch.set_num_threads(threads)  # the work may have changed it
+            start = now()
+            work()
+            caller.send(now() - start)
 
 
 def compare_processes(
