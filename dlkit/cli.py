@@ -1,6 +1,7 @@
 """The `dlkit` command. No task's model code is imported until one of its commands runs."""
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -63,3 +64,7 @@ def main(args: list[str] | None = None) -> None:
     except DlkitError as error:
         log(f"dlkit: {error}")
         sys.exit(2)
+    except Exception:
+        # A bug of ours: the user needs the trace to report it.
+        traceback.print_exc()
+        sys.exit(70)

@@ -1,6 +1,7 @@
 """Where to compute and in which precision: the one place that decides bf16."""
 
 import functools
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from dlkit.core.errors import DlkitError
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The device of that name; `auto` is the first accelerator, else the CPU."""
+    """The device of that name; `auto` is an accelerator if there is one, else the CPU.
+
+    `cuda` without a number is this process's own GPU, when torchrun or srun started several.
+    """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        available = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else available
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -27,6 +30,9 @@ def choose(name: str = "auto") -> torch.device:
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DlkitError("there is no device mps on this machine")
+    if device.type == "cuda" and device.index is None:
+        local_rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     if device.type not in {"cpu", "cuda", "mps"}:
         raise DlkitError(f"dlkit does not run on {name!r}: use auto, cpu, cuda, cuda:1 or mps")
     return device

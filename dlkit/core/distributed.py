@@ -69,11 +69,10 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     Reads torchrun's RANK, LOCAL_RANK and WORLD_SIZE, else SLURM's; nccl on GPUs, gloo on CPUs.
     """
     rank = environment("RANK", "SLURM_PROCID") or 0
-    world_size = environment("WORLD_SIZE", "SLURM_NTASKS") or 1
+    # SLURM_NTASKS is set in a batch script too, where only one process runs.
+    world_size = environment("WORLD_SIZE", "SLURM_STEP_NUM_TASKS") or 1
     chosen = choose(device)
-    if chosen.type == "cuda" and world_size > 1:
-        local_rank = environment("LOCAL_RANK", "SLURM_LOCALID") or 0
-        chosen = torch.device("cuda", local_rank % torch.cuda.device_count())
+    if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     seed_everything(seed)
     if world_size == 1:

@@ -127,8 +127,10 @@ def rows(result: Any) -> list[dict[str, Any]]:
 def write_text(results: Iterable[Any], file: TextIO) -> None:
     """One row a line, tab-separated for `cut` and `awk`; in columns on a terminal."""
     for result in results:
-        lines = [[str(value) for value in row.values()] for row in rows(result)]
-        if file.isatty() and lines:
+        lines = [["" if v is None else str(v) for v in row.values()] for row in rows(result)]
+        if file.isatty():
+            if not lines and not isinstance(result, Failure):
+                log(f"{result.path}: nothing found")
             widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
             lines = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines]
         separator = "  " if file.isatty() else "\t"
@@ -155,7 +157,7 @@ def write_jsonl(results: Iterable[Any], file: TextIO) -> None:
 
 
 def write_json(results: Iterable[Any], file: TextIO) -> None:
-    """One array; it streams too, and is closed whatever happens."""
+    """One array, an element a line."""
     separator = "[\n"
     for result in results:
         print(separator + json.dumps(asdict(result), ensure_ascii=False), end="", file=file)

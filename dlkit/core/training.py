@@ -264,9 +264,11 @@ class Run:
         """Log and save; whether `score` (higher is better) is the best so far."""
         self.check_loss()
         self.epoch += 1
-        better = score > self.best_score or self.epoch == 1  # a first score may be nan
+        better = score > self.best_score or self.epoch == 1
         if better:
-            self.best_score, self.best_epoch = score, self.epoch
+            # A first score may be nan, and then anything is better.
+            self.best_score = -math.inf if math.isnan(score) else score
+            self.best_epoch = self.epoch
         loss = float(torch.stack(self.losses).float().mean())
         numbers = {"epoch": self.epoch, "loss": loss, "score": score, **metrics}
         numbers["lr"] = self.config.lr * self.rate()

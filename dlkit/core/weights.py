@@ -6,7 +6,7 @@ Loads no torch, and urllib only to download.
 import difflib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
@@ -37,8 +37,11 @@ def cached(task: str) -> list[Path]:
     return sorted((cache() / task).glob("*.safetensors"))
 
 
-def find(task: str, model: str) -> Path:
-    """The file of a model: downloaded if it is a URL, never if it is a name or a file."""
+def find(task: str, model: str, published: Iterable[str] = ()) -> Path:
+    """The file of a model: downloaded if it is a URL, never if it is a name or a file.
+
+    `published` are further names, which the task itself can fetch, for the error's suggestions.
+    """
     if "://" in model:
         return download(model)
     if model.endswith(".safetensors"):
@@ -48,7 +51,7 @@ def find(task: str, model: str) -> Path:
         return path
     known = {path.stem: path for path in [*cached(task), *bundled(task)]}
     if model not in known:
-        raise unknown(task, model, list(known))
+        raise unknown(task, model, [*known, *published])
     return known[model]
 
 

@@ -35,13 +35,17 @@ MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and its boxes (N, 4); `crowd` and `difficult` ones only count in evaluation."""
+    """An image and its boxes (N, 4), their areas, labels and marks (N,).
+
+    `crowd` boxes are left out of training; `areas` are COCO's of the segments, else the boxes'.
+    """
 
     path: Path
     width: int
     height: int
     boxes: np.ndarray
     labels: np.ndarray
+    areas: np.ndarray
     crowd: np.ndarray
     difficult: np.ndarray
 
@@ -53,6 +57,7 @@ class Annotation:
     label: str
     box: tuple[float, float, float, float]
     where: str
+    area: float | None = None
     crowd: bool = False
     difficult: bool = False
 
@@ -173,9 +178,14 @@ def sample(
         height,
         np.array([box for _, box in kept], dtype=np.float32).reshape(-1, 4),
         np.array([index[a.label] for a, _ in kept], dtype=np.int64),
+        np.array([area_of(box) if a.area is None else a.area for a, box in kept], dtype=np.float64),
         np.array([a.crowd for a, _ in kept], dtype=bool),
         np.array([a.difficult for a, _ in kept], dtype=bool),
     )
+
+
+def area_of(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def splits_of(data: Path) -> list[str]:
@@ -274,6 +284,7 @@ def read_coco(data: Path, split: str) -> tuple[list[str], list[tuple[Path, list[
                 names.get(a["category_id"], f"id {a['category_id']}"),
                 (x, y, x + width, y + height),
                 f"{file}: annotation {a.get('id')}",
+                area=float(a["area"]) if "area" in a else None,
                 crowd=bool(a.get("iscrowd", 0)),
             )
             annotations.setdefault(a["image_id"], []).append(annotation)

@@ -62,7 +62,7 @@ def evaluate(
         if isinstance(picture, Failure):
             raise DlkitError(f"{path}: {picture.error}")
         predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
-    truths = [Truth(s.boxes, s.labels, s.crowd, s.difficult) for s in samples]
+    truths = [Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas) for s in samples]
     return Evaluation(
         detection_metrics(truths, predictions, detector.labels),
         confusion_matrix(truths, predictions, len(detector.labels), CONFUSION_THRESHOLD),
@@ -81,6 +81,11 @@ def evaluate_checkpoint(
     """The scores of a model on one split, for all labels and for each; pictures go to `save`."""
     detector = load(model, device, precision)
     annotated = read_split(data, split, detector.labels)
+    if not any(len(sample.boxes) for sample in annotated.samples):
+        raise DlkitError(
+            f"{data}: no box of {split!r} has a label that the model knows:"
+            f" {', '.join(detector.labels)}"
+        )
     with distributed.launch(device) as process:
         samples = list(track(annotated.samples, "evaluating"))
         evaluation = evaluate(detector, samples, process, workers)

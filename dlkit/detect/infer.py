@@ -67,7 +67,8 @@ def load(
 ) -> Detector:
     """The detector of that name, file or URL, in its inference form on the device."""
     chosen = device.choose(device_name)
-    path = published.fetch(model) if model in PUBLISHED else weights.find("detect", model)
+    known = model not in PUBLISHED
+    path = weights.find("detect", model, PUBLISHED) if known else published.fetch(model)
     header, tensors = checkpoint.load(path, "detect")
     network = build(header.arch, **header.settings)
     try:

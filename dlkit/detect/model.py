@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from dlkit.core.errors import DlkitError
 from dlkit.detect.boxes import best_boxes
 
 STRIDES = (8, 16, 32)
@@ -265,4 +266,6 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {"yolo": Yolo, "fasterrcnn": FasterR
 
 def build(arch: str, **settings: Any) -> Any:
     """The untrained architecture of that name."""
+    if arch not in ARCHITECTURES:
+        raise DlkitError(f"no architecture {arch!r}: there is {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[arch](**settings)

@@ -1,0 +1,117 @@
+"""What the tests share: `run()` for the command line, and a tiny detector with its data."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from dlkit.cli import main
+
+LABELS = ["disc", "square"]
+SIDE = 96  # of the generated images
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*args: object, stdin: str = "") -> Result:
+    """`dlkit ARGS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch("sys.stdin", io.StringIO(stdin)),
+    ):
+        try:
+            main([str(arg) for arg in args])
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def scene(seed: int) -> tuple[Image.Image, list[tuple[str, Box]]]:
+    """A bright square and a bright disc on dark noise, with their boxes x1, y1, x2, y2."""
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8))
+    canvas = ImageDraw.Draw(image)
+    objects = []
+    for label, left in (("square", 2), ("disc", SIDE // 2 + 2)):
+        size = int(rng.integers(24, 40))
+        x, y = left + int(rng.integers(0, 44 - size)), int(rng.integers(2, SIDE - size - 2))
+        # Pillow's corners are inclusive; ours end after the last pixel.
+        corners = (x, y, x + size - 1, y + size - 1)
+        if label == "square":
+            canvas.rectangle(corners, fill=(255, 60, 40))
+        else:
+            canvas.ellipse(corners, fill=(60, 120, 255))
+        objects.append((label, (x, y, x + size, y + size)))
+    return image, objects
+
+
+def voc_xml(objects: list[tuple[str, Box]]) -> str:
+    """A VOC annotation: its pixels count from 1, and boxes include both ends."""
+    things = "".join(
+        f"  <object>\n    <name>{label}</name>\n    <bndbox><xmin>{x1 + 1}</xmin>"
+        f"<ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>\n  </object>\n"
+        for label, (x1, y1, x2, y2) in objects
+    )
+    return f"<annotation>\n{things}</annotation>\n"
+
+
+def write_voc(root: Path, splits: dict[str, list[int]]) -> Path:
+    """A VOC folder with one scene for each seed of each split."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for split, seeds in splits.items():
+        for seed in set(seeds):
+            image, objects = scene(seed)
+            image.save(root / "JPEGImages" / f"{seed:03}.jpg", quality=95)
+            (root / "Annotations" / f"{seed:03}.xml").write_text(voc_xml(objects))
+        lines = "".join(f"{seed:03}\n" for seed in seeds)
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text(lines)
+    return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One thread, as the machine is shared; and nobody's own cache of models."""
+    torch.set_num_threads(1)
+    with mock.patch.dict(os.environ, DLKIT_CACHE=str(tmp_path_factory.mktemp("cache"))):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Squares and discs in VOC layout: 8 images to train (ten times), 4 to validate and test."""
+    splits = {"train": [*range(8)] * 10, "val": [*range(8, 12)], "test": [*range(12, 16)]}
+    return write_voc(tmp_path_factory.mktemp("data") / "shapes", splits)
+
+
+@pytest.fixture(scope="session")
+def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny detector, trained for five seconds: it finds every square and disc."""
+    out = tmp_path_factory.mktemp("run") / "shapes"
+    options = (
+        "--size nano --image-size 64 --epochs 6 --batch-size 4 --lr 5e-3 --warmup 0.2 --ema 0"
+        " --mosaic 0 --scale 1.2 --workers 0 --device cpu --precision fp32"
+    )
+    done = run("detect", "train", shapes, "--out", out, *options.split())
+    assert done.code == 0, done.err
+    return Path(done.out.strip())

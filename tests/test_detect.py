@@ -1,0 +1,231 @@
+"""What only detectors have: boxes, assignment, losses, both architectures learning, a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision import ops
+
+from dlkit.core import checkpoint
+from dlkit.detect.boxes import best_boxes, complete_iou, iou
+from dlkit.detect.loss import assign, fasterrcnn_losses, yolo_losses
+from dlkit.detect.model import ConvBlock, Grids, build, cell_centers
+from tests.conftest import run
+
+TRAIN = "--size nano --image-size 64 --batch-size 4 --workers 0 --device cpu"
+
+
+def random_boxes(count: int) -> torch.Tensor:
+    corners = torch.rand(count, 2) * 60
+    return torch.cat([corners, corners + 1 + torch.rand(count, 2) * 40], dim=1)
+
+
+def test_iou_by_hand_and_against_torchvision() -> None:
+    a = torch.tensor([[0.0, 0, 10, 10]])
+    b = torch.tensor([[5.0, 0, 15, 10], [0, 0, 10, 10], [20, 20, 30, 30], [2, 2, 4, 4]])
+    assert iou(a, b).tolist() == pytest.approx([50 / 150, 1, 0, 4 / 100])
+    torch.manual_seed(0)
+    a, b = random_boxes(50), random_boxes(50)
+    assert torch.allclose(iou(a[:, None], b[None]), ops.box_iou(a, b), atol=1e-6)
+    expected = 1 - ops.complete_box_iou_loss(a, b)
+    assert torch.allclose(complete_iou(a, b), expected, atol=1e-4)
+
+
+def test_suppression_keeps_the_best_of_each_label() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    scores, labels = torch.tensor([0.8, 0.9, 0.7, 0.1]), torch.tensor([0, 0, 1, 0])
+    assert best_boxes(boxes, scores, labels, 0.5, 10).tolist() == [1, 2, 3]
+    assert best_boxes(boxes, scores, labels, 0.5, 1).tolist() == [1]
+    assert best_boxes(boxes, scores, labels, 0.95, 10).tolist() == [1, 0, 2, 3]
+    assert best_boxes(boxes[:0], scores[:0], labels[:0], 0.5, 10).tolist() == []
+
+
+def test_cell_centers() -> None:
+    assert cell_centers(2, 3, 8, torch.device("cpu")).tolist() == [
+        [4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12],
+    ]  # fmt: skip
+
+
+def grids_of(boxes: torch.Tensor, confidence: list[float], labels: torch.Tensor) -> Grids:
+    """One image of four cells of 16 pixels in a 32 x 32 picture."""
+    centers = cell_centers(2, 2, 16, torch.device("cpu"))
+    return Grids(boxes[None], torch.tensor([confidence]), labels[None], centers)
+
+
+def test_a_cell_answers_for_the_object_it_overlaps_most() -> None:
+    """Object 0 covers the picture, object 1 its upper left cell, object 2 is padding."""
+    truth = torch.tensor([[[0.0, 0, 32, 32], [0, 0, 16, 16], [0, 0, 0, 0]]])
+    predicted = torch.tensor(
+        [[0.0, 0, 16, 16], [0, 0, 32, 32], [0, 0, 32, 16], [100, 100, 110, 110]]
+    )
+    grids = grids_of(predicted, [0.0, 0.0, 0.0, 0.0], torch.zeros(4, 2))
+    assignment = assign(grids, truth, torch.tensor([[0, 1, -1]]))
+    # The last cell's box misses everything, so its target is zero though its center is inside.
+    assert assignment.responsible[0, :3].tolist() == [True, True, True]
+    assert assignment.objects[0, :3].tolist() == [1, 0, 0]
+    # Alignment is score * IoU^6: the best cell of each object gets its IoU, the third 0.5^6 of it.
+    assert assignment.confidence[0].tolist() == pytest.approx([1, 1, 0.5**6, 0], abs=1e-6)
+
+
+def test_nothing_in_the_picture_is_background_everywhere() -> None:
+    grids = grids_of(torch.zeros(4, 4), [0.0] * 4, torch.zeros(4, 2))
+    assignment = assign(grids, torch.zeros(1, 1, 4), torch.tensor([[-1]]))
+    assert not assignment.responsible.any()
+    assert not assignment.confidence.any()
+
+
+class Fixed(nn.Module):
+    """A network that always answers the same."""
+
+    def __init__(self, grids: Grids) -> None:
+        super().__init__()
+        self.grids = grids
+
+    def forward(self, images: torch.Tensor) -> Grids:
+        return self.grids
+
+
+def test_losses_by_hand() -> None:
+    box = [0.0, 0, 16, 16]
+    predicted = torch.tensor([box, [90.0, 90, 99, 99], [90, 90, 99, 99], [90, 90, 99, 99]])
+    labels = torch.tensor([[0.0, 0.0]] * 4)
+    grids = grids_of(predicted, [0.0] * 4, labels)
+    losses = yolo_losses(
+        Fixed(grids), torch.zeros(1, 3, 32, 32), torch.tensor([[box]]), torch.tensor([[1]])
+    )
+    ln2 = 0.6931472
+    # One cell has the target 1 and three have 0, all at probability 1/2; the box is perfect;
+    # two labels at even odds cost ln 2 with any smoothing.
+    assert float(losses["confidence"]) == pytest.approx(4 * ln2, rel=1e-5)
+    assert float(losses["boxes"]) == pytest.approx(0, abs=1e-4)
+    assert float(losses["labels"]) == pytest.approx(ln2, rel=1e-5)
+
+
+def test_prepared_for_inference_the_network_says_the_same() -> None:
+    torch.manual_seed(0)
+    network = build("yolo", num_labels=3, size="nano")
+    images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)
+    network.train()(images)  # norms with statistics of their own
+    network.eval()
+    with torch.inference_mode():
+        before = network(images)
+        network.prepare(torch.float32)
+        after = network(images)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert torch.allclose(before.boxes, after.boxes, atol=1e-2)
+    assert torch.allclose(before.confidence, after.confidence, atol=1e-3)
+
+
+def test_fusing_twice_changes_nothing() -> None:
+    block = ConvBlock(2, 2).eval()
+    block.fuse()
+    x = torch.randn(1, 2, 8, 8)
+    before = block(x)
+    block.fuse()
+    assert torch.equal(block(x), before)
+
+
+@pytest.mark.parametrize("arch", ["yolo", "fasterrcnn"])
+@pytest.mark.parametrize("objects", [0, 2])
+def test_losses_are_finite_and_reach_every_weight(arch: str, objects: int) -> None:
+    torch.manual_seed(0)
+    settings = {"size": "nano"} if arch == "yolo" else {"backbone": "mobilenet"}
+    network = build(arch, num_labels=3, **settings).train()
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    boxes = torch.tensor([[[4.0, 4, 40, 40], [20, 10, 60, 50]]] * 2)
+    labels = torch.full((2, 2), -1)
+    labels[0, :objects] = torch.arange(objects)
+    losses_of = yolo_losses if arch == "yolo" else fasterrcnn_losses
+    losses = losses_of(network, images, boxes, labels)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+    assert len(losses) == (3 if arch == "yolo" else 4)
+    if objects:
+        without = [n for n, p in network.named_parameters() if p.grad is None]
+        assert not without
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "options"),
+    [
+        ("yolo", "--size nano --epochs 60 --lr 0.003"),
+        ("fasterrcnn", "--epochs 12 --lr 0.001 --mosaic 0"),
+    ],
+)
+def test_an_architecture_learns_squares_and_discs(
+    shapes: Path, tmp_path: Path, arch: str, options: str
+) -> None:
+    done = run(
+        "detect", "train", shapes, "--out", tmp_path / "run", "--arch", arch, *options.split(),
+        "--image-size", 96, "--batch-size", 4, "--workers", 0, "--device", "cpu", "--ema", 0.9,
+        "--plain-epochs", 20, "--scale", 1.1,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    scores = run("detect", "evaluate", shapes, "-m", done.out.strip(), "-f", "jsonl").out
+    values = {(r["metric"], r["label"]): r["value"] for r in map(json.loads, scores.splitlines())}
+    assert values["ap50_coco101", "all"] > 0.6
+    assert (tmp_path / "run" / "examples.png").exists()
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_a_killed_training_resumes_to_the_same_weights(shapes: Path, tmp_path: Path) -> None:
+    """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
+    options = [*TRAIN.split(), "--epochs", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(out: Path, *more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "dlkit", "detect", "train", str(shapes), "--out", str(out)]
+        return subprocess.Popen(
+            [*command, *options, *more], stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    whole = start(tmp_path / "whole")
+    assert whole.communicate()[1].count("epoch") == 3
+    killed = start(tmp_path / "killed")
+    while not (tmp_path / "killed" / "last.state.pt").exists():
+        assert killed.poll() is None
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    resumed = start(tmp_path / "killed", "--resume")
+    assert "resuming" in resumed.communicate()[1]
+    for name in ("best.safetensors", "last.safetensors"):
+        _, expected = checkpoint.load(tmp_path / "whole" / name)
+        _, found = checkpoint.load(tmp_path / "killed" / name)
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+PACK = Path(__file__).parent.parent.parent / "shared" / "data" / "voc-animals.zip"
+
+
+@pytest.mark.skipif(not PACK.exists(), reason="the data packs are not on this machine")
+def test_the_bundled_animals_hold_their_score(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(PACK) as archive:
+        archive.extractall(tmp_path)
+    scores = run("detect", "evaluate", tmp_path, "-f", "jsonl").out
+    values = {(r["metric"], r["label"]): r["value"] for r in map(json.loads, scores.splitlines())}
+    header = checkpoint.read_header(
+        Path(__file__).parent.parent / "dlkit/detect/weights/animals.safetensors"
+    )
+    assert values["ap50_coco101", "all"] >= 0.40
+    assert values["ap50_coco101", "all"] == pytest.approx(header.metrics["ap50_coco101"], abs=0.01)
+
+
+def test_the_readmes_first_command_says_cat(tmp_path: Path) -> None:
+    cat = Path(__file__).parent.parent / "data" / "cat.jpg"
+    result = run("detect", cat, "--save", tmp_path / "out", "--device", "cpu")
+    assert result.code == 0
+    rows = [line.split("\t") for line in result.out.splitlines()]
+    assert {row[1] for row in rows} == {"cat"}
+    assert (tmp_path / "out" / "cat.jpg").exists()

@@ -1,0 +1,204 @@
+"""What a training loop is promised by core/training.py, on a toy model."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from dlkit.core import checkpoint, distributed
+from dlkit.core.checkpoint import Header
+from dlkit.core.config import TrainConfig
+from dlkit.core.errors import DlkitError
+from dlkit.core.training import Run
+
+
+class Noisy(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs x, 3 x + 1, with noise drawn anew each time, as augmentation is."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x = torch.tensor([index / 20])
+        return x + 0.01 * torch.randn(1), 3 * x + 1
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def settings(out: Path, **changed: Any) -> TrainConfig:
+    given: dict[str, Any] = {
+        "data": Path("toy"), "out": out, "epochs": 4, "batch_size": 4, "lr": 0.05,
+        "workers": 0, "device": "cpu", "precision": "fp32", "ema": 0.9, "weight_decay": 0.0,
+    }  # fmt: skip
+    return TrainConfig(**{**given, **changed})
+
+
+def train(
+    config: TrainConfig, stop_in: int | None = None, scores: list[float] | None = None
+) -> Run:
+    """The loop a task would write; `stop_in` breaks off in the middle of that epoch."""
+    with distributed.launch(config.device, config.seed) as process:
+        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+        network = process.wrap(model)
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+        optimizer = run.optimizer(model)
+        batches = run.loader(Noisy())
+        for epoch in run.epochs():
+            for number, (x, y) in enumerate(run.batches(batches)):
+                if epoch == stop_in and number == 2:
+                    raise Stop
+                with run.autocast():
+                    output = network(x)
+                run.step((output - y).square().mean(), optimizer)
+            run.finish_epoch(scores[epoch] if scores else -run.loss(), extra=1.0)
+    return run
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("stop_in", [1, 3])
+def test_a_resumed_run_ends_with_the_same_weights(
+    tmp_path: Path, optimizer: str, stop_in: int
+) -> None:
+    train(settings(tmp_path / "whole", optimizer=optimizer))
+    with pytest.raises(Stop):
+        train(settings(tmp_path / "broken", optimizer=optimizer), stop_in=stop_in)
+    train(settings(tmp_path / "broken", optimizer=optimizer, resume=True))
+    for name in ("best.safetensors", "last.safetensors"):
+        _, whole = checkpoint.load(tmp_path / "whole" / name)
+        _, broken = checkpoint.load(tmp_path / "broken" / name)
+        assert all(torch.equal(whole[key], broken[key]) for key in whole)
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "broken")]
+    without_time = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log.splitlines()]
+        for log in logs
+    ]
+    assert without_time[0] == without_time[1]
+    assert [record["epoch"] for record in without_time[0]] == [1, 2, 3, 4]
+
+
+def test_a_state_of_an_older_epoch_than_the_log_is_mended(tmp_path: Path) -> None:
+    """A kill after the log was written and before the state was."""
+    config = settings(tmp_path, epochs=2)
+    with pytest.raises(Stop):
+        train(config, stop_in=1)
+    log = tmp_path / "log.jsonl"
+    log.write_text(log.read_text() + '{"epoch": 2, "loss": 0.0, "half a rec')
+    train(settings(tmp_path, epochs=2, resume=True))
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
+
+
+def test_it_learns_and_leaves_usable_files(tmp_path: Path) -> None:
+    train(settings(tmp_path, epochs=30))
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in log]
+    assert min(losses) < losses[0] / 10
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "best.safetensors", "last.safetensors", "last.state.pt", "log.jsonl", "curves.png",
+    }  # fmt: skip
+    header = checkpoint.read_header(tmp_path / "best.safetensors")
+    assert header.config["epochs"] == 30
+    assert header.config["seed"] == 0
+    assert header.metrics["extra"] == 1.0
+    assert header.card["command"].startswith("dlkit ")
+
+
+def test_a_run_is_not_overwritten_by_mistake(tmp_path: Path) -> None:
+    train(settings(tmp_path, epochs=1))
+    with pytest.raises(DlkitError, match="--resume"):
+        train(settings(tmp_path, epochs=1))
+    with pytest.raises(DlkitError, match="begun with --lr 0.05"):
+        train(settings(tmp_path, epochs=1, resume=True, lr=0.1))
+
+
+def test_best_is_the_best_and_patience_ends_the_run(tmp_path: Path) -> None:
+    train(settings(tmp_path, epochs=9, patience=2), scores=[0.1, 0.5, 0.2, 0.3, 0.9, 0, 0, 0, 0])
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(records) == 4
+    assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["score"] == 0.5
+
+
+def test_an_undefined_score_is_no_reason_to_stop(tmp_path: Path) -> None:
+    train(settings(tmp_path, epochs=2), scores=[math.nan, 0.1])
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [record["score"] for record in records] == [None, 0.1]
+    assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["epoch"] == 2
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    with pytest.raises(DlkitError, match="lower --lr"):
+        train(settings(tmp_path, optimizer="sgd", lr=1e30, clip=0, warmup=0, ema=0))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.0, 0.5, 1.0, 1.0, 1.0]),
+        ("linear", [0.0, 0.5, 1.0, 0.505, 0.01]),
+        ("cosine", [0.0, 0.5, 1.0, 0.505, 0.01]),
+    ],
+)
+def test_learning_rate_warms_up_and_falls(
+    tmp_path: Path, schedule: str, expected: list[float]
+) -> None:
+    config = settings(tmp_path, epochs=10, warmup=2.0, schedule=schedule)
+    with distributed.launch("cpu") as process:
+        run = Run(config, process, nn.Linear(1, 1), Header("toy", "linear", {}, []))
+    rates = []
+    for position in (0, 1, 2, 6, 10):
+        run.position = position
+        rates.append(run.rate())
+    assert rates == pytest.approx(expected, abs=1e-3)
+
+
+def test_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
+    config = settings(tmp_path, ema=0.5)
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1)
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+    assert run.average is not None
+    expected = float(model.weight.detach())
+    for step, value in enumerate([1.0, 2.0, 4.0], 1):
+        nn.init.constant_(model.weight, value)
+        run.steps = step
+        run.update_average(run.average)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert float(run.evaluated.state_dict()["weight"]) == pytest.approx(expected)
+
+
+def test_decay_spares_biases_and_norms(tmp_path: Path) -> None:
+    config = settings(tmp_path, optimizer="sgd", weight_decay=0.5, lr=0.1, warmup=0, ema=0, clip=0)
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(2, 2)
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+        optimizer = run.optimizer(model)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        run.step(0 * (model.weight.sum() + model.bias.sum()), optimizer)
+    # Nesterov momentum 0.9: the first step is lr * (1 + 0.9) * decay * weight.
+    assert torch.allclose(model.weight, before["weight"] * (1 - 0.1 * 1.9 * 0.5))
+    assert torch.equal(model.bias, before["bias"])
+
+
+def test_init_from_takes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "source.safetensors"
+    stored = {"0.weight": torch.full((3, 2), 7.0), "1.weight": torch.zeros(5, 3)}
+    checkpoint.save(source, stored, Header("other", "net", {}, []))
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    with distributed.launch("cpu") as process:
+        config = settings(tmp_path / "run", init_from=str(source))
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+    assert torch.equal(model.state_dict()["0.weight"], stored["0.weight"])
+    assert torch.equal(run.evaluated.state_dict()["0.weight"], stored["0.weight"])
+    assert "1 of 4 tensors" in capsys.readouterr().err
+    with (
+        pytest.raises(DlkitError, match="none of its weights fits"),
+        distributed.launch("cpu") as p,
+    ):
+        Run(config, p, nn.Linear(9, 9), Header("toy", "linear", {}, []))

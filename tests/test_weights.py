@@ -1,0 +1,153 @@
+"""What `--model` means: name, file, URL. Downloads come from a server on this machine."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import detection
+
+from dlkit.core import checkpoint, weights
+from dlkit.core.checkpoint import Header
+from dlkit.core.errors import DlkitError
+from dlkit.detect import published
+from dlkit.detect.infer import load
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a folder in silence; `short` files break off in the middle."""
+
+    requests: list[str] = []
+
+    def log_message(self, format: str, *args: object) -> None:
+        self.requests.append(self.path)
+
+    def copyfile(self, source, outputfile) -> None:  # type: ignore[no-untyped-def]
+        content = source.read()
+        outputfile.write(content[: len(content) // 2] if "short" in self.path else content)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server for the folder `tmp_path / "served"`."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    Handler.requests.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_url_is_downloaded_once_and_verified(
+    server: str, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = b"weights" * 100_000
+    (tmp_path / "served" / "m.safetensors").write_bytes(content)
+    address = f"{server}/m.safetensors#sha256={hashlib.sha256(content).hexdigest()}"
+    assert not cache.exists()
+    assert weights.find("detect", address).read_bytes() == content
+    assert "downloading" in capsys.readouterr().err
+    assert weights.find("detect", address).read_bytes() == content
+    assert len(Handler.requests) == 1
+
+
+def test_a_wrong_checksum_keeps_nothing(server: str, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "served" / "m.safetensors").write_bytes(b"something else")
+    with pytest.raises(DlkitError, match="sha256"):
+        weights.find("detect", f"{server}/m.safetensors#sha256={'0' * 64}")
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("{server}/none.safetensors", "404"),
+        ("{server}/short.safetensors", "ended after|IncompleteRead"),
+        ("http://127.0.0.1:9/m.safetensors", "cannot be reached"),
+        ("ftp://127.0.0.1/m.safetensors", "only http"),
+    ],
+)
+def test_a_failed_download_is_one_line_and_keeps_nothing(
+    server: str, tmp_path: Path, cache: Path, address: str, says: str
+) -> None:
+    (tmp_path / "served" / "short.safetensors").write_bytes(b"x" * 1_000_000)
+    with pytest.raises(DlkitError, match=says):
+        weights.find("detect", address.format(server=server))
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_name_is_never_taken_for_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DlkitError, match="no such model file"):
+        weights.find("detect", str(tmp_path / "animals.safetensors"))
+    with pytest.raises(DlkitError, match="no model named 'animal' for detect: there is animals"):
+        weights.find("detect", "animal")
+
+
+def test_torchvisions_published_detector_loads_by_name(
+    server: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    theirs = detection.fasterrcnn_mobilenet_v3_large_fpn(
+        weights=None, weights_backbone=None, num_classes=91, min_size=256, max_size=256
+    ).eval()
+    for norm in theirs.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
+            nn.init.uniform_(norm.get_buffer("running_mean"), -0.1, 0.1)
+    # Frozen norms, as in the published file, count no batches.
+    state = {k: v for k, v in theirs.state_dict().items() if "num_batches" not in k}
+    torch.save(state, tmp_path / "served" / "model.pth")
+    name = "fasterrcnn-mobilenet-coco"
+    monkeypatch.setitem(published.PUBLISHED, name, f"{server}/model.pth")
+
+    detector = load(name, "cpu", "fp32")
+    assert detector.labels[0] == "person"
+    assert len(detector.labels) == len(set(detector.labels)) == 90
+    image = torch.randint(0, 255, (1, 3, 256, 256), dtype=torch.uint8)
+    (ours,) = detector.network.predict(image, 0.0, 0.5, 10)
+    theirs.roi_heads.score_thresh, theirs.roi_heads.detections_per_img = 0.0, 10
+    with torch.inference_mode():
+        (expected,) = theirs([image[0] / 255])
+    assert torch.allclose(ours.scores, expected["scores"], atol=1e-4)
+    assert torch.allclose(ours.boxes, expected["boxes"], atol=0.5)
+    assert torch.equal(ours.labels + 1, expected["labels"])
+
+    load(name, "cpu", "fp32")
+    assert len(Handler.requests) == 1, "the second time it comes from the cache"
+    assert [path.name for path in weights.cached("detect")] == [f"{name}.safetensors"]
+
+
+def test_frozen_norms_without_epsilon_give_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4).eval()
+    nn.init.uniform_(norm.get_buffer("running_var"), 0.1, 2)
+    norm.eps = 0.0
+    x = torch.randn(2, 4, 3, 3)
+    converted = published.weights_of(norm.state_dict(), frozen_eps=True)
+    ours = nn.BatchNorm2d(4, eps=published.NORM_EPS).eval()
+    ours.load_state_dict({k.removeprefix("network."): v for k, v in converted.items()})
+    assert torch.allclose(norm(x), ours(x), atol=1e-6)
+
+
+def test_bundled_models_hold_a_model_card() -> None:
+    for path in weights.bundled("detect"):
+        header: Header
+        header, _ = checkpoint.load(path, "detect")
+        assert path.stat().st_size <= 8_000_000
+        assert {"data", "terms", "score", "command", "measure"} <= header.card.keys()
+        assert "seed" in header.config
