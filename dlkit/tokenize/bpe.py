@@ -144,9 +144,7 @@ def apply_merges(symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0) -> 
     symbols = list(symbols)
     following = [*range(1, len(symbols)), -1]
     preceding = list(range(-1, len(symbols) - 1))
-    queue = [
-        (*ranks[pair], i, *pair) for i, pair in enumerate(pairwise(symbols)) if pair in ranks
-    ]
+    queue = [(*ranks[pair], i, *pair) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
     heapq.heapify(queue)
     while queue:
         _, new, i, left, right = heapq.heappop(queue)
