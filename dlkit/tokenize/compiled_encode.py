@@ -356,7 +356,13 @@ class Encoder:
     """A tokenizer's tables for the compiled functions, and a cache of pieces for each thread."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
-        from dlkit.tokenize.model import BYTE_TO_CHAR, INSIDE, WORD_END, WORD_START
+        from dlkit.tokenize.model import (
+            BYTE_TO_CHAR,
+            INSIDE,
+            WORD_END,
+            WORD_START,
+            as_bytes,
+        )
 
         self.steps = tokenizer.normalization
         self.names = tokenizer.names
@@ -376,8 +382,6 @@ class Encoder:
             ranks = tokenizer.ranks  # type: ignore[attr-defined]
             if settings.get("by_rank"):
                 whole = {t: i for t, i in vocab.items() if len(t) > 1}
-                from dlkit.tokenize.model import as_bytes
-
                 encoded = [as_bytes(token) for token in whole]
                 seed = table_of(
                     np.frombuffer(b"".join(encoded), np.uint8),
@@ -395,7 +399,7 @@ class Encoder:
         elif tokenizer.algorithm == "wordpiece":
             kind = LONGEST_MATCH
             longest = max(len(token.encode()) for token in vocab)
-            first = {t: i for t, i in vocab.items()}
+            first = vocab
             rest = {t.removeprefix(INSIDE): i for t, i in vocab.items() if t.startswith(INSIDE)}
             initial = table_of(*strings(list(first)), np.array(list(first.values()), np.int64))
             inner = table_of(*strings(list(rest)), np.array(list(rest.values()), np.int64))
@@ -411,6 +415,8 @@ class Encoder:
         )  # fmt: skip
         self.seed = seed
         self.caches: queue.SimpleQueue = queue.SimpleQueue()
+        # The compiled code is loaded now, not by several threads at once.
+        self.encode(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
     def encode(
         self, text: np.ndarray, starts: np.ndarray, ends: np.ndarray
