@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
             return Header(**json.loads(path.read_bytes())["header"])
         return Header(**json.loads(metadata(path)[0]["dlkit"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise DlkitError(f"{path}: a safetensors file, but not a model of dlkit") from error
+        raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
 
 
 def digest(weights: dict[str, "Tensor"]) -> str:

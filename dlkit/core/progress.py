@@ -71,7 +71,7 @@ class Bar:
         self.task = self.progress.add_task(label, total=total, note="")
 
     def advance(self, note: Callable[[], str] | None = None, by: int = 1) -> None:
-        """One more (or `by` more) done; `note` is called a few times a second at most, since it may be slow."""
+        """`by` more done; `note` is called a few times a second at most, since it may be slow."""
         if self.progress is None:
             return
         self.progress.advance(self.task, by)

@@ -375,8 +375,8 @@ class SentencePiece(Tokenizer):
         return self.processor.Encode(plain, num_threads=workers)
 
     def plain_spans(self, text: str) -> Iterator[tuple[int, Span]]:
-        for piece in self.processor.Encode(text, out_type="immutable_proto").pieces:
-            yield piece.id, (piece.begin, piece.end)
+        found = self.processor.EncodeAsOffsetMapping(text)
+        yield from zip(found["ids"], found["offsets"], strict=True)
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         kept = [self.vocab.get(t, self.special.get(t)) for t in self.known_tokens(ids, True)]

@@ -214,6 +214,6 @@ def train_sentencepiece(
 def say_if_short(tokenizer: Tokenizer, config: TokenizeTrainConfig) -> None:
     if len(tokenizer.names) < config.vocab_size and config.algorithm is not Algorithm.byte:
         log(
-            f"the text allows no more than {len(tokenizer.names)} of {config.vocab_size} tokens "
-            f"(--min-count {config.min_count}); these are kept"
+            f"the text allows no more than {len(tokenizer.names)} of {config.vocab_size} tokens; "
+            "these are kept"
         )
