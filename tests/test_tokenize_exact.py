@@ -33,9 +33,7 @@ ODD = [
     "x" * 300,
     "",
 ]
-EMOJI_AND_LETTERS = (
-    "abcdeé 'stSTlLvVrRdDmMſ019½\t\r\n \u00a0\u2003.,;!_-$日本ーй😀\u0301\x00\x1c\x85"
-)
+NASTY = "abcdeé 'stSTlLvVrRdDmMſ019½\t\r\n \u00a0\u2003.,;!_-$日本ーй😀\u0301\x00\x1c\x85"
 
 
 def generated(seed: int, lines: int) -> list[str]:
@@ -57,9 +55,9 @@ def texts() -> list[tuple[str, list[str]]]:
     """Generated text always; real text where the data packs are."""
     found = [("generated", generated(0, 400))]
     for pack, member, lines in [
-        ("text.zip", "tiny_shakespeare/input.txt", 8000),
-        ("wikipedia.zip", "wiki.valid.txt", 700),
-        ("multi30k.zip", "val.de.txt", 1014),
+        ("text.zip", "tiny_shakespeare/input.txt", 4000),
+        ("wikipedia.zip", "wiki.valid.txt", 300),
+        ("multi30k.zip", "val.de.txt", 600),
     ]:
         if (DATA / pack).exists():
             with zipfile.ZipFile(DATA / pack) as archive:
@@ -118,7 +116,9 @@ def test_byte_bpe(split: str, lines: list[str], tmp_path: Path) -> None:
     # Special tokens written in a text are text for us, and not for them.
     assert_same_ids(ours, theirs, [line for line in lines if "<pad>" not in line])
     again = read([str(tmp_path / "theirs.json")], None)
-    assert again.to_json().partition('"special"')[2] == ours.to_json().partition('"special"')[2]
+    assert (again.special, again.vocab) == (ours.special, ours.vocab)
+    assert again.merges == ours.merges
+    assert again.split == split
 
 
 @corpora
@@ -128,6 +128,8 @@ def test_bpe(mark: str, split: str, lines: list[str], tmp_path: Path) -> None:
     from tokenizers import trainers
 
     settings: dict[str, Any] = {"mark": mark, "split": split, "vocab_size": 1200}
+    # Hugging Face takes special tokens out of the text it trains on.
+    lines = [line for line in lines if "<unk>" not in line]
     ours = train(lines, algorithm="bpe", normalize="nfkc,lower", **settings)
     theirs = in_hugging_face(ours, tmp_path)
     trainer = trainers.BpeTrainer(
@@ -136,7 +138,7 @@ def test_bpe(mark: str, split: str, lines: list[str], tmp_path: Path) -> None:
     model = trained_there(theirs, trainer, lines, tmp_path)
     assert [tuple(merge) for merge in model["merges"]] == ours.merges
     assert model["vocab"] == {**ours.special, **ours.vocab}
-    assert_same_ids(ours, theirs, [line for line in lines if "<unk>" not in line])
+    assert_same_ids(ours, theirs, lines)
 
 
 def from_their_symbols(
@@ -148,7 +150,7 @@ def from_their_symbols(
         counts.update(splitting.splitter(split)(line))
     words = [marked_symbols(word, mark) for word in counts]
     first = {char for word in counts for char in word} | {s for word in words for s in word}
-    order = [token for token in sorted(theirs, key=theirs.__getitem__)]
+    order = sorted(theirs, key=theirs.__getitem__)
     symbols = order[: 1 + len(first)]
     assert set(symbols) == first | {order[0]}
     number = {symbol: i for i, symbol in enumerate(symbols)}
@@ -252,7 +254,7 @@ def test_compiled_splits_are_the_patterns(split: str) -> None:
     kinds = compiled_split.kinds(mode)
     rng = random.Random(split)
     for number in range(4000):
-        text = "".join(rng.choices(EMOJI_AND_LETTERS, k=rng.randint(1, 12)))
+        text = "".join(rng.choices(NASTY, k=rng.randint(1, 12)))
         if number % 10 == 0:
             text = "".join(map(chr, rng.choices(range(0x20, 0xD7FF), k=12)))
         data = text.encode()

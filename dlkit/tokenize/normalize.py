@@ -28,7 +28,7 @@ def normalize(text: str, steps: Sequence[str]) -> str:
             decomposed = unicodedata.normalize("NFD", text)
             text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
         else:
-            text = unicodedata.normalize(step.upper(), text)
+            text = unicodedata.normalize("NFC" if step == "nfc" else "NFKC", text)
     return text
 
 
