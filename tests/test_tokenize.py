@@ -273,7 +273,9 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
 
 def test_a_vocabulary_of_the_wrong_size(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.json"
-    assert "smaller than the alphabet" in fails("train", corpus, "--vocab-size", 100, "-o", out)
+    for algorithm in ("byte-bpe", "bpe", "wordpiece", "unigram", "sentencepiece-bpe"):
+        arguments = ["train", corpus, "-a", algorithm, "--vocab-size", 20, "-o", out]
+        assert "smaller than the alphabet" in fails(*arguments)
     assert not out.exists()
     for algorithm in ("byte-bpe", "bpe", "wordpiece", "words", "unigram", "sentencepiece-bpe"):
         result = run("tokenize", "train", corpus, "-a", algorithm, "--vocab-size", 90000, "-o", out,

@@ -229,7 +229,7 @@ def test_files_of_gpt2_bert_and_sentencepiece_come_back(tmp_path: Path) -> None:
     for to, settings in [
         ("gpt2", {"special": ["<|endoftext|>"]}),
         ("bert", {"algorithm": "wordpiece", "special": ["[PAD]", "[UNK]"]}),
-        ("sentencepiece", {"algorithm": "unigram", "vocab_size": 60}),
+        ("sentencepiece", {"algorithm": "unigram", "vocab_size": 200}),
     ]:
         ours = train(lines, **{"vocab_size": 700} | settings)  # type: ignore[arg-type]
         own.write_text(ours.to_json(), encoding="utf-8")

@@ -124,4 +124,4 @@ def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers
         )
     rows = table[table[:, 0] != 0]
     rows = rows[np.argsort(rows[:, 1])]  # in the order of the pool
-    return Pieces(pool_[:pool_used], rows[:, 2], rows[:, 3])
+    return Pieces(pool_[:pool_used], rows[:, 2].copy(), rows[:, 3].copy())

@@ -26,7 +26,8 @@ def normalize(text: str, steps: Sequence[str]) -> str:
             continue
         elif step == "strip-accents":
             decomposed = unicodedata.normalize("NFD", text)
-            text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
+            # All marks, as in Hugging Face tokenizers; accents are those called Mn.
+            text = "".join(c for c in decomposed if unicodedata.category(c)[0] != "M")
         else:
             text = unicodedata.normalize("NFC" if step == "nfc" else "NFKC", text)
     return text

@@ -202,6 +202,10 @@ def train_sentencepiece(
         if not seen:
             raise DlkitError("the corpus is empty: there is nothing to learn from") from error
         reason = " ".join(str(error).split())
+        if "required_chars" in reason or "too small" in reason:
+            raise DlkitError(
+                f"--vocab-size {config.vocab_size} is smaller than the alphabet: give more"
+            ) from error
         raise DlkitError(f"sentencepiece cannot train on this: {reason}") from error
     settings = {"normalize": steps, "split": "none"}
     header = Header("tokenize", config.algorithm.value, settings, [])
