@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,8 @@ def test_every_algorithm_round_trips_its_file(
 
 def test_bytes_of_any_kind_come_back() -> None:
     rng = random.Random(0)
-    for settings in ({}, {"split": "gpt4"}, {"algorithm": "byte"}):
+    variants: list[dict[str, Any]] = [{}, {"split": "gpt4"}, {"algorithm": "byte"}]
+    for settings in variants:
         tokenizer = train(LINES * 5, vocab_size=400, **settings)
         for _ in range(200):
             data = bytes(rng.choices(range(256), k=rng.randrange(40)))

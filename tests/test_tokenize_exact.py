@@ -226,12 +226,13 @@ def test_ids_of_tiktoken_for_the_same_ranks(split: str, lines: list[str], tmp_pa
 def test_files_of_gpt2_bert_and_sentencepiece_come_back(tmp_path: Path) -> None:
     lines = generated(1, 200)
     own = tmp_path / "own.json"
-    for to, settings in [
+    kinds: list[tuple[str, dict[str, Any]]] = [
         ("gpt2", {"special": ["<|endoftext|>"]}),
         ("bert", {"algorithm": "wordpiece", "special": ["[PAD]", "[UNK]"]}),
         ("sentencepiece", {"algorithm": "unigram", "vocab_size": 200}),
-    ]:
-        ours = train(lines, **{"vocab_size": 700} | settings)  # type: ignore[arg-type]
+    ]
+    for to, settings in kinds:
+        ours = train(lines, **{"vocab_size": 700} | settings)
         own.write_text(ours.to_json(), encoding="utf-8")
         out = tmp_path / {"gpt2": "gpt2", "bert": "vocab.txt", "sentencepiece": "s.model"}[to]
         convert([str(own)], out, to)
@@ -319,18 +320,19 @@ def test_large_corpora_are_counted_as_small_ones_are(monkeypatch: pytest.MonkeyP
     from dlkit.tokenize import counting, learning
 
     lines = generated(3, 300)
-    for settings in (
+    variants: list[dict[str, Any]] = [
         {},
         {"split": r"\w+|\W+"},  # no compiled pattern: in processes
         {"algorithm": "wordpiece", "normalize": "nfkc,lower,strip-accents", "limit_alphabet": 20},
         {"algorithm": "words"},
-    ):
-        small = train(lines, vocab_size=600, **settings)  # type: ignore[arg-type]
+    ]
+    for settings in variants:
+        small = train(lines, vocab_size=600, **settings)
         with monkeypatch.context() as patch:
             patch.setattr(counting, "SMALL", 1)
             patch.setattr(learning, "SMALL", 1)
             patch.setattr("dlkit.tokenize.data.BLOCK", 2000)
-            large = train(lines, vocab_size=600, **settings)  # type: ignore[arg-type]
+            large = train(lines, vocab_size=600, **settings)
         assert large.to_json() == small.to_json()
 
 

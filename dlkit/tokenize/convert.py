@@ -124,7 +124,7 @@ def read_gpt2(vocab: Path, merges: Path, split: str | None) -> Tokenizer:
     # What is not written in the alphabet of bytes, or made by no merge, is special.
     made_by_merges = {left + right for left, right in pairs}
     special = {t: i for t, i in tokens.items() if len(t) > 1 and t not in made_by_merges}
-    settings = {"normalize": [], "split": split or "gpt2", "unk": None}
+    settings: Json = {"normalize": [], "split": split or "gpt2", "unk": None}
     return made("byte-bpe", settings, tokens, special, pairs, vocab.name)
 
 
@@ -152,7 +152,7 @@ def read_tiktoken(path: Path, split: str | None) -> Tokenizer:
     if len({*vocab} & {*map(chr, range(33, 127))}) < 94:
         raise DlkitError("not a .tiktoken file: it has no token for some bytes")
     known = "gpt4" if len(vocab) > 60_000 else "gpt2"
-    settings = {"normalize": [], "split": split or known, "unk": None, "by_rank": True}
+    settings: Json = {"normalize": [], "split": split or known, "unk": None, "by_rank": True}
     return made("byte-bpe", settings, vocab, {}, (), path.name)
 
 
@@ -161,7 +161,7 @@ def read_sentencepiece(path: Path) -> Tokenizer:
         model = path.read_bytes()
     except OSError as error:
         raise DlkitError(f"{path}: {error.strerror}") from error
-    settings = {"normalize": [], "split": "none"}
+    settings: Json = {"normalize": [], "split": "none"}
     card = {"data": f"converted from {path.name}"}
     # Both kinds are encoded alike, by the library; which it is stands in the model itself.
     header = Header("tokenize", "unigram", settings, [], card=card)

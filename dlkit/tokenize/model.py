@@ -379,8 +379,9 @@ class SentencePiece(Tokenizer):
         yield from zip(found["ids"], found["offsets"], strict=True)
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        kept = [self.vocab.get(t, self.special.get(t)) for t in self.known_tokens(ids, True)]
-        return self.processor.Decode(kept)
+        """The text; special tokens have none in sentencepiece."""
+        tokens = self.known_tokens(ids, skip_special)
+        return self.processor.Decode([self.vocab[t] for t in tokens if t in self.vocab])
 
     def compiled_encoder(self) -> Any:
         return None
@@ -409,8 +410,8 @@ class RankedTokens(Mapping[tuple[int, int], tuple[int, int]]):
         self.names = {i: token for token, i in vocab.items()}
 
     def __contains__(self, pair: object) -> bool:
-        left, right = pair  # type: ignore[misc]
-        return self.names[left] + self.names[right] in self.vocab
+        assert isinstance(pair, tuple)
+        return self.names[pair[0]] + self.names[pair[1]] in self.vocab
 
     def __getitem__(self, pair: tuple[int, int]) -> tuple[int, int]:
         new = self.vocab[self.names[pair[0]] + self.names[pair[1]]]

@@ -55,7 +55,8 @@ def train(
     special, unknown = special_tokens(config)
     header.settings["unk"] = unknown
     if config.algorithm is Algorithm.byte:
-        tokens, merges = [*special, *sorted(BYTE_TO_CHAR.values())], []
+        tokens = [*special, *sorted(BYTE_TO_CHAR.values())]
+        merges: list[tuple[str, str]] = []
     else:
         from dlkit.tokenize.counting import count
         from dlkit.tokenize.learning import LEARNERS
@@ -179,10 +180,10 @@ def train_sentencepiece(
 
     written = io.BytesIO()
     names = list(special)
-    options = {
+    options: dict[str, Any] = {
         "model_type": "unigram" if config.algorithm is Algorithm.unigram else "bpe",
         "vocab_size": config.vocab_size,
-        "unk_id": names.index(unknown),
+        "unk_id": names.index(str(unknown)),
         "unk_piece": unknown,
         "bos_id": -1,
         "eos_id": -1,
