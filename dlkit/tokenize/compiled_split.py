@@ -24,8 +24,8 @@ def kinds(mode: int) -> np.ndarray:
     """The kind of every code point, as the module `regex` classifies it."""
     import regex
 
-    # Surrogates stand in no valid text, and str cannot encode them.
-    everything = "".join(map(chr, range(0x110000)))
+    # The planes from 4 on hold no letter, number, space or punctuation.
+    everything = "".join(map(chr, range(0x40000)))
     table = np.zeros(0x110000, np.uint8)
     classes = {r"\s+": SPACE}
     if mode == BERT:
