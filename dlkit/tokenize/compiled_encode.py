@@ -416,7 +416,7 @@ class Encoder:
         self.seed = seed
         self.caches: queue.SimpleQueue = queue.SimpleQueue()
         # The compiled code is loaded now, not by several threads at once.
-        self.encode(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self.encode(np.frombuffer(b"", np.uint8), *np.zeros((2, 0), np.int64))
 
     def encode(
         self, text: np.ndarray, starts: np.ndarray, ends: np.ndarray

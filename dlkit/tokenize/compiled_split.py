@@ -40,7 +40,7 @@ def kinds(mode: int) -> np.ndarray:
     return table
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def code_point(data, i):
     """The code point that starts at byte i, and its length in bytes."""
     c = np.int64(data[i])
@@ -62,7 +62,7 @@ def code_point(data, i):
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def run_end(data, i, end, kind, table):
     """Where the run of characters of this kind that covers byte i ends."""
     while i < end:
@@ -172,7 +172,7 @@ def gpt4_end(data, i, end, table):
     return space_end(data, i, end, table)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def piece_end(data, i, end, table, mode):
     """The end of the piece that starts at i: a pre-token, or for two modes the spaces between."""
     if mode == GPT2:
@@ -186,13 +186,13 @@ def piece_end(data, i, end, table, mode):
     return run_end(data, i + length, end, kind, table)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def is_dropped(data, i, table, mode):
     """Whether the piece at i is whitespace that only separates."""
     return mode >= WHITESPACE and table[code_point(data, i)[0]] == SPACE
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def key_of(data, i, j):
     """A number for data[i:j]: the bytes themselves if they are at most EXACT, else a hash < 0."""
     length = j - i
@@ -207,7 +207,7 @@ def key_of(data, i, j):
     return key | LONG
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def same(data, i, pool, start, length):
     k = 0
     while k < length and data[i + k] == pool[start + k]:
@@ -215,7 +215,7 @@ def same(data, i, pool, start, length):
     return k == length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def find(table, pool, data, i, j, key):
     """The row of data[i:j] in a table of (key, start in pool, length, value), or the free one."""
     mask = len(table) - 1
