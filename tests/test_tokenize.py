@@ -374,6 +374,8 @@ def test_nul_bytes_and_a_very_long_line_are_text(tmp_path: Path) -> None:
         (["train", "none.txt"], "none.txt"),
         (["train", "-", "--split", "("], "no pattern"),
         (["train", "-", "--normalize", "upper"], "--normalize"),
+        (["train", "-", "--mark", "none"], "--mark is for bpe only"),
+        (["train", "-", "-a", "unigram", "--split", "gpt2"], "--split is for"),
         (["show", "--merges", "-m", "english-wordpiece-8k"], "no list of merges"),
         (["convert", "english-8k", "--to", "bert", "-o", "x"], "wordpiece"),
         (["convert", "none.model", "-o", "x"], "none.model"),

@@ -45,6 +45,7 @@ def train(
         config.mark = Mark(config.mark)
     except ValueError as error:
         raise DlkitError(str(error)) from error
+    refuse_what_has_no_effect(config)
     steps = steps_of(config.normalize)
     if config.algorithm in SENTENCEPIECE:
         return train_sentencepiece(corpus, config, steps)
@@ -71,6 +72,22 @@ def train(
     tokenizer = CLASSES[config.algorithm](header, vocab, own, merges)
     say_if_short(tokenizer, config)
     return tokenizer
+
+
+def refuse_what_has_no_effect(config: TokenizeTrainConfig) -> None:
+    """An option that the algorithm has no use for is a mistake."""
+    has_effect = {
+        "mark": {Algorithm.bpe},
+        "score": {Algorithm.wordpiece},
+        "limit_alphabet": {Algorithm.bpe, Algorithm.wordpiece, Algorithm.char},
+        "split": {*SPLITS} - {Algorithm.char, Algorithm.byte},
+    }
+    for field in fields(config):
+        algorithms = has_effect.get(field.name, {config.algorithm})
+        was_set = getattr(config, field.name) != field.default
+        if was_set and config.algorithm not in algorithms:
+            names = ", ".join(sorted(algorithms))
+            raise DlkitError(f"--{field.name.replace('_', '-')} is for {names} only")
 
 
 def train_file(config: TokenizeTrainConfig) -> Path:
@@ -162,9 +179,6 @@ def train_sentencepiece(
 
     import sentencepiece
 
-    for name in ("split", "limit_alphabet"):
-        if getattr(config, name) is not None:
-            raise DlkitError(f"--{name.replace('_', '-')} is not for {config.algorithm}")
     special, unknown = special_tokens(config)
     if any(number is not None for number in special.values()):
         raise DlkitError(f"{config.algorithm} gives special tokens their ids in order")
