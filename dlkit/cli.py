@@ -15,9 +15,10 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
 from dlkit.core.progress import log
 from dlkit.detect.cli import app as detect
+from dlkit.tokenize.cli import app as tokenize
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-TASKS = {"detect": detect}
+TASKS = {"detect": detect, "tokenize": tokenize}
 for task in TASKS.values():
     app.add_typer(task)
 

@@ -64,11 +64,13 @@ def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a dlkit checkpoint, without its weights."""
+    """The header of a dlkit checkpoint, without its weights; or of a tokenizer's JSON file."""
     try:
+        if path.suffix == ".json":
+            return Header(**json.loads(path.read_bytes())["header"])
         return Header(**json.loads(metadata(path)[0]["dlkit"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise DlkitError(f"{path}: a safetensors file, but not a model of dlkit") from error
+        raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
 
 
 def digest(header: str, weights: dict[str, "Tensor"]) -> str:

@@ -53,7 +53,7 @@ class Trained:
     path: str
 
 
-def options_from(config: type[TrainConfig]) -> Callable[..., Any]:
+def options_from(config: type[Any]) -> Callable[..., Any]:
     """Give a command that takes the settings as keywords an option for each field of `config`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,11 +61,12 @@ def options_from(config: type[TrainConfig]) -> Callable[..., Any]:
         for field in fields(config):
             limits = dict(field.metadata)
             help_text = limits.pop("help")
+            short = limits.pop("short", ())
             if field.default is MISSING:
                 about: Any = typer.Argument(help=help_text, **limits)
                 default: Any = inspect.Parameter.empty
             else:
-                names = (f"--{field.name.replace('_', '-')}",)
+                names = (f"--{field.name.replace('_', '-')}", *short)
                 about, default = typer.Option(*names, help=help_text, **limits), field.default
             parameters.append(
                 inspect.Parameter(
@@ -118,14 +119,19 @@ def task(name: str, help: str, config: type[TrainConfig], default_model: str) ->
         scores = module.evaluate_checkpoint(data, split, model, save, workers, device, precision)
         write(scores, format, output)
 
+    add_models(app, name)
+    return app
+
+
+def add_models(app: typer.Typer, task: str) -> None:
+    """The command `models` of a task."""
+
     @app.command("models")
     def models(format: AnyFormat = Format.text, output: Output = None) -> None:
         """List the models that are bundled or cached."""
         from dlkit.core.models import listing
 
-        write(listing([name]), format, output)
-
-    return app
+        write(listing([task]), format, output)
 
 
 def model_names(task: str) -> Callable[[str], list[str]]:
@@ -143,7 +149,7 @@ def model_argument(task: str) -> Any:
     about = typer.Option(
         "--model",
         "-m",
-        help="A bundled model's name, a .safetensors file, or a URL.",
+        help="A bundled model's name, a file, or a URL.",
         autocompletion=model_names(task),
     )
     return Annotated[str, about]

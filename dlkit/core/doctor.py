@@ -42,7 +42,10 @@ def examine(tasks: Iterable[str]) -> Iterator[Finding | Failure]:
     for task in tasks:
         for path in bundled(task):
             try:
-                checkpoint.load(path, task)
+                if path.suffix == ".json":
+                    checkpoint.read_header(path)
+                else:
+                    checkpoint.load(path, task)
             except DlkitError as error:
                 yield Failure(str(path), str(error))
             else:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from dlkit.core.errors import DlkitError
 
@@ -40,7 +40,9 @@ def log(message: str) -> None:
 class Bar:
     """A progress bar on a terminal, nothing elsewhere."""
 
-    def __init__(self, label: str, total: int | None) -> None:
+    def __init__(
+        self, label: str, total: int | None, unit: Literal["items", "bytes"] = "items"
+    ) -> None:
         self.progress: Any = None
         self.shown_at = 0.0
         if not (sys.stderr.isatty() and is_main_process()):
@@ -48,15 +50,19 @@ class Bar:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
+            DownloadColumn,
             MofNCompleteColumn,
             Progress,
             TextColumn,
             TimeRemainingColumn,
         )
 
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
         self.progress = Progress(
-            *columns,
+            "{task.description}",
+            BarColumn(),
+            count,
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
             transient=True,
@@ -64,11 +70,11 @@ class Bar:
         self.progress.start()
         self.task = self.progress.add_task(label, total=total, note="")
 
-    def advance(self, note: Callable[[], str] | None = None) -> None:
-        """One more done; `note` is called a few times a second at most, since it may be slow."""
+    def advance(self, note: Callable[[], str] | None = None, by: int = 1) -> None:
+        """`by` more done; `note` is called a few times a second at most, since it may be slow."""
         if self.progress is None:
             return
-        self.progress.advance(self.task)
+        self.progress.advance(self.task, by)
         now = time.monotonic()
         if note is not None and now - self.shown_at > 0.3:
             self.shown_at = now

@@ -15,6 +15,7 @@ from dlkit.core.progress import Bar, log
 
 PACKAGE = Path(__file__).parent.parent
 TIMEOUT = 30  # seconds without a byte
+SUFFIXES = (".safetensors", ".json")  # networks; tokenizers
 
 
 def folder(task: str) -> Path:
@@ -29,12 +30,17 @@ def cache() -> Path:
 
 def bundled(task: str) -> list[Path]:
     """The models that came with dlkit for this task."""
-    return sorted(folder(task).glob("*.safetensors"))
+    return models_in(folder(task))
 
 
 def cached(task: str) -> list[Path]:
     """The models downloaded by name for this task."""
-    return sorted((cache() / task).glob("*.safetensors"))
+    return models_in(cache() / task)
+
+
+def models_in(place: Path) -> list[Path]:
+    """The model files of a folder, which need not exist."""
+    return sorted(path for path in place.glob("*") if path.suffix in SUFFIXES)
 
 
 def find(task: str, model: str, published: Iterable[str] = ()) -> Path:
@@ -44,7 +50,7 @@ def find(task: str, model: str, published: Iterable[str] = ()) -> Path:
     """
     if "://" in model:
         return download(model)
-    if model.endswith(".safetensors"):
+    if model.endswith(SUFFIXES):
         path = Path(model)
         if not path.is_file():
             raise DlkitError(f"{model}: no such model file")
@@ -59,7 +65,9 @@ def unknown(task: str, model: str, known: list[str]) -> DlkitError:
     """The error for a name that no model has, with the closest names."""
     close = difflib.get_close_matches(model, known, n=3, cutoff=0.4) or sorted(known)
     there = f"there is {', '.join(close)}" if close else "there is none yet"
-    return DlkitError(f"no model named {model!r} for {task}: {there} (a file ends in .safetensors)")
+    return DlkitError(
+        f"no model named {model!r} for {task}: {there} (a file ends in {' or '.join(SUFFIXES)})"
+    )
 
 
 def download(url: str, target: Path | None = None) -> Path:

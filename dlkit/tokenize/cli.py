@@ -1,0 +1,209 @@
+"""`dlkit tokenize`: its arguments. The work is imported when a command runs; help stays quick."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dlkit.core.command import (
+    AnyFormat,
+    Output,
+    TaskGroup,
+    Trained,
+    add_models,
+    model_argument,
+    options_from,
+)
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import Format, write
+from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
+
+app = typer.Typer(
+    name="tokenize", cls=TaskGroup, help="Cut text into tokens.", rich_markup_mode=None
+)
+add_models(app, "tokenize")
+
+
+class Kind(StrEnum):
+    """The files that `convert` writes."""
+
+    dlkit = "dlkit"
+    huggingface = "huggingface"
+    gpt2 = "gpt2"
+    bert = "bert"
+    tiktoken = "tiktoken"
+    sentencepiece = "sentencepiece"
+
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(help="Text files (plain, .gz, .zst), folders, or -; default: stdin."),
+]
+Text = Annotated[str | None, typer.Option(help="Take this text instead of files.")]
+Model = model_argument("tokenize")
+Errors = Annotated[
+    Literal["strict", "replace"],
+    typer.Option(help="Bytes that are not UTF-8: an error, or replaced."),
+]
+Workers = Annotated[int, typer.Option(help="Threads that encode large inputs.", min=1)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files.")]
+
+
+@app.command()
+def infer(
+    texts: Texts = None,
+    text: Text = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    ids: Annotated[bool, typer.Option("--ids", help="Print ids, not tokens.")] = False,
+    offsets: Annotated[
+        bool, typer.Option("--offsets", help="With each token, its characters: start-end.")
+    ] = False,
+    parse_special: Annotated[
+        bool,
+        typer.Option("--parse-special", help="Special tokens written in the text count as such."),
+    ] = False,
+    dropout: Annotated[
+        float,
+        typer.Option(help="Leave out each merge with this probability (bpe, byte-bpe).", min=0),
+    ] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Seed of --dropout.")] = None,
+    errors: Errors = "strict",
+    workers: Workers = 2,
+    format: AnyFormat = Format.text,
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Print the tokens of each line, a line for a line."""
+    import random
+
+    from dlkit.tokenize import infer as encoding
+
+    sources = sources_of(texts, text)
+    free(output, force)
+    tokenizer = encoding.load(model)
+    if not 0 <= dropout < 1:
+        raise DlkitError(f"--dropout {dropout} is not from 0 to below 1")
+    if dropout and offsets:
+        raise DlkitError("--offsets cannot be had with --dropout")
+    random.seed(seed)
+    options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers)
+    if format == Format.text:
+        blocks = encoding.encode_text(sources, text, tokenizer, options)
+        write(blocks, format, output, encoding.write_blocks)
+    else:
+        write(encoding.encode_lines(sources, text, tokenizer, options), format, output)
+
+
+@app.command()
+def decode(
+    texts: Texts = None,
+    text: Annotated[str | None, typer.Option(help="Take these ids instead of files.")] = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    tokens: Annotated[bool, typer.Option("--tokens", help="Read tokens, not ids.")] = False,
+    skip_special: Annotated[
+        bool, typer.Option("--skip-special", help="Leave out special tokens.")
+    ] = False,
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Print the text of lines of ids, a line for a line."""
+    from dlkit.tokenize import infer as encoding
+
+    sources = sources_of(texts, text)
+    free(output, force)
+    tokenizer = encoding.load(model)
+    blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
+    write(blocks, Format.text, output, encoding.write_blocks)
+
+
+@app.command()
+@options_from(TokenizeTrainConfig)
+def train(**settings: Any) -> None:
+    """Learn a tokenizer from text of your own; prints the path of its file."""
+    from dlkit.tokenize.train import train_file
+
+    write([Trained(str(train_file(TokenizeTrainConfig(**settings))))])
+
+
+@app.command()
+def evaluate(
+    texts: Texts = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    errors: Errors = "strict",
+    workers: Workers = 2,
+    format: AnyFormat = Format.text,
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Print how well a tokenizer fits texts, file by file."""
+    from dlkit.tokenize.evaluate import evaluate_files
+
+    free(output, force)
+    write(evaluate_files(sources_of(texts, None), model, errors, workers), format, output)
+
+
+@app.command()
+def show(
+    word: Annotated[
+        str | None, typer.Argument(help="Show how this word is built, merge by merge.")
+    ] = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    merges: Annotated[bool, typer.Option("--merges", help="The merges, in order.")] = False,
+    format: AnyFormat = Format.text,
+    output: Output = None,
+    force: Force = False,
+) -> None:
+    """Print a tokenizer's vocabulary, its merges, or how it builds a word."""
+    from dlkit.tokenize import show as inside
+    from dlkit.tokenize.infer import load
+
+    free(output, force)
+    tokenizer = load(model)
+    if word is not None:
+        write(inside.steps(tokenizer, word), format, output)
+    elif merges:
+        write(inside.merges(tokenizer), format, output)
+    else:
+        write(inside.vocabulary(tokenizer), format, output)
+
+
+@app.command()
+def convert(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="A tokenizer: a name or file of dlkit, tokenizer.json of Hugging Face, vocab.json "
+            "and merges.txt, vocab.txt, .tiktoken, or sentencepiece's .model."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The file to write; for gpt2 a folder."),
+    ],
+    to: Annotated[Kind, typer.Option(help="The kind of file to write.")] = Kind.dlkit,
+    split: Annotated[
+        str | None,
+        typer.Option(help="The split, where the file does not say it: gpt2, gpt4, ..."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make other tools' tokenizers dlkit's, and dlkit's theirs; prints the paths written."""
+    from dlkit.tokenize.convert import convert as converted
+
+    write([Trained(str(path)) for path in converted(files, out, to, split, force)])
+
+
+def sources_of(texts: list[str] | None, text: str | None) -> list[str]:
+    """The files to read; stdin if there is none, unless someone would have to type it."""
+    if texts and text is not None:
+        raise DlkitError("give files or --text, not both")
+    if not texts and text is None and sys.stdin.isatty():
+        raise DlkitError("nothing to read: give files, --text, or text on stdin (- for a terminal)")
+    return texts or ["-"]
+
+
+def free(output: Path | None, force: bool) -> None:
+    if output is not None and output.exists() and not force and output.is_file():
+        raise DlkitError(f"{output} exists: give another --output, or --force")

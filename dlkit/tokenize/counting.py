@@ -1,0 +1,127 @@
+"""Counting the different pre-tokens of a corpus: once, in parallel."""
+
+import queue
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlkit.tokenize import splitting
+from dlkit.tokenize.normalize import normalize
+
+SMALL = 1 << 19  # bytes that are counted sooner than numba is imported
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Different pre-tokens: their bytes one after the other, their lengths, their counts."""
+
+    pool: np.ndarray  # uint8
+    lengths: np.ndarray  # int64, in bytes
+    counts: np.ndarray  # int64
+
+    def texts(self) -> list[str]:
+        data = self.pool.tobytes()
+        ends = np.cumsum(self.lengths).tolist()
+        return [
+            data[a:b].decode("utf-8", "surrogateescape")
+            for a, b in zip([0, *ends], ends, strict=False)
+        ]
+
+
+def count(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
+    """The different pre-tokens of all lines (each with its end), and how often each occurs."""
+    first: list[bytes] = []
+    size = 0
+    for block in blocks:
+        first.append(block)
+        size += len(block)
+        if size > SMALL:
+            break
+    else:
+        return from_counter(sum_counters(count_block(b, split, steps) for b in first))
+
+    def everything() -> Iterator[bytes]:
+        yield from first
+        first.clear()
+        yield from blocks
+
+    from dlkit.tokenize import compiled_split
+
+    if split in compiled_split.MODES:
+        return count_compiled(everything(), compiled_split.MODES[split], steps, workers)
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = ahead(pool, everything(), workers, count_block, split, steps)
+        return from_counter(sum_counters(jobs))
+
+
+def ahead(pool: Executor, blocks: Iterator[bytes], workers: int, work: Any, *more: Any) -> Any:
+    """`work(block, *more)` of each block, in order, a few blocks ahead of who asks."""
+    waiting: deque[Future] = deque()
+    for block in blocks:
+        waiting.append(pool.submit(work, block, *more))
+        if len(waiting) > workers + 1:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def count_block(block: bytes, split: str, steps: list[str]) -> Counter[str]:
+    cut = splitting.splitter(split)
+    counter: Counter[str] = Counter()
+    for line in re.findall(r"[^\n]*\n|[^\n]+", normalize(block.decode(), steps)):
+        counter.update(cut(line))
+    return counter
+
+
+def sum_counters(counters: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def from_counter(counter: Counter[str]) -> Pieces:
+    encoded = [piece.encode() for piece in counter]
+    return Pieces(
+        np.frombuffer(b"".join(encoded), np.uint8),
+        np.array([len(piece) for piece in encoded], np.int64),
+        np.array(list(counter.values()), np.int64),
+    )
+
+
+def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers: int) -> Pieces:
+    """Each thread counts blocks into a table of its own; the tables are added up."""
+    from dlkit.tokenize import compiled_split
+
+    kinds = compiled_split.kinds(mode)
+    tables: queue.SimpleQueue = queue.SimpleQueue()
+    for _ in range(workers):
+        tables.put((np.zeros((1 << 16, 4), np.int64), np.empty(1 << 20, np.uint8), 0, 0))
+
+    def work(block: bytes) -> None:
+        if steps:
+            block = normalize(block.decode(), steps).encode()
+        mine = tables.get()
+        text = np.frombuffer(block, np.uint8)
+        try:
+            mine = compiled_split.count_pieces(text, kinds, mode, *mine)
+        finally:
+            tables.put(mine)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in ahead(pool, blocks, workers, work):
+            pass
+    table, pool_, used, pool_used = tables.get()
+    for _ in range(workers - 1):
+        other, other_pool, *_ = tables.get()
+        table, pool_, used, pool_used = compiled_split.add_counts(
+            other, other_pool, table, pool_, used, pool_used
+        )
+    rows = table[table[:, 0] != 0]
+    rows = rows[np.argsort(rows[:, 1])]  # in the order of the pool
+    return Pieces(pool_[:pool_used], rows[:, 2].copy(), rows[:, 3].copy())

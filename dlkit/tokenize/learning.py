@@ -1,0 +1,157 @@
+"""Learning a vocabulary from counted pre-tokens, for each algorithm that dlkit trains itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlkit.core.checkpoint import Header
+from dlkit.core.errors import DlkitError
+from dlkit.tokenize import bpe
+from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
+from dlkit.tokenize.counting import Pieces
+from dlkit.tokenize.model import BYTE_TO_CHAR, INSIDE, WORD_END, WORD_START
+
+SMALL = 100_000  # symbols whose merges Python learns sooner than numba is imported
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words as symbols: word i is symbols[starts[i] : starts[i + 1]]."""
+
+    symbols: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+
+
+def learn(
+    tokens: list[str], words: Words, config: TokenizeTrainConfig, prefix: str = ""
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """All tokens and the merges, from the symbols to begin with."""
+    if len(tokens) > config.vocab_size:
+        raise DlkitError(
+            f"--vocab-size {config.vocab_size} is smaller than the alphabet with the special "
+            f"tokens, {len(tokens)}: give more, or --limit-alphabet"
+        )
+    likelihood = config.algorithm is Algorithm.wordpiece and config.score == "likelihood"
+    limits = (config.vocab_size, config.min_count)
+    merges: Any
+    if len(words.symbols) < SMALL:
+        symbols, starts = words.symbols.tolist(), words.starts.tolist()
+        lists = [symbols[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+        counts = words.counts.tolist()
+        merges = bpe.learn_merges(tokens, lists, counts, *limits, prefix, likelihood)
+    else:
+        from dlkit.tokenize import compiled_learn
+
+        encoded = [token.encode() for token in tokens]
+        merges = compiled_learn.learn_merges(
+            np.frombuffer(b"".join(encoded), np.uint8).copy(),
+            np.cumsum([0, *map(len, encoded)]).astype(np.int64),
+            words.symbols,
+            words.starts,
+            words.counts,
+            *limits,
+            np.frombuffer(prefix.encode(), np.uint8),
+            likelihood,
+        ).tolist()
+    strings = list(tokens)
+    pairs: dict[tuple[str, str], None] = {}
+    for left, right, new in merges:
+        if new == len(strings):
+            strings.append(strings[left] + strings[right].removeprefix(prefix))
+        pair = strings[left], strings[right]
+        # A pair merged a second time (see bpe.learn_merges) takes its later place.
+        pairs.pop(pair, None)
+        pairs[pair] = None
+    return strings, list(pairs)
+
+
+def learn_byte_bpe(
+    pieces: Pieces, special: list[str], config: TokenizeTrainConfig, header: Header
+) -> tuple[list[str], list[tuple[str, str]]]:
+    alphabet = sorted(BYTE_TO_CHAR.values())
+    tokens = special + [char for char in alphabet if char not in special]
+    number = {token: i for i, token in enumerate(tokens)}
+    table = np.array([number[BYTE_TO_CHAR[byte]] for byte in range(256)], np.int32)
+    starts = np.concatenate([[0], np.cumsum(pieces.lengths)])
+    return learn(tokens, Words(table[pieces.pool], starts, pieces.counts), config)
+
+
+def learn_char_bpe(
+    pieces: Pieces, special: list[str], config: TokenizeTrainConfig, header: Header
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """bpe and wordpiece: symbols are characters, which may be marked by their place in the word.
+
+    Ids: special tokens, characters by code point, marked characters by code point. (The order of
+    the last is by chance in Hugging Face tokenizers, and with it the order of ties.)
+    """
+    mark: str = config.mark if config.algorithm is Algorithm.bpe else "inside"
+    header.settings["mark"] = str(mark)
+    points = np.frombuffer(pieces.pool.tobytes().decode().encode("utf-32-le"), np.uint32)
+    is_start = (pieces.pool & 0xC0) != 0x80  # of a character
+    ends = np.cumsum(is_start)[np.cumsum(pieces.lengths) - 1]
+    lengths = np.diff(ends, prepend=0)
+    if mark == Mark.word_start:
+        points = np.insert(points, ends - lengths, ord(WORD_START))
+        lengths = lengths + 1
+        ends = np.cumsum(lengths)
+    frequency = np.bincount(points, np.repeat(pieces.counts, lengths)).astype(np.int64)
+    present = np.flatnonzero(frequency)
+    if config.limit_alphabet is not None and len(present) > config.limit_alphabet:
+        order = np.lexsort((present, -frequency[present]))
+        present = np.sort(present[order[: config.limit_alphabet]])
+    plain_at = np.ones(len(points), bool)  # where a character has no mark
+    if mark == Mark.end_of_word:
+        plain_at[ends - 1] = False
+    elif mark == "inside":
+        plain_at[:] = False
+        plain_at[ends - lengths] = True
+
+    tokens = list(special)
+    known = {token: i for i, token in enumerate(tokens)}
+    tables = np.full((2, len(frequency)), -1, np.int32)
+    for marked in (0, 1):
+        for point in present.tolist():
+            char = chr(point)
+            if marked:
+                char = char + WORD_END if mark == Mark.end_of_word else INSIDE + char
+            tables[marked, point] = known.get(char, len(tokens))
+            if char not in known:
+                known[char] = len(tokens)
+                tokens.append(char)
+        if marked == 0:
+            present = np.intersect1d(present, points[~plain_at])
+    symbols = np.where(plain_at, tables[0][points], tables[1][points])
+    kept = symbols >= 0
+    starts = np.concatenate([[0], np.cumsum(kept)[ends - 1]])
+    words = Words(symbols[kept], starts.astype(np.int64), pieces.counts)
+    prefix = INSIDE if mark == "inside" else ""
+    tokens, merges = learn(tokens, words, config, prefix)
+    return tokens, merges if config.algorithm is Algorithm.bpe else []
+
+
+def most_frequent(
+    pieces: Pieces, special: list[str], config: TokenizeTrainConfig, header: Header
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """char, whitespace, words: the pre-tokens themselves, of equals the smaller one first."""
+    limit = config.vocab_size - len(special)
+    if config.algorithm is Algorithm.char and config.limit_alphabet is not None:
+        limit = min(limit, config.limit_alphabet)
+    if limit <= 0:
+        raise DlkitError(f"--vocab-size {config.vocab_size} leaves no room for tokens")
+    counted = zip(pieces.counts.tolist(), pieces.texts(), strict=True)
+    ranked = sorted((-count, text) for count, text in counted if count >= config.min_count)
+    # A line's end is no token: lines are encoded without it.
+    found = [text for _, text in ranked if text != "\n" and text not in special]
+    return special + found[:limit], []
+
+
+LEARNERS = {
+    Algorithm.byte_bpe: learn_byte_bpe,
+    Algorithm.bpe: learn_char_bpe,
+    Algorithm.wordpiece: learn_char_bpe,
+    Algorithm.char: most_frequent,
+    Algorithm.whitespace: most_frequent,
+    Algorithm.words: most_frequent,
+}

@@ -1,0 +1,55 @@
+"""Make a bundled tokenizer of a trained one: `python -m dlkit.tokenize.publish`.
+
+It measures the tokenizer on held-out text and writes the card into its header, so that
+`dlkit tokenize models` and the README can quote it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dlkit.core.output import Format, whole_file, write
+from dlkit.core.weights import folder
+from dlkit.tokenize import load
+from dlkit.tokenize.evaluate import Fit, evaluate_files
+
+
+def publish(
+    tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's file.")],
+    name: Annotated[str, typer.Argument(help="The bundled tokenizer's name.")],
+    test: Annotated[Path, typer.Option(help="Held-out text.")],
+    data: Annotated[str, typer.Option(help="What it was trained on, in words.")],
+    terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
+) -> None:
+    """Measure a tokenizer on held-out text and add it to the bundled ones."""
+    trained = load(tokenizer)
+    fit = next(iter(evaluate_files([str(test)], str(tokenizer))))
+    assert isinstance(fit, Fit), fit
+    trained.header.metrics.update(
+        tokens_per_word=fit.tokens_per_word,
+        characters_per_token=fit.characters_per_token,
+        unknown_rate=fit.unknown_rate,
+    )
+    settings = dict(trained.header.config)
+    corpus = " ".join(map(str, settings.pop("corpus")))
+    options = []
+    for option, value in settings.items():
+        for one in value if isinstance(value, list) else [value]:
+            options.append(f"--{option.replace('_', '-')} '{one}'")
+    trained.header.card.update(
+        data=data,
+        terms=terms,
+        command=f"dlkit tokenize train {corpus} {' '.join(options)}",
+        seed="none: training draws nothing at random",
+        score=f"{fit.tokens_per_word:.3f} tokens a word on {test.name}",
+        measure=f"dlkit tokenize evaluate {test} -m {name}",
+    )
+    target = folder("tokenize") / f"{name}.json"
+    with whole_file(target) as partial:
+        partial.write_text(trained.to_json(), encoding="utf-8")
+    write([fit], Format.text)
+
+
+if __name__ == "__main__":
+    typer.run(publish)
