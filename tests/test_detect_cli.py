@@ -301,6 +301,7 @@ def test_wrong_usage(args: str, detect: Any) -> None:
         ("in --labels square,cat", "cat"),
         ("in --labels square,cat -f yolo -o out", "cat"),
         ("in -f voc", "-o"),
+        ("in -o in/20.jpg", "an image's name"),
         ("in -f yolo", "-o"),
         ("in --device nonsense", "nonsense"),
         ("in --device cuda:99", "cuda:99"),

@@ -106,7 +106,7 @@ def test_it_learns_and_leaves_usable_files(tmp_path: Path) -> None:
     assert header.config["epochs"] == 30
     assert header.config["seed"] == 0
     assert header.metrics["extra"] == 1.0
-    assert header.card["command"].startswith("dlkit ")
+    assert header.card["command"].startswith("dlkit")
 
 
 def test_a_run_is_not_overwritten_by_mistake(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dlkit.core.command import (
     model_argument,
     task,
 )
+from dlkit.core.errors import DlkitError
 from dlkit.core.output import write
 from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig
 
@@ -69,10 +70,12 @@ def infer(
     output: Output = None,
 ) -> None:
     """Print the objects in images, image by image and best first."""
-    from dlkit.core.images import files, keep_apart
+    from dlkit.core.images import SUFFIXES, files, keep_apart
     from dlkit.detect import formats
     from dlkit.detect.infer import detect, load, save_pictures
 
+    if output is not None and output.suffix.lower() in SUFFIXES:
+        raise DlkitError(f"{output} is an image's name, and results are text: choose another")
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
     folders = [folder for folder in (save, output if files_of_each else None) if folder is not None]
     if folders:

@@ -4,6 +4,7 @@ Shapes: B images, C labels, A cells over all grids, N objects. Images are uint8 
 boxes are x1, y1, x2, y2 in pixels of the image given to the network.
 """
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -221,28 +222,20 @@ class FasterRCNN(nn.Module):
         }[backbone]
         # torchvision counts the background as label 0.
         self.network = make(weights=None, weights_backbone=None, num_classes=num_labels + 1)
-        self.backbone_dtype = torch.float32
+        self.dtype = torch.float32
 
     def features(self, images: Tensor) -> tuple[ImageList, dict[str, Tensor]]:
-        """The images as torchvision's list, and the maps of the feature pyramid in fp32."""
+        """The images as torchvision's list, and the maps of the feature pyramid."""
         mean, std = torch.tensor(IMAGENET, device=images.device).view(2, 3, 1, 1)
         x = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        if torch.is_autocast_enabled(x.device.type):
-            maps = self.network.backbone(x)
-        else:
-            with torch.autocast(
-                x.device.type, self.backbone_dtype, enabled=self.backbone_dtype != torch.float32
-            ):
-                maps = self.network.backbone(x)
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)
-        return ImageList(x, sizes), {name: map_.float() for name, map_ in maps.items()}
+        return ImageList(x, sizes), self.network.backbone(x)
 
     def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """The four losses; `targets` hold boxes (N, 4) and labels (N,) counted from 1."""
         listed, maps = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
-            proposals, first = self.network.rpn(listed, maps, targets)
-            _, second = self.network.roi_heads(maps, proposals, listed.image_sizes, targets)
+        proposals, first = self.network.rpn(listed, maps, targets)
+        _, second = self.network.roi_heads(maps, proposals, listed.image_sizes, targets)
         return {**first, **second}
 
     @torch.inference_mode()
@@ -250,15 +243,17 @@ class FasterRCNN(nn.Module):
         """The objects of each image that score at least `threshold`, best first."""
         heads = self.network.roi_heads
         heads.score_thresh, heads.nms_thresh, heads.detections_per_img = threshold, iou, limit
-        listed, maps = self.features(images)
-        with torch.autocast(images.device.type, enabled=False):
+        mixed = self.dtype != torch.float32
+        # Without a dtype of its own it keeps to the autocast around it, as in training.
+        with torch.autocast(images.device.type, self.dtype) if mixed else nullcontext():
+            listed, maps = self.features(images)
             proposals, _ = self.network.rpn(listed, maps)
             results, _ = heads(maps, proposals, listed.image_sizes)
-        return [Found(r["boxes"], r["scores"], r["labels"] - 1) for r in results]
+        return [Found(r["boxes"].float(), r["scores"].float(), r["labels"] - 1) for r in results]
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: the backbone computes in `dtype`, the small heads in fp32."""
-        self.backbone_dtype = dtype
+        """For inference: products in `dtype`; torchvision's own operators keep fp32."""
+        self.dtype = dtype
 
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"yolo": Yolo, "fasterrcnn": FasterRCNN}
