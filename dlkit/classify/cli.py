@@ -50,6 +50,17 @@ Threshold = Annotated[
         max=1,
     ),
 ]
+Dense = Annotated[
+    bool,
+    typer.Option(
+        "--dense",
+        help="A map of labels over large images: the whole network becomes convolutions.",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="With --dense, the longest side; default: the image's.", min=28, max=8192),
+]
 Folds = Annotated[
     int,
     typer.Option(
@@ -67,6 +78,8 @@ def infer(
     model: Models = [DEFAULT_MODEL],  # type: ignore[valid-type]  # noqa: B006
     top: Top = 1,
     threshold: Threshold = None,
+    dense: Dense = False,
+    image_size: ImageSize = None,
     batch_size: BatchSize = 64,
     workers: Workers = 2,
     device: Device = "auto",
@@ -88,6 +101,13 @@ def infer(
         raise DlkitError(f"{models[0]} classifies images: --text is for models like reviews")
     elif not inputs:
         raise DlkitError("no images: give files, folders, or - for a list on stdin")
+    elif dense:
+        if len(models) > 1:
+            raise DlkitError("--dense takes one model")
+        classifier = infer.ensemble(models, device, precision)[0]
+        found = infer.class_maps(inputs, classifier, image_size, workers)
+    elif image_size is not None:
+        raise DlkitError("--image-size goes with --dense: else images are made as in training")
     else:
         classifiers = infer.ensemble(models, device, precision)
         found = infer.classify(inputs, classifiers, top, threshold, batch_size, workers)

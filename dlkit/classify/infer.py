@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from dlkit.classify import published
 from dlkit.classify.config import DEFAULT_MODEL, PUBLISHED
-from dlkit.classify.data import Preprocessing
+from dlkit.classify.data import Preprocessing, grey
 from dlkit.classify.model import build
+from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
@@ -23,6 +24,7 @@ from dlkit.classify.text import Vocabulary, padded
 from dlkit.core import checkpoint, device, distributed, images, weights
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.images import Picture
 from dlkit.core.progress import Failure, each, track
 
 
@@ -53,7 +55,7 @@ class Classifier:
     trained to describe images (triplet loss), not to name them.
     """
 
-    network: nn.Module
+    network: Network
     labels: list[str]
     preprocessing: Preprocessing
     device: torch.device
@@ -212,6 +214,89 @@ def classify(
             yield from process.gather(results(process))
 
     return gathered()
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What an image shows where: the best label at each place, rows from the top.
+
+    `scores` are its probabilities; x and y are the middles of the places' windows, in pixels of
+    the image as shown.
+    """
+
+    columns: ClassVar = ["path", "x", "y", "label", "score"]
+
+    path: str
+    x: list[float]
+    y: list[float]
+    labels: list[list[str]]
+    scores: list[list[float]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"path": self.path, "x": x, "y": y, "label": label, "score": score}
+            for y, labels, scores in zip(self.y, self.labels, self.scores, strict=True)
+            for x, label, score in zip(self.x, labels, scores, strict=True)
+        ]
+
+
+def class_maps(
+    paths: Iterable[str], classifier: Classifier, side: int | None = None, workers: int = 2
+) -> Iterator[ClassMap | Failure]:
+    """The map of labels of each image, which may be larger than the network's input.
+
+    The head is applied at every place as a convolution (Sermanet et al. 2014). `side` is the
+    longest side the network sees; default: the image's own. Under torchrun the processes share
+    the images.
+    """
+    network = dense(classifier.network, classifier.preprocessing.image_size)
+    network.to(memory_format=torch.channels_last)
+
+    def read_one(path: str) -> tuple[str, Picture]:
+        return path, images.read(path, side)
+
+    def results(process: Process) -> Iterator[ClassMap | Failure]:
+        shared = track(process.share(images.files(paths)), "classifying")
+        for entry in each(read_one, shared, workers):
+            if isinstance(entry, Failure):
+                yield entry
+                continue
+            try:
+                yield class_map(*entry, classifier, network)
+            except DlkitError as error:
+                yield Failure(entry[0], str(error))
+
+    def gathered() -> Iterator[ClassMap | Failure]:
+        with distributed.launch(str(classifier.device)) as process:
+            yield from process.gather(results(process))
+
+    return gathered()
+
+
+@torch.inference_mode()
+def class_map(path: str, picture: Picture, classifier: Classifier, network: nn.Module) -> ClassMap:
+    pixels = picture.pixels if classifier.preprocessing.channels == 3 else grey(picture.pixels)
+    height, width = pixels.shape[1:]
+    window = classifier.preprocessing.image_size
+    if min(height, width) < window:
+        raise DlkitError(
+            f"{width} x {height} pixels: --dense needs {window} a side; a larger --image-size helps"
+        )
+    dtype = next(p.dtype for p in network.parameters())
+    inputs = classifier.preprocessing.normalise(pixels[None].to(classifier.device)).to(dtype)
+    logits = network(inputs)[0].float().cpu()
+    values, best_labels = classifier.probabilities(logits.movedim(0, -1)).max(dim=-1)
+    rows, columns = values.shape
+    # Windows lie evenly from edge to edge.
+    y = torch.linspace(window / 2, height - window / 2, rows) * picture.height / height
+    x = torch.linspace(window / 2, width - window / 2, columns) * picture.width / width
+    return ClassMap(
+        path,
+        [round(float(value), 1) for value in x],
+        [round(float(value), 1) for value in y],
+        [[classifier.labels[index] for index in row] for row in best_labels.tolist()],
+        [[round(value, 4) for value in row] for row in values.tolist()],
+    )
 
 
 @dataclass(frozen=True)
