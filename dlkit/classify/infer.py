@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class Classifier:
     trained to describe images (triplet loss), not to name them.
     """
 
-    network: Network
+    network: nn.Module  # a Network, or one that wraps it
     labels: list[str]
     preprocessing: Preprocessing
     device: torch.device
@@ -249,7 +249,7 @@ def class_maps(
     longest side the network sees; default: the image's own. Under torchrun the processes share
     the images.
     """
-    network = dense(classifier.network, classifier.preprocessing.image_size)
+    network = dense(cast(Network, classifier.network), classifier.preprocessing.image_size)
     network.to(memory_format=torch.channels_last)
 
     def read_one(path: str) -> tuple[str, Picture]:

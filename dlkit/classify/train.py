@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +22,6 @@ from dlkit.classify.loss import (
 )
 from dlkit.classify.memorise import memorise
 from dlkit.classify.model import build
-from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.prepare import (
     freeze,
@@ -65,7 +64,7 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     batches = run.loader(data.training, collate=as_it_is, workers=0 if in_memory else None)
     criterion = criterion_of(config, loss, data.training.targets.to(process.device), len(names))
     classifier = Classifier(
-        cast(Network, run.evaluated),
+        run.evaluated,
         names,
         inputs,
         process.device,
