@@ -377,3 +377,76 @@ def test_grey_data_trains_a_grey_network(tmp_path: Path) -> None:
     assert header.settings["preprocessing"]["channels"] == 1
     assert header.config["flip"] == 0.0
     assert run("classify", data / "val", "-m", best).code == 0
+
+
+def test_a_class_map_of_a_larger_image(model: Path, tmp_path: Path) -> None:
+    """Blue on the left, cyan on the right: so say the map's first and last columns."""
+    wide = Image.new("RGB", (4 * SIDE, 2 * SIDE))
+    for row in range(2):
+        for column in range(4):
+            tile = striped("blue" if column < 2 else "cyan", 3)
+            wide.paste(tile, (column * SIDE, row * SIDE))
+    path = tmp_path / "wide.png"
+    wide.save(path)
+    record = json.loads(run("classify", path, "-m", model, "--dense", "-f", "json").out)[0]
+    assert {row[0] for row in record["labels"]} == {"blue"}
+    assert {row[-1] for row in record["labels"]} == {"cyan"}
+    assert record["x"][0] == SIDE / 2
+    assert record["x"][-1] == 3.5 * SIDE
+    assert record["y"] == sorted(record["y"])
+    text = run("classify", path, "-m", model, "--dense").out.splitlines()
+    assert len(text) == len(record["x"]) * len(record["y"])
+    small = run("classify", path, "-m", model, "--dense", "--image-size", 40)
+    assert small.code == 1
+    assert "--dense needs 28 a side" in small.err
+
+
+TEXTS = {
+    "cold": ["snow and ice", "a frozen lake", "ice in the wind", "frost, snow, frost"],
+    "warm": ["sun and sand", "a hot beach", "sand in the sun", "heat, sun, heat"],
+}
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model for short texts, trained on files with a text a line."""
+    root = tmp_path_factory.mktemp("texts")
+    for label, texts in TEXTS.items():
+        (root / f"{label}.txt").write_text(
+            "\n".join(f"{text} {n}" for n in range(8) for text in texts)
+        )
+    options = "--arch fasttext --epochs 12 --batch-size 8 --lr 0.05 --ngrams 1 --device cpu"
+    done = run("classify", "train", root, "--out", root / "run", *options.split())
+    assert done.code == 0, done.err
+    return Path(done.out.strip())
+
+
+def test_texts_are_classified_line_by_line(words: Path, tmp_path: Path) -> None:
+    lines = "snow and frost\nheat on the sand\n"
+    answers = run("classify", "-m", words, stdin=lines).out.splitlines()
+    assert [answer.split("\t")[0] for answer in answers] == ["cold", "warm"]
+    (tmp_path / "notes.txt").write_text(lines)
+    record = json.loads(run("classify", tmp_path / "notes.txt", "-m", words, "-f", "json").out)[1]
+    assert record["text"] == "heat on the sand"
+    assert run("classify", "-m", words, "--text", "ice").out.startswith("cold\t")
+    found = evaluated(words.parent.parent, "-m", words)
+    assert found["top1", "all"] == 1.0
+
+
+def test_the_words_that_count_are_shown(words: Path, tmp_path: Path) -> None:
+    result = run(
+        "classify", "explain", "-m", words, "--text", "snow on the beach", "--save", tmp_path
+    )
+    weights = {row.split("\t")[1]: float(row.split("\t")[2]) for row in result.out.splitlines()}
+    assert list(weights) == ["snow", "on", "the", "beach"]
+    label = result.out.split("\t")[0]
+    strong, weak = ("snow", "beach") if label == "cold" else ("beach", "snow")
+    assert weights[strong] > 0 > weights[weak]
+    assert "<span" in (tmp_path / "words.html").read_text()
+
+
+def test_images_and_texts_are_not_mixed_up(model: Path, words: Path) -> None:
+    assert "classifies images" in run("classify", "-m", model, "--text", "ice").err
+    assert "no images" in run("classify", "-m", model).err
+    assert run("classify", "features", "x.png", "-m", words).code == 2
+    assert "two inputs" in run("classify", "a.txt", "--text", "ice", "-m", words).err

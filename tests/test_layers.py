@@ -105,6 +105,9 @@ def loaded_by(*arguments: str, **environment: str) -> set[str]:
         (["detect", "--help"], {}),
         (["detect", "train", "--help"], {}),
         (["detect", "models"], {}),
+        (["classify", "--help"], {}),
+        (["classify", "train", "--help"], {}),
+        (["classify", "search", "--help"], {}),
         (
             [],
             {"_DLKIT_COMPLETE": "complete_bash", "COMP_WORDS": "dlkit detect -", "COMP_CWORD": "2"},
