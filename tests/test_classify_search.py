@@ -5,7 +5,7 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,10 @@ from dlkit.classify.features import (
 from dlkit.classify.infer import Classifier
 from dlkit.classify.model import build
 from dlkit.classify.search import Hits, Index, nearest, open_index, save_sheet, scan, search
+from dlkit.core.checkpoint import Header, save
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
+from tests.conftest import run
 
 COLOURS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
 
@@ -373,6 +375,50 @@ def test_an_index_larger_than_memory_is_opened_and_read_in_places(tmp_path: Path
     assert index.descriptors.shape == (rows, numbers)
     assert float(index.descriptors[rows - 1].sum()) == 0.0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+# The commands
+
+
+@pytest.fixture
+def model(classifier: Classifier, tmp_path: Path) -> Path:
+    network = {"num_labels": 4, "image_size": 32, "width": 0.1}
+    described = {
+        "network": network,
+        "preprocessing": asdict(classifier.preprocessing),
+        "loss": "cross-entropy",
+    }
+    path = tmp_path / "model.safetensors"
+    header = Header("classify", "resnet9", described, classifier.labels)
+    save(path, classifier.network.state_dict(), header)
+    return path
+
+
+def test_explain_features_and_search_as_commands(folder: Path, model: Path, tmp_path: Path) -> None:
+    query, maps = folder / "red" / "0.png", tmp_path / "maps"
+    options = ["-m", model, "--device", "cpu", "--precision", "fp32"]
+    explained = run(
+        "classify", "explain", query, "missing.png", "--boxes", "--save", maps, *options
+    )
+    assert explained.code == 1
+    assert len(explained.out.strip().split("\t")) in {3, 7}
+    assert "missing.png: no such file" in explained.err
+    assert (maps / "0.png").is_file()
+    assert run("classify", "explain", query, *options).code == 2
+    assert run("classify", "explain", query, "--save", folder / "red", *options).code == 2
+
+    output = tmp_path / "all.npy"
+    stored = run("classify", "features", folder, "--pca", 2, "-o", output, *options)
+    assert stored.out == f"{output}\t12\t2\n"
+    assert np.load(output).shape == (12, 2)
+    assert "head.fc\tLinear\t4\n" in run("classify", "features", "--layer", "list", *options).out
+    assert run("classify", "features", *options).code == 2
+
+    found = run("classify", "search", query, "--in", folder, "--top", 3, "-f", "json", *options)
+    assert found.code == 0, found.err
+    assert len(json.loads(found.out)[0]["hits"]) == 3
+    into = run("classify", "search", query, "--in", folder, "--save", folder / "a.png", *options)
+    assert into.code == 2
 
 
 @pytest.mark.slow

@@ -137,6 +137,7 @@ def load(
     if not isinstance(network, Network):
         raise DlkitError(f"{model} classifies texts, not images")
     chosen = device.choose(device_name)
+    device.keep_freed_memory()
     network = fuse(network).to(chosen).to(memory_format=torch.channels_last)
     # Near neighbours differ by less than bf16 can tell.
     network.to(torch.float32 if header.arch == "knn" else device.dtype(chosen, precision))

@@ -7,6 +7,8 @@ descriptor.
 
 import hashlib
 import json
+import math
+import mmap
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +38,7 @@ QUERIES_AT_ONCE = 16  # compared in one product
 ROWS_AT_ONCE = 65_536  # whose exact distances are worked out together
 ROUNDING = 2.0**-24  # of one operation in fp32, as a share
 TILE, COLUMNS = 200, 6  # pixels a side; tiles in a row
-TEXT, CAPTION = 13, 34  # pixels of a line, and of a tile for its two lines
+TEXT, CAPTION = 13, 42  # pixels of a line, and of a tile for its two lines
 MOST_ON_SHEET = 40  # queries
 
 
@@ -160,7 +162,7 @@ def nearest(
     and these are compared again. Of equally near rows the first come first.
     """
     top = min(top, len(index.paths))
-    products = queries @ np.asarray(index.descriptors).T
+    products = queries @ index.descriptors.T
     norms = index.norms
     # Bound on the rounding of a product, as a share of both lengths, with some to spare.
     rounding = 2 * (index.descriptors.shape[1] + 8) * ROUNDING
@@ -331,17 +333,20 @@ def open_index(path: Path, made_by: str | None = None) -> Index:
     try:
         about, table = checkpoint.metadata(path)
         failed = json.loads(about["failed"])
-        # What follows the header; the tensors' places are relative to it.
+        # The tensors' places are relative to the header's end.
         start = path.stat().st_size - max(entry["data_offsets"][1] for entry in table.values())
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_SEQUENTIAL"):
+            mapped.madvise(mmap.MADV_SEQUENTIAL)  # all rows are read, in order
         kinds = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
         arrays = {
-            name: np.memmap(
-                path,
+            name: np.frombuffer(
+                mapped,
                 kinds[entry["dtype"]],
-                "r",
+                math.prod(entry["shape"]),
                 start + entry["data_offsets"][0],
-                tuple(entry["shape"]),
-            )
+            ).reshape(entry["shape"])
             for name, entry in table.items()
         }
         index = Index(

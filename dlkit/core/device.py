@@ -1,8 +1,9 @@
 """Where to compute and in which precision: the one place that decides bf16."""
 
+import ctypes
 import functools
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import torch
@@ -36,6 +37,15 @@ def choose(name: str = "auto") -> torch.device:
     if device.type not in {"cpu", "cuda", "mps"}:
         raise DlkitError(f"dlkit does not run on {name!r}: use auto, cpu, cuda, cuda:1 or mps")
     return device
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory: else each layer's output is faulted in page by page again."""
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 @functools.cache

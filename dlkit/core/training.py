@@ -69,6 +69,7 @@ class Run:
             config=settings_of(config),
             card={"command": shlex.join(["dlkit", *sys.argv[1:]])},
         )
+        device.keep_freed_memory()
         self.optimizers: list[Optimizer] = []
         self.epoch = 0
         self.position = 0.0  # epochs done, with the part of this one

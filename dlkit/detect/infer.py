@@ -23,7 +23,7 @@ from dlkit.detect.model import Found, build
 
 SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 MOST_DETECTIONS = 1000  # in an image, before labels are chosen
-WINDOW = 4  # batches among which images of one shape are looked for
+WINDOW = 8  # batches among which images of one shape are looked for
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,11 @@ def load(
 ) -> Detector:
     """The detector of that name, file or URL, in its inference form on the device."""
     chosen = device.choose(device_name)
-    known = model not in PUBLISHED
-    path = weights.find("detect", model, PUBLISHED) if known else published.fetch(model)
+    device.keep_freed_memory()
+    if model in PUBLISHED:
+        path = published.fetch(model)
+    else:
+        path = weights.find("detect", model, PUBLISHED)
     header, tensors = checkpoint.load(path, "detect")
     try:
         network = build(header.arch, **header.settings)
@@ -202,7 +205,7 @@ def predict_batch(
     limit: int,
 ) -> list[Found]:
     """What is found in pictures padded to one shape, on the CPU, in the pixels of each as shown."""
-    batch = torch.full((len(pictures), 3, *shape), GREY, dtype=torch.uint8)
+    batch = torch.full((len(pictures), *shape, 3), GREY, dtype=torch.uint8).permute(0, 3, 1, 2)
     for canvas, picture in zip(batch, pictures, strict=True):
         canvas[:, : picture.pixels.shape[1], : picture.pixels.shape[2]] = picture.pixels
     with torch.inference_mode(), device.autocast(detector.device, detector.autocast):

@@ -56,6 +56,7 @@ class ConvBlock(nn.Sequential):
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             self[0] = fuse_conv_bn_eval(convolution, norm)
             self[1] = nn.Identity()
+            self[2] = nn.Hardswish(inplace=True)
 
 
 class ResidualBlock(nn.Module):
@@ -179,17 +180,20 @@ class Yolo(nn.Module):
     @torch.inference_mode()
     def predict(self, images: Tensor, threshold: float, iou: float, limit: int) -> list[Found]:
         """The objects of each image that score at least `threshold`, best first."""
+        threshold = max(threshold, 1e-6)
         grids = self(images)
-        found = []
+        # No score is above its confidence, so most cells are out before their labels are read.
+        confidence = grids.confidence.sigmoid()
+        image, cell = (confidence >= threshold).nonzero(as_tuple=True)
+        scores = confidence[image, cell, None] * grids.labels[image, cell].softmax(dim=-1)
         # A cell may hold several labels that score well; its box then competes in each class.
-        for boxes, confidence, labels in zip(
-            grids.boxes, grids.confidence.sigmoid(), grids.labels.softmax(dim=-1), strict=True
-        ):
-            scores = confidence[:, None] * labels
-            cells, classes = (scores >= max(threshold, 1e-6)).nonzero(as_tuple=True)
-            candidates, chosen = boxes[cells], scores[cells, classes]
-            kept = best_boxes(candidates, chosen, classes, iou, limit)
-            found.append(Found(candidates[kept], chosen[kept], classes[kept]))
+        row, label = (scores >= threshold).nonzero(as_tuple=True)
+        boxes, scores = grids.boxes[image[row], cell[row]], scores[row, label]
+        sizes = image[row].bincount(minlength=len(images)).tolist()
+        found = []
+        for own in zip(boxes.split(sizes), scores.split(sizes), label.split(sizes), strict=True):
+            kept = best_boxes(*own, iou, limit)
+            found.append(Found(*(tensor[kept] for tensor in own)))
         return found
 
     def prepare(self, dtype: torch.dtype) -> None:

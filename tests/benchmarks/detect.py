@@ -73,7 +73,7 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
 
     Both sides get the same files, threshold, IoU, number of boxes, batch size and threads, and
     fold their normalisations into their convolutions.
-    - dlkit decodes ahead in two threads, sorts windows of 64 images into batches of one shape,
+    - dlkit decodes ahead in two threads, sorts windows of 128 images into batches of one shape,
       pads them to multiples of 32 (192 x 256 for a 4:3 photograph), keeps every label of a cell
       that scores well, and returns objects with labels and rounded boxes.
     - ultralytics decodes between batches, letterboxes to a square where the shapes in a batch
