@@ -1,0 +1,65 @@
+"""The architectures by name, and what can be chosen in all of them."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from dlkit.classify.models.alexnet import alexnet
+from dlkit.classify.models.choices import UnitLength, activate, initialise
+from dlkit.classify.models.flat import NORMS, linear, mlp
+from dlkit.classify.models.lenet import lenet
+from dlkit.classify.models.network import Network
+from dlkit.classify.models.nin import nin
+from dlkit.classify.models.resnet import BLOCKS, resnet, resnet9
+from dlkit.classify.models.vgg import STAGES, vgg
+from dlkit.core.errors import DlkitError
+
+ARCHITECTURES: dict[str, Callable[..., Network]] = {
+    **dict.fromkeys(("linear", "perceptron", "adaline"), linear),
+    "mlp": mlp,
+    "lenet": lenet,
+    "alexnet": alexnet,
+    **dict.fromkeys(STAGES, vgg),
+    "nin": nin,
+    **dict.fromkeys(BLOCKS, resnet),
+    "resnet9": resnet9,
+}
+FLAT = ("linear", "perceptron", "adaline", "mlp")  # these see pixels, not places
+SMALLEST = 28  # pixels, for the others
+
+
+def options(arch: str) -> list[str]:
+    """What can be chosen in an architecture, beside its labels and images."""
+    if arch not in ARCHITECTURES:
+        raise DlkitError(f"no architecture {arch!r}: there is {', '.join(ARCHITECTURES)}")
+    own = list(inspect.signature(ARCHITECTURES[arch]).parameters)[4:]
+    return [*own, "activation", "init", "unit_length"]
+
+
+def build(arch: str, num_labels: int, image_size: int, **settings: Any) -> Network:
+    """The network of that name, untrained.
+
+    `settings` are the family's keyword arguments, and for all: `activation`, `init` and
+    `unit_length` (of the outputs, for descriptors). All fit in JSON; None is the architecture's
+    own choice.
+    """
+    possible = ["channels", *options(arch)]
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    if unknown := [name for name in chosen if name not in possible]:
+        raise DlkitError(f"{arch} has no {unknown[0]} to choose: there is {', '.join(possible)}")
+    if "norm" in chosen and chosen["norm"] not in (norms := norms_of(arch)):
+        raise DlkitError(f"{arch} has no norm {chosen['norm']!r}: there is {', '.join(norms)}")
+    if arch not in FLAT and image_size < SMALLEST:
+        raise DlkitError(f"{arch} needs images of {SMALLEST} pixels or more, not {image_size}")
+    activation, init = chosen.pop("activation", "auto"), chosen.pop("init", "auto")
+    unit_length = chosen.pop("unit_length", False)
+    network = ARCHITECTURES[arch](arch, num_labels, image_size, **chosen)
+    activate(network, arch, activation)
+    initialise(network, init)
+    if unit_length:
+        network.head.add_module("unit", UnitLength())
+    return network
+
+
+def norms_of(arch: str) -> list[str]:
+    return list(NORMS) if arch == "mlp" else ["none", "batch"]

@@ -1,0 +1,74 @@
+"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), whole on one device.
+
+Without the split into two halves the convolutions 2, 4 and 5 see all maps: 884,736 weights in
+conv5. Local response normalisation, overlapping pools and dropout are the paper's.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlkit.classify.models.network import SMALL, Network, map_shape
+
+
+class ResponseNorm(nn.Module):
+    """Local response normalisation over n = 5 maps: k = 2, alpha = 1e-4, beta = 0.75.
+
+    The sum over neighbouring maps is a 1x1 convolution with a band of ones, four times as fast
+    as nn.LocalResponseNorm (which divides alpha by n).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.shape[1]
+        band = torch.ones(maps, maps, dtype=x.dtype, device=x.device).tril(2).triu(-2)
+        scale = 2 + 1e-4 * F.conv2d(x.square(), band[:, :, None, None])
+        return x * (scale.rsqrt() * scale.sqrt().rsqrt())  # scale ** -0.75
+
+
+def alexnet(
+    arch: str, num_labels: int, image_size: int, channels: int = 3, dropout: float = 0.5
+) -> Network:
+    """Small images keep their resolution in conv1, and have a quarter of the wide layers' units."""
+    if image_size <= SMALL:
+        first, units = nn.Conv2d(channels, 96, 5, padding=2), 1024
+    else:
+        # 55 x 55 places, as in the paper, from 227 pixels without padding, from 224 with it.
+        padding = 0 if (image_size - 11) % 4 == 0 else 2
+        first, units = nn.Conv2d(channels, 96, 11, 4, padding), 4096
+    features = nn.Sequential()
+    features.add_module("conv1", first)
+    features.add_module("relu1", nn.ReLU(inplace=True))
+    features.add_module("norm1", ResponseNorm())
+    features.add_module("pool1", nn.MaxPool2d(3, 2))
+    features.add_module("conv2", nn.Conv2d(96, 256, 5, padding=2))
+    features.add_module("relu2", nn.ReLU(inplace=True))
+    features.add_module("norm2", ResponseNorm())
+    features.add_module("pool2", nn.MaxPool2d(3, 2))
+    features.add_module("conv3", nn.Conv2d(256, 384, 3, padding=1))
+    features.add_module("relu3", nn.ReLU(inplace=True))
+    features.add_module("conv4", nn.Conv2d(384, 384, 3, padding=1))
+    features.add_module("relu4", nn.ReLU(inplace=True))
+    features.add_module("conv5", nn.Conv2d(384, 256, 3, padding=1))
+    features.add_module("relu5", nn.ReLU(inplace=True))
+    features.add_module("pool5", nn.MaxPool2d(3, 2))
+    maps, height, width = map_shape(features, channels, image_size)
+    head = nn.Sequential()
+    head.add_module("flat", nn.Flatten())
+    head.add_module("dropout6", nn.Dropout(dropout))
+    head.add_module("fc6", nn.Linear(maps * height * width, units))
+    head.add_module("relu6", nn.ReLU(inplace=True))
+    head.add_module("dropout7", nn.Dropout(dropout))
+    head.add_module("fc7", nn.Linear(units, units))
+    head.add_module("relu7", nn.ReLU(inplace=True))
+    head.add_module("fc8", nn.Linear(units, num_labels))
+    for name, layer in (*features.named_children(), *head.named_children()):
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if image_size > SMALL or name == "fc8":
+            nn.init.normal_(layer.weight, std=0.01)
+        else:  # 0.01 is too little for layers as narrow as these
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        # Section 5: ones give these layers' ReLUs positive inputs to start from.
+        positive = image_size > SMALL and name in ("conv2", "conv4", "conv5", "fc6", "fc7")
+        nn.init.constant_(layer.bias, float(positive))  # type: ignore[arg-type]
+    return Network(features, head)

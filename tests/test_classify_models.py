@@ -1,0 +1,223 @@
+"""The image architectures: their papers' shapes and counts, torchvision's outputs, options."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlkit.classify.model import ARCHITECTURES, FLAT, build, options
+from dlkit.classify.models.choices import ACTIVATIONS, INITS
+from dlkit.classify.models.lenet import TABLE, ScaledTanh
+from dlkit.classify.models.network import Network, PooledHead
+from dlkit.core.errors import DlkitError
+
+
+def on_meta(arch: str, image_size: int, num_labels: int = 1000, **settings: Any) -> Network:
+    """A network without numbers, in evaluation mode."""
+    with torch.device("meta"):
+        return build(arch, num_labels, image_size, **settings).eval()
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def random_statistics(network: nn.Module) -> None:
+    """Norms as after training: otherwise errors in their order would not show."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arch", "image_size", "parameters"),
+    [
+        ("linear", 28, 28 * 28 * 3 * 1000 + 1000),
+        ("mlp", 32, 3072 * 512 + 512 + 512 * 256 + 256 + 256 * 1000 + 1000),
+        ("alexnet", 224, 62_378_344),
+        ("vgg11", 224, 132_863_336),
+        ("vgg13", 224, 133_047_848),
+        ("vgg16", 224, 138_357_544),
+        ("vgg19", 224, 143_667_240),
+        ("nin", 224, 7_595_176),
+        ("resnet18", 224, 11_689_512),
+        ("resnet34", 224, 21_797_672),
+        ("resnet50", 224, 25_557_032),
+        ("resnet101", 224, 44_549_160),
+        ("resnet152", 224, 60_192_808),
+    ],
+)
+def test_as_many_parameters_as_the_papers(arch: str, image_size: int, parameters: int) -> None:
+    assert count(on_meta(arch, image_size)) == parameters
+
+
+def test_nin_for_cifar_has_the_papers_parameters() -> None:
+    assert count(on_meta("nin", 32, num_labels=10)) == 966_986
+
+
+def test_lenet_has_60000_parameters_up_to_f6() -> None:
+    network = on_meta("lenet", 32, num_labels=10, channels=1)
+    counts = {name: count(part) for name, part in (*named(network.features), *named(network.head))}
+    assert [counts[name] for name in ("c1", "s2", "c3", "s4", "c5", "f6")] == [
+        156, 12, 1516, 32, 48_120, 10_164,
+    ]  # fmt: skip
+    assert count(network) == 60_000 + 85 * 10
+    assert network.features(torch.empty(1, 1, 32, 32, device="meta")).shape == (1, 16, 5, 5)
+
+
+def named(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return list(module.named_children())
+
+
+def test_lenet_connects_c3_as_the_papers_table() -> None:
+    network = build("lenet", 10, 32, channels=1)
+    layer = network.features.get_submodule("c3")
+    x = torch.randn(1, 6, 5, 5, requires_grad=True)
+    for to, out in enumerate(layer(x).flatten()):
+        (gradient,) = torch.autograd.grad(out, x, retain_graph=True)
+        seen = gradient.abs().sum(dim=(0, 2, 3)).nonzero().flatten().tolist()
+        assert seen == sorted(TABLE[to])
+    assert [len(sources) for sources in TABLE] == [3] * 6 + [4] * 9 + [6]
+    assert TABLE[12] == (0, 1, 3, 4)
+
+
+def test_lenet_pads_28_pixels_with_their_border_and_squashes_one_to_one() -> None:
+    padded = build("lenet", 10, 28).features.get_submodule("pad")(torch.ones(1, 3, 28, 28))
+    assert padded.shape == (1, 3, 32, 32)
+    assert padded.min() == 1
+    assert ScaledTanh()(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([-1, 1], abs=1e-4)
+
+
+@pytest.mark.parametrize("image_size", [224, 227])
+def test_alexnet_has_the_papers_shapes(image_size: int) -> None:
+    features = on_meta("alexnet", image_size).features
+    shapes = {}
+    x = torch.empty(1, 3, image_size, image_size, device="meta")
+    for name, layer in features.named_children():
+        x = layer(x)
+        shapes[name] = tuple(x.shape[1:])
+    assert shapes["conv1"] == (96, 55, 55)
+    assert shapes["conv5"] == (256, 13, 13)
+    assert 256 * 13 * 13 == 43_264
+    assert features.get_submodule("conv5").weight.numel() == 884_736  # type: ignore[operator]
+    assert shapes["pool5"] == (256, 6, 6)
+
+
+def test_response_norm_equals_pytorchs() -> None:
+    x = 10 * torch.randn(2, 16, 5, 5)
+    expected = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)(x)
+    found = build("alexnet", 2, 32).features.get_submodule("norm1")(x)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_logits_have_a_column_for_each_label(arch: str) -> None:
+    for image_size in (28, 32, 45, 64, 65, 224):
+        network = on_meta(arch, image_size, num_labels=7)
+        images = torch.empty(2, 3, image_size, image_size, device="meta")
+        assert network(images).shape == (2, 7)
+        features = network.features(images)
+        assert features.dim() == 4
+        if isinstance(network.head, PooledHead):
+            assert features.shape[1] == network.head.fc.in_features
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_gradients_reach_every_parameter(arch: str) -> None:
+    torch.manual_seed(0)
+    network = build(arch, 3, 28, channels=1)
+    output = network(torch.randn(2, 1, 28, 28))
+    logits = [output] if isinstance(output, Tensor) else [output.logits, *output.auxiliary]
+    torch.stack(logits).square().sum().backward() if arch not in FLAT else logits[
+        0
+    ].sum().backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not without
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_settings_and_weights_rebuild_the_network_on_no_device(arch: str) -> None:
+    chosen = json.loads(json.dumps({"channels": 1, "init": "auto"}))
+    first = build(arch, 3, 28, **chosen).eval()
+    second = on_meta(arch, 28, num_labels=3, channels=1)
+    second.load_state_dict(first.state_dict(), assign=True)
+    images = torch.randn(1, 1, 28, 28)
+    with torch.inference_mode():
+        torch.testing.assert_close(second(images), first(images))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("arch", ["mlp", "lenet", "resnet18"])
+def test_any_activation_can_take_the_relus_place(arch: str, activation: str) -> None:
+    network = build(arch, 2, 28, channels=1, activation=activation)
+    kinds = {type(module) for module in network.modules()}
+    assert type(ACTIVATIONS[activation]()) in kinds
+    assert ScaledTanh not in kinds
+    assert activation == "relu" or nn.ReLU not in kinds
+    output = network(torch.randn(2, 1, 28, 28))
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_weights_start_as_chosen(init: str) -> None:
+    torch.manual_seed(0)
+    network = build("lenet", 10, 32, channels=1, init=init)
+    fan_in, fan_out = 120, 84
+    expected = {
+        "xavier": (2 / (fan_in + fan_out)) ** 0.5,
+        "he": (2 / fan_in) ** 0.5,
+        "normal": 0.01,
+        "zeros": 0,
+    }[init]
+    layer = network.head.get_submodule("f6")
+    assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)  # type: ignore[operator]
+    assert not layer.bias.any()  # type: ignore[operator]
+    weights = network.features.get_submodule("c3").weight
+    assert weights.any() == (init != "zeros")  # type: ignore[operator]
+
+
+def test_descriptors_can_have_length_one() -> None:
+    network = build("resnet9", 8, 28, unit_length=True, width=0.1).eval()
+    lengths = network(torch.randn(2, 3, 28, 28)).norm(dim=1)
+    assert lengths.tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize(
+    ("arch", "settings", "message"),
+    [
+        ("lenet5", {}, "no architecture 'lenet5': there is linear"),
+        ("linear", {"dropout": 0.5}, "linear has no dropout to choose: there is channels"),
+        ("linear", {"activation": "relu"}, "linear has no activation to choose"),
+        ("mlp", {"hidden": "512,x"}, "hidden layers '512,x': give their widths"),
+        ("mlp", {"hidden": "0"}, "hidden layers '0'"),
+        ("mlp", {"norm": "group"}, "mlp has no norm 'group': there is none, batch, layer"),
+        ("vgg16", {"norm": "layer"}, "vgg16 has no norm 'layer': there is none, batch"),
+        ("resnet18", {"norm": "batch"}, "resnet18 has no norm to choose: there is channels, width"),
+        ("mlp", {"activation": "gelu"}, "no activation 'gelu': there is auto, relu"),
+        ("mlp", {"init": "ones"}, "no initialisation 'ones': there is auto, xavier"),
+        ("resnet18", {"image_size": 27}, "resnet18 needs images of 28 pixels or more, not 27"),
+    ],
+)
+def test_what_cannot_be_chosen_is_said(arch: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(DlkitError, match=message):
+        build(arch, **{"num_labels": 2, "image_size": 28, **settings})
+
+
+def test_none_leaves_the_choice_to_the_architecture() -> None:
+    network = build("vgg11", 2, 32, dropout=None, activation=None)
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
+    assert options("resnet18") == [
+        "width", "drop_path", "dropout", "activation", "init", "unit_length",
+    ]  # fmt: skip
+
+
+def test_mlp_takes_hidden_layers_as_text_or_list() -> None:
+    network = build("mlp", 2, 28, hidden="16,8", norm="batch", dropout=0.1)
+    widths = [m.out_features for m in network.modules() if isinstance(m, nn.Linear)]
+    assert widths == [16, 8, 2]
+    assert str(network) == str(build("mlp", 2, 28, hidden=[16, 8], norm="batch", dropout=0.1))
