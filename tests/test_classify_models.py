@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import get_model
 
 from dlkit.classify.model import ARCHITECTURES, FLAT, build, options
 from dlkit.classify.models.choices import ACTIVATIONS, INITS
+from dlkit.classify.models.dense import dense
+from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.lenet import TABLE, ScaledTanh
-from dlkit.classify.models.network import Network, PooledHead
+from dlkit.classify.models.network import Network, PooledHead, WithAuxiliary
+from dlkit.classify.models.resnet import BasicBlock
+from dlkit.classify.published import architecture, torchvisions_name, weights_of
 from dlkit.core.errors import DlkitError
 
 
@@ -45,15 +50,27 @@ def random_statistics(network: nn.Module) -> None:
         ("vgg16", 224, 138_357_544),
         ("vgg19", 224, 143_667_240),
         ("nin", 224, 7_595_176),
+        ("googlenet", 224, 13_004_888),  # 6.4 M of them in the auxiliary classifiers
+        ("inception-v3", 299, 27_161_264),
         ("resnet18", 224, 11_689_512),
         ("resnet34", 224, 21_797_672),
         ("resnet50", 224, 25_557_032),
         ("resnet101", 224, 44_549_160),
         ("resnet152", 224, 60_192_808),
+        ("densenet121", 224, 7_978_856),
+        ("densenet169", 224, 14_149_480),
+        ("densenet201", 224, 20_013_928),
+        ("mobilenet-v2", 224, 3_504_872),
+        ("mobilenet-v3", 224, 5_483_032),
     ],
 )
 def test_as_many_parameters_as_the_papers(arch: str, image_size: int, parameters: int) -> None:
     assert count(on_meta(arch, image_size)) == parameters
+
+
+def test_googlenet_without_auxiliary_classifiers_has_torchvisions_parameters() -> None:
+    assert count(on_meta("googlenet", 224, auxiliary=False)) == 6_624_904
+    assert count(on_meta("inception-v3", 299, auxiliary=False)) == 23_834_568
 
 
 def test_nin_for_cifar_has_the_papers_parameters() -> None:
@@ -151,6 +168,46 @@ def test_settings_and_weights_rebuild_the_network_on_no_device(arch: str) -> Non
         torch.testing.assert_close(second(images), first(images))
 
 
+@pytest.mark.parametrize(("arch", "more"), [("googlenet", 2), ("inception-v3", 1)])
+def test_auxiliary_classifiers_speak_in_training_only(arch: str, more: int) -> None:
+    network = on_meta(arch, 32, num_labels=5)
+    images = torch.empty(2, 3, 32, 32, device="meta")
+    assert isinstance(network(images), Tensor)
+    output = network.train()(images)
+    assert isinstance(output, WithAuxiliary)
+    assert [tuple(logits.shape) for logits in output.auxiliary] == [(2, 5)] * more
+    assert isinstance(on_meta(arch, 32, auxiliary=False).train()(images), Tensor)
+
+
+def torchvisions(arch: str, **settings: Any) -> nn.Module:
+    """The same architecture in torchvision, with random statistics in its norms."""
+    if arch in ("googlenet", "inception-v3"):
+        settings |= {"aux_logits": True, "init_weights": False}
+    network: nn.Module = get_model(torchvisions_name(arch), **settings)
+    random_statistics(network)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "vgg11", "vgg11-bn", "googlenet", "inception-v3", "resnet18", "resnet50",
+        "densenet121", "mobilenet-v2", "mobilenet-v3",
+    ],
+)  # fmt: skip
+def test_logits_equal_torchvisions(arch: str) -> None:
+    torch.manual_seed(0)
+    theirs = torchvisions(arch)
+    name, settings = architecture(f"{arch}-imagenet")
+    with torch.device("meta"):
+        ours = build(name, **settings).eval()
+    # assign: VGG's classifier is half a gigabyte.
+    ours.load_state_dict(weights_of(name, theirs.state_dict()), assign=True)
+    images = torch.randn(1, 3, settings["image_size"], settings["image_size"])
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("arch", ["mlp", "lenet", "resnet18"])
 def test_any_activation_can_take_the_relus_place(arch: str, activation: str) -> None:
@@ -221,3 +278,137 @@ def test_mlp_takes_hidden_layers_as_text_or_list() -> None:
     widths = [m.out_features for m in network.modules() if isinstance(m, nn.Linear)]
     assert widths == [16, 8, 2]
     assert str(network) == str(build("mlp", 2, 28, hidden=[16, 8], norm="batch", dropout=0.1))
+
+
+def test_stochastic_depth_drops_residuals_of_samples_and_keeps_their_mean() -> None:
+    torch.manual_seed(0)
+    block = BasicBlock(2, 2, 1, drop=0.25).eval()
+    x = torch.randn(1, 2, 3, 3).relu().expand(4000, -1, -1, -1)
+    with torch.no_grad():
+        residual = block.residual(x[:1])
+        added = stochastic_depth_of(block, x)
+    dropped = (added == 0).flatten(1).all(dim=1)
+    assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    torch.testing.assert_close(added[~dropped][0], residual[0] / 0.75)
+    torch.testing.assert_close(added.mean(dim=0), residual[0], rtol=0.05, atol=0.01)
+
+
+def stochastic_depth_of(block: BasicBlock, x: Tensor) -> Tensor:
+    """What the block adds to x in training (its norms still by their statistics)."""
+    block.training = True
+    block.relu = nn.Identity()  # type: ignore[assignment]
+    residual = block.residual
+    block.relu = nn.ReLU()
+    kept: list[Tensor] = []
+    block.relu.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    block(x)
+    del residual
+    return kept[-1] - x
+
+
+def test_stochastic_depth_rises_linearly_to_the_last_block() -> None:
+    network = on_meta("resnet18", 32, drop_path=0.4)
+    rates = [block.drop for block in network.modules() if isinstance(block, BasicBlock)]
+    assert rates == pytest.approx([0.05 * i for i in range(1, 9)])
+
+
+@pytest.mark.parametrize("offset", [0, 1, 5])
+def test_dense_lenet_equals_the_crops_at_strides_of_4(offset: int) -> None:
+    network = build("lenet", 10, 32, channels=1).eval()
+    image = torch.randn(1, 1, 32 + 4 * 5 + 1, 32 + 4 * 6)
+    with torch.inference_mode():
+        logits = dense(network, 32)(image)
+        assert logits.shape == (1, 10, 6, 7)
+        y, x = 4 * offset, 4 * offset
+        crop = network(image[:, :, y : y + 32, x : x + 32])
+    torch.testing.assert_close(logits[:, :, offset, offset], crop)
+
+
+@pytest.mark.parametrize(
+    ("arch", "image_size", "more"),
+    [
+        ("lenet", 28, 32),
+        ("alexnet", 32, 64),
+        ("vgg11", 40, 64),
+        ("nin", 32, 64),
+        ("googlenet", 32, 64),
+        ("inception-v3", 32, 64),
+        ("resnet18", 32, 64),
+        ("preact-resnet", 32, 64),
+        ("resnet9", 32, 64),
+        ("densenet121", 32, 64),
+        ("mobilenet-v2", 32, 64),
+        ("mobilenet-v3", 32, 64),
+    ],
+)
+def test_a_dense_network_equals_the_network_at_its_own_size(
+    arch: str, image_size: int, more: int
+) -> None:
+    torch.manual_seed(0)
+    network = build(arch, 3, image_size, channels=1).eval()
+    converted = dense(network, image_size)
+    image = torch.randn(1, 1, image_size, image_size)
+    with torch.inference_mode():
+        torch.testing.assert_close(converted(image)[:, :, 0, 0], network(image))
+        batch, labels, height, width = converted(torch.randn(1, 1, more, more + 16)).shape
+    assert (batch, labels) == (1, 3)
+    assert height > 1
+    assert width > height
+
+
+@pytest.mark.parametrize("image_size", [64 + 32, 224, 256])
+def test_dense_vgg_holds_the_adaptive_pool_in_its_convolution(image_size: int) -> None:
+    """With 256 pixels its 7x7 places are means of overlapping 2x2; with 96 one place is many."""
+    torch.manual_seed(0)
+    network = build("vgg11", 3, image_size, channels=1)
+    head = network.head.get_submodule("classifier")
+    head[0] = nn.Linear(512 * 49, 8)  # type: ignore[operator]
+    head[3], head[6] = nn.Linear(8, 8), nn.Linear(8, 3)  # type: ignore[operator]
+    network.eval()
+    side = image_size // 32
+    network.features = nn.Sequential(nn.Conv2d(1, 512, 32, 32))
+    image = torch.randn(1, 1, image_size, image_size)
+    with torch.inference_mode():
+        converted = dense(network, image_size)
+        logits = converted(image)
+        assert logits.shape == (1, 3, 1, 1)
+        torch.testing.assert_close(logits[:, :, 0, 0], network(image))
+        bigger = torch.randn(1, 1, 32 * (side + 1), 32 * side)
+        crop = network(bigger[:, :, 32:])
+        torch.testing.assert_close(converted(bigger)[:, :, 1, 0], crop)
+
+
+def test_flat_networks_have_no_class_maps() -> None:
+    with pytest.raises(DlkitError, match="flat pixels"):
+        dense(build("mlp", 2, 28), 28)
+
+
+@pytest.mark.parametrize(
+    ("arch", "norms_left"),
+    [
+        ("lenet", 0),
+        ("googlenet", 0),
+        ("inception-v3", 0),
+        ("resnet18", 0),
+        ("resnet50", 0),
+        ("preact-resnet", 9),  # a norm before each block and after the last
+        ("resnet9", 3),  # those behind a pool
+        ("densenet121", 62),  # a norm before each of 58 dense layers and 3 transitions, one last
+        ("mobilenet-v2", 0),
+        ("mobilenet-v3", 0),
+        ("vgg11", 0),
+    ],
+)
+def test_fused_networks_have_the_same_outputs(arch: str, norms_left: int) -> None:
+    torch.manual_seed(0)
+    network = build(arch, 3, 28, norm="batch" if arch == "vgg11" else None).eval()
+    random_statistics(network)
+    fused = fuse(network)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in fused.modules()) == norms_left
+    images = torch.randn(2, 3, 28, 28).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = network(images)
+        assert expected.abs().max() < 1000
+        torch.testing.assert_close(fused(images), expected, rtol=1e-4, atol=1e-4)
+        low = fused.to(torch.bfloat16)(images.bfloat16())
+    assert low.isfinite().all()

@@ -6,12 +6,18 @@ from typing import Any
 
 from dlkit.classify.models.alexnet import alexnet
 from dlkit.classify.models.choices import UnitLength, activate, initialise
+from dlkit.classify.models.densenet import BLOCKS as DENSENETS
+from dlkit.classify.models.densenet import densenet
 from dlkit.classify.models.flat import NORMS, linear, mlp
+from dlkit.classify.models.inception import googlenet, inception_v3
 from dlkit.classify.models.lenet import lenet
+from dlkit.classify.models.mobilenet import mobilenet_v2, mobilenet_v3
 from dlkit.classify.models.network import Network
 from dlkit.classify.models.nin import nin
-from dlkit.classify.models.resnet import BLOCKS, resnet, resnet9
-from dlkit.classify.models.vgg import STAGES, vgg
+from dlkit.classify.models.resnet import BLOCKS as RESNETS
+from dlkit.classify.models.resnet import resnet, resnet9
+from dlkit.classify.models.vgg import STAGES as VGGS
+from dlkit.classify.models.vgg import vgg
 from dlkit.core.errors import DlkitError
 
 ARCHITECTURES: dict[str, Callable[..., Network]] = {
@@ -19,10 +25,15 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {
     "mlp": mlp,
     "lenet": lenet,
     "alexnet": alexnet,
-    **dict.fromkeys(STAGES, vgg),
+    **dict.fromkeys(VGGS, vgg),
     "nin": nin,
-    **dict.fromkeys(BLOCKS, resnet),
+    "googlenet": googlenet,
+    "inception-v3": inception_v3,
+    **dict.fromkeys(RESNETS, resnet),
     "resnet9": resnet9,
+    **dict.fromkeys(DENSENETS, densenet),
+    "mobilenet-v2": mobilenet_v2,
+    "mobilenet-v3": mobilenet_v3,
 }
 FLAT = ("linear", "perceptron", "adaline", "mlp")  # these see pixels, not places
 SMALLEST = 28  # pixels, for the others

@@ -1,0 +1,57 @@
+"""MobileNet-v2 (Sandler et al. 2018) and -v3 large (Howard et al. 2019): torchvision's.
+
+Small images keep their resolution in the first convolution and the first stage, so that the last
+map has an eighth of their sides and not a 32nd.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+from torch import nn
+from torchvision.models import mobilenet_v2 as torchvisions_v2
+from torchvision.models import mobilenet_v3_large as torchvisions_v3
+
+from dlkit.classify.models.network import SMALL, Network, PooledHead
+
+
+def mobilenet_v2(
+    arch: str,
+    num_labels: int,
+    image_size: int,
+    channels: int = 3,
+    width: float = 1.0,
+    dropout: float = 0.2,
+) -> Network:
+    whole = torchvisions_v2(num_classes=1, width_mult=width)
+    adapt(whole.features, whole.features[2].conv[1][0], channels, image_size)
+    return Network(whole.features, PooledHead(whole.last_channel, num_labels, dropout))
+
+
+def mobilenet_v3(
+    arch: str,
+    num_labels: int,
+    image_size: int,
+    channels: int = 3,
+    width: float = 1.0,
+    dropout: float = 0.2,
+) -> Network:
+    """Its head has a hidden layer after the mean, so it has no class activation maps."""
+    whole = torchvisions_v3(num_classes=num_labels, width_mult=width, dropout=dropout)
+    adapt(whole.features, whole.features[2].block[1][0], channels, image_size)
+    head = nn.Sequential(
+        OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), classifier=whole.classifier)
+    )
+    return Network(whole.features, head)
+
+
+def adapt(features: Any, strided: nn.Conv2d, channels: int, image_size: int) -> None:
+    """Make the first convolution fit the images; without strides if they are small.
+
+    `strided` is the depthwise convolution of the first block that halves the resolution.
+    """
+    stride = 2
+    if image_size <= SMALL:
+        stride, strided.stride = 1, (1, 1)
+    first = nn.Conv2d(channels, features[0][0].out_channels, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(first.weight, mode="fan_out")
+    features[0][0] = first
