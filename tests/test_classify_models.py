@@ -1,13 +1,20 @@
 """The image architectures: their papers' shapes and counts, torchvision's outputs, options."""
 
 import json
+import re
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model
+from torchvision.models import get_model, get_model_weights
 
+from dlkit.classify import published
 from dlkit.classify.model import ARCHITECTURES, FLAT, build, options
 from dlkit.classify.models.choices import ACTIVATIONS, INITS
 from dlkit.classify.models.dense import dense
@@ -16,7 +23,10 @@ from dlkit.classify.models.lenet import TABLE, ScaledTanh
 from dlkit.classify.models.network import Network, PooledHead, WithAuxiliary
 from dlkit.classify.models.resnet import BasicBlock
 from dlkit.classify.published import architecture, torchvisions_name, weights_of
+from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
+
+FAMILIES = {function: arch for arch, function in reversed(ARCHITECTURES.items())}.values()
 
 
 def on_meta(arch: str, image_size: int, num_labels: int = 1000, **settings: Any) -> Network:
@@ -134,7 +144,7 @@ def test_response_norm_equals_pytorchs() -> None:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_logits_have_a_column_for_each_label(arch: str) -> None:
-    for image_size in (28, 32, 45, 64, 65, 224):
+    for image_size in (28, 32, 45, 64, 65, 224) if arch in FAMILIES else (28, 224):
         network = on_meta(arch, image_size, num_labels=7)
         images = torch.empty(2, 3, image_size, image_size, device="meta")
         assert network(images).shape == (2, 7)
@@ -144,7 +154,7 @@ def test_logits_have_a_column_for_each_label(arch: str) -> None:
             assert features.shape[1] == network.head.fc.in_features
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", [*FAMILIES, "resnet50", "preact-resnet"])
 def test_gradients_reach_every_parameter(arch: str) -> None:
     torch.manual_seed(0)
     network = build(arch, 3, 28, channels=1)
@@ -157,7 +167,7 @@ def test_gradients_reach_every_parameter(arch: str) -> None:
     assert not without
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", FAMILIES)
 def test_settings_and_weights_rebuild_the_network_on_no_device(arch: str) -> None:
     chosen = json.loads(json.dumps({"channels": 1, "init": "auto"}))
     first = build(arch, 3, 28, **chosen).eval()
@@ -203,7 +213,8 @@ def test_logits_equal_torchvisions(arch: str) -> None:
         ours = build(name, **settings).eval()
     # assign: VGG's classifier is half a gigabyte.
     ours.load_state_dict(weights_of(name, theirs.state_dict()), assign=True)
-    images = torch.randn(1, 3, settings["image_size"], settings["image_size"])
+    side = 224 if arch == "resnet18" else 128  # the layers are the same
+    images = torch.randn(1, 3, side, side)
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
 
@@ -286,24 +297,20 @@ def test_stochastic_depth_drops_residuals_of_samples_and_keeps_their_mean() -> N
     x = torch.randn(1, 2, 3, 3).relu().expand(4000, -1, -1, -1)
     with torch.no_grad():
         residual = block.residual(x[:1])
-        added = stochastic_depth_of(block, x)
-    dropped = (added == 0).flatten(1).all(dim=1)
+        added = added_in_training(block, x)
+    dropped = (added.abs() < 1e-6).flatten(1).all(dim=1)
     assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
     torch.testing.assert_close(added[~dropped][0], residual[0] / 0.75)
     torch.testing.assert_close(added.mean(dim=0), residual[0], rtol=0.05, atol=0.01)
 
 
-def stochastic_depth_of(block: BasicBlock, x: Tensor) -> Tensor:
-    """What the block adds to x in training (its norms still by their statistics)."""
+def added_in_training(block: BasicBlock, x: Tensor) -> Tensor:
+    """What the block adds to x, dropping residuals though its norms keep their statistics."""
     block.training = True
-    block.relu = nn.Identity()  # type: ignore[assignment]
-    residual = block.residual
-    block.relu = nn.ReLU()
-    kept: list[Tensor] = []
-    block.relu.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    sums: list[Tensor] = []
+    block.relu.register_forward_pre_hook(lambda _, inputs: sums.append(inputs[0].clone()))
     block(x)
-    del residual
-    return kept[-1] - x
+    return sums[-1] - x
 
 
 def test_stochastic_depth_rises_linearly_to_the_last_block() -> None:
@@ -412,3 +419,81 @@ def test_fused_networks_have_the_same_outputs(arch: str, norms_left: int) -> Non
         torch.testing.assert_close(fused(images), expected, rtol=1e-4, atol=1e-4)
         low = fused.to(torch.bfloat16)(images.bfloat16())
     assert low.isfinite().all()
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server for the folder `tmp_path`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def as_in_2017(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of a dense layer's parts with a point before their number, and no counts of batches."""
+    return {
+        re.sub(r"(denselayer\d+\.[a-z]+)([12])", r"\1.\2", name): tensor
+        for name, tensor in state.items()
+        if "num_batches_tracked" not in name
+    }
+
+
+@pytest.mark.parametrize("arch", ["mobilenet-v2", "densenet121", "googlenet"])
+def test_published_weights_become_a_checkpoint(
+    arch: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    theirs = torchvisions(arch, **({"transform_input": True} if arch == "googlenet" else {}))
+    state = theirs.state_dict()
+    torch.save(as_in_2017(state) if arch == "densenet121" else state, tmp_path / "weights.pth")
+    monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(published.PUBLISHED, f"{arch}-imagenet", f"{server}/weights.pth")
+
+    path = published.fetch(f"{arch}-imagenet")
+
+    assert [file.name for file in (tmp_path / "cache").rglob("*.*")] == [path.name]
+    header, weights = checkpoint.load(path, "classify")
+    assert len(header.labels) == len(set(header.labels)) == 1000
+    assert header.labels[0] == "tench"
+    assert header.card["source"].endswith("/weights.pth")
+    ours = build(header.arch, **header.settings["network"]).eval()
+    ours.load_state_dict(weights)
+    inputs = header.settings["preprocessing"]
+    assert (inputs["image_size"], inputs["fit"], inputs["channels"]) == (224, "crop", 3)
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = theirs(normalised(pixels, *published.IMAGENET))
+        found = ours(normalised(pixels, inputs["mean"], inputs["std"]))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    (tmp_path / "weights.pth").unlink()
+    assert published.fetch(f"{arch}-imagenet") == path  # from the cache
+
+
+def normalised(pixels: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def test_other_weights_are_refused(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(published.PUBLISHED, "resnet18-imagenet", f"{server}/weights.pth")
+    with pytest.raises(DlkitError, match="not the weights of resnet18; remove it and try again"):
+        published.fetch("resnet18-imagenet")
+
+
+@pytest.mark.parametrize("name", published.PUBLISHED)
+def test_published_names_are_torchvisions_best_weights(name: str) -> None:
+    address, _, expected = published.PUBLISHED[name].partition("#sha256=")
+    assert address == get_model_weights(torchvisions_name(name)).DEFAULT.url
+    assert address.endswith(f"-{expected}.pth")
+    assert architecture(name)[0] in ARCHITECTURES

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.densenet import _DenseLayer as DenseLayer
 
-from dlkit.classify.models.network import Network
+from dlkit.classify.models.network import AuxiliaryNetwork, Network
 from dlkit.classify.models.resnet import BasicBlock, Bottleneck, PreactBlock
 
 # Which norm follows which convolution in blocks that are no nn.Sequential.
@@ -21,6 +21,8 @@ PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
 def fuse(network: Network) -> Network:
     """A copy in evaluation mode with fewer layers and the same outputs."""
     network = copy.deepcopy(network).eval()
+    if isinstance(network, AuxiliaryNetwork):
+        network.auxiliary.clear()  # they help in training only
     for block in list(network.modules()):
         for first, second in pairs(block):
             convolution, norm = block.get_submodule(first), block.get_submodule(second)
