@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dlkit import __version__
+from dlkit.classify.cli import app as classify
 from dlkit.core.command import AnyFormat, Output
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
@@ -18,7 +19,7 @@ from dlkit.detect.cli import app as detect
 from dlkit.tokenize.cli import app as tokenize
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-TASKS = {"detect": detect, "tokenize": tokenize}
+TASKS = {"classify": classify, "detect": detect, "tokenize": tokenize}
 for task in TASKS.values():
     app.add_typer(task)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from dlkit.classify import published
+from dlkit.classify.config import PUBLISHED
 from dlkit.classify.model import ARCHITECTURES, FLAT, build, options
 from dlkit.classify.models.choices import ACTIVATIONS, INITS
 from dlkit.classify.models.dense import dense
@@ -459,7 +460,7 @@ def test_published_weights_become_a_checkpoint(
     state = theirs.state_dict()
     torch.save(as_in_2017(state) if arch == "densenet121" else state, tmp_path / "weights.pth")
     monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(published.PUBLISHED, f"{arch}-imagenet", f"{server}/weights.pth")
+    monkeypatch.setitem(PUBLISHED, f"{arch}-imagenet", f"{server}/weights.pth")
 
     path = published.fetch(f"{arch}-imagenet")
 
@@ -490,14 +491,14 @@ def test_other_weights_are_refused(
 ) -> None:
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "weights.pth")
     monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(published.PUBLISHED, "resnet18-imagenet", f"{server}/weights.pth")
+    monkeypatch.setitem(PUBLISHED, "resnet18-imagenet", f"{server}/weights.pth")
     with pytest.raises(DlkitError, match="not the weights of resnet18; remove it and try again"):
         published.fetch("resnet18-imagenet")
 
 
-@pytest.mark.parametrize("name", published.PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_names_are_torchvisions_best_weights(name: str) -> None:
-    address, _, expected = published.PUBLISHED[name].partition("#sha256=")
+    address, _, expected = PUBLISHED[name].partition("#sha256=")
     assert address == get_model_weights(torchvisions_name(name)).DEFAULT.url
     assert address.endswith(f"-{expected}.pth")
     assert architecture(name)[0] in ARCHITECTURES

@@ -14,7 +14,7 @@ from dlkit.core import checkpoint, distributed
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import TrainConfig
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.training import OPTIMIZERS, Run
 
 
 class Noisy(Dataset[tuple[Tensor, Tensor]]):
@@ -142,6 +142,8 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_state(tmp_path: Path) -> 
         ("constant", [0.0, 0.5, 1.0, 1.0, 1.0]),
         ("linear", [0.0, 0.5, 1.0, 0.505, 0.01]),
         ("cosine", [0.0, 0.5, 1.0, 0.505, 0.01]),
+        ("step", [0.0, 0.5, 1.0, 0.1, 0.01]),
+        ("one-cycle", [0.04, 0.36, 0.68, 0.5715, 1e-4]),
     ],
 )
 def test_learning_rate_warms_up_and_falls(
@@ -157,24 +159,78 @@ def test_learning_rate_warms_up_and_falls(
     assert rates == pytest.approx(expected, abs=1e-3)
 
 
-def test_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
-    config = settings(tmp_path, ema=0.5)
+def test_plateau_lowers_the_rate_after_five_epochs_without_a_better_score(tmp_path: Path) -> None:
+    scores = [0.1, 0.2, *[0.0] * 10]
+    train(settings(tmp_path, epochs=12, schedule="plateau", warmup=0, lr=0.1), scores=scores)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rates = [record["lr"] for record in records]
+    assert rates == pytest.approx([0.1] * 6 + [0.01] * 5 + [0.001])
+
+
+def test_the_last_epochs_weights_are_averaged(tmp_path: Path) -> None:
+    config = settings(tmp_path, ema=0.0, average_last=2, epochs=3, lr=0.0)
     with distributed.launch("cpu") as process:
         model = nn.Linear(1, 1)
         run = Run(config, process, model, Header("toy", "linear", {}, []))
-    assert run.average is not None
+        optimizer = run.optimizer(model)
+        batches = run.loader(Noisy())
+        for epoch in run.epochs():
+            nn.init.constant_(model.weight, 10.0**epoch)
+            for _ in run.batches(batches):
+                run.step(0 * model.weight.sum(), optimizer)
+            evaluated = float(run.evaluated.state_dict()["weight"])
+            assert evaluated == pytest.approx([1.0, 10.0, 55.0][epoch])
+            run.finish_epoch(0.0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_take_the_step_of_their_formula(tmp_path: Path, name: str) -> None:
+    """Two steps with gradient 2 from weight 1, rate 0.1, without decay."""
+    g, lr = 2.0, 0.1
+    root = math.sqrt(0.01 * g * g), math.sqrt(0.99 * 0.01 * g * g + 0.01 * g * g)
+    adadelta = math.sqrt(1e-6) / math.sqrt(0.1 * g * g + 1e-6) * g
+    second = math.sqrt(0.9 * 0 + 0.1 * adadelta**2 + 1e-6) / math.sqrt(0.19 * g * g + 1e-6) * g
+    expected = {
+        "sgd": 1 - 2 * lr * g,
+        "momentum": 1 - lr * g - lr * 1.9 * g,
+        "nesterov": 1 - lr * (g + 0.9 * g) - lr * (g + 0.9 * 1.9 * g),
+        "adagrad": 1 - lr * g / math.sqrt(g * g) - lr * g / math.sqrt(2 * g * g),
+        "rmsprop": 1 - lr * g / root[0] - lr * g / root[1],
+        "adadelta": 1 - lr * (adadelta + second),
+        "adam": 1 - 2 * lr,  # of a constant gradient, both corrected means are the gradient's
+        "adamw": 1 - 2 * lr,
+    }
+    options = {"optimizer": name, "lr": lr, "weight_decay": 0.0, "warmup": 0.0, "clip": 0.0}
+    config = settings(tmp_path, schedule="constant", ema=0.0, **options)
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(model.weight)
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+        optimizer = run.optimizer(model)
+        for _ in range(2):
+            run.step(g * model.weight.sum(), optimizer)
+    assert float(model.weight.detach()) == pytest.approx(expected[name], rel=1e-4)
+
+
+def test_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
+    config = settings(tmp_path, ema=0.5, lr=0.0)
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1)
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+    optimizer = run.optimizer(model)
     expected = float(model.weight.detach())
     for step, value in enumerate([1.0, 2.0, 4.0], 1):
         nn.init.constant_(model.weight, value)
-        run.steps = step
-        run.update_average(run.average)
+        run.step(0 * model.weight.sum(), optimizer)  # at rate 0: only the average moves
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
     assert float(run.evaluated.state_dict()["weight"]) == pytest.approx(expected)
 
 
 def test_decay_spares_biases_and_norms(tmp_path: Path) -> None:
-    config = settings(tmp_path, optimizer="sgd", weight_decay=0.5, lr=0.1, warmup=0, ema=0, clip=0)
+    config = settings(
+        tmp_path, optimizer="nesterov", weight_decay=0.5, lr=0.1, warmup=0, ema=0, clip=0
+    )
     with distributed.launch("cpu") as process:
         model = nn.Linear(2, 2)
         run = Run(config, process, model, Header("toy", "linear", {}, []))

@@ -4,12 +4,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from dlkit.classify.models.alexnet import alexnet
 from dlkit.classify.models.choices import UnitLength, activate, initialise
 from dlkit.classify.models.densenet import BLOCKS as DENSENETS
 from dlkit.classify.models.densenet import densenet
 from dlkit.classify.models.flat import NORMS, linear, mlp
 from dlkit.classify.models.inception import googlenet, inception_v3
+from dlkit.classify.models.knn import Neighbours
 from dlkit.classify.models.lenet import lenet
 from dlkit.classify.models.mobilenet import mobilenet_v2, mobilenet_v3
 from dlkit.classify.models.network import Network
@@ -20,8 +23,32 @@ from dlkit.classify.models.vgg import STAGES as VGGS
 from dlkit.classify.models.vgg import vgg
 from dlkit.core.errors import DlkitError
 
+
+def knn(
+    arch: str,
+    num_labels: int,
+    image_size: int,
+    channels: int = 3,
+    neighbours: int = 5,
+    stored: int = 1,
+    size: int = 1,
+    described_by: dict[str, Any] | None = None,
+) -> Network:
+    """Room for `stored` descriptors of `size` numbers: pixels, or what another network makes.
+
+    `described_by` are the arguments of that network's `build`; its features are averaged over
+    places.
+    """
+    features: nn.Module = nn.Flatten()
+    if described_by is not None:
+        maps = build(**described_by).features
+        features = nn.Sequential(maps, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network(features, Neighbours(num_labels, neighbours, stored, size))
+
+
 ARCHITECTURES: dict[str, Callable[..., Network]] = {
     **dict.fromkeys(("linear", "perceptron", "adaline"), linear),
+    "knn": knn,
     "mlp": mlp,
     "lenet": lenet,
     "alexnet": alexnet,
@@ -35,7 +62,7 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {
     "mobilenet-v2": mobilenet_v2,
     "mobilenet-v3": mobilenet_v3,
 }
-FLAT = ("linear", "perceptron", "adaline", "mlp")  # these see pixels, not places
+FLAT = ("linear", "perceptron", "adaline", "knn", "mlp")  # these see pixels, not places
 SMALLEST = 28  # pixels, for the others
 
 

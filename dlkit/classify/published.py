@@ -8,35 +8,12 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
+from dlkit.classify.config import PUBLISHED
 from dlkit.classify.model import build
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.core.weights import cache, download
-
-HUB = "https://download.pytorch.org/models/"
-PUBLISHED = {
-    "vgg11-imagenet": f"{HUB}vgg11-8a719046.pth#sha256=8a719046",
-    "vgg11-bn-imagenet": f"{HUB}vgg11_bn-6002323d.pth#sha256=6002323d",
-    "vgg13-imagenet": f"{HUB}vgg13-19584684.pth#sha256=19584684",
-    "vgg13-bn-imagenet": f"{HUB}vgg13_bn-abd245e5.pth#sha256=abd245e5",
-    "vgg16-imagenet": f"{HUB}vgg16-397923af.pth#sha256=397923af",
-    "vgg16-bn-imagenet": f"{HUB}vgg16_bn-6c64b313.pth#sha256=6c64b313",
-    "vgg19-imagenet": f"{HUB}vgg19-dcbb9e9d.pth#sha256=dcbb9e9d",
-    "vgg19-bn-imagenet": f"{HUB}vgg19_bn-c79401a0.pth#sha256=c79401a0",
-    "googlenet-imagenet": f"{HUB}googlenet-1378be20.pth#sha256=1378be20",
-    "inception-v3-imagenet": f"{HUB}inception_v3_google-0cc3c7bd.pth#sha256=0cc3c7bd",
-    "resnet18-imagenet": f"{HUB}resnet18-f37072fd.pth#sha256=f37072fd",
-    "resnet34-imagenet": f"{HUB}resnet34-b627a593.pth#sha256=b627a593",
-    "resnet50-imagenet": f"{HUB}resnet50-11ad3fa6.pth#sha256=11ad3fa6",
-    "resnet101-imagenet": f"{HUB}resnet101-cd907fc2.pth#sha256=cd907fc2",
-    "resnet152-imagenet": f"{HUB}resnet152-f82ba261.pth#sha256=f82ba261",
-    "densenet121-imagenet": f"{HUB}densenet121-a639ec97.pth#sha256=a639ec97",
-    "densenet169-imagenet": f"{HUB}densenet169-b2777c0a.pth#sha256=b2777c0a",
-    "densenet201-imagenet": f"{HUB}densenet201-c1103571.pth#sha256=c1103571",
-    "mobilenet-v2-imagenet": f"{HUB}mobilenet_v2-7ebf99e0.pth#sha256=7ebf99e0",
-    "mobilenet-v3-imagenet": f"{HUB}mobilenet_v3_large-5c1a4163.pth#sha256=5c1a4163",
-}
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # mean and standard deviation
 # These two were ported from TensorFlow; torchvision converts the images back inside the network.

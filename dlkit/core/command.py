@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlkit.core.config import Precision, TrainConfig
+from dlkit.core.config import Precision
 from dlkit.core.output import Format, write
 from dlkit.core.weights import bundled, cached
 
@@ -84,30 +84,17 @@ def options_from(config: type[Any]) -> Callable[..., Any]:
     return decorate
 
 
-def task(name: str, help: str, config: type[TrainConfig], default_model: str) -> typer.Typer:
-    """The group of a task, with `train`, `evaluate` and `models`; the task adds `infer`.
-
-    The one place that imports a task from core: its `train` and `evaluate` modules, by name, when
-    their command runs.
-    """
-    app = typer.Typer(name=name, cls=TaskGroup, help=help, rich_markup_mode=None)
-    package = f"dlkit.{name.replace('-', '_')}"
-
-    @app.command("train")
-    @options_from(config)
-    def train(**settings: Any) -> None:
-        """Train a model on data of your own; prints the path of the best checkpoint."""
-        path = importlib.import_module(f"{package}.train").train(config(**settings))
-        write([Trained(str(path))])
+def task(name: str, help: str, config: type[Any], default_model: str) -> typer.Typer:
+    """The group of a task, with `train`, `evaluate` and `models`; the task adds `infer`."""
+    app = group(name, help)
+    add_train(app, name, config)
 
     @app.command("evaluate")
     def evaluate(
         data: Data,
         model: model_argument(name) = default_model,  # type: ignore[valid-type]
         split: Split = "test",
-        save: Annotated[
-            Path | None, typer.Option(help="Folder for pictures of the scores.")
-        ] = None,
+        save: SaveScores = None,
         workers: Workers = 2,
         device: Device = "auto",
         precision: PrecisionOption = "auto",
@@ -115,12 +102,33 @@ def task(name: str, help: str, config: type[TrainConfig], default_model: str) ->
         output: Output = None,
     ) -> None:
         """Print a model's scores on annotated data."""
-        module = importlib.import_module(f"{package}.evaluate")
+        module = importlib.import_module(f"{package(name)}.evaluate")
         scores = module.evaluate_checkpoint(data, split, model, save, workers, device, precision)
         write(scores, format, output)
 
     add_models(app, name)
     return app
+
+
+def group(name: str, help: str) -> typer.Typer:
+    """A task's commands, none yet."""
+    return typer.Typer(name=name, cls=TaskGroup, help=help, rich_markup_mode=None)
+
+
+def package(task: str) -> str:
+    """The task's package, which core imports by name, and only when a command runs."""
+    return f"dlkit.{task.replace('-', '_')}"
+
+
+def add_train(app: typer.Typer, task: str, config: type[Any]) -> None:
+    """The command `train` of a task, with an option for each setting."""
+
+    @app.command("train")
+    @options_from(config)
+    def train(**settings: Any) -> None:
+        """Train a model on data of your own; prints the path of the best checkpoint."""
+        path = importlib.import_module(f"{package(task)}.train").train(config(**settings))
+        write([Trained(str(path))])
 
 
 def add_models(app: typer.Typer, task: str) -> None:
@@ -144,15 +152,16 @@ def model_names(task: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def model_argument(task: str) -> Any:
-    """`--model` of one task."""
+def model_argument(task: str, several: bool = False) -> Any:
+    """`--model` of one task; with `several` it may be given more than once."""
+    more = "; given more than once, their answers are averaged" if several else ""
     about = typer.Option(
         "--model",
         "-m",
-        help="A bundled model's name, a file, or a URL.",
+        help=f"A bundled model's name, a file, or a URL{more}.",
         autocompletion=model_names(task),
     )
-    return Annotated[str, about]
+    return Annotated[list[str], about] if several else Annotated[str, about]
 
 
 Images = Annotated[
@@ -160,6 +169,7 @@ Images = Annotated[
 ]
 Data = Annotated[Path, typer.Argument(help="Folder of annotated data; see the README for layouts.")]
 Split = Annotated[str, typer.Option(help="Part of the data: train, val, test.")]
+SaveScores = Annotated[Path | None, typer.Option(help="Folder for pictures of the scores.")]
 Workers = Annotated[int, typer.Option(help="Threads that read ahead; 0: none.", min=0)]
 BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Optimizer = Literal[
+    "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"
+]
+Schedule = Literal["cosine", "linear", "step", "one-cycle", "plateau", "constant"]
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -29,16 +33,22 @@ class TrainConfig:
     init_from: str | None = option(None, "Start from the weights of this model: name, file or URL.")
     epochs: int = option(100, "Passes over the training data.", min=1)
     batch_size: int = option(16, "Samples of one step, over all processes together.", min=1)
-    optimizer: Literal["sgd", "adam", "adamw"] = option("adamw", "sgd has Nesterov momentum 0.9.")
+    optimizer: Optimizer = option("adamw", "momentum and nesterov are sgd with momentum 0.9.")
     lr: float = option(1e-3, "Learning rate after warm-up.", min=0)
-    schedule: Literal["cosine", "linear", "constant"] = option(
-        "cosine", "How the learning rate falls after warm-up."
+    schedule: Schedule = option(
+        "cosine",
+        "How the learning rate changes after warm-up. step: a tenth after half of the epochs and"
+        " again after three quarters; one-cycle: up for 30 % of them, then down; plateau: a tenth"
+        " whenever 5 epochs brought no better score.",
     )
     warmup: float = option(1.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(0.05, "Weight decay; biases and norms have none.", min=0)
     clip: float = option(10.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     ema: float = option(
         0.0, "Decay of the moving average of the weights; 0 for none.", min=0, max=1
+    )
+    average_last: int = option(
+        0, "Evaluate and save the mean of the weights after each of the last epochs.", min=0
     )
     patience: int = option(
         0, "Stop after this many epochs without a better score; 0: never.", min=0

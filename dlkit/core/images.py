@@ -7,10 +7,11 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
@@ -18,6 +19,7 @@ from dlkit.core.output import whole_file
 from dlkit.core.text import lines
 from dlkit.core.weights import fetch
 
+Fit = Literal["inside", "crop", "squash"]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SMALLEST_SIDE = 8
 MOST_PIXELS = 178_956_970  # where Pillow, too, calls a file a decompression bomb
@@ -106,8 +108,11 @@ def some_or_itself(found: Iterator[str], source: str) -> Iterator[str]:
     yield from found
 
 
-def read(source: str, side: int | None = None) -> Picture:
+def read(source: str, side: int | None = None, fit: Fit = "inside") -> Picture:
     """Decode an image; with `side`, shrink or enlarge it to that longest side.
+
+    With the fit `crop` the result is the middle square of the image, with `squash` the whole image
+    made square, of `side` pixels a side.
 
     Grey, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
     the first frame is read. Raises DlkitError for what is no image, damaged, under 8 pixels a
@@ -115,7 +120,7 @@ def read(source: str, side: int | None = None) -> Picture:
     """
     try:
         with Image.open(opened(source)) as image:
-            return decoded(image, side)
+            return decoded(image, side, fit)
     except UnidentifiedImageError:
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
@@ -168,10 +173,19 @@ def checked_size(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def decoded(image: Image.Image, side: int | None) -> Picture:
+def decoded(image: Image.Image, side: int | None, fit: Fit) -> Picture:
     width, height = checked_size(image)
-    if side is not None and max(width, height) != side:
+    if side is not None and fit != "inside" and (width, height) != (side, side):
         # JPEG only: decodes at a half, a quarter or an eighth.
+        share = 2 * side / min(width, height)
+        image.draft("RGB", (round(width * share), round(height * share)))
+        full = as_rgb(image)
+        kept = min(full.size)
+        wide, high = full.size if fit == "squash" else (kept, kept)
+        x, y = (full.width - wide) / 2, (full.height - high) / 2
+        box = (x, y, x + wide, y + high)
+        rgb = full.resize((side, side), Image.Resampling.BILINEAR, box)
+    elif side is not None and max(width, height) != side:
         image.draft("RGB", (2 * side, 2 * side))
         share = side / max(width, height)
         small = (max(1, round(width * share)), max(1, round(height * share)))
@@ -239,11 +253,28 @@ def as_pillow(picture: Picture) -> Image.Image:
     return Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
 
 
-def grid(pictures: Sequence[Image.Image], columns: int, side: int = 320) -> Image.Image:
-    """The pictures in rows of `columns`, each fitted into a square of `side` pixels."""
+def grid(
+    pictures: Sequence[Image.Image],
+    columns: int,
+    side: int = 320,
+    captions: Sequence[str] | None = None,
+) -> Image.Image:
+    """The pictures in rows of `columns`, each fitted into a square of `side` pixels.
+
+    Captions, one each, stand below; their lines are cut at the square's width.
+    """
+    font = ImageFont.load_default(13)
+    line = 17
+    below = 0 if captions is None else 4 + line * max(c.count("\n") + 1 for c in captions)
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * side, rows * side), "white")
+    sheet = Image.new("RGB", (columns * side, rows * (side + below)), "white")
+    canvas = ImageDraw.Draw(sheet)
     for index, picture in enumerate(pictures):
+        x, y = index % columns * side, index // columns * (side + below)
         fitted = ImageOps.contain(picture, (side - 4, side - 4))
-        sheet.paste(fitted, (index % columns * side + 2, index // columns * side + 2))
+        sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
+        for number, text in enumerate(captions[index].splitlines() if captions else []):
+            while text and font.getlength(text) > side - 6:
+                text = text[:-2] + "…" if text[-1] == "…" else text[:-1] + "…"
+            canvas.text((x + 3, y + side + number * line), text, fill="black", font=font)
     return sheet

@@ -9,13 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from dlkit.core.errors import DlkitError
 
 T = TypeVar("T")
 R = TypeVar("R")
+SHOWN = 3  # skipped samples of a kind that are named on the terminal
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,24 @@ def log(message: str) -> None:
     """A line on stderr, from the main process only."""
     if is_main_process():
         print(message, file=sys.stderr, flush=True)
+
+
+@dataclass
+class Skipped:
+    """Data left out because something is wrong with it: counted by kind, named by place."""
+
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, where: str) -> None:
+        self.places.setdefault(kind, []).append(where)
+
+    def report(self) -> None:
+        for kind, places in self.places.items():
+            more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+            log(f"skipped {len(places)} x {kind}: {', '.join(places[:SHOWN])}{more}")
+
+    def lines(self) -> list[str]:
+        return [f"{kind}\t{place}" for kind, places in self.places.items() for place in places]
 
 
 class Bar:

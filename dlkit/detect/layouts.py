@@ -10,7 +10,7 @@ Boxes are x1, y1, x2, y2 in pixels of the image as shown.
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -20,11 +20,10 @@ import yaml
 
 from dlkit.core import images
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import log
+from dlkit.core.progress import Skipped
 from dlkit.core.text import lines
 
 NO_BOX = (1.0, 1.0, 0.0, 0.0)  # stands for what cannot be read; it has no area
-SHOWN = 3  # bad annotations of a kind that are named on the terminal
 
 
 @dataclass(frozen=True)
@@ -54,24 +53,6 @@ class Annotation:
     area: float | None = None
     crowd: bool = False
     difficult: bool = False
-
-
-@dataclass
-class Skipped:
-    """Bad annotations: counted by kind, named by place."""
-
-    places: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, kind: str, where: str) -> None:
-        self.places.setdefault(kind, []).append(where)
-
-    def report(self) -> None:
-        for kind, places in self.places.items():
-            more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-            log(f"skipped {len(places)} x {kind}: {', '.join(places[:SHOWN])}{more}")
-
-    def lines(self) -> list[str]:
-        return [f"{kind}\t{place}" for kind, places in self.places.items() for place in places]
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class PooledHead(nn.Sequential):
 
 def map_shape(features: nn.Module, channels: int, image_size: int) -> tuple[int, int, int]:
     """(K, h, w) of the map that `features` makes of a square image; nothing is computed."""
-    image = torch.empty(1, channels, image_size, image_size, device="meta")
+    dtype = next((p.dtype for p in features.parameters()), None)
+    image = torch.empty(1, channels, image_size, image_size, device="meta", dtype=dtype)
     _, maps, height, width = copy.deepcopy(features).to("meta").eval()(image).shape
     return maps, height, width

@@ -1,0 +1,354 @@
+"""`dlkit classify`: its arguments. The work is imported when a command runs; help stays quick."""
+
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dlkit.classify.config import DEFAULT_MODEL, ClassifyTrainConfig
+from dlkit.core.command import (
+    AnyFormat,
+    BatchSize,
+    Data,
+    Device,
+    Output,
+    PrecisionOption,
+    SaveScores,
+    Split,
+    Workers,
+    add_models,
+    add_train,
+    group,
+    model_argument,
+)
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import Format, write
+from dlkit.core.text import lines
+
+app = group("classify", "Name what images and texts show.")
+add_train(app, "classify", ClassifyTrainConfig)
+add_models(app, "classify")
+
+Model = model_argument("classify")
+Models = model_argument("classify", several=True)
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Images: files, folders, globs, URLs, or - for a list on stdin. For texts: files with"
+        " a text in each line; default: stdin."
+    ),
+]
+TextOption = Annotated[str | None, typer.Option("--text", help="Classify this text.")]
+Top = Annotated[int, typer.Option(help="Labels per image, the most probable first.", min=1)]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave out labels that score lower; default: 0.5 where there may be several, else 0.",
+        min=0,
+        max=1,
+    ),
+]
+Dense = Annotated[
+    bool,
+    typer.Option(
+        "--dense",
+        help="A map of labels over large images: the whole network becomes convolutions.",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="With --dense, the longest side; default: the image's.", min=28, max=8192),
+]
+Folds = Annotated[
+    int,
+    typer.Option(
+        help="Cross-validation: train anew this many times, with the model's settings, each time"
+        " without another part of the data, and score on that part.",
+        min=0,
+    ),
+]
+
+
+Label = Annotated[
+    str | None, typer.Option(help="Explain this label; default: the most probable one.")
+]
+Method = Annotated[
+    Literal["auto", "cam", "grad-cam"],
+    typer.Option(help="auto: cam for networks that end in a mean and one linear layer."),
+]
+Boxes = Annotated[bool, typer.Option("--boxes", help="The box around what speaks for the label.")]
+BoxShare = Annotated[
+    float,
+    typer.Option(help="Boxes hold what is above this share of the map's maximum.", min=0, max=0.99),
+]
+SaveMaps = Annotated[
+    Path | None,
+    typer.Option(help="Folder for the images with their maps drawn over them, or texts' page."),
+]
+LayerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--layer", help="Whose output describes images; default: what the last linear layer gets."
+    ),
+]
+LayerOrList = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        help="Whose output describes images; default: what the last linear layer gets; list: show"
+        " what there is.",
+    ),
+]
+MaybeImages = Annotated[
+    list[str] | None,
+    typer.Argument(help="Images: files, folders, globs, URLs, or - for a list on stdin."),
+]
+Pca = Annotated[
+    int | None,
+    typer.Option(help="Reduce to this many principal components of all images.", min=1),
+]
+FeaturesOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write to this file, not to stdout. FILE.npy: the numbers alone, with the paths in"
+        " FILE.paths.txt and the projection of --pca in FILE.pca.npz.",
+    ),
+]
+Queries = Annotated[
+    list[str],
+    typer.Argument(help="Images to look for: files, folders, globs, URLs, or - for a list."),
+]
+Folder = Annotated[Path, typer.Option("--in", help="Folder of images to search in.")]
+IndexFile = Annotated[
+    Path | None,
+    typer.Option("--index", help="File that keeps the descriptors; default: in dlkit's cache."),
+]
+Update = Annotated[
+    bool, typer.Option("--update/--no-update", help="Look for changes in the folder first.")
+]
+Nearest = Annotated[int, typer.Option("--top", help="Images for each query.", min=1)]
+DistanceOption = Annotated[
+    Literal["cosine", "euclidean"], typer.Option("--distance", help="Between descriptors.")
+]
+Sheet = Annotated[
+    Path | None, typer.Option("--save", help="Picture to make of the queries and their hits.")
+]
+
+
+@app.command()
+def infer(
+    inputs: Inputs = None,
+    text: TextOption = None,
+    model: Models = [DEFAULT_MODEL],  # type: ignore[valid-type]  # noqa: B006
+    top: Top = 1,
+    threshold: Threshold = None,
+    dense: Dense = False,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Print the most probable labels of images, or of texts with a model for texts."""
+    from dlkit.classify import infer
+
+    models: list[str] = model
+    if infer.is_for_texts(models[0]):
+        texts = lines_of(inputs, text)
+        text_classifiers = infer.text_ensemble(models, device, precision)
+        found: Any = infer.classify_texts(
+            texts, text_classifiers, top, threshold or 0.0, batch_size
+        )
+    elif text is not None:
+        raise DlkitError(f"{models[0]} classifies images: --text is for models like reviews")
+    elif not inputs:
+        raise DlkitError("no images: give files, folders, or - for a list on stdin")
+    elif dense:
+        if len(models) > 1:
+            raise DlkitError("--dense takes one model")
+        classifier = infer.ensemble(models, device, precision)[0]
+        found = infer.class_maps(inputs, classifier, image_size, workers)
+    elif image_size is not None:
+        raise DlkitError("--image-size goes with --dense: else images are made as in training")
+    else:
+        classifiers = infer.ensemble(models, device, precision)
+        found = infer.classify(inputs, classifiers, top, threshold, batch_size, workers)
+    write(found, format, output)
+
+
+def lines_of(inputs: list[str] | None, text: str | None) -> Iterator[str]:
+    """The texts to classify, a line each: given, in files, or on stdin."""
+    if text is not None:
+        if inputs:
+            raise DlkitError("--text and files are two inputs: choose one")
+        return iter(text.splitlines() or [""])
+    if not inputs and sys.stdin.isatty():
+        raise DlkitError("no texts: give files, --text TEXT, or pipe lines into stdin")
+    return chain.from_iterable(map(lines, inputs or ["-"]))
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    model: Models = [DEFAULT_MODEL],  # type: ignore[valid-type]  # noqa: B006
+    split: Split = "test",
+    folds: Folds = 0,
+    save: SaveScores = None,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Print a model's scores on labelled data."""
+    from dlkit.classify.evaluate import evaluate_checkpoint
+
+    models: list[str] = model
+    if not folds:
+        scores = evaluate_checkpoint(data, split, models, save, workers, device, precision)
+    elif len(models) > 1:
+        raise DlkitError("--folds takes the settings of one model")
+    else:
+        from dlkit.classify.crossvalidation import cross_validate
+
+        scores = cross_validate(data, models[0], folds, device, precision)
+    write(scores, format, output)
+
+
+@app.command()
+def explain(
+    inputs: Inputs = None,
+    text: TextOption = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    save: SaveMaps = None,
+    boxes: Boxes = False,
+    label: Label = None,
+    method: Method = "auto",
+    box_share: BoxShare = 0.2,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Show where in images a label is seen, or which words of texts speak for it."""
+    from dlkit.classify.infer import is_for_texts
+
+    if is_for_texts(model):
+        explain_texts(inputs, text, model, save, device, precision, format, output)
+        return
+    from dlkit.classify.explain import explain as explained
+    from dlkit.classify.infer import load
+    from dlkit.core.images import files, keep_apart
+
+    if text is not None or not inputs:
+        raise DlkitError(f"{model} classifies images: give files, folders, or - for a list")
+    if save is None and not boxes:
+        raise DlkitError("give --save FOLDER for pictures, --boxes for boxes, or both")
+    if save is not None:
+        inputs = list(files(inputs))
+        keep_apart(save, inputs)
+    classifier = load(model, device, precision)
+    results = explained(
+        inputs, classifier, method, label, boxes, box_share, save, batch_size, workers
+    )
+    write(results, format, output)
+
+
+def explain_texts(
+    inputs: list[str] | None,
+    text: str | None,
+    model: str,
+    save: Path | None,
+    device: str,
+    precision: str,
+    format: Format,
+    output: Path | None,
+) -> None:
+    from dlkit.classify import explain_text
+    from dlkit.classify.infer import load_for_texts
+
+    results = explain_text.explain_texts(
+        lines_of(inputs, text), load_for_texts(model, device, precision)
+    )
+    if save is not None:
+        results = explain_text.save_page(results, save)
+    on_terminal = format == Format.text and output is None and sys.stdout.isatty()
+    write(results, format, output, explain_text.write_coloured if on_terminal else None)
+
+
+@app.command()
+def features(
+    images: MaybeImages = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    layer: LayerOrList = None,
+    pca: Pca = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: FeaturesOutput = None,
+) -> None:
+    """Print or store descriptors of images: what a layer of the network makes of them."""
+    from dlkit.classify.features import describe, layers, printable, reduced, store
+    from dlkit.classify.infer import load
+
+    numbers_alone = output if output is not None and output.suffix == ".npy" else None
+    if numbers_alone is not None and format != Format.text:
+        raise DlkitError(f"{output} holds numbers: leave out --format, or give another file")
+    if layer != "list" and not images:
+        raise DlkitError("no images are given: name files or folders, or ask for --layer list")
+    classifier = load(model, device, precision)
+    if layer == "list":
+        write(layers(classifier), format, output)
+        return
+    results = describe(images or [], classifier, layer, batch_size, workers)
+    projection = None
+    if pca is not None:
+        projection, results = reduced(results, pca)
+    if numbers_alone is not None:
+        write(store(results, numbers_alone, projection))
+    else:
+        write(printable(results), format, output)
+
+
+@app.command()
+def search(
+    queries: Queries,
+    folder: Folder,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    index: IndexFile = None,
+    layer: LayerOption = None,
+    top: Nearest = 10,
+    distance: DistanceOption = "cosine",
+    update: Update = True,
+    save: Sheet = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Find the images of a folder that are most like others."""
+    from dlkit.classify.infer import load
+    from dlkit.classify.search import save_sheet, search
+
+    if save is not None and save.resolve().is_relative_to(folder.resolve()):
+        raise DlkitError(f"{save} would be searched in, too: choose another place")
+    classifier = load(model, device, precision)
+    results = search(
+        queries, folder, classifier, index, layer, top, distance, update, batch_size, workers
+    )
+    if save is not None:
+        results = save_sheet(results, save)
+    write(results, format, output)

@@ -1,0 +1,120 @@
+"""Settings of `dlkit classify`. Loads no torch."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dlkit.core.config import Optimizer, TrainConfig, option
+
+DEFAULT_MODEL = "cifar10"
+
+Arch = Literal[
+    "perceptron", "adaline", "knn", "linear", "mlp",
+    "lenet", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nin", "googlenet", "inception-v3",
+    "resnet9", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact-resnet",
+    "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3",
+    "fasttext", "bilstm", "attention", "transformer",
+]  # fmt: skip
+# What these architectures' papers ask for, in place of settings left at their defaults.
+ONE_BY_ONE = {
+    "optimizer": "sgd", "schedule": "constant", "batch_size": 1, "warmup": 0.0,
+    "weight_decay": 0.0, "clip": 0.0, "shift": 0.0, "flip": 0.0,
+}  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {
+    "perceptron": {**ONE_BY_ONE, "lr": 1.0},
+    "adaline": {**ONE_BY_ONE, "lr": 1e-4},
+    "linear": {"shift": 0.0, "flip": 0.0},
+    "mlp": {"shift": 0.0},
+    "knn": {"shift": 0.0},
+}
+# torchvision's ImageNet weights, fetched when asked for by name; the hash is in the file's name.
+HUB = "https://download.pytorch.org/models/"
+PUBLISHED = {
+    "vgg11-imagenet": f"{HUB}vgg11-8a719046.pth#sha256=8a719046",
+    "vgg11-bn-imagenet": f"{HUB}vgg11_bn-6002323d.pth#sha256=6002323d",
+    "vgg13-imagenet": f"{HUB}vgg13-19584684.pth#sha256=19584684",
+    "vgg13-bn-imagenet": f"{HUB}vgg13_bn-abd245e5.pth#sha256=abd245e5",
+    "vgg16-imagenet": f"{HUB}vgg16-397923af.pth#sha256=397923af",
+    "vgg16-bn-imagenet": f"{HUB}vgg16_bn-6c64b313.pth#sha256=6c64b313",
+    "vgg19-imagenet": f"{HUB}vgg19-dcbb9e9d.pth#sha256=dcbb9e9d",
+    "vgg19-bn-imagenet": f"{HUB}vgg19_bn-c79401a0.pth#sha256=c79401a0",
+    "googlenet-imagenet": f"{HUB}googlenet-1378be20.pth#sha256=1378be20",
+    "inception-v3-imagenet": f"{HUB}inception_v3_google-0cc3c7bd.pth#sha256=0cc3c7bd",
+    "resnet18-imagenet": f"{HUB}resnet18-f37072fd.pth#sha256=f37072fd",
+    "resnet34-imagenet": f"{HUB}resnet34-b627a593.pth#sha256=b627a593",
+    "resnet50-imagenet": f"{HUB}resnet50-11ad3fa6.pth#sha256=11ad3fa6",
+    "resnet101-imagenet": f"{HUB}resnet101-cd907fc2.pth#sha256=cd907fc2",
+    "resnet152-imagenet": f"{HUB}resnet152-f82ba261.pth#sha256=f82ba261",
+    "densenet121-imagenet": f"{HUB}densenet121-a639ec97.pth#sha256=a639ec97",
+    "densenet169-imagenet": f"{HUB}densenet169-b2777c0a.pth#sha256=b2777c0a",
+    "densenet201-imagenet": f"{HUB}densenet201-c1103571.pth#sha256=c1103571",
+    "mobilenet-v2-imagenet": f"{HUB}mobilenet_v2-7ebf99e0.pth#sha256=7ebf99e0",
+    "mobilenet-v3-imagenet": f"{HUB}mobilenet_v3_large-5c1a4163.pth#sha256=5c1a4163",
+}
+
+Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sigmoid", "tanh"]
+
+
+@dataclass(kw_only=True)
+class ClassifyTrainConfig(TrainConfig):
+    arch: Arch = option("resnet9", "Architecture; the last four are for text.")
+    pretrained: bool = option(False, "Start from torchvision's ImageNet weights of --arch.")
+    freeze: str = option(
+        "", "Leave these as they start: features, or the first N layers with weights."
+    )
+    epochs: int = option(30, "Passes over the training data.", min=1)
+    batch_size: int = option(128, "Samples of one step, over all processes together.", min=1)
+    optimizer: Optimizer = option("adamw", "momentum and nesterov are sgd with momentum 0.9.")
+    strict: bool = option(False, "Stop at the first sample that cannot be used.")
+    val_share: float = option(
+        0.1, "Share of the training data to validate on, where there is no val.", min=0, max=0.9
+    )
+    loss: Literal["auto", "cross-entropy", "bce", "triplet"] = option(
+        "auto", "auto: bce where samples have several labels, else cross-entropy."
+    )
+    label_smoothing: float = option(0.0, "Share of the target that all labels have.", min=0, max=1)
+    class_weights: bool = option(False, "Weigh rare labels as heavily as frequent ones.")
+    l1: float = option(0.0, "Weight of the sum of absolute weights in the loss.", min=0)
+    embedding: int = option(64, "Numbers of the descriptor that --loss triplet learns.", min=2)
+    margin: float = option(0.2, "Margin of the triplet loss.", min=0)
+
+    image_size: int | None = option(
+        None, "Pixels a side; default: the images' own, at most 224.", min=16, max=2048
+    )
+    fit: Literal["crop", "squash"] = option("crop", "How images become square.")
+    colour: Literal["auto", "rgb", "grey"] = option("auto", "auto: grey if the images are.")
+    width: float = option(1.0, "Channels of resnets, as a share of the paper's.", min=0.1, max=4)
+    hidden: str = option("512,256", "Units of the hidden layers of mlp.")
+    neighbours: int = option(5, "Neighbours that vote in knn.", min=1)
+    features_from: str | None = option(None, "Model whose features knn compares, not pixels.")
+    activation: Activation = option("auto", "Activation; auto: the architecture's own.")
+    norm: Literal["auto", "none", "batch", "layer"] = option(
+        "auto", "Norm of mlp and vgg; auto: the architecture's own."
+    )
+    init: Literal["auto", "xavier", "he", "normal", "zeros"] = option(
+        "auto", "How weights start; auto: as the architecture's paper."
+    )
+    dropout: float | None = option(None, "Dropout; default: the architecture's.", min=0, max=0.95)
+    drop_path: float = option(
+        0.0, "Stochastic depth: how often a resnet's last block is left out.", min=0, max=0.9
+    )
+
+    flip: float | None = option(
+        None, "Share mirrored left to right; default: 0.5, grey images 0.", min=0, max=1
+    )
+    shift: float = option(0.1, "Shift by up to this share of the side.", min=0, max=0.5)
+    rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
+    zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1)
+    recolour: float = option(0.0, "Change brightness, contrast, colours by this share.", min=0)
+    cutout: float = option(0.0, "Side of the square cut out, as a share.", min=0, max=1)
+    mixup: float = option(0.0, "Mix pairs of images; alpha of the beta distribution.", min=0)
+    cutmix: float = option(0.0, "Paste a part of one image into another; alpha likewise.", min=0)
+    randaugment: int = option(0, "Magnitude of two random changes an image; 0: none.", max=30)
+
+    tokenizer: str = option("words", "words, or a tokenizer's name or file.")
+    vocab_size: int = option(30_000, "Most different words.", min=10)
+    max_length: int = option(400, "Tokens of a text that are read.", min=8)
+    word_dropout: float = option(0.0, "Share of a text's words left out.", min=0, max=0.9)
+    ngrams: int = option(2, "fasttext: words in a row that count as one.", min=1, max=5)
+    embedding_size: int = option(128, "Numbers that describe a word.", min=8)
+    layers: int = option(2, "Layers of bilstm and transformer.", min=1)
+    sentences: bool = option(False, "attention: over the words of sentences, then over these.")

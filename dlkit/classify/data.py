@@ -1,0 +1,148 @@
+"""Images as batches: how they become square tensors, and where decoded ones are kept.
+
+Shapes: N images, B of a batch, C channels, S x S pixels, L labels.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.layouts import Sample
+from dlkit.core import images
+from dlkit.core.errors import DlkitError
+from dlkit.core.images import Fit
+from dlkit.core.progress import Skipped, track
+
+MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded images that are kept
+LARGEST_SIDE = 224  # chosen by itself; more only where --image-size asks for it
+LOOKED_AT = 200  # images from which size and colour are guessed
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the network's input; `mean` and `std` are of values from 0 to 1."""
+
+    image_size: int
+    fit: Fit
+    channels: int
+    mean: list[float]
+    std: list[float]
+
+    def read(self, source: str) -> Tensor:
+        """The image as uint8 (C, S, S). Raises DlkitError for one that cannot be read."""
+        pixels = images.read(source, self.image_size, self.fit).pixels
+        return pixels if self.channels == 3 else grey(pixels)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Values from 0 to 255 (B, C, S, S) as the network wants them: mean 0, deviation 1."""
+        mean = 255 * torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
+        std = 255 * torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        normal = (pixels.float() - mean) / std
+        return normal.contiguous(memory_format=torch.channels_last)
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """The luma (1, S, S) of an RGB image."""
+    weights = torch.tensor(GREY_WEIGHTS).view(3, 1, 1)
+    return (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
+
+
+def preprocessing(samples: Sequence[Sample], config: ClassifyTrainConfig) -> Preprocessing:
+    """What suits the training images, where the settings leave it open; not yet mean and std."""
+    sides, colours = [], []
+    for sample in samples[:: max(1, len(samples) // LOOKED_AT)]:
+        try:
+            pixels = images.read(str(sample.path), LARGEST_SIDE, "inside").pixels
+            sides.append(min(images.size(sample.path)))
+        except DlkitError:
+            continue  # skipped, and named, when all are decoded
+        colours.append(bool((pixels != pixels[:1]).any()))
+    if not sides:
+        raise DlkitError(f"{config.data}: none of the training images can be read")
+    size = config.image_size or min(round(median(sides)), LARGEST_SIDE)
+    grey = config.colour == "grey" or (config.colour == "auto" and not any(colours))
+    channels = 1 if grey else 3
+    return Preprocessing(size, config.fit, channels, [0.5] * channels, [0.25] * channels)
+
+
+class Pictures(Dataset[tuple[Tensor, Tensor]]):
+    """Images and labels of one split: batches of uint8 (B, C, S, S) and targets.
+
+    Targets are indices (B,), or with `several` 0 and 1 for each label (B, L). Images that cannot
+    be read are skipped. Decoded images are kept when they fit into memory.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocessing: Preprocessing,
+        num_labels: int,
+        several: bool,
+        skipped: Skipped,
+    ) -> None:
+        self.preprocessing, self.skipped = preprocessing, skipped
+        self.samples = list(samples)
+        self.kept: Tensor | None = None
+        size = preprocessing.channels * preprocessing.image_size**2
+        if samples and len(samples) * size <= MOST_IN_MEMORY:
+            self.decode()
+        if several:
+            self.targets = torch.zeros(len(self.samples), num_labels)
+            for row, sample in zip(self.targets, self.samples, strict=True):
+                row[list(sample.labels)] = 1.0
+        else:
+            self.targets = torch.tensor([sample.labels[0] for sample in self.samples])
+
+    def decode(self) -> None:
+        side = self.preprocessing.image_size
+        shape = (len(self.samples), self.preprocessing.channels, side, side)
+        kept = torch.zeros(shape, dtype=torch.uint8)
+        good: list[Sample] = []
+        with ThreadPoolExecutor() as pool:
+            decoded = pool.map(self.read, self.samples)
+            for index, pixels in enumerate(track(decoded, "reading", len(self.samples))):
+                if pixels is not None:
+                    kept[len(good)] = pixels
+                    good.append(self.samples[index])
+        self.kept, self.samples = kept[: len(good)], good
+
+    def read(self, sample: Sample) -> Tensor | None:
+        try:
+            return self.preprocessing.read(str(sample.path))
+        except DlkitError as error:
+            self.skipped.add("unreadable image", f"{sample.path} ({error})")
+            return None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """A whole batch at once; the loader asks for this where it can."""
+        if self.kept is not None:
+            return [self.kept[indices], self.targets[indices]]
+        pixels = [self.read(self.samples[index]) for index in indices]
+        good = [n for n, image in enumerate(pixels) if image is not None]
+        if not good:
+            raise DlkitError("a whole batch of training images cannot be read")
+        chosen = torch.stack([pixels[n] for n in good])  # type: ignore[misc]
+        return [chosen, self.targets[[indices[n] for n in good]]]
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, of values from 0 to 1."""
+        step = max(1, len(self) // 5000)
+        indices = list(range(0, len(self), step))
+        pixels = torch.cat([self.__getitems__([index])[0] for index in indices]).float() / 255
+        mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3))
+        return [round(float(m), 4) for m in mean], [max(round(float(s), 4), 0.01) for s in std]
+
+    def batches(self, size: int, indices: Sequence[int]) -> Iterator[list[Tensor]]:
+        """The images of these indices, in their order."""
+        for start in range(0, len(indices), size):
+            yield self.__getitems__(list(indices[start : start + size]))

@@ -1,0 +1,414 @@
+"""Descriptors, their principal components, and search by example over an index."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from dlkit.classify import search as searching
+from dlkit.classify.data import Preprocessing
+from dlkit.classify.features import (
+    Description,
+    Stored,
+    describe,
+    describer,
+    layers,
+    principal_components,
+    printable,
+    reduced,
+    store,
+)
+from dlkit.classify.infer import Classifier
+from dlkit.classify.model import build
+from dlkit.classify.search import Hits, Index, nearest, open_index, save_sheet, scan, search
+from dlkit.core.errors import DlkitError
+from dlkit.core.progress import Failure
+
+COLOURS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    network = build("resnet9", 4, 32, width=0.1).eval()
+    inputs = Preprocessing(32, "squash", 3, [0.5] * 3, [0.25] * 3)
+    return Classifier(network, list("abcd"), inputs, torch.device("cpu"))
+
+
+def picture(path: Path, seed: int, colour: tuple[int, int, int]) -> Path:
+    noise = np.random.default_rng(seed).integers(-20, 20, (32, 32, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((noise + colour).clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images of each colour, in folders of their own."""
+    for name, colour in COLOURS.items():
+        for number in range(4):
+            picture(tmp_path / "all" / name / f"{number}.png", number, colour)
+    return tmp_path / "all"
+
+
+def random_index(count: int, numbers: int, seed: int = 0) -> Index:
+    rows = np.random.default_rng(seed).normal(size=(count, numbers)).astype(np.float32)
+    paths = [f"{row:06}" for row in range(count)]
+    stamps = np.zeros((count, 2), dtype=np.int64)
+    return Index(rows, np.linalg.norm(rows, axis=1), paths, stamps, {})
+
+
+def hits_of(result: object) -> list[str]:
+    assert isinstance(result, Hits)
+    return [Path(hit.path).parent.name + Path(hit.path).stem for hit in result.hits]
+
+
+# Features
+
+
+def test_the_default_descriptor_is_the_input_of_the_last_linear_layer(
+    classifier: Classifier,
+) -> None:
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    found = describer(classifier).outputs(pixels)
+    head = classifier.network.get_submodule("head.fc")
+    assert isinstance(head, nn.Linear)
+    assert found.shape == (3, head.in_features)
+    with torch.inference_mode():
+        torch.testing.assert_close(head(found), classifier.outputs(pixels))
+
+
+def test_any_layer_and_places_averaged(classifier: Classifier) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    inputs = classifier.preprocessing.normalise(pixels)
+    first = classifier.network.get_submodule("features.0")
+    with torch.no_grad():
+        before_relu = nn.Sequential(*list(first.children())[:-1])(inputs)
+    # The ReLU after it works in place, which must not show.
+    norm = [name for name, m in first.named_children() if isinstance(m, nn.BatchNorm2d)][0]
+    found = describer(classifier, f"features.0.{norm}").outputs(pixels)
+    torch.testing.assert_close(found, before_relu.mean(dim=(2, 3)))
+    assert (found != before_relu.relu().mean(dim=(2, 3))).any()
+
+    listed = {layer.name: layer for layer in layers(classifier)}
+    assert listed["head.fc"].numbers == 4
+    assert listed["features"].numbers == listed["head.flat"].numbers
+    for name, layer in listed.items():
+        assert describer(classifier, name).outputs(pixels).shape == (2, layer.numbers)
+    with pytest.raises(DlkitError, match=r"no layer is called 'head.f': there is head.fc, "):
+        describer(classifier, "head.f")
+
+
+def test_a_model_for_metric_learning_describes_by_its_output(classifier: Classifier) -> None:
+    trained = replace(classifier, descriptor=True)
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(describer(trained).outputs(pixels), classifier.outputs(pixels))
+
+
+@pytest.mark.parametrize(("samples", "numbers"), [(50, 7), (6, 20)])
+def test_principal_components_are_numpys(samples: int, numbers: int) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(samples, numbers)) @ rng.normal(size=(numbers, numbers)) + 3
+    projection = principal_components(torch.tensor(data, dtype=torch.float32), 4)
+    centred = data - data.mean(axis=0)
+    _, singular, components = np.linalg.svd(centred, full_matrices=False)
+    signs = np.sign((components[:4] * projection.components.numpy()).sum(axis=1))
+    np.testing.assert_allclose(projection.components, signs[:, None] * components[:4], atol=1e-4)
+    np.testing.assert_allclose(projection.variance, singular[:4] ** 2 / (samples - 1), rtol=1e-4)
+    np.testing.assert_allclose(
+        projection(torch.tensor(data, dtype=torch.float32)),
+        centred @ components[:4].T * signs,
+        atol=1e-3,
+    )
+    largest = projection.components.gather(
+        1, projection.components.abs().argmax(dim=1, keepdim=True)
+    )
+    assert (largest > 0).all()
+
+
+def test_more_components_than_there_are() -> None:
+    with pytest.raises(DlkitError, match="--pca 4: 3 descriptors of 8 numbers have at most 3"):
+        principal_components(torch.randn(3, 8), 4)
+
+
+def test_descriptors_are_stored_with_their_paths_and_projection(
+    folder: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    (folder / "red" / "bad.png").write_bytes(b"no image")
+    results = list(describe([str(folder)], classifier, batch_size=5))
+    assert [type(result) for result in results].count(Failure) == 1
+    described = [result for result in results if isinstance(result, Description)]
+    output = tmp_path / "out" / "features.npy"
+    projection, short = reduced(results, 3)
+    failure, stored = store(short, output, projection)
+    assert isinstance(failure, Failure)
+    assert stored == Stored(str(output), 12, 3)
+    names = (tmp_path / "out" / "features.paths.txt").read_text().splitlines()
+    assert names == [result.path for result in described]
+    whole = torch.stack([result.descriptor for result in described]).numpy()
+    with np.load(tmp_path / "out" / "features.pca.npz") as saved:
+        expected = (whole - saved["mean"]) @ saved["components"].T
+        assert saved["variance"].shape == (3,)
+    np.testing.assert_allclose(np.load(output), expected, atol=1e-5)
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+    printed = next(iter(printable(described)))
+    np.testing.assert_allclose(printed.descriptor, whole[0], rtol=1e-6)  # type: ignore[union-attr]
+    with pytest.raises(DlkitError, match=r"none\.npy is not written"):
+        list(store([Failure("a", "damaged")], tmp_path / "none.npy"))
+    assert not (tmp_path / "none.npy").exists()
+
+
+# Search
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_nearest_is_brute_force(distance: searching.Distance) -> None:
+    index = random_index(3000, 24)
+    # Rows that differ by less than a product in fp32 can tell, and others that are the same.
+    index.descriptors[100:200] = index.descriptors[100] * (
+        1 + 1e-6 * np.random.default_rng(1).normal(size=(100, 24))
+    )
+    index.descriptors[300:310] = index.descriptors[300]
+    index.norms[:] = np.linalg.norm(index.descriptors, axis=1)
+    queries = np.concatenate(
+        [random_index(5, 24, seed=2).descriptors, index.descriptors[[100, 300]]]
+    )
+    wide, goals = index.descriptors.astype(np.float64), queries.astype(np.float64)
+    for query, (rows, distances) in zip(goals, nearest(index, queries, 20, distance), strict=True):
+        if distance == "cosine":
+            unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+            truth = 1 - unit @ (query / np.linalg.norm(query))
+        else:
+            truth = np.linalg.norm(wide - query, axis=1)
+        order = np.lexsort((np.arange(len(truth)), truth))[:20]
+        np.testing.assert_allclose(distances, truth[order], atol=1e-12)
+        np.testing.assert_allclose(truth[rows], truth[order], atol=1e-12)
+        assert len(set(rows.tolist())) == 20
+    ties, _ = nearest(index, queries[-1:], 10, distance)[0]
+    assert ties.tolist() == list(range(300, 310))
+
+
+def test_few_rows_and_rows_of_zeros() -> None:
+    index = random_index(3, 4)
+    index.descriptors[1] = 0
+    index.norms[1] = 0
+    ((rows, distances),) = nearest(index, index.descriptors[:1], 10, "cosine")
+    assert rows[0] == 0
+    assert distances[list(rows).index(1)] == 1.0
+
+
+def test_search_finds_the_colour_and_leaves_out_the_query(
+    folder: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    outside = picture(tmp_path / "query.png", 9, COLOURS["green"])
+    queries = [str(folder / "red" / "2.png"), "missing.png", str(outside)]
+    sheet = tmp_path / "sheet.png"
+    results = list(save_sheet(search(queries, folder, classifier, top=4), sheet))
+    assert sorted(hits_of(results[0])[:3]) == ["red0", "red1", "red3"]
+    assert isinstance(results[1], Failure)
+    assert sorted(hits_of(results[2])) == ["green0", "green1", "green2", "green3"]
+    assert isinstance(results[2], Hits)
+    distances = [hit.distance for hit in results[2].hits]
+    assert distances == sorted(distances)
+    assert list(results[2].rows()[0]) == Hits.columns
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (6 * 200, 2 * 200)  # a row for each query
+        pixel = drawn.getpixel((100, 80))
+        assert isinstance(pixel, tuple)
+        assert pixel[0] > 150 > pixel[1]  # the red query comes first
+    assert not list(folder.rglob("*.safetensors"))
+    assert len(list((Path(os.environ["DLKIT_CACHE"]) / "search").glob("all-*.safetensors"))) == 1
+
+
+def test_the_answer_is_that_of_the_descriptors(folder: Path, classifier: Classifier) -> None:
+    query = str(folder / "blue" / "0.png")
+    described = {
+        result.path: result.descriptor.double().numpy()
+        for result in describe([str(folder)], classifier)
+        if isinstance(result, Description)
+    }
+    truth = sorted(
+        (float(np.linalg.norm(row - described[query])), path)
+        for path, row in described.items()
+        if path != query
+    )
+    (found,) = search([query], folder, classifier, top=5, distance="euclidean")
+    assert isinstance(found, Hits)
+    for hit, (distance, _) in zip(found.hits, truth, strict=False):
+        assert hit.distance == pytest.approx(distance, abs=1e-3)
+
+
+def test_the_index_follows_the_folder(
+    folder: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = Preprocessing.read
+
+    def counted(self: Preprocessing, source: str) -> torch.Tensor:
+        read.append(Path(source).parent.name + Path(source).stem)
+        return original(self, source)
+
+    monkeypatch.setattr(Preprocessing, "read", counted)
+    file = tmp_path / "index.safetensors"
+    query = str(picture(tmp_path / "query.png", 9, COLOURS["red"]))
+
+    def found(top: int = 20) -> list[str]:
+        read.clear()
+        (result,) = search([query], folder, classifier, file, top=top, workers=0)
+        read.remove(f"{tmp_path.name}query")
+        return sorted(hits_of(result))
+
+    assert len(found()) == len(read) == 12
+    written = file.stat().st_mtime_ns
+    assert len(found()) == 12
+    assert read == []
+    assert file.stat().st_mtime_ns == written
+
+    picture(folder / "red" / "9.png", 9, COLOURS["red"])  # added
+    (as_it_was,) = search([query], folder, classifier, file, top=20, update=False)
+    assert len(hits_of(as_it_was)) == 12
+    (folder / "green" / "1.png").unlink()  # removed
+    picture(folder / "blue" / "3.png", 9, COLOURS["red"])  # changed
+    os.utime(folder / "blue" / "3.png", ns=(1, 1))
+    bad = folder / "red" / "bad.png"
+    bad.write_bytes(b"no image")
+    names = found()
+    assert sorted(read) == ["blue3", "red9", "redbad"]
+    assert len(names) == 12
+    assert "green1" not in names
+    assert "red9" in found(top=3)
+    assert read == []  # the damaged one is not tried again
+    fresh = tmp_path / "fresh.safetensors"
+    list(search([query], folder, classifier, fresh))
+    one, other = open_index(file), open_index(fresh)
+    assert one.paths == other.paths == sorted(set(scan(folder)) - {"red/bad.png"})
+    np.testing.assert_allclose(one.descriptors, other.descriptors, atol=1e-5)
+    assert one.failed["red/bad.png"][1].startswith("not an image")
+
+    picture(bad, 1, COLOURS["red"])  # mended
+    assert "redbad" in found()
+    assert read == ["redbad"]
+
+
+def test_corrupt_images_are_counted_and_named(
+    folder: Path, classifier: Classifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(b"no image")
+    for _ in range(2):
+        list(search([str(folder / "red" / "0.png")], folder, classifier))
+        said = capsys.readouterr().err
+        assert "skipped 2 x unreadable image: " in said
+        assert str(folder / "a.png") in said
+
+
+def test_an_interrupted_index_keeps_what_is_done(
+    folder: Path, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Preprocessing.read
+
+    def interrupted(self: Preprocessing, source: str) -> torch.Tensor:
+        if source.endswith("red/0.png"):
+            raise KeyboardInterrupt
+        return original(self, source)
+
+    file = tmp_path / "index.safetensors"
+    monkeypatch.setattr(Preprocessing, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(search(["query.png"], folder, classifier, file, batch_size=2, workers=0))
+    assert open_index(file).paths == [f"{c}/{n}.png" for c in ("blue", "green") for n in range(4)]
+
+
+def test_bad_indices_and_folders(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
+    query = str(folder / "red" / "0.png")
+    file = tmp_path / "index.safetensors"
+    list(search([query], folder, classifier, file))
+    with pytest.raises(DlkitError, match="an index of another model"):
+        list(search([query], folder, classifier, file, layer="features"))
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(DlkitError, match="damaged"):
+        list(search([query], folder, classifier, file))
+    with pytest.raises(DlkitError, match="no such index: leave out --no-update"):
+        list(search([query], folder, classifier, tmp_path / "other", update=False))
+    with pytest.raises(DlkitError, match="no such folder"):
+        search([query], tmp_path / "nowhere", classifier)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DlkitError, match="no images to search in"):
+        list(search([query], tmp_path / "empty", classifier))
+    (tmp_path / "empty" / "bad.png").write_bytes(b"no image")
+    with pytest.raises(DlkitError, match=r"none of its images can be read \(bad.png: "):
+        list(search([query], tmp_path / "empty", classifier))
+
+
+def test_an_index_larger_than_memory_is_opened_and_read_in_places(tmp_path: Path) -> None:
+    rows, numbers = 4_000_000, 16_384  # 262 GB, of which the file system stores almost nothing
+    end = rows * numbers * 4
+    table = {
+        "__metadata__": {"made_by": "x", "failed": "{}"},
+        "descriptors": {"dtype": "F32", "shape": [rows, numbers], "data_offsets": [0, end]},
+        "norms": {"dtype": "F32", "shape": [1], "data_offsets": [end, end + 4]},
+        "stamps": {"dtype": "I64", "shape": [0, 2], "data_offsets": [end + 4, end + 4]},
+        "paths": {"dtype": "U8", "shape": [1], "data_offsets": [end + 4, end + 5]},
+    }
+    header = json.dumps(table).encode()
+    file = tmp_path / "sparse.safetensors"
+    with file.open("wb") as sparse:
+        sparse.write(len(header).to_bytes(8, "little") + header)
+        try:
+            sparse.truncate(8 + len(header) + end + 5)
+        except OSError:
+            pytest.skip("the file system has no sparse files of this size")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    index = open_index(file, "x")
+    assert index.descriptors.shape == (rows, numbers)
+    assert float(index.descriptors[rows - 1].sum()) == 0.0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.slow
+def test_two_processes_answer_as_one(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from dlkit.classify.search import search\n"
+        "from dlkit.core.output import write\n"
+        "folder, index, saved = map(Path, sys.argv[1:])\n"
+        "classifier = torch.load(saved, weights_only=False)\n"
+        "queries = [str(folder / 'red' / '0.png'), str(folder / 'blue' / '1.png')]\n"
+        "write(search(queries, folder, classifier, index, top=3, workers=0), 'jsonl')\n"
+    )
+    torch.save(classifier, tmp_path / "classifier.pt")
+    arguments = [script, folder, tmp_path / "two.safetensors", tmp_path / "classifier.pt"]
+    environment = {**os.environ, "MASTER_PORT": "29617", "PYTHONPATH": os.pathsep.join(sys.path)}
+    pair = [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**environment, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    (printed, said), (silent, _) = [process.communicate() for process in pair]
+    queries = [str(folder / "red" / "0.png"), str(folder / "blue" / "1.png")]
+    alone = list(search(queries, folder, classifier, tmp_path / "one.safetensors", top=3))
+    records = [json.loads(line) for line in printed.splitlines()]
+    assert [r["path"] for r in records] == queries, said
+    for record, result in zip(records, alone, strict=True):
+        assert [Path(h["path"]).parent.name + Path(h["path"]).stem for h in record["hits"]] == (
+            hits_of(result)
+        )
+    assert silent == ""
