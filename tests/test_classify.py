@@ -2,16 +2,19 @@
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dlkit.classify.config import Arch
+from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
 from dlkit.core.training import Run
@@ -126,6 +129,25 @@ def test_answers_do_not_depend_on_the_batch(stripes: Path, model: Path) -> None:
         for a, b in zip(left["labels"], right["labels"], strict=True):
             assert a["label"] == b["label"]
             assert a["score"] == pytest.approx(b["score"], abs=2e-4)
+
+
+@pytest.mark.parametrize("arch", sorted(set(get_args(Arch)) - set(TEXT_ARCHITECTURES)))
+def test_every_image_architecture_trains_and_answers(few: Path, tmp_path: Path, arch: str) -> None:
+    options = ["--arch", arch, "--epochs", 1, "--batch-size", 6, "--optimizer", "sgd"]
+    if "resnet" in arch:
+        options += ["--width", 0.125]
+    best = trained(few, tmp_path / "run", *options, "--val-share", 0)
+    records = json.loads(run("classify", few / "train", "-m", best, "-f", "json").out)
+    assert [len(record["labels"]) for record in records] == [1] * 6
+    header = checkpoint.read_header(best)
+    assert header.arch == arch
+    if arch != "knn":
+        assert math.isfinite(json.loads((best.parent / "log.jsonl").read_text())["loss"])
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("data") / "few", {"train": 2})
 
 
 def test_several_models_vote(stripes: Path, model: Path, tmp_path: Path) -> None:
@@ -431,6 +453,18 @@ def test_texts_are_classified_line_by_line(words: Path, tmp_path: Path) -> None:
     assert run("classify", "-m", words, "--text", "ice").out.startswith("cold\t")
     found = evaluated(words.parent.parent, "-m", words)
     assert found["top1", "all"] == 1.0
+
+
+@pytest.mark.parametrize("arch", [*TEXT_ARCHITECTURES, "hierarchical"])
+def test_every_text_architecture_trains_and_answers(words: Path, tmp_path: Path, arch: str) -> None:
+    options = ["--arch", "attention", "--sentences"] if arch == "hierarchical" else ["--arch", arch]
+    data = words.parent.parent
+    options += ["--epochs", "10", "--batch-size", "8", "--embedding-size", "16", "--lr", "0.02"]
+    done = run("classify", "train", data, "--out", tmp_path / "run", "--device", "cpu", *options)
+    assert done.code == 0, done.err
+    last = tmp_path / "run" / "last.safetensors"
+    assert run("classify", "-m", last, "--text", "snow").out.startswith("cold")
+    assert evaluated(data, "-m", last)["top1", "all"] == 1.0
 
 
 def test_the_words_that_count_are_shown(words: Path, tmp_path: Path) -> None:
