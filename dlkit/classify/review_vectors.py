@@ -1,0 +1,89 @@
+"""The start of the bundled model `reviews`: word vectors of much text, as a model to start from.
+
+    python -m dlkit.classify.review_vectors PACKS OUT.safetensors
+
+PACKS holds the unpacked packs text and wikipedia. The vectors are the singular vectors of positive
+pointwise mutual information (Levy, Goldberg and Dagan 2015: window 5, contexts to the power 0.75,
+square roots of the singular values). Reads only the sentences that sentence_polarity's split
+`train` holds, and no label. `dlkit classify train --arch bilstm --init-from OUT` goes on from it.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numba import njit
+
+from dlkit.classify.text import Vocabulary, read_texts
+from dlkit.core.checkpoint import Header, save
+from dlkit.core.progress import log
+
+WINDOW = 5
+CONTEXT_POWER = 0.75
+SENTENCES, REVIEWS = 3.0, 2.0  # times that a pair of words in them counts; 1 elsewhere
+SCALE = 0.3  # standard deviation of the vectors
+
+
+def corpus(packs: Path) -> Iterator[tuple[str, float]]:
+    """Texts, and how much each counts."""
+    for text, _ in read_texts(packs / "text" / "sentence_polarity", "train")[1]:
+        yield text, SENTENCES
+    for text, _ in read_texts(packs / "text" / "movie_reviews", "all")[1]:
+        yield text, REVIEWS
+    with (packs / "wikipedia" / "wiki.train.txt").open(encoding="utf-8") as paragraphs:
+        yield from ((line, 1.0) for line in paragraphs)
+    for novel in sorted((packs / "text" / "novels").glob("*.txt")):
+        yield from ((part, 1.0) for part in novel.read_text(encoding="utf-8").split("\n\n"))
+
+
+@njit(cache=True)
+def count_pairs(ids: np.ndarray, weight: float, counts: np.ndarray) -> None:
+    """Add the pairs of known words at most WINDOW apart; closer ones count more."""
+    for i in range(len(ids)):
+        for j in range(i + 1, min(i + WINDOW + 1, len(ids))):
+            if ids[i] > 1 and ids[j] > 1:  # 0 is padding, 1 any unknown word
+                added = weight * (WINDOW + 1 - (j - i)) / WINDOW
+                counts[ids[i], ids[j]] += added
+                counts[ids[j], ids[i]] += added
+
+
+def positive_information(counts: np.ndarray) -> np.ndarray:
+    """Positive pointwise mutual information, in the place of the counts."""
+    words = counts.sum(axis=1) + 1e-9
+    contexts = words**CONTEXT_POWER
+    contexts /= contexts.sum()
+    for row, total in zip(counts, words, strict=True):
+        with np.errstate(divide="ignore"):
+            row[:] = np.log(row / (total * contexts))
+    return np.maximum(counts, 0, out=counts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("packs", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--words", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=128)
+    options = parser.parse_args()
+
+    texts = list(corpus(options.packs))
+    own = [text for text, weight in texts for _ in range(int(weight)) if weight > 1]
+    vocabulary = Vocabulary.learn(own, options.words)
+    counts = np.zeros((len(vocabulary), len(vocabulary)), np.float32)
+    for text, weight in texts:
+        count_pairs(np.array(vocabulary.tokenizer.encode(text), np.int64), weight, counts)
+    log(f"{len(vocabulary)} words, counted in {len(texts)} texts")
+    torch.manual_seed(0)
+    u, s, _ = torch.svd_lowrank(torch.from_numpy(positive_information(counts)), options.size + 32)
+    vectors = (u * s.sqrt())[:, : options.size]
+    vectors *= SCALE / vectors.std()
+    vectors[:2] = 0
+    settings = {"vocabulary": vocabulary.to_settings(), "max_length": 400}
+    header = Header("classify", "bilstm", settings, [])
+    save(options.out, {"embedding.weight": vectors}, header, half=True)
+
+
+if __name__ == "__main__":
+    main()
