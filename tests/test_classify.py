@@ -254,6 +254,8 @@ def test_transfer_starts_from_weights_and_freezes(
     for name, tensor in before.items():
         same = torch.equal(tensor, moved[name])
         assert same == name.startswith("features"), name
+    larger = trained(stripes, tmp_path / "larger", *options, "--image-size", 36)
+    assert checkpoint.read_header(larger).settings["preprocessing"]["image_size"] == 36
     options[options.index("features")] = "2"
     moved = checkpoint.load(trained(stripes, tmp_path / "two", *options))[1]
     convolutions = [name for name, tensor in before.items() if tensor.dim() == 4]
@@ -386,6 +388,7 @@ def test_grey_and_16_bit_images_and_labels_unknown_to_the_model(
     result = run("classify", "evaluate", tmp_path, "-m", model, "-f", "json")
     assert scores(result)["samples", "blue"] == 2
     assert "unknown label" in result.err
+    assert "2 of the model's 3 labels are not in" in result.err
 
 
 def test_grey_data_trains_a_grey_network(tmp_path: Path) -> None:
@@ -465,6 +468,15 @@ def test_every_text_architecture_trains_and_answers(words: Path, tmp_path: Path,
     last = tmp_path / "run" / "last.safetensors"
     assert run("classify", "-m", last, "--text", "snow").out.startswith("cold")
     assert evaluated(data, "-m", last)["top1", "all"] == 1.0
+
+
+def test_texts_are_cross_validated(words: Path) -> None:
+    options = ["-m", words, "--folds", 2, "--device", "cpu"]
+    found = evaluated(words.parent.parent, *options)
+    assert found["top1", "mean"] == pytest.approx(
+        (found["top1", "fold 1"] + found["top1", "fold 2"]) / 2, abs=1e-4
+    )
+    assert found["top1", "mean"] > 0.9
 
 
 def test_the_words_that_count_are_shown(words: Path, tmp_path: Path) -> None:

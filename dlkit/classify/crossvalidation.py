@@ -11,7 +11,9 @@ from typing import Any
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.evaluate import Score, evaluate_checkpoint, rounded
+from dlkit.classify.infer import is_for_texts
 from dlkit.classify.layouts import read_split
+from dlkit.classify.text import read_texts
 from dlkit.classify.train import train
 from dlkit.core.checkpoint import read_header
 from dlkit.core.config import Precision
@@ -23,36 +25,28 @@ from dlkit.core.weights import find
 def cross_validate(
     data: Path, model: str, folds: int, device: str, precision: Precision
 ) -> Iterator[Score]:
-    """The scores of `folds` trainings, each on all images but a part, measured on that part.
+    """The scores of `folds` trainings, each on all samples but a part, measured on that part.
 
     The settings are those in the model's header. What is measured is the last epoch, since the
-    best would be chosen by the very images it is measured on. All splits are taken together.
+    best would be chosen by the very samples it is measured on. All splits are taken together.
     """
     if folds < 2:
         raise DlkitError("--folds: 2 or more are needed")
-    labelled = read_split(data, "all")
-    labelled.skipped.report()
-    if len(labelled.samples) < folds:
-        raise DlkitError(f"{data}: {len(labelled.samples)} images are too few for {folds} folds")
+    columns, rows = table(data, is_for_texts(model))
+    if len(rows) < folds:
+        raise DlkitError(f"{data}: {len(rows)} samples are too few for {folds} folds")
     config = settings_of(model)
-    order = list(range(len(labelled.samples)))
-    random.Random(config.seed).shuffle(order)
-    order.sort(key=lambda index: labelled.samples[index].labels)  # each label in all folds
+    random.Random(config.seed).shuffle(rows)
+    rows.sort(key=lambda row: row[1])  # each label in all folds
     found: dict[str, list[float]] = {}
     definitions = {}
     with tempfile.TemporaryDirectory() as folder:
         for fold in range(folds):
             place = Path(folder) / str(fold)
             place.mkdir()
-            for name, chosen in (("train", False), ("val", True)):
-                with (place / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-                    writer = csv.writer(file)
-                    writer.writerow(["path", "label"])
-                    for position, index in enumerate(order):
-                        if (position % folds == fold) == chosen:
-                            sample = labelled.samples[index]
-                            names = ";".join(labelled.labels[label] for label in sample.labels)
-                            writer.writerow([sample.path.resolve(), names])
+            kept = [row for number, row in enumerate(rows) if number % folds != fold]
+            write_csv(place / "train.csv", columns, kept)
+            write_csv(place / "val.csv", columns, rows[fold::folds])
             log(f"fold {fold + 1} of {folds}")
             run = replace(config, data=place, out=place / "run", device=device, precision=precision)
             last = train(run).with_name("last.safetensors")
@@ -65,6 +59,25 @@ def cross_validate(
         yield Score(metric, "mean", rounded(statistics.mean(values)), definitions[metric])
         deviation = f"Standard deviation over the folds. {definitions[metric]}"
         yield Score(metric, "deviation", rounded(statistics.stdev(values)), deviation)
+
+
+def table(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
+    """All samples as rows of a CSV with these columns."""
+    if texts:
+        names, samples, _ = read_texts(data, "all")
+        return ["text", "label"], [(text, names[label]) for text, label in samples]
+    labelled = read_split(data, "all")
+    labelled.skipped.report()
+    rows = [
+        (str(sample.path.resolve()), ";".join(labelled.labels[label] for label in sample.labels))
+        for sample in labelled.samples
+    ]
+    return ["path", "label"], rows
+
+
+def write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
 
 
 def settings_of(model: str) -> ClassifyTrainConfig:

@@ -98,6 +98,10 @@ def of_images(
     labelled.skipped.report()
     if not labelled.samples:
         raise DlkitError(f"{data}: no image of {split!r} has a label that {names[0]} knows")
+    there = {label for sample in labelled.samples for label in sample.labels}
+    if len(there) < len(first.labels):
+        absent = len(first.labels) - len(there)
+        log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
     if first.descriptor:
         return of_descriptors(first, labelled.samples, workers, device)
     classifiers = ensemble(names, device, precision)

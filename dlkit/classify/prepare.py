@@ -48,6 +48,8 @@ def prepared(config: ClassifyTrainConfig) -> Prepared:
     model = start(config)
     taken_over = source(config.features_from or model)
     inputs = taken_over or preprocessing(training.samples, config)
+    if config.image_size is not None:
+        inputs = replace(inputs, image_size=config.image_size)
     several = loss == "bce"
     pictures = Pictures(training.samples, inputs, len(names), several, training.skipped)
     validation = Pictures(held_out.samples, inputs, len(names), several, held_out.skipped)
@@ -118,7 +120,8 @@ def start(config: ClassifyTrainConfig) -> str | None:
     if config.pretrained:
         if model is not None:
             raise DlkitError("--pretrained and --init-from are two starts: choose one")
-        model = f"{config.arch}-imagenet"
+        with_norms = config.arch.startswith("vgg") and config.norm == "batch"
+        model = f"{config.arch}{'-bn' if with_norms else ''}-imagenet"
         if model not in PUBLISHED:
             raise DlkitError(
                 f"there are no ImageNet weights of {config.arch}: there are those of"
