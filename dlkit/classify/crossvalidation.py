@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.classify.evaluate import Score, evaluate_checkpoint, rounded
+from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.infer import is_for_texts
 from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
@@ -19,6 +19,7 @@ from dlkit.core.checkpoint import read_header
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
+from dlkit.core.scores import Score, rounded
 from dlkit.core.weights import find
 
 

@@ -1,10 +1,8 @@
 """Scores of classifiers on labelled images, and pictures of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,19 +31,10 @@ from dlkit.core import distributed, images, plots
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, is_main_process, log, track
+from dlkit.core.scores import Score, rounded
 
 BATCH = 256
 MISTAKES = 24  # on the contact sheet
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number; `label` is the class it is of, or `all`; the definition says what it means."""
-
-    metric: str
-    label: str
-    value: float | None
-    definition: str
 
 
 def evaluate(classifier: Classifier, pictures: Pictures, process: Process) -> ClassificationMetrics:
@@ -191,11 +180,6 @@ def measured(
     for row, sample in zip(targets, samples, strict=True):
         row[list(sample.labels)] = 1.0
     return several_labels(probabilities, targets, classifier.labels)
-
-
-def rounded(value: float) -> float | None:
-    """Five digits; None for a metric that is not defined on this data."""
-    return round(float(value), 5) if np.isfinite(value) else None
 
 
 def save_pictures(

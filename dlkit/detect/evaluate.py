@@ -10,6 +10,7 @@ from dlkit.core import distributed, images, plots
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, is_main_process, log, track
+from dlkit.core.scores import Score, rounded
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.infer import Detector, load, predict
 from dlkit.detect.layouts import Sample, read_split
@@ -27,16 +28,6 @@ IOU = 0.6  # of the suppression; a little higher than for people, for the same r
 LIMIT = 100  # detections an image, as COCO counts
 EXAMPLES = 8  # images in the grid
 CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number; `label` is the class it is of, or `all`; the definition says what it means."""
-
-    metric: str
-    label: str
-    value: float | None
-    definition: str
 
 
 @dataclass(frozen=True)
@@ -125,11 +116,6 @@ def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> 
         names = [detector.labels[label] for label in labels]
         pairs.append(draw_boxes(picture, boxes.tolist(), names, scores.tolist(), detector.labels))
     images.save(images.grid(pairs, columns=4), path)
-
-
-def rounded(value: float) -> float | None:
-    """Five digits; None for a metric that is not defined on this data."""
-    return round(float(value), 5) if np.isfinite(value) else None
 
 
 def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> None:
