@@ -96,32 +96,34 @@ def from_counter(counter: Counter[str]) -> Pieces:
 
 def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers: int) -> Pieces:
     """Each thread counts blocks into a table of its own; the tables are added up."""
-    from dlkit.tokenize import compiled_split
+    from dlkit.tokenize import compiled_split, compiled_table
 
     kinds = compiled_split.kinds(mode)
     tables: queue.SimpleQueue = queue.SimpleQueue()
     for _ in range(workers):
-        tables.put((np.zeros((1 << 16, 4), np.int64), np.empty(1 << 20, np.uint8), 0, 0))
+        tables.put(compiled_table.empty())
 
     def work(block: bytes) -> None:
         if steps:
             block = normalize(block.decode(), steps).encode()
-        mine = tables.get()
         text = np.frombuffer(block, np.uint8)
+        starts, ends = compiled_split.line_bounds(text)
+        with_ends = np.minimum(ends + 1, len(text))
+        mine = tables.get()
         try:
-            mine = compiled_split.count_pieces(text, kinds, mode, *mine)
+            mine = compiled_split.count_pieces(text, starts, with_ends, kinds, mode, *mine)
         finally:
             tables.put(mine)
 
     with ThreadPoolExecutor(workers) as pool:
         for _ in ahead(pool, blocks, workers, work):
             pass
-    table, pool_, used, pool_used = tables.get()
+    total = tables.get()
     for _ in range(workers - 1):
-        other, other_pool, *_ = tables.get()
-        table, pool_, used, pool_used = compiled_split.add_counts(
-            other, other_pool, table, pool_, used, pool_used
-        )
-    rows = table[table[:, 0] != 0]
-    rows = rows[np.argsort(rows[:, 1])]  # in the order of the pool
-    return Pieces(pool_[:pool_used], rows[:, 2].copy(), rows[:, 3].copy())
+        total = compiled_split.add_counts(*tables.get()[:2], *total)
+    table, pool_, _, pool_used = total
+    rows = table.reshape(-1, 4)
+    rows = rows[rows[:, 1] != 0]
+    rows = rows[np.argsort(rows[:, 2])]  # in the order of the pool
+    lengths = np.diff(rows[:, 2], append=pool_used)
+    return Pieces(pool_[:pool_used], lengths, rows[:, 3].copy())

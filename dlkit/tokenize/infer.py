@@ -16,6 +16,8 @@ from dlkit.tokenize import data
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
 
+Buffer = bytes | memoryview
+
 
 @dataclass(frozen=True)
 class Line:
@@ -78,7 +80,7 @@ def encode_lines(
 
 def encode_text(
     sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
-) -> Iterator[bytes | Failure]:
+) -> Iterator[Buffer | Failure]:
     """Lines of tokens or ids as they are printed, in blocks; large inputs by compiled code."""
     name: Callable[[int], str] = str if options.ids else lambda i: shown(tokenizer.names[i])
     ordinary = not (options.offsets or options.parse_special or options.dropout)
@@ -111,11 +113,11 @@ def encode_text(
 
 
 def in_threads(
-    work: Callable[[bytes], bytes], blocks: Iterator[bytes | Failure], workers: int, live: bool
-) -> Iterator[bytes | Failure]:
+    work: Callable[[bytes], Buffer], blocks: Iterator[bytes | Failure], workers: int, live: bool
+) -> Iterator[Buffer | Failure]:
     """`work(block)` in order, a few blocks ahead; `live`: but nothing waits for a silent stdin."""
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[bytes] | Failure] = deque()
+        ahead: deque[Future[Buffer] | Failure] = deque()
         for block in blocks:
             ahead.append(block if isinstance(block, Failure) else pool.submit(work, block))
             while ahead and (len(ahead) > workers + 1 or (live and not stdin_is_ready())):
@@ -124,7 +126,7 @@ def in_threads(
             yield result(ahead.popleft())
 
 
-def result(job: Any) -> bytes | Failure:
+def result(job: Any) -> Buffer | Failure:
     return job if isinstance(job, Failure) else job.result()
 
 
@@ -151,13 +153,13 @@ def each_block(sources: Sequence[str], text: str | None, errors: str) -> Iterato
 def write_blocks(results: Iterable[Any], file: TextIO) -> None:
     """The writer of text output (see core.output.write): bytes, as they come."""
     for block in results:
-        if not isinstance(block, bytes):
+        if isinstance(block, Failure):
             continue
         if hasattr(file, "buffer"):
             file.buffer.write(block)
             file.buffer.flush()
         else:
-            file.write(block.decode())
+            file.write(bytes(block).decode())
 
 
 def decode_lines(
