@@ -224,7 +224,7 @@ def is_dropped(data, i, table, mode):
 @njit(cache=True, nogil=True, forceinline=True)
 def is_apart(mode):
     """Whether spaces are between the pieces, not in them."""
-    return mode == WHITESPACE or mode == BERT
+    return WHITESPACE <= mode <= BERT
 
 
 @njit(cache=True, nogil=True, forceinline=True)

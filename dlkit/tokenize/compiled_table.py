@@ -1,3 +1,5 @@
+# numba infers the types of what it compiles.
+# mypy: allow-untyped-defs, no-check-untyped-defs
 """A table from byte strings to numbers, and machine words in arrays, for compiled loops.
 
 A row is four numbers: low and high (the key), start, value. A string of at most EXACT bytes is its
@@ -128,10 +130,10 @@ def first_row(table, low, high):
 
 @njit(cache=True, nogil=True)
 def same(data, i, pool, start, n):
-    for k in range(n):
-        if data[i + k] != pool[start + k]:
-            return False
-    return True
+    k = 0
+    while k < n and data[i + k] == pool[start + k]:
+        k += 1
+    return k == n
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -210,12 +212,18 @@ def fill(table, pool, used, pool_used, data, starts, values):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def pair_row(table, key, width):
+    """Where the search for a pair begins."""
+    return np.int64(np.uint64(key) * MIX >> SHIFT) * width & (len(table) - 1)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def find_pair(table, key, width):
     """The row of a pair, left << 32 | right, in a table of rows of `width` that begin with it.
 
     A free row begins with a negative number.
     """
-    row = np.int64(np.uint64(key) * MIX >> SHIFT) * width & (len(table) - 1)
+    row = pair_row(table, key, width)
     while item(table, row) != key and item(table, row) >= 0:
         row = (row + width) & (len(table) - 1)
     return row
