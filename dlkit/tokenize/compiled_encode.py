@@ -481,13 +481,14 @@ class Encoder:
                 start = len(INSIDE)
                 inner = {t[start:].encode(): i for t, i in vocab.items() if t.startswith(INSIDE)}
         pairs = np.array([(*pair, *ranks[pair]) for pair in ranks], np.int64).reshape(-1, 4)
-        self.model = (
-            kinds(mode), mode, kind, unknown, plain, marked, mark, word_start,
-            pair_table(pairs), *table_of(whole), *table_of(inner), longest,
-        )  # fmt: skip
         self.caches: queue.SimpleQueue = queue.SimpleQueue()
-        # The compiled code is loaded now, not by several threads at once.
-        self.encode(np.frombuffer(b"", np.uint8), *np.zeros((2, 0), np.int64))
+        with compiled_table.loading():
+            self.model = (
+                kinds(mode), mode, kind, unknown, plain, marked, mark, word_start,
+                pair_table(pairs), *table_of(whole), *table_of(inner), longest,
+            )  # fmt: skip
+            # The code is loaded now, not by several threads at once.
+            self.encode(np.frombuffer(b"", np.uint8), *np.zeros((2, 0), np.int64))
 
     def encode(
         self,

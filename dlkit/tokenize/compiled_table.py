@@ -11,11 +11,17 @@ Integers are int64, as numba turns int64 mixed with uint64 into floats; what may
 computed in uint64 alone, as overflow of int64 is undefined there.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from dlkit.core.progress import log
 
 EXACT = 15
 LONG = np.int64(-(2**63))
@@ -24,6 +30,19 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 MIX_HIGH = np.uint64(0xC2B2AE3D27D4EB4F)
 SHIFT = np.uint64(30)  # leaves the bits that a product mixes best
 FEW = 1 << 12  # rows to begin with
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Say on stderr why it takes long, if it does: only the first time is the code compiled."""
+    notice = "compiling the loops for large inputs: once, about 20 seconds"
+    timer = threading.Timer(2, log, [notice])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def pointer(context, builder, array_type, array, index):

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from dlkit.core.errors import DlkitError
 from dlkit.tokenize import splitting
 from dlkit.tokenize.normalize import normalize
 
+LONGEST = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
 SMALL = 1 << 19  # bytes that are counted sooner than numba is imported
 
 
@@ -35,6 +37,17 @@ class Pieces:
 
 def count(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
     """The different pre-tokens of all lines (each with its end), and how often each occurs."""
+    pieces = counted(blocks, split, steps, workers)
+    longest = pieces.lengths.max(initial=0)
+    if longest > LONGEST:
+        raise DlkitError(
+            f"a stretch of {longest} bytes between two places where --split cuts: that is too long "
+            f"to learn from (at most {LONGEST}); break it into lines, or split otherwise"
+        )
+    return pieces
+
+
+def counted(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
     first: list[bytes] = []
     size = 0
     for block in blocks:
@@ -99,6 +112,12 @@ def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers
     from dlkit.tokenize import compiled_split, compiled_table
 
     kinds = compiled_split.kinds(mode)
+    with compiled_table.loading():
+        nowhere = np.zeros(0, np.int64)
+        fresh: Any = compiled_table.empty()
+        compiled_split.count_pieces(
+            np.frombuffer(b"", np.uint8), nowhere, nowhere, kinds, mode, *fresh
+        )
     tables: queue.SimpleQueue = queue.SimpleQueue()
     for _ in range(workers):
         tables.put(compiled_table.empty())

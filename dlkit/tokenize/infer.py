@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
+from dlkit.core.progress import Bar, Failure
 from dlkit.core.weights import find
 from dlkit.tokenize import data
 from dlkit.tokenize.config import DEFAULT_MODEL
@@ -58,13 +58,14 @@ class Options:
     dropout: float = 0.0
     errors: str = "strict"
     workers: int = 2
+    bar: bool = False  # show how far it is, on a terminal
 
 
 def encode_lines(
     sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
 ) -> Iterator[Line | Failure]:
     """A record for each line, in order; a Failure for a file that cannot be read."""
-    for block in each_block(sources, text, options.errors):
+    for block in each_block(sources, text, options.errors, options.bar):
         if isinstance(block, Failure):
             yield block
             continue
@@ -96,7 +97,7 @@ def encode_text(
                 written.append(" ".join(map(name, ids)))
         return ("\n".join(written) + "\n").encode()
 
-    blocks = each_block(sources, text, options.errors)
+    blocks = each_block(sources, text, options.errors, options.bar)
     size = 0
     for block in blocks:
         if isinstance(block, Failure):
@@ -138,16 +139,26 @@ def stdin_is_ready() -> bool:
         return False
 
 
-def each_block(sources: Sequence[str], text: str | None, errors: str) -> Iterator[bytes | Failure]:
+def each_block(
+    sources: Sequence[str], text: str | None, errors: str, bar: bool = False
+) -> Iterator[bytes | Failure]:
     """Blocks of lines of a text or of the sources, with a Failure for what cannot be read."""
     if text is not None:
         yield text.encode("utf-8", "replace")
         return
-    for source in data.files(sources):
-        try:
-            yield from data.blocks(source, errors)
-        except DlkitError as error:
-            yield Failure(source, str(error).removeprefix(f"{source}: "))
+    paths = data.files(sources)
+    there = [path for path in paths if path == "-" or data.is_file(path)]
+    progress = Bar("encoding", data.size(there), unit="bytes") if bar else None
+    on_read = None if progress is None else lambda read: progress.advance(by=read)
+    try:
+        for source in paths:
+            try:
+                yield from data.blocks(source, errors, on_read)
+            except DlkitError as error:
+                yield Failure(source, str(error).removeprefix(f"{source}: "))
+    finally:
+        if progress is not None:
+            progress.close()
 
 
 def write_blocks(results: Iterable[Any], file: TextIO) -> None:

@@ -42,8 +42,22 @@ def learn(
         counts = words.counts.tolist()
         merges = bpe.learn_merges(tokens, lists, counts, *limits, prefix, likelihood)
     else:
-        from dlkit.tokenize import compiled_learn
+        from dlkit.tokenize import compiled_learn, compiled_table
 
+        mark = np.frombuffer(prefix.encode(), np.uint8)
+        with compiled_table.loading():
+            some = np.arange(2)
+            compiled_learn.learn_merges(
+                np.zeros(1, np.uint8),
+                some,
+                np.zeros(1, np.int32),
+                some,
+                some[1:],
+                1,
+                1,
+                mark,
+                False,
+            )
         encoded = [token.encode() for token in tokens]
         merges = compiled_learn.learn_merges(
             np.frombuffer(b"".join(encoded), np.uint8).copy(),
@@ -52,7 +66,7 @@ def learn(
             words.starts,
             words.counts,
             *limits,
-            np.frombuffer(prefix.encode(), np.uint8),
+            mark,
             likelihood,
         ).tolist()
     strings = list(tokens)

@@ -1,11 +1,11 @@
 """Tokenizers: text to ids and back. One class for each way to treat a pre-token.
 
-A tokenizer is a JSON file: `header` (what it is, how it was trained), `special`, `vocab`, and
-`merges` where there are any. Loads no numpy: compiled code comes in when there is much to do.
+A tokenizer is a JSON file: `header` (what it is, how it was trained), `special`, `vocab`, `merges`
+where there are any, and the `sha256` of all this. Loads no numpy: compiled code comes in when there
+is much to do.
 """
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from dlkit.core.checkpoint import Header
+from dlkit.core.checkpoint import Header, sealed, unsealed
 from dlkit.core.errors import DlkitError
 from dlkit.tokenize import bpe, splitting
 from dlkit.tokenize.normalize import aligned, normalize
@@ -200,7 +200,7 @@ class Tokenizer:
         }
         if self.merges:
             content["merges"] = self.merges
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return sealed(content)
 
     def __reduce__(self) -> Any:
         return from_json, (self.to_json(),)
@@ -410,7 +410,7 @@ class SentencePiece(Tokenizer):
         return None
 
     def to_json(self) -> str:
-        return json.dumps({"header": asdict(self.header), "sentencepiece": self.model})
+        return sealed({"header": asdict(self.header), "sentencepiece": self.model})
 
 
 CLASSES: dict[str, type[Tokenizer]] = {
@@ -478,12 +478,7 @@ def marked_symbols(word: str, mark: str) -> list[str]:
 
 def from_json(text: str) -> Tokenizer:
     """The tokenizer that a file describes."""
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DlkitError(f"not JSON ({error})") from error
-    if not isinstance(content, dict):
-        content = {}
+    content = unsealed(text)
     if "model" in content and "added_tokens" in content:
         raise DlkitError(
             "a tokenizer of Hugging Face: `dlkit tokenize convert` makes it one of dlkit"
