@@ -24,6 +24,7 @@ from dlkit.tokenize.compiled_table import (
     find,
     find_pair,
     insert,
+    item,
     key_of,
     larger_bytes,
     load8,
@@ -68,30 +69,30 @@ def rank_of(pairs, left, right):
 
 
 @njit(cache=True, nogil=True)
-def push(heap, size, item):
+def push(heap, size, entry):
     at = size
-    while at > 0 and item < heap[(at - 1) >> 1]:
+    while at > 0 and entry < heap[(at - 1) >> 1]:
         heap[at] = heap[(at - 1) >> 1]
         at = (at - 1) >> 1
-    heap[at] = item
+    heap[at] = entry
 
 
 @njit(cache=True, nogil=True)
 def pop(heap, size):
-    """The smallest item; the heap has one less."""
+    """The smallest entry; the heap has one less."""
     top = heap[0]
     size -= 1
-    item = heap[size]
+    entry = heap[size]
     at = 0
     while 2 * at + 1 < size:
         child = 2 * at + 1
         if child + 1 < size and heap[child + 1] < heap[child]:
             child += 1
-        if heap[child] >= item:
+        if heap[child] >= entry:
             break
         heap[at] = heap[child]
         at = child
-    heap[at] = item
+    heap[at] = entry
     return top
 
 
@@ -354,7 +355,8 @@ def encode_texts(
     """The ids of data[starts[n] : ends[n]] for all n, and where those of each text end, in bytes.
 
     As int32; with names as text instead, a line a text. The table's values are start << 24 | length
-    of what is written for a piece. All from `table` on comes back, grown.
+    of what is written for a piece; at most eight bytes of it stand in the row itself, if its key
+    needs no start in the pool. All from `table` on comes back, grown.
     """
     kind_table, mode = model[:2]
     as_text = len(name_starts) > 0
@@ -395,15 +397,22 @@ def encode_texts(
                 table, pool, used, pool_used = insert(
                     table, pool, used, pool_used, row, low, high, data, i, j, value
                 )
-            else:
-                value = table[row + 3]
-            first = value >> 24
+                row = find(table, pool, data, i, low, high)
+                if high > 0 and value & 0xFFFFFF <= 8:
+                    table[row + 2] = load8(written, first)
+            value = item(table, row + 3)
             size = value & 0xFFFFFF
             if n_out + size + 16 > len(out):
                 out = larger_bytes(out, n_out + size + 16)
             # There are 16 bytes of room behind, here and there.
-            for step in range(0, size, 8):
-                store8(out, n_out + step, load8(written, first + step))
+            if high > 0 and size <= 8:
+                store8(out, n_out, item(table, row + 2))
+            else:
+                first = value >> 24
+                step = 0
+                while step < size:
+                    store8(out, n_out + step, load8(written, first + step))
+                    step += 8
             n_out += size
     return out[:n_out], out_ends, table, pool, used, pool_used, written, written_used
 
