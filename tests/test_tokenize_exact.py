@@ -329,6 +329,22 @@ def test_compiled_merges_are_those_of_python(likelihood: bool) -> None:
         assert [tuple(merge) for merge in found.tolist()] == expected
 
 
+@pytest.mark.parametrize("mark", ["end-of-word", "word-start", "none", "bytes"])
+def test_long_words_are_merged_in_windows(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than two windows without a space, of few letters, against the merges in Python."""
+    lines = ["banana bandana nabob ab ba abba aa aaaa "] * 3
+    settings: dict[str, Any] = {"vocab_size": 280, "algorithm": "byte-bpe"}
+    if mark != "bytes":
+        settings = {"vocab_size": 30, "algorithm": "bpe", "mark": mark}
+    tokenizer = train(lines, min_count=1, **settings)
+    encoder = tokenizer.compiled_encoder("none")
+    monkeypatch.setattr("dlkit.tokenize.model.MANY", 1 << 30)
+    rng = random.Random(mark)
+    for letters in ("a", "ab", "abn", "abxé"):
+        word = "".join(rng.choices(letters, k=150_000))
+        assert encoder.encode_texts([word], 1)[0] == tokenizer.piece_ids(word)
+
+
 def test_ties_and_tokens_made_in_two_ways_as_in_hugging_face(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     from tokenizers import Tokenizer as Theirs

@@ -330,8 +330,8 @@ def append(out, n_out, ids, n, names, name_starts):
         size = n
         for k in range(n):
             size += name_starts[ids[k] + 1] - name_starts[ids[k]]
-    if n_out + size + 16 > len(out):
-        out = larger_bytes(out, n_out + size + 16)
+    if n_out + size + 64 > len(out):
+        out = larger_bytes(out, n_out + size + 64)
     for k in range(n):
         i = ids[k]
         if as_text:
@@ -345,6 +345,47 @@ def append(out, n_out, ids, n, names, name_starts):
                 out[n_out] = i >> 8 * byte & 0xFF
                 n_out += 1
     return out, n_out
+
+
+@njit(cache=True, nogil=True)
+def append_known(data, table, pool, written, batch, k, n, as_text, out, n_out, out_ends, n_texts):
+    """Write what stands in the table for the batch's pieces from row k on, and ends of texts.
+
+    Stops at a piece that is not there, or when `out` may be full; returns how far it came, in the
+    batch, `out` and the texts. (A loop of its own: see count_known.)
+    """
+    room = len(out) - 32
+    while k < n and n_out < room:
+        high = batch[k, 3]
+        if high == 0:
+            if as_text:
+                if n_out > (out_ends[n_texts - 1] if n_texts else 0):
+                    n_out -= 1  # no space after the last
+                out[n_out] = 10
+                n_out += 1
+            out_ends[n_texts] = n_out
+            n_texts += 1
+            k += 1
+            continue
+        row = find(table, pool, data, batch[k, 0], batch[k, 2], high)
+        if item(table, row + 1) == 0:
+            break
+        value = item(table, row + 3)
+        size = value & 0xFFFFFF
+        if high > 0 and size <= 8:
+            store8(out, n_out, item(table, row + 2))
+        elif n_out + size > room:
+            break
+        else:
+            # There are 16 bytes of room behind, here and there.
+            first = value >> 24
+            step = 0
+            while step < size:
+                store8(out, n_out + step, load8(written, first + step))
+                step += 8
+        n_out += size
+        k += 1
+    return k, n_out, n_texts
 
 
 @njit(cache=True, nogil=True)
@@ -370,50 +411,31 @@ def encode_texts(
     at = starts[0] if len(starts) else 0
     while text < len(starts):
         n, text, at = next_pieces(data, starts, ends, text, at, kind_table, mode, table, batch)
-        for k in range(n):
+        k = 0
+        while True:
+            k, n_out, n_texts = append_known(
+                data, table, pool, written, batch, k, n, as_text, out, n_out, out_ends, n_texts
+            )
+            if k == n:
+                break
             i, j, low, high = batch[k, 0], batch[k, 1], batch[k, 2], batch[k, 3]
-            if high == 0:
-                if as_text:
-                    if n_out > (out_ends[n_texts - 1] if n_texts else 0):
-                        n_out -= 1  # no space after the last
-                    elif n_out == len(out):
-                        out = larger_bytes(out, n_out + 16)
-                    out[n_out] = 10
-                    n_out += 1
-                out_ends[n_texts] = n_out
-                n_texts += 1
+            row = find(table, pool, data, i, low, high) if high != 0 else np.int64(0)
+            if high == 0 or table[row + 1] != 0:
+                out = larger_bytes(out, n_out + (table[row + 3] & 0xFFFFFF) + 64)
                 continue
-            row = find(table, pool, data, i, low, high)
-            if table[row + 1] == 0:
-                ids, n_ids = piece_ids(data, i, j, low, high, model, ids)
-                if j - i >= LONGEST_KEPT or used >= MOST_PIECES or pool_used >= MOST_BYTES:
-                    out, n_out = append(out, n_out, ids, n_ids, names, name_starts)
-                    continue
-                first = written_used
-                written, written_used = append(
-                    written, written_used, ids, n_ids, names, name_starts
-                )
-                value = first << 24 | written_used - first
-                table, pool, used, pool_used = insert(
-                    table, pool, used, pool_used, row, low, high, data, i, j, value
-                )
-                row = find(table, pool, data, i, low, high)
-                if high > 0 and value & 0xFFFFFF <= 8:
-                    table[row + 2] = load8(written, first)
-            value = item(table, row + 3)
-            size = value & 0xFFFFFF
-            if n_out + size + 16 > len(out):
-                out = larger_bytes(out, n_out + size + 16)
-            # There are 16 bytes of room behind, here and there.
+            ids, n_ids = piece_ids(data, i, j, low, high, model, ids)
+            if j - i >= LONGEST_KEPT or used >= MOST_PIECES or pool_used >= MOST_BYTES:
+                out, n_out = append(out, n_out, ids, n_ids, names, name_starts)
+                k += 1
+                continue
+            first = written_used
+            written, written_used = append(written, written_used, ids, n_ids, names, name_starts)
+            size = written_used - first
+            table, pool, used, pool_used = insert(
+                table, pool, used, pool_used, row, low, high, data, i, j, first << 24 | size
+            )
             if high > 0 and size <= 8:
-                store8(out, n_out, item(table, row + 2))
-            else:
-                first = value >> 24
-                step = 0
-                while step < size:
-                    store8(out, n_out + step, load8(written, first + step))
-                    step += 8
-            n_out += size
+                table[find(table, pool, data, i, low, high) + 2] = load8(written, first)
     return out[:n_out], out_ends, table, pool, used, pool_used, written, written_used
 
 

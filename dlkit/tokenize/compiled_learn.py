@@ -115,6 +115,75 @@ def note(changes, n, pairs, pair, by, word):
 
 
 @njit(cache=True, nogil=True)
+def merge_in_word(cells, word, left, right, new, changes, n_changes, pairs):
+    """Merge the pair in a word and note what changes; returns how many are noted, and the merges.
+
+    Here and in make_changes no array is replaced: numba counts references, each time, to those
+    that are replaced in a loop.
+    """
+    count = cells[word + 1] * HALF + cells[word + 2]
+    start = word + HEAD
+    end = start + cells[word]
+    read = start
+    write = start
+    while read < end:
+        if read + 1 < end and cells[read] == left and cells[read + 1] == right:
+            if write > start:
+                before_it = np.int64(cells[write - 1]) << 32
+                n_changes = note(changes, n_changes, pairs, before_it | left, -count, -1)
+                n_changes = note(changes, n_changes, pairs, before_it | new, count, word)
+            if read + 2 < end:
+                after_it = np.int64(cells[read + 2])
+                n_changes = note(changes, n_changes, pairs, right << 32 | after_it, -count, -1)
+                n_changes = note(changes, n_changes, pairs, new << 32 | after_it, count, word)
+            cells[write] = new
+            read += 2
+        else:
+            cells[write] = cells[read]
+            read += 1
+        write += 1
+    cells[word] = write - start
+    return n_changes, end - write
+
+
+@njit(cache=True, nogil=True)
+def make_changes(
+    changes, n_changes, pairs, n_pairs, list_pairs, list_heads, n_lists, nodes, n_nodes, free
+):
+    """Make the changes; all arrays have room. Returns what is used of them, and the free node."""
+    for c in range(n_changes):
+        row = find_pair(pairs, changes[c, 0], 4)
+        if pairs[row] < 0:
+            pairs[row] = changes[c, 0]
+            pairs[row + 1] = 0
+            n_pairs += 1
+        pairs[row + 1] += changes[c, 1]
+        word = changes[c, 2]
+        if word < 0:
+            continue
+        mine = pairs[row + 2]
+        if mine < 0:
+            mine = np.int64(n_lists)
+            list_pairs[mine] = changes[c, 0]
+            list_heads[mine] = -1
+            pairs[row + 2] = mine
+            n_lists += 1
+        top = np.int64(list_heads[mine])
+        if top >= 0 and nodes[2 * top] == word:
+            continue
+        fresh = np.int64(free)
+        if free >= 0:
+            free = np.int64(nodes[2 * free + 1])
+        else:
+            fresh = np.int64(n_nodes)
+            n_nodes += 1
+        nodes[2 * fresh] = word
+        nodes[2 * fresh + 1] = top
+        list_heads[mine] = fresh
+    return n_pairs, n_lists, n_nodes, free
+
+
+@njit(cache=True, nogil=True)
 def learn_merges(
     pool, token_starts, symbols, starts, counts, vocab_size, min_count, prefix, likelihood
 ):
@@ -274,41 +343,21 @@ def learn_merges(
                 word = np.int64(visits[visit])
                 if visit + 8 < n_visits:
                     prefetch(cells, np.int64(visits[visit + 8]))
-            length = np.int64(cells[word])
-            count = cells[word + 1] * HALF + cells[word + 2]
-            start = word + HEAD
-            end = start + length
             if first:
-                next_word = end
-                for i in range(start, end):
+                count = cells[word + 1] * HALF + cells[word + 2]
+                start = word + HEAD
+                next_word = start + cells[word]
+                for i in range(start, next_word):
                     symbol_counts[cells[i]] += count
-                for i in range(start, end - 1):
+                for i in range(start, next_word - 1):
                     changed = np.int64(cells[i]) << 32 | np.int64(cells[i + 1])
                     n_changes = note(changes, n_changes, pairs, changed, count, word)
             else:
-                read = start
-                write = start
-                while read < end:
-                    if read + 1 < end and cells[read] == left and cells[read + 1] == right:
-                        if write > start:
-                            previous = np.int64(cells[write - 1]) << 32
-                            n_changes = note(changes, n_changes, pairs, previous | left, -count, -1)
-                            n_changes = note(changes, n_changes, pairs, previous | new, count, word)
-                        if read + 2 < end:
-                            after = np.int64(cells[read + 2])
-                            pair = right << 32 | after
-                            n_changes = note(changes, n_changes, pairs, pair, -count, -1)
-                            pair = new << 32 | after
-                            n_changes = note(changes, n_changes, pairs, pair, count, word)
-                        cells[write] = new
-                        read += 2
-                    else:
-                        cells[write] = cells[read]
-                        read += 1
-                    write += 1
-                cells[word] = write - start
+                n_changes, merged = merge_in_word(
+                    cells, word, left, right, new, changes, n_changes, pairs
+                )
                 if likelihood:
-                    merged = (end - write) * count
+                    merged *= cells[word + 1] * HALF + cells[word + 2]
                     pairs[find_pair(pairs, key, 4) + 1] -= merged
                     symbol_counts[left] -= merged
                     symbol_counts[right] -= merged
@@ -316,43 +365,17 @@ def learn_merges(
 
             if n_changes < PENDING and visit + 1 < n_visits:
                 continue
-            for c in range(n_changes):
-                row = find_pair(pairs, changes[c, 0], 4)
-                if pairs[row] < 0:
-                    if 8 * n_pairs > len(pairs):
-                        pairs = more_pairs(pairs)
-                        row = find_pair(pairs, changes[c, 0], 4)
-                    pairs[row] = changes[c, 0]
-                    pairs[row + 1] = 0
-                    n_pairs += 1
-                pairs[row + 1] += changes[c, 1]
-                w = changes[c, 2]
-                if w < 0:
-                    continue
-                mine = pairs[row + 2]
-                if mine < 0:
-                    if n_lists == len(list_pairs):
-                        list_pairs = doubled(list_pairs)
-                        list_heads = doubled(list_heads)
-                    mine = np.int64(n_lists)
-                    list_pairs[mine] = changes[c, 0]
-                    list_heads[mine] = -1
-                    pairs[row + 2] = mine
-                    n_lists += 1
-                top = np.int64(list_heads[mine])
-                if top >= 0 and nodes[2 * top] == w:
-                    continue
-                if free >= 0:
-                    fresh = free
-                    free = np.int64(nodes[2 * free + 1])
-                else:
-                    if 2 * n_nodes == len(nodes):
-                        nodes = doubled(nodes)
-                    fresh = np.int64(n_nodes)
-                    n_nodes += 1
-                nodes[2 * fresh] = w
-                nodes[2 * fresh + 1] = top
-                list_heads[mine] = fresh
+            while 8 * (n_pairs + n_changes) > len(pairs):
+                pairs = more_pairs(pairs)
+            while n_lists + n_changes > len(list_pairs):
+                list_pairs = doubled(list_pairs)
+                list_heads = doubled(list_heads)
+            while 2 * (n_nodes + n_changes) > len(nodes):
+                nodes = doubled(nodes)
+            n_pairs, n_lists, n_nodes, free = make_changes(
+                changes, n_changes, pairs, n_pairs,
+                list_pairs, list_heads, n_lists, nodes, n_nodes, free,
+            )  # fmt: skip
             n_changes = 0
 
         # Queue the new lists; for `likelihood` also the pairs whose parts became rarer.

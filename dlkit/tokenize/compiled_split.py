@@ -308,6 +308,23 @@ def next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch):
 
 
 @njit(cache=True, nogil=True)
+def count_known(data, table, pool, batch, k, n):
+    """Count the batch's pieces from row k on; returns the first that is not in the table, or n.
+
+    A loop of its own: numba counts references to arrays that are replaced in a loop, each time.
+    """
+    while k < n:
+        high = batch[k, 3]
+        if high != 0:
+            row = find(table, pool, data, batch[k, 0], batch[k, 2], high)
+            if item(table, row + 1) == 0:
+                break
+            table[row + 3] += 1
+        k += 1
+    return k
+
+
+@njit(cache=True, nogil=True)
 def count_pieces(data, starts, ends, kind_table, mode, table, pool, used, pool_used):
     """Count the pieces of each text data[starts[n] : ends[n]] as the table's values.
 
@@ -318,17 +335,14 @@ def count_pieces(data, starts, ends, kind_table, mode, table, pool, used, pool_u
     i = starts[0] if len(starts) else 0
     while text < len(starts):
         n, text, i = next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch)
-        for k in range(n):
+        k = count_known(data, table, pool, batch, 0, n)
+        while k < n:
             start, low, high = batch[k, 0], batch[k, 2], batch[k, 3]
-            if high == 0:
-                continue
             row = find(table, pool, data, start, low, high)
-            if table[row + 1] != 0:
-                table[row + 3] += 1
-            else:
-                table, pool, used, pool_used = insert(
-                    table, pool, used, pool_used, row, low, high, data, start, batch[k, 1], 1
-                )
+            table, pool, used, pool_used = insert(
+                table, pool, used, pool_used, row, low, high, data, start, batch[k, 1], 1
+            )
+            k = count_known(data, table, pool, batch, k + 1, n)
     return table, pool, used, pool_used
 
 
