@@ -97,9 +97,11 @@ def pop(heap, size):
 
 
 @njit(cache=True, nogil=True)
-def merge_short(symbols, n, pairs):
-    """bpe.apply_merges on the first n symbols, in place; returns how many are left."""
-    ranks = np.empty(SHORT, np.int64)
+def merge_short(symbols, n, pairs, ranks):
+    """bpe.apply_merges on the first n symbols, in place; returns how many are left.
+
+    `ranks` is room for as many numbers.
+    """
     for k in range(n - 1):
         ranks[k] = rank_of(pairs, symbols[k], symbols[k + 1])
     while True:
@@ -206,8 +208,6 @@ def merged_part(data, at, room, i, j, model, symbols, places):
     while stop < j and data[stop] & 0xC0 == 0x80:
         stop += 1
     n = first_symbols(data, at, stop, i, j, model, symbols, places)
-    if n <= SHORT and at == i and stop == j:
-        return merge_short(symbols, n, model[8]), stop
     return merge(symbols, places, n, model[8]), stop
 
 
@@ -295,6 +295,21 @@ def longest_matches(data, i, j, whole, whole_pool, inner, inner_pool, longest, i
         if end == start:
             return -1
         start = end
+    return n
+
+
+@njit(cache=True, nogil=True)
+def short_bytes(data, i, j, plain, whole, whole_pool, low, high, pairs, ids, symbols, ranks):
+    """piece_ids of few bytes, the most frequent case; returns how many ids there are."""
+    row = find(whole, whole_pool, data, i, low, high)
+    if whole[row + 1] != 0:
+        ids[0] = whole[row + 3]
+        return 1
+    for k in range(j - i):
+        symbols[k] = plain[data[i + k]]
+    n = merge_short(symbols, j - i, pairs, ranks)
+    for k in range(n):
+        ids[k] = symbols[k]
     return n
 
 
@@ -399,7 +414,10 @@ def encode_texts(
     of what is written for a piece; at most eight bytes of it stand in the row itself, if its key
     needs no start in the pool. All from `table` on comes back, grown.
     """
-    kind_table, mode = model[:2]
+    kind_table, mode, kind, _, plain = model[:5]
+    pairs, whole, whole_pool = model[8:11]
+    symbols = np.empty(SHORT, np.int64)
+    ranks = np.empty(SHORT, np.int64)
     as_text = len(name_starts) > 0
     out = np.empty(2 * len(data) + 64, np.uint8)
     out_ends = np.empty(len(starts), np.int64)
@@ -423,7 +441,12 @@ def encode_texts(
             if high == 0 or table[row + 1] != 0:
                 out = larger_bytes(out, n_out + (table[row + 3] & 0xFFFFFF) + 64)
                 continue
-            ids, n_ids = piece_ids(data, i, j, low, high, model, ids)
+            if kind == BYTES and j - i <= SHORT:
+                n_ids = short_bytes(
+                    data, i, j, plain, whole, whole_pool, low, high, pairs, ids, symbols, ranks
+                )
+            else:
+                ids, n_ids = piece_ids(data, i, j, low, high, model, ids)
             if j - i >= LONGEST_KEPT or used >= MOST_PIECES or pool_used >= MOST_BYTES:
                 out, n_out = append(out, n_out, ids, n_ids, names, name_starts)
                 k += 1
