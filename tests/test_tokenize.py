@@ -345,6 +345,13 @@ def test_a_stretch_too_long_to_learn_from(tmp_path: Path) -> None:
     assert not (tmp_path / "t.json").exists()
 
 
+def test_a_line_too_long_for_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlkit.tokenize.infer.LONGEST_LINE", 10)
+    assert "a line of 11 characters" in fails("-f", "jsonl", stdin="x" * 11 + "\n")
+    assert "a line of 11 characters" in fails("--offsets", stdin="x" * 11 + "\n")
+    assert run("tokenize", "-f", "jsonl", stdin="x" * 10 + "\n").code == 0
+
+
 def test_ids_that_are_none() -> None:
     assert "line 2: id 8192 is not in the vocabulary (0 to 8191)" in fails(
         "decode", stdin="1\n8192\n"

@@ -11,6 +11,7 @@ Integers are int64, as numba turns int64 mixed with uint64 into floats; what may
 computed in uint64 alone, as overflow of int64 is undefined there.
 """
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,11 +35,12 @@ FEW = 1 << 12  # rows to begin with
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Say on stderr why it takes long, if it does: only the first time is the code compiled."""
+    """Say on a terminal why it takes long, if it does: only the first time is the code compiled."""
     notice = "compiling the loops for large inputs: once, about 20 seconds"
     timer = threading.Timer(2, log, [notice])
     timer.daemon = True
-    timer.start()
+    if sys.stderr.isatty():
+        timer.start()
     try:
         yield
     finally:

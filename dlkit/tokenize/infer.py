@@ -17,6 +17,7 @@ from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
 
 Buffer = bytes | memoryview
+LONGEST_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def encode_lines(
         if isinstance(block, Failure):
             yield block
             continue
-        for line in data.lines(block):
+        for line in short_lines(block):
             if options.offsets:
                 found = tokenizer.encode_spans(line, options.parse_special)
                 ids, offsets = [i for i, _ in found], [span for _, span in found]
@@ -88,7 +89,7 @@ def encode_text(
 
     def write(block: bytes) -> bytes:
         written = []
-        for line in data.lines(block):
+        for line in short_lines(block):
             if options.offsets:
                 spans = tokenizer.encode_spans(line, options.parse_special)
                 written.append(" ".join(f"{name(i)}:{a}-{b}" for i, (a, b) in spans))
@@ -111,6 +112,16 @@ def encode_text(
             yield from in_threads(compiled, blocks, options.workers, live)
             return
         yield write(block)
+
+
+def short_lines(block: bytes) -> Iterator[str]:
+    for line in data.lines(block):
+        if len(line) > LONGEST_LINE:
+            raise DlkitError(
+                f"a line of {len(line)} characters is too long (at most {LONGEST_LINE}) for this "
+                "tokenizer, format or option; tokens or ids as text, without --offsets, have no limit"
+            )
+        yield line
 
 
 def in_threads(
