@@ -119,7 +119,7 @@ def short_lines(block: bytes) -> Iterator[str]:
         if len(line) > LONGEST_LINE:
             raise DlkitError(
                 f"a line of {len(line)} characters is too long (at most {LONGEST_LINE}) for this "
-                "tokenizer, format or option; tokens or ids as text, without --offsets, have no limit"
+                "tokenizer, format or option; plain text output of tokens or ids has no limit"
             )
         yield line
 
