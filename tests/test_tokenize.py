@@ -1,6 +1,7 @@
 """Tokenizers: the course's example, files, streams, bad input. Exactness: test_tokenize_exact."""
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -317,6 +318,38 @@ def test_files_that_are_no_tokenizer(tmp_path: Path) -> None:
     assert "no such" in fails("--text", "x", "-m", tmp_path / "none.json")
     path.write_text(load().to_json().replace('"byte-bpe"', '"unknown-kind"'))
     assert "not a tokenizer" in fails("--text", "x", "-m", path)
+
+
+def test_a_tokenizer_file_that_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    text = load().to_json()
+    changed = text.replace('"the":', '"teh":') if '"the":' in text else text.replace(":300,", ":9,")
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
+    assert "checksum" in fails("--text", "x", "-m", path)
+    path.write_text(json.dumps(json.loads(text), indent=2), encoding="utf-8")  # only laid out anew
+    assert load(path).vocab == load().vocab
+    content = json.loads(text)
+    without = {key: value for key, value in content.items() if key != "sha256"}
+    compact = json.dumps(without, ensure_ascii=False, separators=(",", ":"))
+    assert content["sha256"] == hashlib.sha256(compact.encode()).hexdigest()
+    path.write_text(compact, encoding="utf-8")  # as files were before
+    assert load(path).merges == load().merges
+
+
+def test_a_stretch_too_long_to_learn_from(tmp_path: Path) -> None:
+    path = tmp_path / "endless.txt"
+    path.write_text("ab" * 700_000 + "\n")
+    line = fails("train", path, "-o", tmp_path / "t.json")
+    assert "1400000 bytes" in line
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_a_line_too_long_for_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlkit.tokenize.infer.LONGEST_LINE", 10)
+    assert "a line of 11 characters" in fails("-f", "jsonl", stdin="x" * 11 + "\n")
+    assert "a line of 11 characters" in fails("--offsets", stdin="x" * 11 + "\n")
+    assert run("tokenize", "-f", "jsonl", stdin="x" * 10 + "\n").code == 0
 
 
 def test_ids_that_are_none() -> None:

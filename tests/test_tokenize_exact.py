@@ -247,21 +247,54 @@ def test_files_of_gpt2_bert_and_sentencepiece_come_back(tmp_path: Path) -> None:
 # ---- compiled code against Python ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split", ["gpt2", "gpt4", "whitespace", "bert"])
+@pytest.mark.parametrize("split", ["gpt2", "gpt4", "whitespace", "bert", "characters", "none"])
 def test_compiled_splits_are_the_patterns(split: str) -> None:
-    from dlkit.tokenize import compiled_split
+    """Short texts of odd characters one after the other, so that words go on behind their end."""
+    from dlkit.tokenize import compiled_split, compiled_table
 
     mode = compiled_split.MODES[split]
-    kinds = compiled_split.kinds(mode)
     rng = random.Random(split)
+    texts = []
     for number in range(4000):
-        text = "".join(rng.choices(NASTY, k=rng.randint(1, 12)))
+        characters = NASTY if number % 3 else "aZé '1x\x1f\x7f\n {`@[/:,"
+        texts.append("".join(rng.choices(characters, k=rng.randint(1, 12 + number % 20))))
         if number % 10 == 0:
-            text = "".join(map(chr, rng.choices(range(0x20, 0xD7FF), k=12)))
-        data = text.encode()
-        bounds = compiled_split.piece_bounds(np.frombuffer(data, np.uint8), kinds, mode)
-        pieces = [data[a:b].decode() for a, b in bounds.tolist()]
-        assert pieces == splitting.splitter(split)(text), repr(text)
+            texts.append("".join(map(chr, rng.choices(range(0x20, 0xD7FF), k=12))))
+    texts.append("Antidisestablishmentarianism's internationalization, 1234567 times ")
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([len(data) for data in encoded])
+    starts = ends - [len(data) for data in encoded]
+    data = np.frombuffer(b"".join(encoded), np.uint8)
+    kinds, table = compiled_split.kinds(mode), compiled_table.empty()[0]
+    batch = np.empty((compiled_split.BATCH, 4), np.int64)
+    found: list[list[str]] = [[]]
+    text = at = 0
+    while text < len(texts):
+        n, text, at = compiled_split.next_pieces(
+            data, starts, ends, text, at, kinds, mode, table, batch
+        )
+        for i, j, _, high in batch[:n].tolist():
+            if high == 0:
+                found.append([])
+            else:
+                found[-1].append(data[i:j].tobytes().decode())
+    assert found[:-1] == [splitting.splitter(split)(text) for text in texts]
+
+
+def test_keys_tell_all_strings_apart() -> None:
+    """Strings that differ in any one byte or in their length, at the end of the data and not."""
+    from dlkit.tokenize import compiled_table
+
+    base = bytes(range(1, 31))
+    strings = {base[:n] for n in range(1, 31)} | {bytes(n) for n in range(1, 31)}
+    strings |= {base[:k] + b"\xff" + base[k + 1 : n] for n in (7, 8, 15, 16, 30) for k in range(n)}
+    keys = set()
+    for string in strings:
+        alone = compiled_table.key_of(np.frombuffer(string, np.uint8), 0, len(string))
+        inside = np.frombuffer(b"x" + string + b"y" * 20, np.uint8)
+        assert compiled_table.key_of(inside, 1, 1 + len(string)) == alone
+        keys.add(alone)
+    assert len(keys) == len(strings)
 
 
 @pytest.mark.parametrize("likelihood", [False, True])
@@ -294,6 +327,22 @@ def test_compiled_merges_are_those_of_python(likelihood: bool) -> None:
         )
         expected = bpe.learn_merges(tokens, words, counts, 60, 1, prefix, likelihood)
         assert [tuple(merge) for merge in found.tolist()] == expected
+
+
+@pytest.mark.parametrize("mark", ["end-of-word", "word-start", "none", "bytes"])
+def test_long_words_are_merged_in_windows(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than two windows without a space, of few letters, against the merges in Python."""
+    lines = ["banana bandana nabob ab ba abba aa aaaa "] * 3
+    settings: dict[str, Any] = {"vocab_size": 280, "algorithm": "byte-bpe"}
+    if mark != "bytes":
+        settings = {"vocab_size": 30, "algorithm": "bpe", "mark": mark}
+    tokenizer = train(lines, min_count=1, **settings)
+    encoder = tokenizer.compiled_encoder("none")
+    monkeypatch.setattr("dlkit.tokenize.model.MANY", 1 << 30)
+    rng = random.Random(mark)
+    for letters in ("a", "ab", "abn", "abxé"):
+        word = "".join(rng.choices(letters, k=150_000))
+        assert encoder.encode_texts([word], 1)[0] == tokenizer.piece_ids(word)
 
 
 def test_ties_and_tokens_made_in_two_ways_as_in_hugging_face(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def examine(tasks: Iterable[str]) -> Iterator[Finding | Failure]:
         for path in bundled(task):
             try:
                 if path.suffix == ".json":
+                    checkpoint.unsealed(path.read_bytes())
                     checkpoint.read_header(path)
                 else:
                     checkpoint.load(path, task)

@@ -80,15 +80,14 @@ def infer(
 
     from dlkit.tokenize import infer as encoding
 
-    sources = sources_of(texts, text)
-    free(output, force)
-    tokenizer = encoding.load(model)
+    sources, tokenizer = prepared(texts, text, model, output, force)
     if not 0 <= dropout < 1:
         raise DlkitError(f"--dropout {dropout} is not from 0 to below 1")
     if dropout and offsets:
         raise DlkitError("--offsets cannot be had with --dropout")
     random.seed(seed)
-    options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers)
+    bar = text is None and not (output is None and sys.stdout.isatty())
+    options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers, bar)
     if format == Format.text:
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, encoding.write_blocks)
@@ -111,9 +110,7 @@ def decode(
     """Print the text of lines of ids, a line for a line."""
     from dlkit.tokenize import infer as encoding
 
-    sources = sources_of(texts, text)
-    free(output, force)
-    tokenizer = encoding.load(model)
+    sources, tokenizer = prepared(texts, text, model, output, force)
     blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
     write(blocks, Format.text, output, encoding.write_blocks)
 
@@ -193,6 +190,17 @@ def convert(
     from dlkit.tokenize.convert import convert as converted
 
     write([Trained(str(path)) for path in converted(files, out, to, split, force)])
+
+
+def prepared(
+    texts: list[str] | None, text: str | None, model: str, output: Path | None, force: bool
+) -> tuple[list[str], Any]:
+    """What to read, and the tokenizer, once it is clear that the results may be written."""
+    from dlkit.tokenize.infer import load
+
+    sources = sources_of(texts, text)
+    free(output, force)
+    return sources, load(model)
 
 
 def sources_of(texts: list[str] | None, text: str | None) -> list[str]:

@@ -11,122 +11,129 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from dlkit.tokenize.compiled_learn import find_pair
+from dlkit.tokenize import compiled_table
 from dlkit.tokenize.compiled_split import (
+    BATCH,
     MODES,
     code_point,
-    find,
-    is_dropped,
-    key_of,
     kinds,
-    larger,
-    larger_pool,
-    piece_end,
+    line_bounds,
+    next_pieces,
+)
+from dlkit.tokenize.compiled_table import (
+    find,
+    find_pair,
+    insert,
+    item,
+    key_of,
+    larger_bytes,
+    load8,
+    store8,
 )
 from dlkit.tokenize.normalize import normalize
+from dlkit.tokenize.wordpiece import LONGEST_WORD
 
 if TYPE_CHECKING:
     from dlkit.tokenize.model import Tokenizer
 
 BYTES, CHARS, LONGEST_MATCH, WHOLE = range(4)  # what becomes of a pre-token
 PLAIN, END_MARKED, START_MARKED = range(3)
-LONGEST_WORD = 100  # characters, for wordpiece
-MOST_PIECES = 1 << 19  # in the table of pre-tokens; then it starts anew
+LONGEST_KEPT = 256  # bytes of a piece that goes into the table
+MOST_PIECES = 1 << 19  # in the table; then it starts anew
 MOST_BYTES = 1 << 25
+SHORT = 32  # symbols that are merged without a queue
+WINDOW = 1 << 16  # bytes of a piece that are merged at once
 CHUNK = 1 << 20  # characters of texts that a thread takes at once
 
 
 @njit(cache=True, nogil=True)
-def with_row(table, pool, used, pool_used, data, i, j, key, value):
-    """The table and its pool with data[i:j] added."""
-    row = find(table, pool, data, i, j, key)
-    if table[row, 0] == 0:
-        used += 1
-    if pool_used + j - i > len(pool):
-        pool = larger_pool(pool, pool_used + j - i)
-    pool[pool_used : pool_used + j - i] = data[i:j]
-    table[row, 0] = key
-    table[row, 1] = pool_used
-    table[row, 2] = j - i
-    table[row, 3] = value
-    pool_used += j - i
-    if 2 * used > len(table):
-        table = larger(table)
-    return table, pool, used, pool_used
-
-
-@njit(cache=True, nogil=True)
-def table_of(data, starts, values):
-    """A table from strings, data[starts[n] : starts[n + 1]], to values."""
-    table = np.zeros((1 << 12, 4), np.int64)
-    pool = np.empty(max(1, len(data)), np.uint8)
-    used = 0
-    pool_used = 0
-    for n in range(len(values)):
-        i = starts[n]
-        j = starts[n + 1]
-        if j > i:
-            table, pool, used, pool_used = with_row(
-                table, pool, used, pool_used, data, i, j, key_of(data, i, j), values[n]
-            )
-    return table, pool, used, pool_used
-
-
-@njit(cache=True, nogil=True)
-def pair_table(lefts, rights, ranks, news):
-    """An open table from left << 32 | right to rank << 32 | result."""
+def pair_table(pairs):
+    """Rows of left << 32 | right and rank << 32 | result, from rows of these four."""
     size = 1 << 4
-    while size < 3 * len(lefts):
+    while size < 3 * len(pairs):
         size *= 2
-    keys = np.full(size, -1, np.int64)
-    values = np.zeros(size, np.int64)
-    for n in range(len(lefts)):
-        key = np.int64(lefts[n]) << 32 | np.int64(rights[n])
-        slot = find_pair(keys, key)
-        keys[slot] = key
-        values[slot] = np.int64(ranks[n]) << 32 | np.int64(news[n])
-    return keys, values
+    table = np.full(2 * size, -1, np.int64)
+    for n in range(len(pairs)):
+        key = pairs[n, 0] << 32 | pairs[n, 1]
+        row = find_pair(table, key, 2)
+        table[row] = key
+        table[row + 1] = pairs[n, 2] << 32 | pairs[n, 3]
+    return table
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def rank_of(pairs, left, right):
+    """rank << 32 | result of a pair; -1 if it is not merged."""
+    row = find_pair(pairs, left << 32 | right, 2)
+    return pairs[row + 1] if pairs[row] >= 0 else np.int64(-1)
 
 
 @njit(cache=True, nogil=True)
-def push(heap, size, item):
+def push(heap, size, entry):
     at = size
-    while at > 0 and item < heap[(at - 1) >> 1]:
+    while at > 0 and entry < heap[(at - 1) >> 1]:
         heap[at] = heap[(at - 1) >> 1]
         at = (at - 1) >> 1
-    heap[at] = item
+    heap[at] = entry
 
 
 @njit(cache=True, nogil=True)
 def pop(heap, size):
-    """The smallest item; the heap has one less."""
+    """The smallest entry; the heap has one less."""
     top = heap[0]
     size -= 1
-    item = heap[size]
+    entry = heap[size]
     at = 0
     while 2 * at + 1 < size:
         child = 2 * at + 1
         if child + 1 < size and heap[child + 1] < heap[child]:
             child += 1
-        if heap[child] >= item:
+        if heap[child] >= entry:
             break
         heap[at] = heap[child]
         at = child
-    heap[at] = item
+    heap[at] = entry
     return top
 
 
 @njit(cache=True, nogil=True)
-def merged(symbols, n, pair_keys, pair_values):
-    """bpe.apply_merges on the first n symbols, in place; returns how many are left."""
+def merge_short(symbols, n, pairs, ranks):
+    """bpe.apply_merges on the first n symbols, in place; returns how many are left.
+
+    `ranks` is room for as many numbers.
+    """
+    for k in range(n - 1):
+        ranks[k] = rank_of(pairs, symbols[k], symbols[k + 1])
+    while True:
+        best = -1
+        for k in range(n - 1):
+            if ranks[k] >= 0 and (best < 0 or ranks[k] >> 32 < ranks[best] >> 32):
+                best = k
+        if best < 0:
+            return n
+        symbols[best] = ranks[best] & 0xFFFFFFFF
+        n -= 1
+        for k in range(best + 1, n):
+            symbols[k] = symbols[k + 1]
+            ranks[k - 1] = ranks[k]
+        ranks[n - 1] = -1
+        if best > 0:
+            ranks[best - 1] = rank_of(pairs, symbols[best - 1], symbols[best])
+        if best < n - 1:
+            ranks[best] = rank_of(pairs, symbols[best], symbols[best + 1])
+
+
+@njit(cache=True, nogil=True)
+def merge(symbols, places, n, pairs):
+    """The same with a queue. `places` are merged along: each is that of the first symbol."""
     following = np.arange(1, n + 1)
     preceding = np.arange(-1, n - 1)
     heap = np.empty(3 * n, np.int64)  # rank << 32 | position
     size = 0
     for i in range(n - 1):
-        slot = find_pair(pair_keys, np.int64(symbols[i]) << 32 | np.int64(symbols[i + 1]))
-        if pair_keys[slot] >= 0:
-            push(heap, size, pair_values[slot] >> 32 << 32 | i)
+        rank = rank_of(pairs, symbols[i], symbols[i + 1])
+        if rank >= 0:
+            push(heap, size, rank >> 32 << 32 | i)
             size += 1
     while size > 0:
         top = pop(heap, size)
@@ -135,10 +142,10 @@ def merged(symbols, n, pair_keys, pair_values):
         if symbols[i] < 0 or following[i] >= n:
             continue
         j = following[i]
-        slot = find_pair(pair_keys, np.int64(symbols[i]) << 32 | np.int64(symbols[j]))
-        if pair_keys[slot] < 0 or pair_values[slot] >> 32 != top >> 32:
+        rank = rank_of(pairs, symbols[i], symbols[j])
+        if rank < 0 or rank >> 32 != top >> 32:
             continue  # one of the two was merged in the meantime
-        symbols[i] = pair_values[slot] & 0xFFFFFFFF
+        symbols[i] = rank & 0xFFFFFFFF
         symbols[j] = -1
         following[i] = following[j]
         if following[i] < n:
@@ -147,42 +154,141 @@ def merged(symbols, n, pair_keys, pair_values):
             a = i if side == 0 else preceding[i]
             if a < 0 or following[a] >= n:
                 continue
-            b = following[a]
-            slot = find_pair(pair_keys, np.int64(symbols[a]) << 32 | np.int64(symbols[b]))
-            if pair_keys[slot] >= 0:
-                push(heap, size, pair_values[slot] >> 32 << 32 | a)
+            rank = rank_of(pairs, symbols[a], symbols[following[a]])
+            if rank >= 0:
+                push(heap, size, rank >> 32 << 32 | a)
                 size += 1
     left = 0
     for i in range(n):
         if symbols[i] >= 0:
             symbols[left] = symbols[i]
+            places[left] = places[i]
             left += 1
     return left
 
 
 @njit(cache=True, nogil=True)
-def longest_matches(data, i, j, initial, initial_pool, inner, inner_pool, longest, symbols):
-    """wordpiece.longest_match of data[i:j] into `symbols`; returns how many, -1 for unknown."""
+def first_symbols(data, at, stop, i, j, model, symbols, places):
+    """The symbols of data[at:stop], a part of the piece data[i:j], and where each starts."""
+    kind, unknown, plain, marked, mark, word_start = model[2:8]
+    n = 0
+    if kind == BYTES:
+        for k in range(at, stop):
+            symbols[n] = plain[data[k]]
+            places[n] = k
+            n += 1
+        return n
+    if mark == START_MARKED and at == i and (word_start >= 0 or unknown >= 0):
+        symbols[0] = word_start if word_start >= 0 else unknown
+        places[0] = at
+        n = 1
+    k = at
+    while k < stop:
+        point, length = code_point(data, k)
+        symbol = np.int64(plain[point])
+        if k + length == j and mark == END_MARKED:
+            symbol = np.int64(marked[point])
+        if symbol < 0:
+            symbol = unknown
+        if symbol >= 0:
+            symbols[n] = symbol
+            places[n] = k
+            n += 1
+        k += length
+    return n
+
+
+@njit(cache=True, nogil=True)
+def merged_part(data, at, room, i, j, model, symbols, places):
+    """The merged symbols of the piece data[i:j] from byte `at` on, as far as there is room.
+
+    Returns how many there are, and where the part ends.
+    """
+    stop = min(at + room, j)
+    while stop < j and data[stop] & 0xC0 == 0x80:
+        stop += 1
+    n = first_symbols(data, at, stop, i, j, model, symbols, places)
+    return merge(symbols, places, n, model[8]), stop
+
+
+@njit(cache=True, nogil=True)
+def merged_piece(data, i, j, model, ids):
+    """The ids of a piece whose symbols are merged, at the beginning of `ids`, which may grow.
+
+    A long piece is merged in windows, with the same result. Ids are right if each two neighbours,
+    merged by themselves, stay as they are: what is merged first across a border is merged there
+    too, since nothing else touches the two before. So a window may begin at the start of any token
+    of the one before, if its own first token is the same.
+    """
+    room = min(np.int64(WINDOW), j - i)
+    symbols = np.empty(room + 8, np.int64)
+    places = np.empty(room + 8, np.int64)
+    n, stop = merged_part(data, i, room, i, j, model, symbols, places)
+    n_ids = 0
+    while stop < j:
+        next_symbols = np.empty(room + 8, np.int64)
+        next_places = np.empty(room + 8, np.int64)
+        kept = n - n // 8
+        n_next = next_stop = np.int64(0)
+        while kept > 1:
+            kept -= 1
+            n_next, next_stop = merged_part(
+                data, places[kept], room, i, j, model, next_symbols, next_places
+            )
+            if next_stop > stop and next_symbols[0] == symbols[kept]:
+                break
+        else:  # no place to go on from: a larger window from the same start
+            start = stop
+            if n > 0:
+                start = places[0]
+                room *= 2
+            symbols = np.empty(room + 8, np.int64)
+            places = np.empty(room + 8, np.int64)
+            n, stop = merged_part(data, start, room, i, j, model, symbols, places)
+            continue
+        ids = with_room(ids, n_ids + kept)
+        for k in range(kept):
+            ids[n_ids + k] = symbols[k]
+        n_ids += kept
+        symbols, places, n, stop = next_symbols, next_places, n_next, next_stop
+    ids = with_room(ids, n_ids + n)
+    for k in range(n):
+        ids[n_ids + k] = symbols[k]
+    return ids, n_ids + n
+
+
+@njit(cache=True, nogil=True)
+def with_room(ids, least):
+    if least <= len(ids):
+        return ids
+    more = np.empty(2 * least, np.int32)
+    more[: len(ids)] = ids
+    return more
+
+
+@njit(cache=True, nogil=True)
+def longest_matches(data, i, j, whole, whole_pool, inner, inner_pool, longest, ids):
+    """wordpiece.longest_match of data[i:j] into `ids`; returns how many, -1 for unknown."""
     characters = 0
     for k in range(i, j):
         characters += (data[k] & 0xC0) != 0x80
-    if characters > LONGEST_WORD:
-        return -1
+        if characters > LONGEST_WORD:
+            return -1
     n = 0
     start = i
     while start < j:
         end = min(j, start + longest)
         while end > start:
             if end == j or (data[end] & 0xC0) != 0x80:
-                key = key_of(data, start, end)
+                low, high = key_of(data, start, end)
                 if start == i:
-                    row = find(initial, initial_pool, data, start, end, key)
-                    token = initial[row, 3] if initial[row, 0] != 0 else -1
+                    row = find(whole, whole_pool, data, start, low, high)
+                    token = whole[row + 3] if whole[row + 1] != 0 else -1
                 else:
-                    row = find(inner, inner_pool, data, start, end, key)
-                    token = inner[row, 3] if inner[row, 0] != 0 else -1
+                    row = find(inner, inner_pool, data, start, low, high)
+                    token = inner[row + 3] if inner[row + 1] != 0 else -1
                 if token >= 0:
-                    symbols[n] = token
+                    ids[n] = token
                     n += 1
                     break
             end -= 1
@@ -193,154 +299,180 @@ def longest_matches(data, i, j, initial, initial_pool, inner, inner_pool, longes
 
 
 @njit(cache=True, nogil=True)
-def encode_texts(
-    data, starts, ends, kind_table, mode, kind, unknown, plain, marked, mark, word_start,
-    pair_keys, pair_values, initial, initial_pool, inner, inner_pool, longest,
-    table, pool, used, pool_used, ids, ids_used,
-):  # fmt: skip
-    """The ids of data[starts[n] : ends[n]] for all n, and where each text's ids end.
+def short_bytes(data, i, j, plain, whole, whole_pool, low, high, pairs, ids, symbols, ranks):
+    """piece_ids of few bytes, the most frequent case; returns how many ids there are."""
+    row = find(whole, whole_pool, data, i, low, high)
+    if whole[row + 1] != 0:
+        ids[0] = whole[row + 3]
+        return 1
+    for k in range(j - i):
+        symbols[k] = plain[data[i + k]]
+    n = merge_short(symbols, j - i, pairs, ranks)
+    for k in range(n):
+        ids[k] = symbols[k]
+    return n
 
-    The table's values are start << 24 | count in `ids`, or -1 - id for a single one.
+
+@njit(cache=True, nogil=True)
+def piece_ids(data, i, j, low, high, model, ids):
+    """The ids of the piece data[i:j], at the beginning of `ids`, which may grow."""
+    kind, unknown = model[2:4]
+    whole, whole_pool, inner, inner_pool, longest = model[9:14]
+    if kind == LONGEST_MATCH:
+        n = longest_matches(data, i, j, whole, whole_pool, inner, inner_pool, longest, ids)
+    else:
+        row = find(whole, whole_pool, data, i, low, high)
+        if whole[row + 1] != 0:
+            ids[0] = whole[row + 3]
+            return ids, 1
+        if kind != WHOLE:
+            return merged_piece(data, i, j, model, ids)
+        n = -1
+    if n >= 0:
+        return ids, n
+    if unknown < 0:
+        return ids, 0
+    ids[0] = unknown
+    return ids, 1
+
+
+@njit(cache=True, nogil=True)
+def append(out, n_out, ids, n, names, name_starts):
+    """Add what n ids are to be written as: their names, each with a space behind; or themselves."""
+    as_text = len(name_starts) > 0
+    size = 4 * n
+    if as_text:
+        size = n
+        for k in range(n):
+            size += name_starts[ids[k] + 1] - name_starts[ids[k]]
+    if n_out + size + 64 > len(out):
+        out = larger_bytes(out, n_out + size + 64)
+    for k in range(n):
+        i = ids[k]
+        if as_text:
+            for at in range(name_starts[i], name_starts[i + 1]):
+                out[n_out] = names[at]
+                n_out += 1
+            out[n_out] = 32
+            n_out += 1
+        else:
+            for byte in range(4):
+                out[n_out] = i >> 8 * byte & 0xFF
+                n_out += 1
+    return out, n_out
+
+
+@njit(cache=True, nogil=True)
+def append_known(data, table, pool, written, batch, k, n, as_text, out, n_out, out_ends, n_texts):
+    """Write what stands in the table for the batch's pieces from row k on, and ends of texts.
+
+    Stops at a piece that is not there, or when `out` may be full; returns how far it came, in the
+    batch, `out` and the texts. (A loop of its own: see count_known.)
     """
-    out = np.empty(2 * len(data) + 16, np.int32)
+    room = len(out) - 32
+    while k < n and n_out < room:
+        high = batch[k, 3]
+        if high == 0:
+            if as_text:
+                if n_out > (out_ends[n_texts - 1] if n_texts else 0):
+                    n_out -= 1  # no space after the last
+                out[n_out] = 10
+                n_out += 1
+            out_ends[n_texts] = n_out
+            n_texts += 1
+            k += 1
+            continue
+        row = find(table, pool, data, batch[k, 0], batch[k, 2], high)
+        if item(table, row + 1) == 0:
+            break
+        value = item(table, row + 3)
+        size = value & 0xFFFFFF
+        if high > 0 and size <= 8:
+            store8(out, n_out, item(table, row + 2))
+        elif n_out + size > room:
+            break
+        else:
+            # There are 16 bytes of room behind, here and there.
+            first = value >> 24
+            step = 0
+            while step < size:
+                store8(out, n_out + step, load8(written, first + step))
+                step += 8
+        n_out += size
+        k += 1
+    return k, n_out, n_texts
+
+
+@njit(cache=True, nogil=True)
+def encode_texts(
+    data, starts, ends, model, names, name_starts,
+    table, pool, used, pool_used, written, written_used,
+):  # fmt: skip
+    """The ids of data[starts[n] : ends[n]] for all n, and where those of each text end, in bytes.
+
+    As int32; with names as text instead, a line a text. The table's values are start << 24 | length
+    of what is written for a piece; at most eight bytes of it stand in the row itself, if its key
+    needs no start in the pool. All from `table` on comes back, grown.
+    """
+    kind_table, mode, kind, _, plain = model[:5]
+    pairs, whole, whole_pool = model[8:11]
+    symbols = np.empty(SHORT, np.int64)
+    ranks = np.empty(SHORT, np.int64)
+    as_text = len(name_starts) > 0
+    out = np.empty(2 * len(data) + 64, np.uint8)
     out_ends = np.empty(len(starts), np.int64)
     n_out = 0
-    symbols = np.empty(256, np.int64)
-    for text in range(len(starts)):
-        i = starts[text]
-        end = ends[text]
-        while i < end:
-            j = piece_end(data, i, end, kind_table, mode)
-            if is_dropped(data, i, kind_table, mode):
-                i = j
+    n_texts = 0
+    ids = np.empty(LONGEST_KEPT, np.int32)
+    batch = np.empty((BATCH, 4), np.int64)
+    text = 0
+    at = starts[0] if len(starts) else 0
+    while text < len(starts):
+        n, text, at = next_pieces(data, starts, ends, text, at, kind_table, mode, table, batch)
+        k = 0
+        while True:
+            k, n_out, n_texts = append_known(
+                data, table, pool, written, batch, k, n, as_text, out, n_out, out_ends, n_texts
+            )
+            if k == n:
+                break
+            i, j, low, high = batch[k, 0], batch[k, 1], batch[k, 2], batch[k, 3]
+            row = find(table, pool, data, i, low, high) if high != 0 else np.int64(0)
+            if high == 0 or table[row + 1] != 0:
+                out = larger_bytes(out, n_out + (table[row + 3] & 0xFFFFFF) + 64)
                 continue
-            key = key_of(data, i, j)
-            row = find(table, pool, data, i, j, key)
-            if table[row, 0] != 0:
-                value = table[row, 3]
-                if value < 0:
-                    out[n_out] = -1 - value
-                    n_out += 1
-                else:
-                    at = value >> 24
-                    for k in range(value & 0xFFFFFF):
-                        out[n_out] = ids[at + k]
-                        n_out += 1
-                i = j
-                continue
-            if j - i + 1 > len(symbols):
-                symbols = np.empty(2 * (j - i + 1), np.int64)
-            n = 0
-            if kind == BYTES:
-                for k in range(i, j):
-                    symbols[n] = plain[data[k]]
-                    n += 1
-                n = merged(symbols, n, pair_keys, pair_values)
-            elif kind == CHARS:
-                if mark == START_MARKED:
-                    symbols[0] = word_start if word_start >= 0 else unknown
-                    n = 1 if symbols[0] >= 0 else 0
-                k = i
-                while k < j:
-                    point, length = code_point(data, k)
-                    k += length
-                    symbol = np.int64(plain[point])
-                    if k == j and mark == END_MARKED:
-                        symbol = np.int64(marked[point])
-                    if symbol < 0:
-                        symbol = unknown
-                    if symbol >= 0:
-                        symbols[n] = symbol
-                        n += 1
-                n = merged(symbols, n, pair_keys, pair_values)
-            else:
-                n = -1
-                if kind == LONGEST_MATCH:
-                    n = longest_matches(
-                        data, i, j, initial, initial_pool, inner, inner_pool, longest, symbols
-                    )
-                if n < 0:
-                    n = 0
-                    if unknown >= 0:
-                        symbols[0] = unknown
-                        n = 1
-            for k in range(n):
-                out[n_out] = symbols[k]
-                n_out += 1
-            if j - i < 256 and used < MOST_PIECES and pool_used < MOST_BYTES:
-                if n == 1:
-                    value = -1 - symbols[0]
-                else:
-                    value = np.int64(ids_used) << 24 | n
-                    if ids_used + n > len(ids):
-                        more = np.empty(2 * len(ids) + n, np.int32)
-                        more[: len(ids)] = ids
-                        ids = more
-                    for k in range(n):
-                        ids[ids_used + k] = symbols[k]
-                    ids_used += n
-                table, pool, used, pool_used = with_row(
-                    table, pool, used, pool_used, data, i, j, key, value
+            if kind == BYTES and j - i <= SHORT:
+                n_ids = short_bytes(
+                    data, i, j, plain, whole, whole_pool, low, high, pairs, ids, symbols, ranks
                 )
-            i = j
-        out_ends[text] = n_out
-    return out[:n_out], out_ends, table, pool, used, pool_used, ids, ids_used
+            else:
+                ids, n_ids = piece_ids(data, i, j, low, high, model, ids)
+            if j - i >= LONGEST_KEPT or used >= MOST_PIECES or pool_used >= MOST_BYTES:
+                out, n_out = append(out, n_out, ids, n_ids, names, name_starts)
+                k += 1
+                continue
+            first = written_used
+            written, written_used = append(written, written_used, ids, n_ids, names, name_starts)
+            size = written_used - first
+            table, pool, used, pool_used = insert(
+                table, pool, used, pool_used, row, low, high, data, i, j, first << 24 | size
+            )
+            if high > 0 and size <= 8:
+                table[find(table, pool, data, i, low, high) + 2] = load8(written, first)
+    return out[:n_out], out_ends, table, pool, used, pool_used, written, written_used
 
 
-@njit(cache=True, nogil=True)
-def line_bounds(data):
-    """Starts and ends of the lines, without their ends."""
-    n = 0
-    for byte in data:
-        n += byte == 10
-    if len(data) > 0 and data[-1] != 10:
-        n += 1
-    starts = np.empty(n, np.int64)
-    ends = np.empty(n, np.int64)
-    start = 0
-    n = 0
-    for i in range(len(data)):
-        if data[i] == 10:
-            starts[n] = start
-            ends[n] = i
-            start = i + 1
-            n += 1
-    if start < len(data):
-        starts[n] = start
-        ends[n] = len(data)
-    return starts, ends
-
-
-@njit(cache=True, nogil=True)
-def written(ids, ends, names, name_starts):
-    """The names of the ids, separated by spaces, a line a text."""
-    size = 0
-    for i in ids:
-        size += name_starts[i + 1] - name_starts[i] + 1
-    out = np.empty(size + len(ends), np.uint8)
-    at = 0
-    start = 0
-    for end in ends:
-        for n in range(start, end):
-            i = ids[n]
-            for k in range(name_starts[i], name_starts[i + 1]):
-                out[at] = names[k]
-                at += 1
-            out[at] = 32
-            at += 1
-        if end > start:
-            at -= 1  # no space after the last
-        out[at] = 10
-        at += 1
-        start = end
-    return out[:at]
-
-
-def strings(items: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def strings(items: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of the items one after the other, and where each starts."""
-    encoded = [item.encode() for item in items]
-    starts = np.cumsum([0, *map(len, encoded)]).astype(np.int64)
-    return np.frombuffer(b"".join(encoded), np.uint8), starts
+    starts = np.cumsum([0, *map(len, items)]).astype(np.int64)
+    return np.frombuffer(b"".join(items), np.uint8), starts
+
+
+def table_of(numbers: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A table from byte strings to numbers, and its pool."""
+    values = np.array(list(numbers.values()), np.int64)
+    table, pool, *_ = compiled_table.fill(*compiled_table.empty(), *strings(list(numbers)), values)
+    return table, pool
 
 
 def char_table(vocab: dict[str, int], suffix: str = "") -> np.ndarray:
@@ -352,10 +484,16 @@ def char_table(vocab: dict[str, int], suffix: str = "") -> np.ndarray:
     return table
 
 
-class Encoder:
-    """A tokenizer's tables for the compiled functions, and a cache of pieces for each thread."""
+NO_NAMES = strings([])[0], np.zeros(0, np.int64)
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
+
+class Encoder:
+    """A tokenizer's tables for the compiled functions, and a cache of pieces for each thread.
+
+    `mode` is how text is cut; with NONE each text is one piece.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", mode: int) -> None:
         from dlkit.tokenize.model import (
             BYTE_TO_CHAR,
             INSIDE,
@@ -365,8 +503,7 @@ class Encoder:
         )
 
         self.steps = tokenizer.normalization
-        self.names = tokenizer.names
-        mode = MODES[tokenizer.split]
+        self.tokens = tokenizer.names
         vocab = tokenizer.vocab
         settings = tokenizer.header.settings
         unknown = -1 if tokenizer.unknown_id is None else tokenizer.unknown_id
@@ -374,20 +511,14 @@ class Encoder:
         plain = marked = none
         mark, word_start, longest = PLAIN, -1, 1
         ranks: Any = {}
-        empty = table_of(*strings([]), np.zeros(0, np.int64))
-        initial, inner, seed = empty, empty, empty
+        whole: dict[bytes, int] = {}
+        inner: dict[bytes, int] = {}
         if tokenizer.algorithm in {"byte-bpe", "byte"}:
             kind = BYTES
             plain = np.array([vocab[BYTE_TO_CHAR[byte]] for byte in range(256)], np.int32)
             ranks = tokenizer.ranks  # type: ignore[attr-defined]
             if settings.get("by_rank"):
-                whole = {t: i for t, i in vocab.items() if len(t) > 1}
-                encoded = [as_bytes(token) for token in whole]
-                seed = table_of(
-                    np.frombuffer(b"".join(encoded), np.uint8),
-                    np.cumsum([0, *map(len, encoded)]).astype(np.int64),
-                    -1 - np.array(list(whole.values()), np.int64),
-                )
+                whole = {as_bytes(token): i for token, i in vocab.items()}
         elif tokenizer.algorithm == "bpe":
             kind = CHARS
             plain = char_table(vocab)
@@ -396,59 +527,53 @@ class Encoder:
                 mark, marked = END_MARKED, char_table(vocab, WORD_END)
             elif settings["mark"] == "word-start":
                 mark, word_start = START_MARKED, vocab.get(WORD_START, -1)
-        elif tokenizer.algorithm == "wordpiece":
-            kind = LONGEST_MATCH
-            longest = max(len(token.encode()) for token in vocab)
-            first = vocab
-            rest = {t.removeprefix(INSIDE): i for t, i in vocab.items() if t.startswith(INSIDE)}
-            initial = table_of(*strings(list(first)), np.array(list(first.values()), np.int64))
-            inner = table_of(*strings(list(rest)), np.array(list(rest.values()), np.int64))
         else:
-            kind = WHOLE
-            values = -1 - np.array(list(vocab.values()), np.int64)
-            seed = table_of(*strings(list(vocab)), values)
-        rows = np.array([(*pair, *ranks[pair]) for pair in ranks], np.int64).reshape(-1, 4)
-        pairs = pair_table(*(np.ascontiguousarray(column) for column in rows.T))
-        self.model = (
-            kinds(mode), mode, kind, unknown, plain, marked, mark, word_start,
-            *pairs, *initial[:2], *inner[:2], longest,
-        )  # fmt: skip
-        self.seed = seed
+            kind = LONGEST_MATCH if tokenizer.algorithm == "wordpiece" else WHOLE
+            whole = {token.encode(): i for token, i in vocab.items()}
+            if kind == LONGEST_MATCH:
+                longest = max(map(len, whole), default=1)
+                start = len(INSIDE)
+                inner = {t[start:].encode(): i for t, i in vocab.items() if t.startswith(INSIDE)}
+        pairs = np.array([(*pair, *ranks[pair]) for pair in ranks], np.int64).reshape(-1, 4)
         self.caches: queue.SimpleQueue = queue.SimpleQueue()
-        # The compiled code is loaded now, not by several threads at once.
-        self.encode(np.frombuffer(b"", np.uint8), *np.zeros((2, 0), np.int64))
+        with compiled_table.loading():
+            self.model = (
+                kinds(mode), mode, kind, unknown, plain, marked, mark, word_start,
+                pair_table(pairs), *table_of(whole), *table_of(inner), longest,
+            )  # fmt: skip
+            # The code is loaded now, not by several threads at once.
+            self.encode(np.frombuffer(b"", np.uint8), *np.zeros((2, 0), np.int64))
 
     def encode(
-        self, text: np.ndarray, starts: np.ndarray, ends: np.ndarray
+        self,
+        text: np.ndarray,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        names: tuple[np.ndarray, np.ndarray] = NO_NAMES,
+        caches: queue.SimpleQueue | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of the texts, and where each text's ids end."""
+        """See encode_texts. What is written with other names needs other caches."""
+        caches = self.caches if caches is None else caches
         try:
-            cache = self.caches.get_nowait()
+            cache = caches.get_nowait()
         except queue.Empty:
-            cache = self.fresh()
-        ids, id_ends, *cache = encode_texts(text, starts, ends, *self.model, *cache)
-        if cache[2] >= MOST_PIECES or cache[3] >= MOST_BYTES:
-            cache = self.fresh()
-        self.caches.put(cache)
-        return ids, id_ends
+            cache = fresh()
+        out, out_ends, *cache = encode_texts(text, starts, ends, self.model, *names, *cache)
+        full = cache[2] >= MOST_PIECES or cache[3] >= MOST_BYTES
+        caches.put(fresh() if full else cache)
+        return out, out_ends
 
-    def fresh(self) -> tuple:
-        table, pool, used, pool_used = self.seed
-        return table.copy(), pool.copy(), used, pool_used, np.empty(1 << 12, np.int32), 0
-
-    def normalized(self, block: bytes) -> np.ndarray:
-        if self.steps:
-            block = normalize(block.decode(), self.steps).encode()
-        return np.frombuffer(block, np.uint8)
-
-    def writer(self, name: Callable[[int], str]) -> Callable[[bytes], bytes]:
+    def writer(self, name: Callable[[int], str]) -> Callable[[bytes], memoryview]:
         """A function from a block of lines to lines of names, as they are printed."""
-        last = max(self.names)
-        names, starts = strings([name(i) if i in self.names else "" for i in range(last + 1)])
+        every = range(max(self.tokens) + 1)
+        names = strings([(name(i) if i in self.tokens else "").encode() for i in every])
+        caches: queue.SimpleQueue = queue.SimpleQueue()
 
-        def write(block: bytes) -> bytes:
-            text = self.normalized(block)
-            return written(*self.encode(text, *line_bounds(text)), names, starts).tobytes()
+        def write(block: bytes) -> memoryview:
+            if self.steps:
+                block = normalize(block.decode(), self.steps).encode()
+            text = np.frombuffer(block, np.uint8)
+            return self.encode(text, *line_bounds(text), names, caches)[0].data
 
         return write
 
@@ -465,23 +590,30 @@ class Encoder:
 
         def work(chunk: list[str]) -> list[list[int]]:
             encoded = [normalize(text, self.steps).encode() for text in chunk]
-            ends = np.cumsum([len(text) for text in encoded]).astype(np.int64)
-            starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-            ids, id_ends = self.encode(np.frombuffer(b"".join(encoded), np.uint8), starts, ends)
-            flat, cuts = ids.tolist(), id_ends.tolist()
+            # Line ends between the texts, so that a look ahead never goes far.
+            ends = np.cumsum([len(text) + 1 for text in encoded]).astype(np.int64) - 1
+            starts = np.append(0, ends[:-1] + 1)
+            data = np.frombuffer(b"\n".join(encoded), np.uint8)
+            ids, id_ends = self.encode(data, starts, ends)
+            flat, cuts = ids.view(np.int32).tolist(), (id_ends // 4).tolist()
             return [flat[a:b] for a, b in zip([0, *cuts], cuts, strict=False)]
 
         with ThreadPoolExecutor(workers) as pool:
             return [ids for part in pool.map(work, chunks) for ids in part]
 
 
-def encoder(tokenizer: "Tokenizer") -> Encoder | None:
-    """The tokenizer's encoder, made once; None where its pattern is not compiled."""
-    if tokenizer.split not in MODES:
+def fresh() -> tuple:
+    """A cache: a table of pieces, and what is written for them."""
+    return *compiled_table.empty(), np.empty(1 << 16, np.uint8), 0
+
+
+def encoder(tokenizer: "Tokenizer", split: str) -> Encoder | None:
+    """The tokenizer's encoder for a split, made once; None where that is not compiled."""
+    if split not in MODES:
         return None
     if tokenizer.algorithm in {"byte-bpe", "byte"} and len(tokenizer.vocab) < 256:
         return None
-    made = tokenizer.__dict__.get("_compiled")
-    if made is None:
-        made = tokenizer.__dict__["_compiled"] = Encoder(tokenizer)
-    return made
+    made = tokenizer.__dict__.setdefault("_encoders", {})
+    if split not in made:
+        made[split] = Encoder(tokenizer, MODES[split])
+    return made[split]

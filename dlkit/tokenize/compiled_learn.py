@@ -7,7 +7,18 @@ made during one step and is given back when its pair is merged, so memory stays 
 import numpy as np
 from numba import njit
 
-MIX = np.int64(-7046029254386353131)
+from dlkit.tokenize.compiled_table import (
+    find_pair,
+    first_row,
+    key_byte_by_byte,
+    pair_row,
+    prefetch,
+)
+
+DONE = -2  # the head of a list whose pair was merged
+HEAD = 3  # cells before a word's symbols: its length, and its count in two parts
+HALF = np.int64(1 << 31)
+PENDING = 64  # changes of pairs that are noted before they are made, as memory is slow to answer
 
 
 @njit(cache=True, nogil=True)
@@ -18,22 +29,11 @@ def doubled(array):
 
 
 @njit(cache=True, nogil=True)
-def find_pair(keys, key):
-    mask = len(keys) - 1
-    slot = ((key * MIX) >> 24) & mask
-    while keys[slot] != key and keys[slot] >= 0:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@njit(cache=True, nogil=True)
 def find_token(slots, pool, starts, wanted):
     """The slot of the token with these bytes, or the free one where it belongs."""
     mask = len(slots) - 1
-    key = np.int64(len(wanted))
-    for byte in wanted:
-        key = (key ^ np.int64(byte)) * np.int64(1099511628211)
-    slot = ((key * MIX) >> 24) & mask
+    low, high = key_byte_by_byte(wanted, 0, len(wanted))
+    slot = first_row(slots, low, high) + (low & 3)
     while slots[slot] >= 0:
         token = slots[slot]
         if starts[token + 1] - starts[token] == len(wanted):
@@ -94,18 +94,114 @@ def score_of(key, count, symbol_counts, likelihood):
 
 
 @njit(cache=True, nogil=True)
+def more_pairs(pairs):
+    """The same rows in a table of twice the size."""
+    new = np.full(2 * len(pairs), -1, np.int64)
+    for old in range(0, len(pairs), 4):
+        if pairs[old] >= 0:
+            row = find_pair(new, pairs[old], 4)
+            new[row : row + 4] = pairs[old : old + 4]
+    return new
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def note(changes, n, pairs, pair, by, word):
+    """Note a change, and have the pair's row brought near; returns how many are noted."""
+    changes[n, 0] = pair
+    changes[n, 1] = by
+    changes[n, 2] = word
+    prefetch(pairs, pair_row(pairs, pair, 4))
+    return n + 1
+
+
+@njit(cache=True, nogil=True)
+def merge_in_word(cells, word, left, right, new, changes, n_changes, pairs):
+    """Merge the pair in a word and note what changes; returns how many are noted, and the merges.
+
+    Here and in make_changes no array is replaced: numba counts references, each time, to those
+    that are replaced in a loop.
+    """
+    count = cells[word + 1] * HALF + cells[word + 2]
+    start = word + HEAD
+    end = start + cells[word]
+    read = start
+    write = start
+    while read < end:
+        if read + 1 < end and cells[read] == left and cells[read + 1] == right:
+            if write > start:
+                before_it = np.int64(cells[write - 1]) << 32
+                n_changes = note(changes, n_changes, pairs, before_it | left, -count, -1)
+                n_changes = note(changes, n_changes, pairs, before_it | new, count, word)
+            if read + 2 < end:
+                after_it = np.int64(cells[read + 2])
+                n_changes = note(changes, n_changes, pairs, right << 32 | after_it, -count, -1)
+                n_changes = note(changes, n_changes, pairs, new << 32 | after_it, count, word)
+            cells[write] = new
+            read += 2
+        else:
+            cells[write] = cells[read]
+            read += 1
+        write += 1
+    cells[word] = write - start
+    return n_changes, end - write
+
+
+@njit(cache=True, nogil=True)
+def make_changes(
+    changes, n_changes, pairs, n_pairs, list_pairs, list_heads, n_lists, nodes, n_nodes, free
+):
+    """Make the changes; all arrays have room. Returns what is used of them, and the free node."""
+    for c in range(n_changes):
+        row = find_pair(pairs, changes[c, 0], 4)
+        if pairs[row] < 0:
+            pairs[row] = changes[c, 0]
+            pairs[row + 1] = 0
+            n_pairs += 1
+        pairs[row + 1] += changes[c, 1]
+        word = changes[c, 2]
+        if word < 0:
+            continue
+        mine = pairs[row + 2]
+        if mine < 0:
+            mine = np.int64(n_lists)
+            list_pairs[mine] = changes[c, 0]
+            list_heads[mine] = -1
+            pairs[row + 2] = mine
+            n_lists += 1
+        top = np.int64(list_heads[mine])
+        if top >= 0 and nodes[2 * top] == word:
+            continue
+        fresh = np.int64(free)
+        if free >= 0:
+            free = np.int64(nodes[2 * free + 1])
+        else:
+            fresh = np.int64(n_nodes)
+            n_nodes += 1
+        nodes[2 * fresh] = word
+        nodes[2 * fresh + 1] = top
+        list_heads[mine] = fresh
+    return n_pairs, n_lists, n_nodes, free
+
+
+@njit(cache=True, nogil=True)
 def learn_merges(
     pool, token_starts, symbols, starts, counts, vocab_size, min_count, prefix, likelihood
 ):
     """Merges (left, right, new) as rows. `pool` and `token_starts` hold the initial tokens' bytes,
-    `symbols` and `starts` the words; `symbols` is overwritten."""
+    `symbols`, `starts` and `counts` the words."""
     n_tokens = len(token_starts) - 1
+    # Each word in one place of memory: HEAD, then its symbols. A word is known by where it begins.
     n_words = len(starts) - 1
-    lengths = np.empty(n_words, np.int32)
+    cells = np.empty(len(symbols) + HEAD * n_words, np.int32)
     longest = 1
     for w in range(n_words):
-        lengths[w] = starts[w + 1] - starts[w]
-        longest = max(longest, lengths[w])
+        begin = starts[w] + HEAD * w
+        length = starts[w + 1] - starts[w]
+        longest = max(longest, length)
+        cells[begin] = length
+        cells[begin + 1] = counts[w] // HALF
+        cells[begin + 2] = counts[w] % HALF
+        cells[begin + HEAD : begin + HEAD + length] = symbols[starts[w] : starts[w + 1]]
 
     # Tokens by their bytes.
     room = max(vocab_size, n_tokens) + 1
@@ -116,20 +212,16 @@ def learn_merges(
         slots[find_token(slots, pool, tokens, pool[tokens[t] : tokens[t + 1]])] = t
     symbol_counts = np.zeros(room, np.int64)
 
-    # Pairs: a table from left << 32 | right to their count and the list begun in this step.
-    pair_keys = np.full(1 << 16, -1, np.int64)
-    pair_counts = np.zeros(1 << 16, np.int64)
-    pair_lists = np.full(1 << 16, -1, np.int32)
+    # Pairs: rows of left << 32 | right, their count, the list begun in this step, and nothing.
+    pairs = np.full(4 << 14, -1, np.int64)
     n_pairs = 0
-    # Lists of words, as nodes; DONE marks a list whose pair was merged.
-    DONE = -2
+    # Lists of words, as nodes: a word, the next node.
     list_pairs = np.empty(1 << 16, np.int64)
     list_heads = np.empty(1 << 16, np.int32)
     n_lists = 0
-    node_words = np.empty(1 << 16, np.int32)
-    node_next = np.empty(1 << 16, np.int32)
+    nodes = np.empty(2 << 16, cells.dtype)
     n_nodes = 0
-    free = np.int32(-1)
+    free = np.int64(-1)
     # Entries of the queue; only `likelihood` makes several for one list.
     entry_scores = np.empty(1 << 16, np.float64)
     entry_pairs = np.empty(1 << 16, np.int64)
@@ -147,8 +239,9 @@ def learn_merges(
 
     merges = np.empty((1 << 12, 3), np.int32)
     n_merges = 0
-    change_keys = np.empty(4 * longest + 4, np.int64)
-    change_signs = np.empty(4 * longest + 4, np.int64)
+    # Changes not yet made: a pair, by how much its count changes, the word (-1 if it went there).
+    changes = np.empty((4 * longest + PENDING, 3), np.int64)
+    visits = np.empty(1 << 10, cells.dtype)
     to_push = np.empty(1 << 10, np.int32)
 
     first = True  # the first step counts the pairs of all words
@@ -170,7 +263,7 @@ def learn_merges(
                 heap[0] = heap[heap_size]
                 sift_down(heap, heap_size, entry_scores, entry_pairs, entry_serials)
                 continue
-            count = pair_counts[find_pair(pair_keys, key)]
+            count = pairs[find_pair(pairs, key, 4) + 1]
             score = score_of(key, count, symbol_counts, likelihood)
             if score != entry_scores[entry]:
                 # Scores of waiting entries only fall (or have a newer entry): it sinks.
@@ -225,126 +318,72 @@ def learn_merges(
 
         # Every word on the pair's list, or every word there is.
         first_list = n_lists
-        next_word = np.int64(0)
-        node = np.int32(-1) if first else list_heads[current]
-        last_node = np.int32(-1)
-        while True:
-            if first:
-                if next_word == n_words:
-                    break
-                w = next_word
-                next_word += 1
-            else:
-                if node < 0:
-                    break
-                w = np.int64(node_words[node])
+        n_visits = n_words
+        if not first:
+            n_visits = 0
+            node = np.int64(list_heads[current])
+            last_node = node
+            while node >= 0:
+                if n_visits == len(visits):
+                    visits = doubled(visits)
+                visits[n_visits] = nodes[2 * node]
+                n_visits += 1
                 last_node = node
-                node = node_next[node]
-            start = starts[w]
-            length = np.int64(lengths[w])
-            count = counts[w]
-            n_changes = 0
+                node = np.int64(nodes[2 * node + 1])
+            if last_node >= 0:
+                nodes[2 * last_node + 1] = free
+                free = np.int64(list_heads[current])
+            list_heads[current] = DONE
+        n_changes = 0
+        next_word = np.int64(0)
+        for visit in range(n_visits):
             if first:
-                for i in range(start, start + length):
-                    symbol_counts[symbols[i]] += count
-                for i in range(start, start + length - 1):
-                    change_keys[n_changes] = np.int64(symbols[i]) << 32 | np.int64(symbols[i + 1])
-                    change_signs[n_changes] = 1
-                    n_changes += 1
+                word = next_word
             else:
-                read = start
-                write = start
-                end = start + length
-                while read < end:
-                    if read + 1 < end and symbols[read] == left and symbols[read + 1] == right:
-                        if write > start:
-                            previous = np.int64(symbols[write - 1])
-                            change_keys[n_changes] = previous << 32 | left
-                            change_signs[n_changes] = -1
-                            change_keys[n_changes + 1] = previous << 32 | new
-                            change_signs[n_changes + 1] = 1
-                            n_changes += 2
-                        if read + 2 < end:
-                            following = np.int64(symbols[read + 2])
-                            change_keys[n_changes] = right << 32 | following
-                            change_signs[n_changes] = -1
-                            change_keys[n_changes + 1] = new << 32 | following
-                            change_signs[n_changes + 1] = 1
-                            n_changes += 2
-                        symbols[write] = new
-                        read += 2
-                    else:
-                        symbols[write] = symbols[read]
-                        read += 1
-                    write += 1
-                merged = (end - write) * count
-                lengths[w] = write - start
+                word = np.int64(visits[visit])
+                if visit + 8 < n_visits:
+                    prefetch(cells, np.int64(visits[visit + 8]))
+            if first:
+                count = cells[word + 1] * HALF + cells[word + 2]
+                start = word + HEAD
+                next_word = start + cells[word]
+                for i in range(start, next_word):
+                    symbol_counts[cells[i]] += count
+                for i in range(start, next_word - 1):
+                    changed = np.int64(cells[i]) << 32 | np.int64(cells[i + 1])
+                    n_changes = note(changes, n_changes, pairs, changed, count, word)
+            else:
+                n_changes, merged = merge_in_word(
+                    cells, word, left, right, new, changes, n_changes, pairs
+                )
                 if likelihood:
-                    pair_counts[find_pair(pair_keys, key)] -= merged
+                    merged *= cells[word + 1] * HALF + cells[word + 2]
+                    pairs[find_pair(pairs, key, 4) + 1] -= merged
                     symbol_counts[left] -= merged
                     symbol_counts[right] -= merged
                     symbol_counts[new] += merged
 
-            for c in range(n_changes):
-                slot = find_pair(pair_keys, change_keys[c])
-                if pair_keys[slot] < 0:
-                    pair_keys[slot] = change_keys[c]
-                    n_pairs += 1
-                    if 2 * n_pairs > len(pair_keys):
-                        old_keys = pair_keys
-                        old_counts = pair_counts
-                        old_lists = pair_lists
-                        pair_keys = np.full(2 * len(old_keys), -1, np.int64)
-                        pair_counts = np.zeros(2 * len(old_keys), np.int64)
-                        pair_lists = np.full(2 * len(old_keys), -1, np.int32)
-                        for old in range(len(old_keys)):
-                            if old_keys[old] >= 0:
-                                slot = find_pair(pair_keys, old_keys[old])
-                                pair_keys[slot] = old_keys[old]
-                                pair_counts[slot] = old_counts[old]
-                                pair_lists[slot] = old_lists[old]
-                        slot = find_pair(pair_keys, change_keys[c])
-                pair_counts[slot] += change_signs[c] * count
-                if change_signs[c] < 0:
-                    continue
-                mine = pair_lists[slot]
-                if mine < 0:
-                    if n_lists == len(list_pairs):
-                        list_pairs = doubled(list_pairs)
-                        list_heads = doubled(list_heads)
-                    mine = np.int32(n_lists)
-                    list_pairs[mine] = change_keys[c]
-                    list_heads[mine] = -1
-                    pair_lists[slot] = mine
-                    n_lists += 1
-                top = list_heads[mine]
-                if top >= 0 and node_words[top] == w:
-                    continue
-                if free >= 0:
-                    fresh = free
-                    free = node_next[free]
-                else:
-                    if n_nodes == len(node_words):
-                        node_words = doubled(node_words)
-                        node_next = doubled(node_next)
-                    fresh = np.int32(n_nodes)
-                    n_nodes += 1
-                node_words[fresh] = w
-                node_next[fresh] = top
-                list_heads[mine] = fresh
-
-        if not first:
-            if last_node >= 0:
-                node_next[last_node] = free
-                free = list_heads[current]
-            list_heads[current] = DONE
+            if n_changes < PENDING and visit + 1 < n_visits:
+                continue
+            while 8 * (n_pairs + n_changes) > len(pairs):
+                pairs = more_pairs(pairs)
+            while n_lists + n_changes > len(list_pairs):
+                list_pairs = doubled(list_pairs)
+                list_heads = doubled(list_heads)
+            while 2 * (n_nodes + n_changes) > len(nodes):
+                nodes = doubled(nodes)
+            n_pairs, n_lists, n_nodes, free = make_changes(
+                changes, n_changes, pairs, n_pairs,
+                list_pairs, list_heads, n_lists, nodes, n_nodes, free,
+            )  # fmt: skip
+            n_changes = 0
 
         # Queue the new lists; for `likelihood` also the pairs whose parts became rarer.
         n_push = 0
         for mine in range(first_list, n_lists):
-            slot = find_pair(pair_keys, list_pairs[mine])
-            pair_lists[slot] = -1
-            if pair_counts[slot] <= 0:
+            row = find_pair(pairs, list_pairs[mine], 4)
+            pairs[row + 2] = -1
+            if pairs[row + 1] <= 0:
                 continue
             if n_push == len(to_push):
                 to_push = doubled(to_push)
@@ -388,7 +427,7 @@ def learn_merges(
                 entry_serials = doubled(entry_serials)
                 heap = doubled(heap)
             pair = list_pairs[mine]
-            count = pair_counts[find_pair(pair_keys, pair)]
+            count = pairs[find_pair(pairs, pair, 4) + 1]
             entry_scores[n_entries] = score_of(pair, count, symbol_counts, likelihood)
             entry_pairs[n_entries] = pair
             entry_lists[n_entries] = mine

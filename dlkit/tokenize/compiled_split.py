@@ -1,8 +1,7 @@
 """Cutting text into pre-tokens, and counting them, in compiled loops over UTF-8 bytes.
 
-Each function gives exactly what the pattern of the same name in splitting.py gives (tested).
-Text must be valid UTF-8. Integers are int64 throughout: numba turns int64 mixed with uint64
-into floats.
+The pieces are exactly those of the patterns of the same names in splitting.py (tested). Text must
+be valid UTF-8.
 """
 
 from functools import cache
@@ -10,13 +9,41 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-GPT2, GPT4, WHITESPACE, BERT = range(4)
-MODES = {"gpt2": GPT2, "gpt4": GPT4, "whitespace": WHITESPACE, "bert": BERT}
+from dlkit.tokenize.compiled_table import (
+    LONG,
+    find,
+    first_row,
+    insert,
+    item,
+    key_of,
+    load8,
+    prefetch,
+    trailing_zeros,
+)
+
+GPT2, GPT4, WHITESPACE, BERT, CHARACTERS, NONE = range(6)
+MODES = {
+    "gpt2": GPT2,
+    "gpt4": GPT4,
+    "whitespace": WHITESPACE,
+    "bert": BERT,
+    "characters": CHARACTERS,
+    "none": NONE,
+}
 OTHER, LETTER, NUMBER, SPACE, NEWLINE, PUNCTUATION = range(6)
 
-EXACT = 7  # longest piece whose key is the piece itself
-LONG = np.int64(-(2**63))
-MIX = np.int64(-7046029254386353131)  # 2^64 / golden ratio: spreads keys over the table
+BATCH = 256  # pieces that are cut before they are looked up, so that memory has time to answer
+
+
+def in_each_byte(byte: int) -> np.uint64:
+    return np.uint64(int.from_bytes(bytes([byte]) * 8, "little"))
+
+
+# A byte up to 0x7F plus 0x80 - x has its top bit set if the byte is at least x.
+TOP, REST, LOWER = in_each_byte(0x80), in_each_byte(0x7F), in_each_byte(0x20)
+FROM_A, ABOVE_Z = in_each_byte(0x80 - ord("a")), in_each_byte(0x7F - ord("z"))
+FROM_0, ABOVE_9 = in_each_byte(0x80 - ord("0")), in_each_byte(0x7F - ord("9"))
+ABOVE_SPACE, FROM_DELETE = in_each_byte(0x7F - ord(" ")), in_each_byte(0x80 - 0x7F)
 
 
 @cache
@@ -30,7 +57,7 @@ def kinds(mode: int) -> np.ndarray:
     classes = {r"\s+": SPACE}
     if mode == BERT:
         classes[r"[\p{P}$+<=>^`|~]+"] = PUNCTUATION
-    elif mode != WHITESPACE:
+    elif mode <= GPT4:
         classes |= {r"\p{L}+": LETTER, r"\p{N}+": NUMBER}
     for pattern, kind in classes.items():
         for match in regex.finditer(pattern, everything):
@@ -40,7 +67,7 @@ def kinds(mode: int) -> np.ndarray:
     return table
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def code_point(data, i):
     """The code point that starts at byte i, and its length in bytes."""
     c = np.int64(data[i])
@@ -62,7 +89,7 @@ def code_point(data, i):
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def run_end(data, i, end, kind, table):
     """Where the run of characters of this kind that covers byte i ends."""
     while i < end:
@@ -172,157 +199,176 @@ def gpt4_end(data, i, end, table):
     return space_end(data, i, end, table)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def piece_end(data, i, end, table, mode):
     """The end of the piece that starts at i: a pre-token, or for two modes the spaces between."""
     if mode == GPT2:
         return gpt2_end(data, i, end, table)
     if mode == GPT4:
         return gpt4_end(data, i, end, table)
+    if mode == NONE:
+        return end
     point, length = code_point(data, i)
     kind = table[point]
-    if kind == PUNCTUATION:
+    if kind == PUNCTUATION or mode == CHARACTERS:
         return i + length
     return run_end(data, i + length, end, kind, table)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def is_dropped(data, i, table, mode):
     """Whether the piece at i is whitespace that only separates."""
-    return mode >= WHITESPACE and table[code_point(data, i)[0]] == SPACE
+    return is_apart(mode) and table[code_point(data, i)[0]] == SPACE
 
 
-@njit(cache=True, nogil=True, inline="always")
-def key_of(data, i, j):
-    """A number for data[i:j]: the bytes themselves if they are at most EXACT, else a hash < 0."""
-    length = j - i
-    if length <= EXACT:
-        key = np.int64(length) << 56
-        for k in range(length):
-            key |= np.int64(data[i + k]) << (8 * k)
-        return key
-    key = np.int64(length)
-    for k in range(i, j):
-        key = (key ^ np.int64(data[k])) * np.int64(1099511628211)
-    return key | LONG
+@njit(cache=True, nogil=True, forceinline=True)
+def is_apart(mode):
+    """Whether spaces are between the pieces, not in them."""
+    return WHITESPACE <= mode <= BERT
 
 
-@njit(cache=True, nogil=True, inline="always")
-def same(data, i, pool, start, length):
-    k = 0
-    while k < length and data[i + k] == pool[start + k]:
+@njit(cache=True, nogil=True, forceinline=True)
+def stops(eight, mode):
+    """The top bit of each of eight bytes that does not go on a word of ASCII characters."""
+    eight = np.uint64(eight)
+    low = eight & REST
+    if mode == WHITESPACE:
+        inside = low + ABOVE_SPACE & ~(low + FROM_DELETE)
+    else:
+        inside = (low | LOWER) + FROM_A & ~((low | LOWER) + ABOVE_Z)
+        if mode == BERT:
+            inside |= low + FROM_0 & ~(low + ABOVE_9)
+    return np.int64((eight | ~inside) & TOP)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def word_end(data, i, end, kind_table, mode):
+    """Where the piece that starts at i ends if it is a plain ASCII word; i if one must look closer.
+
+    Most pieces are such words, and are read eight bytes at a time.
+    """
+    if mode > BERT or i + 8 > len(data):
+        return i
+    eight = load8(data, i)
+    stop = stops(eight, mode)
+    first = i
+    if mode <= GPT4 and eight & 0xFF == 32:
+        first = i + 1
+        stop &= ~np.int64(0x80)
+    j = i
+    while stop == 0:
+        j += 8
+        if j + 8 > len(data):
+            return i
+        stop = stops(load8(data, j), mode)
+    j += trailing_zeros(stop) >> 3
+    if j == first or j > end:
+        return i
+    after = item(data, j)
+    if after >= 0x80 or (mode > GPT4 and kind_table[after] == OTHER):
+        return i
+    return j
+
+
+@njit(cache=True, nogil=True)
+def next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch):
+    """Cut on at byte i of the text of this number, data[starts[text] : ends[text]].
+
+    The batch gets rows of start, end and key; a row with 0 for the key's high part ends a text.
+    Returns how many rows there are, and the text and byte to go on with.
+    """
+    n = 0
+    while n < BATCH and text < len(starts):
+        end = ends[text]
+        while i < end and n < BATCH:
+            j = word_end(data, i, end, kind_table, mode)
+            if j == i:
+                if is_apart(mode) and item(data, i) == 32:
+                    i += 1
+                    continue
+                j = piece_end(data, i, end, kind_table, mode)
+                if is_dropped(data, i, kind_table, mode):
+                    i = j
+                    continue
+            low, high = key_of(data, i, j)
+            prefetch(table, first_row(table, low, high))
+            batch[n, 0] = i
+            batch[n, 1] = j
+            batch[n, 2] = low
+            batch[n, 3] = high
+            n += 1
+            i = j
+        if i >= end and n < BATCH:
+            batch[n, 3] = 0
+            n += 1
+            text += 1
+            if text < len(starts):
+                i = starts[text]
+    return n, text, i
+
+
+@njit(cache=True, nogil=True)
+def count_known(data, table, pool, batch, k, n):
+    """Count the batch's pieces from row k on; returns the first that is not in the table, or n.
+
+    A loop of its own: numba counts references to arrays that are replaced in a loop, each time.
+    """
+    while k < n:
+        high = batch[k, 3]
+        if high != 0:
+            row = find(table, pool, data, batch[k, 0], batch[k, 2], high)
+            if item(table, row + 1) == 0:
+                break
+            table[row + 3] += 1
         k += 1
-    return k == length
-
-
-@njit(cache=True, nogil=True, inline="always")
-def find(table, pool, data, i, j, key):
-    """The row of data[i:j] in a table of (key, start in pool, length, value), or the free one."""
-    mask = len(table) - 1
-    row = ((key * MIX) >> 24) & mask
-    while table[row, 0] != 0:
-        if table[row, 0] == key and (
-            key > 0
-            or (table[row, 2] == j - i and same(data, i, pool, table[row, 1], np.int64(j - i)))
-        ):
-            return row
-        row = (row + 1) & mask
-    return row
+    return k
 
 
 @njit(cache=True, nogil=True)
-def larger(table):
-    """The same rows in a table of twice the size."""
-    new = np.zeros((2 * len(table), 4), np.int64)
-    mask = len(new) - 1
-    for old in range(len(table)):
-        if table[old, 0] != 0:
-            row = ((table[old, 0] * MIX) >> 24) & mask
-            while new[row, 0] != 0:
-                row = (row + 1) & mask
-            new[row] = table[old]
-    return new
-
-
-@njit(cache=True, nogil=True)
-def larger_pool(pool, least):
-    new = np.empty(max(2 * len(pool), least), np.uint8)
-    new[: len(pool)] = pool
-    return new
-
-
-@njit(cache=True, nogil=True)
-def count_pieces(data, kind_table, mode, table, pool, used, pool_used):
-    """Count the pieces of each line (with its end) of `data` in the table's last column.
+def count_pieces(data, starts, ends, kind_table, mode, table, pool, used, pool_used):
+    """Count the pieces of each text data[starts[n] : ends[n]] as the table's values.
 
     Returns table and pool, which grow, and how much of them is used.
     """
-    size = len(data)
-    i = 0
-    while i < size:
-        end = i
-        while end < size and data[end] != 10:
-            end += 1
-        end = min(end + 1, size)
-        while i < end:
-            j = piece_end(data, i, end, kind_table, mode)
-            if not is_dropped(data, i, kind_table, mode):
-                key = key_of(data, i, j)
-                row = find(table, pool, data, i, j, key)
-                if table[row, 0] == 0:
-                    length = j - i
-                    if pool_used + length > len(pool):
-                        pool = larger_pool(pool, pool_used + length)
-                    pool[pool_used : pool_used + length] = data[i:j]
-                    table[row, 0] = key
-                    table[row, 1] = pool_used
-                    table[row, 2] = length
-                    table[row, 3] = 1
-                    pool_used += length
-                    used += 1
-                    if 2 * used > len(table):
-                        table = larger(table)
-                else:
-                    table[row, 3] += 1
-            i = j
+    batch = np.empty((BATCH, 4), np.int64)
+    text = 0
+    i = starts[0] if len(starts) else 0
+    while text < len(starts):
+        n, text, i = next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch)
+        k = count_known(data, table, pool, batch, 0, n)
+        while k < n:
+            start, low, high = batch[k, 0], batch[k, 2], batch[k, 3]
+            row = find(table, pool, data, start, low, high)
+            table, pool, used, pool_used = insert(
+                table, pool, used, pool_used, row, low, high, data, start, batch[k, 1], 1
+            )
+            k = count_known(data, table, pool, batch, k + 1, n)
     return table, pool, used, pool_used
 
 
 @njit(cache=True, nogil=True)
 def add_counts(other, other_pool, table, pool, used, pool_used):
     """Add the counts of one table to another's."""
-    for source in range(len(other)):
-        if other[source, 0] == 0:
+    for source in range(0, len(other), 4):
+        low, high = other[source], other[source + 1]
+        if high == 0:
             continue
-        start = other[source, 1]
-        length = other[source, 2]
-        row = find(table, pool, other_pool, start, start + length, other[source, 0])
-        if table[row, 0] != 0:
-            table[row, 3] += other[source, 3]
-            continue
-        if pool_used + length > len(pool):
-            pool = larger_pool(pool, pool_used + length)
-        pool[pool_used : pool_used + length] = other_pool[start : start + length]
-        table[row] = other[source]
-        table[row, 1] = pool_used
-        pool_used += length
-        used += 1
-        if 2 * used > len(table):
-            table = larger(table)
+        start = other[source + 2]
+        row = find(table, pool, other_pool, start, low, high)
+        if table[row + 1] != 0:
+            table[row + 3] += other[source + 3]
+        else:
+            end = start + (high >> 56 if high > 0 else high & ~LONG)
+            table, pool, used, pool_used = insert(
+                table, pool, used, pool_used, row, low, high, other_pool, start, end,
+                other[source + 3],
+            )  # fmt: skip
     return table, pool, used, pool_used
 
 
-@njit(cache=True, nogil=True)
-def piece_bounds(data, kind_table, mode):
-    """Start and end of every piece of one text, for tests."""
-    bounds = np.empty((len(data), 2), np.int64)
-    n = 0
-    i = 0
-    while i < len(data):
-        j = piece_end(data, i, len(data), kind_table, mode)
-        if not is_dropped(data, i, kind_table, mode):
-            bounds[n, 0] = i
-            bounds[n, 1] = j
-            n += 1
-        i = j
-    return bounds[:n]
+def line_bounds(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of the lines, without their ends."""
+    ends = np.flatnonzero(data == 10)
+    if len(data) and data[-1] != 10:
+        ends = np.append(ends, len(data))
+    return np.append(0, ends[:-1] + 1)[: len(ends)], ends

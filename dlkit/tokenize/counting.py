@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from dlkit.core.errors import DlkitError
 from dlkit.tokenize import splitting
 from dlkit.tokenize.normalize import normalize
 
+LONGEST = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
 SMALL = 1 << 19  # bytes that are counted sooner than numba is imported
 
 
@@ -35,6 +37,17 @@ class Pieces:
 
 def count(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
     """The different pre-tokens of all lines (each with its end), and how often each occurs."""
+    pieces = counted(blocks, split, steps, workers)
+    longest = pieces.lengths.max(initial=0)
+    if longest > LONGEST:
+        raise DlkitError(
+            f"a stretch of {longest} bytes between two places where --split cuts: that is too long "
+            f"to learn from (at most {LONGEST}); break it into lines, or split otherwise"
+        )
+    return pieces
+
+
+def counted(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
     first: list[bytes] = []
     size = 0
     for block in blocks:
@@ -96,32 +109,40 @@ def from_counter(counter: Counter[str]) -> Pieces:
 
 def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers: int) -> Pieces:
     """Each thread counts blocks into a table of its own; the tables are added up."""
-    from dlkit.tokenize import compiled_split
+    from dlkit.tokenize import compiled_split, compiled_table
 
     kinds = compiled_split.kinds(mode)
+    with compiled_table.loading():
+        nowhere = np.zeros(0, np.int64)
+        fresh: Any = compiled_table.empty()
+        compiled_split.count_pieces(
+            np.frombuffer(b"", np.uint8), nowhere, nowhere, kinds, mode, *fresh
+        )
     tables: queue.SimpleQueue = queue.SimpleQueue()
     for _ in range(workers):
-        tables.put((np.zeros((1 << 16, 4), np.int64), np.empty(1 << 20, np.uint8), 0, 0))
+        tables.put(compiled_table.empty())
 
     def work(block: bytes) -> None:
         if steps:
             block = normalize(block.decode(), steps).encode()
-        mine = tables.get()
         text = np.frombuffer(block, np.uint8)
+        starts, ends = compiled_split.line_bounds(text)
+        with_ends = np.minimum(ends + 1, len(text))
+        mine = tables.get()
         try:
-            mine = compiled_split.count_pieces(text, kinds, mode, *mine)
+            mine = compiled_split.count_pieces(text, starts, with_ends, kinds, mode, *mine)
         finally:
             tables.put(mine)
 
     with ThreadPoolExecutor(workers) as pool:
         for _ in ahead(pool, blocks, workers, work):
             pass
-    table, pool_, used, pool_used = tables.get()
+    total = tables.get()
     for _ in range(workers - 1):
-        other, other_pool, *_ = tables.get()
-        table, pool_, used, pool_used = compiled_split.add_counts(
-            other, other_pool, table, pool_, used, pool_used
-        )
-    rows = table[table[:, 0] != 0]
-    rows = rows[np.argsort(rows[:, 1])]  # in the order of the pool
-    return Pieces(pool_[:pool_used], rows[:, 2].copy(), rows[:, 3].copy())
+        total = compiled_split.add_counts(*tables.get()[:2], *total)
+    table, pool_, _, pool_used = total
+    rows = table.reshape(-1, 4)
+    rows = rows[rows[:, 1] != 0]
+    rows = rows[np.argsort(rows[:, 2])]  # in the order of the pool
+    lengths = np.diff(rows[:, 2], append=pool_used)
+    return Pieces(pool_[:pool_used], lengths, rows[:, 3].copy())

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
+from dlkit.core.progress import Bar, Failure
 from dlkit.core.weights import find
 from dlkit.tokenize import data
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
+
+Buffer = bytes | memoryview
+LONGEST_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,18 @@ class Options:
     dropout: float = 0.0
     errors: str = "strict"
     workers: int = 2
+    bar: bool = False  # show how far it is, on a terminal
 
 
 def encode_lines(
     sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
 ) -> Iterator[Line | Failure]:
     """A record for each line, in order; a Failure for a file that cannot be read."""
-    for block in each_block(sources, text, options.errors):
+    for block in each_block(sources, text, options.errors, options.bar):
         if isinstance(block, Failure):
             yield block
             continue
-        for line in data.lines(block):
+        for line in short_lines(block):
             if options.offsets:
                 found = tokenizer.encode_spans(line, options.parse_special)
                 ids, offsets = [i for i, _ in found], [span for _, span in found]
@@ -78,14 +82,14 @@ def encode_lines(
 
 def encode_text(
     sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
-) -> Iterator[bytes | Failure]:
+) -> Iterator[Buffer | Failure]:
     """Lines of tokens or ids as they are printed, in blocks; large inputs by compiled code."""
     name: Callable[[int], str] = str if options.ids else lambda i: shown(tokenizer.names[i])
     ordinary = not (options.offsets or options.parse_special or options.dropout)
 
     def write(block: bytes) -> bytes:
         written = []
-        for line in data.lines(block):
+        for line in short_lines(block):
             if options.offsets:
                 spans = tokenizer.encode_spans(line, options.parse_special)
                 written.append(" ".join(f"{name(i)}:{a}-{b}" for i, (a, b) in spans))
@@ -94,7 +98,7 @@ def encode_text(
                 written.append(" ".join(map(name, ids)))
         return ("\n".join(written) + "\n").encode()
 
-    blocks = each_block(sources, text, options.errors)
+    blocks = each_block(sources, text, options.errors, options.bar)
     size = 0
     for block in blocks:
         if isinstance(block, Failure):
@@ -110,12 +114,22 @@ def encode_text(
         yield write(block)
 
 
+def short_lines(block: bytes) -> Iterator[str]:
+    for line in data.lines(block):
+        if len(line) > LONGEST_LINE:
+            raise DlkitError(
+                f"a line of {len(line)} characters is too long (at most {LONGEST_LINE}) for this "
+                "tokenizer, format or option; plain text output of tokens or ids has no limit"
+            )
+        yield line
+
+
 def in_threads(
-    work: Callable[[bytes], bytes], blocks: Iterator[bytes | Failure], workers: int, live: bool
-) -> Iterator[bytes | Failure]:
+    work: Callable[[bytes], Buffer], blocks: Iterator[bytes | Failure], workers: int, live: bool
+) -> Iterator[Buffer | Failure]:
     """`work(block)` in order, a few blocks ahead; `live`: but nothing waits for a silent stdin."""
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[bytes] | Failure] = deque()
+        ahead: deque[Future[Buffer] | Failure] = deque()
         for block in blocks:
             ahead.append(block if isinstance(block, Failure) else pool.submit(work, block))
             while ahead and (len(ahead) > workers + 1 or (live and not stdin_is_ready())):
@@ -124,7 +138,7 @@ def in_threads(
             yield result(ahead.popleft())
 
 
-def result(job: Any) -> bytes | Failure:
+def result(job: Any) -> Buffer | Failure:
     return job if isinstance(job, Failure) else job.result()
 
 
@@ -136,28 +150,38 @@ def stdin_is_ready() -> bool:
         return False
 
 
-def each_block(sources: Sequence[str], text: str | None, errors: str) -> Iterator[bytes | Failure]:
+def each_block(
+    sources: Sequence[str], text: str | None, errors: str, bar: bool = False
+) -> Iterator[bytes | Failure]:
     """Blocks of lines of a text or of the sources, with a Failure for what cannot be read."""
     if text is not None:
         yield text.encode("utf-8", "replace")
         return
-    for source in data.files(sources):
-        try:
-            yield from data.blocks(source, errors)
-        except DlkitError as error:
-            yield Failure(source, str(error).removeprefix(f"{source}: "))
+    paths = data.files(sources)
+    there = [path for path in paths if path == "-" or data.is_file(path)]
+    progress = Bar("encoding", data.size(there), unit="bytes") if bar else None
+    on_read = None if progress is None else lambda read: progress.advance(by=read)
+    try:
+        for source in paths:
+            try:
+                yield from data.blocks(source, errors, on_read)
+            except DlkitError as error:
+                yield Failure(source, str(error).removeprefix(f"{source}: "))
+    finally:
+        if progress is not None:
+            progress.close()
 
 
 def write_blocks(results: Iterable[Any], file: TextIO) -> None:
     """The writer of text output (see core.output.write): bytes, as they come."""
     for block in results:
-        if not isinstance(block, bytes):
+        if isinstance(block, Failure):
             continue
         if hasattr(file, "buffer"):
             file.buffer.write(block)
             file.buffer.flush()
         else:
-            file.write(block.decode())
+            file.write(bytes(block).decode())
 
 
 def decode_lines(

@@ -42,8 +42,22 @@ def learn(
         counts = words.counts.tolist()
         merges = bpe.learn_merges(tokens, lists, counts, *limits, prefix, likelihood)
     else:
-        from dlkit.tokenize import compiled_learn
+        from dlkit.tokenize import compiled_learn, compiled_table
 
+        mark = np.frombuffer(prefix.encode(), np.uint8)
+        with compiled_table.loading():
+            some = np.arange(2)
+            compiled_learn.learn_merges(
+                np.zeros(1, np.uint8),
+                some,
+                np.zeros(1, np.int32),
+                some,
+                some[1:],
+                1,
+                1,
+                mark,
+                False,
+            )
         encoded = [token.encode() for token in tokens]
         merges = compiled_learn.learn_merges(
             np.frombuffer(b"".join(encoded), np.uint8).copy(),
@@ -52,7 +66,7 @@ def learn(
             words.starts,
             words.counts,
             *limits,
-            np.frombuffer(prefix.encode(), np.uint8),
+            mark,
             likelihood,
         ).tolist()
     strings = list(tokens)
@@ -86,8 +100,17 @@ def learn_char_bpe(
     Ids: special tokens, characters by code point, marked characters by code point. (The order of
     the last is by chance in Hugging Face tokenizers, and with it the order of ties.)
     """
-    mark: str = config.mark if config.algorithm is Algorithm.bpe else "inside"
-    header.settings["mark"] = str(mark)
+    mark = str(config.mark) if config.algorithm is Algorithm.bpe else "inside"
+    header.settings["mark"] = mark
+    tokens, words = char_words(pieces, special, mark, config.limit_alphabet)
+    tokens, merges = learn(tokens, words, config, INSIDE if mark == "inside" else "")
+    return tokens, merges if config.algorithm is Algorithm.bpe else []
+
+
+def char_words(
+    pieces: Pieces, special: list[str], mark: str, limit_alphabet: int | None
+) -> tuple[list[str], Words]:
+    """The symbols to begin with, and the pre-tokens in these."""
     points = np.frombuffer(pieces.pool.tobytes().decode().encode("utf-32-le"), np.uint32)
     is_start = (pieces.pool & 0xC0) != 0x80  # of a character
     ends = np.cumsum(is_start)[np.cumsum(pieces.lengths) - 1]
@@ -98,9 +121,9 @@ def learn_char_bpe(
         ends = np.cumsum(lengths)
     frequency = np.bincount(points, np.repeat(pieces.counts, lengths)).astype(np.int64)
     present = np.flatnonzero(frequency)
-    if config.limit_alphabet is not None and len(present) > config.limit_alphabet:
+    if limit_alphabet is not None and len(present) > limit_alphabet:
         order = np.lexsort((present, -frequency[present]))
-        present = np.sort(present[order[: config.limit_alphabet]])
+        present = np.sort(present[order[:limit_alphabet]])
     plain_at = np.ones(len(points), bool)  # where a character has no mark
     if mark == Mark.end_of_word:
         plain_at[ends - 1] = False
@@ -125,10 +148,7 @@ def learn_char_bpe(
     symbols = np.where(plain_at, tables[0][points], tables[1][points])
     kept = symbols >= 0
     starts = np.concatenate([[0], np.cumsum(kept)[ends - 1]])
-    words = Words(symbols[kept], starts.astype(np.int64), pieces.counts)
-    prefix = INSIDE if mark == "inside" else ""
-    tokens, merges = learn(tokens, words, config, prefix)
-    return tokens, merges if config.algorithm is Algorithm.bpe else []
+    return tokens, Words(symbols[kept], starts.astype(np.int64), pieces.counts)
 
 
 def most_frequent(

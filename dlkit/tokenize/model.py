@@ -1,11 +1,11 @@
 """Tokenizers: text to ids and back. One class for each way to treat a pre-token.
 
-A tokenizer is a JSON file: `header` (what it is, how it was trained), `special`, `vocab`, and
-`merges` where there are any. Loads no numpy: compiled code comes in when there is much to do.
+A tokenizer is a JSON file: `header` (what it is, how it was trained), `special`, `vocab`, `merges`
+where there are any, and the `sha256` of all this. Loads no numpy: compiled code comes in when there
+is much to do.
 """
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from dlkit.core.checkpoint import Header
+from dlkit.core.checkpoint import Header, sealed, unsealed
 from dlkit.core.errors import DlkitError
 from dlkit.tokenize import bpe, splitting
 from dlkit.tokenize.normalize import aligned, normalize
@@ -98,6 +98,10 @@ class Tokenizer:
         """
         if isinstance(text, bytes):
             text = text.decode("utf-8", "surrogateescape")
+        if len(text) >= MANY and not parse_special and not dropout:
+            compiled = self.encode_compiled([text], self.split)
+            if compiled is not None:
+                return compiled[0]
         ids: list[int] = []
         for part, special in self.parts(text, parse_special):
             if special is not None:
@@ -124,15 +128,26 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str], workers: int = 2) -> list[list[int]]:
         """The ids of each text; many texts are encoded by compiled code, in threads."""
-        if sum(map(len, texts)) >= MANY and (encoder := self.compiled_encoder()):
-            return encoder.encode_texts(texts, workers)
-        return [self.encode(text) for text in texts]
+        compiled = None
+        if sum(map(len, texts)) >= MANY:
+            compiled = self.encode_compiled(texts, self.split, workers)
+        return [self.encode(text) for text in texts] if compiled is None else compiled
 
-    def compiled_encoder(self) -> Any:
-        """The encoder for large inputs; None where this tokenizer's pattern is not compiled."""
+    def encode_compiled(
+        self, texts: Sequence[str], split: str, workers: int = 1
+    ) -> list[list[int]] | None:
+        """The ids by compiled code; None where it does not know the split, or this text."""
+        encoder = self.compiled_encoder(split)
+        try:
+            return None if encoder is None else encoder.encode_texts(texts, workers)
+        except UnicodeEncodeError:  # bytes that are not UTF-8
+            return None
+
+    def compiled_encoder(self, split: str | None = None) -> Any:
+        """The encoder for large inputs; None where the pattern is not compiled."""
         from dlkit.tokenize import compiled_encode
 
-        return compiled_encode.encoder(self)
+        return compiled_encode.encoder(self, split or self.split)
 
     def tokens(self, text: str) -> list[str]:
         return [self.names[i] for i in self.encode(text)]
@@ -185,7 +200,7 @@ class Tokenizer:
         }
         if self.merges:
             content["merges"] = self.merges
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return sealed(content)
 
     def __reduce__(self) -> Any:
         return from_json, (self.to_json(),)
@@ -230,6 +245,10 @@ class ByteBPE(Tokenizer):
         return pair_ranks(self.vocab, self.merges)
 
     def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
+        if len(piece) >= MANY and not dropout:
+            compiled = self.encode_compiled([piece], "none")
+            if compiled is not None:
+                return compiled[0]
         chars = as_chars(piece.encode("utf-8", "surrogateescape"))
         if self.header.settings.get("by_rank") and chars in self.vocab and not dropout:
             return [self.vocab[chars]]
@@ -274,6 +293,10 @@ class CharBPE(Tokenizer):
         return marked_symbols(piece, self.mark)
 
     def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
+        if len(piece) >= MANY and not dropout:
+            compiled = self.encode_compiled([piece], "none")
+            if compiled is not None:
+                return compiled[0]
         ids: list[int] = []
         for symbol in self.symbols(piece):
             known = self.vocab.get(symbol)
@@ -383,11 +406,11 @@ class SentencePiece(Tokenizer):
         tokens = self.known_tokens(ids, skip_special)
         return self.processor.Decode([self.vocab[t] for t in tokens if t in self.vocab])
 
-    def compiled_encoder(self) -> Any:
+    def compiled_encoder(self, split: str | None = None) -> Any:
         return None
 
     def to_json(self) -> str:
-        return json.dumps({"header": asdict(self.header), "sentencepiece": self.model})
+        return sealed({"header": asdict(self.header), "sentencepiece": self.model})
 
 
 CLASSES: dict[str, type[Tokenizer]] = {
@@ -455,12 +478,7 @@ def marked_symbols(word: str, mark: str) -> list[str]:
 
 def from_json(text: str) -> Tokenizer:
     """The tokenizer that a file describes."""
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DlkitError(f"not JSON ({error})") from error
-    if not isinstance(content, dict):
-        content = {}
+    content = unsealed(text)
     if "model" in content and "added_tokens" in content:
         raise DlkitError(
             "a tokenizer of Hugging Face: `dlkit tokenize convert` makes it one of dlkit"

@@ -1,8 +1,9 @@
 """How fast `dlkit tokenize` is: `python -m tests.benchmarks.tokenize TEXT...`.
 
 Whole processes on the same text: training, and encoding a file line by line, against Hugging Face
-tokenizers, tiktoken, rustbpe and gigatoken, as far as they are installed; then their memory.
-dlkit also writes its ids; the others only compute theirs.
+tokenizers, tiktoken, rustbpe, gigatoken and sentencepiece (its own BPE of the same size, learnt
+from the first 20 MB), as far as they are installed; then their memory. dlkit also writes its ids;
+the others only compute theirs.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from dlkit.tokenize import load
+from dlkit.tokenize import load, train
 from dlkit.tokenize.convert import convert
 from dlkit.tokenize.splitting import PATTERNS
 from tests.benchmarks import harness
@@ -70,6 +71,13 @@ import gigatoken
 tokenizer = gigatoken.Tokenizer.from_json(open(sys.argv[1]).read())
 tokenizer.encode_batch(open(sys.argv[2], "rb").read().split(b"\\n"))
 """
+ENCODE_SENTENCEPIECE = """
+import itertools, sentencepiece
+processor = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
+lines = (line.rstrip("\\n") for line in open(sys.argv[2], newline="\\n"))
+while batch := list(itertools.islice(lines, 10000)):
+    processor.Encode(batch, num_threads=2)
+"""
 
 TRAININGS = [
     ("byte-bpe", 8000),
@@ -89,7 +97,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="benchmarks with this in their name")
     arguments = parser.parse_args()
     os.environ["RAYON_NUM_THREADS"] = "2"  # as many as dlkit takes
-    harness.machine(2, "tokenizers", "tiktoken", "rustbpe", "gigatoken", "numba")
+    harness.machine(2, "tokenizers", "tiktoken", "rustbpe", "gigatoken", "sentencepiece", "numba")
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus.txt"
         text = b"".join(path.read_bytes() for path in arguments.texts)
@@ -163,6 +171,13 @@ def encoding(corpus: Path, folder: Path) -> dict[str, list[str]]:
         commands["tiktoken"] = script(ENCODE_TIKTOKEN, ranks, corpus, PATTERNS["gpt2"])
     if find_spec("gigatoken"):
         commands["gigatoken"] = script(ENCODE_GIGATOKEN, theirs, corpus)
+    with corpus.open(encoding="utf-8", newline="\n") as file:
+        some = file.readlines(20_000_000)
+    tokenizer = train(some, algorithm="sentencepiece-bpe", vocab_size=8192)
+    own, model = folder / "sentencepiece.json", folder / "sentencepiece.model"
+    own.write_text(tokenizer.to_json(), encoding="utf-8")
+    convert([str(own)], model, "sentencepiece")
+    commands["sentencepiece"] = script(ENCODE_SENTENCEPIECE, model, corpus)
     return commands
 
 
