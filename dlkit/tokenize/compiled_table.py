@@ -1,5 +1,4 @@
 # numba infers the types of what it compiles.
-# mypy: allow-untyped-defs, no-check-untyped-defs
 """A table from byte strings to numbers, and machine words in arrays, for compiled loops.
 
 A row is four numbers: low and high (the key), start, value. A string of at most EXACT bytes is its
