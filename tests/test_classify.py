@@ -254,8 +254,10 @@ def test_transfer_starts_from_weights_and_freezes(
     for name, tensor in before.items():
         same = torch.equal(tensor, moved[name])
         assert same == name.startswith("features"), name
-    larger = trained(stripes, tmp_path / "larger", *options, "--image-size", 36)
-    assert checkpoint.read_header(larger).settings["preprocessing"]["image_size"] == 36
+    other = ["--image-size", 36, "--fit", "squash"]
+    larger = trained(stripes, tmp_path / "larger", *options, *other)
+    inputs = checkpoint.read_header(larger).settings["preprocessing"]
+    assert (inputs["image_size"], inputs["fit"]) == (36, "squash")
     options[options.index("features")] = "2"
     moved = checkpoint.load(trained(stripes, tmp_path / "two", *options))[1]
     convolutions = [name for name, tensor in before.items() if tensor.dim() == 4]

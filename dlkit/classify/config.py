@@ -80,7 +80,9 @@ class ClassifyTrainConfig(TrainConfig):
     image_size: int | None = option(
         None, "Pixels a side; default: the images' own, at most 224.", min=16, max=2048
     )
-    fit: Literal["crop", "squash"] = option("crop", "How images become square.")
+    fit: Literal["auto", "crop", "squash"] = option(
+        "auto", "How images become square; auto: crop, or as the model to start from does it."
+    )
     colour: Literal["auto", "rgb", "grey"] = option("auto", "auto: grey if the images are.")
     width: float = option(1.0, "Channels of resnets, as a share of the paper's.", min=0.1, max=4)
     hidden: str = option("512,256", "Units of the hidden layers of mlp.")

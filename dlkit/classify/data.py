@@ -69,7 +69,7 @@ def preprocessing(samples: Sequence[Sample], config: ClassifyTrainConfig) -> Pre
     size = config.image_size or min(round(median(sides)), LARGEST_SIDE)
     grey = config.colour == "grey" or (config.colour == "auto" and not any(colours))
     channels = 1 if grey else 3
-    return Preprocessing(size, config.fit, channels, [0.5] * channels, [0.25] * channels)
+    return Preprocessing(size, "crop", channels, [0.5] * channels, [0.25] * channels)
 
 
 class Pictures(Dataset[tuple[Tensor, Tensor]]):

@@ -50,6 +50,8 @@ def prepared(config: ClassifyTrainConfig) -> Prepared:
     inputs = taken_over or preprocessing(training.samples, config)
     if config.image_size is not None:
         inputs = replace(inputs, image_size=config.image_size)
+    if config.fit != "auto":
+        inputs = replace(inputs, fit=config.fit)
     several = loss == "bce"
     pictures = Pictures(training.samples, inputs, len(names), several, training.skipped)
     validation = Pictures(held_out.samples, inputs, len(names), several, held_out.skipped)
