@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dlkit.classify.config import ClassifyTrainConfig
-
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
+from dlkit.classify.data import GREY_WEIGHTS
 
 
 def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:

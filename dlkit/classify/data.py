@@ -5,7 +5,7 @@ Shapes: N images, B of a batch, C channels, S x S pixels, L labels.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -16,7 +16,7 @@ from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import Sample
 from dlkit.core import images
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Fit
+from dlkit.core.images import Fit, Picture
 from dlkit.core.progress import Skipped, track
 
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded images that are kept
@@ -37,8 +37,15 @@ class Preprocessing:
 
     def read(self, source: str) -> Tensor:
         """The image as uint8 (C, S, S). Raises DlkitError for one that cannot be read."""
-        pixels = images.read(source, self.image_size, self.fit).pixels
-        return pixels if self.channels == 3 else grey(pixels)
+        return self.picture(source).pixels
+
+    def picture(self, source: str) -> Picture:
+        """The same, with the image's own width and height."""
+        return self.coloured(images.read(source, self.image_size, self.fit))
+
+    def coloured(self, picture: Picture) -> Picture:
+        """The picture with as many channels as the network wants."""
+        return picture if self.channels == 3 else replace(picture, pixels=grey(picture.pixels))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Values from 0 to 255 (B, C, S, S) as the network wants them: mean 0, deviation 1."""
@@ -72,6 +79,16 @@ def preprocessing(samples: Sequence[Sample], config: ClassifyTrainConfig) -> Pre
     return Preprocessing(size, "crop", channels, [0.5] * channels, [0.25] * channels)
 
 
+def targets_of(samples: Sequence[Sample], num_labels: int, several: bool) -> Tensor:
+    """Indices (N,) of the labels, or with `several` 0 and 1 for each label (N, L)."""
+    if not several:
+        return torch.tensor([sample.labels[0] for sample in samples])
+    targets = torch.zeros(len(samples), num_labels)
+    for row, sample in zip(targets, samples, strict=True):
+        row[list(sample.labels)] = 1.0
+    return targets
+
+
 class Pictures(Dataset[tuple[Tensor, Tensor]]):
     """Images and labels of one split: batches of uint8 (B, C, S, S) and targets.
 
@@ -93,12 +110,7 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         size = preprocessing.channels * preprocessing.image_size**2
         if samples and len(samples) * size <= MOST_IN_MEMORY:
             self.decode()
-        if several:
-            self.targets = torch.zeros(len(self.samples), num_labels)
-            for row, sample in zip(self.targets, self.samples, strict=True):
-                row[list(sample.labels)] = 1.0
-        else:
-            self.targets = torch.tensor([sample.labels[0] for sample in self.samples])
+        self.targets = targets_of(self.samples, num_labels, several)
 
     def decode(self) -> None:
         side = self.preprocessing.image_size
@@ -137,9 +149,15 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, of values from 0 to 1."""
         step = max(1, len(self) // 5000)
-        indices = list(range(0, len(self), step))
-        pixels = torch.cat([self.__getitems__([index])[0] for index in indices]).float() / 255
-        mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3))
+        sums, squares = torch.zeros(2, self.preprocessing.channels, dtype=torch.double)
+        count = 0
+        for pixels, _ in self.batches(256, range(0, len(self), step)):
+            values = pixels.double() / 255
+            count += values[:, 0].numel()
+            sums += values.sum(dim=(0, 2, 3))
+            squares += values.square().sum(dim=(0, 2, 3))
+        mean = sums / count
+        std = ((squares - count * mean**2) / (count - 1)).sqrt()
         return [round(float(m), 4) for m in mean], [max(round(float(s), 4), 0.01) for s in std]
 
     def batches(self, size: int, indices: Sequence[int]) -> Iterator[list[Tensor]]:

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlkit.classify.data import Pictures
+from dlkit.classify.data import Pictures, targets_of
 from dlkit.classify.infer import (
     Classifier,
     TextClassifier,
     averaged,
-    ensemble,
+    check_votes,
     is_for_texts,
     load,
     predict,
@@ -82,7 +82,8 @@ def of_images(
     device: str,
     precision: str,
 ) -> ClassificationMetrics:
-    first = load(names[0], device, precision)
+    classifiers = [load(name, device, precision) for name in names]
+    first = classifiers[0]
     labelled = read_split(data, split, first.labels, *first.dealt)
     labelled.skipped.report()
     if not labelled.samples:
@@ -91,13 +92,15 @@ def of_images(
     if len(there) < len(first.labels):
         absent = len(first.labels) - len(there)
         log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
-    if first.descriptor:
+    if first.descriptor and len(names) == 1:
         return of_descriptors(first, labelled.samples, workers, device)
-    classifiers = ensemble(names, device, precision)
+    check_votes(names, classifiers)
     samples, probabilities = of_probabilities(classifiers, labelled.samples, workers, device)
-    metrics = measured(probabilities, samples, first)
+    targets = targets_of(samples, len(first.labels), first.several)
+    score = several_labels if first.several else single_label
+    metrics = score(probabilities, targets, first.labels)
     if save is not None and is_main_process():
-        save_pictures(metrics, probabilities, samples, first.labels, save)
+        save_pictures(metrics, probabilities, samples, targets, first.labels, save)
     return metrics
 
 
@@ -141,7 +144,7 @@ def of_descriptors(
         paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
         found = process.gather(predict(classifier, paths, workers=workers))
         pairs = list(without_failures(samples, found))
-    targets = torch.tensor([sample.labels[0] for sample, _ in pairs])
+    targets = targets_of([sample for sample, _ in pairs], len(classifier.labels), several=False)
     return retrieval(torch.stack([row for _, row in pairs]), targets)
 
 
@@ -170,22 +173,11 @@ def without_failures(
         raise DlkitError("none of the images to evaluate on can be read")
 
 
-def measured(
-    probabilities: Tensor, samples: Sequence[Sample], classifier: Classifier
-) -> ClassificationMetrics:
-    if not classifier.several:
-        targets = torch.tensor([sample.labels[0] for sample in samples])
-        return single_label(probabilities, targets, classifier.labels)
-    targets = torch.zeros(len(samples), len(classifier.labels))
-    for row, sample in zip(targets, samples, strict=True):
-        row[list(sample.labels)] = 1.0
-    return several_labels(probabilities, targets, classifier.labels)
-
-
 def save_pictures(
     metrics: ClassificationMetrics,
     probabilities: Tensor,
     samples: Sequence[Sample],
+    targets: Tensor,
     labels: list[str],
     folder: Path,
 ) -> None:
@@ -194,7 +186,6 @@ def save_pictures(
         log("no pictures of the scores where images may have several labels")
         return
     plots.heat_map(metrics.confusion, labels, labels, "counts", folder / "confusion.png")
-    targets = torch.tensor([sample.labels[0] for sample in samples])
     confidence, predicted = probabilities.max(dim=1)
     wrong = (predicted != targets).nonzero()[:, 0]
     worst = wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist()

@@ -15,12 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify.data import Preprocessing, grey
 from dlkit.classify.infer import Classifier
 from dlkit.classify.models.network import Network, PooledHead
 from dlkit.core import distributed, images
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Fit, Picture
+from dlkit.core.images import Fit
 from dlkit.core.output import FileNames
 from dlkit.core.progress import Failure, each, is_main_process, track
 
@@ -171,7 +170,7 @@ def heat_maps(
     Images are decoded ahead in threads.
     """
     inputs = classifier.preprocessing
-    decoded = each(lambda path: (path, read(path, inputs)), paths, workers)
+    decoded = each(lambda path: (path, inputs.picture(path)), paths, workers)
     while window := list(islice(decoded, batch_size)):
         pixels = [entry[1].pixels for entry in window if not isinstance(entry, Failure)]
         found = iter(batch_maps(classifier, torch.stack(pixels), method, label) if pixels else [])
@@ -182,13 +181,6 @@ def heat_maps(
                 (path, picture), (index, score, heat) = entry, next(found)
                 name = classifier.labels[index]
                 yield HeatMap(path, picture.width, picture.height, name, score, heat)
-
-
-def read(path: str, inputs: Preprocessing) -> Picture:
-    """The image as the network sees it, uint8 (C, S, S), with its own width and height."""
-    picture = images.read(path, inputs.image_size, inputs.fit)
-    pixels = picture.pixels if inputs.channels == 3 else grey(picture.pixels)
-    return Picture(pixels, picture.width, picture.height)
 
 
 def batch_maps(

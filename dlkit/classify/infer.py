@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dlkit.classify import published
 from dlkit.classify.config import DEFAULT_MODEL, PUBLISHED
-from dlkit.classify.data import Preprocessing, grey
+from dlkit.classify.data import Preprocessing
 from dlkit.classify.model import build
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
@@ -175,13 +175,18 @@ def read(model: str) -> tuple[checkpoint.Header, nn.Module]:
 def ensemble(models: Sequence[str], device_name: str, precision: str) -> list[Classifier]:
     """Classifiers whose probabilities can be averaged: they know the same labels."""
     classifiers = [load(model, device_name, precision) for model in models]
+    check_votes(models, classifiers)
+    return classifiers
+
+
+def check_votes(models: Sequence[str], classifiers: Sequence[Classifier]) -> None:
+    """Raise DlkitError unless the classifiers, which came of `models`, can vote together."""
     first = classifiers[0]
     for model, classifier in zip(models, classifiers, strict=True):
         if classifier.descriptor:
             raise DlkitError(f"{model} describes images and names no labels: use it in search")
         if sorted(classifier.labels) != sorted(first.labels) or classifier.several != first.several:
             raise DlkitError(f"{model} knows other labels than {models[0]}: they cannot vote")
-    return classifiers
 
 
 def classify(
@@ -276,7 +281,7 @@ def class_maps(
 
 @torch.inference_mode()
 def class_map(path: str, picture: Picture, classifier: Classifier, network: nn.Module) -> ClassMap:
-    pixels = picture.pixels if classifier.preprocessing.channels == 3 else grey(picture.pixels)
+    pixels = classifier.preprocessing.coloured(picture).pixels
     height, width = pixels.shape[1:]
     window = classifier.preprocessing.image_size
     if min(height, width) < window:
