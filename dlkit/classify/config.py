@@ -51,6 +51,23 @@ PUBLISHED = {
     "mobilenet-v3-imagenet": f"{HUB}mobilenet_v3_large-5c1a4163.pth#sha256=5c1a4163",
 }
 
+TEXTS = ("fasttext", "bilstm", "attention", "transformer")
+# Options that only these architectures have; `images` stands for all that are not for texts.
+ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
+    TEXTS: ("tokenizer", "vocab_size", "max_length", "word_dropout", "embedding_size"),
+    ("fasttext",): ("ngrams",),
+    ("attention",): ("sentences",),
+    ("bilstm", "transformer"): ("layers",),
+    ("knn",): ("neighbours", "features_from"),
+    ("images",): (
+        "pretrained", "freeze", "image_size", "fit", "colour", "width", "hidden", "activation",
+        "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom", "recolour", "cutout",
+        "mixup", "cutmix", "randaugment",
+    ),
+}  # fmt: skip
+# They change targets or the cross-entropy, which learning rules, knn and triplets do without.
+OF_CROSS_ENTROPY = ("label_smoothing", "class_weights", "mixup", "cutmix")
+
 Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sigmoid", "tanh"]
 
 

@@ -7,7 +7,14 @@ from typing import Any
 from torch import nn
 
 from dlkit.classify import layouts, published
-from dlkit.classify.config import PUBLISHED, RECIPES, ClassifyTrainConfig
+from dlkit.classify.config import (
+    OF_CROSS_ENTROPY,
+    ONLY,
+    PUBLISHED,
+    RECIPES,
+    TEXTS,
+    ClassifyTrainConfig,
+)
 from dlkit.classify.data import Pictures, Preprocessing, preprocessing
 from dlkit.classify.text import Texts, Vocabulary, read_texts
 from dlkit.core.checkpoint import read_header
@@ -106,6 +113,23 @@ def prepared_texts(config: ClassifyTrainConfig) -> PreparedTexts:
         Texts(samples, vocabulary, config.max_length, config.word_dropout),
         Texts(held_out, vocabulary, config.max_length),
     )
+
+
+def refuse_unused(config: ClassifyTrainConfig) -> None:
+    """Raise DlkitError for an option that was given and would do nothing."""
+    defaults = {field.name: field.default for field in fields(config)}
+    given = [name for name, default in defaults.items() if getattr(config, name) != default]
+    kinds = {config.arch, "texts" if config.arch in TEXTS else "images"}
+    refused = {name: archs for archs, names in ONLY.items() for name in names}
+    for name in given:
+        option = f"--{name.replace('_', '-')}"
+        if name in refused and not kinds & set(refused[name]):
+            raise DlkitError(f"{option} is for {', '.join(refused[name])}, not for {config.arch}")
+        if name in {"embedding", "margin"} and config.loss != "triplet":
+            raise DlkitError(f"{option} goes with --loss triplet")
+        rule = config.arch in {"perceptron", "adaline", "knn"} or config.loss == "triplet"
+        if name in OF_CROSS_ENTROPY and rule:
+            raise DlkitError(f"{option} goes with cross-entropy, which is not learnt by here")
 
 
 def with_recipe(config: ClassifyTrainConfig) -> ClassifyTrainConfig:

@@ -29,6 +29,7 @@ from dlkit.classify.prepare import (
     network_settings,
     prepared,
     prepared_texts,
+    refuse_unused,
     with_recipe,
 )
 from dlkit.classify.templates import save_templates
@@ -44,6 +45,7 @@ SCORES = {"cross-entropy": "top1", "bce": "map", "triplet": "recall_at_1"}  # wh
 def train(config: ClassifyTrainConfig) -> Path:
     """Train a classifier, and return the path of its best checkpoint."""
     with distributed.launch(config.device, config.seed) as process:
+        refuse_unused(config)
         config = with_recipe(config)
         if config.arch in TEXT_ARCHITECTURES:
             return train_texts(config, process)
