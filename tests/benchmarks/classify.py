@@ -1,8 +1,8 @@
 """How good and how fast `dlkit classify` is: `python -m tests.benchmarks.classify PACKS`.
 
 PACKS holds the unpacked packs mnist, cifar10 and caltech101. `architectures` trains each
-architecture on MNIST and prints its test accuracy; `inference` and `training` compare with timm
-(`pip install timm`), which dlkit does not depend on.
+architecture on digits of MNIST and prints its test accuracy; `inference` and `training` compare
+with timm and `search` with faiss (`pip install timm faiss-cpu`), which dlkit does not depend on.
 """
 
 import argparse
@@ -16,15 +16,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import nn
 
 from dlkit.classify import train as training
-from dlkit.classify.config import Arch, ClassifyTrainConfig
+from dlkit.classify.config import RECIPES, Arch, ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.infer import Classification, classify, ensemble
 from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
+from dlkit.classify.search import nearest, open_index, write_index
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
 from tests.benchmarks import harness
@@ -35,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("resnet50", "resnet101", "resnet152"), NARROW),
     "nin": {"lr": 4e-4},
 }
+ROWS = 1_000_000
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -43,12 +46,13 @@ def main() -> None:
         prog="python -m tests.benchmarks.classify", description=__doc__
     )
     parser.add_argument("packs", type=Path)
-    parser.add_argument("--only", choices=["architectures", "inference", "training"])
+    parser.add_argument("--only", choices=["architectures", "inference", "training", "search"])
     parser.add_argument("--arch", action="append", help="only these, of architectures")
     parser.add_argument("--epochs", type=int, default=2, help="of architectures")
+    parser.add_argument("--batch-size", type=int, default=32, help="of architectures")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--images", type=int, default=5000, help="of training")
+    parser.add_argument("--images", type=int, default=5000, help="to train on")
     settings = parser.parse_args()
     harness.machine(settings.threads, "timm")
     if settings.only in {None, "architectures"}:
@@ -57,6 +61,8 @@ def main() -> None:
         inference(settings.packs / "caltech101" / "test", settings)
     if settings.only in {None, "training"}:
         compare_training(settings.packs / "cifar10" / "train", settings)
+    if settings.only in {None, "search"}:
+        compare_search(settings)
 
 
 def architectures(data: Path, settings: argparse.Namespace) -> None:
@@ -64,10 +70,17 @@ def architectures(data: Path, settings: argparse.Namespace) -> None:
     for arch in settings.arch or sorted(set(get_args(Arch)) - set(TEXT_ARCHITECTURES)):
         with tempfile.TemporaryDirectory() as folder:
             own = SETTINGS.get(arch, {})
+            if "batch_size" not in RECIPES.get(arch, {}):
+                own = {"batch_size": settings.batch_size, **own}
+            some = subset(data / "train", settings.images, Path(folder) / "data")
             start = time.perf_counter()
             best = training.train(
                 ClassifyTrainConfig(
-                    data=data, out=Path(folder) / "run", arch=arch, epochs=settings.epochs, **own
+                    data=some,
+                    out=Path(folder) / "run",
+                    arch=arch,
+                    epochs=settings.epochs,
+                    **own,
                 )
             )
             minutes = (time.perf_counter() - start) / 60
@@ -168,18 +181,14 @@ def compare_training(folder: Path, settings: argparse.Namespace) -> None:
     training script computes in fp32 on a CPU, or with --amp in bf16.
     """
     with tempfile.TemporaryDirectory() as place:
-        data = Path(place) / "train"
-        for label in sorted(path for path in folder.iterdir() if path.is_dir()):
-            (data / label.name).mkdir(parents=True)
-            for path in sorted(label.iterdir())[: settings.images // 10]:
-                (data / label.name / path.name).symlink_to(path.resolve())
+        data = subset(folder, settings.images, Path(place))
         measured = harness.compare(
             "training on images of 32 pixels, resnet18",
             {
-                "dlkit": our_epoch(data.parent, "auto"),
-                "dlkit fp32": our_epoch(data.parent, "fp32"),
-                "timm": their_epoch(data, False),
-                "timm bf16": their_epoch(data, True),
+                "dlkit": our_epoch(data, "auto"),
+                "dlkit fp32": our_epoch(data, "fp32"),
+                "timm": their_epoch(data / "train", False),
+                "timm bf16": their_epoch(data / "train", True),
             },
             "images",
             settings.images,
@@ -188,6 +197,16 @@ def compare_training(folder: Path, settings: argparse.Namespace) -> None:
             settings.threads,
         )
         harness.require(measured["dlkit"], at_least=2)
+
+
+def subset(folder: Path, images: int, target: Path) -> Path:
+    """A data set in `target` whose split `train` has so many images, as many of each label."""
+    labels = sorted(path for path in folder.iterdir() if path.is_dir())
+    for label in labels:
+        (target / "train" / label.name).mkdir(parents=True)
+        for path in sorted(label.iterdir())[: images // len(labels)]:
+            (target / "train" / label.name / path.name).symlink_to(path.resolve())
+    return target
 
 
 def our_epoch(data: Path, precision: Any) -> Callable[[], str]:
@@ -234,6 +253,52 @@ def their_epoch(data: Path, bf16: bool) -> Callable[[], str]:
         return f"{float(loss.detach()):.3f}"
 
     return work
+
+
+def compare_search(settings: argparse.Namespace) -> None:
+    """One query, then 16 together, of a million descriptors of 256 numbers on the disk.
+
+    faiss has its exact index, IndexFlatIP over descriptors of length 1, in memory. The first
+    question after the file was put out of the page cache is noted apart.
+    """
+    faiss = import_module("faiss")
+    draw = np.random.default_rng(0)
+    descriptors = draw.standard_normal((ROWS, 256), np.float32)
+    norms = np.linalg.norm(descriptors, axis=1)
+    theirs = faiss.IndexFlatIP(256)
+    theirs.add(descriptors / norms[:, None])
+    faiss.omp_set_num_threads(settings.threads)
+    queries = draw.standard_normal((16, 256), np.float32)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "index.safetensors"
+        names = [f"{row:07}.jpg" for row in range(ROWS)]
+        stamps = dict.fromkeys(names, (0, 0))
+        write_index(path, "", stamps, None, {}, dict(zip(names, descriptors, strict=True)), {})
+        del descriptors
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        start = time.perf_counter()
+        ours = open_index(path)
+        nearest(ours, queries[:1], 10)
+        harness.note(first_query_s=round(time.perf_counter() - start, 2))
+        for count in (1, 16):
+            asked = queries[:count]
+            measured = harness.compare(
+                f"{count} queries of {ROWS:,} descriptors",
+                {
+                    "dlkit": partial(nearest, ours, asked, 10),
+                    "faiss": partial(theirs.search, asked / np.linalg.norm(asked), 10),
+                },
+                "queries",
+                count,
+                settings.repeats,
+                "faiss",
+                settings.threads,
+            )
+            found = [rows.tolist() for rows, _ in nearest(ours, asked, 10)]
+            assert found == theirs.search(asked, 10)[1].tolist()
+        harness.require(measured["dlkit"], at_least=1)
 
 
 if __name__ == "__main__":
