@@ -1,8 +1,9 @@
 """How good and how fast `dlkit classify` is: `python -m tests.benchmarks.classify PACKS`.
 
-PACKS holds the unpacked packs mnist, cifar10 and caltech101. `architectures` trains each
-architecture on digits of MNIST and prints its test accuracy; `inference` and `training` compare
-with timm and `search` with faiss (`pip install timm faiss-cpu`), which dlkit does not depend on.
+PACKS holds the unpacked packs mnist, cifar10, caltech101 and text. `architectures` trains each
+architecture on digits of MNIST or on reviews and prints its test accuracy; `inference` and
+`training` compare with timm and `search` with faiss (`pip install timm faiss-cpu`), which dlkit
+does not depend on.
 """
 
 import argparse
@@ -36,6 +37,7 @@ NARROW = {"width": 0.25}
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("resnet50", "resnet101", "resnet152"), NARROW),
     "nin": {"lr": 4e-4},
+    "attention-sentences": {"data": "movie_reviews", "sentences": True, "batch_size": 16},
 }
 ROWS = 1_000_000
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -56,39 +58,36 @@ def main() -> None:
     settings = parser.parse_args()
     harness.machine(settings.threads, "timm")
     if settings.only in {None, "architectures"}:
-        architectures(settings.packs / "mnist", settings)
+        architectures(settings.packs, settings)
     if settings.only in {None, "inference"}:
         inference(settings.packs / "caltech101" / "test", settings)
     if settings.only in {None, "training"}:
-        compare_training(settings.packs / "cifar10" / "train", settings)
+        compare_training(settings.packs / "cifar10", settings)
     if settings.only in {None, "search"}:
         compare_search(settings)
 
 
-def architectures(data: Path, settings: argparse.Namespace) -> None:
-    """Parameters, accuracy on the test digits and minutes of each architecture."""
-    for arch in settings.arch or sorted(set(get_args(Arch)) - set(TEXT_ARCHITECTURES)):
+def architectures(packs: Path, settings: argparse.Namespace) -> None:
+    """Parameters, accuracy on the test split and minutes of each architecture."""
+    for name in settings.arch or [*sorted(get_args(Arch)), "attention-sentences"]:
+        arch = name.removesuffix("-sentences")
+        own = SETTINGS.get(name, {})
+        if arch not in TEXT_ARCHITECTURES and "batch_size" not in RECIPES.get(arch, {}):
+            own = {"batch_size": settings.batch_size, **own}
         with tempfile.TemporaryDirectory() as folder:
-            own = SETTINGS.get(arch, {})
-            if "batch_size" not in RECIPES.get(arch, {}):
-                own = {"batch_size": settings.batch_size, **own}
-            some = subset(data / "train", settings.images, Path(folder) / "data")
+            if arch in TEXT_ARCHITECTURES:
+                data = packs / "text" / own.get("data", "sentence_polarity")
+            else:
+                data = subset(packs / "mnist", settings.images, Path(folder) / "data")
             start = time.perf_counter()
-            best = training.train(
-                ClassifyTrainConfig(
-                    data=some,
-                    out=Path(folder) / "run",
-                    arch=arch,
-                    epochs=settings.epochs,
-                    **own,
-                )
-            )
+            config = {"epochs": settings.epochs, "arch": arch, **own, "data": data}
+            best = training.train(ClassifyTrainConfig(**config, out=Path(folder) / "run"))
             minutes = (time.perf_counter() - start) / 60
             scores = evaluate_checkpoint(data, "test", str(best))
             accuracy = next(s.value for s in scores if s.metric == "top1")
             _, weights = checkpoint.load(best)
             harness.note(
-                arch=arch,
+                arch=name,
                 settings=json.dumps(own),
                 parameters=f"{sum(t.numel() for t in weights.values()) / 1e6:.2f}M",
                 accuracy=accuracy,
@@ -200,12 +199,13 @@ def compare_training(folder: Path, settings: argparse.Namespace) -> None:
 
 
 def subset(folder: Path, images: int, target: Path) -> Path:
-    """A data set in `target` whose split `train` has so many images, as many of each label."""
-    labels = sorted(path for path in folder.iterdir() if path.is_dir())
+    """A copy in `target` of the data set, with so many training images, as many of each label."""
+    labels = sorted(path for path in (folder / "train").iterdir() if path.is_dir())
     for label in labels:
         (target / "train" / label.name).mkdir(parents=True)
         for path in sorted(label.iterdir())[: images // len(labels)]:
             (target / "train" / label.name / path.name).symlink_to(path.resolve())
+    (target / "test").symlink_to((folder / "test").resolve())
     return target
 
 
