@@ -95,17 +95,19 @@ def _top_k(
 
 def products(flat: np.ndarray, block: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     """Cosines (Q, B) of unit queries (Q, D) and a block of vectors (B, D), float32."""
-    if len(flat) >= block.shape[1]:
-        return flat @ (block * inverse[:, None]).T
-    if block.dtype == np.float32:
-        cosines = flat @ block.T
-    else:
-        cosines = np.empty((len(flat), len(block)), np.float32)
-        rows = CACHED // block.shape[1] + 1
-        for start in range(0, len(block), rows):
-            cosines[:, start : start + rows] = flat @ widened(block[start : start + rows]).T
-    cosines *= inverse
-    return cosines
+    rows = CACHED // block.shape[1] + 1
+    pieces = range(0, len(block), rows) if block.dtype == np.float16 else ()
+    if pieces and len(flat) == 1:
+        parts = [flat[0] @ widened(block[start : start + rows]).T for start in pieces]
+        return np.concatenate(parts)[None] * inverse
+    if pieces:
+        wide = np.empty(block.shape, np.float32)
+        for start in pieces:
+            wide[start : start + rows] = widened(block[start : start + rows])
+        block = wide
+    if len(flat) < block.shape[1]:
+        return (flat @ block.T) * inverse
+    return flat @ (block * inverse[:, None]).T
 
 
 def widened(half: np.ndarray) -> np.ndarray:
