@@ -229,16 +229,15 @@ def answered(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which questions (Q) are answered right, and which have all their words (Q)."""
     limit = search_space(vocabulary, top)
-    distinct = sorted({word for q in questions for word in (q.a, q.b, q.c, q.d)})
-    found = indices_of(vocabulary, distinct)
+    distinct = {word for q in questions for word in (q.a, q.b, q.c, q.d)}
     index = {
         word: place
-        for word, place in zip(distinct, found, strict=True)
-        if place is not None and place < limit
+        for word in distinct
+        if (place := vocabulary.index(word)) is not None and place < limit
     }
     asked = [[index.get(word, -1) for word in (q.a, q.b, q.c, q.d)] for q in questions]
     terms = np.array(asked, np.int64)
-    known = (terms >= 0).all(axis=1)
+    known = np.all(terms >= 0, axis=1)
     right = np.zeros(len(questions), bool)
     if known.any():
         embedding = vocabulary.embedding
@@ -248,13 +247,3 @@ def answered(
         best, _ = solve(embedding, directions, objective, 1, of_question.tolist(), top)
         right[known] = best[:, 0] == terms[known, 3]
     return right, known
-
-
-def indices_of(vocabulary: Vocabulary, words: Sequence[str]) -> list[int | None]:
-    """Where each word is: as it is given or, if only that is known, lower-cased."""
-    known = vocabulary.embedding.words
-    as_given = known.find_all(words)
-    lowered = known.find_all([word.lower() for word in words])
-    return [
-        lower if given is None else given for given, lower in zip(as_given, lowered, strict=True)
-    ]

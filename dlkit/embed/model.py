@@ -32,6 +32,7 @@ class Words:
         """`blob` (uint8) is each word and a line break; `offsets` (N + 1) where each begins."""
         self.blob = blob
         self.offsets = offsets
+        self.searched = 0
 
     @classmethod
     def of(cls, words: Iterable[str]) -> "Words":
@@ -64,17 +65,15 @@ class Words:
         return {word: index for index, word in enumerate(self.all())}
 
     def find(self, word: str) -> int | None:
-        """The word's index, by searching: for a single query that is quicker than an index."""
+        """The word's index. The first few are searched for, which is quicker than to index all."""
+        self.searched += 1
+        if self.searched > FEW:
+            return self.index.get(word)
         line = word.encode("utf-8", "surrogateescape") + b"\n"
         if self.content.startswith(line):
             return 0
         place = self.content.find(b"\n" + line)
         return None if place < 0 else int(np.searchsorted(self.offsets, place + 1))
-
-    def find_all(self, words: Sequence[str]) -> list[int | None]:
-        if len(words) <= FEW:
-            return [self.find(word) for word in words]
-        return [self.index.get(word) for word in words]
 
 
 @dataclass(frozen=True)

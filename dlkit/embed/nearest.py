@@ -34,9 +34,9 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k words (Q, K) with the highest cosines (Q, K), best first; ties go to the first word.
 
-    `queries` (Q, D), or (Q, T, D) with a `score` of the terms' cosines. `without` are the words that
-    no query q may find, `top` restricts the search to the first words. Where there are fewer than k
-    words, or their vectors are not finite, the score is -inf.
+    `queries` (Q, D), or (Q, T, D) with a `score` of the terms' cosines. `without` are the words
+    that a query may not find, `top` restricts the search to the first words. Where there are fewer
+    than k words, or their vectors are not finite, the score is -inf.
     """
     if queries.ndim == 2:
         queries = queries[:, None]
