@@ -40,8 +40,8 @@ class Kind(StrEnum):
 Queries = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Words, or sentences in quotes; default: the lines of stdin. A word that is not known as "
-        "it is given is looked up in lower case."
+        help="Words, or sentences in quotes; default: the lines of stdin. A word that is not known "
+        "as it is given is looked up in lower case."
     ),
 ]
 Words = Annotated[list[str], typer.Argument(help="Words.")]
@@ -201,8 +201,8 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A model's name, or a file: .safetensors, word2vec's text or binary, GloVe's text, "
-            "fastText's .vec or .bin, .npy beside a .txt of its words; .gz of these."
+            help="A model's name, or a file: .safetensors, word2vec's text or binary, GloVe's "
+            "text, fastText's .vec or .bin, .npy beside a .txt of its words; .gz of these."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
