@@ -87,7 +87,7 @@ def read(path: Path) -> list[Pair] | list[Question]:
     rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     if not rows:
         raise DlkitError("no test words in it")
-    if rows[0][1].startswith(":") or is_question(rows[0][1].split()):
+    if rows[0][1].startswith(":") or all(is_question(line.split()) for _, line in rows[:2]):
         return questions(rows)
     return pairs(rows)
 

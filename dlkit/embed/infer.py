@@ -268,7 +268,7 @@ def vectors(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[Vector | F
         except DlkitError as error:
             yield Failure(text, str(error))
         else:
-            yield Vector(text, [float(f"{number:.7g}") for number in vector.tolist()])
+            yield Vector(text, [float(f"{number:.9g}") for number in vector.tolist()])
 
 
 def write_array(texts: Iterable[str], vocabulary: Vocabulary, path: Path) -> None:

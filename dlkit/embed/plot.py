@@ -101,7 +101,7 @@ def pca(matrix: np.ndarray) -> np.ndarray:
 def tsne(matrix: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarray:
     """Exact t-SNE (N, 2): gradient descent with momentum and gains, begun at the PCA."""
     count = len(matrix)
-    p = affinities(squared_distances(matrix), min(perplexity, (count - 1) / 3))
+    p = affinities(squared_distances(matrix), min(perplexity, max((count - 1) / 3, 1.5)))
     rng = np.random.default_rng(seed)
     points = pca(matrix)
     points = points / max(points.std(), 1e-12) * 1e-4 + rng.normal(0, 1e-6, (count, 2))
@@ -134,7 +134,7 @@ def affinities(distances: np.ndarray, perplexity: float) -> np.ndarray:
     precision = np.ones((count, 1))
     nearest = np.where(off_diagonal, distances, np.inf).min(axis=1, keepdims=True)
     for _ in range(64):
-        p = np.exp(-(distances - nearest) * precision) * off_diagonal
+        p = np.exp(-np.maximum(distances - nearest, 0) * precision) * off_diagonal
         p /= p.sum(axis=1, keepdims=True)
         entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1, keepdims=True)
         too_wide = entropy > np.log(perplexity)
