@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
 from dlkit.core.weights import find
@@ -157,14 +158,14 @@ def each_block(
     if text is not None:
         yield text.encode("utf-8", "replace")
         return
-    paths = data.files(sources)
-    there = [path for path in paths if path == "-" or data.is_file(path)]
-    progress = Bar("encoding", data.size(there), unit="bytes") if bar else None
+    paths = reading.files(sources)
+    there = [path for path in paths if path == "-" or reading.is_file(path)]
+    progress = Bar("encoding", reading.size(there), unit="bytes") if bar else None
     on_read = None if progress is None else lambda read: progress.advance(by=read)
     try:
         for source in paths:
             try:
-                yield from data.blocks(source, errors, on_read)
+                yield from reading.blocks(source, errors, on_read)
             except DlkitError as error:
                 yield Failure(source, str(error).removeprefix(f"{source}: "))
     finally:
