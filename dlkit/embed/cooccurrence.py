@@ -21,6 +21,7 @@ from dlkit.core.progress import Bar
 
 COUNT = np.dtype([("key", "<i8"), ("x", "<f8")])  # key = i * len(vocabulary) + j, ascending
 PAIR = np.dtype([("i", "<i4"), ("j", "<i4"), ("x", "<f4")])
+COUNTS = "counts.bin"  # the file of a count
 SENTENCE_END = -1
 SLICE = 1 << 16  # occurrences that a thread counts at a time
 BUCKET = 1 << 16  # pairs that are shuffled at a time: they fit into the cache
@@ -99,7 +100,7 @@ def count(
 ) -> np.ndarray:
     """The counts (COUNT, sorted) of a text of word ids with SENTENCE_END after each sentence.
 
-    `memory` is in GB. The files that are made in `folder` have names that begin with "counts".
+    `memory` is in GB. What it returns lies in `folder`, as COUNTS.
     """
     limit = max(int(memory * 2**30), 1)
     runs: list[Path] = []
@@ -114,7 +115,7 @@ def count(
                 bar.advance(by=len(part))
     finally:
         bar.close()
-    whole = folder / "counts.bin"
+    whole = folder / COUNTS
     if len(runs) == 1:
         runs[0].replace(whole)
     else:
@@ -223,11 +224,13 @@ def shuffle(counts: np.ndarray, num_words: int, path: Path, seed: int) -> np.nda
     sizes = sum(np.bincount(buckets, minlength=num_buckets) for _, buckets in draw())
     ends = np.cumsum(sizes)
     free = ends - sizes
-    pairs = np.memmap(path, PAIR, "w+", shape=(len(counts),))
+    partial = path.with_suffix(".partial")
+    pairs = np.memmap(partial, PAIR, "w+", shape=(len(counts),))
     for block, buckets in draw():
         scatter(block, num_words, pairs, buckets, free)
     rng = np.random.default_rng([seed, 1])
     for end, size in zip(ends, np.asarray(sizes), strict=True):
         bucket = np.array(pairs[end - size : end])
         pairs[end - size : end] = bucket[rng.permutation(size)]
+    partial.replace(path)
     return pairs
