@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torchvision import ops
 
+from dlkit.classify import backbones
+from dlkit.classify.model import build as classifier_of
 from dlkit.core import checkpoint
+from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import best_boxes, complete_iou, iou
 from dlkit.detect.loss import assign, fasterrcnn_losses, yolo_losses
 from dlkit.detect.model import ConvBlock, Grids, build, cell_centers
@@ -132,11 +136,98 @@ def test_fusing_twice_changes_nothing() -> None:
     assert torch.equal(block(x), before)
 
 
-@pytest.mark.parametrize("arch", ["yolo", "fasterrcnn"])
+NARROW: dict[str, Any] = {
+    "arch": "resnet18",
+    "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width": 0.125},
+    "preprocessing": {
+        "image_size": 96,
+        "fit": "squash",
+        "channels": 3,
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.2, 0.25, 0.3),
+    },
+}
+
+
+def test_yolo_on_a_backbone_of_dlkit_classify() -> None:
+    torch.manual_seed(0)
+    network = build("yolo", num_labels=2, size="nano", backbone=NARROW).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.rand(module.num_features)
+            module.running_var = 0.5 + torch.rand(module.num_features)
+    images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)
+    backbone = backbones.build(NARROW).eval()
+    backbone.load_state_dict(network.backbone.state_dict())
+    mean = 255 * torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)
+    std = 255 * torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
+    with torch.no_grad():
+        own = network.first_maps(images)
+        expected = backbone((images - mean) / std)[-3:]
+        before = network(images)
+        network.prepare(torch.float32)
+        after = network(images)
+    assert [tuple(m.shape) for m in own] == [(2, 16, 8, 12), (2, 32, 4, 6), (2, 64, 2, 3)]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(own, expected, strict=True))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert torch.allclose(before.boxes, after.boxes, atol=1e-2)
+
+
+def test_training_starts_from_the_backbone_or_only_from_its_form(
+    shapes: Path, tmp_path: Path
+) -> None:
+    network = classifier_of(NARROW["arch"], **NARROW["network"])
+    path = tmp_path / "small.safetensors"
+    described = {k: NARROW[k] for k in ("network", "preprocessing")} | {"loss": "cross-entropy"}
+    with torch.no_grad():
+        network.get_parameter("features.conv1.weight").fill_(0.25)
+    checkpoint.save(
+        path, network.state_dict(), Header("classify", "resnet18", described, ["a", "b"])
+    )
+
+    def first_weights(out: str, *options: str) -> torch.Tensor:
+        # At this learning rate nothing moves.
+        done = run(
+            "detect", "train", shapes, "--out", tmp_path / out, "--backbone", path, "--epochs", 1,
+            "--image-size", 64, "--lr", 0, "--workers", 0, "--ema", 0, *options,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        _, weights = checkpoint.load(Path(done.out.strip()))
+        return weights["backbone.stages.0.0.weight"]
+
+    assert (first_weights("trained") == 0.25).all()
+    assert (first_weights("form", "--from-scratch") != 0.25).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--backbone cifar10", "strides [1, 2, 4, 8]"),
+        ("--backbone digits", "1-channel"),
+        ("--arch fasterrcnn --backbone caltech101", "mobilenet and resnet50"),
+        ("--from-scratch", "--backbone"),
+    ],
+)
+def test_backbones_that_do_not_fit(
+    shapes: Path, tmp_path: Path, options: str, message: str
+) -> None:
+    done = run("detect", "train", shapes, "--out", tmp_path / "run", *options.split())
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arch", ["yolo", "yolo on a backbone", "fasterrcnn"])
 @pytest.mark.parametrize("objects", [0, 2])
 def test_losses_are_finite_and_reach_every_weight(arch: str, objects: int) -> None:
     torch.manual_seed(0)
-    settings = {"size": "nano"} if arch == "yolo" else {"backbone": "mobilenet"}
+    choices: dict[str, dict[str, Any]] = {
+        "yolo": {"size": "nano"},
+        "yolo on a backbone": {"size": "nano", "backbone": NARROW},
+        "fasterrcnn": {"backbone": "mobilenet"},
+    }
+    settings = choices[arch]
+    arch = arch.partition(" ")[0]
     network = build(arch, num_labels=3, **settings).train()
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[[4.0, 4, 40, 40], [20, 10, 60, 50]]] * 2)

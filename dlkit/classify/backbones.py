@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dlkit.classify import model
 from dlkit.classify.data import Preprocessing
 from dlkit.classify.infer import read
+from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.core.errors import DlkitError
 
@@ -49,6 +50,10 @@ class Backbone(nn.Module):
             images = stage(images)
             maps.append(images)
         return maps
+
+    def fuse(self) -> None:
+        """Fold each batch norm into the convolution before it, for inference."""
+        self.stages = fuse(self.stages)
 
 
 def load(name: str) -> tuple[Backbone, dict[str, Any]]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 from dlkit.core.progress import log
 
@@ -55,3 +55,93 @@ def prefetch(typing_context, array, index):
         return context.get_dummy_value()
 
     return types.void(array, index), generate
+
+
+LANES = 16  # numbers in a vector: one AVX-512 register, or as many smaller ones as it takes
+FAST = ("contract", "reassoc", "nsz")
+
+
+class Vector(types.Type):
+    """LANES float32 numbers in registers; LLVM does with them what the processor can."""
+
+    def __init__(self) -> None:
+        super().__init__("Vector")
+
+
+vector_type = Vector()
+register = ir.VectorType(ir.FloatType(), LANES)
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, frontend_type):
+        super().__init__(manager, frontend_type, register)
+
+
+@intrinsic
+def zeros(typing_context):
+    """A vector of zeros."""
+
+    def generate(context, builder, signature, args):
+        return ir.Constant(register, [0.0] * LANES)
+
+    return vector_type(), generate
+
+
+@intrinsic
+def load(typing_context, array, index):
+    """The float32 numbers from array[index] on."""
+
+    def generate(context, builder, signature, args):
+        address = pointer(context, builder, signature.args[0], *args)
+        return builder.load(builder.bitcast(address, register.as_pointer()), align=4)
+
+    return vector_type(array, index), generate
+
+
+@intrinsic
+def store(typing_context, array, index, vector):
+    """The opposite of load."""
+
+    def generate(context, builder, signature, args):
+        address = pointer(context, builder, signature.args[0], *args[:2])
+        builder.store(args[2], builder.bitcast(address, register.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, index, vector), generate
+
+
+@intrinsic
+def times(typing_context, vector, number, plus):
+    """vector * number + plus, of a vector or float32 `number`."""
+
+    def generate(context, builder, signature, args):
+        factor = args[1]
+        if signature.args[1] != vector_type:
+            alone = ir.Constant(register, ir.Undefined)
+            alone = builder.insert_element(alone, factor, ir.IntType(32)(0))
+            first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+            factor = builder.shuffle_vector(alone, alone, first)
+        return builder.fadd(builder.fmul(args[0], factor, FAST), args[2], FAST)
+
+    number = vector_type if number == vector_type else types.float32
+    return vector_type(vector_type, number, vector_type), generate
+
+
+@intrinsic
+def total(typing_context, vector):
+    """The sum of a vector's numbers, as float32."""
+
+    def generate(context, builder, signature, args):
+        part, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            halves = [
+                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(a, a + width)))
+                for a in (0, width)
+            ]
+            low, high = (builder.shuffle_vector(part, part, half) for half in halves)
+            part = builder.fadd(low, high, FAST)
+        return builder.extract_element(part, ir.IntType(32)(0))
+
+    return types.float32(vector_type), generate

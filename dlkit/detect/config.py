@@ -21,7 +21,14 @@ PUBLISHED = {
 class DetectTrainConfig(TrainConfig):
     arch: Literal["yolo", "fasterrcnn"] = option("yolo", "Architecture to train.")
     size: Literal["nano", "small", "medium"] = option("small", "How large a yolo.")
-    backbone: Literal["mobilenet", "resnet50"] = option("mobilenet", "Backbone of fasterrcnn.")
+    backbone: str | None = option(
+        None,
+        "First part of the network. fasterrcnn: mobilenet (default) or resnet50, untrained; yolo:"
+        " its own, or a model of dlkit classify to start from, such as caltech101.",
+    )
+    from_scratch: bool = option(
+        False, "yolo: of the --backbone take the form, not the trained weights."
+    )
     image_size: int = option(256, "Longest side of the images, in pixels.", min=64)
     epochs: int = option(100, "Passes over the training data.", min=1)
     lr: float = option(2e-3, "Learning rate after warm-up.", min=0)

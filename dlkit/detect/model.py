@@ -14,12 +14,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.detect.boxes import best_boxes
 
 STRIDES = (8, 16, 32)
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean, standard deviation
 WIDTHS = {"nano": 8, "small": 16, "medium": 24}
+RCNN_BACKBONES = {
+    "mobilenet": detection.fasterrcnn_mobilenet_v3_large_fpn,
+    "resnet50": detection.fasterrcnn_resnet50_fpn,
+}
 
 
 class Found(NamedTuple):
@@ -133,20 +138,28 @@ class Yolo(nn.Module):
     its distances from the cell's center (Tian et al. 2019), instead of two; cross-entropies and
     the complete IoU instead of squared errors; task-aligned assignment (Feng et al. 2021)
     instead of the one responsible cell; residual blocks with batch normalisation, and no fully
-    connected layer, so any image size whose sides divide by 32.
+    connected layer, so any image size whose sides divide by 32. `backbone`, the settings of one of
+    `dlkit.classify`, puts that network in place of the first stages.
     """
 
-    def __init__(self, num_labels: int, size: str = "small") -> None:
+    def __init__(
+        self, num_labels: int, size: str = "small", backbone: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         w = WIDTHS[size]
-        self.stem = nn.Sequential(ConvBlock(3, w, stride=2), Stage(w, 2 * w, 1))
-        self.stage3 = Stage(2 * w, 4 * w, 2)
-        self.stage4 = Stage(4 * w, 8 * w, 2)
-        self.stage5 = Stage(8 * w, 12 * w, 1)
-        self.pool = PyramidPooling(12 * w, 8 * w)
-        self.up4 = Merge(16 * w, 8 * w)
+        self.backbone = None if backbone is None else backbones.build(backbone)
+        if self.backbone is None:
+            fine, middle, coarse = 4 * w, 8 * w, 12 * w
+            self.stem = nn.Sequential(ConvBlock(3, w, stride=2), Stage(w, 2 * w, 1))
+            self.stage3 = Stage(2 * w, fine, 2)
+            self.stage4 = Stage(fine, middle, 2)
+            self.stage5 = Stage(middle, coarse, 1)
+        else:
+            fine, middle, coarse = channels_at(STRIDES, self.backbone)
+        self.pool = PyramidPooling(coarse, 8 * w)
+        self.up4 = Merge(8 * w + middle, 8 * w)
         self.narrow = ConvBlock(8 * w, 4 * w, kernel=1)
-        self.up3 = Merge(8 * w, 4 * w)
+        self.up3 = Merge(4 * w + fine, 4 * w)
         self.from3 = ConvBlock(4 * w, 4 * w, stride=2)
         self.down4 = Merge(12 * w, 8 * w)
         self.from4 = ConvBlock(8 * w, 8 * w, stride=2)
@@ -157,10 +170,8 @@ class Yolo(nn.Module):
 
     def forward(self, images: Tensor) -> Grids:
         """What each cell says, for uint8 images (B, 3, H, W) with sides divisible by 32."""
-        x = images.to(next(self.parameters()).dtype, memory_format=torch.channels_last)
-        c3 = self.stage3(self.stem((x - 114) / 58))
-        c4 = self.stage4(c3)
-        c5 = self.pool(self.stage5(c4))
+        c3, c4, c5 = self.first_maps(images)
+        c5 = self.pool(c5)
         p4 = self.up4(F.interpolate(c5, scale_factor=2.0), c4)
         p3 = self.up3(F.interpolate(self.narrow(p4), scale_factor=2.0), c3)
         p4 = self.down4(self.from3(p3), p4)
@@ -176,6 +187,18 @@ class Yolo(nn.Module):
             centers.append(middles)
         confidence, labels = torch.cat(logits, dim=1).split([1, logits[0].shape[-1] - 1], dim=-1)
         return Grids(torch.cat(boxes, dim=1), confidence.squeeze(-1), labels, torch.cat(centers))
+
+    def first_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The maps of features at STRIDES, before they are mixed."""
+        dtype = next(self.parameters()).dtype
+        if self.backbone is not None:
+            maps = self.backbone(self.backbone.preprocessing.normalise(images).to(dtype))
+            at = dict(zip(self.backbone.strides, maps, strict=True))
+            return at[8], at[16], at[32]
+        x = images.to(dtype, memory_format=torch.channels_last)
+        c3 = self.stage3(self.stem((x - 114) / 58))
+        c4 = self.stage4(c3)
+        return c3, c4, self.stage5(c4)
 
     @torch.inference_mode()
     def predict(self, images: Tensor, threshold: float, iou: float, limit: int) -> list[Found]:
@@ -201,7 +224,21 @@ class Yolo(nn.Module):
         for block in self.modules():
             if isinstance(block, ConvBlock):
                 block.fuse()
+        if self.backbone is not None:
+            self.backbone.fuse()
         self.to(dtype)
+
+
+def channels_at(strides: tuple[int, ...], backbone: backbones.Backbone) -> list[int]:
+    """The channels of a backbone's maps at these strides; a DlkitError if it lacks one."""
+    channels = dict(zip(backbone.strides, backbone.channels, strict=True))
+    if backbone.preprocessing.channels != 3 or not channels.keys() >= set(strides):
+        raise DlkitError(
+            f"this backbone makes maps of {backbone.preprocessing.channels}-channel images at"
+            f" strides {backbone.strides}, and a detector needs 3 channels and strides"
+            f" {list(strides)}: take one trained at more than 64 pixels, such as caltech101"
+        )
+    return [channels[stride] for stride in strides]
 
 
 def cell_centers(height: int, width: int, stride: int, device: torch.device) -> Tensor:
@@ -220,10 +257,7 @@ class FasterRCNN(nn.Module):
 
     def __init__(self, num_labels: int, backbone: str = "mobilenet") -> None:
         super().__init__()
-        make = {
-            "mobilenet": detection.fasterrcnn_mobilenet_v3_large_fpn,
-            "resnet50": detection.fasterrcnn_resnet50_fpn,
-        }[backbone]
+        make = RCNN_BACKBONES[backbone]
         # torchvision counts the background as label 0; 128 regions an image are learnt from, as
         # in Girshick 2015, section 2.3 (torchvision's 512 take four times as long on a CPU).
         self.network = make(

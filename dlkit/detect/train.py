@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from dlkit.classify import backbones
 from dlkit.core import distributed
 from dlkit.core.checkpoint import Header
+from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.training import Run
 from dlkit.detect import published
@@ -16,7 +18,7 @@ from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector
 from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
-from dlkit.detect.model import build
+from dlkit.detect.model import RCNN_BACKBONES, build
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -26,14 +28,12 @@ def train(config: DetectTrainConfig) -> Path:
         validation = read_split(config.data, "val", training.labels)
         names = training.labels
 
-        settings: dict[str, Any] = {"num_labels": len(names)}
-        if config.arch == "yolo":
-            settings["size"] = config.size
-        else:
-            settings["backbone"] = config.backbone
         if config.init_from in PUBLISHED:
             published.fetch(config.init_from)
+        settings, trained = network_settings(config, len(names))
         model = build(config.arch, **settings)
+        if trained is not None:
+            model.backbone.load_state_dict(trained.state_dict())
         network = process.wrap(model)  # the same weights, with gradients averaged over processes
         run = Run(config, process, model, Header("detect", config.arch, settings, names))
         optimizer = run.optimizer(model)
@@ -60,3 +60,25 @@ def train(config: DetectTrainConfig) -> Path:
             if better and process.is_main:
                 save_examples(detector, validation.samples, run.folder / "examples.png")
     return run.best
+
+
+def network_settings(
+    config: DetectTrainConfig, num_labels: int
+) -> tuple[dict[str, Any], backbones.Backbone | None]:
+    """How to build the network, and the trained backbone to start from."""
+    settings: dict[str, Any] = {"num_labels": num_labels}
+    if config.arch == "yolo":
+        settings["size"] = config.size
+    else:
+        settings["backbone"] = config.backbone or "mobilenet"
+        if settings["backbone"] not in RCNN_BACKBONES:
+            raise DlkitError(
+                f"--backbone {config.backbone}: fasterrcnn has {' and '.join(RCNN_BACKBONES)}"
+            )
+    borrowed = config.arch == "yolo" and config.backbone is not None
+    if config.from_scratch and not borrowed:
+        raise DlkitError("--from-scratch needs --arch yolo and a --backbone")
+    if not borrowed:
+        return settings, None
+    trained, settings["backbone"] = backbones.load(str(config.backbone))
+    return settings, None if config.from_scratch else trained

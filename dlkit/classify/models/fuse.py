@@ -1,14 +1,16 @@
 """The form for inference: batch norm folded into the convolutions it follows."""
 
 import copy
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.densenet import _DenseLayer as DenseLayer
 
-from dlkit.classify.models.network import AuxiliaryNetwork, Network
+from dlkit.classify.models.network import AuxiliaryNetwork
 from dlkit.classify.models.resnet import BasicBlock, Bottleneck, PreactBlock
 
+Module = TypeVar("Module", bound=nn.Module)
 # Which norm follows which convolution in blocks that are no nn.Sequential.
 PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
     BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
@@ -18,7 +20,7 @@ PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
 }
 
 
-def fuse(network: Network) -> Network:
+def fuse(network: Module) -> Module:
     """A copy in evaluation mode with fewer layers and the same outputs."""
     network = copy.deepcopy(network).eval()
     if isinstance(network, AuxiliaryNetwork):
