@@ -249,7 +249,7 @@ def cbow_step(group: Group, inputs: Table, outputs: Table, rate: float) -> tuple
     """The mean of a window predicts the middle; each of its words takes the whole change."""
     around, middle, negative = vectors_of(group, inputs, outputs)
     size = group.pairs.sum(dim=2, keepdim=True)
-    present = (size > 0).float()  # (B, G, 1)
+    present = size.clamp(max=1)  # (B, G, 1)
     mean = (group.pairs / size.clamp(min=1)) @ around  # (B, G, D)
     scores = (mean * middle).sum(dim=2, keepdim=True)  # (B, G, 1)
     wrong = negative @ mean.mT  # (B, K, G)
