@@ -146,7 +146,7 @@ def subsampled(ids, i, end, keep, sentence, state):
 
 
 @njit(cache=True, nogil=True)
-def choose_outputs(word, draw, width, times_negative, n, scratch, state):
+def choose_outputs(word, draw, width, n, scratch, state):
     """Put a word and its negative words, or its Huffman path, after the n outputs there are."""
     outs, labels, weights = scratch.outs, scratch.labels, scratch.weights
     if draw.negative == 0:
@@ -166,7 +166,7 @@ def choose_outputs(word, draw, width, times_negative, n, scratch, state):
         outs[n] = other * width
         labels[n] = 0
         # As in word2vec.c, the word itself is no negative word.
-        weights[n] = times_negative if other != word else 0
+        weights[n] = 1 if other != word else 0
         n += 1
     return n, state
 

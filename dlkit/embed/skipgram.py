@@ -37,7 +37,7 @@ def skipgram(ids, begin, end, inputs, outputs, width, draw, rate, seed, scratch)
                     m += 1
             if m == 0:
                 continue
-            n, state = choose_outputs(sentence[position], draw, width, 1, 0, scratch, state)
+            n, state = choose_outputs(sentence[position], draw, width, 0, scratch, state)
             n = fill_up(n, empty, scratch)
             with_loss = position & NO_LOSS_OF == 0
             step(inputs, at, m, outputs, n, width, rate, True, with_loss, scratch)
