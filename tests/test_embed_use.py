@@ -239,6 +239,8 @@ def test_an_unknown_word_is_one_line_and_the_others_are_answered(world: Path) ->
         f"dlkit: kingg: not in the vocabulary of {world}: did you mean king, kings?"
     )
     assert "did you mean" not in run("embed", "zzzzzz", "-m", world).err
+    assert "did you mean" not in run("embed", "z" * 100_000, "-m", world).err
+    assert run("embed", "", "-m", world).code == 1
 
 
 def test_lines_of_stdin_and_sentences(world: Path) -> None:
@@ -348,6 +350,7 @@ def word2vec_binary(end: bytes) -> bytes:
         ("a.txt", TEXT.encode() + b"\n\n", NAMES),
         ("a.txt", TEXT.replace(" ", "\t", 1)[:-1].encode(), NAMES),
         ("a.txt.gz", gzip.compress(TEXT.encode()), NAMES),
+        ("a.txt", b"1 3\nnew york 1 -0.5 .2", ["new york"]),
         ("a.bin", word2vec_binary(b"\n"), NAMES[:2]),
         ("a.bin", word2vec_binary(b""), NAMES[:2]),
         ("a.bin.gz", gzip.compress(word2vec_binary(b"")), NAMES[:2]),
