@@ -60,7 +60,7 @@ class GloveState:
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def clipped(gradient, rate):
+def clipped(gradient: np.float32, rate: np.float32) -> np.float32:
     return min(max(gradient, -LIMIT), LIMIT) * rate
 
 
