@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_skipgram_follows_the_gradient_of_negative_sampling() -> None:
     expected_inputs, expected_outputs = tensors(inputs, outputs)
     for target, context in ((0, 1), (1, 0)):
         value = loss.negative_sampling(
-            expected_inputs[[context]], expected_outputs[[target]], expected_outputs[[[2] * 5]]
+            expected_inputs[[context]], expected_outputs[[target]], expected_outputs[[2] * 5][None]
         )
         descend(value, expected_inputs, expected_outputs)
     draw = always_drawing(2, 3, 5)
@@ -92,7 +93,7 @@ def test_a_step_on_several_inputs_and_groups_is_one_gradient() -> None:
     compiled.step(*flat, np.float32(RATE), True, True, own)
     np.testing.assert_allclose(inputs, expected_inputs.detach(), atol=1e-6)
     np.testing.assert_allclose(outputs, expected_outputs.detach(), atol=1e-6)
-    assert own.stats[0] == pytest.approx(float(value), rel=1e-5)
+    assert own.stats[0] == pytest.approx(value.item(), rel=1e-5)
 
 
 def test_hierarchical_softmax_follows_its_gradient() -> None:
@@ -130,7 +131,7 @@ def test_means_of_rows_follow_the_gradient(kernel: Any) -> None:
         own_rows = rows[starts[context] : starts[context + 1]].tolist()
         mean = loss.mean_of(expected[own_rows][None], torch.ones(1, len(own_rows)))
         mean = mean.detach().requires_grad_()
-        positive, negatives = expected_outputs[[target]], expected_outputs[[[2] * 5]]
+        positive, negatives = expected_outputs[[target]], expected_outputs[[2] * 5][None]
         value = loss.negative_sampling(mean, positive, negatives)
         of_mean, of_outputs = torch.autograd.grad(value, (mean, expected_outputs))
         with torch.no_grad():
@@ -160,7 +161,7 @@ def test_huffman_codes_by_hand() -> None:
 
 def test_huffman_takes_a_made_node_before_a_word_of_the_same_count() -> None:
     starts, _, _ = huffman.paths(np.array([2, 2, 1, 1], np.int64))
-    assert np.diff(starts).tolist() == [2, 2, 2, 2]
+    assert np.diff(starts).tolist() == [1, 2, 3, 3]
     starts, _, _ = huffman.paths(np.array([4, 3, 2, 1, 1, 1], np.int64))
     assert (np.diff(starts) * [4, 3, 2, 1, 1, 1]).sum() == 29  # 2 + 3 + 5 + 7 + 12
 
@@ -171,7 +172,7 @@ def test_negative_words_and_kept_words_have_their_probabilities() -> None:
     wanted = counts**0.75 / (counts**0.75).sum()
     state, drawn = compiled.seeded(np.uint64(3)), np.zeros(4)
     for _ in range(20000):
-        state = compiled.after.py_func(state)
+        state = np.uint64((int(state) * int(compiled.A) + int(compiled.C)) % 2**64)
         drawn[compiled.drawn.py_func(draw.alias, state)] += 1
     np.testing.assert_allclose(drawn / 20000, wanted, atol=0.01)
     share = counts / counts.sum()
@@ -236,14 +237,10 @@ def test_what_cannot_be_trained_on(
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(content)
-    result = run("embed", "train", path, "--out", tmp_path / "run", "--device", "cpu", *options) \
-        if "glove" not in options else \
-        run("embed", "train", path, "--out", tmp_path / "run", *options)  # fmt: skip
+    result = run("embed", "train", path, "--out", tmp_path / "run", *options)
     assert result.code == 2
     assert len(result.err.strip().splitlines()) == 1
-    with pytest.raises(AssertionError):
-        assert "Traceback" in result.err
-    assert __import__("re").search(message, result.err), result.err
+    assert re.search(message, result.err), result.err
 
 
 def test_phrases_by_hand(tmp_path: Path) -> None:
@@ -359,9 +356,10 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
             raise KeyboardInterrupt
 
     cut = one_thread(tmp_path / "cut", topics, **changed)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Run, "save", killed)
-        train(cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(cut)
     with pytest.raises(DlkitError, match="holds a run already: add --resume"):
         train(cut)
     with pytest.raises(DlkitError, match="was begun with --dim 12: resume it so"):
@@ -383,9 +381,10 @@ def test_a_run_goes_on_with_its_corpus_only(
         save(self, state)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Run, "save", killed)
-        train(one_thread(out, topics))
+        with pytest.raises(KeyboardInterrupt):
+            train(one_thread(out, topics))
     other = tmp_path / "other.txt"
     other.write_text("a b c\n" * 9)
     with pytest.raises(DlkitError, match="begun with another corpus"):

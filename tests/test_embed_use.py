@@ -91,7 +91,8 @@ def test_a_file_comes_back_and_is_a_model_like_others(tmp_path: Path, half: bool
 def test_a_damaged_file_is_one_line(world: Path, tmp_path: Path) -> None:
     content = bytearray(world.read_bytes())
     content[-1] ^= 1
-    for number, data in enumerate([content, content[:-5], content[:40], b""]):
+    damaged = [bytes(content), bytes(content[:-5]), bytes(content[:40]), b""]
+    for number, data in enumerate(damaged):
         path = tmp_path / f"{number}.safetensors"
         path.write_bytes(data)
         result = run("embed", "king", "-m", path)
@@ -238,6 +239,8 @@ def test_an_unknown_word_is_one_line_and_the_others_are_answered(world: Path) ->
         f"dlkit: kingg: not in the vocabulary of {world}: did you mean king, kings?"
     )
     assert "did you mean" not in run("embed", "zzzzzz", "-m", world).err
+    assert "did you mean" not in run("embed", "z" * 100_000, "-m", world).err
+    assert run("embed", "", "-m", world).code == 1
 
 
 def test_lines_of_stdin_and_sentences(world: Path) -> None:
@@ -347,6 +350,7 @@ def word2vec_binary(end: bytes) -> bytes:
         ("a.txt", TEXT.encode() + b"\n\n", NAMES),
         ("a.txt", TEXT.replace(" ", "\t", 1)[:-1].encode(), NAMES),
         ("a.txt.gz", gzip.compress(TEXT.encode()), NAMES),
+        ("a.txt", b"1 3\nnew york 1 -0.5 .2", ["new york"]),
         ("a.bin", word2vec_binary(b"\n"), NAMES[:2]),
         ("a.bin", word2vec_binary(b""), NAMES[:2]),
         ("a.bin.gz", gzip.compress(word2vec_binary(b"")), NAMES[:2]),
@@ -608,6 +612,23 @@ def test_a_picture(world: Path, tmp_path: Path, method: str) -> None:
     assert run("embed", "plot", "--words", "paris rome king", "--lines", *options).code == 2
 
 
+# Phrases
+
+
+def test_phrases_are_joined(tmp_path: Path) -> None:
+    corpus, out = tmp_path / "corpus.txt", tmp_path / "joined.txt"
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(200)]
+    lines = [[*rng.permutation(words), "new", "york", *rng.permutation(words)] for _ in range(6)]
+    corpus.write_text("".join(" ".join(line) + "\n" for line in lines))
+    options = ["--min-count", 1, "--threshold", 100]
+    result = run("embed", "phrases", corpus, *options)
+    assert result.code == 0, result.err
+    assert run("embed", "phrases", corpus, *options, "-o", out).code == 0
+    assert out.read_text() == result.out
+    assert [line.split()[200] for line in result.out.splitlines()] == ["new_york"] * 6
+
+
 # Against the tools themselves
 
 
@@ -672,7 +693,9 @@ def test_fasttext_reads_and_writes_the_same(tmp_path: Path) -> None:
         assert mine.embedding.words.all() == theirs.words
         for word in [*theirs.words, "unseen", "日本語", "a"]:
             expected = theirs.get_word_vector(word)
-            assert np.allclose(mine.vector(word), expected, atol=1e-5), word
+            found = mine.vector(word)
+            assert found is not None
+            assert np.allclose(found, expected, atol=1e-5), word
             assert np.allclose(again.get_word_vector(word), expected, atol=1e-5), word
         sentence = "the unseen cat sat"
         expected = theirs.get_sentence_vector(sentence)

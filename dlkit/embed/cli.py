@@ -18,7 +18,7 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.output import Format, write, write_blocks
 from dlkit.embed.config import DEFAULT_MODEL, EmbedTrainConfig
 
 app = group("embed", "Word vectors: nearest words, analogies, training.")
@@ -194,6 +194,45 @@ def evaluate(
     from dlkit.embed.evaluate import evaluate_files
 
     write(evaluate_files(model, files, objective(cosmul), top), format, output)
+
+
+@app.command()
+def phrases(
+    corpus: Annotated[
+        list[str],
+        typer.Argument(help="Text files (plain, .gz, .zst), folders of them, or - for stdin."),
+    ],
+    passes: Annotated[int, typer.Option(help="Passes; each joins longer phrases.", min=1)] = 1,
+    threshold: Annotated[
+        float, typer.Option(help="Score above which a pair is joined; lower joins more.", min=0)
+    ] = 100.0,
+    min_count: Annotated[
+        int, typer.Option(help="Leave out words and pairs that occur less often.", min=1)
+    ] = 5,
+    lower: Annotated[bool, typer.Option("--lower", help="Lower-case the text.")] = False,
+    words: Annotated[
+        bool,
+        typer.Option("--words", help="Take runs of letters, digits and apostrophes as words."),
+    ] = False,
+    errors: Annotated[
+        Literal["strict", "replace"],
+        typer.Option(help="Bytes that are not UTF-8: an error, or replaced."),
+    ] = "strict",
+    output: Output = None,
+) -> None:
+    """Print a corpus with pairs joined that stand together often: new york as new_york."""
+    from dlkit.embed.phrases import join
+
+    config = EmbedTrainConfig(
+        corpus=corpus,
+        phrases=passes,
+        threshold=threshold,
+        min_count=min_count,
+        lower=lower,
+        words=words,
+        errors=errors,
+    )
+    write(join(config), output=output, writer=write_blocks)
 
 
 @app.command()

@@ -24,12 +24,11 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log
-from dlkit.embed import model
 from dlkit.embed.model import BLOCK, Embedding, Subwords, Words
 
 SUFFIXES = (".txt", ".vec", ".bin", ".npy", ".ftz", ".gz")
 HEADER = re.compile(rb"(\d+)[ \t]+(\d+)[ \t]*\r?\n")
-NUMBERS = re.compile(rb"[-+0-9.eE \t\r\n]*|.*(nan|inf).*", re.IGNORECASE)
+NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 FASTTEXT = 793712314  # the magic number of a .bin
 VERSION = 12
 SKIPGRAM, NEGATIVE_SAMPLING = 2, 2  # the values of its enums
@@ -57,8 +56,6 @@ def read(path: Path) -> Embedding:
         raise DlkitError(f"{path}: an empty file")
     start = content[:4096].tobytes()
     try:
-        if path.suffix == ".safetensors":
-            return model.load(path)
         if start.startswith(b"\x93NUMPY"):
             return read_numpy(path)
         if start.startswith(struct.pack("<i", FASTTEXT)):
@@ -83,10 +80,10 @@ def content_of(path: Path) -> np.ndarray:
 
 
 def is_binary(start: bytes, header: re.Match[bytes]) -> bool:
-    """Whether what follows the first word is no text of numbers."""
-    _, _, numbers = start[header.end() :].partition(b" ")
-    line = numbers[: 4 * int(header[2])].split(b"\n")[0]
-    return not NUMBERS.fullmatch(line)
+    """Whether what follows the first word is not mostly numbers in text."""
+    cells = start[header.end() :].split(b"\n")[0].split()[1:]
+    numbers = sum(NUMBER.fullmatch(cell) is not None for cell in cells)
+    return 2 * numbers <= len(cells)
 
 
 def assembled(words: Sequence[bytes], vectors: np.ndarray, **parts: Any) -> Embedding:
@@ -134,9 +131,11 @@ def shown(word: bytes) -> str:
 
 def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
     """word2vec's text, .vec, or GloVe's, which has no header."""
+    from dlkit.core.compiled import loading
     from dlkit.embed import compiled_text
 
-    starts = compiled_text.line_starts(content)
+    with loading("the reader of text", 5):
+        starts = compiled_text.line_starts(content)
     first = 1 if header else 0
     lines = len(starts) - 1 - first
 
@@ -152,7 +151,8 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
         raise DlkitError(f"line 1: not a word and its vector, nor a header ({line(0)[:40]!r})")
     vectors = np.empty((lines, dim), np.float32)
     ends = np.empty(lines, np.int64)
-    stopped, wrong = compiled_text.parse(content, starts, first, vectors, ends)
+    with loading("the reader of numbers", 5):
+        stopped, wrong = compiled_text.parse(content, starts, first, vectors, ends)
     if wrong != compiled_text.FINE:
         row = line(stopped)
         reasons = {
@@ -187,18 +187,18 @@ def read_binary(content: np.ndarray, header: re.Match[bytes]) -> Embedding:
             f"cut short, or a wrong header: {count} words of {dim} numbers need more than its "
             f"{len(content)} bytes"
         )
-    data = content.tobytes()
+    window = content.data
     vectors = np.empty((count, dim), np.float32)
     words = []
     place = header.end()
     for row in range(count):
-        end = data.find(b" ", place)
-        if end < 0 or end + 1 + 4 * dim > len(data):
+        end = next_byte(window, place, b" ")
+        if end + 1 + 4 * dim > len(window):
             raise DlkitError(f"cut short: it ends in word {row + 1} of {count}")
-        words.append(data[place:end].lstrip(b"\n"))
-        vectors[row] = np.frombuffer(data, "<f4", dim, end + 1)
+        words.append(bytes(window[place:end]).lstrip(b"\n"))
+        vectors[row] = np.frombuffer(window, "<f4", dim, end + 1)
         place = end + 1 + 4 * dim
-    if data[place:].strip(b"\n"):
+    if bytes(window[place : place + 100]).strip(b"\n"):
         raise DlkitError(f"more than the {count} words that its first line says: a wrong header")
     return assembled(words, vectors)
 
@@ -270,7 +270,7 @@ def read_fasttext(content: np.ndarray) -> Embedding:
     counts: list[int] = []
     window = content.data
     for _ in range(size):
-        end = find_zero(window, fields.place)
+        end = next_byte(window, fields.place, b"\0")
         word = fields.bytes(end - fields.place + 1)[:-1]
         count, kind = fields.take("qb")
         if kind == 0:
@@ -299,13 +299,13 @@ def read_fasttext(content: np.ndarray) -> Embedding:
     return assembled(words, vectors, arch="fasttext", **parts)
 
 
-def find_zero(window: memoryview, start: int) -> int:
-    """Where the next zero byte is."""
+def next_byte(window: memoryview, start: int, byte: bytes) -> int:
+    """Where the byte stands next; past the end if nowhere."""
     for size in (64, 1024, len(window)):
-        place = bytes(window[start : start + size]).find(b"\0")
+        place = bytes(window[start : start + size]).find(byte)
         if place >= 0:
             return start + place
-    raise DlkitError("cut short: it ends in its vocabulary")
+    return len(window)
 
 
 def rows(embedding: Embedding) -> Iterator[tuple[bytes, np.ndarray]]:

@@ -5,6 +5,7 @@ Loads numpy, and neither torch nor numba, so that a query is quick.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, Literal
@@ -17,13 +18,14 @@ from dlkit.core.progress import Failure
 from dlkit.core.weights import find
 from dlkit.embed import model as files
 from dlkit.embed.config import DEFAULT_MODEL
-from dlkit.embed.formats import is_foreign
+from dlkit.embed.formats import is_foreign, read
 from dlkit.embed.model import Embedding
 from dlkit.embed.nearest import top_k, unit
 from dlkit.embed.subwords import vector_of_unknown
 
 AT_ONCE = 1024  # queries of a batch that are answered together
 SUGGESTED_FROM = 200_000  # the most frequent words, among which close spellings are looked for
+LONGEST_MISSPELT = 40  # characters: nobody misspells a longer word
 EPSILON = 1e-3  # of 3CosMul (Levy and Goldberg 2014)
 
 Objective = Literal["3cosadd", "3cosmul"]
@@ -41,6 +43,11 @@ class Similar:
 
     query: str
     neighbours: list[Neighbour]
+
+    @property
+    def path(self) -> str:
+        """What a notice calls it, if nothing is found."""
+        return self.query
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"query": self.query, "word": n.word, "cosine": n.cosine} for n in self.neighbours]
@@ -60,6 +67,11 @@ class Analogy:
     b: str
     c: str
     answers: list[Answer]
+
+    @property
+    def path(self) -> str:
+        """What a notice calls it, if nothing is found."""
+        return f"{self.a} - {self.b} + {self.c}"
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"word": answer.word, "score": answer.score} for answer in self.answers]
@@ -116,22 +128,20 @@ class Vocabulary:
 
         That is fastText's getSentenceVector: words without a vector, or with zeros, do not count.
         """
-        whole = self.vector(text) if " " not in text else self.known(text)
-        if whole is not None:
-            return whole
         words = text.split()
-        if len(words) < 2:
-            raise DlkitError(self.unknown(text.strip()))
+        index = self.index(text.strip())
+        if index is not None:  # it may hold spaces
+            return self.embedding.vectors[index].astype(np.float32)
+        if len(words) == 1:
+            vector = self.vector(words[0])
+            if vector is None:
+                raise DlkitError(self.unknown(words[0]))
+            return vector
         vectors = [vector for word in words if (vector := self.vector(word)) is not None]
         directions = [unit(vector) for vector in vectors if vector.any()]
         if not directions:
             raise DlkitError(f"none of its words is in the vocabulary of {self.name}")
         return np.mean(directions, axis=0)
-
-    def known(self, text: str) -> np.ndarray | None:
-        """The vector of an entry of the vocabulary that holds spaces."""
-        index = self.index(text)
-        return None if index is None else self.embedding.vectors[index].astype(np.float32)
 
     def indices(self, text: str) -> list[int]:
         """The known words of a text: of a query, those that are no answers."""
@@ -143,29 +153,39 @@ class Vocabulary:
         hint = f": did you mean {', '.join(close)}?" if close else ""
         return f"not in the vocabulary of {self.name}{hint}"
 
-    def suggestions(self, word: str) -> list[str]:
-        """Up to three words that differ in one letter, two swapped, or one more or less."""
-        word = word.lower()
+    @cached_property
+    def frequent(self) -> dict[str, int]:
+        """The words among which close spellings are looked for."""
         words = self.embedding.words
-        count = min(len(words), SUGGESTED_FROM)
-        head = words.blob[: words.offsets[count]].tobytes().decode("utf-8", "surrogateescape")
-        index = {known: number for number, known in enumerate(head.split("\n")[:-1])}
-        letters = sorted({*ascii_lowercase, *word})
-        cuts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
-        close = {left + right[1:] for left, right in cuts if right}
-        close |= {left + right[1] + right[0] + right[2:] for left, right in cuts if len(right) > 1}
-        close |= {left + letter + right[1:] for left, right in cuts if right for letter in letters}
-        close |= {left + letter + right for left, right in cuts for letter in letters}
-        return sorted((near for near in close if near in index), key=index.__getitem__)[:3]
+        end = words.offsets[min(len(words), SUGGESTED_FROM)]
+        known = words.blob[:end].tobytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+        return {word: index for index, word in enumerate(known)}
+
+    def suggestions(self, word: str) -> list[str]:
+        """Up to three words, the most frequent, of another case or one edit away."""
+        if len(word) > LONGEST_MISSPELT:
+            return []
+        close = {word.capitalize(), word.upper()}
+        for spelling in {word, word.lower()}:
+            close |= edits(spelling)
+        return sorted(close & self.frequent.keys(), key=self.frequent.__getitem__)[:3]
+
+
+def edits(word: str) -> set[str]:
+    """What one letter more, less or changed, or two swapped, make of a word."""
+    letters = {*ascii_lowercase, *word}
+    cuts = [(word[:place], word[place:]) for place in range(len(word) + 1)]
+    fewer = {left + right[1:] for left, right in cuts if right}
+    swapped = {left + right[1] + right[0] + right[2:] for left, right in cuts if len(right) > 1}
+    changed = {left + letter + right[1:] for left, right in cuts if right for letter in letters}
+    more = {left + letter + right for left, right in cuts for letter in letters}
+    return fewer | swapped | changed | more
 
 
 def load(model: str | Path = DEFAULT_MODEL) -> Vocabulary:
     """The embedding of this name, file or URL; other tools' files are read whole."""
-    if is_foreign(str(model)):
-        from dlkit.embed.formats import read
-
-        return Vocabulary(str(model), read(Path(model)))
-    return Vocabulary(str(model), files.load(find("embed", str(model))))
+    path = Path(model) if is_foreign(str(model)) else find("embed", str(model))
+    return Vocabulary(str(model), read(path) if is_foreign(str(path)) else files.load(path))
 
 
 def similar(

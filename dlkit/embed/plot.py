@@ -5,6 +5,7 @@ Shapes: N words, D dimensions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,7 +212,7 @@ def label(
                 inside = inside and frame.y0 <= bottom <= frame.y1 - height
                 cost = covered(box, np.array(boxes)) + 40 * far + 1000 * (not inside)
                 candidates.append((cost, dx, dy, box))
-        _, dx, dy, box = min(candidates)
+        _, dx, dy, box = min(candidates, key=itemgetter(0))
         text.set_position((dx * 72 / dpi, dy * 72 / dpi))
         boxes.append(box)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
@@ -171,18 +171,6 @@ def each_block(
     finally:
         if progress is not None:
             progress.close()
-
-
-def write_blocks(results: Iterable[Any], file: TextIO) -> None:
-    """The writer of text output (see core.output.write): bytes, as they come."""
-    for block in results:
-        if isinstance(block, Failure):
-            continue
-        if hasattr(file, "buffer"):
-            file.buffer.write(block)
-            file.buffer.flush()
-        else:
-            file.write(bytes(block).decode())
 
 
 def decode_lines(
