@@ -466,3 +466,13 @@ def test_hierarchical_softmax_is_not_for_batches(tmp_path: Path) -> None:
     config = settings(tmp_path, Method.skipgram, hs=True)
     with pytest.raises(DlkitError, match="--device cpu"):
         cuda.train_batches(ids, counts, config, state, lambda _: None)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", [Method.skipgram, Method.cbow])
+def test_batches_learn_the_same_on_a_gpu(tmp_path: Path, method: Method) -> None:
+    ids, counts = topics()
+    config = settings(tmp_path, method, dim=8, epochs=40, sample=0, lr=0.2)
+    state = cuda.TorchState.start(20, 20, 8, 0, "cuda")
+    assert separation(cuda.train_batches(ids, counts, config, state, lambda _: None)) > 0.5

@@ -181,7 +181,7 @@ def fill_up(n, empty, scratch):
     return n
 
 
-@njit(cache=True, nogil=True, fastmath=True, inline="always")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def sigmoid(x):
     """1 / (1 + e^-x) to 1e-6, as tanh by a quotient of polynomials (Eigen's), which vectorises."""
     x = min(max(x * np.float32(0.5), np.float32(-9)), np.float32(9))
@@ -198,7 +198,7 @@ def sigmoid(x):
     return np.float32(0.5) + np.float32(0.5) * x * p / q
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def add_loss(scores, m, g, scratch):
     """-log sigmoid of the scores, negated where the label is 0, of one group."""
     for i in range(m):
@@ -210,7 +210,7 @@ def add_loss(scores, m, g, scratch):
             scratch.stats[0] += weight * np.log1p(np.exp(-abs(score))) - weight * min(score, 0.0)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch):
     """One step of stochastic gradient descent on m inputs times n outputs (whole groups).
 

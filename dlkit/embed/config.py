@@ -76,7 +76,7 @@ class EmbedTrainConfig:
     )
     threads: int = option(None, "Threads that train; by default one for each core.", min=1)
     seed: int = option(0, "Seed of all that is drawn at random.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1.")
+    device: str = option("auto", "skipgram, cbow and fasttext: auto, cpu, cuda, cuda:1.")
     half: bool = option(False, "Write the vectors in half precision.")
     resume: bool = option(False, "Go on with the run in --out where it was interrupted.")
 
@@ -100,6 +100,7 @@ OWN: dict[str, set[Method]] = {  # settings that not every method has
     "hs": {Method.skipgram, Method.cbow},
     "epochs": {*PREDICTING, Method.glove},
     "lr": {*PREDICTING, Method.glove},
+    "device": PREDICTING,
     "x_max": {Method.glove},
     "alpha": {Method.glove},
     "memory": {Method.glove},

@@ -25,7 +25,8 @@ COUNTS = "counts.bin"  # the file of a count
 SENTENCE_END = -1
 SLICE = 1 << 16  # occurrences that a thread counts at a time
 BUCKET = 1 << 16  # pairs that are shuffled at a time: they fit into the cache
-BYTES_PER_WORD = 16  # of a part: its ids, their index, and as much again for what is counted
+LONGEST_PART = 1 << 30  # ids: a position in a part is an int32
+BYTES_PER_WORD = 16  # of a part: its id, its place in the index, and as much again for counts
 
 
 @njit(cache=True, nogil=True)
@@ -107,10 +108,10 @@ def count(
     bar = Bar("counting", len(ids))
     try:
         with ThreadPoolExecutor(threads) as pool:
-            for part in parts(ids, max(limit // BYTES_PER_WORD, 1)):
+            for part in parts(ids, min(max(limit // BYTES_PER_WORD, 1), LONGEST_PART)):
                 runs.append(folder / f"counts-{len(runs)}.run")
                 with runs[-1].open("wb") as file:
-                    for counts in rows_of(part, num_words, window, pool, threads):
+                    for counts in rows_of(part, num_words, window, pool, threads, limit):
                         counts.tofile(file)
                 bar.advance(by=len(part))
     finally:
@@ -135,9 +136,14 @@ def parts(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
 
 
 def rows_of(
-    ids: np.ndarray, num_words: int, window: int, pool: ThreadPoolExecutor, threads: int
+    ids: np.ndarray,
+    num_words: int,
+    window: int,
+    pool: ThreadPoolExecutor,
+    threads: int,
+    limit: int,
 ) -> Iterator[np.ndarray]:
-    """The counts of a part, in order, some words at a time."""
+    """The counts of a part, in order, some words at a time, in half of `limit` bytes."""
     positions, starts = index(ids, num_words)
     weights = np.array([0.0, *(1 / distance for distance in range(1, window + 1))])
     # A word's row has no more entries than it has neighbours, or words that are not before it.
@@ -147,7 +153,8 @@ def rows_of(
         counts = np.empty(int(most[first:last].sum()), COUNT)
         return counts[: count_rows(ids, positions, starts, first, last, weights, counts)]
 
-    cuts = np.unique(np.searchsorted(starts, np.arange(0, len(positions), SLICE), side="left"))
+    at_once = min(SLICE, max(limit // (4 * threads * window * COUNT.itemsize), 1))
+    cuts = np.searchsorted(starts, np.arange(0, len(positions), at_once), side="left")
     bounds = np.unique(np.concatenate([[0], cuts, [num_words]])).tolist()
     slices = list(zip(bounds[:-1], bounds[1:], strict=True))
     for start in range(0, len(slices), threads):

@@ -139,8 +139,7 @@ def train_batches(
     device = state.inputs.device
     keep = torch.from_numpy(kept(counts, config.sample)).to(device)
     chances = torch.from_numpy(np.cumsum(counts.astype(np.float64) ** NEGATIVE_POWER)).to(device)
-    chances /= chances[-1].clone()
-    negatives_until = chances.float()
+    negatives_until = chances / chances[-1]  # rare words of a large vocabulary need double
     is_cbow = config.method is Method.cbow or (
         config.method is Method.fasttext and config.fasttext_model == "cbow"
     )
@@ -150,7 +149,7 @@ def train_batches(
             state.epoch, state.done = state.epoch + 1, 0
             continue
         generator = torch.Generator(device).manual_seed(
-            config.seed + (state.epoch * len(ids) + state.done)
+            (config.seed << 40) + state.epoch * len(ids) + state.done
         )
         block = torch.from_numpy(np.array(ids[state.done : state.done + BLOCK])).to(device)
         drawn = groups(block, keep, negatives_until, config, generator)
@@ -204,7 +203,8 @@ def groups(
         reach = torch.randint(1, window + 1, size, generator=generator, device=device)
         pairs = (distance <= reach) & (distance > 0) & (around >= 0)[:, None, :]
         pairs &= (around[:, middle, None] >= 0) & (within[:, middle, None] == within[:, None, :])
-        chance = torch.rand(len(around), SHARED, generator=generator, device=device)
+        shape, double = (len(around), SHARED), torch.double
+        chance = torch.rand(shape, generator=generator, device=device, dtype=double)
         negatives = torch.searchsorted(negatives_until, chance).clamp(max=len(keep) - 1)
         around = around.clamp(min=0)
         centers = around[:, middle]

@@ -133,12 +133,9 @@ def train_glove(
 def train_lsa(
     corpus: Corpus, config: EmbedTrainConfig, run: "Run"
 ) -> tuple[np.ndarray, Subwords | None]:
-    import torch
-
     from dlkit.embed import lsa
 
-    device = torch.device(accelerator(config.device) or "cpu")
-    return lsa.train_lsa(corpus.ids, len(corpus.words), config, run.threads, device), None
+    return lsa.train_lsa(corpus.ids, len(corpus.words), config, run.threads), None
 
 
 TRAINERS: dict[Method, Callable[..., tuple[np.ndarray, Subwords | None]]] = {
@@ -283,13 +280,13 @@ class Run:
         self.save(state)
 
     def save(self, state: State) -> None:
-        values = {field.name: getattr(state, field.name) for field in fields(state)}
+        values = {field.name: getattr(state, field.name) for field in fields(state)}  # type: ignore[arg-type]
         numbers = {name: v for name, v in values.items() if isinstance(v, (int, float))}
         arrays = {name: as_array(v) for name, v in values.items() if name not in numbers}
         about = {"config": settings_of(self.config), "corpus": self.corpus, "numbers": numbers}
         arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         with whole_file(self.state_file) as partial, partial.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         self.saved_at = time.monotonic()
 
     def finish(self, corpus: Corpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
