@@ -380,7 +380,7 @@ def test_large_corpora_are_counted_as_small_ones_are(monkeypatch: pytest.MonkeyP
         with monkeypatch.context() as patch:
             patch.setattr(counting, "SMALL", 1)
             patch.setattr(learning, "SMALL", 1)
-            patch.setattr("dlkit.tokenize.data.BLOCK", 2000)
+            patch.setattr("dlkit.core.text.BLOCK", 2000)
             large = train(lines, vocab_size=600, **settings)
         assert large.to_json() == small.to_json()
 

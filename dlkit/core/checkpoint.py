@@ -7,6 +7,7 @@ weights. Reading a header loads no torch.
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 LONGEST_HEADER = 100_000_000  # the format's own limit
@@ -99,15 +101,28 @@ def read_header(path: Path) -> Header:
         raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
 
 
-def digest(header: str, weights: dict[str, "Tensor"]) -> str:
-    """SHA-256 over the header, and names, types, shapes and bytes, whatever their order."""
-    import torch
+def digest(header: str, weights: "Mapping[str, Tensor | np.ndarray]") -> str:
+    """SHA-256 over the header, and names, types, shapes and bytes, whatever their order.
 
+    Arrays of numpy count as the tensors of the same content.
+    """
     sha = hashlib.sha256(header.encode())
     for name, tensor in sorted(weights.items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        sha.update(f"{name} torch.{dtype} {tuple(tensor.shape)}".encode())
+        sha.update(raw(tensor))
     return sha.hexdigest()
+
+
+def raw(tensor: "Tensor | np.ndarray") -> memoryview:
+    """The bytes of a tensor or array."""
+    import numpy as np
+
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+    import torch
+
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def save(path: Path, weights: dict[str, "Tensor"], header: Header, half: bool = False) -> None:

@@ -149,6 +149,18 @@ def write_text(results: Iterable[Any], file: TextIO) -> None:
         file.flush()
 
 
+def write_blocks(results: Iterable[Any], file: TextIO) -> None:
+    """Text in blocks of bytes, as they come."""
+    for block in results:
+        if isinstance(block, Failure):
+            continue
+        if hasattr(file, "buffer"):
+            file.buffer.write(block)
+            file.buffer.flush()
+        else:
+            file.write(bytes(block).decode())
+
+
 def write_csv(results: Iterable[Any], file: TextIO) -> None:
     """A header, and a line for each row; `columns` is the header of a result without rows."""
     writer: csv.DictWriter[str] | None = None

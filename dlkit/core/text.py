@@ -1,20 +1,132 @@
-"""Lines of text: from files (plain or .gz) or stdin, streamed."""
+"""Reading text, however large: files, folders, .gz, .zst, stdin; by lines, or in blocks of them."""
 
 import gzip
+import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any, BinaryIO
 
 from dlkit.core.errors import DlkitError
 
+BLOCK = 1 << 21
+SUFFIXES = (".txt", ".text", ".md", ".raw", ".tok", ".en", ".de", ".fr")  # in folders
+PACKED = (".gz", ".zst")
 
-def opened(path: Path) -> IO[str]:
-    return (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8")
-    )
+
+def files(corpus: Iterable[str]) -> list[str]:
+    """The files that arguments name: themselves, or all text files in a folder, sorted."""
+    found: list[str] = []
+    for source in corpus:
+        path = Path(source)
+        if source != "-" and path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.is_file() and is_text(p)]
+            if not inside:
+                raise DlkitError(f"{source}: no text file in this folder ({', '.join(SUFFIXES)})")
+            found += map(str, inside)
+        else:
+            found.append(source)
+    return found
+
+
+def is_text(path: Path) -> bool:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in SUFFIXES
+
+
+def size(sources: Iterable[str]) -> int | None:
+    """Bytes to read, as they lie on disk; None with stdin."""
+    total = 0
+    for source in sources:
+        if source == "-":
+            return None
+        try:
+            total += Path(source).stat().st_size
+        except OSError as error:
+            raise DlkitError(f"{source}: {error.strerror}") from error
+    return total
+
+
+def binary(stream: Any) -> Any:
+    """The bytes under a text stream."""
+    return stream.buffer if hasattr(stream, "buffer") else io.BytesIO(stream.read().encode())
+
+
+def is_file(source: str) -> bool:
+    return Path(source).is_file()
+
+
+@contextmanager
+def opened(source: str) -> Iterator[tuple[Any, BinaryIO]]:
+    """The file, unpacked, and the file on disk below it."""
+    if source == "-":
+        stdin = binary(sys.stdin)
+        yield stdin, stdin
+        return
+    with Path(source).open("rb") as raw:
+        if source.endswith(".gz"):
+            yield gzip.GzipFile(fileobj=raw), raw
+        elif source.endswith(".zst"):
+            import zstandard
+
+            yield zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True), raw
+        else:
+            yield raw, raw
+
+
+def blocks(
+    source: str, errors: str = "strict", on_read: Callable[[int], None] | None = None
+) -> Iterator[bytes]:
+    """Valid UTF-8 that ends with a line (the last block: with the file), as soon as it is there.
+
+    `on_read` is told how many bytes were read from disk.
+    """
+    offset = told = 0
+    parts: list[bytes] = []
+    try:
+        with opened(source) as (file, raw):
+            # What stdin holds is taken at once; a file is read in full blocks.
+            read = file.read1 if source == "-" else file.read
+            while data := read(BLOCK):
+                if on_read is not None:
+                    now = offset + len(data) if source == "-" else raw.tell()
+                    on_read(now - told)
+                    told = now
+                end = data.rfind(b"\n") + 1
+                if end == 0:
+                    parts.append(data)
+                    continue
+                whole = b"".join([*parts, data[:end]])
+                yield checked(whole, source, offset, errors)
+                offset += len(whole)
+                parts = [data[end:]] if end < len(data) else []
+            if parts:
+                yield checked(b"".join(parts), source, offset, errors)
+    except (OSError, EOFError) as error:
+        raise DlkitError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+    except Exception as error:
+        if type(error).__module__.startswith(("zlib", "zstandard")) or "zlib" in repr(type(error)):
+            raise DlkitError(f"{source}: a damaged file ({error})") from error
+        raise
+
+
+def checked(data: bytes, source: str, offset: int, errors: str) -> bytes:
+    """`data` if it is UTF-8; else an error that says where, or with replacement characters."""
+    if data.isascii():
+        return data
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        if errors == "replace":
+            return data.decode(errors="replace").encode()
+        raise DlkitError(
+            f"{'stdin' if source == '-' else source}: byte {offset + error.start} is not UTF-8 "
+            f"({error.reason}); --errors replace goes on"
+        ) from error
+    return data
 
 
 def lines(source: str) -> Iterator[str]:
@@ -22,11 +134,10 @@ def lines(source: str) -> Iterator[str]:
     if source == "-":
         yield from (line.rstrip("\r\n") for line in sys.stdin)
         return
-    path = Path(source)
     try:
-        with opened(path) as file:
-            yield from (line.rstrip("\r\n") for line in file)
+        with opened(source) as (file, _):
+            yield from (line.rstrip("\r\n") for line in io.TextIOWrapper(file, "utf-8"))
     except UnicodeDecodeError as error:
-        raise DlkitError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+        raise DlkitError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror or error}") from error
+        raise DlkitError(f"{source}: {error.strerror or error}") from error

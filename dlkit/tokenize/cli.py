@@ -17,7 +17,7 @@ from dlkit.core.command import (
     options_from,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.output import Format, write, write_blocks
 from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
 
 app = typer.Typer(
@@ -90,7 +90,7 @@ def infer(
     options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers, bar)
     if format == Format.text:
         blocks = encoding.encode_text(sources, text, tokenizer, options)
-        write(blocks, format, output, encoding.write_blocks)
+        write(blocks, format, output, write_blocks)
     else:
         write(encoding.encode_lines(sources, text, tokenizer, options), format, output)
 
@@ -112,7 +112,7 @@ def decode(
 
     sources, tokenizer = prepared(texts, text, model, output, force)
     blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
-    write(blocks, Format.text, output, encoding.write_blocks)
+    write(blocks, Format.text, output, write_blocks)
 
 
 @app.command()

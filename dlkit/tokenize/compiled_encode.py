@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
+from dlkit.core.compiled import item, loading
 from dlkit.tokenize import compiled_table
 from dlkit.tokenize.compiled_split import (
     BATCH,
@@ -24,7 +25,6 @@ from dlkit.tokenize.compiled_table import (
     find,
     find_pair,
     insert,
-    item,
     key_of,
     larger_bytes,
     load8,
@@ -536,7 +536,7 @@ class Encoder:
                 inner = {t[start:].encode(): i for t, i in vocab.items() if t.startswith(INSIDE)}
         pairs = np.array([(*pair, *ranks[pair]) for pair in ranks], np.int64).reshape(-1, 4)
         self.caches: queue.SimpleQueue = queue.SimpleQueue()
-        with compiled_table.loading():
+        with loading("the loops for large inputs", 20):
             self.model = (
                 kinds(mode), mode, kind, unknown, plain, marked, mark, word_start,
                 pair_table(pairs), *table_of(whole), *table_of(inner), longest,

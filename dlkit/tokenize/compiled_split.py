@@ -9,15 +9,14 @@ from functools import cache
 import numpy as np
 from numba import njit
 
+from dlkit.core.compiled import item, prefetch
 from dlkit.tokenize.compiled_table import (
     LONG,
     find,
     first_row,
     insert,
-    item,
     key_of,
     load8,
-    prefetch,
     trailing_zeros,
 )
 

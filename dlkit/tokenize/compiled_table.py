@@ -10,18 +10,12 @@ Integers are int64, as numba turns int64 mixed with uint64 into floats; what may
 computed in uint64 alone, as overflow of int64 is undefined there.
 """
 
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from dlkit.core.progress import log
+from dlkit.core.compiled import item, pointer
 
 EXACT = 15
 LONG = np.int64(-(2**63))
@@ -30,34 +24,6 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 MIX_HIGH = np.uint64(0xC2B2AE3D27D4EB4F)
 SHIFT = np.uint64(30)  # leaves the bits that a product mixes best
 FEW = 1 << 12  # rows to begin with
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """Say on a terminal why it takes long, if it does: only the first time is the code compiled."""
-    notice = "compiling the loops for large inputs: once, about 20 seconds"
-    timer = threading.Timer(2, log, [notice])
-    timer.daemon = True
-    if sys.stderr.isatty():
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def pointer(context, builder, array_type, array, index):
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-
-
-@intrinsic
-def item(typing_context, array, index):
-    """array[index] of an index that is in bounds and not negative: numba does not look."""
-
-    def generate(context, builder, signature, args):
-        return builder.load(pointer(context, builder, signature.args[0], *args))
-
-    return array.dtype(array, index), generate
 
 
 @intrinsic
@@ -89,22 +55,6 @@ def trailing_zeros(typing_context, number):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.int64), generate
-
-
-@intrinsic
-def prefetch(typing_context, array, index):
-    """Have the memory at array[index] brought near, without waiting for it."""
-
-    def generate(context, builder, signature, args):
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = pointer(context, builder, signature.args[0], *args)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        # To read and to write, to stay in all caches, and data, not code.
-        builder.call(function, [builder.bitcast(address, byte), number(1), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
 
 
 @njit(cache=True, nogil=True, forceinline=True)

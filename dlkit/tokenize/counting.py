@@ -109,10 +109,11 @@ def from_counter(counter: Counter[str]) -> Pieces:
 
 def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers: int) -> Pieces:
     """Each thread counts blocks into a table of its own; the tables are added up."""
+    from dlkit.core.compiled import loading
     from dlkit.tokenize import compiled_split, compiled_table
 
     kinds = compiled_split.kinds(mode)
-    with compiled_table.loading():
+    with loading("the loops for large inputs", 20):
         nowhere = np.zeros(0, np.int64)
         fresh: Any = compiled_table.empty()
         compiled_split.count_pieces(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
 from dlkit.tokenize import data
@@ -90,16 +91,16 @@ def evaluate_files(
 ) -> Iterator[Fit | Failure]:
     """The scores of each file and, of several, of all together."""
     tokenizer = load(model)
-    paths = data.files(sources)
+    paths = reading.files(sources)
     total = Tally()
     done = 0
-    known = [path for path in paths if path == "-" or data.is_file(path)]
-    bar = Bar("evaluating", data.size(known), unit="bytes")
+    known = [path for path in paths if path == "-" or reading.is_file(path)]
+    bar = Bar("evaluating", reading.size(known), unit="bytes")
     try:
         for path in paths:
             tally = Tally()
             try:
-                for block in data.blocks(path, errors, lambda read: bar.advance(by=read)):
+                for block in reading.blocks(path, errors, lambda read: bar.advance(by=read)):
                     tally.add(evaluate(tokenizer, block, workers))
             except DlkitError as error:
                 yield Failure(path, str(error).removeprefix(f"{path}: "))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
 from dlkit.core.weights import find
@@ -157,31 +158,19 @@ def each_block(
     if text is not None:
         yield text.encode("utf-8", "replace")
         return
-    paths = data.files(sources)
-    there = [path for path in paths if path == "-" or data.is_file(path)]
-    progress = Bar("encoding", data.size(there), unit="bytes") if bar else None
+    paths = reading.files(sources)
+    there = [path for path in paths if path == "-" or reading.is_file(path)]
+    progress = Bar("encoding", reading.size(there), unit="bytes") if bar else None
     on_read = None if progress is None else lambda read: progress.advance(by=read)
     try:
         for source in paths:
             try:
-                yield from data.blocks(source, errors, on_read)
+                yield from reading.blocks(source, errors, on_read)
             except DlkitError as error:
                 yield Failure(source, str(error).removeprefix(f"{source}: "))
     finally:
         if progress is not None:
             progress.close()
-
-
-def write_blocks(results: Iterable[Any], file: TextIO) -> None:
-    """The writer of text output (see core.output.write): bytes, as they come."""
-    for block in results:
-        if isinstance(block, Failure):
-            continue
-        if hasattr(file, "buffer"):
-            file.buffer.write(block)
-            file.buffer.flush()
-        else:
-            file.write(bytes(block).decode())
 
 
 def decode_lines(

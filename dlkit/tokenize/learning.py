@@ -42,10 +42,11 @@ def learn(
         counts = words.counts.tolist()
         merges = bpe.learn_merges(tokens, lists, counts, *limits, prefix, likelihood)
     else:
-        from dlkit.tokenize import compiled_learn, compiled_table
+        from dlkit.core.compiled import loading
+        from dlkit.tokenize import compiled_learn
 
         mark = np.frombuffer(prefix.encode(), np.uint8)
-        with compiled_table.loading():
+        with loading("the loops for large inputs", 20):
             some = np.arange(2)
             compiled_learn.learn_merges(
                 np.zeros(1, np.uint8),

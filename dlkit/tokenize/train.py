@@ -8,7 +8,7 @@ from typing import Any
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
-from dlkit.core.progress import Bar, log
+from dlkit.core.progress import log
 from dlkit.tokenize import data, splitting
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
 from dlkit.tokenize.model import (
@@ -62,7 +62,7 @@ def train(
         from dlkit.tokenize.counting import count
         from dlkit.tokenize.learning import LEARNERS
 
-        pieces = count(text_blocks(corpus, config.errors), split, steps, config.workers)
+        pieces = count(data.text_blocks(corpus, config.errors), split, steps, config.workers)
         if not len(pieces.counts):
             raise DlkitError("the corpus is empty: there is nothing to learn from")
         tokens, merges = LEARNERS[config.algorithm](pieces, list(special), config, header)
@@ -145,31 +145,6 @@ def placed(tokens: list[str], special: dict[str, int | None]) -> dict[str, int]:
     return {token: fixed[token] if token in fixed else next(free) for token in tokens}
 
 
-def text_blocks(corpus: Iterable[str | Path], errors: str) -> Iterator[bytes]:
-    """The corpus as bytes, in blocks of whole lines; with a progress bar for files."""
-    texts: list[bytes] = []
-    held = 0
-    paths: list[str] = []
-    for item in corpus:
-        if isinstance(item, Path):
-            paths.append(str(item))
-            continue
-        texts.append(item.encode("utf-8", "replace"))
-        held += len(texts[-1])
-        if held >= data.BLOCK:
-            yield b"\n".join(texts) + b"\n"
-            texts, held = [], 0
-    if texts:
-        yield b"\n".join(texts) + b"\n"
-    sources = data.files(paths)
-    bar = Bar("reading", data.size(sources), unit="bytes")
-    try:
-        for source in sources:
-            yield from data.blocks(source, errors, lambda read: bar.advance(by=read))
-    finally:
-        bar.close()
-
-
 def train_sentencepiece(
     corpus: Iterable[str | Path], config: TokenizeTrainConfig, steps: list[str]
 ) -> Tokenizer:
@@ -186,7 +161,7 @@ def train_sentencepiece(
 
     def sentences() -> Iterator[str]:
         nonlocal seen
-        for block in text_blocks(corpus, config.errors):
+        for block in data.text_blocks(corpus, config.errors):
             for line in data.lines(block):
                 if line.strip():
                     seen += 1

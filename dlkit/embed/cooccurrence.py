@@ -1,0 +1,243 @@
+"""How often words stand near each other, counted in bounded memory; the counts lie on disk.
+
+As in GloVe (Pennington et al. 2014, section 4.2), words d apart in a sentence, d at most `window`,
+count 1/d, to the left and to the right: x(i, j) = x(j, i), so only pairs i <= j are kept.
+
+A word's row is counted whole: its positions are looked up in an index and what stands around them
+is added up in an array over the vocabulary, small enough for the processor's cache. A text too
+large for `memory` is counted in parts of whole sentences; each leaves a sorted run on disk, and
+the runs are merged.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from dlkit.core.progress import Bar
+
+COUNT = np.dtype([("key", "<i8"), ("x", "<f8")])  # key = i * len(vocabulary) + j, ascending
+PAIR = np.dtype([("i", "<i4"), ("j", "<i4"), ("x", "<f4")])
+COUNTS = "counts.bin"  # the file of a count
+SENTENCE_END = -1
+SLICE = 1 << 16  # occurrences that a thread counts at a time
+BUCKET = 1 << 16  # pairs that are shuffled at a time: they fit into the cache
+LONGEST_PART = 1 << 30  # ids: a position in a part is an int32
+BYTES_PER_WORD = 16  # of a part: its id, its place in the index, and as much again for counts
+
+
+@njit(cache=True, nogil=True)
+def index(ids: np.ndarray, num_words: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of every word, word by word, and where each word's start (num_words + 1)."""
+    starts = np.zeros(num_words + 1, np.int64)
+    for word in ids:
+        if word >= 0:
+            starts[word + 1] += 1
+    starts = np.cumsum(starts)
+    free = starts[:-1].copy()
+    positions = np.empty(starts[-1], np.int32)
+    for position, word in enumerate(ids):
+        if word >= 0:
+            positions[free[word]] = position
+            free[word] += 1
+    return positions, starts
+
+
+@njit(cache=True, nogil=True)
+def count_rows(
+    ids: np.ndarray,
+    positions: np.ndarray,
+    starts: np.ndarray,
+    first: int,
+    last: int,
+    weights: np.ndarray,
+    counts: np.ndarray,
+) -> int:
+    """Fill `counts` with the rows of the words from `first` to before `last`; how many there are.
+
+    `weights` (window + 1) is what a word counts at each distance.
+    """
+    num_words = len(starts) - 1
+    window = len(weights) - 1
+    row = np.zeros(num_words)
+    seen = np.empty(num_words, np.int32)
+    filled = 0
+    for word in range(first, last):
+        num_seen = 0
+        for occurrence in range(starts[word], starts[word + 1]):
+            here = positions[occurrence]
+            for step in (-1, 1):
+                other = here
+                for distance in range(1, window + 1):
+                    other += step
+                    if other < 0 or other >= len(ids) or ids[other] < 0:
+                        break
+                    neighbour = ids[other]
+                    # Two of the same word see each other, which is their count in both directions.
+                    if neighbour >= word:
+                        if row[neighbour] == 0:
+                            seen[num_seen] = neighbour
+                            num_seen += 1
+                        row[neighbour] += weights[distance]
+        seen[:num_seen].sort()
+        for neighbour in seen[:num_seen]:
+            counts[filled]["key"] = np.int64(word) * num_words + neighbour
+            counts[filled]["x"] = row[neighbour]
+            row[neighbour] = 0
+            filled += 1
+    return filled
+
+
+def count(
+    ids: np.ndarray,
+    num_words: int,
+    window: int,
+    folder: Path,
+    memory: float = 4.0,
+    threads: int = 1,
+) -> np.ndarray:
+    """The counts (COUNT, sorted) of a text of word ids with SENTENCE_END after each sentence.
+
+    `memory` is in GB. What it returns lies in `folder`, as COUNTS.
+    """
+    limit = max(int(memory * 2**30), 1)
+    runs: list[Path] = []
+    bar = Bar("counting", len(ids))
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            for part in parts(ids, min(max(limit // BYTES_PER_WORD, 1), LONGEST_PART)):
+                runs.append(folder / f"counts-{len(runs)}.run")
+                with runs[-1].open("wb") as file:
+                    for counts in rows_of(part, num_words, window, pool, threads, limit):
+                        counts.tofile(file)
+                bar.advance(by=len(part))
+    finally:
+        bar.close()
+    whole = folder / COUNTS
+    if len(runs) == 1:
+        runs[0].replace(whole)
+    else:
+        merge(runs, whole, max(limit // (4 * COUNT.itemsize), 1))
+    return mapped(whole, COUNT)
+
+
+def parts(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Stretches of at least `length` ids, each up to the end of a sentence, read into memory."""
+    start = 0
+    while start < len(ids):
+        end = min(start + length, len(ids))
+        while end < len(ids) and ids[end - 1] != SENTENCE_END:
+            end += 1
+        yield np.array(ids[start:end])
+        start = end
+
+
+def rows_of(
+    ids: np.ndarray,
+    num_words: int,
+    window: int,
+    pool: ThreadPoolExecutor,
+    threads: int,
+    limit: int,
+) -> Iterator[np.ndarray]:
+    """The counts of a part, in order, some words at a time, in half of `limit` bytes."""
+    positions, starts = index(ids, num_words)
+    weights = np.array([0.0, *(1 / distance for distance in range(1, window + 1))])
+    # A word's row has no more entries than it has neighbours, or words that are not before it.
+    most = np.minimum(2 * window * np.diff(starts), num_words - np.arange(num_words))
+
+    def rows(first: int, last: int) -> np.ndarray:
+        counts = np.empty(int(most[first:last].sum()), COUNT)
+        return counts[: count_rows(ids, positions, starts, first, last, weights, counts)]
+
+    at_once = min(SLICE, max(limit // (4 * threads * window * COUNT.itemsize), 1))
+    cuts = np.searchsorted(starts, np.arange(0, len(positions), at_once), side="left")
+    bounds = np.unique(np.concatenate([[0], cuts, [num_words]])).tolist()
+    slices = list(zip(bounds[:-1], bounds[1:], strict=True))
+    for start in range(0, len(slices), threads):
+        yield from pool.map(lambda bounds: rows(*bounds), slices[start : start + threads])
+
+
+def merge(runs: list[Path], whole: Path, length: int) -> None:
+    """Merge sorted runs into one file, adding up what has the same key; the runs are removed.
+
+    `length` is how many counts are held in memory.
+    """
+    sources = [mapped(run, COUNT) for run in runs]
+    taken = [0] * len(sources)
+    each = max(length // len(sources), 1)
+    with whole.open("wb") as file:
+        while any(start < len(source) for start, source in zip(taken, sources, strict=True)):
+            blocks = [
+                np.array(source[start : start + each])
+                for start, source in zip(taken, sources, strict=True)
+            ]
+            # Up to here, all blocks are known.
+            known = min(
+                block["key"][-1]
+                for block, start, source in zip(blocks, taken, sources, strict=True)
+                if start < len(source)
+            )
+            ends = [int(np.searchsorted(block["key"], known, side="right")) for block in blocks]
+            taken = [start + end for start, end in zip(taken, ends, strict=True)]
+            counts = np.concatenate([block[:end] for block, end in zip(blocks, ends, strict=True)])
+            counts = counts[np.argsort(counts["key"], kind="stable")]
+            first = np.flatnonzero(np.diff(counts["key"], prepend=-1))
+            sums = counts[first]
+            sums["x"] = np.add.reduceat(counts["x"], first)
+            sums.tofile(file)
+    for run in runs:
+        run.unlink()
+
+
+def mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    """A file of records, memory-mapped, which numpy refuses for an empty one."""
+    return np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype)
+
+
+@njit(cache=True, nogil=True)
+def scatter(
+    counts: np.ndarray, num_words: int, pairs: np.ndarray, bucket_of: np.ndarray, free: np.ndarray
+) -> None:
+    """Each count goes, as a pair, to where its bucket is `free`."""
+    for k in range(len(counts)):
+        place = free[bucket_of[k]]
+        free[bucket_of[k]] += 1
+        pairs[place]["i"] = counts[k]["key"] // num_words
+        pairs[place]["j"] = counts[k]["key"] % num_words
+        pairs[place]["x"] = counts[k]["x"]
+
+
+def shuffle(counts: np.ndarray, num_words: int, path: Path, seed: int) -> np.ndarray:
+    """The counts in random order, as pairs (PAIR) in a file at `path`.
+
+    Every pair draws a bucket; then each bucket is shuffled by itself, in memory.
+    """
+    if not len(counts):
+        return np.empty(0, PAIR)
+    num_buckets = -(-len(counts) // BUCKET)
+    step = 16 * BUCKET
+    starts = range(0, len(counts), step)
+
+    def draw() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        rng = np.random.default_rng(seed)
+        for start in starts:
+            block = counts[start : start + step]
+            yield block, rng.integers(num_buckets, size=len(block), dtype=np.int32)
+
+    sizes = sum(np.bincount(buckets, minlength=num_buckets) for _, buckets in draw())
+    ends = np.cumsum(sizes)
+    free = ends - sizes
+    partial = path.with_suffix(".partial")
+    pairs = np.memmap(partial, PAIR, "w+", shape=(len(counts),))
+    for block, buckets in draw():
+        scatter(block, num_words, pairs, buckets, free)
+    rng = np.random.default_rng([seed, 1])
+    for end, size in zip(ends, np.asarray(sizes), strict=True):
+        bucket = np.array(pairs[end - size : end])
+        pairs[end - size : end] = bucket[rng.permutation(size)]
+    partial.replace(path)
+    return pairs

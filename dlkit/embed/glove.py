@@ -1,0 +1,158 @@
+"""GloVe (Pennington et al. 2014): word and context vectors whose products are log counts.
+
+What is minimised is `loss.weighted_least_squares`, by AdaGrad on one pair at a time, with threads
+that share the parameters without locks; formulas, starting values and the limit of gradients as in
+glove.c. A pair is stored once and trained in both directions at once: (i, j) changes i as word and
+j as context, (j, i) the opposite, so neither sees what the other does.
+
+Shapes: N words, D dimensions, S = D rounded up so that a row fills whole vector registers.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from dlkit.core.errors import DlkitError
+from dlkit.embed.config import EmbedTrainConfig
+from dlkit.embed.cooccurrence import BUCKET, COUNTS, PAIR, count, mapped, shuffle
+
+LANES = 16  # numbers that are computed on at once
+LIMIT = np.float32(100)  # of a gradient's size
+WORD, CONTEXT = 0, 1
+VALUE, SQUARES = 0, 1
+STEP = 16 * BUCKET  # pairs that the threads share between two looks at the clock
+
+
+@dataclass
+class GloveState:
+    """All that training changes: what resuming needs.
+
+    The parameters of one word lie together, since a pair needs them all.
+    """
+
+    vectors: np.ndarray  # float32 (N, 2, 2, S): word and context; value and sum of squares
+    biases: np.ndarray  # float32 (N, 2, 2), likewise
+    epoch: int = 0
+    done: int = 0  # pairs of this epoch
+    cost: float = 0.0  # of these, summed
+
+    @classmethod
+    def start(cls, num_words: int, dim: int, seed: int) -> "GloveState":
+        """Values from -0.5 / (D + 1) to 0.5 / (D + 1), and sums of squares of 1."""
+        rng = np.random.default_rng(seed)
+        padded = -(-dim // LANES) * LANES
+        vectors = np.ones((num_words, 2, 2, padded), np.float32)
+        biases = np.ones((num_words, 2, 2), np.float32)
+        drawn = rng.random((num_words, 2, dim + 1), np.float32)
+        drawn -= 0.5
+        drawn /= dim + 1
+        vectors[:, :, VALUE, :dim] = drawn[:, :, :dim]
+        vectors[:, :, VALUE, dim:] = 0
+        biases[:, :, VALUE] = drawn[:, :, dim]
+        return cls(vectors, biases)
+
+    def result(self, dim: int) -> np.ndarray:
+        """Word plus context vectors (N, D), as the paper advises in section 4.2."""
+        return self.vectors[:, WORD, VALUE, :dim] + self.vectors[:, CONTEXT, VALUE, :dim]
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")
+def clipped(gradient: np.float32, rate: np.float32) -> np.float32:
+    return min(max(gradient, -LIMIT), LIMIT) * rate
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def train_pairs(
+    pairs: np.ndarray,
+    vectors: np.ndarray,
+    biases: np.ndarray,
+    x_max: float,
+    alpha: float,
+    lr: float,
+) -> float:
+    """One AdaGrad step for each pair in both directions; the sum of their costs."""
+    rate = np.float32(lr)
+    size = vectors.shape[3]
+    total = 0.0
+    for k in range(len(pairs)):
+        i, j = pairs[k]["i"], pairs[k]["j"]
+        x = pairs[k]["x"]
+        target = np.float32(np.log(x))
+        weight = np.float32(1) if x > x_max else np.float32(np.exp(alpha * np.log(x / x_max)))
+        rows, others = vectors[i], vectors[j]
+        for direction in range(2):
+            if direction == 1:
+                if i == j:
+                    break
+                rows, others = others, rows
+                i, j = j, i
+            word, word_squares = rows[0, 0], rows[0, 1]
+            context, context_squares = others[1, 0], others[1, 1]
+            product = np.float32(0)
+            for d in range(size):
+                product += word[d] * context[d]
+            difference = product + biases[i, 0, 0] + biases[j, 1, 0] - target
+            slope = weight * difference
+            total += 0.5 * slope * difference
+            for d in range(size):
+                w, c = word[d], context[d]
+                change_w = clipped(slope * c, rate)
+                change_c = clipped(slope * w, rate)
+                word[d] = w - change_w / np.sqrt(word_squares[d])
+                context[d] = c - change_c / np.sqrt(context_squares[d])
+                word_squares[d] += change_w * change_w
+                context_squares[d] += change_c * change_c
+            change = clipped(slope, rate)
+            biases[i, 0, 0] -= change / np.sqrt(biases[i, 0, 1])
+            biases[j, 1, 0] -= change / np.sqrt(biases[j, 1, 1])
+            biases[i, 0, 1] += change * change
+            biases[j, 1, 1] += change * change
+    return total
+
+
+def prepared(
+    ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int, resuming: bool
+) -> np.ndarray:
+    """The shuffled pairs of the text (see cooccurrence), in a file of the run's folder."""
+    path = config.out / "pairs.bin"
+    if resuming and path.exists():
+        return mapped(path, PAIR)
+    config.out.mkdir(parents=True, exist_ok=True)
+    counts = count(ids, num_words, config.window, config.out, config.memory, threads)
+    pairs = shuffle(counts, num_words, path, config.seed)
+    (config.out / COUNTS).unlink()
+    if not len(pairs):
+        raise DlkitError("no two words of the corpus stand in one line: nothing to learn from")
+    return pairs
+
+
+def train_glove(
+    pairs: np.ndarray,
+    state: GloveState,
+    config: EmbedTrainConfig,
+    threads: int,
+    on_progress: Callable[[GloveState], None],
+) -> np.ndarray:
+    """Train from `state` on to the last epoch: the vectors (N, D).
+
+    `on_progress` is called every STEP pairs and after each epoch, when `done` is the number of
+    pairs. With one thread the result depends on the seed alone.
+    """
+
+    def work(part: np.ndarray) -> float:
+        rates = (config.x_max, config.alpha, config.lr)
+        return float(train_pairs(part, state.vectors, state.biases, *rates))
+
+    with ThreadPoolExecutor(threads) as pool:
+        while state.epoch < config.epochs:
+            if state.done == len(pairs):
+                state.epoch, state.done, state.cost = state.epoch + 1, 0, 0.0
+                continue
+            block = pairs[state.done : state.done + STEP]
+            state.cost += sum(pool.map(work, np.array_split(block, threads)))
+            state.done += len(block)
+            on_progress(state)
+    return state.result(config.dim)

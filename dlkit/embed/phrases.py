@@ -1,0 +1,80 @@
+"""Phrases, as in word2phrase: pairs of words that stand together more often than by chance.
+
+Pairs are scored by (Mikolov et al. 2013b, equation 6, times the words T of the text)
+
+    T (count(a b) - min_count) / (count(a) count(b)).
+
+A pair above the threshold becomes a_b, from left to right; another pass joins longer ones.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from dlkit.core.progress import log
+from dlkit.embed import data
+from dlkit.embed.config import EmbedTrainConfig
+
+HALF, LOW = 32, 0xFFFFFFFF
+
+
+def join(config: EmbedTrainConfig) -> Iterator[bytes]:
+    """The corpus of `config` after its passes, in blocks of whole lines."""
+    with TemporaryDirectory() as scratch:
+        yield from data.prepared(config, Path(scratch))()
+
+
+def joined(source: data.Text, min_count: int, threshold: float) -> Iterator[bytes]:
+    """The text with its phrases joined, in blocks of whole lines."""
+    index = data.Index()
+    keys, times = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def add(ids: np.ndarray) -> None:
+        nonlocal keys, times
+        found, new = np.unique(pairs_of(ids), return_counts=True)
+        new[found < 0] = 0
+        keys, place = np.unique(np.concatenate([keys, found]), return_inverse=True)
+        times = np.bincount(place, np.concatenate([times, new]), len(keys)).astype(np.int64)
+
+    counts, _ = data.count(source, index, add)
+    total = counts[counts >= min_count].sum()
+    good = (keys >= 0) & (times >= min_count)
+    keys, times = keys[good], times[good]
+    left, right = counts[keys >> HALF], counts[keys & LOW]
+    chosen = keys[total * (times - min_count) / left / right > threshold]
+    log(f"{len(chosen)} phrases")
+    for block in source():
+        yield join_block(block, index, chosen)
+
+
+def pairs_of(ids: np.ndarray) -> np.ndarray:
+    """Each number with the next as left << HALF | right; -1 where either is no word."""
+    left, right = ids[:-1].astype(np.int64), ids[1:]
+    return np.where((left >= 0) & (right >= 0), left << HALF | right, -1)
+
+
+def join_block(block: bytes, index: data.Index, chosen: np.ndarray) -> bytes:
+    ids = index.numbers(block)
+    keys = pairs_of(ids)
+    places = np.minimum(np.searchsorted(chosen, keys), max(len(chosen) - 1, 0))
+    good = (chosen[places] == keys) if len(chosen) else np.zeros(len(keys), bool)
+    # Of pairs that overlap, the first, the third, ... are joined.
+    at = np.flatnonzero(good)
+    begins = np.append(True, np.diff(at) > 1)[: len(at)]
+    run_starts = at[np.maximum.accumulate(np.where(begins, np.arange(len(at)), 0))]
+    taken = np.zeros(len(ids), bool)
+    taken[at[(at - run_starts) % 2 == 0]] = True
+    lines, i = [], 0
+    marks = taken.tolist()
+    for line in block.split(b"\n"):
+        words = line.split()
+        here = marks[i : i + len(words)]
+        i += len(words) + 1
+        if True in here:
+            glued = [w + (b"_" if mark else b" ") for w, mark in zip(words, here, strict=True)]
+            lines.append(b"".join(glued).rstrip(b" "))
+        else:
+            lines.append(b" ".join(words))
+    return b"\n".join(lines)

@@ -1,0 +1,322 @@
+"""Training of `dlkit embed train`: reads the corpus, has a method train, keeps its checkpoints.
+
+A run's folder holds `best.safetensors` (the model, written in the end), `last.state` (all that
+resuming needs, in one file) and `log.jsonl`.
+"""
+
+import json
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from dlkit.core.checkpoint import Header
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import whole_file
+from dlkit.core.progress import Bar, log
+from dlkit.embed import data
+from dlkit.embed.config import EmbedTrainConfig, Method, by_method, spelled
+from dlkit.embed.data import Corpus
+from dlkit.embed.model import Embedding, Subwords, Words, save
+
+SECONDS_BETWEEN_CHECKPOINTS = 240
+ABOUT = "about"  # the state file's entry that is JSON
+FREE = {"corpus", "out", "resume", "device", "threads", "memory", "half"}  # may change on resuming
+
+
+class State(Protocol):
+    """What a method's training changes: a dataclass of arrays and numbers."""
+
+    epoch: int
+    done: int
+
+
+S = TypeVar("S", bound=State)
+
+
+def train(config: EmbedTrainConfig) -> Path:
+    """Train word vectors, and return the path of the model."""
+    config = by_method(config)
+    run = Run(config)
+    if run.complete:
+        log(f"{run.folder} is complete")
+        return run.best
+    with data.read(config, run.folder) as corpus:
+        run.start(corpus)
+        vectors, subwords = TRAINERS[config.method](corpus, config, run)
+        run.finish(corpus, vectors, subwords)
+    return run.best
+
+
+def train_predicting(
+    corpus: Corpus, config: EmbedTrainConfig, run: "Run"
+) -> tuple[np.ndarray, Subwords | None]:
+    """skipgram, cbow and fasttext."""
+    rows = starts = buckets = None
+    num_rows = num_words = len(corpus.words)
+    if config.method is Method.fasttext and config.maxn:
+        rows, starts, buckets = subword_rows(corpus.words, config)
+        num_rows += len(buckets)
+    size = len(corpus.ids)
+    if (device := accelerator(config.device)) is not None:
+        from dlkit.embed.cuda import TorchState, train_batches
+
+        torch_state = run.resumed(
+            TorchState.start(num_rows, num_words, config.dim, config.seed, device)
+        )
+        with run.progress(torch_state, size, lambda: torch_state.loss) as report:
+            vectors = train_batches(
+                corpus.ids, corpus.counts, config, torch_state, report, rows, starts
+            )
+        inputs = as_array(torch_state.inputs)
+    else:
+        from dlkit.embed.hogwild import HogwildState, train_hogwild
+
+        widest = 1.0 if config.method is Method.fasttext else 0.5
+        state = run.resumed(HogwildState.start(num_rows, num_words, config, widest))
+        with run.progress(state, size, lambda: state.loss) as report:
+            train_hogwild(
+                corpus.ids, corpus.counts, config, state, run.threads, report, rows, starts
+            )
+        inputs = state.matrix(config.dim)
+        vectors = inputs if rows is None or starts is None else means(inputs, rows, starts)
+    if buckets is None:
+        return vectors, None
+    return vectors, Subwords(config.minn, config.maxn, config.bucket, buckets, inputs[num_words:])
+
+
+def subword_rows(
+    words: list[str], config: EmbedTrainConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of each word, where they start, and the buckets that have a row.
+
+    Row w < N is word w's own; the buckets of the vocabulary's n-grams follow, ascending.
+    """
+    from dlkit.embed.compiled_subwords import hashed
+
+    numbers, starts = hashed(Words.of(words), config.minn, config.maxn, config.bucket)
+    buckets, places = np.unique(numbers, return_inverse=True)
+    rows = np.insert(places + len(words), starts[:-1], np.arange(len(words)))
+    return rows.astype(np.int32), starts + np.arange(len(starts)), buckets
+
+
+def means(inputs: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The mean of each word's rows (N, D)."""
+    found = np.empty((len(starts) - 1, inputs.shape[1]), np.float32)
+    for word in range(len(found)):
+        found[word] = inputs[rows[starts[word] : starts[word + 1]]].mean(axis=0)
+    return found
+
+
+def train_glove(
+    corpus: Corpus, config: EmbedTrainConfig, run: "Run"
+) -> tuple[np.ndarray, Subwords | None]:
+    from dlkit.embed import glove
+
+    num_words = len(corpus.words)
+    pairs = glove.prepared(corpus.ids, num_words, config, run.threads, bool(run.saved))
+    state = run.resumed(glove.GloveState.start(num_words, config.dim, config.seed))
+    with run.progress(state, len(pairs), lambda: state.cost / max(state.done, 1)) as report:
+        vectors = glove.train_glove(pairs, state, config, run.threads, report)
+    (config.out / "pairs.bin").unlink()
+    return vectors, None
+
+
+def train_lsa(
+    corpus: Corpus, config: EmbedTrainConfig, run: "Run"
+) -> tuple[np.ndarray, Subwords | None]:
+    from dlkit.embed import lsa
+
+    return lsa.train_lsa(corpus.ids, len(corpus.words), config, run.threads), None
+
+
+TRAINERS: dict[Method, Callable[..., tuple[np.ndarray, Subwords | None]]] = {
+    Method.skipgram: train_predicting,
+    Method.cbow: train_predicting,
+    Method.fasttext: train_predicting,
+    Method.glove: train_glove,
+    Method.lsa: train_lsa,
+}
+
+
+def accelerator(name: str) -> str | None:
+    """The CUDA device of that name; None for the CPU."""
+    if name == "cpu":
+        return None
+    from dlkit.core.device import choose
+
+    device = choose(name)
+    if device.type == "mps" and name != "auto":
+        raise DlkitError("dlkit embed trains on cpu or cuda, not on mps")
+    return str(device) if device.type == "cuda" else None
+
+
+class Run:
+    """A run's folder: its state, its log, its model."""
+
+    def __init__(self, config: EmbedTrainConfig) -> None:
+        self.config = config
+        self.folder = Path(config.out)
+        self.best = self.folder / "best.safetensors"
+        self.state_file = self.folder / "last.state"
+        self.threads = config.threads or os.cpu_count() or 1
+        self.saved, self.arrays = self.open_folder()
+        self.corpus: dict[str, int] = {}
+        self.saved_at = time.monotonic()
+        self.loss = math.nan
+
+    def open_folder(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The state to go on from; refuses to write over a run that nobody asked to continue."""
+        there = self.state_file.exists()
+        self.complete = self.best.exists() and not there
+        if not self.config.resume and (there or self.complete):
+            raise DlkitError(
+                f"{self.folder} holds a run already: add --resume to go on with it,"
+                " or give another --out"
+            )
+        if not there:
+            return {}, {}
+        try:
+            with np.load(self.state_file, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            saved: dict[str, Any] = json.loads(arrays.pop(ABOUT).tobytes())
+        except Exception as error:
+            raise DlkitError(f"{self.state_file}: damaged; remove it to start again") from error
+        now = settings_of(self.config)
+        changed = [
+            f"{spelled(name)} {saved['config'].get(name)}"
+            for name in now
+            if saved["config"].get(name) != now[name] and name not in FREE
+        ]
+        if changed:
+            raise DlkitError(f"{self.folder} was begun with {' '.join(changed)}: resume it so")
+        return saved, arrays
+
+    def start(self, corpus: Corpus) -> None:
+        """Note what is trained on; a run goes on with the same words only."""
+        sizes = {"total": corpus.total, "words": len(corpus.words), "ids": len(corpus.ids)}
+        if self.saved and self.saved["corpus"] != sizes:
+            raise DlkitError(f"{self.folder} was begun with another corpus: give the same one")
+        self.corpus = sizes
+
+    def resumed(self, state: S) -> S:
+        """The state as it was saved, or as it is where nothing was."""
+        if not self.saved:
+            return state
+        for name, value in self.arrays.items():
+            current = getattr(state, name)
+            if not isinstance(current, np.ndarray):
+                import torch
+
+                current.copy_(torch.from_numpy(value))
+            else:
+                current[...] = value
+        for name, value in self.saved["numbers"].items():
+            setattr(state, name, value)
+        self.arrays = {}
+        log(f"resuming {self.folder} in epoch {state.epoch + 1}")
+        return state
+
+    @contextmanager
+    def progress(
+        self, state: State, size: int, loss: Callable[[], float]
+    ) -> Iterator[Callable[[Any], None]]:
+        """What a method calls now and then, and after each epoch of `size` steps.
+
+        It shows how far training is, saves the state and writes the log.
+        """
+        bar = Bar("training", self.config.epochs * size)
+        before = state.epoch * size + state.done
+        bar.advance(by=before)
+        words = self.corpus["total"] / size  # in a step
+        began, first = time.monotonic(), before
+
+        def report(_: object) -> None:
+            nonlocal before, began, first
+            here, now = state.epoch * size + state.done, time.monotonic()
+            self.loss = loss()
+            if not math.isfinite(self.loss):
+                raise DlkitError(
+                    f"the loss is {self.loss} in epoch {state.epoch + 1}: lower --lr (now "
+                    f"{self.config.lr})"
+                )
+            speed = (here - first) * words / (now - began)
+            line = f"epoch {state.epoch + 1}/{self.config.epochs}  loss {self.loss:.4f}"
+            line += f"  {speed:.0f} words/s"
+            bar.advance(lambda: line, by=here - before)
+            before = here
+            if state.done >= size:
+                log(line)
+                seconds, began, first = now - began, now, here
+                self.finish_epoch(state, round(speed), round(seconds, 2))
+            elif now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+                self.save(state)
+
+        try:
+            yield report
+        finally:
+            bar.close()
+
+    def finish_epoch(self, state: State, words_per_second: int, seconds: float) -> None:
+        """A line in the log, then the state: after a kill between them the log is ahead."""
+        record = {
+            "epoch": state.epoch + 1,
+            "loss": self.loss,
+            "words_per_second": words_per_second,
+            "seconds": seconds,
+        }
+        path = self.folder / "log.jsonl"
+        lines = path.read_text().splitlines()[: state.epoch] if state.epoch else []
+        with whole_file(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in [*lines, json.dumps(record)]))
+        self.save(state)
+
+    def save(self, state: State) -> None:
+        values = {field.name: getattr(state, field.name) for field in fields(state)}  # type: ignore[arg-type]
+        numbers = {name: v for name, v in values.items() if isinstance(v, (int, float))}
+        arrays = {name: as_array(v) for name, v in values.items() if name not in numbers}
+        about = {"config": settings_of(self.config), "corpus": self.corpus, "numbers": numbers}
+        arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        with whole_file(self.state_file) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        self.saved_at = time.monotonic()
+
+    def finish(self, corpus: Corpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
+        """Write the model; the state has served."""
+        if not np.isfinite(vectors).all():
+            raise DlkitError(f"the vectors are not finite: lower --lr (now {self.config.lr})")
+        settings: dict[str, Any] = {"dim": self.config.dim}
+        if self.config.method is Method.fasttext:
+            settings["fasttext_model"] = self.config.fasttext_model
+        header = Header(
+            "embed",
+            self.config.method.value,
+            settings,
+            [],
+            settings_of(self.config),
+            {} if math.isnan(self.loss) else {"loss": self.loss},
+            {"command": shlex.join(["dlkit", *sys.argv[1:]])},
+        )
+        words = Words.of(corpus.words)
+        save(
+            self.best, Embedding(header, words, vectors, corpus.counts, subwords), self.config.half
+        )
+        self.state_file.unlink(missing_ok=True)
+
+
+def as_array(value: Any) -> np.ndarray:
+    """An array, also of a tensor on another device."""
+    return value if isinstance(value, np.ndarray) else value.cpu().numpy()
+
+
+def settings_of(config: EmbedTrainConfig) -> dict[str, Any]:
+    """The settings as JSON holds them."""
+    return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
