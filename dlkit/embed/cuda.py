@@ -46,10 +46,12 @@ class TorchState:
     loss: float = 0.0  # the mean of a pair, of the last block
 
     @classmethod
-    def start(cls, rows: int, num_words: int, dim: int, seed: int, device: str) -> "TorchState":
-        """Inputs from -0.5 / D to 0.5 / D and outputs of zeros, as in word2vec.c."""
+    def start(
+        cls, rows: int, num_words: int, dim: int, seed: int, device: str, widest: float = 0.5
+    ) -> "TorchState":
+        """Inputs from -widest / D to widest / D (word2vec.c 0.5, fastText 1), outputs of zeros."""
         generator = torch.Generator().manual_seed(seed)
-        inputs = (torch.rand(rows, dim, generator=generator) - 0.5) / dim
+        inputs = (2 * torch.rand(rows, dim, generator=generator) - 1) * widest / dim
         return cls(inputs.to(device), torch.zeros(num_words, dim, device=device))
 
 

@@ -66,11 +66,12 @@ def train_predicting(
         rows, starts, buckets = subword_rows(corpus.words, config)
         num_rows += len(buckets)
     size = len(corpus.ids)
+    widest = 1.0 if config.method is Method.fasttext else 0.5
     if (device := accelerator(config.device)) is not None:
         from dlkit.embed.cuda import TorchState, train_batches
 
         torch_state = run.resumed(
-            TorchState.start(num_rows, num_words, config.dim, config.seed, device)
+            TorchState.start(num_rows, num_words, config.dim, config.seed, device, widest)
         )
         with run.progress(torch_state, size, lambda: torch_state.loss) as report:
             vectors = train_batches(
@@ -80,7 +81,6 @@ def train_predicting(
     else:
         from dlkit.embed.hogwild import HogwildState, train_hogwild
 
-        widest = 1.0 if config.method is Method.fasttext else 0.5
         state = run.resumed(HogwildState.start(num_rows, num_words, config, widest))
         with run.progress(state, size, lambda: state.loss) as report:
             train_hogwild(
