@@ -2,8 +2,9 @@
 
 Against gensim and fastText with the same text, settings and threads. Speed is that of training
 alone where the library can be asked for it (fastText's includes reading and counting): the words of
-the text, by the seconds of an epoch, in processes that take turns. Quality (`--quality FOLDER`, with
-the files of word pairs) is Spearman's correlation after `--epochs`, for each of `--seeds`.
+the text, by the seconds of an epoch, in processes that take turns. Quality (`--quality FILE`, of
+word pairs) is Spearman's correlation after `--epochs`, for each of `--seeds`; fastText's package
+takes no seed, its threads differ by themselves.
 """
 
 import argparse
@@ -89,17 +90,20 @@ def gensim_model(corpus: str, method: str, threads: int, epochs: int, seed: int)
 
 
 def of_fasttext(corpus: str, method: str, threads: int) -> Callable[[], object]:
-    return partial(fasttext_model, corpus, threads, 1, 1)
+    def work() -> None:
+        fasttext_model(corpus, threads, 1)
+
+    return work
 
 
-def fasttext_model(corpus: str, threads: int, epochs: int, seed: int) -> Any:
+def fasttext_model(corpus: str, threads: int, epochs: int) -> Any:
     import fasttext
 
     config = settings(corpus, "fasttext")
     return fasttext.train_unsupervised(
         corpus, model="skipgram", dim=config.dim, ws=config.window, neg=config.negative,
         minCount=config.min_count, t=config.sample, lr=config.lr, epoch=epochs, thread=threads,
-        minn=config.minn, maxn=config.maxn, bucket=config.bucket, verbose=0, seed=seed,
+        minn=config.minn, maxn=config.maxn, bucket=config.bucket, verbose=0,
     )  # fmt: skip
 
 
@@ -121,7 +125,7 @@ def vectors_of(
         )  # fmt: skip
         words, vectors = model.wv.index_to_key, model.wv.vectors
     else:
-        model = fasttext_model(corpus, threads, epochs, seed)
+        model = fasttext_model(corpus, threads, epochs)
         words = [word for word in model.words if word != "</s>"]
         vectors = np.array([model.get_word_vector(word) for word in words])
     header = Header("embed", method, {"dim": vectors.shape[1]}, [])
