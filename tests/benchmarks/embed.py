@@ -9,7 +9,6 @@ takes no seed, its threads differ by themselves.
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.checkpoint import Header
+from dlkit.core.scores import Score
 from dlkit.embed import data
 from dlkit.embed.config import EmbedTrainConfig, by_method
 from dlkit.embed.evaluate import evaluate_files
@@ -114,7 +114,7 @@ def vectors_of(
     contender: str, corpus: str, method: str, threads: int, epochs: int, seed: int, folder: Path
 ) -> Path:
     """Train, and write the vectors as dlkit's."""
-    path = folder / f"{contender}-{method}-{seed}"
+    path = folder / f"{contender}-{method}-{seed}.safetensors"
     if contender == "dlkit":
         return train(settings(corpus, method, out=path, epochs=epochs, seed=seed, threads=threads))
     if contender == "gensim":
@@ -123,7 +123,7 @@ def vectors_of(
             corpus_file=corpus, epochs=epochs, total_words=model.corpus_total_words,
             total_examples=model.corpus_count,
         )  # fmt: skip
-        words, vectors = model.wv.index_to_key, model.wv.vectors
+        words, vectors = list(model.wv.index_to_key), np.asarray(model.wv.vectors)
     else:
         model = fasttext_model(corpus, threads, epochs)
         words = [word for word in model.words if word != "</s>"]
@@ -159,10 +159,11 @@ def quality(corpus: str, method: str, arguments: argparse.Namespace, folder: Pat
                 contender, corpus, method, arguments.threads, arguments.epochs, seed, folder
             )
             for score in evaluate_files(str(path), arguments.quality, "3cosadd", None):
-                scores.setdefault(score.path, []).append(score.value)  # type: ignore[union-attr]
+                if isinstance(score, Score) and score.metric == "spearman" and score.value:
+                    scores.setdefault(score.label, []).append(score.value)
         for name, values in scores.items():
             harness.note(
-                quality=method, contender=contender, on=Path(name).name,
+                quality=method, contender=contender, on=name,
                 mean=round(statistics.mean(values), 4), each=[round(value, 4) for value in values],
             )  # fmt: skip
 
@@ -196,4 +197,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
