@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import LANES, item, load, prefetch, store, times, total, zeros
+from dlkit.core.compiled import LANES, item, load, store, times, total, zeros
+from dlkit.embed.data import LONGEST
 
-LONGEST = 1000  # words of a sentence, as in word2vec.c
 GROUP = 6  # outputs that are worked on at once: their sums fill the registers
 ROW = 8  # cells for the scores of an input with a group
 NO_LOSS_OF = 63  # the loss is computed at one position of 64, as it takes logarithms
@@ -286,11 +286,3 @@ def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch
 @njit(cache=True, nogil=True, inline="always")
 def plus(a, b):
     return times(a, np.float32(1), b)
-
-
-@njit(cache=True, nogil=True)
-def bring(weights, at, m, width):
-    """Have rows brought near while other work is done."""
-    for i in range(m):
-        for d in range(0, width, LANES):
-            prefetch(weights, at[i] + d)
