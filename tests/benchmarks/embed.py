@@ -29,7 +29,7 @@ from dlkit.embed.train import subword_rows, train
 from tests.benchmarks import harness
 
 METHODS = ["skipgram", "cbow", "fasttext"]
-LEAST = {
+LEAST: dict[str, dict[str, float]] = {
     "skipgram": {"gensim": 1.5},
     "cbow": {"gensim": 1.5},
     "fasttext": {"fasttext": 2, "gensim": 1},
