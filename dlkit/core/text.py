@@ -135,8 +135,8 @@ def lines(source: str) -> Iterator[str]:
         yield from (line.rstrip("\r\n") for line in sys.stdin)
         return
     try:
-        with opened(source) as (file, _):
-            yield from (line.rstrip("\r\n") for line in io.TextIOWrapper(file, "utf-8"))
+        with opened(source) as (file, _), io.TextIOWrapper(file, "utf-8") as text:
+            yield from (line.rstrip("\r\n") for line in text)
     except UnicodeDecodeError as error:
         raise DlkitError(f"{source}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except OSError as error:
