@@ -6,6 +6,7 @@ Shapes: B texts, T tokens of each, V tokens in the vocabulary.
 import importlib
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
@@ -59,6 +60,13 @@ class LanguageModel(nn.Module):
         Without one, each row is a text from its start.
         """
         raise NotImplementedError
+
+    def next_logits(self, ids: Tensor, state: Any, lengths: Tensor | None = None) -> Tensor:
+        """Logits (B, V) of the token that comes next in each row; else as `forward`."""
+        logits = self(ids, state, lengths)
+        if lengths is None:
+            return logits[:, -1]
+        return logits[torch.arange(len(ids), device=ids.device), lengths - 1]
 
 
 def build(arch: str, **settings: Any) -> nn.Module:
