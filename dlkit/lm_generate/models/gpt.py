@@ -159,6 +159,8 @@ class GPT(LanguageModel):
     """The Transformer; it looks back on at most `context` tokens."""
 
     context: int
+    cos: Tensor
+    sin: Tensor
 
     def __init__(
         self,
@@ -230,8 +232,8 @@ class GPT(LanguageModel):
             x = block(x, rotation, past, layer)
         if past is not None:
             past.advance(tokens, lengths)
-        x = self.norm(x)
-        return x
+        last: Tensor = self.norm(x)
+        return last
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., W) -> (..., V), fp32."""
