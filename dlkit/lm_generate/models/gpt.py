@@ -4,19 +4,18 @@ Layer norm comes before attention and before the feed-forward layer, and once mo
 output shares the token embedding's weights. Positions are learnt, sinusoidal (Vaswani et al. 2017)
 or rotary (Su et al. 2021).
 
-Shapes: B texts, T new tokens, S tokens of capacity, V vocabulary, W width, H heads of D = W / H,
-L layers.
+Shapes: B texts, T new tokens, V vocabulary, W width, H heads of D = W / H.
 """
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.models.language_model import LanguageModel, State
+from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
 POSITIONS = ("learnt", "sinusoidal", "rotary")
@@ -64,20 +63,30 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        bias: bool,
+        activation: str,
+        norm_eps: float,
+    ) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width, bias=bias)
+        self.attention_norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.attention = Attention(width, heads, dropout, bias)
-        self.norm = nn.LayerNorm(width, bias=bias)
-        self.up = nn.Linear(width, 4 * width, bias=bias)
-        self.down = nn.Linear(4 * width, width, bias=bias)
+        self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
+        self.up = nn.Linear(width, inner, bias=bias)
+        self.activation = ACTIVATIONS[activation]
+        self.down = nn.Linear(inner, width, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
     ) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), rotation, past, layer))
-        hidden = F.gelu(self.up(self.norm(x)), approximate="tanh")
+        hidden = self.activation(self.up(self.norm(x)))
         return x + self.dropout(self.down(hidden))
 
 
@@ -97,9 +106,13 @@ class GPT(LanguageModel):
         width: int = 256,
         dropout: float = 0.0,
         positions: str = "learnt",
+        untied: bool = False,
         bias: bool = True,
-        tied: bool = True,
+        inner: int | None = None,
+        activation: str = "gelu-tanh",
+        norm_eps: float = 1e-5,
     ) -> None:
+        """`inner` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__()
         if width % heads:
             raise DlkitError(f"--width {width} cannot be shared by --heads {heads}")
@@ -116,9 +129,12 @@ class GPT(LanguageModel):
             self.register_buffer("cos", turns.cos(), persistent=False)
             self.register_buffer("sin", turns.sin(), persistent=False)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, bias) for _ in range(layers))
-        self.norm = nn.LayerNorm(width, bias=bias)
-        self.head = None if tied else nn.Linear(width, vocab_size, bias=False)
+        inner = inner or 4 * width
+        self.blocks = nn.ModuleList(
+            Block(width, heads, inner, dropout, bias, activation, norm_eps) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
+        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
         self.initialise()
 
     def initialise(self) -> None:
