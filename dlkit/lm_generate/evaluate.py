@@ -1,0 +1,95 @@
+"""How well a language model foretells a text.
+
+Shapes: N ids of the text, B windows or streams, T ids of each.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlkit.core import device
+from dlkit.core.distributed import Process
+from dlkit.lm_generate.config import STREAMED, LmTrainConfig
+
+LOGITS_AT_ONCE = 1 << 24
+STREAMS = 16  # into which a text is cut while training, each of which starts anew
+CHUNK = 256  # tokens of a stream that are read at once
+
+
+def held_out_scores(
+    model: Any, ids: np.ndarray, config: LmTrainConfig, process: Process
+) -> dict[str, float]:
+    """Loss in nats per token and perplexity on held-out ids (N,): a quick measure while training.
+
+    Transformers see windows that do not overlap, recurrent nets parts of the text.
+    """
+    model.eval()
+    with torch.inference_mode(), device.autocast(process.device, config.precision):
+        if config.arch in STREAMED:
+            losses = stream_losses(model, ids, process, STREAMS)
+        else:
+            losses = window_losses(model, ids, config.context, config.context, process)
+    loss = float(losses.mean())
+    return {"val_loss": loss, "perplexity": math.exp(min(loss, 700))}
+
+
+def window_losses(
+    model: Any, ids: np.ndarray, context: int, stride: int, process: Process
+) -> np.ndarray:
+    """Losses in nats (N - 1) of all ids but the first, in float64.
+
+    A window of `context` ids moves on by `stride`: each id is foretold from `context` - `stride`
+    ids before it or more, but for those of the first window.
+    """
+    starts = np.arange(0, max(len(ids) - 1 - (context - stride), 1), stride)
+    rows = max(1, LOGITS_AT_ONCE // (context * vocabulary(model)))
+    groups = [starts[at : at + rows] for at in range(0, len(starts), rows)]
+
+    def losses() -> Iterator[np.ndarray]:
+        for group in process.share(groups):
+            # What stands behind the text has no effect on what comes before it.
+            places = np.minimum(group[:, None] + np.arange(context + 1), len(ids) - 1)
+            cut = torch.from_numpy(ids[places].astype(np.int64)).to(process.device)
+            found = losses_of(model(cut[:, :-1]), cut[:, 1:])
+            for start, row in zip(group.tolist(), found, strict=True):
+                fresh = row[context - stride :] if start else row
+                yield fresh[: len(ids) - 1 - start - (context - stride if start else 0)]
+
+    return np.concatenate(list(process.gather(losses())))
+
+
+def stream_losses(model: Any, ids: np.ndarray, process: Process, streams: int = 1) -> np.ndarray:
+    """Losses in nats (N - 1) of all ids but the first, in float64.
+
+    The text is read in one go, or in `streams` parts side by side.
+    """
+    length = -(-(len(ids) - 1) // streams)
+    starts = np.arange(0, len(ids) - 1, length)
+    mine = np.array(list(process.share(starts.tolist())), np.int64)
+    parts: list[np.ndarray] = []
+    if len(mine):
+        state = model.start(len(mine), length)
+        chunk = max(1, min(CHUNK, LOGITS_AT_ONCE // (len(mine) * vocabulary(model))))
+        for at in range(0, length, chunk):
+            size = min(chunk, length - at)
+            places = np.minimum(mine[:, None] + at + np.arange(size + 1), len(ids) - 1)
+            cut = torch.from_numpy(ids[places].astype(np.int64)).to(process.device)
+            parts.append(losses_of(model(cut[:, :-1], state), cut[:, 1:]))
+    of_streams = np.concatenate(parts, axis=1) if parts else np.zeros((0, length))
+    return np.concatenate(list(process.gather(of_streams)))[: len(ids) - 1]
+
+
+def losses_of(logits: Tensor, targets: Tensor) -> np.ndarray:
+    """Losses in nats (B, T) of targets (B, T) under logits (B, T, V), in float64."""
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(targets.shape).double().cpu().numpy()
+
+
+def vocabulary(model: Any) -> int:
+    size: int = model.embedding.num_embeddings
+    return size

@@ -1,0 +1,196 @@
+"""GPT: a decoder-only Transformer, in the form of GPT-2 (Radford et al. 2019).
+
+Layer norm comes before attention and before the feed-forward layer, and once more at the end; the
+output shares the token embedding's weights. Positions are learnt, sinusoidal (Vaswani et al. 2017)
+or rotary (Su et al. 2021).
+
+Shapes: B texts, T new tokens, V vocabulary, W width, H heads of D = W / H.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlkit.core.errors import DlkitError
+from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache
+
+LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
+POSITIONS = ("learnt", "sinusoidal", "rotary")
+
+
+def angles(positions: int, width: int) -> Tensor:
+    """What each position (rows) is multiplied with at each wavelength (columns, width / 2)."""
+    exponents = torch.arange(0, width, 2) / width
+    return torch.arange(positions)[:, None] * LARGEST_WAVELENGTH**-exponents
+
+
+class Attention(nn.Module):
+    """Causal attention of several heads."""
+
+    def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
+    ) -> Tensor:
+        """x (B, T, W) -> (B, T, W)."""
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        if rotation is not None:
+            query, key = rotated(query, *rotation), rotated(key, *rotation)
+        query, mask, causal = query.transpose(1, 2), None, x.shape[1] > 1
+        if past is None:
+            key, value = key.transpose(1, 2), value.transpose(1, 2)
+        else:
+            key, value = past.extend(layer, key, value)
+            mask = past.mask
+            causal = causal and mask is None
+        drop = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, mask, drop, causal)
+        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return y
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, T, H, D) with each pair (i, i + D / 2) turned; cos and sin are (..., T, 1, D / 2)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class Block(nn.Module):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        bias: bool,
+        activation: str,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, norm_eps, bias=bias)
+        self.attention = Attention(width, heads, dropout, bias)
+        self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
+        self.up = nn.Linear(width, inner, bias=bias)
+        self.activation = ACTIVATIONS[activation]
+        self.down = nn.Linear(inner, width, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
+    ) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, past, layer))
+        hidden = self.activation(self.up(self.norm(x)))
+        return x + self.dropout(self.down(hidden))
+
+
+class GPT(LanguageModel):
+    """The Transformer; it looks back on at most `context` tokens."""
+
+    context: int
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        width: int = 256,
+        dropout: float = 0.0,
+        positions: str = "learnt",
+        untied: bool = False,
+        bias: bool = True,
+        inner: int | None = None,
+        activation: str = "gelu-tanh",
+        norm_eps: float = 1e-5,
+    ) -> None:
+        """`inner` is the width of the feed-forward layers, by default 4 times `width`."""
+        super().__init__()
+        if width % heads:
+            raise DlkitError(f"--width {width} cannot be shared by --heads {heads}")
+        if positions not in POSITIONS:
+            raise DlkitError(f"no positions {positions!r}: there is {', '.join(POSITIONS)}")
+        if positions != "learnt" and width // heads % 2:
+            raise DlkitError(f"{positions} positions need an even number in each head")
+        self.context, self.heads, self.positions = context, heads, positions
+        self.embedding = nn.Embedding(vocab_size, width)
+        if positions == "learnt":
+            self.position_embedding = nn.Embedding(context, width)
+        else:
+            turns = angles(context, width if positions == "sinusoidal" else width // heads)
+            self.register_buffer("cos", turns.cos(), persistent=False)
+            self.register_buffer("sin", turns.sin(), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        inner = inner or 4 * width
+        self.blocks = nn.ModuleList(
+            Block(width, heads, inner, dropout, bias, activation, norm_eps) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
+        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
+        self.initialise()
+
+    def initialise(self) -> None:
+        """As GPT-2: what adds to the residual stream is smaller, the more layers do."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                adds = name.endswith(("attention.out", "down"))
+                scale = 1 / math.sqrt(2 * len(self.blocks)) if adds else 1.0
+                nn.init.normal_(module.weight, std=0.02 * scale)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def start(self, batch: int, capacity: int) -> Cache:
+        weight = self.embedding.weight
+        size = weight.shape[1] // self.heads
+        return Cache(len(self.blocks), batch, capacity, self.heads, size, like=weight)
+
+    def hidden(self, ids: Tensor, past: Cache | None, lengths: Tensor | None) -> Tensor:
+        """The last layer's output (B, T, W)."""
+        tokens = ids.shape[1]
+        if past is None:
+            positions = torch.arange(tokens, device=ids.device)
+        else:
+            positions = past.begin(tokens, lengths)
+        x = self.embedding(ids)
+        rotation = None
+        if self.positions == "learnt":
+            x = x + self.position_embedding(positions)
+        else:
+            cos, sin = self.cos[positions].to(x.dtype), self.sin[positions].to(x.dtype)
+            if self.positions == "rotary":
+                rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
+            else:
+                x = x * math.sqrt(x.shape[-1]) + torch.cat([sin, cos], dim=-1)
+        x = self.dropout(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rotation, past, layer)
+        if past is not None:
+            past.advance(tokens, lengths)
+        last: Tensor = self.norm(x)
+        return last
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., W) -> (..., V), fp32."""
+        weight = self.embedding.weight if self.head is None else self.head.weight
+        return F.linear(hidden, weight).float()
+
+    def forward(
+        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        assert state is None or isinstance(state, Cache)
+        return self.logits(self.hidden(ids, state, lengths))
+
+    def next_logits(self, ids: Tensor, state: State, lengths: Tensor | None = None) -> Tensor:
+        assert isinstance(state, Cache)
+        hidden = self.hidden(ids, state, lengths)
+        if lengths is None:
+            return self.logits(hidden[:, -1])
+        return self.logits(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])

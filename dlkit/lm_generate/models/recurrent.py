@@ -1,0 +1,216 @@
+"""Recurrent networks: Elman's and Jordan's, written out, and torch's GRU and LSTM.
+
+Shapes: B texts, T tokens, V vocabulary, W numbers that describe a token and units of a layer,
+L layers.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dlkit.lm_generate.model import LanguageModel, State
+
+
+class Recurrence(State):
+    """What the units say to themselves: tensors with a row for each text."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.tensors = list(tensors)  # each (L, B, W), or (L, B, V) of Jordan's network
+
+    def select(self, rows: Tensor) -> "Recurrence":
+        return Recurrence(*(tensor[:, rows] for tensor in self.tensors))
+
+    def detach(self) -> None:
+        self.tensors = [tensor.detach() for tensor in self.tensors]
+
+
+class Recurrent(LanguageModel):
+    """Embedding, recurrent layers with dropout before, between and after them (Zaremba et al.
+    2014), and an output layer that shares the embedding's matrix (Press and Wolf 2017).
+    """
+
+    states = 1  # tensors that a layer remembers
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int = 128,
+        layers: int = 1,
+        dropout: float = 0.0,
+        untied: bool = False,
+        learn_start: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layers, self.width = layers, width
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.dropout = nn.Dropout(dropout)
+        self.make_layers(dropout)
+        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.first = None
+        if learn_start:
+            self.first = nn.Parameter(torch.zeros(self.states, layers, self.memory()))
+        nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
+
+    def make_layers(self, dropout: float) -> None:
+        raise NotImplementedError
+
+    def memory(self) -> int:
+        """Numbers that a layer remembers of a text, in each of its tensors."""
+        return self.width
+
+    def start(self, batch: int, capacity: int) -> Recurrence:
+        if self.first is not None:
+            return Recurrence(*(first[:, None].expand(-1, batch, -1) for first in self.first))
+        zeros = self.bias.new_zeros(self.layers, batch, self.memory())
+        return Recurrence(*[zeros] * self.states)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., W) -> (..., V)."""
+        weight = self.embedding.weight if self.head is None else self.head.weight
+        return F.linear(self.dropout(hidden), weight, self.bias)
+
+    def forward(
+        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        if state is None:
+            state = self.start(len(ids), ids.shape[1])
+        assert isinstance(state, Recurrence)
+        x = self.dropout(self.embedding(ids))
+        return self.read(x, state, lengths).float()
+
+    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
+        """Logits (B, T, V) from embedded tokens (B, T, W)."""
+        raise NotImplementedError
+
+
+class Gated(Recurrent):
+    """GRU and LSTM, as torch computes them."""
+
+    cell: type[nn.RNNBase]
+
+    def make_layers(self, dropout: float) -> None:
+        between = dropout if self.layers > 1 else 0.0
+        settings: dict[str, Any] = {"batch_first": True, "dropout": between}
+        self.cells = self.cell(self.width, self.width, self.layers, **settings)
+
+    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
+        # Half precision is for the products: torch wants the state in the type of the input.
+        before = [tensor.to(x.dtype).contiguous() for tensor in state.tensors]
+        past = tuple(before) if self.states > 1 else before[0]
+        if lengths is None:
+            hidden, after = self.cells(x, past)
+        else:
+            # A row without tokens is read as if it had one, and keeps its state.
+            packed = pack_padded_sequence(
+                x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+            )
+            packed_hidden, after = self.cells(packed, past)
+            hidden, _ = pad_packed_sequence(
+                packed_hidden, batch_first=True, total_length=x.shape[1]
+            )
+        state.tensors = list(after) if self.states > 1 else [after]
+        if lengths is not None:
+            read = (lengths > 0)[None, :, None]
+            state.tensors = [
+                torch.where(read, new, old) for new, old in zip(state.tensors, before, strict=True)
+            ]
+        return self.logits(hidden)
+
+
+class GRU(Gated):
+    """Cho et al. 2014, in torch's form."""
+
+    cell = nn.GRU
+
+
+class LSTM(Gated):
+    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000."""
+
+    cell = nn.LSTM
+    states = 2  # the output and the cell
+
+    def make_layers(self, dropout: float) -> None:
+        super().make_layers(dropout)
+        for name, bias in self.cells.named_parameters():
+            if name.startswith("bias_ih"):  # it remembers until it learns to forget
+                bias.data[self.width : 2 * self.width] += 1
+
+
+class Written(Recurrent):
+    """A network whose recurrence is computed step by step: see `step`."""
+
+    def make_layers(self, dropout: float) -> None:
+        self.inputs = nn.ModuleList(nn.Linear(self.width, self.width) for _ in range(self.layers))
+        self.recurrent = nn.ModuleList(
+            nn.Linear(self.memory(), self.width, bias=False) for _ in range(self.layers)
+        )
+
+
+class Elman(Written):
+    """Elman 1990: the hidden units hear themselves, one step before.
+
+    h[t] = tanh(A x[t] + R h[t - 1] + b), logits[t] = E h[t] + c. As torch.nn.RNN, with one bias.
+    """
+
+    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
+        last = []
+        for layer in range(self.layers):
+            driven = self.inputs[layer](x if layer == 0 else self.dropout(x)).unbind(1)
+            recurrent = self.recurrent[layer].weight.t()
+            hidden = state.tensors[0][layer].to(driven[0].dtype)
+            outputs = []
+            for part in driven:
+                hidden = torch.tanh(torch.addmm(part, hidden, recurrent))
+                outputs.append(hidden)
+            x = torch.stack(outputs, dim=1)
+            last.append(at_length(x, state.tensors[0][layer], lengths))
+        state.tensors = [torch.stack(last)]
+        return self.logits(x)
+
+
+class Jordan(Written):
+    """Jordan 1986: the hidden units hear the network's output, one step before.
+
+    y[t] = softmax(E h[t] + c), h[t] = tanh(A x[t] + R y[t - 1] + b); before the first token, y is
+    zero. In a stack of layers each hears the output.
+    """
+
+    def memory(self) -> int:
+        return self.embedding.num_embeddings
+
+    def start(self, batch: int, capacity: int) -> Recurrence:
+        # All layers hear one output, but a learnt start tells each its own.
+        return super().start(batch, capacity)
+
+    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
+        heard = list(state.tensors[0].unbind(0))
+        driven = self.inputs[0](x).unbind(1)
+        outputs, logits = [], []
+        for part in driven:
+            hidden = torch.tanh(part + self.recurrent[0](heard[0]))
+            for layer in range(1, self.layers):
+                below = self.inputs[layer](self.dropout(hidden))
+                hidden = torch.tanh(below + self.recurrent[layer](heard[layer]))
+            logits.append(self.logits(hidden))
+            output = logits[-1].float().softmax(-1)
+            heard = [output] * self.layers
+            outputs.append(output)
+        after = torch.stack(outputs, dim=1)
+        state.tensors = [
+            torch.stack([at_length(after, before, lengths) for before in state.tensors[0]])
+        ]
+        return torch.stack(logits, dim=1)
+
+
+def at_length(outputs: Tensor, before: Tensor, lengths: Tensor | None) -> Tensor:
+    """What outputs (B, T, W) are after each row's length (B), by default T; before it if 0."""
+    if lengths is None:
+        return outputs[:, -1]
+    rows = torch.arange(len(outputs), device=outputs.device)
+    after = outputs[rows, (lengths - 1).clamp(min=0)]
+    return torch.where((lengths > 0)[:, None], after, before.to(after.dtype))

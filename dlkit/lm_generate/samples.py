@@ -1,0 +1,41 @@
+"""samples.txt: what the model writes after each epoch of its training."""
+
+from pathlib import Path
+
+import torch
+
+from dlkit.core.output import whole_file
+from dlkit.lm_generate.config import LmTrainConfig
+from dlkit.lm_generate.model import LanguageModel
+from dlkit.lm_generate.units import Units
+
+
+def write_sample(
+    folder: Path, epoch: int, model: LanguageModel, units: Units, config: LmTrainConfig
+) -> None:
+    """Add a text by the model to samples.txt, in place of one of the same epoch."""
+    path = folder / "samples.txt"
+    rule = "-" * 20
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    # After a kill, there may be one of an epoch that is done again.
+    before = before.partition(f"{rule} epoch {epoch + 1}\n")[0]
+    text = units.decode(sample(model, units, config.sample_tokens, config.seed + epoch))
+    with whole_file(path) as partial:
+        partial.write_text(f"{before}{rule} epoch {epoch + 1}\n{text}\n", encoding="utf-8")
+
+
+@torch.inference_mode()
+def sample(model: LanguageModel, units: Units, tokens: int, seed: int) -> list[int]:
+    """Ids that the model draws one after the other, from a text's start, or from a line end."""
+    model.eval()
+    draw = torch.Generator().manual_seed(seed)
+    first = units.begin if units.begin is not None else (units.encode("\n") or [0])[0]
+    room = min(tokens, model.context or tokens)
+    state = model.start(1, room)
+    weights = next(model.parameters())
+    ids = [first]
+    for _ in range(room):
+        logits = model.next_logits(torch.tensor([ids[-1:]], device=weights.device), state)
+        shares = logits[0].double().softmax(0).cpu()
+        ids.append(int(torch.multinomial(shares, 1, generator=draw)))
+    return ids[1:]
