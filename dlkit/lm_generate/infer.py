@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dlkit.core.checkpoint import Header, read_header
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, log
-from dlkit.core.weights import find
+from dlkit.core.weights import bundled, cached, find
 from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING
 from dlkit.lm_generate.generate import Limits, Text, Texts, Uniforms, beam_search, grow
 from dlkit.lm_generate.sampling import Sampling
@@ -91,24 +92,44 @@ class Model:
     def arch(self) -> str:
         return self.header.arch
 
-    @property
+    @cached_property
     def ends(self) -> frozenset[int]:
-        """The tokens that end a text; a line's end is a part of it, but for n-gram models."""
+        """The tokens that end a text; the end of a line is a part of it."""
+        if self.arch == "t5":
+            return frozenset({self.marks["</s>"], self.marks["<extra_id_1>"]})
         special = self.units.tokenizer.special
         found = {special[name] for name in END if name in special}
-        return frozenset(found if self.arch == "ngram" else found - {self.units.line_end})
+        return frozenset(found - {self.units.line_end})
 
-    @property
+    @cached_property
     def never_written(self) -> set[int]:
         """What is no text: special tokens, the unknown one too, and ids without a token."""
         tokenizer = self.units.tokenizer
-        special = set(tokenizer.special.values()) - self.ends - {self.units.line_end}
-        return special | (set(range(self.units.size)) - tokenizer.names.keys())
+        special = set(tokenizer.special.values()) - {self.units.line_end}
+        without = set(range(self.size)) - tokenizer.names.keys()
+        return (special | without) - self.ends
+
+    @cached_property
+    def size(self) -> int:
+        """The ids that the model knows."""
+        if self.arch == "ngram":
+            return self.units.size
+        rows: int = self.network.embedding.num_embeddings
+        return rows
+
+    @cached_property
+    def marks(self) -> dict[str, int]:
+        """The ids of the tokens that bert and t5 need, which the tokenizer may lack."""
+        from dlkit.lm_generate.masking import bert_marks, t5_marks
+
+        return (t5_marks if self.arch == "t5" else bert_marks)(self.units.tokenizer)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The ids of a text to continue: one or more."""
         units = self.units
         ids = units.encode(prompt)
+        if self.arch == "t5":
+            return ids
         between = {units.tokenizer.special.get(name) for name in BETWEEN_TEXTS}
         if units.begin is not None and (not ids or units.begin not in between):
             return [units.begin, *ids]
@@ -134,6 +155,11 @@ class Model:
             return NGramTexts(self.network, prompts, self.never_written)
         from dlkit.lm_generate.neural_texts import NeuralTexts
 
+        if self.arch == "t5":  # what fills a gap at the end of the prompt
+            gap, end = self.marks["<extra_id_0>"], self.marks["</s>"]
+            sources = [[*ids, gap, end] for ids in prompts]
+            begun = [[self.marks["<pad>"], gap] for _ in prompts]
+            return NeuralTexts(self.network, begun, room, self.never_written, sources)
         return NeuralTexts(self.network, prompts, room, self.never_written)
 
     def token(self, id: int, logprob: float) -> Token:
@@ -145,50 +171,68 @@ def load(
 ) -> Model:
     """The model of this name, file or URL; of a folder or `hf:OWNER/NAME` from Hugging Face."""
     name = str(model)
-    if name.startswith("hf:") or Path(name).is_dir():
-        return load_foreign(name, device, precision)
-    path = Path(name) if name.endswith((".arpa", ".arpa.gz")) else find("lm-generate", name)
-    if path.suffix == ".safetensors":
-        header = read_header(path)
-        if header.task != "lm-generate":
-            raise DlkitError(
-                f"{path} is a model for `dlkit {header.task}`, not for `dlkit lm-generate`"
-            )
-        if header.arch != "ngram":
-            return load_network(name, path, device, precision)
+    if name.startswith("hf:") or (Path(name).is_dir() and not is_bundled(name)):
+        from dlkit.lm_generate import huggingface
+
+        if (best := Path(name) / "best.safetensors").is_file():
+            raise DlkitError(f"{name} is the folder of a run: give its {best}")
+        folder = huggingface.find(name)
+        assert folder is not None
+        return of_network(name, *huggingface.load(folder), device, precision)
+    if name.endswith((".arpa", ".arpa.gz")):
+        return of_counts(name, Path(name), Header("lm-generate", "ngram", {}, []))
+    path = find("lm-generate", name)
+    header = read_header(path)
+    if header.task != "lm-generate":
+        raise DlkitError(
+            f"{path} is a model for `dlkit {header.task}`, not for `dlkit lm-generate`"
+        )
+    if header.arch == "ngram":
+        if (device, precision) not in {("auto", "auto"), ("cpu", "auto")}:
+            raise DlkitError(f"{name} counts n-grams: it needs no --device and no --precision")
+        return of_counts(name, path, header)
+    from dlkit.core import checkpoint
+
+    return of_network(name, *checkpoint.load(path), device, precision)
+
+
+def is_bundled(name: str) -> bool:
+    """Whether there is a model of this name, which then is meant, and no folder."""
+    return name in {path.stem for path in [*bundled("lm-generate"), *cached("lm-generate")]}
+
+
+def of_counts(name: str, path: Path, header: Header) -> Model:
+    """An n-gram model, ready."""
     from dlkit.lm_generate import ngram
 
     network = ngram.load(path)
-    header = (
-        read_header(path)
-        if path.suffix == ".safetensors"
-        else Header("lm-generate", "ngram", {}, [])
-    )
     return Model(name, header, Units(network.tokenizer), network)
 
 
-def load_network(name: str, path: Path, device: str, precision: Precision) -> Model:
-    """A network of dlkit's, ready on its device."""
-    from dlkit.core import checkpoint
+def of_network(
+    name: str, header: Header, weights: dict[str, Any], device: str, precision: Precision
+) -> Model:
+    """The network of a checkpoint, ready on its device, with weights as they are computed with."""
+    import torch
+
+    from dlkit.core import device as devices
     from dlkit.lm_generate.model import build
 
-    header, weights = checkpoint.load(path, "lm-generate")
     try:
         units = Units.from_settings(header.settings["tokenizer"])
-        network = build(header.arch, **header.settings["network"])
-        network.load_state_dict(weights)
+        with torch.device("meta"):
+            network: Any = build(header.arch, **header.settings["network"])
+        if any(buffer.is_meta for buffer in network.buffers()):  # it is computed, not stored
+            network = build(header.arch, **header.settings["network"])
+        network.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DlkitError(f"{path}: not a model that this dlkit can build ({reason})") from error
-    return Model(name, header, units, placed(network, device, precision))
-
-
-def placed(network: Any, device: str, precision: Precision) -> Any:
-    """The network in use: on its device, its weights in the type that it computes in."""
-    from dlkit.core import device as devices
-
+        reason = str(error).splitlines()[-1].strip()
+        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
+    if units.size > (rows := network.embedding.num_embeddings):
+        raise DlkitError(f"{name}: its tokenizer has {units.size} tokens, the network {rows}")
     chosen = devices.choose(device)
-    return network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
+    network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
+    return Model(name, header, units, network)
 
 
 class Writing:
@@ -370,6 +414,8 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
 
 def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]:
     """The tokens of each text that are foretold, with their log-probabilities."""
+    if model.arch == "t5":
+        raise DlkitError(f"{model.name} is a t5, which fills gaps and scores no texts")
     begin = model.units.begin
     starts = [] if begin is None else [begin]
     if model.arch == "ngram":
@@ -378,6 +424,10 @@ def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]
         return
     from dlkit.lm_generate import scoring
 
-    for ids, logprobs in zip(texts, scoring.logprobs(texts, model, starts), strict=True):
+    if model.arch == "bert":
+        found = scoring.pseudo_logprobs(texts, model.network, model.marks)
+    else:
+        found = scoring.logprobs(texts, model.network, starts)
+    for ids, logprobs in zip(texts, found, strict=True):
         counted = ids[len(ids) - len(logprobs) :]
         yield [model.token(*pair) for pair in zip(counted, logprobs, strict=True)]

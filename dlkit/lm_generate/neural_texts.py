@@ -7,6 +7,7 @@ Shapes: B texts, T new tokens, V tokens of the vocabulary, N rows of a beam sear
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.model import LanguageModel
 from dlkit.lm_generate.sampling import FEW, Sampling
 
 PREFILLED = 1 << 12  # tokens of prompts that are read at once, over all rows
@@ -25,13 +25,18 @@ class NeuralTexts:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Any,
         prompts: Sequence[Sequence[int]],
         room: int,
         banned: Collection[int] = (),
+        sources: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """Prompts of one token or more, which grow by at most `room` tokens."""
+        """Prompts of one token or more, which grow by at most `room` tokens.
+
+        `sources` are what an encoder reads, one for each prompt.
+        """
         self.model = model
+        self.sources = None if sources is None else [list(source) for source in sources]
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         self.ids = [list(prompt) for prompt in prompts]
@@ -56,7 +61,7 @@ class NeuralTexts:
         capacity = int(lengths.max()) + self.room
         if self.model.context is not None:
             capacity = min(capacity, self.model.context)
-        self.state = self.model.start(len(seen), capacity)
+        self.state = self.model.start(len(seen), capacity, **self.read_sources())
         block = max(PREFILLED // len(seen), 1)
         padded = pad_sequence([torch.tensor(ids) for ids in seen], batch_first=True)
         logits: Tensor | None = None
@@ -72,6 +77,16 @@ class NeuralTexts:
             logits = found if logits is None else torch.where(last[:, None] > 0, found, logits)
         assert logits is not None
         self.logits = logits
+
+    def read_sources(self) -> dict[str, Tensor]:
+        """What `start` of an encoder-decoder takes besides."""
+        if self.sources is None:
+            return {}
+        context = self.model.context
+        cut = [torch.tensor(ids if context is None else ids[-context:]) for ids in self.sources]
+        lengths = torch.tensor([len(ids) for ids in cut], device=self.device)
+        padded = pad_sequence(cut, batch_first=True).to(self.device)
+        return {"source": padded, "source_lengths": lengths}
 
     def choose(
         self, sampling: Sampling, uniforms: Sequence[float]
@@ -122,6 +137,8 @@ class NeuralTexts:
             return
         self.ids = [list(self.ids[row]) for row in rows]
         self.starts = [self.starts[row] for row in rows]
+        if self.sources is not None:
+            self.sources = [self.sources[row] for row in rows]
         index = torch.tensor(rows, device=self.device)
         self.state = self.state.select(index)
         self.logits = self.logits[index]
