@@ -6,7 +6,6 @@ into memory: a query touches the pages it needs.
 Shapes: N words, D dimensions, R n-gram buckets that hold a vector.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,13 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header, digest, metadata, raw, read_header
+from dlkit.core.arrays import damaged, map_arrays, write_arrays
+from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
 
-DTYPES = {"U8": "uint8", "I64": "int64", "F16": "float16", "F32": "float32"}
-CODES = {dtype: code for code, dtype in DTYPES.items()}
-VERIFIED = 32_000_000  # bytes: up to this size the checksum is verified on loading
 FEW = 64  # words that are looked up by searching; more are worth an index
 BLOCK = 4096  # rows computed on at once: they stay in the processor's cache
 
@@ -136,46 +132,13 @@ def save(path: Path, embedding: Embedding, half: bool = False) -> None:
         tensors["ngrams"] = precise(subwords.vectors)
     tensors["norms"] = lengths(vectors)
     tensors["words"] = embedding.words.blob
-    write_tensors(path, tensors, header)
-
-
-def write_tensors(path: Path, tensors: dict[str, np.ndarray], header: Header) -> None:
-    """A safetensors file; the widest types come first, so that each tensor is aligned."""
-    described = json.dumps(asdict(header))
-    about = {"dlkit": described, "sha256": digest(described, tensors)}
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))
-    table: dict[str, object] = {"__metadata__": about}
-    end = 0
-    for name, array in ordered:
-        begin, end = end, end + array.nbytes
-        dtype = CODES[str(array.dtype)]
-        table[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
-    text = json.dumps(table).encode()
-    text += b" " * (-len(text) % 8)
-    with whole_file(path) as partial, partial.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, array in ordered:
-            file.write(raw(array))
+    write_arrays(path, tensors, header)
 
 
 def load(path: Path) -> Embedding:
     """The embedding of a safetensors file, mapped into memory; small files are verified."""
-    about, table = metadata(path)
-    header = read_header(path)
-    if header.task != "embed":
-        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit embed`")
-    mapped = np.memmap(path, np.uint8, "r")
-    start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
+    header, tensors = map_arrays(path, "embed")
     try:
-        tensors = {
-            name: np.asarray(mapped[start + begin : start + end])
-            .view(DTYPES[entry["dtype"]])
-            .reshape(entry["shape"])
-            for name, entry in table.items()
-            for begin, end in [entry["data_offsets"]]
-        }
-        if len(mapped) <= VERIFIED and digest(about["dlkit"], tensors) != about["sha256"]:
-            raise ValueError("its checksum is wrong")
         subwords = None
         if "buckets" in tensors:
             minn, maxn, bucket = (int(header.settings[k]) for k in ("minn", "maxn", "bucket"))
@@ -187,4 +150,4 @@ def load(path: Path) -> Embedding:
         counts, norms = tensors.get("counts"), tensors.get("norms")
         return Embedding(header, words, vectors, counts, subwords, norms)
     except (LookupError, TypeError, ValueError) as error:
-        raise DlkitError(f"{path}: a damaged model file ({error}); get it again") from error
+        raise damaged(path, error) from error
