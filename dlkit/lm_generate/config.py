@@ -115,7 +115,7 @@ OWN: dict[str, tuple[str, ...]] = {
         ),
         NEURAL,
     ),
-    "sample_tokens": GENERATING,
+    "sample_tokens": (*STREAMED, "gpt"),
     "layers": (*RECURRENT, "bilm", *TRANSFORMERS),
     "heads": TRANSFORMERS,
     "hidden": ("bengio",),

@@ -1,31 +1,28 @@
 """samples.txt: what the model writes after each epoch of its training."""
 
-from pathlib import Path
+from typing import Any
 
 import torch
 
 from dlkit.core.output import whole_file
-from dlkit.lm_generate.config import LmTrainConfig
-from dlkit.lm_generate.model import LanguageModel
+from dlkit.core.training import Run
 from dlkit.lm_generate.units import Units
 
 
-def write_sample(
-    folder: Path, epoch: int, model: LanguageModel, units: Units, config: LmTrainConfig
-) -> None:
+def write_sample(run: Run, epoch: int, units: Units, tokens: int) -> None:
     """Add a text by the model to samples.txt, in place of one of the same epoch."""
-    path = folder / "samples.txt"
+    path = run.folder / "samples.txt"
     rule = "-" * 20
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     # After a kill, there may be one of an epoch that is done again.
     before = before.partition(f"{rule} epoch {epoch + 1}\n")[0]
-    text = units.decode(sample(model, units, config.sample_tokens, config.seed + epoch))
+    text = units.decode(sample(run.evaluated, units, tokens, run.config.seed + epoch))
     with whole_file(path) as partial:
         partial.write_text(f"{before}{rule} epoch {epoch + 1}\n{text}\n", encoding="utf-8")
 
 
 @torch.inference_mode()
-def sample(model: LanguageModel, units: Units, tokens: int, seed: int) -> list[int]:
+def sample(model: Any, units: Units, tokens: int, seed: int) -> list[int]:
     """Ids that the model draws one after the other, from a text's start, or from a line end."""
     model.eval()
     draw = torch.Generator().manual_seed(seed)

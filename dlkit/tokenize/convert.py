@@ -56,7 +56,7 @@ def convert(
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read(files: Sequence[str], split: str | None) -> Tokenizer:
+def read(files: Sequence[str], split: str | None = None) -> Tokenizer:
     """The tokenizer in these files, whatever their kind."""
     paths = [Path(file) for file in files]
     if len(paths) == 1 and paths[0].is_dir():

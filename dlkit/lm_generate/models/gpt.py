@@ -133,7 +133,7 @@ class GPT(LanguageModel):
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, dropout, bias, activation, norm_eps) for _ in range(layers)
         )
-        self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
+        self.final_norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
         self.initialise()
 
@@ -174,7 +174,7 @@ class GPT(LanguageModel):
             x = block(x, rotation, past, layer)
         if past is not None:
             past.advance(tokens, lengths)
-        last: Tensor = self.norm(x)
+        last: Tensor = self.final_norm(x)
         return last
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ L layers.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class Recurrent(LanguageModel):
         self.make_layers(dropout)
         self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        self.first = None
+        self.first: nn.Parameter | None = None
         if learn_start:
             self.first = nn.Parameter(torch.zeros(self.states, layers, self.memory()))
         nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
@@ -91,12 +91,16 @@ class Recurrent(LanguageModel):
 class Gated(Recurrent):
     """GRU and LSTM, as torch computes them."""
 
-    cell: type[nn.RNNBase]
+    cell: Callable[..., nn.RNNBase]
 
     def make_layers(self, dropout: float) -> None:
-        between = dropout if self.layers > 1 else 0.0
-        settings: dict[str, Any] = {"batch_first": True, "dropout": between}
-        self.cells = self.cell(self.width, self.width, self.layers, **settings)
+        self.cells = type(self).cell(
+            self.width,
+            self.width,
+            self.layers,
+            batch_first=True,
+            dropout=dropout if self.layers > 1 else 0.0,
+        )
 
     def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
         # Half precision is for the products: torch wants the state in the type of the input.
@@ -161,11 +165,10 @@ class Elman(Written):
         last = []
         for layer in range(self.layers):
             driven = self.inputs[layer](x if layer == 0 else self.dropout(x)).unbind(1)
-            recurrent = self.recurrent[layer].weight.t()
-            hidden = state.tensors[0][layer].to(driven[0].dtype)
+            hidden = state.tensors[0][layer]
             outputs = []
             for part in driven:
-                hidden = torch.tanh(torch.addmm(part, hidden, recurrent))
+                hidden = torch.tanh(part + self.recurrent[layer](hidden))
                 outputs.append(hidden)
             x = torch.stack(outputs, dim=1)
             last.append(at_length(x, state.tensors[0][layer], lengths))
@@ -183,12 +186,8 @@ class Jordan(Written):
     def memory(self) -> int:
         return self.embedding.num_embeddings
 
-    def start(self, batch: int, capacity: int) -> Recurrence:
-        # All layers hear one output, but a learnt start tells each its own.
-        return super().start(batch, capacity)
-
     def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
-        heard = list(state.tensors[0].unbind(0))
+        heard = list(state.tensors[0].to(x.dtype).unbind(0))
         driven = self.inputs[0](x).unbind(1)
         outputs, logits = [], []
         for part in driven:
@@ -197,9 +196,8 @@ class Jordan(Written):
                 below = self.inputs[layer](self.dropout(hidden))
                 hidden = torch.tanh(below + self.recurrent[layer](heard[layer]))
             logits.append(self.logits(hidden))
-            output = logits[-1].float().softmax(-1)
-            heard = [output] * self.layers
-            outputs.append(output)
+            outputs.append(logits[-1].float().softmax(-1).to(x.dtype))
+            heard = [outputs[-1]] * self.layers
         after = torch.stack(outputs, dim=1)
         state.tensors = [
             torch.stack([at_length(after, before, lengths) for before in state.tensors[0]])

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from dlkit.core import device
 from dlkit.core.distributed import Process
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
+from dlkit.lm_generate.data import ids_and_targets, window
+from dlkit.lm_generate.loss import Objective
 
 LOGITS_AT_ONCE = 1 << 24
 STREAMS = 16  # into which a text is cut while training, each of which starts anew
@@ -22,18 +24,21 @@ CHUNK = 256  # tokens of a stream that are read at once
 
 
 def held_out_scores(
-    model: Any, ids: np.ndarray, config: LmTrainConfig, process: Process
+    model: Any, ids: np.ndarray, config: LmTrainConfig, loss_of: Objective, process: Process
 ) -> dict[str, float]:
     """Loss in nats per token and perplexity on held-out ids (N,): a quick measure while training.
 
-    Transformers see windows that do not overlap, recurrent nets parts of the text.
+    gpt sees windows that do not overlap, recurrent nets parts of the text that go on; bert, t5
+    and bilm have their own loss.
     """
     model.eval()
     with torch.inference_mode(), device.autocast(process.device, config.precision):
         if config.arch in STREAMED:
             losses = stream_losses(model, ids, process, STREAMS)
-        else:
+        elif config.arch == "gpt":
             losses = window_losses(model, ids, config.context, config.context, process)
+        else:
+            losses = objective_losses(model, ids, window(config), loss_of, process)
     loss = float(losses.mean())
     return {"val_loss": loss, "perplexity": math.exp(min(loss, 700))}
 
@@ -82,6 +87,26 @@ def stream_losses(model: Any, ids: np.ndarray, process: Process, streams: int = 
             parts.append(losses_of(model(cut[:, :-1], state), cut[:, 1:]))
     of_streams = np.concatenate(parts, axis=1) if parts else np.zeros((0, length))
     return np.concatenate(list(process.gather(of_streams)))[: len(ids) - 1]
+
+
+def objective_losses(
+    model: Any, ids: np.ndarray, length: int, loss_of: Objective, process: Process
+) -> np.ndarray:
+    """Mean losses in nats of groups of windows; what they hide at random is always the same."""
+    starts = np.arange(0, max(len(ids) - length, 1), length)
+    length = min(length, len(ids) - 1)
+    rows = max(1, LOGITS_AT_ONCE // (length * vocabulary(model)))
+    groups = [(at, starts[at : at + rows]) for at in range(0, len(starts) - rows + 1, rows)]
+
+    def losses() -> Iterator[float]:
+        for at, group in process.share(groups or [(0, starts)]):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(at)
+                cut, after = ids_and_targets(ids, group, length)
+                here = process.device
+                yield float(loss_of(model, cut.to(here), after.to(here), None))
+
+    return np.array(list(process.gather(losses())))
 
 
 def losses_of(logits: Tensor, targets: Tensor) -> np.ndarray:

@@ -1,0 +1,362 @@
+"""GPT-2 and BERT in Hugging Face's format: a folder, or `hf:owner/name` on its hub.
+
+Read are config.json, model.safetensors (or its shards) and the tokenizer's files.
+"""
+
+import json
+import os
+import re
+import urllib.error
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit.core.checkpoint import Header, metadata
+from dlkit.core.errors import DlkitError
+from dlkit.core.progress import log
+from dlkit.core.weights import cache, download
+from dlkit.lm_generate.masking import OF_BERT, vocab_size
+from dlkit.lm_generate.model import build
+from dlkit.tokenize import Tokenizer, from_json, read
+
+HUB = "https://huggingface.co"
+BY_NAME = "hf:"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZERS = {"gpt2": ("vocab.json", "merges.txt"), "bert": ("vocab.txt",)}
+PADDING = 128  # fewer rows than this without a token are padding of the vocabulary
+ACTIVATIONS = {
+    "gelu_new": "gelu-tanh",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+}
+
+Json = dict[str, Any]
+
+
+def find(model: str) -> Path | None:
+    """The folder that `model` means: a folder here, or a name on the hub; None for neither."""
+    if model.startswith(BY_NAME):
+        return fetched(model.removeprefix(BY_NAME))
+    return Path(model) if Path(model).is_dir() else None
+
+
+# ---- the hub -------------------------------------------------------------------------------------
+
+
+def fetched(name: str) -> Path:
+    """The folder of `owner/name` in the cache, downloaded when it is not yet there."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or ".." in name:
+        raise DlkitError(f"{BY_NAME}{name}: a model on the hub is {BY_NAME}owner/name")
+    folder = cache() / "huggingface" / name
+    if not is_complete(folder):
+        address = f"{os.environ.get('HF_ENDPOINT') or HUB}/{name}/resolve/main"
+        download(f"{address}/config.json", folder / "config.json")
+        kind = config_of(folder)["model_type"]
+        for file in TOKENIZERS[kind]:
+            if not downloaded(address, folder, file):
+                download(f"{address}/tokenizer.json", folder / "tokenizer.json")
+                break
+        downloaded(address, folder, "tokenizer_config.json")
+        # The weights come last: where they are, all is.
+        if downloaded(address, folder, INDEX):
+            for file in shards(folder):
+                download(f"{address}/{file}", folder / file)
+        else:
+            download(f"{address}/{WEIGHTS}", folder / WEIGHTS)
+    return folder
+
+
+def is_complete(folder: Path) -> bool:
+    if (folder / INDEX).exists():
+        return all((folder / file).exists() for file in shards(folder))
+    return (folder / WEIGHTS).exists()
+
+
+def downloaded(address: str, folder: Path, file: str) -> bool:
+    """Whether there is such a file; anything but that is an error."""
+    try:
+        download(f"{address}/{file}", folder / file)
+    except DlkitError as error:
+        if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 404:
+            return False
+        raise
+    return True
+
+
+# ---- the folder ----------------------------------------------------------------------------------
+
+
+def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
+    """Header and weights (fp32), as of a checkpoint of ours."""
+    config = config_of(folder)
+    kind: str = config["model_type"]
+    family = FAMILIES[kind]
+    found = tensors_of(folder)
+    try:
+        settings = family.settings(config, found)
+    except (KeyError, TypeError) as error:
+        raise DlkitError(f"{folder / 'config.json'}: no usable {error}") from error
+    with torch.device("meta"):
+        shapes = {n: tuple(t.shape) for n, t in build(family.arch, **settings).state_dict().items()}
+    weights = {}
+    for name, shape in shapes.items():
+        weights[name] = joined(folder, found, family, name, shape)
+    if left := [name for name in found if not re.search(family.without_use, name)]:
+        raise DlkitError(f"{folder}: the tensor {left[0]} has no place in a {kind} of this config")
+    tokenizer = tokenizer_of(folder, kind)
+    fit_vocabulary(folder, tokenizer, settings, weights)
+    settings = {"network": settings, "tokenizer": json.loads(tokenizer.to_json())}
+    source = {"source": str(config.get("_name_or_path") or folder)}
+    return Header("lm-generate", family.arch, settings, [], card=source), weights
+
+
+def config_of(folder: Path) -> Json:
+    config = json_of(folder / "config.json")
+    if (kind := config.get("model_type")) not in FAMILIES:
+        raise DlkitError(
+            f"{folder / 'config.json'}: a model of type {kind}; dlkit reads {', '.join(FAMILIES)}"
+        )
+    return config
+
+
+def json_of(path: Path) -> Json:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DlkitError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DlkitError(f"{path}: not JSON, or damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise DlkitError(f"{path}: not a JSON object")
+    return content
+
+
+def shards(folder: Path) -> list[str]:
+    """The files that the index names."""
+    table = json_of(folder / INDEX).get("weight_map")
+    if not isinstance(table, dict) or any(Path(str(name)).name != name for name in table.values()):
+        raise DlkitError(f"{folder / INDEX}: no table of tensors and files in this folder")
+    return sorted(set(table.values()))
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    """All tensors by their names, mapped into memory."""
+    import safetensors.torch
+
+    files = shards(folder) if (folder / INDEX).exists() else [WEIGHTS]
+    if files == [WEIGHTS] and not (folder / WEIGHTS).exists() and any(folder.glob("*.bin")):
+        raise DlkitError(f"{folder}: it has no {WEIGHTS}; dlkit does not read .bin files")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        metadata(folder / file)  # says what is wrong with a damaged file
+        try:
+            tensors |= safetensors.torch.load_file(folder / file)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise DlkitError(f"{folder / file}: a damaged model file ({error})") from error
+    return tensors
+
+
+def joined(
+    folder: Path,
+    found: dict[str, Tensor],
+    family: "Family",
+    name: str,
+    shape: tuple[int, ...],
+) -> Tensor:
+    """Our tensor of that name and shape, from theirs, which are taken out of `found`."""
+    sources = list(family.sources(name))
+    rows = shape[0] // len(sources)
+    parts = []
+    for source in sources:
+        spelled = next((s for s in family.spellings(source) if s in found), None)
+        if spelled is None:
+            raise DlkitError(f"{folder}: the tensor {source} is missing")
+        tensor = found.pop(spelled)
+        part = (rows, *shape[1:])
+        expected = part[::-1] if family.is_transposed(source) else part
+        if tuple(tensor.shape) != expected:
+            raise DlkitError(
+                f"{folder}: the tensor {spelled} is {tuple(tensor.shape)}, not {expected},"
+                " which config.json asks for"
+            )
+        parts.append(tensor.T if family.is_transposed(source) else tensor)
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return whole.float().contiguous()
+
+
+def tokenizer_of(folder: Path, kind: str) -> Tokenizer:
+    paths = [folder / file for file in TOKENIZERS[kind]]
+    if not all(path.exists() for path in paths):
+        missing = next(path for path in paths if not path.exists())
+        paths = [folder / "tokenizer.json"]
+        if not paths[0].exists():
+            raise DlkitError(f"{missing}: no such file, nor a tokenizer.json")
+    tokenizer = read([str(path) for path in paths])
+    settings = folder / "tokenizer_config.json"
+    lower = json_of(settings).get("do_lower_case") if settings.exists() else None
+    if kind == "bert" and lower is not None:
+        content = json.loads(tokenizer.to_json())
+        steps = ["lower", "strip-accents"] if lower else []
+        content["header"]["settings"]["normalize"] = steps
+        del content["sha256"]
+        tokenizer = from_json(json.dumps(content))
+    if kind == "bert" and (lacking := set(OF_BERT) - set(tokenizer.special)):
+        raise DlkitError(f"{paths[0]}: no {min(lacking)} in it")
+    return tokenizer
+
+
+def fit_vocabulary(
+    folder: Path, tokenizer: Tokenizer, settings: Json, weights: dict[str, Tensor]
+) -> None:
+    """Leave out rows that pad the vocabulary; refuse a tokenizer of another model."""
+    tokens, rows = vocab_size(tokenizer, {}), settings["vocab_size"]
+    if not rows - PADDING < tokens <= rows:
+        raise DlkitError(
+            f"{folder}: the tokenizer has {tokens} tokens and the network {rows}:"
+            " they are not of the same model"
+        )
+    if tokens < rows:
+        log(f"{folder}: {rows - tokens} rows of the network have no token, and are left out")
+        settings["vocab_size"] = tokens
+        for name in ("embedding.weight", "head.weight", "output_bias"):
+            if name in weights:
+                weights[name] = weights[name][:tokens].contiguous()
+
+
+# ---- GPT-2 and BERT ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a kind of model of Hugging Face becomes one of ours."""
+
+    arch: str
+    settings: Callable[[Json, Mapping[str, Tensor]], Json]
+    names: dict[str, str | tuple[str, ...]]  # ours: theirs, which are concatenated
+    beginning: str  # of their names, which some files leave out
+    transposed: str
+    without_use: str
+
+    def sources(self, name: str) -> Iterator[str]:
+        """Their tensors for ours of that name."""
+        match = re.match(r"blocks\.(\d+)\.(.+)\.(weight|bias)$", name)
+        if match:
+            layer, part, kind = match.groups()
+        else:
+            layer, (part, _, kind) = "", name.rpartition(".")
+            part, kind = (part, kind) if part else (name, "")
+        theirs = self.names[part]
+        for source in (theirs,) if isinstance(theirs, str) else theirs:
+            yield source.format(layer) + (f".{kind}" if kind else "")
+
+    def spellings(self, source: str) -> Iterator[str]:
+        """The names a tensor can have: old files say gamma and beta of layer norms."""
+        for name in (source, source.removeprefix(self.beginning)):
+            yield name
+            if "LayerNorm" in name:
+                yield name.replace(".weight", ".gamma").replace(".bias", ".beta")
+
+    def is_transposed(self, source: str) -> bool:
+        return re.search(self.transposed, source) is not None
+
+
+def refuse(config: Json, **only: Any) -> None:
+    """Settings that change the network and have no equal here."""
+    for name, value in only.items():
+        if config.get(name, value) != value:
+            raise DlkitError(f"config.json: {name} {config[name]!r} has no equal in dlkit")
+
+
+def activation_of(config: Json, name: str, default: str) -> str:
+    if (chosen := config.get(name, default)) not in ACTIVATIONS:
+        raise DlkitError(f"config.json: {name} {chosen!r} has no equal in dlkit")
+    return ACTIVATIONS[chosen]
+
+
+def gpt2_settings(config: Json, found: Mapping[str, Tensor]) -> Json:
+    refuse(
+        config,
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+        add_cross_attention=False,
+    )
+    return {
+        "vocab_size": config["vocab_size"],
+        "context": config["n_positions"],
+        "layers": config["n_layer"],
+        "heads": config["n_head"],
+        "width": config["n_embd"],
+        "inner": config.get("n_inner"),
+        "activation": activation_of(config, "activation_function", "gelu_new"),
+        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
+        "untied": not config.get("tie_word_embeddings", True),
+    }
+
+
+def bert_settings(config: Json, found: Mapping[str, Tensor]) -> Json:
+    refuse(config, position_embedding_type="absolute", is_decoder=False, tie_word_embeddings=True)
+    return {
+        "vocab_size": config["vocab_size"],
+        "context": config["max_position_embeddings"],
+        "layers": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "width": config["hidden_size"],
+        "inner": config["intermediate_size"],
+        "segments": config.get("type_vocab_size", 2),
+        "activation": activation_of(config, "hidden_act", "gelu"),
+        "norm_eps": config.get("layer_norm_eps", 1e-12),
+        "next_sentence": "cls.seq_relationship.weight" in found,
+    }
+
+
+QKV = tuple(f"bert.encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value"))
+FAMILIES = {
+    "gpt2": Family(
+        "gpt",
+        gpt2_settings,
+        {
+            "embedding": "transformer.wte",
+            "position_embedding": "transformer.wpe",
+            "attention_norm": "transformer.h.{}.ln_1",
+            "attention.qkv": "transformer.h.{}.attn.c_attn",
+            "attention.out": "transformer.h.{}.attn.c_proj",
+            "norm": "transformer.h.{}.ln_2",
+            "up": "transformer.h.{}.mlp.c_fc",
+            "down": "transformer.h.{}.mlp.c_proj",
+            "final_norm": "transformer.ln_f",
+            "head": "lm_head",
+        },
+        "transformer.",
+        r"(attn\.c_attn|c_proj|c_fc)\.weight$",
+        r"attn\.(masked_)?bias$|^lm_head\.weight$",
+    ),
+    "bert": Family(
+        "bert",
+        bert_settings,
+        {
+            "embedding": "bert.embeddings.word_embeddings",
+            "position_embedding": "bert.embeddings.position_embeddings",
+            "segment_embedding": "bert.embeddings.token_type_embeddings",
+            "embedding_norm": "bert.embeddings.LayerNorm",
+            "attention.qkv": QKV,
+            "attention.out": "bert.encoder.layer.{}.attention.output.dense",
+            "attention_norm": "bert.encoder.layer.{}.attention.output.LayerNorm",
+            "up": "bert.encoder.layer.{}.intermediate.dense",
+            "down": "bert.encoder.layer.{}.output.dense",
+            "norm": "bert.encoder.layer.{}.output.LayerNorm",
+            "transform": "cls.predictions.transform.dense",
+            "transform_norm": "cls.predictions.transform.LayerNorm",
+            "output_bias": "cls.predictions.bias",
+            "pooler": "bert.pooler.dense",
+            "relation": "cls.seq_relationship",
+        },
+        "bert.",
+        r"^$",
+        r"position_ids$|^cls\.predictions\.decoder\.|pooler\.dense",
+    ),
+}

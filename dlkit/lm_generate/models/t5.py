@@ -1,0 +1,259 @@
+"""T5: an encoder that reads a text and a decoder that writes what it lacks (Raffel et al. 2020).
+
+Layers are normed by their root mean square, before each part; positions are known by a bias on the
+attention's scores for each distance, shared by all layers of a stack.
+
+Shapes: B texts, S tokens to read, T tokens to write, V vocabulary, W width, H heads of D = W / H.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlkit.core.errors import DlkitError
+from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.models.cache import Cache, present
+
+BUCKETS = 32  # of distances, those to both sides together
+FARTHEST = 128  # from this distance on all are alike
+Memory = tuple[Tensor, Tensor]  # the keys and values (B, H, S, D) of what was read
+
+
+class RelativeBias(nn.Module):
+    """What each head adds to the scores at each distance."""
+
+    def __init__(self, heads: int, both_sides: bool) -> None:
+        super().__init__()
+        self.both_sides = both_sides
+        self.embedding = nn.Embedding(BUCKETS, heads)
+
+    def forward(self, positions: Tensor, keys: int) -> Tensor:
+        """(1 or B, H, T, keys) for queries at positions (T) or (B, T), and keys from 0 on."""
+        seen = torch.arange(keys, device=positions.device)
+        distances = self.bucket(seen - positions.unsqueeze(-1))
+        bias: Tensor = self.embedding(distances).movedim(-1, -3)
+        return bias if bias.dim() == 4 else bias[None]
+
+    def bucket(self, offsets: Tensor) -> Tensor:
+        """Half of the buckets are for near distances one by one, half for ever wider ranges."""
+        if self.both_sides:
+            buckets = BUCKETS // 2
+            side = (offsets > 0) * buckets
+            distances = offsets.abs()
+        else:
+            buckets, side = BUCKETS, torch.zeros_like(offsets)
+            distances = (-offsets).clamp(min=0)
+        near = buckets // 2
+        ranges = torch.log(distances.clamp(min=near) / near) / math.log(FARTHEST / near)
+        far = near + (ranges * (buckets - near)).long()
+        return side + torch.where(distances < near, distances, far.clamp(max=buckets - 1))
+
+
+class Attention(nn.Module):
+    """Attention whose scores are not divided: the weights start small instead."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, W) -> two of (B, T, H, D)."""
+        keys, values = self.key_value(x).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        return keys, values
+
+    def forward(self, x: Tensor, memory: Memory, bias: Tensor | None) -> Tensor:
+        """x (B, T, W) -> (B, T, W); bias (B, H, T, S), or (B, 1, 1, S), is added to the scores."""
+        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        drop = self.dropout if self.training else 0.0
+        if bias is not None:
+            bias = bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, *memory, bias, drop, scale=1.0)
+        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return y
+
+
+class Block(nn.Module):
+    """Attention to the own stack, in the decoder also to what was read; a feed-forward layer."""
+
+    def __init__(self, width: int, heads: int, dropout: float, reads: bool) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width, 1e-6)
+        self.attention = Attention(width, heads, dropout)
+        self.reading_norm = nn.RMSNorm(width, 1e-6) if reads else None
+        self.reading = Attention(width, heads, dropout) if reads else None
+        self.norm = nn.RMSNorm(width, 1e-6)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        past: Cache | None = None,
+        layer: int = 0,
+        memory: Memory | None = None,
+        memory_bias: Tensor | None = None,
+    ) -> Tensor:
+        normed = self.attention_norm(x)
+        keys, values = self.attention.keys_and_values(normed)
+        if past is None:
+            own = keys.transpose(1, 2), values.transpose(1, 2)
+        else:
+            own = past.extend(layer, keys, values)
+        x = x + self.dropout(self.attention(normed, own, bias))
+        if self.reading is not None and self.reading_norm is not None and memory is not None:
+            x = x + self.dropout(self.reading(self.reading_norm(x), memory, memory_bias))
+        hidden = self.dropout(F.relu(self.up(self.norm(x))))
+        return x + self.dropout(self.down(hidden))
+
+
+class T5State(State):
+    """What was read, and what has been written so far."""
+
+    def __init__(self, cache: Cache, memories: list[Memory], memory_bias: Tensor | None) -> None:
+        self.cache, self.memories, self.memory_bias = cache, memories, memory_bias
+
+    def select(self, rows: Tensor) -> "T5State":
+        memories = [(keys[rows], values[rows]) for keys, values in self.memories]
+        bias = None if self.memory_bias is None else self.memory_bias[rows]
+        return T5State(self.cache.select(rows), memories, bias)
+
+    def detach(self) -> None:
+        self.cache.detach()
+        self.memories = [(keys.detach(), values.detach()) for keys, values in self.memories]
+
+
+class T5(LanguageModel):
+    """Encoder and decoder of `layers` each; it reads and writes at most `context` tokens."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        width: int = 256,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise DlkitError(f"a width of {width} cannot be shared by {heads} heads")
+        self.context, self.heads, self.width = context, heads, width
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.dropout = nn.Dropout(dropout)
+        self.encoder_bias = RelativeBias(heads, both_sides=True)
+        self.encoder = nn.ModuleList(Block(width, heads, dropout, False) for _ in range(layers))
+        self.encoder_norm = nn.RMSNorm(width, 1e-6)
+        self.decoder_bias = RelativeBias(heads, both_sides=False)
+        self.decoder = nn.ModuleList(Block(width, heads, dropout, True) for _ in range(layers))
+        self.decoder_norm = nn.RMSNorm(width, 1e-6)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """As T5: what the scores were not divided by is in the queries' weights."""
+        nn.init.normal_(self.embedding.weight, std=1.0)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                size = self.width // self.heads
+                nn.init.normal_(module.query.weight, std=(self.width * size) ** -0.5)
+            if isinstance(module, RelativeBias):
+                nn.init.normal_(module.embedding.weight, std=self.width**-0.5)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.endswith("query"):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+
+    def read(self, source: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The encoder's output (B, S, W) of source (B, S)."""
+        x = self.dropout(self.embedding(source))
+        bias = self.encoder_bias(torch.arange(source.shape[1], device=x.device), source.shape[1])
+        if lengths is not None:
+            bias = bias.masked_fill(~present(source, lengths), -torch.inf)
+        for block in self.encoder:
+            x = block(x, bias)
+        y: Tensor = self.dropout(self.encoder_norm(x))
+        return y
+
+    def start(
+        self,
+        batch: int,
+        capacity: int,
+        source: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+    ) -> T5State:
+        """An empty text for each source (B, S), of at most `capacity` tokens."""
+        assert source is not None, "T5 writes what a source lacks"
+        weight = self.embedding.weight
+        size = self.width // self.heads
+        cache = Cache(len(self.decoder), batch, capacity, self.heads, size, like=weight)
+        return T5State(cache, *self.memories(source, source_lengths))
+
+    def memories(
+        self, source: Tensor, lengths: Tensor | None
+    ) -> tuple[list[Memory], Tensor | None]:
+        """Each decoder layer's keys and values of the source, and the bias that hides padding."""
+        output = self.read(source, lengths)
+        reading = [b.reading for b in self.decoder if isinstance(b.reading, Attention)]
+        pairs = [attention.keys_and_values(output) for attention in reading]
+        memories = [(keys.transpose(1, 2), values.transpose(1, 2)) for keys, values in pairs]
+        if lengths is None:
+            return memories, None
+        hidden = ~present(source, lengths)
+        return memories, torch.zeros_like(hidden, dtype=output.dtype).masked_fill(
+            hidden, -torch.inf
+        )
+
+    def hidden(
+        self,
+        ids: Tensor,
+        memories: list[Memory],
+        memory_bias: Tensor | None,
+        past: Cache | None,
+        lengths: Tensor | None,
+    ) -> Tensor:
+        """The decoder's output (B, T, W)."""
+        tokens = ids.shape[1]
+        if past is None:
+            positions, keys = torch.arange(tokens, device=ids.device), tokens
+        else:
+            positions = past.begin(tokens, lengths)
+            keys = past.end
+        later = torch.arange(keys, device=ids.device) > positions.unsqueeze(-1)
+        later = later if later.dim() == 2 else later[:, None]
+        bias = self.decoder_bias(positions, keys).masked_fill(later, -torch.inf)
+        x = self.dropout(self.embedding(ids))
+        for layer, (block, memory) in enumerate(zip(self.decoder, memories, strict=True)):
+            x = block(x, bias, past, layer, memory, memory_bias)
+        if past is not None:
+            past.advance(tokens, lengths)
+        # Embeddings are large here: without this the logits would be, too.
+        y: Tensor = self.dropout(self.decoder_norm(x)) * self.width**-0.5
+        return y
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (..., W) -> (..., V), fp32."""
+        return F.linear(hidden, self.embedding.weight).float()
+
+    def forward(
+        self,
+        ids: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        source: Tensor | None = None,
+        source_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) of the tokens after each of ids (B, T), what was read considered.
+
+        Either with a state that `start` made, or all at once with a source (B, S).
+        """
+        if isinstance(state, T5State):
+            known, past = (state.memories, state.memory_bias), state.cache
+        else:
+            assert source is not None, "T5 writes what a source lacks"
+            known, past = self.memories(source, source_lengths), None
+        return self.logits(self.hidden(ids, *known, past, lengths))

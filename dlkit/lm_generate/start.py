@@ -1,0 +1,73 @@
+"""What a training goes on from: `--init-from`. Loads no torch to read one of our headers."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlkit.core.checkpoint import Header, read_header
+from dlkit.core.errors import DlkitError
+from dlkit.core.weights import find
+from dlkit.lm_generate.config import STREAMED, LmTrainConfig, spelled
+from dlkit.lm_generate.units import Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Settings that are those of the model to go on from.
+ITS_OWN = (
+    "tokenizer", "vocab_size", "lower", "layers", "width", "heads", "hidden", "positions", "untied",
+    "direct", "learn_start", "next_sentence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to go on from; `weights` where it is one of Hugging Face's."""
+
+    units: Units
+    network: dict[str, Any]
+    weights: "dict[str, Tensor] | None"
+
+
+def started(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
+    """The settings, with those of the model that `--init-from` names, and that model."""
+    name = str(config.init_from)
+    header, weights = of_model(name)
+    defaults = {field.name: field.default for field in fields(config)}
+    for option in ITS_OWN:
+        if getattr(config, option) != defaults[option]:
+            raise DlkitError(f"{spelled(option)} is that of the model {name}: leave it out")
+    if config.arch not in {header.arch, defaults["arch"]}:
+        raise DlkitError(f"{name} is a {header.arch}: leave --arch {config.arch} out")
+    if header.arch == "ngram":
+        raise DlkitError(
+            f"{name} is an n-gram model, which is counted: no training goes on from it"
+        )
+    try:
+        network = {**header.settings["network"], "dropout": config.dropout}
+        units = Units.from_settings(header.settings["tokenizer"])
+    except (KeyError, TypeError) as error:
+        raise DlkitError(f"{name}: its header has no usable {error}") from error
+    own: dict[str, Any] = {k: network[k] for k in ITS_OWN if k in network and k != "vocab_size"}
+    own["arch"] = header.arch
+    context = config.context
+    if header.arch not in STREAMED and "context" in network:
+        context = context or network["context"]
+        if context > network["context"]:
+            raise DlkitError(f"--context {context} is more than the {network['context']} of {name}")
+    changed = replace(config, context=context, **own)
+    return changed, Start(units, network, weights)
+
+
+def of_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":
+    """The header of one of our models, or all of one of Hugging Face's."""
+    if name.startswith("hf:") or Path(name).is_dir():
+        from dlkit.lm_generate import huggingface
+
+        folder = huggingface.find(name)
+        assert folder is not None
+        return huggingface.load(folder)
+    header = read_header(find("lm-generate", name))
+    if header.task != "lm-generate":
+        raise DlkitError(f"{name} is a model for `dlkit {header.task}`, not for lm-generate")
+    return header, None

@@ -1,0 +1,69 @@
+"""The training loop of the neural language models."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlkit.core.checkpoint import Header
+from dlkit.core.distributed import Process
+from dlkit.core.training import Run
+from dlkit.lm_generate import corpus, data
+from dlkit.lm_generate.config import STREAMED, LmTrainConfig
+from dlkit.lm_generate.foretelling import held_out_scores
+from dlkit.lm_generate.loss import objective
+from dlkit.lm_generate.masking import bert_marks, t5_marks, vocab_size
+from dlkit.lm_generate.model import build, network_settings
+from dlkit.lm_generate.samples import write_sample
+from dlkit.lm_generate.start import Start
+from dlkit.lm_generate.units import Units
+
+
+def train_network(config: LmTrainConfig, process: Process, start: Start | None = None) -> Path:
+    """Train a network, and return the path of its best checkpoint."""
+    if process.is_main:
+        corpus.prepare(config, start.units if start else None)
+    process.barrier()
+    text = corpus.corpus_of(config.out)
+    settings = start.network if start else network_settings(config, ids_of(config, text.units))
+    model: Any = build(config.arch, **settings)
+    if start and start.weights:
+        model.load_state_dict(start.weights)
+        config = replace(config, init_from=None)
+    network = process.wrap(model)  # the same weights, with gradients averaged over processes
+    described = {"network": settings, "tokenizer": text.units.to_settings()}
+    run = Run(config, process, model, Header("lm-generate", config.arch, described, []))
+    optimizer = run.optimizer(model)
+    if config.optimizer in {"adam", "adamw"}:
+        for group in optimizer.param_groups:
+            group["betas"] = (0.9, config.beta2)
+    loss_of = objective(config.arch, text.units.tokenizer, config.next_sentence)
+    stepped = torch.compile(network) if config.compile else network
+    held_out = text.validation[: config.eval_tokens or None]
+    streams = config.batch_size // process.world_size
+
+    for epoch in run.epochs():
+        state = model.start(streams, config.context) if config.arch in STREAMED else None
+        for ids, targets in run.batches(data.batches(text.training, config, process, epoch)):
+            with run.autocast():
+                loss = loss_of(stepped, ids, targets, state)
+            run.step(loss, optimizer)
+            if state is not None:
+                state.detach()
+        scores = {}
+        if len(held_out) > 1:
+            scores = held_out_scores(run.evaluated, held_out, config, loss_of, process)
+        if process.is_main and config.sample_tokens and config.arch in {*STREAMED, "gpt"}:
+            write_sample(run, epoch, text.units, config.sample_tokens)
+        # With nothing to validate on, the last epoch is the best.
+        run.finish_epoch(-scores["val_loss"] if scores else float(epoch), **scores)
+    return run.best
+
+
+def ids_of(config: LmTrainConfig, units: Units) -> int:
+    """How many ids the network knows: those of bert and t5 may be more than the tokenizer's."""
+    if config.arch not in {"bert", "t5"}:
+        return units.size
+    marks = (bert_marks if config.arch == "bert" else t5_marks)(units.tokenizer)
+    return vocab_size(units.tokenizer, marks)
