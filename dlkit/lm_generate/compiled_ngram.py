@@ -327,27 +327,127 @@ def add_k(first, counts, k, num_tokens, probs, floors):
 
 
 @njit(cache=True, nogil=True)
-def log_differences(first, words, links, logprobs, lower, backoffs, context_logprobs, losses):
-    """What the text's probability loses (M) if an n-gram is left out (Stolcke 1998).
+def losses_without(first, counts, links, lower, probs, backoffs, losses):
+    """What the text's log-probability loses (M) if an n-gram is left out (Stolcke 1998).
 
-    All in natural logarithms, before anything is left out.
+    The probability of a context is that of the text: how often it is gone on from.
     """
     for parent in range(len(first) - 1):
         begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
-        if begin == end:
-            continue
-        seen = 0.0
-        low = 0.0
+        total = 0.0
+        unseen = 1.0
+        low_unseen = 1.0
         for child in range(begin, end):
-            seen += np.exp(np.float64(logprobs[child]))
-            low += np.exp(np.float64(lower[links[child]]))
-        unseen, low_unseen = max(1 - seen, 1e-12), max(1 - low, 1e-12)
-        context = np.exp(context_logprobs[parent])
-        weight = np.float64(backoffs[parent])
+            total += counts[child]
+            unseen -= probs[child]
+            low_unseen -= lower[links[child]]
+        unseen, low_unseen = max(unseen, 1e-9), max(low_unseen, 1e-9)
         for child in range(begin, end):
-            p = np.exp(np.float64(logprobs[child]))
-            q = np.exp(np.float64(lower[links[child]]))
-            new = np.log(unseen + p) - np.log(low_unseen + q)
-            losses[child] = -context * (
-                p * (np.log(q) + new - logprobs[child]) + unseen * (new - weight)
+            p, q = np.float64(probs[child]), np.float64(lower[links[child]])
+            weight = (unseen + p) / (low_unseen + q)
+            losses[child] = total * (
+                p * (np.log(p) - np.log(q * weight))
+                + unseen * (np.log(unseen / low_unseen) - np.log(weight))
             )
+
+
+@njit(cache=True, nogil=True)
+def raise_to_most(first, values, low_values):
+    """An n-gram is worth at least as much as each of those that begin with it."""
+    for parent in range(len(first) - 1):
+        for child in range(np.int64(first[parent]), np.int64(first[parent + 1])):
+            low_values[parent] = max(low_values[parent], values[child])
+
+
+@njit(cache=True, nogil=True)
+def leave_out(first, parents_kept, kept, links, lower, probs, backoffs):
+    """Give n-grams (M) that are not kept the probability they then have, by backing off.
+
+    The back-off weights (P) become those with which probabilities sum to 1.
+    """
+    for parent in range(len(first) - 1):
+        begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
+        weight = 1.0
+        if parents_kept[parent]:
+            unseen = 1.0
+            low_unseen = 1.0
+            for child in range(begin, end):
+                if kept[child]:
+                    unseen -= probs[child]
+                    low_unseen -= lower[links[child]]
+            # Differences of numbers near 1 are known to seven digits.
+            if unseen < 1e-6 or low_unseen < 1e-6:
+                weight = np.float64(backoffs[parent])
+            else:
+                weight = unseen / low_unseen
+        backoffs[parent] = weight
+        for child in range(begin, end):
+            if not kept[child]:
+                probs[child] = weight * lower[links[child]]
+
+
+@njit(cache=True, nogil=True)
+def compacted(first, kept_parents, kept, compact):
+    """`first` of the kept ones alone, in `compact`."""
+    at = 0
+    total = 0
+    for parent in range(len(first) - 1):
+        if not kept_parents[parent]:
+            continue
+        compact[at] = total
+        at += 1
+        for child in range(np.int64(first[parent]), np.int64(first[parent + 1])):
+            total += kept[child]
+    compact[at] = total
+
+
+@njit(cache=True, nogil=True)
+def write_number(out, at, value):
+    """A base-10 logarithm, with seven decimals at most; returns where it ends."""
+    if value < 0:
+        out[at] = 45
+        at += 1
+        value = -value
+    if value > 99:
+        value = 99.0
+    scaled = np.int64(value * 1e7 + 0.5)
+    whole, rest = scaled // 10_000_000, scaled % 10_000_000
+    if whole >= 10:
+        out[at] = 48 + whole // 10
+        at += 1
+    out[at] = 48 + whole % 10
+    at += 1
+    if rest:
+        out[at] = 46
+        at += 1
+        unit = 1_000_000
+        while rest:
+            out[at] = 48 + rest // unit
+            rest %= unit
+            unit //= 10
+            at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def write_lines(grams, logprobs, backoffs, names, starts, out):
+    """Lines of an ARPA file for n-grams (R, N) of names, in `out`; returns how many bytes.
+
+    `starts` is where each name begins in `names`; `backoffs` may be empty.
+    """
+    at = 0
+    for row in range(len(grams)):
+        at = write_number(out, at, logprobs[row])
+        for column in range(grams.shape[1]):
+            out[at] = 32 if column else 9
+            at += 1
+            name = grams[row, column]
+            for place in range(starts[name], starts[name + 1]):
+                out[at] = names[place]
+                at += 1
+        if len(backoffs):
+            out[at] = 9
+            at = write_number(out, at + 1, backoffs[row])
+        out[at] = 10
+        at += 1
+    return at

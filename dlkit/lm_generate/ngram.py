@@ -13,7 +13,6 @@ line (`<s>` in ARPA files), as the last one for its end (`</s>`).
 Shapes: N the order, V tokens, M n-grams of a level, T tokens of a text.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -78,6 +77,16 @@ class Trie:
             before = np.append(ABSENT, places[-1][:-1])[: len(ids)]
             places.append(self.find(level, before, ids))
         return places
+
+    def ngrams(self, level: int, start: int, stop: int) -> np.ndarray:
+        """The tokens (R, N) of the n-grams of a level from `start` to before `stop`."""
+        found = np.empty((stop - start, level + 1), np.int64)
+        found[:, level] = self.words[level][start:stop]
+        nodes = np.arange(start, stop)
+        for above in range(level - 1, -1, -1):
+            nodes = np.searchsorted(self.first[above], nodes, side="right") - 1
+            found[:, above] = self.words[above][nodes]
+        return found
 
     def contexts(self, ids: Sequence[int]) -> list[int]:
         """The places of the last 1, 2, ... of `ids` in their levels, or ABSENT."""

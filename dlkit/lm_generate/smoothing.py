@@ -11,6 +11,7 @@ Shapes: V tokens, M n-grams of a level, T ids of a text.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,14 @@ ITERATIONS = 50  # of expectation maximisation
 
 @dataclass(frozen=True)
 class Smoothed:
-    """Probabilities of each level, and back-off weights of each but the last (float32)."""
+    """Probabilities of each level, and back-off weights of each but the last (float32).
+
+    `links`: see suffix_links; add-k has none.
+    """
 
     probs: list[np.ndarray]
     backoffs: list[np.ndarray]
+    links: list[np.ndarray]
 
 
 def kneser_ney(counts: Counts, thresholds: Sequence[int], folder: Path) -> Smoothed:
@@ -44,7 +49,7 @@ def kneser_ney(counts: Counts, thresholds: Sequence[int], folder: Path) -> Smoot
     links = suffix_links(counts.trie, folder)
     adjusted = adjusted_counts(counts, links, folder)
     order = counts.trie.order
-    result = empty(counts, folder)
+    result = empty(counts, folder, links)
     of_tokens = discounts(adjusted[0], 1)
     total = adjusted[0].sum(dtype=np.float64)
     taken = np.array(of_tokens)[np.minimum(adjusted[0], 3)]
@@ -102,7 +107,7 @@ def jelinek_mercer(counts: Counts, held_out: np.ndarray, folder: Path) -> Smooth
         raise DlkitError("jelinek-mercer needs text to validate on: --val or --val-share")
     trie = counts.trie
     links = suffix_links(trie, folder)
-    result = empty(counts, folder)
+    result = empty(counts, folder, links)
     places = trie.locate(held_out)
     total = int(counts.counts[0].sum(dtype=np.int64))
     seen = counts.counts[0][held_out] / total
@@ -158,7 +163,7 @@ def katz(counts: Counts, folder: Path) -> Smoothed:
     """Good-Turing discounts for counts up to KATZ_MOST; what they leave backs off."""
     trie = counts.trie
     links = suffix_links(trie, folder)
-    result = empty(counts, folder)
+    result = empty(counts, folder, links)
     ratios = [good_turing(level_counts) for level_counts in counts.counts]
     result.probs[0][:] = katz_tokens(counts.counts[0], ratios[0])
     for level in range(1, trie.order):
@@ -212,7 +217,7 @@ def add_k(counts: Counts, k: float, folder: Path) -> Smoothed:
     The back-off weights are what each token has that was not seen in the context. A context that
     was not seen is shortened until it was.
     """
-    result = empty(counts, folder)
+    result = empty(counts, folder, [])
     total = counts.counts[0].sum(dtype=np.float64) + k * counts.num_tokens
     result.probs[0][:] = (counts.counts[0] + k) / total
     for level in range(1, counts.trie.order):
@@ -246,15 +251,16 @@ def suffix_links(trie: Trie, folder: Path) -> list[np.ndarray]:
     return links
 
 
-def empty(counts: Counts, folder: Path) -> Smoothed:
+def empty(counts: Counts, folder: Path, links: list[np.ndarray]) -> Smoothed:
     """Room for the probabilities and back-off weights of these counts."""
     sizes = [len(words) for words in counts.trie.words]
     return Smoothed(
         [new_file(folder / f"probs-{n}", size, np.float32) for n, size in enumerate(sizes)],
         [new_file(folder / f"backoffs-{n}", size, np.float32) for n, size in enumerate(sizes[:-1])],
+        links,
     )
 
 
-def new_file(path: Path, size: int, dtype: type[np.generic]) -> np.ndarray:
+def new_file(path: Path, size: int, dtype: Any) -> np.ndarray:
     """Zeros in a mapped file, which numpy refuses for none."""
     return np.asarray(np.memmap(path, dtype, "w+", shape=(size,)) if size else np.empty(0, dtype))
