@@ -96,6 +96,11 @@ class LmTrainConfig(TrainConfig):
     prune: str = option(
         "", "ngram: leave out n-grams that occur this often or less, order by order: '0 0 1'."
     )
+    max_ngrams: int = option(
+        0, "ngram: keep only this many, those that the text would miss most; 0: all.", min=0
+    )
+    quantize: bool = option(False, "ngram: store each probability in a byte.")
+    arpa: bool = option(False, "ngram: also write the model as an ARPA file, best.arpa.")
     memory: float = option(2.0, "ngram: gigabytes of memory for counting.", min=0.1)
 
 
@@ -124,7 +129,12 @@ OWN: dict[str, tuple[str, ...]] = {
     "untied": (*RECURRENT, "gpt"),
     "learn_start": RECURRENT,
     "next_sentence": ("bert",),
-    **dict.fromkeys(("order", "smoothing", "add_k", "prune", "memory"), ("ngram",)),
+    **dict.fromkeys(
+        (
+            "order", "smoothing", "add_k", "prune", "max_ngrams", "quantize", "arpa", "memory",
+        ),
+        ("ngram",),
+    ),
 }  # fmt: skip
 
 WINDOWED = {"lr": 1e-3, "context": 256, "layers": 4}
@@ -156,6 +166,10 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
         raise DlkitError("--val-share goes without --val: it takes the end of the text")
     if "add_k" in given and config.smoothing != "add-k":
         raise DlkitError("--add-k goes with --smoothing add-k")
+    if config.smoothing == "add-k" and given & {"prune", "max_ngrams"}:
+        raise DlkitError("add-k backs off to no shorter context: leave no n-grams out")
+    if config.smoothing == "add-k" and config.add_k and config.arpa:
+        raise DlkitError("--arpa goes with models that back off: --add-k 0, or another --smoothing")
     own = DEFAULTS.get(config.arch, {})
     return replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})
 

@@ -12,10 +12,10 @@ def train(config: LmTrainConfig) -> Path:
     config, start = started(config) if config.init_from else (config, None)
     config = by_arch(config)
     if config.arch == "ngram":
-        from dlkit.lm_generate.counting import train_ngram
+        from dlkit.lm_generate.ngram_training import train_ngram
 
         corpus.prepare(config)
-        return train_ngram(config, corpus.corpus_of(config.out).units.tokenizer)
+        return train_ngram(config)
     from dlkit.core import distributed
     from dlkit.lm_generate.train_network import train_network
 

@@ -1,0 +1,271 @@
+"""n-gram models as ARPA files, which SRILM, KenLM and others read and write.
+
+Logarithms are to base 10 there. The token that ends a line is `<s>` where it begins an n-gram and
+`</s>` where it ends one. White space inside a token is written as \\u and its number.
+
+Shapes: R n-grams of a block.
+"""
+
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from dlkit.core.checkpoint import Header
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import whole_file
+from dlkit.lm_generate.ngram import ABSENT, NGram, Trie, Values
+from dlkit.lm_generate.units import Units
+from dlkit.tokenize import from_json
+
+BLOCK = 1 << 16  # n-grams
+TO_BASE_10 = math.log10(math.e)
+NEVER = -99.0  # the logarithm of 0
+LONGEST_NUMBER = 12  # bytes
+BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+
+
+def write_arpa(path: Path, model: NGram) -> None:
+    """Write a back-off model, whole or not at all."""
+    if model.floors:
+        raise DlkitError(
+            "add-k backs off to no shorter context, so that no ARPA file can say it: --add-k 0, or"
+            " another --smoothing"
+        )
+    from dlkit.lm_generate.compiled_ngram import write_lines
+
+    trie = model.trie
+    names, starts = names_of(model)
+    sizes = [len(words) for words in trie.words]
+    begin = len(starts) - 2  # the name that stands for <s>
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.write(b"\\data\\\n")
+        for number, size in enumerate(sizes, 1):
+            extra = number == 1 and trie.line_end is not None
+            file.write(f"ngram {number}={size + extra}\n".encode())
+        for level, size in enumerate(sizes):
+            file.write(f"\n\\{level + 1}-grams:\n".encode())
+            if level == 0 and trie.line_end is not None:
+                weight = model.backoffs[0][trie.line_end] * TO_BASE_10 if trie.order > 1 else 0.0
+                file.write(f"{NEVER:g}\t{BEGIN}\t{max(weight, NEVER):.7g}\n".encode())
+            for start in range(0, size, BLOCK):
+                stop = min(start + BLOCK, size)
+                grams = trie.ngrams(level, start, stop)
+                logprobs = model.logprobs[level][start:stop].astype(np.float64) * TO_BASE_10
+                weights = np.empty(0)
+                if level + 1 < trie.order:
+                    weights = model.backoffs[level][start:stop].astype(np.float64) * TO_BASE_10
+                if trie.line_end is not None:
+                    ends = grams[:, -1] == trie.line_end
+                    if len(weights):
+                        weights[ends] = 0  # nothing follows
+                    if level:
+                        grams[grams[:, 0] == trie.line_end, 0] = begin
+                lengths = starts[grams + 1] - starts[grams] + 1
+                out = np.empty(int(lengths.sum()) + 2 * (LONGEST_NUMBER + 1) * len(grams), np.uint8)
+                end = write_lines(grams, logprobs, weights, names, starts, out)
+                file.write(out[:end].data)
+        file.write(b"\n\\end\\\n")
+
+
+def names_of(model: NGram) -> tuple[np.ndarray, np.ndarray]:
+    """The names of all tokens and at last <s>, as bytes, and where each begins."""
+    tokenizer, line_end = model.tokenizer, model.trie.line_end
+    names = []
+    for number in range(len(model.trie.words[0])):
+        name = plain(tokenizer.names.get(number, f"<id-{number}>"))
+        if number == tokenizer.unknown_id:
+            name = UNKNOWN
+        elif number == line_end:
+            name = END
+        elif name in {BEGIN, END, UNKNOWN}:
+            name = f"\\{name}"
+        names.append(name.encode())
+    names.append(BEGIN.encode())
+    starts = np.cumsum([0, *map(len, names)]).astype(np.int64)
+    return np.frombuffer(b"".join(names), np.uint8), starts
+
+
+def plain(token: str) -> str:
+    """A token as one word."""
+    if token.isprintable() and " " not in token:
+        return token
+    return "".join(c if c.isprintable() and c != " " else f"\\u{ord(c):04x}" for c in token)
+
+
+def read_arpa(path: Path) -> NGram:
+    """The model of an ARPA file (also .gz); its tokens are the words that white space separates."""
+    try:
+        with opened(path) as file:
+            return Reader(path, file).model()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DlkitError(f"{path}: cannot be read ({error})") from error
+
+
+def opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+class Reader:
+    """Reads an ARPA file line by line; `number` counts the lines for messages."""
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self.path, self.file = path, file
+        self.number = 0
+
+    def model(self) -> NGram:
+        sizes = self.sizes()
+        words, logprobs, backoffs = self.tokens(sizes[0])
+        numbers = {word: number for number, word in enumerate(words)}
+        if END in numbers:
+            numbers[BEGIN] = numbers[END]
+        trie = Trie([np.arange(len(words))], [], numbers.get(END))
+        all_logprobs, all_backoffs = [logprobs], [backoffs]
+        for level, size in enumerate(sizes[1:], 1):
+            grams, logprobs, backoffs = self.ngrams(level + 1, size, numbers)
+            order = self.add(trie, grams)
+            all_logprobs.append(logprobs[order])
+            all_backoffs.append(backoffs[order])
+        line = self.line()
+        if line != "\\end\\":
+            raise self.wrong(f"{line!r}, not \\end\\")
+        settings = {"tokenizer": self.units(words).to_settings(), "smoothing": "arpa"}
+        header = Header("lm-generate", "ngram", settings, [], card={"data": str(self.path)})
+        return NGram(
+            header,
+            trie,
+            [Values(numbers) for numbers in all_logprobs],
+            [Values(numbers) for numbers in all_backoffs[:-1]],
+        )
+
+    def sizes(self) -> list[int]:
+        """How many n-grams of each order the file says it has."""
+        while (line := self.line()) != "\\data\\":
+            if self.number > 1000:
+                raise self.wrong("no \\data\\, so that it is no ARPA file")
+        sizes: list[int] = []
+        while (line := self.line()).startswith("ngram "):
+            order, _, size = line.removeprefix("ngram ").partition("=")
+            if order.strip() != str(len(sizes) + 1) or not size.strip().isdecimal():
+                raise self.wrong(f"{line!r}, not ngram {len(sizes) + 1}=...")
+            sizes.append(int(size))
+        if not sizes:
+            raise self.wrong("no line that says how many n-grams there are")
+        self.section(line, 1)
+        return sizes
+
+    def section(self, line: str, order: int) -> None:
+        if line != f"\\{order}-grams:":
+            raise self.wrong(f"{line!r}, not \\{order}-grams:")
+
+    def tokens(self, size: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """The words, with <unk> and without <s>, their probabilities and back-off weights."""
+        rows = [row for block in self.rows(1, size) for row in block]
+        logprobs = {words[0]: logprob for words, logprob, _ in rows}
+        backoffs = {words[0]: backoff for words, _, backoff in rows}
+        if len(logprobs) < len(rows):
+            raise self.wrong("a word stands there twice")
+        if END in logprobs and BEGIN in backoffs:
+            backoffs[END] = backoffs.pop(BEGIN)
+            del logprobs[BEGIN]
+        logprobs.setdefault(UNKNOWN, NEVER)
+        words = [UNKNOWN, *(word for word in logprobs if word != UNKNOWN)]
+        return (
+            words,
+            natural([logprobs[word] for word in words]),
+            natural([backoffs.get(word, 0.0) for word in words]),
+        )
+
+    def ngrams(
+        self, order: int, size: int, numbers: dict[str, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """n-grams (M, N) of one order, their probabilities and back-off weights."""
+        self.section(self.line(), order)
+        grams = np.empty((size, order), np.int64)
+        logprobs, backoffs = np.empty((2, size), np.float32)
+        at = 0
+        for block in self.rows(order, size):
+            end = at + len(block)
+            try:
+                flat = [numbers[word] for words, _, _ in block for word in words]
+            except KeyError as error:
+                raise self.wrong(f"{error} before this line is none of the 1-grams") from None
+            grams[at:end] = np.array(flat).reshape(-1, order)
+            logprobs[at:end] = natural([logprob for _, logprob, _ in block])
+            backoffs[at:end] = natural([backoff for _, _, backoff in block])
+            at = end
+        return grams, logprobs, backoffs
+
+    def rows(self, order: int, size: int) -> Iterator[list[tuple[list[str], float, float]]]:
+        """Blocks of n-grams as they stand in the file: words, probability, back-off weight."""
+        for start in range(0, size, BLOCK):
+            block = []
+            for line in islice(self.file, min(BLOCK, size - start)):
+                self.number += 1
+                # Only ASCII white space separates: others are parts of words.
+                parts = line.strip(" \t\r\n").replace("\t", " ").split(" ")
+                try:
+                    if not order < len(parts) < order + 3:
+                        raise ValueError
+                    weight = float(parts[order + 1]) if len(parts) > order + 1 else 0.0
+                    block.append((parts[1 : order + 1], float(parts[0]), weight))
+                except ValueError:
+                    raise self.wrong(f"{line.strip()!r} is no {order}-gram") from None
+            if len(block) < min(BLOCK, size - start):
+                raise self.wrong(f"ends within the {order}-grams")
+            yield block
+
+    def add(self, trie: Trie, grams: np.ndarray) -> np.ndarray:
+        """Add a level; returns the order (M) in which it holds the n-grams (M, N)."""
+        parents = grams[:, 0]
+        for level in range(1, trie.order):
+            parents = trie.find(level, parents, grams[:, level])
+        if (parents == ABSENT).any():
+            missing = int(np.flatnonzero(parents == ABSENT)[0])
+            raise self.wrong(
+                f"{grams.shape[1]}-gram {missing + 1} goes on from an n-gram that is not there"
+            )
+        order = np.lexsort((grams[:, -1], parents))
+        sizes = np.bincount(parents, minlength=len(trie.words[-1]))
+        trie.first.append(np.append(0, np.cumsum(sizes)).astype(np.uint32))
+        trie.words.append(grams[order, -1].astype(np.uint32))
+        return order
+
+    def units(self, words: list[str]) -> Units:
+        """The tokenizer whose tokens are these words."""
+        special = {word: number for number, word in enumerate(words) if word in {UNKNOWN, END}}
+        content = {
+            "header": {
+                "task": "tokenize",
+                "arch": "whitespace",
+                "settings": {"normalize": [], "split": "whitespace", "unk": UNKNOWN},
+                "labels": [],
+            },
+            "special": special,
+            "vocab": {word: n for n, word in enumerate(words) if word not in special},
+        }
+        return Units(from_json(json.dumps(content)))
+
+    def line(self) -> str:
+        """The next line that is not empty."""
+        for line in self.file:
+            self.number += 1
+            if line.strip():
+                return line.strip()
+        raise self.wrong("ends too early")
+
+    def wrong(self, what: str) -> DlkitError:
+        return DlkitError(f"{self.path}: line {self.number}: {what}")
+
+
+def natural(logarithms: list[float]) -> np.ndarray:
+    """Natural logarithms (float32); what is as small as NEVER is impossible."""
+    numbers = np.array(logarithms, np.float64)
+    return np.where(numbers <= NEVER, -np.inf, numbers / TO_BASE_10).astype(np.float32)

@@ -1,0 +1,103 @@
+"""Leaving out n-grams: rare ones, or all but those that matter most.
+
+What begins an n-gram that is kept is kept as well. Shapes: M n-grams of a level.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dlkit.core.errors import DlkitError
+from dlkit.lm_generate import compiled_ngram
+from dlkit.lm_generate.counting import Counts
+from dlkit.lm_generate.ngram import Trie
+from dlkit.lm_generate.smoothing import Smoothed, new_file
+
+
+def thresholds_of(setting: str, order: int) -> list[int]:
+    """A count for each order, from `0 0 1`; the last one also stands for those after it."""
+    try:
+        given = [int(number) for number in setting.split()] or [0]
+    except ValueError:
+        given = [-1]
+    found = [*given, *[given[-1]] * order][:order]
+    if min(given) < 0 or len(given) > order or found != sorted(found):
+        raise DlkitError(f"--prune {setting!r}: up to {order} counts, none below the one before")
+    if found[0]:
+        raise DlkitError(f"--prune {setting!r}: tokens are not left out, so it begins with 0")
+    return found
+
+
+def frequent(counts: Counts, thresholds: Sequence[int]) -> list[np.ndarray]:
+    """Which n-grams (M) of each level occur more often than its threshold; every token counts."""
+    return [
+        level_counts > threshold if level else np.ones(len(level_counts), bool)
+        for level, (level_counts, threshold) in enumerate(
+            zip(counts.counts, thresholds, strict=True)
+        )
+    ]
+
+
+def most_important(counts: Counts, smoothed: Smoothed, most: int, folder: Path) -> list[np.ndarray]:
+    """Which n-grams (M) of each level are among the `most` whose loss the text would feel most."""
+    trie = counts.trie
+    losses = [np.full(counts.num_tokens, np.inf, np.float32)]
+    for level in range(1, trie.order):
+        losses.append(new_file(folder / f"losses-{level}", len(trie.words[level]), np.float32))
+        compiled_ngram.losses_without(
+            trie.first[level - 1],
+            counts.counts[level],
+            smoothed.links[level],
+            smoothed.probs[level - 1],
+            smoothed.probs[level],
+            smoothed.backoffs[level - 1],
+            losses[level],
+        )
+    for level in range(trie.order - 1, 1, -1):
+        compiled_ngram.raise_to_most(trie.first[level - 1], losses[level], losses[level - 1])
+    return [loss >= threshold_for(losses, most) for loss in losses]
+
+
+def threshold_for(losses: Sequence[np.ndarray], most: int) -> float:
+    """The loss that at most `most` of them reach, without sorting them all."""
+    total = sum(map(len, losses))
+    if total <= most:
+        return -np.inf
+    if most < len(losses[0]):
+        raise DlkitError(
+            f"--max-ngrams {most} is less than the {len(losses[0])} tokens: give more, or fewer"
+            " with --vocab-size"
+        )
+    higher = np.concatenate(losses[1:])
+    keep = most - len(losses[0])
+    return float(np.partition(higher, len(higher) - keep - 1)[len(higher) - keep - 1]) * (1 + 1e-6)
+
+
+def back_off(trie: Trie, smoothed: Smoothed, kept: Sequence[np.ndarray]) -> None:
+    """Change the probabilities and back-off weights to those without what is not kept."""
+    for level in range(1, trie.order):
+        compiled_ngram.leave_out(
+            trie.first[level - 1],
+            kept[level - 1],
+            kept[level],
+            smoothed.links[level],
+            smoothed.probs[level - 1],
+            smoothed.probs[level],
+            smoothed.backoffs[level - 1],
+        )
+
+
+def compact(
+    trie: Trie, smoothed: Smoothed, kept: Sequence[np.ndarray]
+) -> tuple[Trie, list[np.ndarray], list[np.ndarray]]:
+    """The n-grams that are kept, their probabilities and their back-off weights."""
+    first = []
+    for level, old in enumerate(trie.first):
+        new = np.empty(int(kept[level].sum()) + 1, np.uint32)
+        compiled_ngram.compacted(old, kept[level], kept[level + 1], new)
+        first.append(new)
+    words = [words[keep] for words, keep in zip(trie.words, kept, strict=True)]
+    probs = [probs[keep] for probs, keep in zip(smoothed.probs, kept, strict=True)]
+    weights = [w[keep] for w, keep in zip(smoothed.backoffs, kept[:-1], strict=True)]
+    return Trie(words, first, trie.line_end), probs, weights

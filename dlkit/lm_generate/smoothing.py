@@ -1,0 +1,266 @@
+"""From counts to probabilities: what n-grams that were not seen get, and what is taken for it.
+
+Each method makes, level by level, the probability of every n-gram and the back-off weight of every
+context (see ngram.py). What is computed lies in files, like the counts. Sources: Chen & Goodman
+1998, "An Empirical Study of Smoothing Techniques for Language Modeling"; Heafield et al. 2013,
+"Scalable Modified Kneser-Ney Language Model Estimation"; Katz 1987; Jelinek & Mercer 1980.
+
+Shapes: V tokens, M n-grams of a level, T ids of a text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.progress import log
+from dlkit.lm_generate import compiled_ngram
+from dlkit.lm_generate.counting import Counts
+from dlkit.lm_generate.ngram import ABSENT, Trie
+
+FALLBACK = (0.0, 0.5, 1.0, 1.5)  # discounts of counts 0, 1, 2 and more, as lmplz has them
+KATZ_MOST = 5  # larger counts are reliable, says Katz
+BUCKETS = 64  # of contexts, by the binary digits of their counts
+ITERATIONS = 50  # of expectation maximisation
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """Probabilities of each level, and back-off weights of each but the last (float32).
+
+    `links`: see suffix_links; add-k has none.
+    """
+
+    probs: list[np.ndarray]
+    backoffs: list[np.ndarray]
+    links: list[np.ndarray]
+
+
+def kneser_ney(counts: Counts, thresholds: Sequence[int], folder: Path) -> Smoothed:
+    """Modified Kneser-Ney, interpolated, as lmplz computes it.
+
+    Below the highest order, an n-gram counts how many different tokens stand before it; where
+    nothing can, at the start of a line, how often it occurs. n-grams that occur thresholds[level]
+    times or less are left out: they have probabilities here, but the back-off weights do without.
+    """
+    links = suffix_links(counts.trie, folder)
+    adjusted = adjusted_counts(counts, links, folder)
+    order = counts.trie.order
+    result = empty(counts, folder, links)
+    of_tokens = discounts(adjusted[0], 1)
+    total = adjusted[0].sum(dtype=np.float64)
+    taken = np.array(of_tokens)[np.minimum(adjusted[0], 3)]
+    result.probs[0][:] = (adjusted[0] - taken + taken.sum() / counts.num_tokens) / total
+    for level in range(1, order):
+        compiled_ngram.kneser_ney(
+            counts.trie.first[level - 1],
+            adjusted[level],
+            counts.counts[level],
+            thresholds[level],
+            links[level],
+            result.probs[level - 1],
+            np.array(discounts(adjusted[level], level + 1)),
+            result.probs[level],
+            result.backoffs[level - 1],
+        )
+    return result
+
+
+def adjusted_counts(counts: Counts, links: list[np.ndarray], folder: Path) -> list[np.ndarray]:
+    """The counts (M) of each level that Kneser-Ney goes by."""
+    trie = counts.trie
+    adjusted = []
+    begin, end = (0, 0) if trie.line_end is None else (trie.line_end, trie.line_end + 1)
+    for level in range(trie.order - 1):
+        numbers = new_file(folder / f"adjusted-{level}", len(trie.words[level]), np.uint32)
+        compiled_ngram.count_links(links[level + 1], numbers)
+        if level:  # n-grams that begin where a line does
+            begin, end = (int(trie.first[level - 1][place]) for place in (begin, end))
+            numbers[begin:end] = counts.counts[level][begin:end]
+        adjusted.append(numbers)
+    return [*adjusted, counts.counts[-1]]
+
+
+def discounts(adjusted: np.ndarray, order: int) -> tuple[float, ...]:
+    """What is taken from counts of 0, 1, 2, and 3 or more (Chen & Goodman, equation 26)."""
+    seen = compiled_ngram.counts_of_counts(adjusted, 4).tolist()
+    if all(seen[1:]):
+        share = seen[1] / (seen[1] + 2 * seen[2])
+        found = [count - (count + 1) * share * seen[count + 1] / seen[count] for count in (1, 2, 3)]
+        if all(0 <= discount <= count for count, discount in enumerate(found, 1)):
+            return 0.0, *found
+    shown = ", ".join(map(str, FALLBACK[1:]))
+    log(f"too little text, or no natural one, for the discounts of order {order}: they are {shown}")
+    return FALLBACK
+
+
+def jelinek_mercer(counts: Counts, held_out: np.ndarray, folder: Path) -> Smoothed:
+    """Each order interpolated with the one below, the lowest with a uniform distribution.
+
+    The weights suit `held_out` best (expectation maximisation). There is one for each order and
+    each size of the context's count, in powers of two.
+    """
+    if not len(held_out):
+        raise DlkitError("jelinek-mercer needs text to validate on: --val or --val-share")
+    trie = counts.trie
+    links = suffix_links(trie, folder)
+    result = empty(counts, folder, links)
+    places = trie.locate(held_out)
+    total = int(counts.counts[0].sum(dtype=np.int64))
+    seen = counts.counts[0][held_out] / total
+    low = np.full(len(held_out), 1 / counts.num_tokens)
+    weight = float(weights_for(seen, low, np.zeros(len(held_out), np.int64))[0])
+    result.probs[0][:] = weight * (counts.counts[0] / total) + (1 - weight) / counts.num_tokens
+    low = weight * seen + (1 - weight) * low
+    for level in range(1, trie.order):
+        totals = np.zeros(len(trie.words[level - 1]), np.int64)
+        compiled_ngram.totals_of(trie.first[level - 1], counts.counts[level], totals)
+        contexts = np.append(ABSENT, places[level - 1][:-1])[: len(held_out)]
+        of_contexts = np.where(contexts == ABSENT, 0, totals[contexts])
+        there = np.flatnonzero(of_contexts)
+        times = np.where(places[level] == ABSENT, 0, counts.counts[level][places[level]])[there]
+        buckets = np.zeros(len(there), np.int64)
+        compiled_ngram.buckets_of(of_contexts[there], buckets)
+        seen = times / of_contexts[there]
+        weights = weights_for(seen, low[there], buckets)
+        of_each = weights[buckets]
+        low[there] = of_each * seen + (1 - of_each) * low[there]
+        compiled_ngram.jelinek_mercer(
+            trie.first[level - 1],
+            counts.counts[level],
+            links[level],
+            result.probs[level - 1],
+            weights,
+            result.probs[level],
+            result.backoffs[level - 1],
+        )
+    return result
+
+
+def weights_for(seen: np.ndarray, low: np.ndarray, buckets: np.ndarray) -> np.ndarray:
+    """The weights (BUCKETS) of the higher order that make a text most probable.
+
+    `seen` and `low` (T) are its probabilities by the higher and the lower order. A bucket without
+    text has the weight of the next smaller one.
+    """
+    weights = np.full(BUCKETS, 0.5)
+    sizes = np.bincount(buckets, minlength=BUCKETS)
+    for _ in range(ITERATIONS):
+        higher = weights[buckets] * seen
+        shares = higher / (higher + (1 - weights[buckets]) * low)
+        means = np.bincount(buckets, shares, BUCKETS) / np.maximum(sizes, 1)
+        # A weight of 1 would forbid what was not seen.
+        weights = np.where(sizes > 0, np.clip(means, 0, 1 - 1e-6), weights)
+    filled = np.flatnonzero(sizes)
+    nearest = filled[np.maximum(np.searchsorted(filled, np.arange(BUCKETS), "right") - 1, 0)]
+    return weights[nearest]
+
+
+def katz(counts: Counts, folder: Path) -> Smoothed:
+    """Good-Turing discounts for counts up to KATZ_MOST; what they leave backs off."""
+    trie = counts.trie
+    links = suffix_links(trie, folder)
+    result = empty(counts, folder, links)
+    ratios = [good_turing(level_counts) for level_counts in counts.counts]
+    result.probs[0][:] = katz_tokens(counts.counts[0], ratios[0])
+    for level in range(1, trie.order):
+        compiled_ngram.katz(
+            trie.first[level - 1],
+            counts.counts[level],
+            links[level],
+            result.probs[level - 1],
+            ratios[level],
+            result.probs[level],
+            result.backoffs[level - 1],
+        )
+    return result
+
+
+def good_turing(counts: np.ndarray) -> np.ndarray:
+    """What share is left of counts 0 to KATZ_MOST (Katz 1987, equation 11).
+
+    A share that is none, where n-grams are few, leaves the count as it is.
+    """
+    seen = compiled_ngram.counts_of_counts(counts, KATZ_MOST + 1).astype(np.float64)
+    ratios = np.ones(KATZ_MOST + 1)
+    if seen[1] == 0:
+        return ratios
+    common = (KATZ_MOST + 1) * seen[KATZ_MOST + 1] / seen[1]
+    for count in range(1, KATZ_MOST + 1):
+        if seen[count] == 0 or common >= 1:
+            continue
+        estimate = (count + 1) * seen[count + 1] / seen[count]
+        share = (estimate / count - common) / (1 - common)
+        if 0 < share < 1:
+            ratios[count] = share
+    return ratios
+
+
+def katz_tokens(counts: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+    """The probability of each token (V); those not seen share alike what is left."""
+    kept = counts * np.where(counts <= KATZ_MOST, ratios[np.minimum(counts, KATZ_MOST)], 1)
+    unseen = counts == 0
+    if not unseen.any():
+        return kept / kept.sum()
+    total = counts.sum(dtype=np.float64)
+    if kept.sum() > total * (1 - 1e-9):
+        total += 1
+    return np.where(unseen, (1 - kept.sum() / total) / unseen.sum(), kept / total)
+
+
+def add_k(counts: Counts, k: float, folder: Path) -> Smoothed:
+    """`k` more for each token after each context; maximum likelihood with 0.
+
+    The back-off weights are what each token has that was not seen in the context. A context that
+    was not seen is shortened until it was.
+    """
+    result = empty(counts, folder, [])
+    total = counts.counts[0].sum(dtype=np.float64) + k * counts.num_tokens
+    result.probs[0][:] = (counts.counts[0] + k) / total
+    for level in range(1, counts.trie.order):
+        compiled_ngram.add_k(
+            counts.trie.first[level - 1],
+            counts.counts[level],
+            k,
+            counts.num_tokens,
+            result.probs[level],
+            result.backoffs[level - 1],
+        )
+    return result
+
+
+def suffix_links(trie: Trie, folder: Path) -> list[np.ndarray]:
+    """For each n-gram (M) of each level the place, a level below, of all but its first token."""
+    links = [np.empty(0, np.uint32)]
+    for level in range(1, trie.order):
+        if level == 1:
+            links.append(trie.words[1])
+            continue
+        links.append(new_file(folder / f"links-{level}", len(trie.words[level]), np.uint32))
+        compiled_ngram.link_suffixes(
+            trie.first[level - 1],
+            trie.words[level],
+            links[level - 1],
+            trie.first[level - 2],
+            trie.words[level - 1],
+            links[level],
+        )
+    return links
+
+
+def empty(counts: Counts, folder: Path, links: list[np.ndarray]) -> Smoothed:
+    """Room for the probabilities and back-off weights of these counts."""
+    sizes = [len(words) for words in counts.trie.words]
+    return Smoothed(
+        [new_file(folder / f"probs-{n}", size, np.float32) for n, size in enumerate(sizes)],
+        [new_file(folder / f"backoffs-{n}", size, np.float32) for n, size in enumerate(sizes[:-1])],
+        links,
+    )
+
+
+def new_file(path: Path, size: int, dtype: Any) -> np.ndarray:
+    """Zeros in a mapped file, which numpy refuses for none."""
+    return np.asarray(np.memmap(path, dtype, "w+", shape=(size,)) if size else np.empty(0, dtype))
