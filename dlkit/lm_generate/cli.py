@@ -232,21 +232,23 @@ def chosen(
     """How tokens are chosen; refuses what would have no effect."""
     from dlkit.lm_generate.sampling import Sampling
 
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    given = {name: value for name, value in given.items() if value is not None}
-    settings = {**given, "repetition_penalty": repetition_penalty}
-    if greedy or beam:
-        if greedy and beam:
-            raise DlkitError("--greedy is --beam 1: give one of them")
-        Sampling(**settings)  # says what is wrong with them first
-        for name in given:
-            option = f"--{name.replace('_', '-')}"
-            raise DlkitError(
-                f"{option} is for drawing at random: leave out"
-                f" {'--greedy' if greedy else '--beam'}, or {option}"
-            )
-        return Sampling(greedy=greedy, repetition_penalty=repetition_penalty)
-    return Sampling(**{"temperature": TEMPERATURE, **settings})
+    sampling = Sampling(
+        temperature=TEMPERATURE if temperature is None else temperature,
+        top_k=0 if top_k is None else top_k,
+        top_p=1.0 if top_p is None else top_p,
+        min_p=0.0 if min_p is None else min_p,
+        repetition_penalty=repetition_penalty,
+    )
+    if not (greedy or beam):
+        return sampling
+    if greedy and beam:
+        raise DlkitError("--greedy is a search with --beam 1: give one of them")
+    given = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--min-p": min_p}
+    for name, value in given.items():
+        if value is not None:
+            other = "--greedy" if greedy else "--beam"
+            raise DlkitError(f"{name} is for drawing at random: give it or {other}")
+    return Sampling(greedy=greedy, repetition_penalty=repetition_penalty)
 
 
 def lines_of(files: list[str] | None, what: str) -> Iterator[str]:

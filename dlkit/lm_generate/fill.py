@@ -144,8 +144,8 @@ def fill_spans(text: str, model: Model, count: int) -> Filled:
         written = [units.decode(ids) for ids in spans.values()]
         share = round(math.exp(sum(found.logprobs)), 4)
         whole = pieces[0]
-        for token, behind in zip(written, pieces[2::2], strict=True):
-            whole = joined(whole, token, behind)
-        for gap, token in zip(gaps, written, strict=True):
-            gap.append(Candidate(token, share, whole))
+        for span, behind in zip(written, pieces[2::2], strict=True):
+            whole = joined(whole, span, behind)
+        for gap, span in zip(gaps, written, strict=True):
+            gap.append(Candidate(span, share, whole))
     return Filled(text, [Gap(candidates) for candidates in gaps])

@@ -23,7 +23,9 @@ REPLACEMENT = "\ufffd"  # what an unfinished character decodes to
 class Texts(Protocol):
     """Texts of a batch, which grow together, and the probabilities of what may follow each."""
 
-    slid: bool  # whether the beginning of a text went out of the model's view
+    @property
+    def slid(self) -> bool:
+        """Whether the beginning of a text went out of the model's view."""
 
     def choose(
         self, sampling: Sampling, uniforms: Sequence[float]

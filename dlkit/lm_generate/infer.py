@@ -117,6 +117,13 @@ class Model:
         rows: int = self.network.embedding.num_embeddings
         return rows
 
+    @property
+    def tokens_with_marks(self) -> int:
+        """The tokenizer's tokens, with those that a bert or a t5 needs besides."""
+        if self.arch not in ("bert", "t5"):
+            return self.units.size
+        return max(self.units.size, max(self.marks.values()) + 1)
+
     @cached_property
     def marks(self) -> dict[str, int]:
         """The ids of the tokens that bert and t5 need, which the tokenizer may lack."""
@@ -163,7 +170,7 @@ class Model:
         return NeuralTexts(self.network, prompts, room, self.never_written)
 
     def token(self, id: int, logprob: float) -> Token:
-        return Token(self.units.tokenizer.names.get(id, ""), id, round(logprob, 4))
+        return Token(self.units.tokenizer.names.get(id, ""), id, round(logprob, 6))
 
 
 def load(
@@ -228,11 +235,16 @@ def of_network(
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
-    if units.size > (rows := network.embedding.num_embeddings):
-        raise DlkitError(f"{name}: its tokenizer has {units.size} tokens, the network {rows}")
     chosen = devices.choose(device)
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
-    return Model(name, header, units, network)
+    model = Model(name, header, units, network)
+    tokens = model.tokens_with_marks
+    if model.size != tokens:
+        raise DlkitError(
+            f"{name}: its tokenizer has {tokens} tokens and its network {model.size}:"
+            " they are not of the same model"
+        )
+    return model
 
 
 class Writing:
@@ -396,7 +408,7 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
 
     Where texts have no token that begins them, nothing foretells the first one, which then does not
     count. Of a bert it is the pseudo-log-likelihood (Salazar et al. 2020): that of each token,
-    given all others.
+    given all others. Of a bilm it is the mean of both directions.
     """
     notices = Notices(model)
     waiting = iter(texts)
@@ -426,6 +438,8 @@ def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]
 
     if model.arch == "bert":
         found = scoring.pseudo_logprobs(texts, model.network, model.marks)
+    elif model.arch == "bilm":
+        found = scoring.both_ways(texts, model.network, starts)
     else:
         found = scoring.logprobs(texts, model.network, starts)
     for ids, logprobs in zip(texts, found, strict=True):

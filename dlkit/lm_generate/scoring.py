@@ -118,3 +118,30 @@ def pseudo_logprobs(
             of_text += of_targets(logits, whole[places]).tolist()
         found.append(of_text)
     return found
+
+
+@torch.inference_mode()
+def both_ways(
+    texts: Sequence[Sequence[int]], network: Any, around: Sequence[int]
+) -> list[list[float]]:
+    """For each text the mean of each token's log-probabilities by a BiLM, from left and right.
+
+    Texts stand between tokens `around`; without those, the first token is foretold from the right
+    only, and the last one from the left.
+    """
+    found: list[list[float]] = []
+    for ids in texts:
+        whole = torch.tensor([[*around, *ids, *around]], dtype=torch.long)
+        if whole.shape[1] < 2:
+            found.append([])
+            continue
+        whole = whole.to(network.embedding.weight.device)
+        right, left = network(whole)
+        sums = torch.zeros(whole.shape[1], device=whole.device)
+        ways = torch.zeros_like(sums)
+        sums[1:] += of_targets(right[:, :-1], whole[:, 1:])[0]
+        ways[1:] += 1
+        sums[:-1] += of_targets(left[:, 1:], whole[:, :-1])[0]
+        ways[:-1] += 1
+        found.append((sums / ways)[len(around) : len(around) + len(ids)].tolist())
+    return found
