@@ -17,10 +17,17 @@ from dlkit.core.output import Format, write
 from dlkit.core.progress import log
 from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
+from dlkit.lm_generate.cli import app as lm_generate
 from dlkit.tokenize.cli import app as tokenize
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-TASKS = {"classify": classify, "detect": detect, "embed": embed, "tokenize": tokenize}
+TASKS = {
+    "classify": classify,
+    "detect": detect,
+    "embed": embed,
+    "lm-generate": lm_generate,
+    "tokenize": tokenize,
+}
 for task in TASKS.values():
     app.add_typer(task)
 

@@ -43,7 +43,7 @@ def prepare(config: LmTrainConfig, units: Units | None = None) -> None:
 
 def write_tokens(config: LmTrainConfig, units: Units | None) -> None:
     """Read the text, learn its units if they are to be learnt, and write its ids."""
-    text = Text(config)
+    text = Text.of(config)
     if units is None:
         units = units_of(config, text)
     dtype = np.uint16 if units.size <= 1 << 16 else np.uint32
@@ -84,20 +84,25 @@ def units_of(config: LmTrainConfig, text: "Text") -> Units:
 
 
 class Text:
-    """The files of a corpus, to be read more than once; stdin is kept in the run's folder.
+    """The files of a corpus, and those held out to validate on, to be read more than once.
 
-    Without a validation text of its own, the last share of all bytes is held out, cut where a
+    Without files of its own for that, the last share of all bytes is held out, cut where a
     line ends.
     """
 
-    def __init__(self, config: LmTrainConfig) -> None:
-        files = reading.files(config.data)
-        self.sources = [spooled(config.out) if source == "-" else source for source in files]
-        self.held_out = reading.files(config.val)
-        total = sum(map(unpacked_size, self.sources))
+    def __init__(self, sources: list[str], held_out: list[str], val_share: float) -> None:
+        self.sources, self.held_out = sources, held_out
+        total = sum(map(unpacked_size, sources))
         if total == 0:
-            raise DlkitError(f"{', '.join(config.data)}: no text in it")
-        self.cut = total if config.val else total - int(total * config.val_share)
+            raise DlkitError(f"{', '.join(sources)}: no text in it")
+        self.cut = total if held_out else total - int(total * val_share)
+
+    @classmethod
+    def of(cls, config: LmTrainConfig) -> "Text":
+        """The text of a run; stdin, which is read more than once, is kept in its folder."""
+        files = reading.files(config.data)
+        sources = [spooled(config.out) if source == "-" else source for source in files]
+        return cls(sources, reading.files(config.val), config.val_share)
 
     def blocks(self, part: str) -> Iterator[tuple[bool, str]]:
         """The text of a part in blocks of whole lines, and whether a file begins with it."""

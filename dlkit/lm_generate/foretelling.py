@@ -1,10 +1,10 @@
-"""How well a language model foretells a text.
+"""The losses of networks on a text: how improbable they found it.
 
 Shapes: N ids of the text, B windows or streams, T ids of each.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from dlkit.core import device
 from dlkit.core.distributed import Process
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
 from dlkit.lm_generate.data import ids_and_targets, window
-from dlkit.lm_generate.loss import Objective
+from dlkit.lm_generate.loss import Objective, masked_loss, span_loss
+from dlkit.lm_generate.units import Units
 
 LOGITS_AT_ONCE = 1 << 24
 STREAMS = 16  # into which a text is cut while training, each of which starts anew
@@ -51,8 +52,20 @@ def window_losses(
     A window of `context` ids moves on by `stride`: each id is foretold from `context` - `stride`
     ids before it or more, but for those of the first window.
     """
+    return windows(model, ids, context, stride, vocabulary(model), process)
+
+
+def windows(
+    logits_of: Callable[[Tensor], Tensor],
+    ids: np.ndarray,
+    context: int,
+    stride: int,
+    vocab_size: int,
+    process: Process,
+) -> np.ndarray:
+    """The same, by a function from ids (B, T) to logits (B, T, V) of what follows each."""
     starts = np.arange(0, max(len(ids) - 1 - (context - stride), 1), stride)
-    rows = max(1, LOGITS_AT_ONCE // (context * vocabulary(model)))
+    rows = max(1, LOGITS_AT_ONCE // (context * vocab_size))
     groups = [starts[at : at + rows] for at in range(0, len(starts), rows)]
 
     def losses() -> Iterator[np.ndarray]:
@@ -60,7 +73,7 @@ def window_losses(
             # What stands behind the text has no effect on what comes before it.
             places = np.minimum(group[:, None] + np.arange(context + 1), len(ids) - 1)
             cut = torch.from_numpy(ids[places].astype(np.int64)).to(process.device)
-            found = losses_of(model(cut[:, :-1]), cut[:, 1:])
+            found = losses_of(logits_of(cut[:, :-1]), cut[:, 1:])
             for start, row in zip(group.tolist(), found, strict=True):
                 fresh = row[context - stride :] if start else row
                 yield fresh[: len(ids) - 1 - start - (context - stride if start else 0)]
@@ -87,6 +100,31 @@ def stream_losses(model: Any, ids: np.ndarray, process: Process, streams: int = 
             parts.append(losses_of(model(cut[:, :-1], state), cut[:, 1:]))
     of_streams = np.concatenate(parts, axis=1) if parts else np.zeros((0, length))
     return np.concatenate(list(process.gather(of_streams)))[: len(ids) - 1]
+
+
+def both_directions(model: Any, ids: np.ndarray, stride: int, process: Process) -> np.ndarray:
+    """A bilm's mean losses (N - 1): of each id from those before it, and from those behind it."""
+    context = model.context
+
+    def backwards(turned: Tensor) -> Tensor:
+        logits: Tensor = model(turned.flip(1))[1].flip(1)
+        return logits
+
+    size = vocabulary(model)
+    before = windows(lambda cut: model(cut)[0], ids, context, stride, size, process)
+    behind = windows(backwards, ids[::-1], context, stride, size, process)
+    return np.asarray((before + behind) / 2)
+
+
+def hidden_losses(
+    arch: str, model: Any, units: Units, ids: np.ndarray, process: Process
+) -> np.ndarray:
+    """Mean losses of what bert or t5 were not shown, in groups of windows."""
+    tokens = units.tokenizer
+    if arch == "t5":
+        return objective_losses(model, ids, model.context, span_loss(tokens), process)
+    loss_of = masked_loss(tokens, next_sentence=False)
+    return objective_losses(model, ids, max(model.context - 2, 1), loss_of, process)
 
 
 def objective_losses(

@@ -99,10 +99,15 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
     found = tensors_of(folder)
     try:
         settings = family.settings(config, found)
-    except (KeyError, TypeError) as error:
-        raise DlkitError(f"{folder / 'config.json'}: no usable {error}") from error
-    with torch.device("meta"):
-        shapes = {n: tuple(t.shape) for n, t in build(family.arch, **settings).state_dict().items()}
+        with torch.device("meta"):
+            state = build(family.arch, **settings).state_dict()
+    except DlkitError as error:
+        raise DlkitError(f"{folder / 'config.json'}: {error}") from error
+    except KeyError as error:
+        raise DlkitError(f"{folder / 'config.json'}: it has no {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DlkitError(f"{folder / 'config.json'}: its values make no {kind}") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     weights = {}
     for name, shape in shapes.items():
         weights[name] = joined(folder, found, family, name, shape)
@@ -269,12 +274,12 @@ def refuse(config: Json, **only: Any) -> None:
     """Settings that change the network and have no equal here."""
     for name, value in only.items():
         if config.get(name, value) != value:
-            raise DlkitError(f"config.json: {name} {config[name]!r} has no equal in dlkit")
+            raise DlkitError(f"{name} {config[name]!r} has no equal in dlkit")
 
 
 def activation_of(config: Json, name: str, default: str) -> str:
     if (chosen := config.get(name, default)) not in ACTIVATIONS:
-        raise DlkitError(f"config.json: {name} {chosen!r} has no equal in dlkit")
+        raise DlkitError(f"{name} {chosen!r} has no equal in dlkit")
     return ACTIVATIONS[chosen]
 
 

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
+from dlkit.lm_generate.decoding import graphed
 from dlkit.lm_generate.model import LanguageModel, State
 from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
+# CUDA graphs: how many tokens further back each one sees, and the steps a batch must have lived
+# before one is made of it, which takes as long as many steps (beams live one).
+WINDOW, BEFORE_GRAPHS = 256, 4
 POSITIONS = ("learnt", "sinusoidal", "rotary")
 
 
@@ -48,11 +52,12 @@ class Attention(nn.Module):
             key, value = key.transpose(1, 2), value.transpose(1, 2)
         else:
             key, value = past.extend(layer, key, value)
+            query = query.to(key.dtype)
             mask = past.mask
             causal = causal and mask is None
         drop = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, mask, drop, causal)
-        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         return y
 
 
@@ -179,8 +184,10 @@ class GPT(LanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., W) -> (..., V), fp32."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(hidden, weight).float()
+        if self.head is None:
+            return F.linear(hidden, self.embedding.weight).float()
+        logits: Tensor = self.head(hidden)
+        return logits.float()
 
     def forward(
         self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
@@ -190,7 +197,29 @@ class GPT(LanguageModel):
 
     def next_logits(self, ids: Tensor, state: State, lengths: Tensor | None = None) -> Tensor:
         assert isinstance(state, Cache)
+        if ids.is_cuda and ids.shape[1] == 1 and lengths is None:
+            state.steps += 1
+            if state.steps > BEFORE_GRAPHS:
+                return self.replayed(ids, state)
         hidden = self.hidden(ids, state, lengths)
         if lengths is None:
             return self.logits(hidden[:, -1])
         return self.logits(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
+
+    def replayed(self, ids: Tensor, state: Cache) -> Tensor:
+        """The logits (B, V) after one token more in each row, by a graph for every WINDOW tokens.
+
+        A graph always sees so many tokens; a mask hides those that are not there yet.
+        """
+        window = min(-(-(state.longest + 1) // WINDOW) * WINDOW, state.capacity)
+        if state.step is None or state.window != window:
+            state.window = window
+            longest = state.longest
+            state.step = graphed(
+                lambda given: self.logits(self.hidden(given, state, None)[:, -1]),
+                ids,
+                state.lengths,
+            )
+            state.longest = longest
+        state.longest += 1
+        return state.step(ids)

@@ -15,6 +15,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from dlkit.lm_generate.model import LanguageModel, State
 
 
+BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learnt
+
+
 class Recurrence(State):
     """What the units say to themselves: tensors with a row for each text."""
 
@@ -80,8 +83,19 @@ class Recurrent(LanguageModel):
         if state is None:
             state = self.start(len(ids), ids.shape[1])
         assert isinstance(state, Recurrence)
+        if self.training and self.first is not None:
+            self.begin_anew(state, self.first)
         x = self.dropout(self.embedding(ids))
         return self.read(x, state, lengths).float()
+
+    def begin_anew(self, state: Recurrence, first: Tensor) -> None:
+        """Start some texts again: else the start would hardly occur in training."""
+        batch = state.tensors[0].shape[1]
+        again = torch.rand(batch, 1, device=first.device) < BEGIN_ANEW
+        state.tensors = [
+            torch.where(again, start[:, None].to(tensor.dtype), tensor)
+            for start, tensor in zip(first, state.tensors, strict=True)
+        ]
 
     def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
         """Logits (B, T, V) from embedded tokens (B, T, W)."""

@@ -69,11 +69,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, memory: Memory, bias: Tensor | None) -> Tensor:
         """x (B, T, W) -> (B, T, W); bias (B, H, T, S), or (B, 1, 1, S), is added to the scores."""
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        query = query.to(memory[0].dtype)
         drop = self.dropout if self.training else 0.0
         if bias is not None:
             bias = bias.to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, *memory, bias, drop, scale=1.0)
-        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         return y
 
 
@@ -191,7 +192,9 @@ class T5(LanguageModel):
         weight = self.embedding.weight
         size = self.width // self.heads
         cache = Cache(len(self.decoder), batch, capacity, self.heads, size, like=weight)
-        return T5State(cache, *self.memories(source, source_lengths))
+        memories, bias = self.memories(source, source_lengths)
+        kind = cache.keys.dtype
+        return T5State(cache, [(keys.to(kind), values.to(kind)) for keys, values in memories], bias)
 
     def memories(
         self, source: Tensor, lengths: Tensor | None

@@ -1,0 +1,194 @@
+"""Neural models in use: texts that grow together by a cached state, and the choice of tokens.
+
+The functions on logits are those of sampling.py, in torch.
+
+Shapes: B texts, T new tokens, V tokens of the vocabulary, N rows of a beam search.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from dlkit.core.errors import DlkitError
+from dlkit.lm_generate.sampling import FEW, Sampling
+
+PREFILLED = 1 << 12  # tokens of prompts that are read at once, over all rows
+
+
+class NeuralTexts:
+    """Texts that a neural model continues; see generate.Texts."""
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        room: int,
+        banned: Collection[int] = (),
+        sources: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        """Prompts of one token or more, which grow by at most `room` tokens.
+
+        `sources` are what an encoder reads, one for each prompt.
+        """
+        self.model = model
+        self.sources = None if sources is None else [list(source) for source in sources]
+        self.device = next(model.parameters()).device
+        self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
+        self.ids = [list(prompt) for prompt in prompts]
+        context = model.context
+        # Where the model's view of each text begins.
+        self.starts = [
+            0 if context is None or len(ids) <= context else len(ids) - kept_of(context)
+            for ids in self.ids
+        ]
+        self.room = room
+        self.read()
+
+    @property
+    def slid(self) -> bool:
+        return any(self.starts)
+
+    @torch.inference_mode()
+    def read(self) -> None:
+        """Read what the model sees of the texts into a new state."""
+        seen = [ids[start:] for ids, start in zip(self.ids, self.starts, strict=True)]
+        lengths = torch.tensor([len(ids) for ids in seen])
+        capacity = int(lengths.max()) + self.room
+        if self.model.context is not None:
+            capacity = min(capacity, self.model.context)
+        self.state = self.model.start(len(seen), capacity, **self.read_sources())
+        block = max(PREFILLED // len(seen), 1)
+        padded = pad_sequence([torch.tensor(ids) for ids in seen], batch_first=True)
+        logits: Tensor | None = None
+        for begin in range(0, int(lengths.max()), block):
+            part = padded[:, begin : begin + block].to(self.device)
+            here = (lengths - begin).clamp(0, part.shape[1])
+            if int(here.min()) == part.shape[1]:
+                logits = self.model.next_logits(part, self.state)
+                continue
+            last = here.to(self.device)
+            found = self.model.next_logits(part, self.state, last)
+            # A row that ended in an earlier block keeps what it had.
+            logits = found if logits is None else torch.where(last[:, None] > 0, found, logits)
+        assert logits is not None
+        self.logits = logits
+
+    def read_sources(self) -> dict[str, Tensor]:
+        """What `start` of an encoder-decoder takes besides."""
+        if self.sources is None:
+            return {}
+        context = self.model.context
+        cut = [torch.tensor(ids if context is None else ids[-context:]) for ids in self.sources]
+        lengths = torch.tensor([len(ids) for ids in cut], device=self.device)
+        padded = pad_sequence(cut, batch_first=True).to(self.device)
+        return {"source": padded, "source_lengths": lengths}
+
+    def choose(
+        self, sampling: Sampling, uniforms: Sequence[float]
+    ) -> tuple[list[int], list[float]]:
+        """The next token of each text, and its log-probability by the model."""
+        logits = allowed = self.logits
+        if sampling.repetition_penalty != 1:
+            allowed = penalised(logits, self.ids, sampling.repetition_penalty)
+        if len(self.banned):
+            allowed = allowed.index_fill(1, self.banned, -torch.inf)
+        drawn = torch.from_numpy(np.asarray(uniforms)).to(self.device)
+        tokens = choose(allowed, sampling, drawn)
+        scores = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
+        logprobs = scores.tolist()
+        if any(map(math.isnan, logprobs)):
+            raise DlkitError("the model's numbers overflow: try --precision fp32")
+        return tokens.tolist(), logprobs
+
+    def best(self, count: int) -> tuple[list[list[int]], list[list[float]]]:
+        """The `count` most probable next tokens of each text, and their log-probabilities."""
+        logprobs = self.logits.log_softmax(-1)
+        if len(self.banned):
+            logprobs = logprobs.index_fill(1, self.banned, -torch.inf)
+        found = logprobs.topk(min(count, logprobs.shape[-1]), dim=-1)
+        return found.indices.tolist(), found.values.tolist()
+
+    @torch.inference_mode()
+    def append(self, tokens: Sequence[int]) -> None:
+        """Each text grows by a token, and the model computes what may follow."""
+        context = self.model.context
+        full = False
+        for row, token in enumerate(tokens):
+            if context is not None and len(self.ids[row]) - self.starts[row] >= context:
+                self.starts[row] = len(self.ids[row]) + 1 - kept_of(context)
+                full = True
+            self.ids[row].append(token)
+        self.room = max(self.room - 1, 1)
+        if full:
+            self.read()
+            return
+        new = torch.tensor(tokens, device=self.device)[:, None]
+        self.logits = self.model.next_logits(new, self.state)
+
+    @torch.inference_mode()
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these texts, which may repeat."""
+        if list(rows) == list(range(len(self.ids))):
+            return
+        self.ids = [list(self.ids[row]) for row in rows]
+        self.starts = [self.starts[row] for row in rows]
+        if self.sources is not None:
+            self.sources = [self.sources[row] for row in rows]
+        index = torch.tensor(rows, device=self.device)
+        self.state = self.state.select(index)
+        self.logits = self.logits[index]
+
+
+def kept_of(context: int) -> int:
+    """The tokens that stay in view when the context is full.
+
+    Each time, they are read again; to slide by one token at a time would be slow.
+    """
+    return max(context * 3 // 4, 1)
+
+
+def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
+    """The next tokens (B) from logits (B, V), by one uniform number (B) from 0 to below 1 each."""
+    if sampling.greedy:
+        return logits.argmax(-1)
+    scaled = logits / sampling.temperature
+    scaled = scaled.masked_fill(scaled < floor(scaled, sampling), -torch.inf)
+    kept = (scaled - scaled.amax(-1, keepdim=True)).exp_()
+    cumulated = kept.cumsum(-1, dtype=torch.float64)
+    return torch.searchsorted(cumulated, uniforms[:, None] * cumulated[:, -1:], right=True)[:, 0]
+
+
+def floor(scaled: Tensor, sampling: Sampling) -> Tensor:
+    """The lowest logit (B, 1) that top-k, top-p and min-p keep."""
+    lowest = scaled.new_full((len(scaled), 1), -torch.inf)
+    size = scaled.shape[-1]
+    few = sampling.top_k if 0 < sampling.top_k < size else 0
+    ranked = scaled.topk(few, dim=-1).values if few else scaled
+    if few:
+        lowest = ranked[:, -1:]
+    if sampling.top_p < 1:
+        total = ranked.logsumexp(-1, keepdim=True)
+        if not few:
+            ranked = scaled.topk(min(FEW, size), dim=-1).values
+        mass = (ranked - total).exp().cumsum(-1, dtype=torch.float64)
+        if not few and bool((mass[:, -1] < sampling.top_p).any()):
+            ranked = scaled.sort(dim=-1, descending=True).values
+            mass = (ranked - total).exp().cumsum(-1, dtype=torch.float64)
+        place = (mass < sampling.top_p).sum(-1, keepdim=True).clamp(max=ranked.shape[-1] - 1)
+        lowest = torch.maximum(lowest, ranked.gather(-1, place))
+    if sampling.min_p:
+        lowest = torch.maximum(lowest, scaled.amax(-1, keepdim=True) + math.log(sampling.min_p))
+    return lowest
+
+
+def penalised(logits: Tensor, texts: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """The logits (B, V) with the repetition penalty on the tokens of each text."""
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    for row, ids in enumerate(texts):
+        seen[row, list(set(ids))] = True
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)

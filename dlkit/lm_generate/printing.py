@@ -1,0 +1,46 @@
+"""How texts are printed, as they grow. Loads no torch."""
+
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from dlkit.core.progress import Failure
+from dlkit.lm_generate.infer import Continuation, Writing
+
+RULE = "-" * 20
+ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+
+
+def write_one(results: Iterable[Writing | Failure], file: TextIO) -> None:
+    """A prompt and what follows, as it comes."""
+    for result in results:
+        if isinstance(result, Writing):
+            write_whole(result, file)
+
+
+def write_many(results: Iterable[Writing | Failure], file: TextIO) -> None:
+    r"""A line for each text, its own line breaks as \n; on a terminal as they are, with rules."""
+    for number, result in enumerate(results):
+        if file.isatty():
+            if number:
+                file.write(RULE + "\n")
+            if isinstance(result, Writing):
+                write_whole(result, file)
+        elif isinstance(result, Writing):
+            text = result.prompt + result.result().text
+            file.write(text.translate(ESCAPES) + "\n")
+            file.flush()
+
+
+def write_whole(writing: Writing, file: TextIO) -> None:
+    file.write(writing.prompt)
+    file.flush()
+    for piece in writing:
+        file.write(piece)
+        file.flush()
+    file.write("\n")
+    file.flush()
+
+
+def finished(results: Iterable[Writing | Failure]) -> Iterator[Continuation | Failure]:
+    """The texts, each once it has ended."""
+    return (r.result() if isinstance(r, Writing) else r for r in results)
