@@ -6,6 +6,7 @@ Commands on n-gram models load no torch, so what needs it is imported where it i
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -224,18 +225,14 @@ def of_network(
     name: str, header: Header, weights: dict[str, Any], device: str, precision: Precision
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
-    import torch
-
     from dlkit.core import device as devices
     from dlkit.lm_generate.decoding import quick
     from dlkit.lm_generate.model import build
 
     try:
         units = Units.from_settings(header.settings["tokenizer"])
-        with torch.device("meta"):
+        with without_drawing():
             network: Any = build(header.arch, **header.settings["network"])
-        if any(buffer.is_meta for buffer in network.buffers()):  # it is computed, not stored
-            network = build(header.arch, **header.settings["network"])
         network.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
@@ -251,6 +248,24 @@ def of_network(
             " they are not of the same model"
         )
     return model
+
+
+@contextmanager
+def without_drawing() -> Iterator[None]:
+    """Networks built here have no values yet; to draw those of a large one takes seconds.
+
+    Torch's meta device would do, but loads its compiler, which takes as long as torch itself.
+    """
+    from torch.nn import init
+
+    drawing = {n: f for n, f in vars(init).items() if n.endswith("_") and not n.startswith("_")}
+    try:
+        for name in drawing:
+            setattr(init, name, lambda tensor, *_, **__: tensor)
+        yield
+    finally:
+        for name, function in drawing.items():
+            setattr(init, name, function)
 
 
 class Writing:
