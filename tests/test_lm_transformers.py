@@ -4,6 +4,8 @@ import http.server
 import json
 import math
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,13 +17,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dlkit.core import checkpoint
+from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate import huggingface, masking
-from dlkit.lm_generate.decoding import PackedLinear, can_pack, quick
+from dlkit.lm_generate.decoding import PackedLinear, Unfilled, can_pack, quick
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models import gpt as gpt_module
 from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
+from dlkit.lm_generate.units import Units
 from dlkit.tokenize import Tokenizer, from_json, train
 
 TEXT = "the cat sat on the mat, and the dog sat by the door; the cat saw the dog."
@@ -213,6 +218,37 @@ def test_a_quick_network_has_the_same_logits() -> None:
     with torch.inference_mode():
         before = network(ids)
         assert difference(quick(network)(ids), before) < CLOSE
+
+
+def test_networks_to_be_loaded_are_not_drawn_at_random_first() -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    with Unfilled():
+        network: Any = build("gpt", vocab_size=50, width=32, heads=2, positions="rotary")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    filled = small_gpt("rotary")
+    assert torch.equal(network.cos[:32], filled.cos)
+
+
+def test_the_first_token_waits_for_torch_and_for_no_compiler(tmp_path: Path) -> None:
+    units = Units.learn([TEXT], "char", 100, "gpt")
+    settings = {"vocab_size": units.size, "context": 32, "width": 32, "heads": 2}
+    described = {"network": settings, "tokenizer": units.to_settings()}
+    header = Header("lm-generate", "gpt", described, [])
+    path = tmp_path / "small.safetensors"
+    checkpoint.save(path, build("gpt", **settings).state_dict(), header)
+    script = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
+        "from dlkit.cli import main\n"
+        f"main(['lm-generate', 'the cat', '-m', {str(path)!r}, '--max-tokens', '3'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert "torch" in loaded
+    assert not loaded & {"torch._dynamo", "sympy", "numba", "transformers", "matplotlib"}
 
 
 # ---- against transformers ------------------------------------------------------------------------

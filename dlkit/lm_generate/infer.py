@@ -6,7 +6,6 @@ Commands on n-gram models load no torch, so what needs it is imported where it i
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -18,7 +17,7 @@ from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, log
 from dlkit.core.weights import bundled, cached, find
-from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING
+from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING, TRANSFORMERS
 from dlkit.lm_generate.generate import Limits, Text, Texts, Uniforms, beam_search, grow
 from dlkit.lm_generate.sampling import Sampling
 from dlkit.lm_generate.units import Units
@@ -226,12 +225,12 @@ def of_network(
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
     from dlkit.core import device as devices
-    from dlkit.lm_generate.decoding import quick
+    from dlkit.lm_generate.decoding import Unfilled, quick
     from dlkit.lm_generate.model import build
 
     try:
         units = Units.from_settings(header.settings["tokenizer"])
-        with without_drawing():
+        with Unfilled():
             network: Any = build(header.arch, **header.settings["network"])
         network.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -239,7 +238,8 @@ def of_network(
         raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
     chosen = devices.choose(device)
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
-    network = quick(network)
+    if header.arch in TRANSFORMERS:
+        quick(network)
     model = Model(name, header, units, network)
     tokens = model.tokens_with_marks
     if model.size != tokens:
@@ -248,24 +248,6 @@ def of_network(
             " they are not of the same model"
         )
     return model
-
-
-@contextmanager
-def without_drawing() -> Iterator[None]:
-    """Networks built here have no values yet; to draw those of a large one takes seconds.
-
-    Torch's meta device would do, but loads its compiler, which takes as long as torch itself.
-    """
-    from torch.nn import init
-
-    drawing = {n: f for n, f in vars(init).items() if n.endswith("_") and not n.startswith("_")}
-    try:
-        for name in drawing:
-            setattr(init, name, lambda tensor, *_, **__: tensor)
-        yield
-    finally:
-        for name, function in drawing.items():
-            setattr(init, name, function)
 
 
 class Writing:
