@@ -35,8 +35,9 @@ def prepare(config: LmTrainConfig, units: Units | None = None) -> None:
 
     `units` are those of the model that the training starts from, if it does.
     """
-    # What belongs to a run stays, also when Run is about to refuse to begin another one here.
-    goes_on = config.resume or (config.out / "last.state.pt").exists()
+    # What belongs to a run stays, also when another one here is about to be refused.
+    made = ("last.state.pt", "best.safetensors")
+    goes_on = config.resume or any((config.out / name).exists() for name in made)
     if not (goes_on and (config.out / ABOUT).exists()):
         write_tokens(config, units)
 
