@@ -533,7 +533,8 @@ def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> N
 def as_gpt2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights by their names in GPT-2, whose matrices are the other way around."""
     names = {
-        "embedding.": "wte.", "position_embedding.": "wpe.", "final_norm.": "ln_f.", "blocks.": "h.",
+        "embedding.": "wte.", "position_embedding.": "wpe.", "final_norm.": "ln_f.",
+        "blocks.": "h.",
         "attention_norm": "ln_1", "attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj",
         ".norm": ".ln_2", ".up": ".mlp.c_fc", ".down": ".mlp.c_proj",
     }  # fmt: skip
