@@ -46,8 +46,8 @@ Queries = Annotated[
 ]
 Words = Annotated[list[str], typer.Argument(help="Words.")]
 Model = model_argument("embed")
-Count = Annotated[int, typer.Option("--count", "-n", help="Words to print.", min=1)]
-Top = Annotated[
+Top = Annotated[int, typer.Option(help="Words to print.", min=1)]
+Restrict = Annotated[
     int | None, typer.Option(help="Search only this many words, the most frequent.", min=1)
 ]
 CosMul = Annotated[
@@ -60,8 +60,8 @@ CosMul = Annotated[
 def infer(
     words: Queries = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    count: Count = 10,
-    top: Top = None,
+    top: Top = 10,
+    restrict: Restrict = None,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
@@ -69,7 +69,7 @@ def infer(
     from dlkit.embed import infer as queries
 
     texts = texts_of(words)
-    write(queries.similar(texts, queries.load(model), count, top), format, output)
+    write(queries.similar(texts, queries.load(model), top, restrict), format, output)
 
 
 app.command("similar")(infer)
@@ -82,8 +82,8 @@ def analogy(
     c: Annotated[str, typer.Argument(help="What the answer belongs to: italy.")],
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     cosmul: CosMul = False,
-    count: Count = 10,
-    top: Top = None,
+    top: Top = 10,
+    restrict: Restrict = None,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
@@ -91,7 +91,7 @@ def analogy(
     from dlkit.embed import infer as queries
 
     vocabulary = queries.load(model)
-    answer = queries.analogy(a, b, c, vocabulary, objective(cosmul), count, top)
+    answer = queries.analogy(a, b, c, vocabulary, objective(cosmul), top, restrict)
     write([answer], format, output)
 
 
@@ -179,7 +179,7 @@ def evaluate(
     ],
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     cosmul: CosMul = False,
-    top: Annotated[
+    restrict: Annotated[
         int | None,
         typer.Option(
             help="Take only this many words, the most frequent, as known; word2vec's own "
@@ -193,7 +193,7 @@ def evaluate(
     """Print how well vectors agree with human judgements, and solve analogies."""
     from dlkit.embed.evaluate import evaluate_files
 
-    write(evaluate_files(model, files, objective(cosmul), top), format, output)
+    write(evaluate_files(model, files, objective(cosmul), restrict), format, output)
 
 
 @app.command()

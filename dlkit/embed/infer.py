@@ -189,7 +189,7 @@ def load(model: str | Path = DEFAULT_MODEL) -> Vocabulary:
 
 
 def similar(
-    queries: Iterable[str], vocabulary: Vocabulary, count: int = 10, top: int | None = None
+    queries: Iterable[str], vocabulary: Vocabulary, count: int = 10, restrict: int | None = None
 ) -> Iterator[Similar | Failure]:
     """The words nearest to each query, which may be a sentence."""
     for batch in batches(queries):
@@ -203,7 +203,7 @@ def similar(
                 results.append(Failure(query, str(error)))
         asked = [q for q, result in zip(batch, results, strict=True) if result is None]
         without = [vocabulary.indices(query) for query in asked]
-        found = iter(nearest(vocabulary, vectors, count, without, top))
+        found = iter(nearest(vocabulary, vectors, count, without, restrict))
         for query, result in zip(batch, results, strict=True):
             yield result or Similar(query, [Neighbour(*pair) for pair in next(found)])
 
@@ -213,12 +213,12 @@ def nearest(
     vectors: Sequence[np.ndarray],
     count: int,
     without: Sequence[Sequence[int]],
-    top: int | None,
+    restrict: int | None,
 ) -> Iterator[list[tuple[str, float]]]:
     """For each vector of unit length, the nearest words with their cosines."""
     if not vectors:
         return
-    words, scores = top_k(vocabulary.embedding, np.stack(vectors), count, without, top)
+    words, scores = top_k(vocabulary.embedding, np.stack(vectors), count, without, restrict)
     for of_query, its_scores in zip(words, scores, strict=True):
         yield [
             (vocabulary.embedding.words[word], round(float(score), 4))
@@ -234,7 +234,7 @@ def analogy(
     vocabulary: Vocabulary,
     objective: Objective = "3cosadd",
     count: int = 10,
-    top: int | None = None,
+    restrict: int | None = None,
 ) -> Analogy | Failure:
     """The words x for which a is to b as x is to c."""
     terms = []
@@ -245,7 +245,7 @@ def analogy(
         terms.append(unit(vector))
     without = [[i for word in (a, b, c) for i in vocabulary.indices(word)]]
     words, scores = solve(
-        vocabulary.embedding, np.stack(terms)[None], objective, count, without, top
+        vocabulary.embedding, np.stack(terms)[None], objective, count, without, restrict
     )
     found = zip(words[0], scores[0], strict=True)
     answers = [
@@ -262,7 +262,7 @@ def solve(
     objective: Objective,
     count: int,
     without: Sequence[Sequence[int]],
-    top: int | None = None,
+    restrict: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best words and their scores (Q, K) for questions (Q, 3, D) of unit vectors a, b, c.
 
@@ -271,13 +271,13 @@ def solve(
     """
     if objective == "3cosadd":
         sums = unit(terms[:, 0] - terms[:, 1] + terms[:, 2])
-        return top_k(embedding, sums, count, without, top)
+        return top_k(embedding, sums, count, without, restrict)
 
     def multiplied(cosines: np.ndarray) -> np.ndarray:
         positive = (cosines + 1) / 2
         return positive[:, 0] * positive[:, 2] / (positive[:, 1] + EPSILON)
 
-    return top_k(embedding, terms, count, without, top, multiplied)
+    return top_k(embedding, terms, count, without, restrict, multiplied)
 
 
 def vectors(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[Vector | Failure]:
