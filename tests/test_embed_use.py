@@ -244,6 +244,12 @@ def test_the_bundled_vectors_know_capitals_and_families() -> None:
     assert odd.out.startswith("cereal\t")
 
 
+def test_vectors_stay_in_step_with_the_lines(world: Path) -> None:
+    rows = run("embed", "vector", "-m", world, stdin="paris\n\nrome paris\n").out.splitlines()
+    assert len(rows) == 3
+    assert set(rows[1].split("\t")[1:]) == {"0.0"}
+
+
 def test_an_unknown_word_is_one_line_and_the_others_are_answered(world: Path) -> None:
     result = run("embed", "kingg", "paris", "-m", world, "--top", 1)
     assert result.code == 1

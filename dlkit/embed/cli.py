@@ -1,8 +1,9 @@
 """`dlkit embed`: its arguments. The work is imported when a command runs; help stays quick."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,8 @@ from dlkit.core.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write, write_blocks
 from dlkit.embed.config import DEFAULT_MODEL, EmbedTrainConfig
+
+LINES_AT_ONCE = 1024  # of stdin, which are answered together
 
 app = group("embed", "Word vectors: nearest words, analogies, training.")
 add_train(app, "embed", EmbedTrainConfig)
@@ -68,8 +71,8 @@ def infer(
     """Print the words nearest to each word or sentence, with their cosines; so does `similar`."""
     from dlkit.embed import infer as queries
 
-    texts = texts_of(words)
-    write(queries.similar(texts, queries.load(model), top, restrict), format, output)
+    batches = ([line for line in lines if words or line.strip()] for lines in texts_of(words))
+    write(queries.similar(batches, queries.load(model), top, restrict), format, output)
 
 
 app.command("similar")(infer)
@@ -108,7 +111,7 @@ def vector(
     """
     from dlkit.embed import infer as queries
 
-    texts = texts_of(words)
+    texts = chain.from_iterable(texts_of(words))
     vocabulary = queries.load(model)
     if output is not None and output.suffix == ".npy":
         if format != Format.text:
@@ -263,12 +266,12 @@ def objective(cosmul: bool) -> Literal["3cosadd", "3cosmul"]:
     return "3cosmul" if cosmul else "3cosadd"
 
 
-def texts_of(words: list[str] | None) -> Iterator[str]:
-    """The words given, or the lines of stdin, unless someone would have to type them."""
-    from dlkit.core.text import lines
+def texts_of(words: list[str] | None) -> Iterable[list[str]]:
+    """The words given, or batches of the lines of stdin, unless someone would have to type them."""
+    from dlkit.core.text import line_batches
 
     if words:
-        return iter(words)
+        return [words]
     if sys.stdin.isatty():
         raise DlkitError("nothing to look up: give words, or lines on stdin")
-    return (line.strip() for line in lines("-") if line.strip())
+    return line_batches("-", LINES_AT_ONCE)

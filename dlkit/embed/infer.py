@@ -23,7 +23,6 @@ from dlkit.embed.model import Embedding
 from dlkit.embed.nearest import top_k, unit
 from dlkit.embed.subwords import vector_of_unknown
 
-AT_ONCE = 1024  # queries of a batch that are answered together
 SUGGESTED_FROM = 200_000  # the most frequent words, among which close spellings are looked for
 LONGEST_MISSPELT = 40  # characters: nobody misspells a longer word
 EPSILON = 1e-3  # of 3CosMul (Levy and Goldberg 2014)
@@ -127,8 +126,11 @@ class Vocabulary:
         """The vector (D) of a word; of a sentence the mean of its words' vectors of unit length.
 
         That is fastText's getSentenceVector: words without a vector, or with zeros, do not count.
+        Of a blank text it is zeros.
         """
         words = text.split()
+        if not words:
+            return np.zeros(self.embedding.vectors.shape[1], np.float32)
         index = self.index(text.strip())
         if index is not None:  # it may hold spaces
             return self.embedding.vectors[index].astype(np.float32)
@@ -189,14 +191,19 @@ def load(model: str | Path = DEFAULT_MODEL) -> Vocabulary:
 
 
 def similar(
-    queries: Iterable[str], vocabulary: Vocabulary, count: int = 10, restrict: int | None = None
+    batches: Iterable[list[str]],
+    vocabulary: Vocabulary,
+    count: int = 10,
+    restrict: int | None = None,
 ) -> Iterator[Similar | Failure]:
-    """The words nearest to each query, which may be a sentence."""
-    for batch in batches(queries):
+    """The words nearest to each query of the batches, which may be a sentence."""
+    for batch in batches:
         vectors: list[np.ndarray] = []
         results: list[Failure | None] = []
         for query in batch:
             try:
+                if not query.strip():
+                    raise DlkitError("an empty query: give a word or a sentence")
                 vectors.append(unit(vocabulary.vector_of_text(query)))
                 results.append(None)
             except DlkitError as error:
@@ -281,7 +288,7 @@ def solve(
 
 
 def vectors(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[Vector | Failure]:
-    """The vector of each word or sentence."""
+    """The vector of each word or sentence, also of a blank one: rows stay in step with lines."""
     for text in texts:
         try:
             vector = vocabulary.vector_of_text(text)
@@ -319,14 +326,3 @@ def odd_one_out(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[OddOne
     cosines = directions @ unit(directions.mean(axis=0))
     rounded = {word: round(float(c), 4) for word, c in zip(known, cosines, strict=True)}
     yield OddOneOut(list(known)[int(np.argmin(cosines))], rounded)
-
-
-def batches(queries: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for query in queries:
-        batch.append(query)
-        if len(batch) == AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
