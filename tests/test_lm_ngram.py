@@ -258,7 +258,7 @@ class KneserNey:
     @staticmethod
     def discounts_of(counts: dict[tuple[str, ...], int]) -> list[float]:
         n = Counter(counts.values())
-        if not all(n[i] for i in range(1, 5)):
+        if not (n[1] and n[2] and n[3]):
             return [0, 0.5, 1, 1.5]
         y = n[1] / (n[1] + 2 * n[2])
         return [0, *(i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3))]
@@ -311,6 +311,37 @@ def test_kneser_ney_is_that_of_the_papers(tmp_path: Path, order: int) -> None:
             for at in range(1, len(words))
         ]
         assert model.score(ids)[1:] == pytest.approx(expected, rel=1e-5)
+
+
+# What lmplz of KenLM 0.3.0 writes for the license: `lmplz -o 3 --text lines`.
+LMPLZ = """\
+-3.1486375	<unk>	0
+-1.0420718	</s>	0
+-1.5415158	the	-0.30295488
+-3.0451722	To	-0.060873378
+-0.5750476	and </s>	0
+-1.1796303	<s> the	-0.08814492
+-0.5440403	of the	-0.12749214
+-0.97307765	the Work	-0.17374259
+-1.3111223	permissions under	-0.056659758
+-0.5856887	Your exercise of
+-1.106819	on Your sole
+-0.7399013	of purpose be
+"""
+
+
+def test_kneser_ney_is_that_of_lmplz(tmp_path: Path) -> None:
+    model, numbers = model_of_lines(lines_of_the_license(), 3, tmp_path)
+    assert [len(words) for words in model.trie.words] == [595, 1322, 1424]  # it also counts <s>
+    for line in LMPLZ.splitlines():
+        logprob, gram, *weight = line.split("\t")
+        ids = [numbers["</s>" if word == "<s>" else word] for word in gram.split()]
+        level, node = len(ids) - 1, model.trie.walk(ids)
+        assert model.logprobs[level][node] / math.log(10) == pytest.approx(float(logprob), abs=1e-6)
+        # </s>, which begins no n-gram there, has the weight of <s> here.
+        if weight and gram != "</s>":
+            found = model.backoffs[level][node] / math.log(10)
+            assert found == pytest.approx(float(weight[0]), abs=1e-6)
 
 
 def test_n_grams_that_are_rare_are_left_out(tmp_path: Path) -> None:
