@@ -177,16 +177,18 @@ def test_maximum_likelihood_and_add_k_of_a_toy(tmp_path: Path) -> None:
 
 def test_kneser_ney_of_a_toy_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = toy("kneser-ney", tmp_path)
-    # There is too little for discounts, so they are 1/2, 1 and 3/2. Before the end stand b and c,
-    # before a the beginning and b, before b a, before c b: 6 in all.
+    # Before the end stand b and c, before a the beginning and b, before b a, before c b: 6 in all.
+    # There is no token with 3, so that the discounts are 1/2, 1 and 3/2.
     tokens = (np.array([2 - 1, 2 - 1, 1 - 0.5, 1 - 0.5, 0]) + 3 / 5) / 6
     assert np.exp(model.log_probs([])) == pytest.approx(tokens)
-    # After b: the end, a and c, once each. After a: b, three times.
-    after_b = (np.array([0.5, 0.5, 0, 0.5, 0]) + 1.5 * tokens) / 3
-    after_a = (np.array([0, 0, 1.5, 0, 0]) + 1.5 * tokens) / 3
+    assert "the discounts of order 1: they are 0.5, 1.0, 1.5" in capsys.readouterr().err
+    # Of the bigrams, 4 occur once, 1 twice, 1 three times: Y is 4 / (4 + 2 * 1) = 2/3, D1 is
+    # 1 - 2 * 2/3 * 1/4 = 2/3, D2 is 2 - 3 * 2/3 * 1/1 = 0, and D3 is 3 - 4 * 2/3 * 0/1 = 3.
+    # After b: the end, a and c, once each. After a: b, three times. Before a: the beginning, twice.
+    after_b = (np.array([1, 1, 0, 1, 0]) / 3 + 2 * tokens) / 3
     assert np.exp(model.log_probs([2])) == pytest.approx(after_b)
-    assert np.exp(model.log_probs([1])) == pytest.approx(after_a)
-    assert "the discounts of order 2: they are 0.5, 1.0, 1.5" in capsys.readouterr().err
+    assert np.exp(model.log_probs([1])) == pytest.approx(tokens)
+    assert np.exp(model.log_probs([0])) == pytest.approx([0, 1, 0, 0, 0], abs=1e-30)
 
 
 def test_katz_of_a_toy_by_hand(tmp_path: Path) -> None:
