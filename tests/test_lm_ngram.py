@@ -423,14 +423,14 @@ def test_counts_that_cannot_be_left_out(setting: str) -> None:
 def test_bytes_stand_for_numbers_near_them() -> None:
     rng = np.random.default_rng(0)
     numbers = np.append(rng.normal(size=5000), [0] * 50 + [-np.inf] * 3).astype(np.float32)
-    values = ngram.quantized(numbers)
+    values = Values(*ngram.quantized(numbers))
     assert values.stored.dtype == np.uint8
     finite = np.isfinite(numbers)
     assert np.abs(values[:][finite] - numbers[finite]).mean() < 0.01
     assert (values[:][numbers == 0] == 0).all()
     assert np.isneginf(values[:][~finite]).all()
     few = rng.choice(numbers, 200)
-    assert np.array_equal(ngram.quantized(few)[:], few)
+    assert np.array_equal(Values(*ngram.quantized(few))[:], few)
 
 
 def test_places_of_children_as_bits() -> None:
