@@ -19,7 +19,7 @@ from dlkit.lm_generate import counting, ngram, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.counting import Counts, count
-from dlkit.lm_generate.ngram import NGram, load
+from dlkit.lm_generate.ngram import NGram, Values, load
 from dlkit.lm_generate.ngram_training import logarithms
 from dlkit.lm_generate.train import train
 

@@ -240,7 +240,8 @@ def has_children(first: np.ndarray) -> np.ndarray:
 def quantized(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers (M) as codes (uint8) and what the codes stand for (256, float32).
 
-    Each code stands for the mean of as many neighbours in order of size. What must stay exact, a back-off weight of 1 and -inf, keeps a code of its own.
+    Each code stands for the mean of as many neighbours in order of size. What must stay exact, a
+    back-off weight of 1 and -inf, keeps a code of its own.
     """
     if not len(numbers):
         return np.empty(0, np.uint8), np.zeros(CODES, np.float32)
