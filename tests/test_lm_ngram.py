@@ -611,7 +611,7 @@ def test_an_arpa_file_by_hand(tmp_path: Path) -> None:
         ("ngram 2=2", "ngram 2=3", "line 15: '' is no 2-gram"),
         ("-0.1\t<s> the", "-0.1\t<s>", "line 13: '-0.1\\\\t<s>' is no 2-gram"),
         ("-0.3\tthe", "x\tthe", "line 10: .* is no 1-gram"),
-        ("<s> the", "<s> other", "'other' before this line"),
+        ("<s> the", "<s> other", "'other', up to this line, is none"),
         ("\\2-grams:", "\\3-grams:", "not ..-grams:"),
         ("\\end\\", "", "ends too early"),
     ],
