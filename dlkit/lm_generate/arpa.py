@@ -75,16 +75,15 @@ def write_arpa(path: Path, model: NGram) -> None:
 
 def names_of(model: NGram) -> tuple[np.ndarray, np.ndarray]:
     """The names of all tokens and at last <s>, as bytes, and where each begins."""
-    tokenizer, line_end = model.tokenizer, model.trie.line_end
+    tokens = model.tokenizer.names
+    own = {model.tokenizer.unknown_id: UNKNOWN, model.trie.line_end: END}
     names = []
     for number in range(len(model.trie.words[0])):
-        name = plain(tokenizer.names.get(number, f"<id-{number}>"))
-        if number == tokenizer.unknown_id:
-            name = UNKNOWN
-        elif number == line_end:
-            name = END
-        elif name in {BEGIN, END, UNKNOWN}:
-            name = f"\\{name}"
+        name = own.get(number)
+        if name is None:
+            name = plain(tokens.get(number, f"<id-{number}>"))
+            if name in {BEGIN, END, UNKNOWN}:
+                name = f"\\{name}"
         names.append(name.encode())
     names.append(BEGIN.encode())
     starts = np.cumsum([0, *map(len, names)]).astype(np.int64)

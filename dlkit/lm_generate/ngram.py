@@ -14,7 +14,7 @@ Shapes: N the order, V tokens, M n-grams of a level, T tokens of a text.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,7 @@ def save(path: Path, model: NGram, quantize: bool = False) -> None:
         "floors": model.floors,
         "ngrams": [len(words) for words in trie.words],
     }
-    write_arrays(path, arrays, Header(**{**asdict(model.header), "settings": settings}))
+    write_arrays(path, arrays, replace(model.header, settings=settings))
 
 
 def add_values(arrays: dict[str, np.ndarray], name: str, values: Values, quantize: bool) -> None:
