@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 import zstandard
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
 from dlkit.core.distributed import Process
+from dlkit.core.scores import Score
 from dlkit.lm_generate import corpus, foretelling
 from dlkit.lm_generate.config import NEURAL, LmTrainConfig, by_arch
 from dlkit.lm_generate.data import Streams, Windows
@@ -246,11 +248,16 @@ def digits(units: Units) -> Model:
     return Model("digits", Header("lm-generate", "lstm", {}, []), units, network.eval())
 
 
+def measured(model: Model, path: Path) -> dict[str, float | None]:
+    scores = (score for score in evaluate(model, [str(path)]) if isinstance(score, Score))
+    return {score.metric: score.value for score in scores}
+
+
 def test_the_perplexity_of_uniform_digits_is_ten(tmp_path: Path) -> None:
     path = tmp_path / "digits.txt"
     path.write_text("".join(np.random.default_rng(0).choice(list("0123456789"), 1000)))
     units = Units.learn([path.read_text()], "char", 300, "gpt")
-    found = {score.metric: score.value for score in evaluate(digits(units), [str(path)])}
+    found = measured(digits(units), path)
     assert found["perplexity"] == pytest.approx(10, abs=1e-4)
     assert found["loss"] == pytest.approx(math.log(10), abs=1e-5)
     assert found["bits_per_character"] == pytest.approx(math.log2(10), abs=1e-5)
@@ -265,7 +272,7 @@ def test_scores_do_not_depend_on_the_tokens(tmp_path: Path) -> None:
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     model = Model("words", Header("lm-generate", "lstm", {}, []), units, network.eval())
-    found = {score.metric: score.value for score in evaluate(model, [str(path)])}
+    found = measured(model, path)
     nats = 5 * math.log(units.size)  # three words and the ends of two lines
     assert found["word_perplexity"] == pytest.approx(math.exp(nats / 3), rel=1e-4)
     assert found["bits_per_character"] == pytest.approx(nats / math.log(2) / 9, rel=1e-4)
@@ -490,3 +497,52 @@ def test_evaluate_tells_files_apart_and_takes_what_was_held_out(text: Path, tmp_
     assert loss == pytest.approx(header.metrics["val_loss"], abs=1e-5)
     short = run(*command, text, "--stride", 9)
     assert (short.code, "would leave out tokens" in short.err) == (2, True)
+
+
+def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> None:
+    units = Units.learn([text.read_text()], "byte-bpe", 280, "gpt")
+    shape = {"context": 16, "width": 8, "layers": 1, "heads": 2, "inner": 24}
+    theirs: Any = build("gpt", vocab_size=units.size, **shape).eval()
+    folder = tmp_path / "gpt2"
+    folder.mkdir()
+    save_file(as_gpt2(theirs.state_dict()), folder / "model.safetensors")
+    config_of_theirs = {"model_type": "gpt2", "vocab_size": units.size, "n_positions": 16}
+    config_of_theirs |= {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_inner": 24}
+    (folder / "config.json").write_text(json.dumps(config_of_theirs))
+    (folder / "vocab.json").write_text(json.dumps(units.tokenizer.vocab))
+    merges = "".join(f"{a} {b}\n" for a, b in units.tokenizer.merges)
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}")
+
+    config = LmTrainConfig(
+        data=[str(text)], out=tmp_path / "run", init_from=str(folder), device="cpu", lr=0.01,
+        epochs=2, steps_per_epoch=4, batch_size=4, precision="fp32", context=8, dropout=0.0,
+    )  # fmt: skip
+    tuned = train(config)
+    header = checkpoint.read_header(tuned)
+    assert header.settings["network"]["inner"] == 24
+    ids = torch.tensor([units.encode(text.read_text())[:17]])
+    with torch.no_grad():
+        untrained = nn.functional.cross_entropy(theirs(ids[:, :-1])[0], ids[0, 1:]).item()
+    assert header.metrics["val_loss"] < untrained
+    # Training began where the folder's model is: a rate of 0 leaves its weights.
+    config.lr, config.out = 0.0, tmp_path / "same"
+    same = weights(train(config))
+    assert all(torch.equal(w, same[name]) for name, w in theirs.state_dict().items())
+
+
+def as_gpt2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by their names in GPT-2, whose matrices are the other way around."""
+    names = {
+        "embedding.": "wte.", "position_embedding.": "wpe.", "final_norm.": "ln_f.",
+        "blocks.": "h.",
+        "attention_norm": "ln_1", "attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj",
+        ".norm": ".ln_2", ".up": ".mlp.c_fc", ".down": ".mlp.c_proj",
+    }  # fmt: skip
+    found = {}
+    for name, weight in weights.items():
+        turned = weight.dim() > 1 and name.startswith("blocks.")
+        for ours, its in names.items():
+            if name.startswith(ours) or (ours in name and name.startswith("h.")):
+                name = name.replace(ours, its, 1)
+        found[name] = (weight.T if turned else weight).contiguous()
+    return found

@@ -4,6 +4,8 @@ import http.server
 import json
 import math
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,13 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dlkit.core import checkpoint
+from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate import huggingface, masking
-from dlkit.lm_generate.decoding import PackedLinear, can_pack, quick
+from dlkit.lm_generate.decoding import PackedLinear, Unfilled, can_pack, quick
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models import gpt as gpt_module
+from dlkit.lm_generate.models.bert import BERT
 from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
+from dlkit.lm_generate.units import Units
 from dlkit.tokenize import Tokenizer, from_json, train
 
 TEXT = "the cat sat on the mat, and the dog sat by the door; the cat saw the dog."
@@ -207,12 +213,80 @@ def test_packed_layers_compute_the_same_for_a_row_whatever_the_others_are(
             assert torch.equal(packed(x[:rows, None]), y[:rows, None])
 
 
-def test_a_quick_network_has_the_same_logits() -> None:
-    network = small_gpt("learnt")
+@pytest.mark.parametrize("activation", ["gelu", "gelu-tanh", "relu"])
+@pytest.mark.parametrize("untied", [False, True])
+def test_a_quick_network_has_the_same_logits(activation: str, untied: bool) -> None:
+    network = small_gpt("learnt", activation=activation, untied=untied)
     ids = torch.randint(50, (2, 9))
     with torch.inference_mode():
         before = network(ids)
         assert difference(quick(network)(ids), before) < CLOSE
+
+
+def test_a_quick_bert_and_t5_have_the_same_logits() -> None:
+    ids, source = torch.randint(50, (2, 9)), torch.randint(50, (2, 7))
+    bert, t5 = loud(BERT(50, 32, 2, 2, 32)), loud(T5(50, 32, 2, 2, 32))
+    with torch.inference_mode():
+        before = bert(ids)[0], t5(ids, source=source)
+        assert difference(quick(bert)(ids)[0], before[0]) < CLOSE
+        assert difference(quick(t5)(ids, source=source), before[1]) < CLOSE
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0)])
+def test_a_text_is_continued_alike_alone_and_among_others(dtype: torch.dtype, most: float) -> None:
+    """So that the same seed draws the same text, whatever the batch. In bf16 what is not the same
+    bit by bit is much different.
+    """
+    network = small_gpt("learnt").to(dtype)
+    if not can_pack(network.embedding.weight):
+        pytest.skip("this processor has no packed weights of that type")
+    quick(network)
+    with torch.inference_mode():
+        ids, lengths = torch.randint(50, (5, 20)), torch.tensor([6, 9, 1, 4, 9])
+        together = network.start(5, 20)
+        logits = [network.next_logits(ids[:, :9], together, lengths)]
+        for i in range(8):
+            given = ids[torch.arange(5), lengths + i][:, None]
+            logits.append(network.next_logits(given, together))
+        for row in range(5):
+            alone, length = network.start(1, 20), int(lengths[row])
+            for i in range(9):
+                new = (
+                    ids[row : row + 1, :length] if i == 0 else ids[row : row + 1, [length + i - 1]]
+                )
+                found = network.next_logits(new, alone)
+                assert difference(found[0], logits[i][row]) <= most
+
+
+def test_networks_to_be_loaded_are_not_drawn_at_random_first() -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    with Unfilled():
+        network: Any = build("gpt", vocab_size=50, width=32, heads=2, positions="rotary")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    filled = small_gpt("rotary")
+    assert torch.equal(network.cos[:32], filled.cos)
+
+
+def test_the_first_token_waits_for_torch_and_for_no_compiler(tmp_path: Path) -> None:
+    units = Units.learn([TEXT], "char", 100, "gpt")
+    settings = {"vocab_size": units.size, "context": 32, "width": 32, "heads": 2}
+    described = {"network": settings, "tokenizer": units.to_settings()}
+    header = Header("lm-generate", "gpt", described, [])
+    path = tmp_path / "small.safetensors"
+    checkpoint.save(path, build("gpt", **settings).state_dict(), header)
+    script = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
+        "from dlkit.cli import main\n"
+        f"main(['lm-generate', 'the cat', '-m', {str(path)!r}, '--max-tokens', '3'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert "torch" in loaded
+    assert not loaded & {"torch._dynamo", "sympy", "numba", "transformers", "matplotlib"}
 
 
 # ---- against transformers ------------------------------------------------------------------------

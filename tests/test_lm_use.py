@@ -34,6 +34,7 @@ from dlkit.lm_generate.units import Units
 from dlkit.tokenize import from_json, train
 from tests.conftest import run
 from tests.test_layers import loaded_by
+from tests.test_lm_transformers import write_gpt2
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 3
 SETTINGS = {"context": 32, "layers": 2, "heads": 2, "width": 16}
@@ -570,6 +571,29 @@ def test_a_bilm_scores_from_both_sides() -> None:
         next(generate(["the"], model))
 
 
+def test_tokens_are_described_in_their_context() -> None:
+    from dlkit.lm_generate.features import Features, features
+
+    torch.manual_seed(0)
+    made = build("bilm", vocab_size=UNITS.size, width=8, layers=2).eval()
+    for layer in (None, 0, 1, 2):
+        [found] = features(["To be"], model_of(made, arch="bilm"), layer)
+        assert isinstance(found, Features)
+        assert found.tokens == list("To be")
+        with torch.no_grad():
+            vectors = made.features(torch.tensor([UNITS.encode("To be")]))[
+                2 if layer is None else layer, 0
+            ]
+        assert np.allclose(found.vectors, vectors.numpy(), atol=1e-5)
+    [failure] = features(["To be"], model_of(made, arch="bilm"), 3)
+    assert "0 to 2" in getattr(failure, "error", "")
+    [of_bert] = features(["the cat sat"], bert())
+    assert isinstance(of_bert, Features)
+    assert np.shape(of_bert.vectors) == (len(of_bert.tokens), 16)
+    with pytest.raises(DlkitError, match="describes tokens"):
+        next(features(["a"], model_of(network())))
+
+
 def test_a_t5_fills_spans_and_continues_prompts() -> None:
     from dlkit.lm_generate.fill import Filled, fill
     from dlkit.lm_generate.masking import t5_marks, vocab_size
@@ -702,6 +726,31 @@ def test_answers_follow_messages(gpt: Model) -> None:
         seen.append(reply.message)
     assert seen == ["To be?", "or not"]
     assert [reply.turn for reply in answers] == [0, 1]
+
+
+# Published models
+
+
+def test_gpt2_continues_as_transformers_does(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    write_gpt2(tmp_path)
+    model = load(tmp_path, "cpu", "fp32")
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    prompt = "the cat sat"
+    ids = torch.tensor([model.units.encode(prompt)])
+    settings = {"do_sample": False, "max_new_tokens": 20, "pad_token_id": 0}
+    greedy = theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+    beam = theirs.generate(ids, attention_mask=torch.ones_like(ids), num_beams=4, **settings)
+    penalised = theirs.generate(
+        ids, attention_mask=torch.ones_like(ids), repetition_penalty=1.5, **settings
+    )
+    for expected_ids, how in (
+        (greedy, {"sampling": Sampling(greedy=True)}),
+        (beam, {"beam": 4}),
+        (penalised, {"sampling": Sampling(greedy=True, repetition_penalty=1.5)}),
+    ):
+        [ours] = written([prompt], model, max_tokens=20, **how)
+        assert [t.id for t in ours.tokens] == expected_ids[0, ids.shape[1] :].tolist()
 
 
 # From the command line

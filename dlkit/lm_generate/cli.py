@@ -201,6 +201,29 @@ def fill(
 
 
 @app.command()
+def features(
+    text: Annotated[
+        str | None, typer.Argument(help="A text; default: each line of stdin is one.")
+    ] = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    layer: Annotated[
+        int | None,
+        typer.Option(help="bilm: the layer, 0 for the embedding; default: the last one.", min=0),
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Print a vector for each token of a text in its context: a bilm's (ELMo) or a bert's."""
+    from dlkit.lm_generate import features as vectors
+    from dlkit.lm_generate.infer import load
+
+    some = iter([text]) if text is not None else lines_of(None, "a text")
+    write(vectors.features(some, load(model, device, precision), layer), format, output)
+
+
+@app.command()
 def chat(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     user: Annotated[

@@ -19,6 +19,7 @@ from dlkit.core.checkpoint import Header, metadata
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
 from dlkit.core.weights import cache, download
+from dlkit.lm_generate.decoding import Unfilled
 from dlkit.lm_generate.masking import OF_BERT, vocab_size
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, from_json, read
@@ -99,7 +100,7 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
     found = tensors_of(folder)
     try:
         settings = family.settings(config, found)
-        with torch.device("meta"):
+        with Unfilled():
             state = build(family.arch, **settings).state_dict()
     except DlkitError as error:
         raise DlkitError(f"{folder / 'config.json'}: {error}") from error

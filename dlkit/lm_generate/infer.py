@@ -17,7 +17,7 @@ from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, log
 from dlkit.core.weights import bundled, cached, find
-from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING
+from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING, TRANSFORMERS
 from dlkit.lm_generate.generate import Limits, Text, Texts, Uniforms, beam_search, grow
 from dlkit.lm_generate.sampling import Sampling
 from dlkit.lm_generate.units import Units
@@ -224,25 +224,22 @@ def of_network(
     name: str, header: Header, weights: dict[str, Any], device: str, precision: Precision
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
-    import torch
-
     from dlkit.core import device as devices
-    from dlkit.lm_generate.decoding import quick
+    from dlkit.lm_generate.decoding import Unfilled, quick
     from dlkit.lm_generate.model import build
 
     try:
         units = Units.from_settings(header.settings["tokenizer"])
-        with torch.device("meta"):
+        with Unfilled():
             network: Any = build(header.arch, **header.settings["network"])
-        if any(buffer.is_meta for buffer in network.buffers()):  # it is computed, not stored
-            network = build(header.arch, **header.settings["network"])
         network.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
     chosen = devices.choose(device)
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
-    network = quick(network)
+    if header.arch in TRANSFORMERS:
+        quick(network)
     model = Model(name, header, units, network)
     tokens = model.tokens_with_marks
     if model.size != tokens:

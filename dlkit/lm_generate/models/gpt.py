@@ -1,8 +1,9 @@
 """GPT: a decoder-only Transformer, in the form of GPT-2 (Radford et al. 2019).
 
 Layer norm comes before attention and before the feed-forward layer, and once more at the end; the
-output shares the token embedding's weights. Positions are learnt, sinusoidal (Vaswani et al. 2017)
-or rotary (Su et al. 2021).
+output shares the token embedding's weights. Dropout is on the embedding and on what each layer
+adds, not on the attention's shares, which no quick kernel on CPUs has. Positions are learnt,
+sinusoidal (Vaswani et al. 2017) or rotary (Su et al. 2021).
 
 Shapes: B texts, T new tokens, V vocabulary, W width, H heads of D = W / H.
 """
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.decoding import graphed
 from dlkit.lm_generate.model import LanguageModel, State
-from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache
+from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache, rounded
+from dlkit.lm_generate.models.dropout import Dropout
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
 # CUDA graphs: how many tokens further back each one sees, and the steps a batch must have lived
@@ -34,9 +36,9 @@ def angles(positions: int, width: int) -> Tensor:
 class Attention(nn.Module):
     """Causal attention of several heads."""
 
-    def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, bias: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
@@ -44,25 +46,44 @@ class Attention(nn.Module):
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
     ) -> Tensor:
         """x (B, T, W) -> (B, T, W)."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        batch, tokens, width = x.shape
+        # (3, B, H, T, D): queries, keys and values.
+        parts = self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if past is not None:
+            parts = parts.to(past.dtype)
+        query, key, value = parts
         if rotation is not None:
-            query, key = rotated(query, *rotation), rotated(key, *rotation)
-        query, mask, causal = query.transpose(1, 2), None, x.shape[1] > 1
-        if past is None:
-            key, value = key.transpose(1, 2), value.transpose(1, 2)
-        else:
-            key, value = past.extend(layer, key, value)
-            query = query.to(key.dtype)
+            query, key = rotated(parts[:2], *rotation)
+        mask, causal = None, tokens > 1
+        if past is not None:
+            new = parts[1:] if rotation is None else torch.stack([key, value])
+            key, value = past.extend(layer, new)
             mask = past.mask
             causal = causal and mask is None
-        drop = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, drop, causal)
-        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
+        if self.training and past is None and value.dtype == torch.bfloat16 and x.is_cpu:
+            # Turned in fp32, as the angles are.
+            mixed = causal_attention(query.to(value.dtype), key.to(value.dtype), value)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+        y: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width).to(x.dtype))
         return y
 
 
+def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """scaled_dot_product_attention of three (B, H, T, D), where its kernel's backward is slow.
+
+    On CPUs it takes twice as long as that of these products in bf16.
+    """
+    tokens, size = query.shape[-2:]
+    later = query.new_full((tokens, tokens), -torch.inf).triu(1)
+    scores = (query * size**-0.5) @ key.transpose(-1, -2)
+    with torch.autocast("cpu", enabled=False):  # which would have the softmax in fp32
+        shares = (scores + later).softmax(-1)
+    return shares @ value
+
+
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, T, H, D) with each pair (i, i + D / 2) turned; cos and sin are (..., T, 1, D / 2)."""
+    """x (..., B, H, T, D) with each pair (i, i + D / 2) turned; cos and sin (..., T, D / 2)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
@@ -80,19 +101,20 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, norm_eps, bias=bias)
-        self.attention = Attention(width, heads, dropout, bias)
+        self.attention = Attention(width, heads, bias)
         self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.up = nn.Linear(width, inner, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.down = nn.Linear(inner, width, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, past, layer))
-        hidden = self.activation(self.up(self.norm(x)))
-        return x + self.dropout(self.down(hidden))
+        mixed = self.attention(self.attention_norm(x), rotation, past, layer)
+        x = x + (self.dropout(mixed) if self.training else mixed)
+        hidden = self.down(self.activation(self.up(self.norm(x))))
+        return x + (self.dropout(hidden) if self.training else hidden)
 
 
 class GPT(LanguageModel):
@@ -133,7 +155,7 @@ class GPT(LanguageModel):
             turns = angles(context, width if positions == "sinusoidal" else width // heads)
             self.register_buffer("cos", turns.cos(), persistent=False)
             self.register_buffer("sin", turns.sin(), persistent=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         inner = inner or 4 * width
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, dropout, bias, activation, norm_eps) for _ in range(layers)
@@ -169,11 +191,13 @@ class GPT(LanguageModel):
         if self.positions == "learnt":
             x = x + self.position_embedding(positions)
         else:
-            cos, sin = self.cos[positions].to(x.dtype), self.sin[positions].to(x.dtype)
+            cos, sin = self.cos[positions], self.sin[positions]
             if self.positions == "rotary":
-                rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
+                # (T, D / 2), or (B, 1, T, D / 2) where rows are at different positions.
+                several = positions.dim() == 2
+                rotation = (cos[:, None], sin[:, None]) if several else (cos, sin)
             else:
-                x = x * math.sqrt(x.shape[-1]) + torch.cat([sin, cos], dim=-1)
+                x = x * math.sqrt(x.shape[-1]) + torch.cat([sin, cos], dim=-1).to(x.dtype)
         x = self.dropout(x)
         for layer, block in enumerate(self.blocks):
             x = block(x, rotation, past, layer)
@@ -211,7 +235,7 @@ class GPT(LanguageModel):
 
         A graph always sees so many tokens; a mask hides those that are not there yet.
         """
-        window = min(-(-(state.longest + 1) // WINDOW) * WINDOW, state.capacity)
+        window = min(rounded(state.longest + 1, WINDOW), state.capacity)
         if state.step is None or state.window != window:
             state.window = window
             longest = state.longest
