@@ -108,6 +108,9 @@ def loaded_by(*arguments: str, **environment: str) -> set[str]:
         (["classify", "--help"], {}),
         (["classify", "train", "--help"], {}),
         (["classify", "search", "--help"], {}),
+        (["lm-generate", "--help"], {}),
+        (["lm-generate", "train", "--help"], {}),
+        (["lm-generate", "models"], {}),
         (
             [],
             {"_DLKIT_COMPLETE": "complete_bash", "COMP_WORDS": "dlkit detect -", "COMP_CWORD": "2"},

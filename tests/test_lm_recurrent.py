@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.lm_generate.model import build
+from dlkit.lm_generate.models.dropout import Dropout
+from dlkit.lm_generate.models.gpt import causal_attention
 from dlkit.lm_generate.models.recurrent import Recurrence
 
 V, W = 11, 6  # tokens in the vocabulary, and numbers that describe one
@@ -149,6 +151,21 @@ def test_bengio_follows_its_equation() -> None:
         close(model(torch.tensor([ids]))[0, -1], expected)
 
 
+def test_dropout_is_torchs_but_for_a_256th() -> None:
+    torch.manual_seed(0)
+    x = torch.full((500, 1000), 2.0, requires_grad=True)
+    y = Dropout(0.2)(x)
+    y.sum().backward()
+    assert y.count_nonzero() / y.numel() == pytest.approx(205 / 256, abs=2e-3)
+    close(y[y > 0], torch.full_like(y[y > 0], 2 * 256 / 205))
+    assert x.grad is not None
+    close(x.grad * 2, y.detach())
+    columns = (y == 0).float().mean(0)  # each of the eight bytes of a word has its share
+    assert columns.unflatten(0, (-1, 8)).mean(0).sub(51 / 256).abs().max() < 5e-3
+    close(Dropout(0.2).eval()(x), x)
+    close(Dropout(0.0)(x), x)
+
+
 def test_an_lstm_starts_by_remembering() -> None:
     model: Any = build("lstm", vocab_size=V, width=W)
     assert model.cells.bias_ih_l0[W : 2 * W].mean() > 0.5
@@ -201,3 +218,19 @@ def test_bilm_features_are_of_a_token_in_its_context_whatever_the_padding() -> N
     close(features[:, 1, :6], model.features(ids[1:, :6])[:, 0])
     for padded, alone in zip(model(ids, lengths), model(ids[1:, :6]), strict=True):
         close(padded[1, :6], alone[0])
+
+
+def test_attention_in_training_is_that_of_torch() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(3, 2, 3, 40, 16)
+    exact = inputs.clone().requires_grad_()
+    rounded = inputs.to(torch.bfloat16).requires_grad_()
+    theirs = F.scaled_dot_product_attention(exact[0], exact[1], exact[2], is_causal=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = causal_attention(rounded[0], rounded[1], rounded[2])
+    (theirs * inputs[0]).sum().backward()
+    (ours.float() * inputs[0]).sum().backward()
+    assert exact.grad is not None
+    assert rounded.grad is not None
+    for a, b in ((ours.float(), theirs), (rounded.grad.float(), exact.grad)):
+        assert (a - b).abs().max() < 0.02 * b.abs().max()

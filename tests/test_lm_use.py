@@ -33,6 +33,8 @@ from dlkit.lm_generate.sampling import Sampling
 from dlkit.lm_generate.units import Units
 from dlkit.tokenize import from_json, train
 from tests.conftest import run
+from tests.test_layers import loaded_by
+from tests.test_lm_transformers import write_gpt2
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer\n" * 3
 SETTINGS = {"context": 32, "layers": 2, "heads": 2, "width": 16}
@@ -477,7 +479,7 @@ def test_perplexity_of_uniform_digits_is_10(tmp_path: Path) -> None:
     # Of the tokens, the unknown one and the line's end are as probable as each digit.
     assert result.perplexity == pytest.approx(model.units.size)
     with torch.no_grad():
-        model.network.norm.bias.fill_(1.0)
+        model.network.final_norm.bias.fill_(1.0)
         model.network.embedding.weight[:, 0] = torch.tensor(
             [0.0 if name in "0123456789" else -1e4 for _, name in sorted(names_of(model.units))]
         )
@@ -569,6 +571,29 @@ def test_a_bilm_scores_from_both_sides() -> None:
         next(generate(["the"], model))
 
 
+def test_tokens_are_described_in_their_context() -> None:
+    from dlkit.lm_generate.features import Features, features
+
+    torch.manual_seed(0)
+    made = build("bilm", vocab_size=UNITS.size, width=8, layers=2).eval()
+    for layer in (None, 0, 1, 2):
+        [found] = features(["To be"], model_of(made, arch="bilm"), layer)
+        assert isinstance(found, Features)
+        assert found.tokens == list("To be")
+        with torch.no_grad():
+            vectors = made.features(torch.tensor([UNITS.encode("To be")]))[
+                2 if layer is None else layer, 0
+            ]
+        assert np.allclose(found.vectors, vectors.numpy(), atol=1e-5)
+    [failure] = features(["To be"], model_of(made, arch="bilm"), 3)
+    assert "0 to 2" in getattr(failure, "error", "")
+    [of_bert] = features(["the cat sat"], bert())
+    assert isinstance(of_bert, Features)
+    assert np.shape(of_bert.vectors) == (len(of_bert.tokens), 16)
+    with pytest.raises(DlkitError, match="describes tokens"):
+        next(features(["a"], model_of(network())))
+
+
 def test_a_t5_fills_spans_and_continues_prompts() -> None:
     from dlkit.lm_generate.fill import Filled, fill
     from dlkit.lm_generate.masking import t5_marks, vocab_size
@@ -585,7 +610,8 @@ def test_a_t5_fills_spans_and_continues_prompts() -> None:
     assert "<extra_id_0>" in getattr(failed, "error", "")
     prompts = ["To be, or not", "to", ""]
     together = written(prompts, model, max_tokens=10)
-    assert together == written(prompts, model, max_tokens=10, batch_size=1)
+    alone = written(prompts, model, max_tokens=10, batch_size=1)
+    assert [r.text for r in together] == [r.text for r in alone]
     # As the decoder computes it without a state.
     source = [*UNITS.encode("to"), marks["<extra_id_0>"], marks["</s>"]]
     ids = [marks["<pad>"], marks["<extra_id_0>"], *(t.id for t in together[1].tokens)]
@@ -593,6 +619,80 @@ def test_a_t5_fills_spans_and_continues_prompts() -> None:
         logits = made(torch.tensor([ids]), source=torch.tensor([source]))[0].log_softmax(-1)
     for place, token in enumerate(together[1].tokens):
         assert token.logprob == pytest.approx(float(logits[place + 1, token.id]), abs=1e-3)
+
+
+# n-grams
+
+
+@pytest.fixture(scope="module")
+def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An n-gram model of words, trained from the command line."""
+    folder = tmp_path_factory.mktemp("ngrams")
+    corpus = folder / "corpus.txt"
+    corpus.write_text("the cat sat on the mat\nthe dog sat on the log\na cat saw the dog\n" * 3)
+    done = run(
+        "lm-generate", "train", corpus, "--arch", "ngram", "--order", 3, "--tokenizer", "words",
+        "--smoothing", "jelinek-mercer", "--out", folder / "run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    return Path(done.out.strip())
+
+
+def test_an_ngram_model_writes_and_scores(ngrams: Path) -> None:
+    model = load(ngrams)
+    results = written(["the", "", "a cat"], model, samples=4, max_tokens=12)
+    again = written(["the", "", "a cat"], model, samples=4, max_tokens=12, batch_size=1)
+    assert results == again
+    assert any("\n" in r.text for r in results)  # the next line begins
+    assert not any("<unk>" in r.text or "</s>" in r.text for r in results)
+    for result in results:
+        ids = model.prompt_ids(result.prompt)
+        for token in result.tokens:
+            logprob = float(model.network.log_probs(ids)[token.id])
+            assert token.logprob == pytest.approx(logprob, abs=1e-5)
+            ids.append(token.id)
+    [whole] = score(["the cat sat"], model)
+    units = model.units
+    ids = [units.line_end, *units.encode("the cat sat"), units.line_end]
+    total = sum(
+        float(model.network.log_probs(ids[:place])[ids[place]]) for place in range(1, len(ids))
+    )
+    assert whole.logprob == pytest.approx(total, abs=1e-3)
+    [beam] = written(["the"], model, beam=4, max_tokens=5)
+    [greedy] = written(["the"], model, sampling=Sampling(greedy=True), max_tokens=5)
+    assert (beam.logprob or 0) >= (greedy.logprob or 0)
+    assert "needs no --device" in run("lm-generate", "a", "-m", ngrams, "--device", "cuda").err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("the cat",), ("score", "LINES"), ("evaluate", "LINES"), ("chat",), ("the", "--beam", "2")],
+)
+def test_ngram_commands_load_no_torch(
+    ngrams: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("the cat sat\n")
+    arguments = [str(lines) if word == "LINES" else word for word in command]
+    loaded = loaded_by("lm-generate", *arguments, "-m", str(ngrams))
+    assert "dlkit.lm_generate.ngram" in loaded
+    assert not loaded & {"torch", "numba", "matplotlib"}
+
+
+def test_without_smoothing_what_cannot_be_has_no_logprob(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the cat sat\nthe cat ran\n" * 2)
+    done = run(
+        "lm-generate", "train", corpus, "--arch", "ngram", "--order", 2, "--tokenizer", "words",
+        "--smoothing", "add-k", "--add-k", 0, "--val-share", 0, "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    model = load(done.out.strip())
+    possible, impossible = score(["the cat sat", "sat the cat"], model)
+    assert possible.logprob == pytest.approx(np.log(0.5), abs=1e-4)
+    assert (impossible.logprob, impossible.perplexity) == (None, None)
+    for result in written(["the", "zebra"], model, samples=5, max_tokens=6):
+        assert len(result.tokens) == 6
 
 
 # Dialogues
@@ -626,6 +726,31 @@ def test_answers_follow_messages(gpt: Model) -> None:
         seen.append(reply.message)
     assert seen == ["To be?", "or not"]
     assert [reply.turn for reply in answers] == [0, 1]
+
+
+# Published models
+
+
+def test_gpt2_continues_as_transformers_does(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    write_gpt2(tmp_path)
+    model = load(tmp_path, "cpu", "fp32")
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    prompt = "the cat sat"
+    ids = torch.tensor([model.units.encode(prompt)])
+    settings = {"do_sample": False, "max_new_tokens": 20, "pad_token_id": 0}
+    greedy = theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+    beam = theirs.generate(ids, attention_mask=torch.ones_like(ids), num_beams=4, **settings)
+    penalised = theirs.generate(
+        ids, attention_mask=torch.ones_like(ids), repetition_penalty=1.5, **settings
+    )
+    for expected_ids, how in (
+        (greedy, {"sampling": Sampling(greedy=True)}),
+        (beam, {"beam": 4}),
+        (penalised, {"sampling": Sampling(greedy=True, repetition_penalty=1.5)}),
+    ):
+        [ours] = written([prompt], model, max_tokens=20, **how)
+        assert [t.id for t in ours.tokens] == expected_ids[0, ids.shape[1] :].tolist()
 
 
 # From the command line
@@ -746,7 +871,6 @@ def test_models_of_other_kinds_are_refused(file: Path, tmp_path: Path) -> None:
     run_folder.mkdir()
     (run_folder / "best.safetensors").write_bytes(b"")
     assert "best.safetensors" in run("lm-generate", "To", "-m", run_folder).err
-    del weights["norm.bias"], header
     less.write_bytes(file.read_bytes()[:-5])
     assert "damaged" in run("lm-generate", "abc", "-m", less).err
 

@@ -23,7 +23,7 @@ class Reply:
     message: str
     reply: str
     finish: str
-    logprob: float
+    logprob: float | None
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"turn": self.turn, "message": self.message, "reply": self.reply}]

@@ -148,6 +148,35 @@ def score(
 
 
 @app.command()
+def evaluate(
+    texts: Annotated[
+        list[str], typer.Argument(help="Text files (plain, .gz, .zst), folders, or - for stdin.")
+    ],
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    split: Annotated[
+        str,
+        typer.Option(help="all; or what a training on these texts holds out: val, or not: train."),
+    ] = "all",
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens by which the window of a gpt or bilm moves on; default: half the context.",
+            min=1,
+        ),
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "fp32",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Print perplexity per token and per word and bits per character, for each text and all."""
+    from dlkit.lm_generate.evaluate import evaluate_checkpoint
+
+    scores = evaluate_checkpoint(texts, split, model, stride, device, precision)
+    write(scores, format, output)
+
+
+@app.command()
 def fill(
     text: Annotated[
         str | None,
@@ -169,6 +198,29 @@ def fill(
 
     some = iter([text]) if text is not None else lines_of(None, "a text")
     write(gaps.fill(some, load(model, device, precision), count), format, output)
+
+
+@app.command()
+def features(
+    text: Annotated[
+        str | None, typer.Argument(help="A text; default: each line of stdin is one.")
+    ] = None,
+    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    layer: Annotated[
+        int | None,
+        typer.Option(help="bilm: the layer, 0 for the embedding; default: the last one.", min=0),
+    ] = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Print a vector for each token of a text in its context: a bilm's (ELMo) or a bert's."""
+    from dlkit.lm_generate import features as vectors
+    from dlkit.lm_generate.infer import load
+
+    some = iter([text]) if text is not None else lines_of(None, "a text")
+    write(vectors.features(some, load(model, device, precision), layer), format, output)
 
 
 @app.command()

@@ -35,8 +35,9 @@ def prepare(config: LmTrainConfig, units: Units | None = None) -> None:
 
     `units` are those of the model that the training starts from, if it does.
     """
-    # What belongs to a run stays, also when Run is about to refuse to begin another one here.
-    goes_on = config.resume or (config.out / "last.state.pt").exists()
+    # What belongs to a run stays, also when another one here is about to be refused.
+    made = ("last.state.pt", "best.safetensors")
+    goes_on = config.resume or any((config.out / name).exists() for name in made)
     if not (goes_on and (config.out / ABOUT).exists()):
         write_tokens(config, units)
 
@@ -46,15 +47,19 @@ def write_tokens(config: LmTrainConfig, units: Units | None) -> None:
     text = Text.of(config)
     if units is None:
         units = units_of(config, text)
+    (config.out / ABOUT).unlink(missing_ok=True)
     dtype = np.uint16 if units.size <= 1 << 16 else np.uint32
-    counts = {}
+    counts, unknown = {}, 0
     for part in PARTS:
         with whole_file(config.out / f"{part}.bin") as partial, partial.open("wb") as file:
             counts[part] = 0
             for ids in text.ids(part, units, config.workers):
                 ids.astype(dtype).tofile(file)
                 counts[part] += len(ids)
+                unknown += int((ids == units.tokenizer.unknown_id).sum())
     log(f"{counts['training']} tokens to train on, {counts['validation']} to validate")
+    if unknown:
+        log(f"{unknown / sum(counts.values()):.2%} of them are not in the vocabulary")
     about = {"dtype": np.dtype(dtype).name, "tokens": counts, "tokenizer": units.to_settings()}
     with whole_file(config.out / ABOUT) as partial:
         partial.write_text(json.dumps(about))
@@ -69,7 +74,9 @@ def corpus_of(folder: Path) -> Corpus:
         path, count = folder / f"{part}.bin", about["tokens"][part]
         try:
             # Nothing cannot be mapped.
-            mapped.append(np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0))
+            mapped.append(
+                np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
+            )
         except (OSError, ValueError) as error:
             raise DlkitError(f"{path}: missing or damaged; train again in another --out") from error
     return Corpus(Units.from_settings(about["tokenizer"]), *mapped)

@@ -28,11 +28,14 @@ END = ("</s>", "<eos>", "[EOS]", *BETWEEN_TEXTS)
 
 @dataclass(frozen=True)
 class Token:
-    """A token, and its natural log-probability by the model, given the text before it."""
+    """A token, and its natural log-probability by the model, given the text before it.
+
+    What cannot be, by an n-gram model without smoothing, has None.
+    """
 
     token: str
     id: int
-    logprob: float
+    logprob: float | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Continuation:
     sample: int
     text: str
     finish: str
-    logprob: float
+    logprob: float | None
     tokens: list[Token]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -170,7 +173,8 @@ class Model:
         return NeuralTexts(self.network, prompts, room, self.never_written)
 
     def token(self, id: int, logprob: float) -> Token:
-        return Token(self.units.tokenizer.names.get(id, ""), id, round(logprob, 6))
+        name = self.units.tokenizer.names.get(id, "")
+        return Token(name, id, round(logprob, 6) if math.isfinite(logprob) else None)
 
 
 def load(
@@ -187,7 +191,7 @@ def load(
         assert folder is not None
         return of_network(name, *huggingface.load(folder), device, precision)
     if name.endswith((".arpa", ".arpa.gz")):
-        return of_counts(name, Path(name), Header("lm-generate", "ngram", {}, []))
+        return of_counts(name, Path(name))
     path = find("lm-generate", name)
     header = read_header(path)
     if header.task != "lm-generate":
@@ -195,9 +199,9 @@ def load(
             f"{path} is a model for `dlkit {header.task}`, not for `dlkit lm-generate`"
         )
     if header.arch == "ngram":
-        if (device, precision) not in {("auto", "auto"), ("cpu", "auto")}:
+        if device not in {"auto", "cpu"} or precision in {"bf16", "fp16"}:
             raise DlkitError(f"{name} counts n-grams: it needs no --device and no --precision")
-        return of_counts(name, path, header)
+        return of_counts(name, path)
     from dlkit.core import checkpoint
 
     return of_network(name, *checkpoint.load(path), device, precision)
@@ -208,12 +212,12 @@ def is_bundled(name: str) -> bool:
     return name in {path.stem for path in [*bundled("lm-generate"), *cached("lm-generate")]}
 
 
-def of_counts(name: str, path: Path, header: Header) -> Model:
+def of_counts(name: str, path: Path) -> Model:
     """An n-gram model, ready."""
     from dlkit.lm_generate import ngram
 
     network = ngram.load(path)
-    return Model(name, header, Units(network.tokenizer), network)
+    return Model(name, network.header, network.units, network)
 
 
 def of_network(
@@ -265,9 +269,14 @@ class Writing:
             pass
         text, model = self.batch.texts[self.place], self.batch.model
         tokens = [model.token(*pair) for pair in zip(text.ids, text.logprobs, strict=True)]
-        total = round(sum(text.logprobs), 4)
         assert text.finish is not None
-        return Continuation(self.prompt, self.sample, text.text, text.finish, total, tokens)
+        return Continuation(self.prompt, self.sample, text.text, text.finish, total(tokens), tokens)
+
+
+def total(tokens: list[Token]) -> float | None:
+    """The log-probability of all of them."""
+    logprobs = [token.logprob for token in tokens if token.logprob is not None]
+    return round(sum(logprobs), 4) if len(logprobs) == len(tokens) else None
 
 
 @dataclass(frozen=True)
@@ -387,7 +396,7 @@ class Score:
     """How probable a model finds a text: natural logarithms."""
 
     text: str
-    logprob: float
+    logprob: float | None
     perplexity: float | None  # per token; a text without tokens has none
     tokens: list[Token]
 
@@ -405,9 +414,10 @@ class Score:
 def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[Score]:
     """The log-probability of each text.
 
-    Where texts have no token that begins them, nothing foretells the first one, which then does not
-    count. Of a bert it is the pseudo-log-likelihood (Salazar et al. 2020): that of each token,
-    given all others. Of a bilm it is the mean of both directions.
+    Where the end of a line is a token, it counts as the last of the text. Where texts have no token
+    that begins them, nothing foretells the first one, which then does not count. Of a bert it is
+    the pseudo-log-likelihood (Salazar et al. 2020): that of each token, given all others. Of a bilm
+    it is the mean of both directions.
     """
     notices = Notices(model)
     waiting = iter(texts)
@@ -417,30 +427,33 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
             notices.unknown_in(text)
             ids.append(model.units.encode(text))
         for text, tokens in zip(some, scored_tokens(ids, model), strict=True):
-            total = sum(token.logprob for token in tokens)
-            mean = total / len(tokens) if tokens else None
-            perplexity = None if mean is None else round(math.exp(min(-mean, 700)), 4)
-            yield Score(text, round(total, 4), perplexity, tokens)
+            logprob = total(tokens)
+            perplexity = None
+            if tokens and logprob is not None:
+                perplexity = round(math.exp(min(-logprob / len(tokens), 700)), 4)
+            yield Score(text, logprob, perplexity, tokens)
 
 
 def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]:
     """The tokens of each text that are foretold, with their log-probabilities."""
     if model.arch == "t5":
         raise DlkitError(f"{model.name} is a t5, which fills gaps and scores no texts")
-    begin = model.units.begin
-    starts = [] if begin is None else [begin]
+    units = model.units
+    starts = [] if units.begin is None else [units.begin]
+    if model.arch not in ("bert", "bilm") and units.line_end is not None:
+        texts = [[*ids, units.line_end] for ids in texts]
+    found: list[list[float]]
     if model.arch == "ngram":
-        for ids in texts:
-            yield [model.token(*pair) for pair in zip(ids, model.network.score(ids), strict=True)]
-        return
-    from dlkit.lm_generate import scoring
-
-    if model.arch == "bert":
-        found = scoring.pseudo_logprobs(texts, model.network, model.marks)
-    elif model.arch == "bilm":
-        found = scoring.both_ways(texts, model.network, starts)
+        found = [model.network.score([*starts, *ids])[len(starts) :].tolist() for ids in texts]
     else:
-        found = scoring.logprobs(texts, model.network, starts)
+        from dlkit.lm_generate import scoring
+
+        if model.arch == "bert":
+            found = scoring.pseudo_logprobs(texts, model.network, model.marks)
+        elif model.arch == "bilm":
+            found = scoring.both_ways(texts, model.network, starts)
+        else:
+            found = scoring.logprobs(texts, model.network, starts)
     for ids, logprobs in zip(texts, found, strict=True):
         counted = ids[len(ids) - len(logprobs) :]
         yield [model.token(*pair) for pair in zip(counted, logprobs, strict=True)]

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.sampling import FEW, Sampling
 
+BLOCK = 256  # tokens of which the weights are added up first
 PREFILLED = 1 << 12  # tokens of prompts that are read at once, over all rows
 
 
@@ -88,28 +89,28 @@ class NeuralTexts:
         padded = pad_sequence(cut, batch_first=True).to(self.device)
         return {"source": padded, "source_lengths": lengths}
 
+    @torch.inference_mode()
     def choose(
         self, sampling: Sampling, uniforms: Sequence[float]
     ) -> tuple[list[int], list[float]]:
         """The next token of each text, and its log-probability by the model."""
         logits = allowed = self.logits
+        totals = logits.logsumexp(-1)
         if sampling.repetition_penalty != 1:
             allowed = penalised(logits, self.ids, sampling.repetition_penalty)
-        if len(self.banned):
-            allowed = allowed.index_fill(1, self.banned, -torch.inf)
+        # Of what is never written, no log-probability is asked for.
+        allowed.index_fill_(1, self.banned, -torch.inf)
         drawn = torch.from_numpy(np.asarray(uniforms)).to(self.device)
         tokens = choose(allowed, sampling, drawn)
-        scores = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
-        logprobs = scores.tolist()
+        logprobs = (logits.gather(1, tokens[:, None])[:, 0] - totals).tolist()
         if any(map(math.isnan, logprobs)):
             raise DlkitError("the model's numbers overflow: try --precision fp32")
         return tokens.tolist(), logprobs
 
+    @torch.inference_mode()
     def best(self, count: int) -> tuple[list[list[int]], list[list[float]]]:
         """The `count` most probable next tokens of each text, and their log-probabilities."""
-        logprobs = self.logits.log_softmax(-1)
-        if len(self.banned):
-            logprobs = logprobs.index_fill(1, self.banned, -torch.inf)
+        logprobs = self.logits.log_softmax(-1).index_fill_(1, self.banned, -torch.inf)
         found = logprobs.topk(min(count, logprobs.shape[-1]), dim=-1)
         return found.indices.tolist(), found.values.tolist()
 
@@ -156,11 +157,33 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
     """The next tokens (B) from logits (B, V), by one uniform number (B) from 0 to below 1 each."""
     if sampling.greedy:
         return logits.argmax(-1)
-    scaled = logits / sampling.temperature
-    scaled = scaled.masked_fill(scaled < floor(scaled, sampling), -torch.inf)
-    kept = (scaled - scaled.amax(-1, keepdim=True)).exp_()
-    cumulated = kept.cumsum(-1, dtype=torch.float64)
-    return torch.searchsorted(cumulated, uniforms[:, None] * cumulated[:, -1:], right=True)[:, 0]
+    scaled = logits if sampling.temperature == 1 else logits / sampling.temperature
+    weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()
+    if sampling.top_k or sampling.top_p < 1 or sampling.min_p:
+        weights.masked_fill_(scaled < floor(scaled, sampling), 0)
+    return drawn_from(weights, uniforms)
+
+
+def drawn_from(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The columns (B) where the cumulated weights (B, V) pass this share of their sum.
+
+    Only the sums of blocks are cumulated, and the weights in the block that is met: all together
+    in double precision would take as long as a small network.
+    """
+    whole = weights.shape[1] // BLOCK * BLOCK
+    sums = weights[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1, dtype=torch.float64)
+    rest = weights[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)
+    cumulated = torch.cat([sums, rest], dim=1).cumsum(-1)
+    target = uniforms[:, None] * cumulated[:, -1:]
+    block = torch.searchsorted(cumulated, target, right=True).clamp(max=cumulated.shape[1] - 1)
+    before = torch.where(block > 0, cumulated.gather(1, (block - 1).clamp(min=0)), 0.0)
+    columns = block * BLOCK + torch.arange(BLOCK, device=weights.device)
+    there = columns < weights.shape[1]
+    inside = weights.gather(1, columns.clamp(max=weights.shape[1] - 1)) * there
+    place = torch.searchsorted(before + inside.cumsum(-1, dtype=torch.float64), target, right=True)
+    # The sums may differ in the last bit: the last token of a block that has weight.
+    last = (torch.arange(BLOCK, device=weights.device) * (inside > 0)).amax(-1, keepdim=True)
+    return (block * BLOCK + torch.minimum(place, last))[:, 0]
 
 
 def floor(scaled: Tensor, sampling: Sampling) -> Tensor:
@@ -187,8 +210,10 @@ def floor(scaled: Tensor, sampling: Sampling) -> Tensor:
 
 
 def penalised(logits: Tensor, texts: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """The logits (B, V) with the repetition penalty on the tokens of each text."""
-    seen = torch.zeros_like(logits, dtype=torch.bool)
+    """A copy of the logits (B, V) with the repetition penalty on the tokens of each text."""
+    changed = logits.clone()
     for row, ids in enumerate(texts):
-        seen[row, list(set(ids))] = True
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        seen = torch.tensor(list(set(ids)), device=logits.device)
+        old = logits[row, seen]
+        changed[row, seen] = torch.where(old > 0, old / penalty, old * penalty)
+    return changed

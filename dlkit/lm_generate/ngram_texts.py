@@ -27,23 +27,34 @@ class NGramTexts:
         """Log-probabilities (B, V) of the next token of each text."""
         return np.stack([self.model.log_probs(ids) for ids in self.ids])
 
+    def without_banned(self, logprobs: np.ndarray) -> np.ndarray:
+        """The log-probabilities of what may be written.
+
+        Where nothing of that can follow, for want of smoothing, a text goes on as without context.
+        """
+        allowed = logprobs.copy()
+        allowed[:, self.banned] = -np.inf
+        stuck = np.isneginf(allowed).all(-1)
+        if stuck.any():
+            allowed[stuck] = self.model.unigrams
+            allowed[:, self.banned] = -np.inf
+        return allowed
+
     def choose(
         self, sampling: Sampling, uniforms: Sequence[float]
     ) -> tuple[list[int], list[float]]:
         logprobs = self.logprobs()
-        allowed = logprobs.copy()
+        allowed = self.without_banned(logprobs)
         if sampling.repetition_penalty != 1:
             seen = np.zeros(allowed.shape, bool)
             for row, ids in enumerate(self.ids):
                 seen[row, ids] = True
             allowed = penalised(allowed, seen, sampling.repetition_penalty)
-        allowed[:, self.banned] = -np.inf
         tokens = choose(allowed, sampling, np.asarray(uniforms))
         return tokens.tolist(), logprobs[np.arange(len(tokens)), tokens].tolist()
 
     def best(self, count: int) -> tuple[list[list[int]], list[list[float]]]:
-        logprobs = self.logprobs()
-        logprobs[:, self.banned] = -np.inf
+        logprobs = self.without_banned(self.logprobs())
         tokens = np.argsort(-logprobs, axis=-1, kind="stable")[:, :count]
         return tokens.tolist(), np.take_along_axis(logprobs, tokens, -1).tolist()
 

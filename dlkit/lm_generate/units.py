@@ -52,7 +52,7 @@ class Units:
             # A character of the text is never unknown.
             min_count=1 if algorithm == "char" else 2,
         )
-        return cls(learnt)
+        return cls(with_lines(learnt) if algorithm == "char" else learnt)
 
     @classmethod
     def named(cls, name: str) -> "Units":
@@ -106,6 +106,14 @@ class Units:
             else:
                 lines[-1].append(i)
         return "\n".join(self.tokenizer.decode(line) for line in lines)
+
+
+def with_lines(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer of characters that also knows the end of a line: they are learnt without it."""
+    content = json.loads(tokenizer.to_json())
+    content["vocab"]["\n"] = max(tokenizer.names) + 1
+    del content["sha256"]
+    return from_json(json.dumps(content))
 
 
 def first_of(names: Iterable[str], tokenizer: Tokenizer) -> int | None:

@@ -206,7 +206,8 @@ def train_sentencepiece(
 
 
 def say_if_short(tokenizer: Tokenizer, config: TokenizeTrainConfig) -> None:
-    if len(tokenizer.names) < config.vocab_size and config.algorithm is not Algorithm.byte:
+    given_by_text = config.algorithm in {Algorithm.byte, Algorithm.char}
+    if len(tokenizer.names) < config.vocab_size and not given_by_text:
         log(
             f"the text allows no more than {len(tokenizer.names)} of {config.vocab_size} tokens; "
             "these are kept"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.models.dropout import Dropout
 
 
 class Latest(State):
@@ -47,7 +48,7 @@ class Bengio(LanguageModel):
         self.hidden = nn.Linear(context * width, hidden)
         self.head = nn.Linear(hidden, vocab_size)
         self.direct = nn.Linear(context * width, vocab_size, bias=False) if direct else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def start(self, batch: int, capacity: int) -> Latest:
         nothing = torch.full((batch, self.looks_back), -1, device=self.before.device)

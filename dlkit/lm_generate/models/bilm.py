@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.lm_generate.models.cache import present
+from dlkit.lm_generate.models.dropout import Dropout
 
 
 class BiLM(nn.Module):
@@ -26,7 +27,7 @@ class BiLM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         self.forwards = nn.ModuleList(nn.LSTM(width, width) for _ in range(layers))
         self.backwards = nn.ModuleList(nn.LSTM(width, width) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
 

@@ -1,8 +1,9 @@
 """GPT: a decoder-only Transformer, in the form of GPT-2 (Radford et al. 2019).
 
 Layer norm comes before attention and before the feed-forward layer, and once more at the end; the
-output shares the token embedding's weights. Positions are learnt, sinusoidal (Vaswani et al. 2017)
-or rotary (Su et al. 2021).
+output shares the token embedding's weights. Dropout is on the embedding and on what each layer
+adds, not on the attention's shares, which no quick kernel on CPUs has. Positions are learnt,
+sinusoidal (Vaswani et al. 2017) or rotary (Su et al. 2021).
 
 Shapes: B texts, T new tokens, V vocabulary, W width, H heads of D = W / H.
 """
@@ -17,6 +18,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.decoding import graphed
 from dlkit.lm_generate.model import LanguageModel, State
 from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache, rounded
+from dlkit.lm_generate.models.dropout import Dropout
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
 # CUDA graphs: how many tokens further back each one sees, and the steps a batch must have lived
@@ -34,9 +36,9 @@ def angles(positions: int, width: int) -> Tensor:
 class Attention(nn.Module):
     """Causal attention of several heads."""
 
-    def __init__(self, width: int, heads: int, dropout: float, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, bias: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
@@ -58,10 +60,25 @@ class Attention(nn.Module):
             key, value = past.extend(layer, new)
             mask = past.mask
             causal = causal and mask is None
-        drop = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, drop, causal)
+        if self.training and past is None and query.dtype == torch.bfloat16 and x.is_cpu:
+            mixed = causal_attention(query, key, value)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
         y: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width).to(x.dtype))
         return y
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """scaled_dot_product_attention of three (B, H, T, D), where its kernel's backward is slow.
+
+    On CPUs it takes twice as long as that of these products in bf16.
+    """
+    tokens, size = query.shape[-2:]
+    later = query.new_full((tokens, tokens), -torch.inf).triu(1)
+    scores = (query * size**-0.5) @ key.transpose(-1, -2)
+    with torch.autocast("cpu", enabled=False):  # which would have the softmax in fp32
+        shares = (scores + later).softmax(-1)
+    return shares @ value
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -83,12 +100,12 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, norm_eps, bias=bias)
-        self.attention = Attention(width, heads, dropout, bias)
+        self.attention = Attention(width, heads, bias)
         self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.up = nn.Linear(width, inner, bias=bias)
         self.activation = ACTIVATIONS[activation]
         self.down = nn.Linear(inner, width, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
@@ -137,7 +154,7 @@ class GPT(LanguageModel):
             turns = angles(context, width if positions == "sinusoidal" else width // heads)
             self.register_buffer("cos", turns.cos(), persistent=False)
             self.register_buffer("sin", turns.sin(), persistent=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         inner = inner or 4 * width
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, dropout, bias, activation, norm_eps) for _ in range(layers)

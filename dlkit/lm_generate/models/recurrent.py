@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlkit.lm_generate.model import LanguageModel, State
-
+from dlkit.lm_generate.models.dropout import Dropout
 
 BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learnt
 
@@ -50,7 +50,7 @@ class Recurrent(LanguageModel):
         super().__init__()
         self.layers, self.width = layers, width
         self.embedding = nn.Embedding(vocab_size, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.make_layers(dropout)
         self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
         self.bias = nn.Parameter(torch.zeros(vocab_size))
