@@ -371,6 +371,16 @@ def test_every_architecture_learns_resumes_and_is_measured(
     assert metrics == checkpoint.read_header(whole).metrics
 
 
+def test_bert_also_learns_which_halves_belong_together(text: Path, tmp_path: Path) -> None:
+    path = train(settings(text, tmp_path, arch="bert", next_sentence=True, context=16))
+    assert weights(path)["relation.weight"].shape == (2, 16)
+    # Two halves of unlike loss: that of the tokens, and at the start about ln 2.
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    without = train(settings(text, tmp_path / "without", arch="bert", context=16))
+    other = [json.loads(line) for line in without.with_name("log.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] - other[0]["loss"] == pytest.approx(math.log(2), abs=0.2)
+
+
 def failing_in(epoch: int) -> Any:
     """The real thing, up to this evaluation."""
     calls = 0
