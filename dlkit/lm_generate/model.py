@@ -83,7 +83,7 @@ def build(arch: str, **settings: Any) -> nn.Module:
 def network_settings(config: LmTrainConfig, vocab_size: int) -> dict[str, Any]:
     """The keyword arguments of `build()`, from settings that `by_arch` has filled in."""
     names = {"width", "dropout"}
-    if config.arch in {*TRANSFORMERS, "bengio"}:
+    if config.arch in {*TRANSFORMERS, "bengio", "bilm"}:
         names |= {"context"}
     if config.arch != "bengio":
         names |= {"layers"}
