@@ -19,7 +19,7 @@ from dlkit.lm_generate import counting, ngram, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.counting import Counts, count
-from dlkit.lm_generate.ngram import NGram, load
+from dlkit.lm_generate.ngram import NGram, Values, load
 from dlkit.lm_generate.ngram_training import logarithms
 from dlkit.lm_generate.train import train
 
@@ -177,16 +177,18 @@ def test_maximum_likelihood_and_add_k_of_a_toy(tmp_path: Path) -> None:
 
 def test_kneser_ney_of_a_toy_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = toy("kneser-ney", tmp_path)
-    # There is too little for discounts, so they are 1/2, 1 and 3/2. Before the end stand b and c,
-    # before a the beginning and b, before b a, before c b: 6 in all.
+    # Before the end stand b and c, before a the beginning and b, before b a, before c b: 6 in all.
+    # There is no token with 3, so that the discounts are 1/2, 1 and 3/2.
     tokens = (np.array([2 - 1, 2 - 1, 1 - 0.5, 1 - 0.5, 0]) + 3 / 5) / 6
     assert np.exp(model.log_probs([])) == pytest.approx(tokens)
-    # After b: the end, a and c, once each. After a: b, three times.
-    after_b = (np.array([0.5, 0.5, 0, 0.5, 0]) + 1.5 * tokens) / 3
-    after_a = (np.array([0, 0, 1.5, 0, 0]) + 1.5 * tokens) / 3
+    assert "the discounts of order 1: they are 0.5, 1.0, 1.5" in capsys.readouterr().err
+    # Of the bigrams, 4 occur once, 1 twice, 1 three times: Y is 4 / (4 + 2 * 1) = 2/3, D1 is
+    # 1 - 2 * 2/3 * 1/4 = 2/3, D2 is 2 - 3 * 2/3 * 1/1 = 0, and D3 is 3 - 4 * 2/3 * 0/1 = 3.
+    # After b: the end, a and c, once each. After a: b, three times. Before a: the beginning, twice.
+    after_b = (np.array([1, 1, 0, 1, 0]) / 3 + 2 * tokens) / 3
     assert np.exp(model.log_probs([2])) == pytest.approx(after_b)
-    assert np.exp(model.log_probs([1])) == pytest.approx(after_a)
-    assert "the discounts of order 2: they are 0.5, 1.0, 1.5" in capsys.readouterr().err
+    assert np.exp(model.log_probs([1])) == pytest.approx(tokens)
+    assert np.exp(model.log_probs([0])) == pytest.approx([0, 1, 0, 0, 0], abs=1e-30)
 
 
 def test_katz_of_a_toy_by_hand(tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ class KneserNey:
     @staticmethod
     def discounts_of(counts: dict[tuple[str, ...], int]) -> list[float]:
         n = Counter(counts.values())
-        if not all(n[i] for i in range(1, 5)):
+        if not (n[1] and n[2] and n[3]):
             return [0, 0.5, 1, 1.5]
         y = n[1] / (n[1] + 2 * n[2])
         return [0, *(i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3))]
@@ -311,6 +313,37 @@ def test_kneser_ney_is_that_of_the_papers(tmp_path: Path, order: int) -> None:
             for at in range(1, len(words))
         ]
         assert model.score(ids)[1:] == pytest.approx(expected, rel=1e-5)
+
+
+# What lmplz of KenLM 0.3.0 writes for the license: `lmplz -o 3 --text lines`.
+LMPLZ = """\
+-3.1486375	<unk>	0
+-1.0420718	</s>	0
+-1.5415158	the	-0.30295488
+-3.0451722	To	-0.060873378
+-0.5750476	and </s>	0
+-1.1796303	<s> the	-0.08814492
+-0.5440403	of the	-0.12749214
+-0.97307765	the Work	-0.17374259
+-1.3111223	permissions under	-0.056659758
+-0.5856887	Your exercise of
+-1.106819	on Your sole
+-0.7399013	of purpose be
+"""
+
+
+def test_kneser_ney_is_that_of_lmplz(tmp_path: Path) -> None:
+    model, numbers = model_of_lines(lines_of_the_license(), 3, tmp_path)
+    assert [len(words) for words in model.trie.words] == [595, 1322, 1424]  # it also counts <s>
+    for line in LMPLZ.splitlines():
+        logprob, gram, *weight = line.split("\t")
+        ids = [numbers["</s>" if word == "<s>" else word] for word in gram.split()]
+        level, node = len(ids) - 1, model.trie.walk(ids)
+        assert model.logprobs[level][node] / math.log(10) == pytest.approx(float(logprob), abs=1e-6)
+        # </s>, which begins no n-gram there, has the weight of <s> here.
+        if weight and gram != "</s>":
+            found = model.backoffs[level][node] / math.log(10)
+            assert found == pytest.approx(float(weight[0]), abs=1e-6)
 
 
 def test_n_grams_that_are_rare_are_left_out(tmp_path: Path) -> None:
@@ -390,14 +423,14 @@ def test_counts_that_cannot_be_left_out(setting: str) -> None:
 def test_bytes_stand_for_numbers_near_them() -> None:
     rng = np.random.default_rng(0)
     numbers = np.append(rng.normal(size=5000), [0] * 50 + [-np.inf] * 3).astype(np.float32)
-    values = ngram.quantized(numbers)
+    values = Values(*ngram.quantized(numbers))
     assert values.stored.dtype == np.uint8
     finite = np.isfinite(numbers)
     assert np.abs(values[:][finite] - numbers[finite]).mean() < 0.01
     assert (values[:][numbers == 0] == 0).all()
     assert np.isneginf(values[:][~finite]).all()
     few = rng.choice(numbers, 200)
-    assert np.array_equal(ngram.quantized(few)[:], few)
+    assert np.array_equal(Values(*ngram.quantized(few))[:], few)
 
 
 def test_places_of_children_as_bits() -> None:
@@ -578,7 +611,7 @@ def test_an_arpa_file_by_hand(tmp_path: Path) -> None:
         ("ngram 2=2", "ngram 2=3", "line 15: '' is no 2-gram"),
         ("-0.1\t<s> the", "-0.1\t<s>", "line 13: '-0.1\\\\t<s>' is no 2-gram"),
         ("-0.3\tthe", "x\tthe", "line 10: .* is no 1-gram"),
-        ("<s> the", "<s> other", "'other' before this line"),
+        ("<s> the", "<s> other", "'other', up to this line, is none"),
         ("\\2-grams:", "\\3-grams:", "not ..-grams:"),
         ("\\end\\", "", "ends too early"),
     ],

@@ -24,6 +24,7 @@ from dlkit.lm_generate import huggingface, masking
 from dlkit.lm_generate.decoding import PackedLinear, Unfilled, can_pack, quick
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models import gpt as gpt_module
+from dlkit.lm_generate.models.bert import BERT
 from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
 from dlkit.lm_generate.units import Units
@@ -212,12 +213,49 @@ def test_packed_layers_compute_the_same_for_a_row_whatever_the_others_are(
             assert torch.equal(packed(x[:rows, None]), y[:rows, None])
 
 
-def test_a_quick_network_has_the_same_logits() -> None:
-    network = small_gpt("learnt")
+@pytest.mark.parametrize("activation", ["gelu", "gelu-tanh", "relu"])
+@pytest.mark.parametrize("untied", [False, True])
+def test_a_quick_network_has_the_same_logits(activation: str, untied: bool) -> None:
+    network = small_gpt("learnt", activation=activation, untied=untied)
     ids = torch.randint(50, (2, 9))
     with torch.inference_mode():
         before = network(ids)
         assert difference(quick(network)(ids), before) < CLOSE
+
+
+def test_a_quick_bert_and_t5_have_the_same_logits() -> None:
+    ids, source = torch.randint(50, (2, 9)), torch.randint(50, (2, 7))
+    bert, t5 = loud(BERT(50, 32, 2, 2, 32)), loud(T5(50, 32, 2, 2, 32))
+    with torch.inference_mode():
+        before = bert(ids)[0], t5(ids, source=source)
+        assert difference(quick(bert)(ids)[0], before[0]) < CLOSE
+        assert difference(quick(t5)(ids, source=source), before[1]) < CLOSE
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0)])
+def test_a_text_is_continued_alike_alone_and_among_others(dtype: torch.dtype, most: float) -> None:
+    """So that the same seed draws the same text, whatever the batch. In bf16 what is not the same
+    bit by bit is much different.
+    """
+    network = small_gpt("learnt").to(dtype)
+    if not can_pack(network.embedding.weight):
+        pytest.skip("this processor has no packed weights of that type")
+    quick(network)
+    with torch.inference_mode():
+        ids, lengths = torch.randint(50, (5, 20)), torch.tensor([6, 9, 1, 4, 9])
+        together = network.start(5, 20)
+        logits = [network.next_logits(ids[:, :9], together, lengths)]
+        for i in range(8):
+            given = ids[torch.arange(5), lengths + i][:, None]
+            logits.append(network.next_logits(given, together))
+        for row in range(5):
+            alone, length = network.start(1, 20), int(lengths[row])
+            for i in range(9):
+                new = (
+                    ids[row : row + 1, :length] if i == 0 else ids[row : row + 1, [length + i - 1]]
+                )
+                found = network.next_logits(new, alone)
+                assert difference(found[0], logits[i][row]) <= most
 
 
 def test_networks_to_be_loaded_are_not_drawn_at_random_first() -> None:

@@ -117,6 +117,19 @@ def test_a_run_is_not_overwritten_by_mistake(tmp_path: Path) -> None:
         train(settings(tmp_path, epochs=1, resume=True, lr=0.1))
 
 
+def test_a_run_goes_on_under_a_dlkit_with_more_settings(tmp_path: Path) -> None:
+    train(settings(tmp_path, epochs=1))
+    path = tmp_path / "last.state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["config"]["patience"], state["config"]["ema"]
+    torch.save(state, path)
+    with pytest.raises(DlkitError, match="begun with --ema 0.0"):
+        train(settings(tmp_path, epochs=1, resume=True))
+    state["config"]["ema"] = 0.9
+    torch.save(state, path)
+    train(settings(tmp_path, epochs=1, resume=True))
+
+
 def test_best_is_the_best_and_patience_ends_the_run(tmp_path: Path) -> None:
     train(settings(tmp_path, epochs=9, patience=2), scores=[0.1, 0.5, 0.2, 0.3, 0.9, 0, 0, 0, 0])
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

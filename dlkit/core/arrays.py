@@ -4,7 +4,6 @@ A query touches the pages it needs.
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ VERIFIED = 32_000_000  # bytes: up to this size the checksum is verified on load
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], header: Header) -> None:
     """A safetensors file; the widest types come first, so that each array is aligned."""
-    described = json.dumps(asdict(header))
+    described = json.dumps(vars(header))  # asdict would copy the vocabulary in it, word by word
     about = {"dlkit": described, "sha256": digest(described, arrays)}
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
     table: dict[str, object] = {"__metadata__": about}

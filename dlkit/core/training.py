@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,9 @@ class Run:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise DlkitError(f"{path}: damaged; remove it to start again") from error
-        before, now = state["config"], settings_of(self.config)
+        now = settings_of(self.config)
+        # A setting that dlkit did not have then was as it is by default.
+        before = {field.name: field.default for field in fields(self.config)} | state["config"]
         free = {"resume", "out", "data", "device", "workers", "precision", "init_from"}
         changed = [
             f"--{k.replace('_', '-')} {before.get(k)}"

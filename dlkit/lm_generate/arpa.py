@@ -75,16 +75,15 @@ def write_arpa(path: Path, model: NGram) -> None:
 
 def names_of(model: NGram) -> tuple[np.ndarray, np.ndarray]:
     """The names of all tokens and at last <s>, as bytes, and where each begins."""
-    tokenizer, line_end = model.tokenizer, model.trie.line_end
+    tokens = model.tokenizer.names
+    own = {model.tokenizer.unknown_id: UNKNOWN, model.trie.line_end: END}
     names = []
     for number in range(len(model.trie.words[0])):
-        name = plain(tokenizer.names.get(number, f"<id-{number}>"))
-        if number == tokenizer.unknown_id:
-            name = UNKNOWN
-        elif number == line_end:
-            name = END
-        elif name in {BEGIN, END, UNKNOWN}:
-            name = f"\\{name}"
+        name = own.get(number)
+        if name is None:
+            name = plain(tokens.get(number, f"<id-{number}>"))
+            if name in {BEGIN, END, UNKNOWN}:
+                name = f"\\{name}"
         names.append(name.encode())
     names.append(BEGIN.encode())
     starts = np.cumsum([0, *map(len, names)]).astype(np.int64)
@@ -107,26 +106,28 @@ def read_arpa(path: Path) -> NGram:
         raise DlkitError(f"{path}: cannot be read ({error})") from error
 
 
-def opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+def opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 class Reader:
-    """Reads an ARPA file line by line; `number` counts the lines for messages."""
+    """Reads an ARPA file line by line; `number` counts the lines for messages.
 
-    def __init__(self, path: Path, file: IO[str]) -> None:
+    Words are bytes: only the white space of ASCII is between them.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.file = path, file
         self.number = 0
 
     def model(self) -> NGram:
         sizes = self.sizes()
         words, logprobs, backoffs = self.tokens(sizes[0])
-        numbers = {word: number for number, word in enumerate(words)}
-        if END in numbers:
-            numbers[BEGIN] = numbers[END]
-        trie = Trie([np.arange(len(words))], [], numbers.get(END))
+        numbers = {word.encode(): number for number, word in enumerate(words)}
+        line_end = numbers.get(END.encode())
+        if line_end is not None:
+            numbers[BEGIN.encode()] = line_end
+        trie = Trie([np.arange(len(words))], [], line_end)
         all_logprobs, all_backoffs = [logprobs], [backoffs]
         for level, size in enumerate(sizes[1:], 1):
             grams, logprobs, backoffs = self.ngrams(level + 1, size, numbers)
@@ -167,10 +168,13 @@ class Reader:
 
     def tokens(self, size: int) -> tuple[list[str], np.ndarray, np.ndarray]:
         """The words, with <unk> and without <s>, their probabilities and back-off weights."""
-        rows = [row for block in self.rows(1, size) for row in block]
-        logprobs = {words[0]: logprob for words, logprob, _ in rows}
-        backoffs = {words[0]: backoff for words, _, backoff in rows}
-        if len(logprobs) < len(rows):
+        logprobs: dict[str, float] = {}
+        backoffs: dict[str, float] = {}
+        for block, *numbers in self.rows(1, size):
+            names = [word.decode() for word in block]
+            logprobs |= zip(names, numbers[0].tolist(), strict=True)
+            backoffs |= zip(names, numbers[1].tolist(), strict=True)
+        if len(logprobs) < size:
             raise self.wrong("a word stands there twice")
         if END in logprobs and BEGIN in backoffs:
             backoffs[END] = backoffs.pop(BEGIN)
@@ -179,48 +183,51 @@ class Reader:
         words = [UNKNOWN, *(word for word in logprobs if word != UNKNOWN)]
         return (
             words,
-            natural([logprobs[word] for word in words]),
-            natural([backoffs.get(word, 0.0) for word in words]),
+            natural(np.array([logprobs[word] for word in words])),
+            natural(np.array([backoffs.get(word, 0.0) for word in words])),
         )
 
     def ngrams(
-        self, order: int, size: int, numbers: dict[str, int]
+        self, order: int, size: int, numbers: dict[bytes, int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """n-grams (M, N) of one order, their probabilities and back-off weights."""
         self.section(self.line(), order)
         grams = np.empty((size, order), np.int64)
         logprobs, backoffs = np.empty((2, size), np.float32)
         at = 0
-        for block in self.rows(order, size):
-            end = at + len(block)
+        for words, block_logprobs, block_backoffs in self.rows(order, size):
+            end = at + len(block_logprobs)
             try:
-                flat = [numbers[word] for words, _, _ in block for word in words]
+                flat = np.fromiter(map(numbers.__getitem__, words), np.int64, len(words))
             except KeyError as error:
-                raise self.wrong(f"{error} before this line is none of the 1-grams") from None
-            grams[at:end] = np.array(flat).reshape(-1, order)
-            logprobs[at:end] = natural([logprob for _, logprob, _ in block])
-            backoffs[at:end] = natural([backoff for _, _, backoff in block])
+                name = error.args[0].decode(errors="replace")
+                raise self.wrong(f"{name!r}, up to this line, is none of the 1-grams") from None
+            grams[at:end] = flat.reshape(-1, order)
+            logprobs[at:end] = natural(block_logprobs)
+            backoffs[at:end] = natural(block_backoffs)
             at = end
         return grams, logprobs, backoffs
 
-    def rows(self, order: int, size: int) -> Iterator[list[tuple[list[str], float, float]]]:
-        """Blocks of n-grams as they stand in the file: words, probability, back-off weight."""
+    def rows(self, order: int, size: int) -> Iterator[tuple[list[bytes], np.ndarray, np.ndarray]]:
+        """n-grams in blocks: their words one after the other, and two numbers for each."""
         for start in range(0, size, BLOCK):
-            block = []
-            for line in islice(self.file, min(BLOCK, size - start)):
-                self.number += 1
-                # Only ASCII white space separates: others are parts of words.
-                parts = line.strip(" \t\r\n").replace("\t", " ").split(" ")
-                try:
-                    if not order < len(parts) < order + 3:
-                        raise ValueError
-                    weight = float(parts[order + 1]) if len(parts) > order + 1 else 0.0
-                    block.append((parts[1 : order + 1], float(parts[0]), weight))
-                except ValueError:
-                    raise self.wrong(f"{line.strip()!r} is no {order}-gram") from None
-            if len(block) < min(BLOCK, size - start):
+            lines = list(islice(self.file, min(BLOCK, size - start)))
+            rows = [line.split() for line in lines]
+            try:
+                if not {len(row) for row in rows} <= {order + 1, order + 2}:
+                    raise ValueError
+                logprobs = as_numbers([row[0] for row in rows])
+                weights = [row[-1] if len(row) > order + 1 else b"0" for row in rows]
+                backoffs = as_numbers(weights)
+            except ValueError:
+                bad = next(place for place, row in enumerate(rows) if not is_row(row, order))
+                self.number += bad + 1
+                shown = lines[bad].strip().decode(errors="replace")
+                raise self.wrong(f"{shown!r} is no {order}-gram") from None
+            self.number += len(rows)
+            if len(rows) < min(BLOCK, size - start):
                 raise self.wrong(f"ends within the {order}-grams")
-            yield block
+            yield [word for row in rows for word in row[1 : order + 1]], logprobs, backoffs
 
     def add(self, trie: Trie, grams: np.ndarray) -> np.ndarray:
         """Add a level; returns the order (M) in which it holds the n-grams (M, N)."""
@@ -258,14 +265,26 @@ class Reader:
         for line in self.file:
             self.number += 1
             if line.strip():
-                return line.strip()
+                return line.strip().decode()
         raise self.wrong("ends too early")
 
     def wrong(self, what: str) -> DlkitError:
         return DlkitError(f"{self.path}: line {self.number}: {what}")
 
 
-def natural(logarithms: list[float]) -> np.ndarray:
-    """Natural logarithms (float32); what is as small as NEVER is impossible."""
-    numbers = np.array(logarithms, np.float64)
-    return np.where(numbers <= NEVER, -np.inf, numbers / TO_BASE_10).astype(np.float32)
+def is_row(row: list[bytes], order: int) -> bool:
+    """Whether a line has the parts of an n-gram: a number, words, and perhaps a number."""
+    try:
+        as_numbers(row[:1] + row[order + 1 :])
+    except ValueError:
+        return False
+    return order < len(row) < order + 3
+
+
+def as_numbers(written: list[bytes]) -> np.ndarray:
+    return np.array(written, bytes).astype(np.float64)
+
+
+def natural(logarithms: np.ndarray) -> np.ndarray:
+    """Natural logarithms (float32) of those to base 10; NEVER or less is impossible."""
+    return np.where(logarithms <= NEVER, -np.inf, logarithms / TO_BASE_10).astype(np.float32)

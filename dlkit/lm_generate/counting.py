@@ -119,16 +119,18 @@ def write_trie(blocks: Records, num_tokens: int, order: int, folder: Path) -> No
     rows = {kind: np.empty((order, BLOCK + 1), np.uint32) for kind in kinds}
     last = np.full(order, num_tokens, np.int32)
     open_counts, open_first, sizes = np.zeros((3, order), np.int64)
+    # What the highest order would have as `first` is nothing.
+    levels = {kind: range(order - (kind == "first")) for kind in kinds}
     files: dict[str, list[BinaryIO]] = {
-        kind: [(folder / f"{kind}-{level}").open("wb") for level in range(order)] for kind in kinds
+        kind: [(folder / f"{kind}-{level}").open("wb") for level in levels[kind]] for kind in kinds
     }
 
     def add(grams: np.ndarray, repeats: np.ndarray) -> None:
         written = grow(
             grams, repeats, num_tokens, last, open_counts, open_first, sizes, *rows.values()
         )
-        for kind, levels in files.items():
-            for level, file in enumerate(levels):
+        for kind, of_kind in files.items():
+            for level, file in enumerate(of_kind):
                 rows[kind][level, : written[level]].tofile(file)
 
     bar = Bar("counting", None)
@@ -141,8 +143,8 @@ def write_trie(blocks: Records, num_tokens: int, order: int, folder: Path) -> No
             np.array(sizes[level + 1], np.uint32).tofile(files["first"][level])
     finally:
         bar.close()
-        for levels in files.values():
-            for file in levels:
+        for of_kind in files.values():
+            for file in of_kind:
                 file.close()
 
 

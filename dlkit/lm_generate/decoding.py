@@ -7,6 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dlkit.lm_generate.models.cache import ACTIVATIONS
+
+# What oneDNN computes at the end of a product, by what follows the layer `up` otherwise.
+FUSED = {
+    ACTIVATIONS["gelu"]: ("gelu", "none"),
+    ACTIVATIONS["gelu-tanh"]: ("gelu", "tanh"),
+    ACTIVATIONS["relu"]: ("relu", ""),
+}
 FEWEST = 4  # rows of a product: fewer take as long, and are added up in another order
 
 
@@ -31,18 +39,22 @@ class PackedLinear(nn.Module):
     Its results for a row are the same bit by bit, whatever the other rows are, and how many.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, activation: tuple[str, str] = ("none", "")
+    ) -> None:
+        """`activation` is oneDNN's name of what is computed on the result, and its variant."""
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
         self.bias = bias
+        self.after: tuple[str, list[float], str] = activation[0], [], activation[1]
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.numel() // x.shape[-1]
         if rows >= FEWEST:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        several = x.reshape(rows, -1).repeat(FEWEST, 1)
-        y = torch.ops.mkldnn._linear_pointwise(several, self.weight, self.bias, "none", [], "")
-        return y[:rows].view(*x.shape[:-1], -1)
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *self.after)
+        several = x.reshape(1, rows, -1).expand(FEWEST, -1, -1)
+        y = torch.ops.mkldnn._linear_pointwise(several, self.weight, self.bias, *self.after)
+        return y[0].view(*x.shape[:-1], -1)
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -58,6 +70,10 @@ def quick(network: nn.Module) -> nn.Module:
     if not can_pack(next(network.parameters())):
         return network
     for module in list(network.modules()):
+        activation, up = getattr(module, "activation", None), getattr(module, "up", None)
+        if activation in FUSED and type(up) is nn.Linear:
+            module.up = PackedLinear(up.weight, up.bias, FUSED[activation])
+            module.activation = nn.Identity()
         for name, child in module.named_children():
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias))

@@ -14,7 +14,7 @@ Shapes: N the order, V tokens, M n-grams of a level, T tokens of a text.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -195,23 +195,33 @@ class NGram:
 def save(path: Path, model: NGram, quantize: bool = False) -> None:
     """Write the model, whole or not at all; `quantize` stores each number in a byte.
 
-    Where an n-gram's children begin is then stored as two bits for each n-gram: for each one,
-    a 0 for each of its children and a 1 behind them.
+    Then an n-gram that nothing follows has no back-off weight, and where the children of the others
+    begin is stored as two bits for each n-gram: a 0 for each child and a 1 behind them.
     """
     trie = model.trie
     dtype = np.uint16 if len(trie.words[0]) <= 1 << 16 else np.uint32
     arrays: dict[str, np.ndarray] = {}
-    for level in range(trie.order):
+
+    def add(name: str, numbers: np.ndarray) -> None:
+        if not quantize:
+            arrays[name] = numbers
+            return
+        arrays[name], arrays[f"{name}.table"] = quantized(numbers)
+
+    for level, words in enumerate(trie.words):
         number = level + 1
         if level:
-            arrays[f"words.{number}"] = np.asarray(trie.words[level], dtype)
-        add_values(arrays, f"logprobs.{number}", model.logprobs[level], quantize)
-        if number < trie.order:
-            add_values(arrays, f"backoffs.{number}", model.backoffs[level], quantize)
-            if quantize:
-                arrays[f"children.{number}"] = packed(trie.first[level])
-            else:
-                arrays[f"first.{number}"] = np.asarray(trie.first[level], np.uint32)
+            arrays[f"words.{number}"] = np.asarray(words, dtype)
+        add(f"logprobs.{number}", model.logprobs[level][:])
+        if number == trie.order:
+            continue
+        first, weights = trie.first[level], model.backoffs[level][:]
+        if quantize:
+            arrays[f"children.{number}"] = packed(first)
+            weights = weights[has_children(first)]
+        else:
+            arrays[f"first.{number}"] = np.asarray(first, np.uint32)
+        add(f"backoffs.{number}", weights)
     settings = {
         **model.header.settings,
         "order": trie.order,
@@ -219,22 +229,22 @@ def save(path: Path, model: NGram, quantize: bool = False) -> None:
         "floors": model.floors,
         "ngrams": [len(words) for words in trie.words],
     }
-    write_arrays(path, arrays, Header(**{**asdict(model.header), "settings": settings}))
+    write_arrays(path, arrays, replace(model.header, settings=settings))
 
 
-def add_values(arrays: dict[str, np.ndarray], name: str, values: Values, quantize: bool) -> None:
-    if quantize and values.table is None:
-        values = quantized(values.stored)
-    arrays[name] = values.stored
-    if values.table is not None:
-        arrays[f"{name}.table"] = values.table
+def has_children(first: np.ndarray) -> np.ndarray:
+    found: np.ndarray = first[1:] > first[:-1]
+    return found
 
 
-def quantized(numbers: np.ndarray) -> Values:
-    """The numbers in bytes: each stands for the mean of as many neighbours in order of size.
+def quantized(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers (M) as codes (uint8) and what the codes stand for (256, float32).
 
-    What must stay exact, a back-off weight of 1 and -inf, keeps a code of its own.
+    Each code stands for the mean of as many neighbours in order of size. What must stay exact, a
+    back-off weight of 1 and -inf, keeps a code of its own.
     """
+    if not len(numbers):
+        return np.empty(0, np.uint8), np.zeros(CODES, np.float32)
     different = np.unique(numbers)
     if len(different) > CODES:
         exact = np.isin(different, EXACT)
@@ -251,7 +261,7 @@ def quantized(numbers: np.ndarray) -> Values:
     counts = np.bincount(codes, minlength=CODES)
     table = np.bincount(codes, finite, minlength=CODES) / np.maximum(counts, 1)
     table[: len(starts)][np.isneginf(starts)] = -np.inf
-    return Values(codes.astype(np.uint8), table.astype(np.float32))
+    return codes.astype(np.uint8), table.astype(np.float32)
 
 
 def packed(first: np.ndarray) -> np.ndarray:
@@ -285,6 +295,14 @@ def load(path: Path) -> NGram:
         def values(name: str) -> Values:
             return Values(arrays[name], arrays.get(f"{name}.table"))
 
+        def weights(number: int) -> Values:
+            found = values(f"backoffs.{number}")
+            if found.table is None:
+                return found
+            every = np.zeros(sizes[number - 1], np.float32)
+            every[has_children(first[number - 1])] = found[:]
+            return Values(every)
+
         words = [np.arange(sizes[0]), *(arrays[f"words.{number}"] for number in numbers[1:])]
         first = [
             unpacked(arrays[f"children.{number}"], sizes[number - 1])
@@ -298,7 +316,7 @@ def load(path: Path) -> NGram:
             header,
             Trie(words, first, settings["line_end"]),
             [values(f"logprobs.{number}") for number in numbers],
-            [values(f"backoffs.{number}") for number in numbers[:-1]],
+            [weights(number) for number in numbers[:-1]],
             settings["floors"],
         )
     except (LookupError, TypeError, ValueError) as error:

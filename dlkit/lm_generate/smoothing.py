@@ -87,7 +87,7 @@ def adjusted_counts(counts: Counts, links: list[np.ndarray], folder: Path) -> li
 def discounts(adjusted: np.ndarray, order: int) -> tuple[float, ...]:
     """What is taken from counts of 0, 1, 2, and 3 or more (Chen & Goodman, equation 26)."""
     seen = compiled_ngram.counts_of_counts(adjusted, 4).tolist()
-    if all(seen[1:]):
+    if all(seen[1:4]):
         share = seen[1] / (seen[1] + 2 * seen[2])
         found = [count - (count + 1) * share * seen[count + 1] / seen[count] for count in (1, 2, 3)]
         if all(0 <= discount <= count for count, discount in enumerate(found, 1)):

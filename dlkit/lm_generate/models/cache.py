@@ -13,11 +13,20 @@ from torch.nn import functional as F
 
 from dlkit.lm_generate.model import State
 
+# On a CPU attention looks at a multiple of so many tokens, of which a mask hides those that are not
+# there: so its sums have the same order for a row, whatever the lengths of the others are.
+BLOCK = 64
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu-tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
+
+
+def rounded(number: int, block: int) -> int:
+    """Up to a multiple of `block`."""
+    return -(-number // block) * block
 
 
 def present(ids: Tensor, lengths: Tensor) -> Tensor:
@@ -36,10 +45,12 @@ class Cache(State):
 
         There attention of one token to many is several times quicker in fp32 than in bf16.
         """
+        self.block = BLOCK if like.device.type == "cpu" else 1
         dtype = torch.float32 if like.device.type == "cpu" else like.dtype
+        shape = (2, batch, heads, rounded(capacity, self.block), size)  # keys, and values
+        self.capacity = capacity
         # Zeros: masked attention multiplies what was never written with 0, and 0 x NaN is NaN.
-        self.keys = like.new_zeros(layers, batch, heads, capacity, size, dtype=dtype)
-        self.values = torch.zeros_like(self.keys)
+        self.layers = [like.new_zeros(shape, dtype=dtype) for _ in range(layers)]
         self.lengths = torch.zeros(batch, dtype=torch.long, device=like.device)  # tokens, each row
         self.longest = 0  # no row has more tokens
         self.even = True  # all rows have `longest` tokens
@@ -49,36 +60,37 @@ class Cache(State):
         self.step: Callable[[Tensor], Tensor] | None = None
 
     @property
-    def capacity(self) -> int:
-        return self.keys.shape[3]
+    def dtype(self) -> torch.dtype:
+        return self.layers[0].dtype
 
     def select(self, rows: Tensor) -> Self:
         chosen = object.__new__(type(self))
-        shape = list(self.keys.shape)
-        shape[1] = len(rows)
-        chosen.keys, chosen.values = self.keys.new_zeros(shape), self.keys.new_zeros(shape)
-        chosen.keys[..., : self.longest, :] = self.keys[:, rows, :, : self.longest]
-        chosen.values[..., : self.longest, :] = self.values[:, rows, :, : self.longest]
+        chosen.layers = []
+        for kept in self.layers:
+            chosen.layers.append(kept.new_zeros(2, len(rows), *kept.shape[2:]))
+            chosen.layers[-1][..., : self.longest, :] = kept[:, rows, :, : self.longest]
+        chosen.block, chosen.capacity = self.block, self.capacity
         chosen.lengths = self.lengths[rows]
         chosen.longest, chosen.even = self.longest, self.even
         chosen.steps, chosen.window, chosen.step = 0, 0, None
         return chosen
 
     def detach(self) -> None:
-        self.keys, self.values = self.keys.detach(), self.values.detach()
+        self.layers = [kept.detach() for kept in self.layers]
 
     def begin(self, tokens: int, lengths: Tensor | None) -> Tensor:
         """Make ready for `tokens` more in each row; their positions (T), or (B, T)."""
         replayed = bool(self.window) and tokens == 1
-        self.end = self.window if replayed else min(self.longest + tokens, self.capacity)
+        self.end = min(self.longest + tokens, self.capacity)
+        self.looked_at = self.window if replayed else rounded(self.end, self.block)
         steps = torch.arange(tokens, device=self.lengths.device)
+        places = torch.arange(self.looked_at, device=steps.device)
         if self.even and not replayed:
             self.places = None
             positions = steps + self.longest
-            # Without a mask attention is causal from the first token on; one token sees all.
-            self.mask = None
-            if self.longest and tokens > 1:
-                self.mask = torch.arange(self.end, device=steps.device) <= positions[:, None]
+            self.mask: Tensor | None = places <= positions[:, None]
+            if self.block == 1 and (tokens == 1 or not self.longest):
+                self.mask = None  # it would hide nothing, or what is later: attention knows that
             return positions
         positions = self.lengths[:, None] + steps
         if lengths is None:
@@ -88,19 +100,18 @@ class Cache(State):
             rows, columns = (steps < lengths[:, None]).nonzero(as_tuple=True)
             positions = positions.clamp(max=self.capacity - 1)
         self.places = rows, columns, positions[rows, columns]
-        seen = torch.arange(self.end, device=steps.device)
-        self.mask = (seen <= positions[..., None])[:, None]
+        self.mask = (places <= positions[..., None])[:, None]
         return positions
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values (B, T, H, D); returns all so far (B, H, S', D)."""
-        for kept, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            if self.places is None:
-                kept[:, :, self.longest : self.end] = new.transpose(1, 2)
-            else:
-                rows, columns, positions = self.places
-                kept[rows, :, positions] = new[rows, columns].to(kept.dtype)
-        return self.keys[layer, :, :, : self.end], self.values[layer, :, :, : self.end]
+    def extend(self, layer: int, new: Tensor) -> Tensor:
+        """Store new keys and values (2, B, H, T, D); returns all so far (2, B, H, S, D)."""
+        kept = self.layers[layer]
+        if self.places is None:
+            kept[:, :, :, self.longest : self.end] = new
+        else:
+            rows, columns, positions = self.places
+            kept[:, rows, :, positions] = new[:, rows, :, columns].to(kept.dtype)
+        return kept[:, :, :, : self.looked_at]
 
     def advance(self, tokens: int, lengths: Tensor | None) -> None:
         self.lengths += tokens if lengths is None else lengths  # in place: graphs know the memory

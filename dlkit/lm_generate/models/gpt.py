@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.decoding import graphed
 from dlkit.lm_generate.model import LanguageModel, State
-from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache
+from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache, rounded
 from dlkit.lm_generate.models.dropout import Dropout
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
@@ -46,22 +46,26 @@ class Attention(nn.Module):
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
     ) -> Tensor:
         """x (B, T, W) -> (B, T, W)."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        batch, tokens, width = x.shape
+        # (3, B, H, T, D): queries, keys and values.
+        parts = self.qkv(x).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if past is not None:
+            parts = parts.to(past.dtype)
+        query, key, value = parts
         if rotation is not None:
-            query, key = rotated(query, *rotation), rotated(key, *rotation)
-        query, mask, causal = query.transpose(1, 2), None, x.shape[1] > 1
-        if past is None:
-            key, value = key.transpose(1, 2), value.transpose(1, 2)
-        else:
-            key, value = past.extend(layer, key, value)
-            query = query.to(key.dtype)
+            query, key = rotated(parts[:2], *rotation)
+        mask, causal = None, tokens > 1
+        if past is not None:
+            new = parts[1:] if rotation is None else torch.stack([key, value])
+            key, value = past.extend(layer, new)
             mask = past.mask
             causal = causal and mask is None
-        if self.training and past is None and query.dtype == torch.bfloat16 and x.is_cpu:
-            mixed = causal_attention(query, key, value)
+        if self.training and past is None and value.dtype == torch.bfloat16 and x.is_cpu:
+            # Turned in fp32, as the angles are.
+            mixed = causal_attention(query.to(value.dtype), key.to(value.dtype), value)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
-        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
+        y: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width).to(x.dtype))
         return y
 
 
@@ -79,7 +83,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, T, H, D) with each pair (i, i + D / 2) turned; cos and sin are (..., T, 1, D / 2)."""
+    """x (..., B, H, T, D) with each pair (i, i + D / 2) turned; cos and sin (..., T, D / 2)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
@@ -107,9 +111,10 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, past, layer))
-        hidden = self.activation(self.up(self.norm(x)))
-        return x + self.dropout(self.down(hidden))
+        mixed = self.attention(self.attention_norm(x), rotation, past, layer)
+        x = x + (self.dropout(mixed) if self.training else mixed)
+        hidden = self.down(self.activation(self.up(self.norm(x))))
+        return x + (self.dropout(hidden) if self.training else hidden)
 
 
 class GPT(LanguageModel):
@@ -186,11 +191,13 @@ class GPT(LanguageModel):
         if self.positions == "learnt":
             x = x + self.position_embedding(positions)
         else:
-            cos, sin = self.cos[positions].to(x.dtype), self.sin[positions].to(x.dtype)
+            cos, sin = self.cos[positions], self.sin[positions]
             if self.positions == "rotary":
-                rotation = cos.unsqueeze(-2), sin.unsqueeze(-2)
+                # (T, D / 2), or (B, 1, T, D / 2) where rows are at different positions.
+                several = positions.dim() == 2
+                rotation = (cos[:, None], sin[:, None]) if several else (cos, sin)
             else:
-                x = x * math.sqrt(x.shape[-1]) + torch.cat([sin, cos], dim=-1)
+                x = x * math.sqrt(x.shape[-1]) + torch.cat([sin, cos], dim=-1).to(x.dtype)
         x = self.dropout(x)
         for layer, block in enumerate(self.blocks):
             x = block(x, rotation, past, layer)
@@ -228,7 +235,7 @@ class GPT(LanguageModel):
 
         A graph always sees so many tokens; a mask hides those that are not there yet.
         """
-        window = min(-(-(state.longest + 1) // WINDOW) * WINDOW, state.capacity)
+        window = min(rounded(state.longest + 1, WINDOW), state.capacity)
         if state.step is None or state.window != window:
             state.window = window
             longest = state.longest

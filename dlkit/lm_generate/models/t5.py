@@ -18,7 +18,6 @@ from dlkit.lm_generate.models.cache import Cache, present
 
 BUCKETS = 32  # of distances, those to both sides together
 FARTHEST = 128  # from this distance on all are alike
-Memory = tuple[Tensor, Tensor]  # the keys and values (B, H, S, D) of what was read
 
 
 class RelativeBias(nn.Module):
@@ -61,19 +60,22 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, W) -> two of (B, T, H, D)."""
-        keys, values = self.key_value(x).unflatten(-1, (2, self.heads, -1)).unbind(2)
-        return keys, values
+    def keys_and_values(self, x: Tensor) -> Tensor:
+        """x (B, T, W) -> (2, B, H, T, D)."""
+        both: Tensor = self.key_value(x).unflatten(-1, (2, self.heads, -1))
+        return both.permute(2, 0, 3, 1, 4)
 
-    def forward(self, x: Tensor, memory: Memory, bias: Tensor | None) -> Tensor:
-        """x (B, T, W) -> (B, T, W); bias (B, H, T, S), or (B, 1, 1, S), is added to the scores."""
-        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        query = query.to(memory[0].dtype)
+    def forward(self, x: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+        """x (B, T, W) and the keys and values (2, B, H, S, D) of what it attends to -> (B, T, W).
+
+        bias (B, H, T, S), or (B, 1, 1, S), is added to the scores.
+        """
+        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2).to(memory.dtype)
         drop = self.dropout if self.training else 0.0
         if bias is not None:
             bias = bias.to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, *memory, bias, drop, scale=1.0)
+        key, value = memory
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, drop, scale=1.0)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         return y
 
@@ -98,15 +100,13 @@ class Block(nn.Module):
         bias: Tensor,
         past: Cache | None = None,
         layer: int = 0,
-        memory: Memory | None = None,
+        memory: Tensor | None = None,
         memory_bias: Tensor | None = None,
     ) -> Tensor:
         normed = self.attention_norm(x)
-        keys, values = self.attention.keys_and_values(normed)
-        if past is None:
-            own = keys.transpose(1, 2), values.transpose(1, 2)
-        else:
-            own = past.extend(layer, keys, values)
+        own = self.attention.keys_and_values(normed)
+        if past is not None:
+            own = past.extend(layer, own)
         x = x + self.dropout(self.attention(normed, own, bias))
         if self.reading is not None and self.reading_norm is not None and memory is not None:
             x = x + self.dropout(self.reading(self.reading_norm(x), memory, memory_bias))
@@ -117,17 +117,17 @@ class Block(nn.Module):
 class T5State(State):
     """What was read, and what has been written so far."""
 
-    def __init__(self, cache: Cache, memories: list[Memory], memory_bias: Tensor | None) -> None:
+    def __init__(self, cache: Cache, memories: list[Tensor], memory_bias: Tensor | None) -> None:
         self.cache, self.memories, self.memory_bias = cache, memories, memory_bias
 
     def select(self, rows: Tensor) -> "T5State":
-        memories = [(keys[rows], values[rows]) for keys, values in self.memories]
+        memories = [memory[:, rows] for memory in self.memories]
         bias = None if self.memory_bias is None else self.memory_bias[rows]
         return T5State(self.cache.select(rows), memories, bias)
 
     def detach(self) -> None:
         self.cache.detach()
-        self.memories = [(keys.detach(), values.detach()) for keys, values in self.memories]
+        self.memories = [memory.detach() for memory in self.memories]
 
 
 class T5(LanguageModel):
@@ -193,17 +193,15 @@ class T5(LanguageModel):
         size = self.width // self.heads
         cache = Cache(len(self.decoder), batch, capacity, self.heads, size, like=weight)
         memories, bias = self.memories(source, source_lengths)
-        kind = cache.keys.dtype
-        return T5State(cache, [(keys.to(kind), values.to(kind)) for keys, values in memories], bias)
+        return T5State(cache, [memory.to(cache.dtype) for memory in memories], bias)
 
     def memories(
         self, source: Tensor, lengths: Tensor | None
-    ) -> tuple[list[Memory], Tensor | None]:
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Each decoder layer's keys and values of the source, and the bias that hides padding."""
         output = self.read(source, lengths)
         reading = [b.reading for b in self.decoder if isinstance(b.reading, Attention)]
-        pairs = [attention.keys_and_values(output) for attention in reading]
-        memories = [(keys.transpose(1, 2), values.transpose(1, 2)) for keys, values in pairs]
+        memories = [attention.keys_and_values(output) for attention in reading]
         if lengths is None:
             return memories, None
         hidden = ~present(source, lengths)
@@ -214,7 +212,7 @@ class T5(LanguageModel):
     def hidden(
         self,
         ids: Tensor,
-        memories: list[Memory],
+        memories: list[Tensor],
         memory_bias: Tensor | None,
         past: Cache | None,
         lengths: Tensor | None,
@@ -225,7 +223,7 @@ class T5(LanguageModel):
             positions, keys = torch.arange(tokens, device=ids.device), tokens
         else:
             positions = past.begin(tokens, lengths)
-            keys = past.end
+            keys = past.looked_at
         later = torch.arange(keys, device=ids.device) > positions.unsqueeze(-1)
         later = later if later.dim() == 2 else later[:, None]
         bias = self.decoder_bias(positions, keys).masked_fill(later, -torch.inf)
