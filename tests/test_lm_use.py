@@ -550,6 +550,9 @@ def test_a_bert_scores_by_masking_each_token() -> None:
             logits = model.network(torch.tensor([masked]))[0][0, place + 1]
         total += float(logits.log_softmax(-1)[ids[place]])
     assert result.logprob == pytest.approx(total, abs=1e-3)
+    empty, long = score(["", "the cat sat on the mat " * 10], model)
+    assert empty.tokens == []
+    assert len(long.tokens) > model.network.context
     with pytest.raises(DlkitError, match="does not continue"):
         next(generate(["the"], model))
 
@@ -590,7 +593,7 @@ def test_tokens_are_described_in_their_context() -> None:
     [of_bert] = features(["the cat sat"], bert())
     assert isinstance(of_bert, Features)
     assert np.shape(of_bert.vectors) == (len(of_bert.tokens), 16)
-    with pytest.raises(DlkitError, match="describes tokens"):
+    with pytest.raises(DlkitError, match="describe tokens"):
         next(features(["a"], model_of(network())))
 
 
@@ -895,7 +898,7 @@ def test_score_and_chat_from_the_command_line(file: Path, tmp_path: Path) -> Non
     assert record["reply"] == talk.out.splitlines()[0]
     refused = run("lm-generate", "fill", "the [MASK]", "-m", file)
     assert refused.code == 2
-    assert "fills gaps" in refused.err
+    assert "fill gaps" in refused.err
 
 
 def test_a_closed_pipe_ends_the_writing_quietly(file: Path) -> None:

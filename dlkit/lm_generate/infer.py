@@ -24,6 +24,7 @@ from dlkit.lm_generate.units import Units
 
 BETWEEN_TEXTS = ("<|endoftext|>", "<|end_of_text|>")  # ends a text, and begins the next
 END = ("</s>", "<eos>", "[EOS]", *BETWEEN_TEXTS)
+ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,11 @@ class Model:
         return Token(name, id, round(logprob, 6) if math.isfinite(logprob) else None)
 
 
+def one_line(text: str) -> str:
+    r"""The text with its line breaks as \n."""
+    return text.translate(ESCAPES)
+
+
 def load(
     model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: Precision = "auto"
 ) -> Model:
@@ -276,7 +282,7 @@ class Writing:
 def total(tokens: list[Token]) -> float | None:
     """The log-probability of all of them."""
     logprobs = [token.logprob for token in tokens if token.logprob is not None]
-    return round(sum(logprobs), 4) if len(logprobs) == len(tokens) else None
+    return round(math.fsum(logprobs), 4) if len(logprobs) == len(tokens) else None
 
 
 @dataclass(frozen=True)
@@ -365,7 +371,7 @@ def generate(
 ) -> Iterator[Writing | Failure]:
     """Continue each prompt `how.samples` times, in order: each text as it grows."""
     if model.arch not in (*GENERATING, "ngram"):
-        raise DlkitError(f"{model.name} is a {model.arch}: it does not continue texts")
+        raise DlkitError(f"{model.name} is of --arch {model.arch}, which does not continue texts")
     notices = Notices(model)
     waiting = jobs_of(prompts, model, how.samples, notices)
     while some := list(islice(waiting, how.batch_size)):
@@ -440,7 +446,7 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
 def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]:
     """The tokens of each text that are foretold, with their log-probabilities."""
     if model.arch == "t5":
-        raise DlkitError(f"{model.name} is a t5, which fills gaps and scores no texts")
+        raise DlkitError(f"{model.name} is of --arch t5, which fills gaps and scores no texts")
     units = model.units
     starts = [] if units.begin is None else [units.begin]
     if model.arch not in ("bert", "bilm") and units.line_end is not None:
