@@ -150,10 +150,10 @@ class Model:
                 raise DlkitError(f"the prompt is empty, and {self.name} needs a first character")
         return ids
 
-    def unknown(self, text: str) -> list[str]:
-        """The characters or words that the model does not know."""
+    def unknown(self, text: str, ids: list[int]) -> list[str]:
+        """The characters or words of a text, with its ids, that the model does not know."""
         tokenizer = self.units.tokenizer
-        if tokenizer.unknown_id is None or tokenizer.unknown_id not in tokenizer.encode(text):
+        if tokenizer.unknown_id is None or tokenizer.unknown_id not in ids:
             return []
         spans = tokenizer.encode_spans(text)
         return [text[start:end] for i, (start, end) in spans if i == tokenizer.unknown_id]
@@ -357,8 +357,8 @@ class Notices:
             log(f"{self.model.name} sees {context} tokens: of longer texts it sees the end")
         self.said_slid = True
 
-    def unknown_in(self, text: str) -> None:
-        found = set(self.model.unknown(text)) - self.unknown
+    def unknown_in(self, text: str, ids: list[int]) -> None:
+        found = set(self.model.unknown(text, ids)) - self.unknown
         if found:
             self.unknown |= found
             some = ", ".join(repr(piece) for piece in sorted(found)[:5])
@@ -395,7 +395,7 @@ def jobs_of(
         except DlkitError as error:
             yield Failure(f"prompt {number + 1}", str(error))
             continue
-        notices.unknown_in(prompt)
+        notices.unknown_in(prompt, ids)
         for sample in range(samples):
             yield Job(number, prompt, sample, ids)
 
@@ -433,8 +433,8 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
     while some := list(islice(waiting, batch_size)):
         ids = []
         for text in some:
-            notices.unknown_in(text)
             ids.append(model.units.encode(text))
+            notices.unknown_in(text, ids[-1])
         for text, tokens in zip(some, scored_tokens(ids, model), strict=True):
             logprob = total(tokens)
             perplexity = None
