@@ -47,10 +47,10 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     commands = {"dlkit": train, "dlkit, ARPA too": f"{train} --arpa"}
     if options.lmplz:
         commands["lmplz"] = (
-            f"{options.lmplz} -o {ORDER} -S {options.memory}G -T {folder} --text {folder}/text.txt"
-            f" --arpa {folder}/lmplz.arpa"
+            f"{options.lmplz} -o {ORDER} -S {round(1024 * options.memory)}M -T {folder}"
+            f" --text {folder}/text.txt --arpa {folder}/lmplz.arpa"
         )
-    contenders = {label: ["sh", "-c", f"{command} 2>&1"] for label, command in commands.items()}
+    contenders = {label: ["sh", "-c", command] for label, command in commands.items()}
     peer = "lmplz" if options.lmplz else None
     name = f"Kneser-Ney of order {ORDER}, {options.megabytes:g} MB"
     measured = harness.compare_processes(name, contenders, options.clock, options.repeats, peer)
@@ -63,7 +63,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 def peak(command: list[str]) -> float:
     """The most memory that a command and what it starts has resident, pages of files included."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, _, used = os.wait4(process.pid, 0)
     return used.ru_maxrss / 1024
 
