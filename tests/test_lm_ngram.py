@@ -15,6 +15,7 @@ import pytest
 
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.weights import find
 from dlkit.lm_generate import counting, ngram, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
@@ -621,3 +622,21 @@ def test_a_damaged_arpa_file_is_told(tmp_path: Path, old: str, new: str, message
     path.write_text(ARPA.replace(old, new, 1))
     with pytest.raises(DlkitError, match=message):
         load(path)
+
+
+def test_the_bundled_model_knows_english() -> None:
+    path = find("lm-generate", "english-ngram")
+    assert path.stat().st_size < 8_000_000
+    model = load(path)
+    begin = model.units.begin
+    assert begin is not None
+
+    def likely(sentence: str) -> float:
+        return float(model.score([begin, *model.units.encode(sentence)])[1:].sum())
+
+    assert likely("The city was founded in the 19th century.") > likely(
+        "Century 19th the in founded was city the."
+    )
+    start = [begin, *model.units.encode("the United States of")]
+    assert model.tokenizer.names[int(model.log_probs(start).argmax())] == "ĠAmerica"
+    assert math.isclose(np.exp(model.log_probs(start)).sum(), 1, abs_tol=0.01)  # numbers are rough

@@ -30,6 +30,7 @@ from dlkit.tokenize import Tokenizer
 ABSENT = -1
 CODES = 256  # different numbers that a byte can stand for
 EXACT = (0.0, -np.inf)
+GRID = 1 << 14  # steps in which the density of numbers is measured
 
 
 @dataclass(frozen=True)
@@ -240,17 +241,20 @@ def has_children(first: np.ndarray) -> np.ndarray:
 def quantized(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers (M) as codes (uint8) and what the codes stand for (256, float32).
 
-    Each code stands for the mean of as many neighbours in order of size. What must stay exact, a
-    back-off weight of 1 and -inf, keeps a code of its own.
+    Each code stands for the mean of neighbours in order of size. Their squared error is least when
+    codes lie as densely as the cube root of the numbers (Panter & Dite 1951). What must stay exact,
+    a back-off weight of 1 and -inf, keeps a code of its own.
     """
     if not len(numbers):
         return np.empty(0, np.uint8), np.zeros(CODES, np.float32)
     different = np.unique(numbers)
     if len(different) > CODES:
         exact = np.isin(different, EXACT)
-        others = np.sort(numbers[~np.isin(numbers, EXACT)])
+        counts, edges = np.histogram(numbers[~np.isin(numbers, EXACT)], GRID)
+        density = np.cumsum(np.cbrt(counts))
         bins = CODES - 2 * int(exact.sum())  # the exact ones may cut a bin in two
-        starts = np.unique(others[np.arange(bins) * len(others) // bins])
+        places = np.searchsorted(density, np.arange(bins) / bins * density[-1], side="right")
+        starts = np.unique(edges[places].astype(numbers.dtype))
         following = np.searchsorted(different, different[exact], side="right")
         after = different[following[following < len(different)]]
         starts = np.unique(np.concatenate([starts, different[exact], after]))

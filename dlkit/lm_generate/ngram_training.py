@@ -18,7 +18,7 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log
-from dlkit.lm_generate.config import LmTrainConfig
+from dlkit.lm_generate.config import OWN, LmTrainConfig
 from dlkit.lm_generate.corpus import Corpus, corpus_of
 from dlkit.lm_generate.ngram import NGram, Trie, Values, save
 
@@ -115,5 +115,9 @@ def logarithms(levels: Sequence[np.ndarray]) -> list[Values]:
 
 
 def settings_of(config: LmTrainConfig) -> dict[str, Any]:
-    """The settings as JSON holds them."""
-    return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
+    """The settings that n-grams have, as JSON holds them."""
+    return {
+        name: str(value) if isinstance(value, os.PathLike) else value
+        for name, value in asdict(config).items()
+        if "ngram" in OWN.get(name, ("ngram",))
+    }
