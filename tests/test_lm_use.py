@@ -887,6 +887,7 @@ def test_score_and_chat_from_the_command_line(file: Path, tmp_path: Path) -> Non
     assert [row[3] for row in rows] == ["To be", "or not"]
     [direct, _] = score(["To be", "or not"], load(file, "cpu", "fp32"))
     assert float(rows[0][0]) == pytest.approx(direct.logprob)
+    assert run("lm-generate", "score", "--text", "To be", *common).out == "\t".join(rows[0]) + "\n"
     records = run("lm-generate", "score", *common, "-f", "jsonl", stdin="To be\n").out
     assert len(json.loads(records)["tokens"]) == 4
     talk = run("lm-generate", "chat", *common, "--max-tokens", 9, stdin="To be\n\nor not\n")

@@ -130,6 +130,7 @@ def infer(
 @app.command()
 def score(
     lines: Lines = None,
+    text: Annotated[str | None, typer.Option(help="Score this text instead of lines.")] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     batch_size: BatchSize = 16,
     device: Device = "auto",
@@ -143,7 +144,9 @@ def score(
     """
     from dlkit.lm_generate import infer as texts
 
-    some = lines_of(lines, "files")
+    if lines and text is not None:
+        raise DlkitError("give files or --text, not both")
+    some = iter([text]) if text is not None else lines_of(lines, "files, --text")
     write(texts.score(some, texts.load(model, device, precision), batch_size), format, output)
 
 
