@@ -21,7 +21,7 @@ FEWEST = 4  # rows of a product: fewer take as long, and are added up in another
 class Unfilled(TorchFunctionMode):
     """Networks that are built within have any numbers as weights: theirs are yet to be loaded.
 
-    The meta device would do, too, but imports all of torch's compiler to fill tensors it has not.
+    The meta device would do, too, but drawing numbers there imports all of torch's compiler.
     """
 
     def __torch_function__(

@@ -53,7 +53,7 @@ class Attention(nn.Module):
             parts = parts.to(past.dtype)
         query, key, value = parts
         if rotation is not None:
-            query, key = rotated(parts[:2], *rotation)
+            query, key = rotated(parts[:2], *rotation).to(parts.dtype)
         mask, causal = None, tokens > 1
         if past is not None:
             new = parts[1:] if rotation is None else torch.stack([key, value])
