@@ -400,7 +400,8 @@ def test_what_is_lost_without_an_n_gram_is_the_relative_entropy(tmp_path: Path) 
 
     before = table([p.copy() for p in smoothed.probs], [w.copy() for w in smoothed.backoffs])
     losses = np.zeros(len(whole[1]), np.float32)
-    losses_without(trie.first[0], counts.counts[1], smoothed.links[1], *smoothed.probs[:2], losses)
+    links, (lower, probs) = smoothed.links[1], smoothed.probs
+    losses_without(trie.first[0], counts.counts[1], links, lower, probs, losses)
     context, token = trie.ngrams(1, 0, len(losses))[7]
     kept = [np.ones(TOKENS, bool), np.arange(len(losses)) != 7]
     pruning.back_off(trie, smoothed, kept)
