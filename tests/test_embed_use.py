@@ -212,7 +212,7 @@ def test_a_million_words_are_searched_quickly() -> None:
 
 
 def test_similar_words_and_no_word_itself(world: Path) -> None:
-    records = json.loads(run("embed", "paris", "Rome", "-m", world, "-n", 3, "-f", "json").out)
+    records = json.loads(run("embed", "paris", "Rome", "-m", world, "--top", 3, "-f", "json").out)
     assert [record["query"] for record in records] == ["paris", "Rome"]
     for record in records:
         words = [neighbour["word"] for neighbour in record["neighbours"]]
@@ -227,12 +227,31 @@ def test_similar_words_and_no_word_itself(world: Path) -> None:
     assert default.out == named.out
     assert default.out.splitlines()[0].split("\t")[0] == "paris"
     assert len(default.out.splitlines()) == 10
-    few = run("embed", "paris", "-m", world, "--top", 3).out.splitlines()
+    few = run("embed", "paris", "-m", world, "--restrict", 3).out.splitlines()
     assert {line.split("\t")[1] for line in few} == set(COUNTRIES[:3])
 
 
+def test_the_bundled_vectors_know_capitals_and_families() -> None:
+    questions = {
+        "paris france italy": "rome",
+        "tokyo japan russia": "moscow",
+        "queen woman man": "king",
+    }
+    for question, answer in questions.items():
+        found = run("embed", "analogy", *question.split(), "--top", 3).out.splitlines()
+        assert answer in [line.split("\t")[0] for line in found]
+    odd = run("embed", "odd-one-out", "breakfast", "cereal", "dinner", "lunch")
+    assert odd.out.startswith("cereal\t")
+
+
+def test_vectors_stay_in_step_with_the_lines(world: Path) -> None:
+    rows = run("embed", "vector", "-m", world, stdin="paris\n\nrome paris\n").out.splitlines()
+    assert len(rows) == 3
+    assert set(rows[1].split("\t")[1:]) == {"0.0"}
+
+
 def test_an_unknown_word_is_one_line_and_the_others_are_answered(world: Path) -> None:
-    result = run("embed", "kingg", "paris", "-m", world, "-n", 1)
+    result = run("embed", "kingg", "paris", "-m", world, "--top", 1)
     assert result.code == 1
     assert result.out.startswith("paris\t")
     assert result.err.splitlines()[0] == (
@@ -551,7 +570,9 @@ def test_evaluation_of_both_kinds(world: Path, tmp_path: Path) -> None:
     assert scores["coverage", "words syntactic"]["value"] == 0.5
     assert scores["accuracy", "words total"]["value"] == 1
     assert "3 of 5 questions" in scores["accuracy", "words total"]["definition"]
-    few = run("embed", "evaluate", folder / "words.txt", "-m", world, "--top", 2, "-f", "json").out
+    few = run(
+        "embed", "evaluate", folder / "words.txt", "-m", world, "--restrict", 2, "-f", "json"
+    ).out
     assert {record["value"] for record in json.loads(few)} == {None, 0}
 
 

@@ -1,11 +1,13 @@
 """Training language models: units, the corpus, batches, losses, runs and how they go on."""
 
 import gzip
+import inspect
 import json
 import math
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,12 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.distributed import Process
 from dlkit.core.scores import Score
 from dlkit.lm_generate import corpus, foretelling
-from dlkit.lm_generate.config import NEURAL, LmTrainConfig, by_arch
+from dlkit.lm_generate.config import NEURAL, OWN, LmTrainConfig, by_arch
 from dlkit.lm_generate.data import Streams, Windows
 from dlkit.lm_generate.evaluate import evaluate
 from dlkit.lm_generate.infer import Model
 from dlkit.lm_generate.loss import both_directions_loss, objective
-from dlkit.lm_generate.model import build
+from dlkit.lm_generate.model import build, network_settings
 from dlkit.lm_generate.train import train
 from dlkit.lm_generate.units import Units, pieces
 from tests.conftest import run
@@ -338,6 +340,18 @@ def test_a_network_that_knows_nothing_loses_the_logarithm_of_its_vocabulary() ->
         assert loss.item() == pytest.approx(math.log(units.size), abs=1e-4)
 
 
+@pytest.mark.parametrize("arch", NEURAL)
+def test_the_settings_of_a_network_reach_it(arch: Any) -> None:
+    config = by_arch(LmTrainConfig(data=[], arch=arch))
+    given = network_settings(config, 9)
+    options = {field.name for field in fields(LmTrainConfig)}
+    understood = set(inspect.signature(type(build(arch, **given)).__init__).parameters)
+    assert understood & options == set(given)
+    assert {name for name in given if name in OWN} == {
+        name for name in understood & options if name in OWN and arch in OWN[name]
+    }
+
+
 # ---- runs ----------------------------------------------------------------------------------------
 
 
@@ -369,6 +383,16 @@ def test_every_architecture_learns_resumes_and_is_measured(
     assert done.code == 2
     assert "holds a run already" in done.err or "was begun with" in done.err
     assert metrics == checkpoint.read_header(whole).metrics
+
+
+def test_bert_also_learns_which_halves_belong_together(text: Path, tmp_path: Path) -> None:
+    path = train(settings(text, tmp_path, arch="bert", next_sentence=True, context=16))
+    assert weights(path)["relation.weight"].shape == (2, 16)
+    # Two halves of unlike loss: that of the tokens, and at the start about ln 2.
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    without = train(settings(text, tmp_path / "without", arch="bert", context=16))
+    other = [json.loads(line) for line in without.with_name("log.jsonl").read_text().splitlines()]
+    assert log[0]["loss"] - other[0]["loss"] == pytest.approx(math.log(2), abs=0.2)
 
 
 def failing_in(epoch: int) -> Any:

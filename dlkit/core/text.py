@@ -129,6 +129,19 @@ def checked(data: bytes, source: str, offset: int, errors: str) -> bytes:
     return data
 
 
+def line_batches(source: str, most: int) -> Iterator[list[str]]:
+    """Up to `most` lines at a time, without their ends; from stdin, those that are there by now.
+
+    Bytes that are not UTF-8 are replaced.
+    """
+    for block in blocks(source, "replace"):
+        found = block.decode().split("\n")
+        if not found[-1]:
+            found.pop()
+        found = [line.removesuffix("\r") for line in found]
+        yield from (found[start : start + most] for start in range(0, len(found), most))
+
+
 def lines(source: str) -> Iterator[str]:
     """The lines of a file, or of stdin for `-`, without their ends."""
     if source == "-":

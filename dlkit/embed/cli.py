@@ -1,8 +1,9 @@
 """`dlkit embed`: its arguments. The work is imported when a command runs; help stays quick."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,8 @@ from dlkit.core.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write, write_blocks
 from dlkit.embed.config import DEFAULT_MODEL, EmbedTrainConfig
+
+LINES_AT_ONCE = 1024  # of stdin, which are answered together
 
 app = group("embed", "Word vectors: nearest words, analogies, training.")
 add_train(app, "embed", EmbedTrainConfig)
@@ -46,8 +49,8 @@ Queries = Annotated[
 ]
 Words = Annotated[list[str], typer.Argument(help="Words.")]
 Model = model_argument("embed")
-Count = Annotated[int, typer.Option("--count", "-n", help="Words to print.", min=1)]
-Top = Annotated[
+Top = Annotated[int, typer.Option(help="Words to print.", min=1)]
+Restrict = Annotated[
     int | None, typer.Option(help="Search only this many words, the most frequent.", min=1)
 ]
 CosMul = Annotated[
@@ -60,16 +63,16 @@ CosMul = Annotated[
 def infer(
     words: Queries = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    count: Count = 10,
-    top: Top = None,
+    top: Top = 10,
+    restrict: Restrict = None,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
     """Print the words nearest to each word or sentence, with their cosines; so does `similar`."""
     from dlkit.embed import infer as queries
 
-    texts = texts_of(words)
-    write(queries.similar(texts, queries.load(model), count, top), format, output)
+    batches = ([line for line in lines if words or line.strip()] for lines in texts_of(words))
+    write(queries.similar(batches, queries.load(model), top, restrict), format, output)
 
 
 app.command("similar")(infer)
@@ -82,8 +85,8 @@ def analogy(
     c: Annotated[str, typer.Argument(help="What the answer belongs to: italy.")],
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     cosmul: CosMul = False,
-    count: Count = 10,
-    top: Top = None,
+    top: Top = 10,
+    restrict: Restrict = None,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
@@ -91,7 +94,7 @@ def analogy(
     from dlkit.embed import infer as queries
 
     vocabulary = queries.load(model)
-    answer = queries.analogy(a, b, c, vocabulary, objective(cosmul), count, top)
+    answer = queries.analogy(a, b, c, vocabulary, objective(cosmul), top, restrict)
     write([answer], format, output)
 
 
@@ -108,7 +111,7 @@ def vector(
     """
     from dlkit.embed import infer as queries
 
-    texts = texts_of(words)
+    texts = chain.from_iterable(texts_of(words))
     vocabulary = queries.load(model)
     if output is not None and output.suffix == ".npy":
         if format != Format.text:
@@ -179,7 +182,7 @@ def evaluate(
     ],
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     cosmul: CosMul = False,
-    top: Annotated[
+    restrict: Annotated[
         int | None,
         typer.Option(
             help="Take only this many words, the most frequent, as known; word2vec's own "
@@ -193,7 +196,7 @@ def evaluate(
     """Print how well vectors agree with human judgements, and solve analogies."""
     from dlkit.embed.evaluate import evaluate_files
 
-    write(evaluate_files(model, files, objective(cosmul), top), format, output)
+    write(evaluate_files(model, files, objective(cosmul), restrict), format, output)
 
 
 @app.command()
@@ -263,12 +266,12 @@ def objective(cosmul: bool) -> Literal["3cosadd", "3cosmul"]:
     return "3cosmul" if cosmul else "3cosadd"
 
 
-def texts_of(words: list[str] | None) -> Iterator[str]:
-    """The words given, or the lines of stdin, unless someone would have to type them."""
-    from dlkit.core.text import lines
+def texts_of(words: list[str] | None) -> Iterable[list[str]]:
+    """The words given, or batches of the lines of stdin, unless someone would have to type them."""
+    from dlkit.core.text import line_batches
 
     if words:
-        return iter(words)
+        return [words]
     if sys.stdin.isatty():
         raise DlkitError("nothing to look up: give words, or lines on stdin")
-    return (line.strip() for line in lines("-") if line.strip())
+    return line_batches("-", LINES_AT_ONCE)

@@ -49,7 +49,7 @@ class TorchState:
     def start(
         cls, rows: int, num_words: int, dim: int, seed: int, device: str, widest: float = 0.5
     ) -> "TorchState":
-        """Inputs from -widest / D to widest / D (word2vec.c 0.5, fastText 1), outputs of zeros."""
+        """Inputs of at most widest / D (word2vec.c 0.5, fastText, gensim 1), outputs of zeros."""
         generator = torch.Generator().manual_seed(seed)
         inputs = (2 * torch.rand(rows, dim, generator=generator) - 1) * widest / dim
         return cls(inputs.to(device), torch.zeros(num_words, dim, device=device))

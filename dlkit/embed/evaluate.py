@@ -43,7 +43,7 @@ def evaluate(
     vocabulary: Vocabulary,
     sources: Sequence[str],
     objective: Objective = "3cosadd",
-    top: int | None = None,
+    restrict: int | None = None,
 ) -> Iterator[Score | Failure]:
     """The scores on each file, similarity or analogies, or on all files of a folder."""
     for path in files(sources):
@@ -53,15 +53,15 @@ def evaluate(
             yield Failure(str(path), str(error))
             continue
         if isinstance(content[0], Pair):
-            yield from similarity(vocabulary, path.stem, content, top)
+            yield from similarity(vocabulary, path.stem, content, restrict)
         else:
-            yield from analogies(vocabulary, path.stem, content, objective, top)
+            yield from analogies(vocabulary, path.stem, content, objective, restrict)
 
 
 def evaluate_files(
-    model: str, sources: Sequence[str], objective: Objective, top: int | None
+    model: str, sources: Sequence[str], objective: Objective, restrict: int | None
 ) -> Iterator[Score | Failure]:
-    yield from evaluate(load(model), sources, objective, top)
+    yield from evaluate(load(model), sources, objective, restrict)
 
 
 def files(sources: Sequence[str]) -> Iterator[Path]:
@@ -139,14 +139,14 @@ def pairs(rows: list[tuple[int, str]]) -> list[Pair]:
 
 
 def similarity(
-    vocabulary: Vocabulary, name: str, pairs: Sequence[Pair], top: int | None
+    vocabulary: Vocabulary, name: str, pairs: Sequence[Pair], restrict: int | None
 ) -> Iterator[Score]:
     """Correlation of cosines with human scores, over pairs of which both words have a vector."""
     words = {word for pair in pairs for word in (pair.a, pair.b)}
     directions = {}
     for word in words:
         index = vocabulary.index(word)
-        if top is None or (index is not None and index < top):
+        if restrict is None or (index is not None and index < restrict):
             vector = vocabulary.vector(word)
             if vector is not None:
                 directions[word] = unit(vector)
@@ -193,10 +193,10 @@ def analogies(
     name: str,
     questions: Sequence[Question],
     objective: Objective,
-    top: int | None,
+    restrict: int | None,
 ) -> Iterator[Score]:
     """Accuracy of each section, of semantic and syntactic ones, and of all."""
-    right, known = answered(vocabulary, questions, objective, top)
+    right, known = answered(vocabulary, questions, objective, restrict)
     sections = np.array([question.section for question in questions])
     named = list(dict.fromkeys(sections.tolist()))
     groups = {section: sections == section for section in named if len(named) > 1}
@@ -213,22 +213,25 @@ def analogies(
             label,
             rounded(correct / count) if count else None,
             f"share answered right by {objective} of the {count} of {total} questions whose words "
-            f"are among the {search_space(vocabulary, top)} searched; the question's words are no "
-            "answers",
+            f"are among the {search_space(vocabulary, restrict)} searched; its words are "
+            "no answers",
         )
         yield Score("coverage", label, rounded(count / total), "share of questions that count")
 
 
-def search_space(vocabulary: Vocabulary, top: int | None) -> int:
+def search_space(vocabulary: Vocabulary, restrict: int | None) -> int:
     words = len(vocabulary.embedding.words)
-    return words if top is None else min(top, words)
+    return words if restrict is None else min(restrict, words)
 
 
 def answered(
-    vocabulary: Vocabulary, questions: Sequence[Question], objective: Objective, top: int | None
+    vocabulary: Vocabulary,
+    questions: Sequence[Question],
+    objective: Objective,
+    restrict: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which questions (Q) are answered right, and which have all their words (Q)."""
-    limit = search_space(vocabulary, top)
+    limit = search_space(vocabulary, restrict)
     distinct = {word for q in questions for word in (q.a, q.b, q.c, q.d)}
     index = {
         word: place
@@ -244,6 +247,6 @@ def answered(
         # a is to b as c is to d: d is nearest to b - a + c.
         of_question = terms[known][:, [1, 0, 2]]
         directions = unit(embedding.vectors[of_question])
-        best, _ = solve(embedding, directions, objective, 1, of_question.tolist(), top)
+        best, _ = solve(embedding, directions, objective, 1, of_question.tolist(), restrict)
         right[known] = best[:, 0] == terms[known, 3]
     return right, known

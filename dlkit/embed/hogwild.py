@@ -45,7 +45,7 @@ class HogwildState:
     def start(
         cls, rows: int, num_words: int, config: EmbedTrainConfig, widest: float
     ) -> "HogwildState":
-        """Inputs of at most widest / D (word2vec.c: 0.5 / D, fastText: 1 / D), outputs of zeros."""
+        """Inputs of at most widest / D (word2vec.c 0.5, fastText, gensim 1), outputs of zeros."""
         rng = np.random.default_rng(config.seed)
         width = padded(config.dim)
         inputs = aligned(rows * width)

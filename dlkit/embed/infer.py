@@ -23,7 +23,6 @@ from dlkit.embed.model import Embedding
 from dlkit.embed.nearest import top_k, unit
 from dlkit.embed.subwords import vector_of_unknown
 
-AT_ONCE = 1024  # queries of a batch that are answered together
 SUGGESTED_FROM = 200_000  # the most frequent words, among which close spellings are looked for
 LONGEST_MISSPELT = 40  # characters: nobody misspells a longer word
 EPSILON = 1e-3  # of 3CosMul (Levy and Goldberg 2014)
@@ -127,8 +126,11 @@ class Vocabulary:
         """The vector (D) of a word; of a sentence the mean of its words' vectors of unit length.
 
         That is fastText's getSentenceVector: words without a vector, or with zeros, do not count.
+        Of a blank text it is zeros.
         """
         words = text.split()
+        if not words:
+            return np.zeros(self.embedding.vectors.shape[1], np.float32)
         index = self.index(text.strip())
         if index is not None:  # it may hold spaces
             return self.embedding.vectors[index].astype(np.float32)
@@ -189,21 +191,26 @@ def load(model: str | Path = DEFAULT_MODEL) -> Vocabulary:
 
 
 def similar(
-    queries: Iterable[str], vocabulary: Vocabulary, count: int = 10, top: int | None = None
+    batches: Iterable[list[str]],
+    vocabulary: Vocabulary,
+    count: int = 10,
+    restrict: int | None = None,
 ) -> Iterator[Similar | Failure]:
-    """The words nearest to each query, which may be a sentence."""
-    for batch in batches(queries):
+    """The words nearest to each query of the batches, which may be a sentence."""
+    for batch in batches:
         vectors: list[np.ndarray] = []
         results: list[Failure | None] = []
         for query in batch:
             try:
+                if not query.strip():
+                    raise DlkitError("an empty query: give a word or a sentence")
                 vectors.append(unit(vocabulary.vector_of_text(query)))
                 results.append(None)
             except DlkitError as error:
                 results.append(Failure(query, str(error)))
         asked = [q for q, result in zip(batch, results, strict=True) if result is None]
         without = [vocabulary.indices(query) for query in asked]
-        found = iter(nearest(vocabulary, vectors, count, without, top))
+        found = iter(nearest(vocabulary, vectors, count, without, restrict))
         for query, result in zip(batch, results, strict=True):
             yield result or Similar(query, [Neighbour(*pair) for pair in next(found)])
 
@@ -213,12 +220,12 @@ def nearest(
     vectors: Sequence[np.ndarray],
     count: int,
     without: Sequence[Sequence[int]],
-    top: int | None,
+    restrict: int | None,
 ) -> Iterator[list[tuple[str, float]]]:
     """For each vector of unit length, the nearest words with their cosines."""
     if not vectors:
         return
-    words, scores = top_k(vocabulary.embedding, np.stack(vectors), count, without, top)
+    words, scores = top_k(vocabulary.embedding, np.stack(vectors), count, without, restrict)
     for of_query, its_scores in zip(words, scores, strict=True):
         yield [
             (vocabulary.embedding.words[word], round(float(score), 4))
@@ -234,7 +241,7 @@ def analogy(
     vocabulary: Vocabulary,
     objective: Objective = "3cosadd",
     count: int = 10,
-    top: int | None = None,
+    restrict: int | None = None,
 ) -> Analogy | Failure:
     """The words x for which a is to b as x is to c."""
     terms = []
@@ -245,7 +252,7 @@ def analogy(
         terms.append(unit(vector))
     without = [[i for word in (a, b, c) for i in vocabulary.indices(word)]]
     words, scores = solve(
-        vocabulary.embedding, np.stack(terms)[None], objective, count, without, top
+        vocabulary.embedding, np.stack(terms)[None], objective, count, without, restrict
     )
     found = zip(words[0], scores[0], strict=True)
     answers = [
@@ -262,7 +269,7 @@ def solve(
     objective: Objective,
     count: int,
     without: Sequence[Sequence[int]],
-    top: int | None = None,
+    restrict: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best words and their scores (Q, K) for questions (Q, 3, D) of unit vectors a, b, c.
 
@@ -271,17 +278,17 @@ def solve(
     """
     if objective == "3cosadd":
         sums = unit(terms[:, 0] - terms[:, 1] + terms[:, 2])
-        return top_k(embedding, sums, count, without, top)
+        return top_k(embedding, sums, count, without, restrict)
 
     def multiplied(cosines: np.ndarray) -> np.ndarray:
         positive = (cosines + 1) / 2
         return positive[:, 0] * positive[:, 2] / (positive[:, 1] + EPSILON)
 
-    return top_k(embedding, terms, count, without, top, multiplied)
+    return top_k(embedding, terms, count, without, restrict, multiplied)
 
 
 def vectors(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[Vector | Failure]:
-    """The vector of each word or sentence."""
+    """The vector of each word or sentence, also of a blank one: rows stay in step with lines."""
     for text in texts:
         try:
             vector = vocabulary.vector_of_text(text)
@@ -319,14 +326,3 @@ def odd_one_out(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[OddOne
     cosines = directions @ unit(directions.mean(axis=0))
     rounded = {word: round(float(c), 4) for word, c in zip(known, cosines, strict=True)}
     yield OddOneOut(list(known)[int(np.argmin(cosines))], rounded)
-
-
-def batches(queries: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for query in queries:
-        batch.append(query)
-        if len(batch) == AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -29,13 +29,13 @@ def top_k(
     queries: np.ndarray,
     k: int,
     without: Sequence[Sequence[int]] | None = None,
-    top: int | None = None,
+    restrict: int | None = None,
     score: Score | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k words (Q, K) with the highest cosines (Q, K), best first; ties go to the first word.
 
     `queries` (Q, D), or (Q, T, D) with a `score` of the terms' cosines. `without` are the words
-    that a query may not find, `top` restricts the search to the first words. Where there are fewer
+    that a query may not find, `restrict` keeps the search to the first words. Where there are fewer
     than k words, or their vectors are not finite, the score is -inf.
     """
     if queries.ndim == 2:
@@ -46,7 +46,7 @@ def top_k(
             queries[start : start + MOST_QUERIES],
             k,
             None if without is None else without[start : start + MOST_QUERIES],
-            top,
+            restrict,
             score,
         )
         for start in range(0, len(queries), MOST_QUERIES)
@@ -59,12 +59,12 @@ def _top_k(
     queries: np.ndarray,
     k: int,
     without: Sequence[Sequence[int]] | None,
-    top: int | None,
+    restrict: int | None,
     score: Score | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     number, terms, dim = queries.shape
     flat = np.ascontiguousarray(queries, np.float32).reshape(number * terms, dim)
-    words = len(embedding.words) if top is None else min(top, len(embedding.words))
+    words = len(embedding.words) if restrict is None else min(restrict, len(embedding.words))
     k = min(k, words)
     norms = embedding.norms[:words]
     inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms != 0)

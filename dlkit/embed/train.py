@@ -66,7 +66,8 @@ def train_predicting(
         rows, starts, buckets = subword_rows(corpus.words, config)
         num_rows += len(buckets)
     size = len(corpus.ids)
-    widest = 1.0 if config.method is Method.fasttext else 0.5
+    # cbow gains from gensim's start, twice as wide as word2vec.c's.
+    widest = 0.5 if config.method is Method.skipgram else 1.0
     if (device := accelerator(config.device)) is not None:
         from dlkit.embed.cuda import TorchState, train_batches
 

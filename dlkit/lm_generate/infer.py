@@ -186,7 +186,7 @@ def load(
         from dlkit.lm_generate import huggingface
 
         if (best := Path(name) / "best.safetensors").is_file():
-            raise DlkitError(f"{name} is the folder of a run: give its {best}")
+            raise DlkitError(f"{name} is the folder of a run: give {best}")
         folder = huggingface.find(name)
         assert folder is not None
         return of_network(name, *huggingface.load(folder), device, precision)
@@ -297,6 +297,7 @@ class Batch:
         limits = Limits(how.max_tokens, how.stop)
         self.texts = [Text(model.units, j.prompt, j.ids, limits, model.ends) for j in jobs]
         self.waiting: list[deque[str]] = [deque() for _ in jobs]
+        self.slid = False  # whether a text grew out of the model's view
         self.events = self.beams() if how.beam else self.samples()
 
     def pieces_of(self, place: int) -> Iterator[str]:
@@ -316,10 +317,11 @@ class Batch:
         rows = list(prompts)
         texts.select([rows.index(job.number) for job in self.jobs])
         uniforms = [Uniforms(self.how.seed, job.number, job.sample) for job in self.jobs]
+        if texts.slid:
+            self.notices.slid()
         for event in grow(texts, self.texts, uniforms, self.how.sampling):
             yield event
-            if texts.slid:
-                self.notices.slid()
+            self.slid = self.slid or texts.slid
 
     def beams(self) -> Iterator[tuple[int, str]]:
         """Search for the most probable texts, prompt by prompt."""
@@ -327,8 +329,7 @@ class Batch:
             places = [place for place, job in enumerate(self.jobs) if job.number == number]
             texts = self.model.texts([self.jobs[places[0]].ids], self.how.max_tokens)
             found = beam_search(texts, self.texts[places[0]], self.how.beam)
-            if texts.slid:
-                self.notices.slid()
+            self.slid = self.slid or texts.slid
             if len(found) < self.how.samples:
                 raise DlkitError(f"--beam {self.how.beam} found no more than {len(found)} texts")
             for place in places:
@@ -375,6 +376,8 @@ def generate(
                 yield job
             else:
                 yield Writing(job.prompt, job.sample, batch, next(places))
+        if batch.slid:  # said between texts, not in the midst of one
+            notices.slid()
 
 
 def jobs_of(

@@ -83,7 +83,7 @@ def build(arch: str, **settings: Any) -> nn.Module:
 def network_settings(config: LmTrainConfig, vocab_size: int) -> dict[str, Any]:
     """The keyword arguments of `build()`, from settings that `by_arch` has filled in."""
     names = {"width", "dropout"}
-    if config.arch in {*TRANSFORMERS, "bengio"}:
+    if config.arch in {*TRANSFORMERS, "bengio", "bilm"}:
         names |= {"context"}
     if config.arch != "bengio":
         names |= {"layers"}
@@ -93,5 +93,6 @@ def network_settings(config: LmTrainConfig, vocab_size: int) -> dict[str, Any]:
         names |= {"untied"}
     if config.arch in RECURRENT:
         names |= {"learn_start"}
-    names |= {"gpt": {"positions"}, "bengio": {"hidden", "direct"}}.get(config.arch, set())
+    own = {"gpt": {"positions"}, "bengio": {"hidden", "direct"}, "bert": {"next_sentence"}}
+    names |= own.get(config.arch, set())
     return {"vocab_size": vocab_size, **{name: getattr(config, name) for name in sorted(names)}}

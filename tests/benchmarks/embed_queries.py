@@ -54,8 +54,8 @@ def search(options: argparse.Namespace, names: list[str], vectors: np.ndarray) -
     for count in (1, options.batch):
         queries = names[: 7 * count : 7]
         contenders = {
-            "dlkit": lambda q=queries: list(similar(q, ours)),
-            "dlkit, half precision": lambda q=queries: list(similar(q, half)),
+            "dlkit": lambda q=queries: list(similar([q], ours)),
+            "dlkit, half precision": lambda q=queries: list(similar([q], half)),
             "gensim": lambda q=queries: [theirs.most_similar(word) for word in q],
         }
         harness.compare(

@@ -137,12 +137,12 @@ def train_dlkit(steps: int, device: str, precision: Precision) -> Callable[[], o
     out = Path(tempfile.mkdtemp())
     config = by_arch(
         LmTrainConfig(
-            data=[], out=out, batch_size=BATCH, steps_per_epoch=steps, epochs=10_000, dropout=0.2,
+            data=[], out=out, batch_size=BATCH, steps_per_epoch=steps, epochs=10_000, dropout=0.0,
             device=device, precision=precision, **SHAPE,
         )
     )  # fmt: skip
     process = Process(0, 1, torch.device(device))
-    settings = {"vocab_size": CHARACTERS, "dropout": 0.2, **SHAPE}
+    settings = {"vocab_size": CHARACTERS, "dropout": 0.0, **SHAPE}
     model = build("gpt", **settings)
     run = Run(config, process, process.wrap(model), Header("lm-generate", "gpt", settings, []))
     optimizer = run.optimizer(model)
@@ -166,7 +166,7 @@ def train_nanogpt(folder: Path, steps: int, device: str, precision: str) -> Call
     kind = torch.device(device).type
     config = GPTConfig(
         block_size=SHAPE["context"], vocab_size=CHARACTERS, n_layer=SHAPE["layers"],
-        n_head=SHAPE["heads"], n_embd=SHAPE["width"], dropout=0.2, bias=True,
+        n_head=SHAPE["heads"], n_embd=SHAPE["width"], dropout=0.0, bias=True,
     )  # fmt: skip
     model = GPT(config).to(device).train()
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), kind)

@@ -88,7 +88,7 @@ class Cache(State):
         if self.even and not replayed:
             self.places = None
             positions = steps + self.longest
-            self.mask: Tensor | None = places <= positions[:, None]
+            self.mask: Tensor | None = self.hiding(places > positions[:, None])
             if self.block == 1 and (tokens == 1 or not self.longest):
                 self.mask = None  # it would hide nothing, or what is later: attention knows that
             return positions
@@ -100,8 +100,14 @@ class Cache(State):
             rows, columns = (steps < lengths[:, None]).nonzero(as_tuple=True)
             positions = positions.clamp(max=self.capacity - 1)
         self.places = rows, columns, positions[rows, columns]
-        self.mask = (places <= positions[..., None])[:, None]
+        self.mask = self.hiding((places > positions[..., None])[:, None])
         return positions
+
+    def hiding(self, unseen: Tensor) -> Tensor:
+        """What is added to the scores: numbers, as each layer would make them of the booleans."""
+        return torch.zeros(unseen.shape, dtype=self.dtype, device=unseen.device).masked_fill_(
+            unseen, -torch.inf
+        )
 
     def extend(self, layer: int, new: Tensor) -> Tensor:
         """Store new keys and values (2, B, H, T, D); returns all so far (2, B, H, S, D)."""

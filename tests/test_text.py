@@ -1,0 +1,38 @@
+"""Reading text: lines as soon as they are there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dlkit.core.text import line_batches, lines
+
+
+def test_lines_of_a_silent_pipe_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, start = os.pipe()
+    with os.fdopen(end) as stdin, os.fdopen(start, "wb", buffering=0) as writer:
+        monkeypatch.setattr("sys.stdin", stdin)
+        batches = line_batches("-", 10)
+        writer.write(b"one\ntwo\nth")
+        assert next(batches) == ["one", "two"]
+        writer.write(b"ree\n")
+        assert next(batches) == ["three"]
+        writer.write("vier\r\n\nfünf".encode())
+        writer.close()
+        assert [line for batch in batches for line in batch] == ["vier", "", "fünf"]
+
+
+def test_batches_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"a\n\nb\xff\nc")
+    batches = list(line_batches(str(path), 2))
+    assert max(map(len, batches)) == 2
+    assert sum(batches, []) == ["a", "", "b\N{REPLACEMENT CHARACTER}", "c"]
+    path.write_bytes(b"")
+    assert list(line_batches(str(path), 2)) == []
+
+
+def test_lines_have_no_ends(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"a b\r\n\nc")
+    assert list(lines(str(path))) == ["a b", "", "c"]
