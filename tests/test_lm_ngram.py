@@ -18,6 +18,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
 from dlkit.lm_generate import counting, ngram, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
+from dlkit.lm_generate.compiled_ngram import losses_without
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.counting import Counts, count
 from dlkit.lm_generate.ngram import NGram, Values, load
@@ -399,12 +400,8 @@ def test_what_is_lost_without_an_n_gram_is_the_relative_entropy(tmp_path: Path) 
 
     before = table([p.copy() for p in smoothed.probs], [w.copy() for w in smoothed.backoffs])
     losses = np.zeros(len(whole[1]), np.float32)
-    from dlkit.lm_generate.compiled_ngram import losses_without
-
-    losses_without(
-        trie.first[0], counts.counts[1], smoothed.links[1], smoothed.probs[0], smoothed.probs[1],
-        smoothed.backoffs[0], losses,
-    )  # fmt: skip
+    links, (lower, probs) = smoothed.links[1], smoothed.probs
+    losses_without(trie.first[0], counts.counts[1], links, lower, probs, losses)
     context, token = trie.ngrams(1, 0, len(losses))[7]
     kept = [np.ones(TOKENS, bool), np.arange(len(losses)) != 7]
     pruning.back_off(trie, smoothed, kept)
