@@ -852,6 +852,23 @@ def test_bad_prompts(file: Path, tmp_path: Path) -> None:
     assert run("lm-generate", "-m", file, stdin="").out == ""
 
 
+def test_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"to be or not caf\xe9\n" * 20)
+    result = run("lm-generate", "evaluate", latin, "-m", file)
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert "--errors replace" in result.err
+    replaced = run("lm-generate", "evaluate", latin, "-m", file, "--errors", "replace")
+    assert replaced.code == 0, replaced.err
+    assert "perplexity" in replaced.out
+    options = ("--arch", "ngram", "--order", 2, "--tokenizer", "char", "--out", tmp_path / "run")
+    assert run("lm-generate", "train", latin, *options).code == 2
+    assert run("lm-generate", "train", latin, *options, "--errors", "replace").code == 0
+    missing = run("lm-generate", "evaluate", tmp_path / "none", "-m", file)
+    assert (missing.code, missing.err.count("\n")) == (1, 1)
+
+
 def test_a_model_without_a_line_break_needs_a_first_character() -> None:
     units = Units(train(["abc"] * 3, algorithm="char"))
     model = model_of(network(vocab_size=units.size), units)

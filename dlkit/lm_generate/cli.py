@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -167,6 +167,10 @@ def evaluate(
             min=1,
         ),
     ] = None,
+    errors: Annotated[
+        Literal["strict", "replace"],
+        typer.Option(help="Bytes that are not UTF-8: an error, or replaced."),
+    ] = "strict",
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
     format: AnyFormat = Format.text,
@@ -175,7 +179,7 @@ def evaluate(
     """Print perplexity per token and per word and bits per character, for each text and all."""
     from dlkit.lm_generate.evaluate import evaluate_checkpoint
 
-    scores = evaluate_checkpoint(texts, split, model, stride, device, precision)
+    scores = evaluate_checkpoint(texts, split, model, stride, device, precision, errors)
     write(scores, format, output)
 
 
