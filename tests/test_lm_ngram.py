@@ -18,6 +18,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
 from dlkit.lm_generate import counting, ngram, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
+from dlkit.lm_generate.compiled_ngram import losses_without
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.counting import Counts, count
 from dlkit.lm_generate.ngram import NGram, Values, load
@@ -399,12 +400,8 @@ def test_what_is_lost_without_an_n_gram_is_the_relative_entropy(tmp_path: Path) 
 
     before = table([p.copy() for p in smoothed.probs], [w.copy() for w in smoothed.backoffs])
     losses = np.zeros(len(whole[1]), np.float32)
-    from dlkit.lm_generate.compiled_ngram import losses_without
-
-    losses_without(
-        trie.first[0], counts.counts[1], smoothed.links[1], smoothed.probs[0], smoothed.probs[1],
-        smoothed.backoffs[0], losses,
-    )  # fmt: skip
+    links, (lower, probs) = smoothed.links[1], smoothed.probs
+    losses_without(trie.first[0], counts.counts[1], links, lower, probs, losses)
     context, token = trie.ngrams(1, 0, len(losses))[7]
     kept = [np.ones(TOKENS, bool), np.arange(len(losses)) != 7]
     pruning.back_off(trie, smoothed, kept)
@@ -471,7 +468,7 @@ def test_a_model_comes_back_from_its_file(tmp_path: Path, name: str, quantize: b
     # The next word is the one that always follows.
     following = model.log_probs(model.units.encode("that is the"))
     assert model.tokenizer.names[int(following.argmax())] == "question"
-    assert not list((tmp_path / "run").glob("counts-*"))
+    assert not (tmp_path / "run" / "counting").exists()
 
 
 def test_the_perplexity_of_digits_by_chance_is_10(tmp_path: Path) -> None:
@@ -485,6 +482,46 @@ def test_a_run_is_not_overwritten_but_its_model_is_there(tmp_path: Path) -> None
     with pytest.raises(DlkitError, match="holds a run already"):
         trained(tmp_path)
     assert trained(tmp_path, resume=True) == path
+
+
+def test_a_killed_run_is_begun_again(tmp_path: Path) -> None:
+    content = trained(tmp_path).read_bytes()
+    run = tmp_path / "run"
+    (run / "best.safetensors").unlink()
+    (run / "counting").mkdir()
+    (run / "counting" / "words-0").write_bytes(b"half")
+    again = trained(tmp_path, resume=True)
+    assert not (run / "counting").exists()
+    model = load(again)
+    assert len(content) - 100 < again.stat().st_size < len(content) + 100
+    assert math.isclose(np.exp(model.log_probs([])).sum(), 1, abs_tol=1e-5)
+
+
+def test_likelihood_holds_what_is_new_impossible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = PLAY * 20 + "question the question\n" * 5
+    model = load(trained(tmp_path, content, smoothing="add-k", add_k=0.0))
+    assert "perplexity inf" in capsys.readouterr().err
+    assert model.header.metrics == {}
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_no_text_makes_none(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DlkitError, match="text|corpus"):
+        trained(tmp_path, content)
+
+
+@pytest.mark.parametrize("name", ["kneser-ney", "katz", "jelinek-mercer", "add-k"])
+@pytest.mark.parametrize("content", ["a " * 50, "a b c\n" * 9, "a\n\n\n\n\n\n\n\n\n\n\n\nb"])
+@pytest.mark.parametrize("tokenizer", ["whitespace", "char"])
+def test_hardly_any_text_makes_a_model(
+    tmp_path: Path, name: str, content: str, tokenizer: str
+) -> None:
+    path = trained(tmp_path, content, tokenizer=tokenizer, smoothing=name, order=3, val_share=0.4)
+    model = load(path)
+    for context in ([], [0], [1], [0, 1], [1, 1, 1]):
+        assert math.isclose(np.exp(model.log_probs(context)).sum(), 1, abs_tol=1e-5)
 
 
 def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:

@@ -550,6 +550,9 @@ def test_a_bert_scores_by_masking_each_token() -> None:
             logits = model.network(torch.tensor([masked]))[0][0, place + 1]
         total += float(logits.log_softmax(-1)[ids[place]])
     assert result.logprob == pytest.approx(total, abs=1e-3)
+    empty, long = score(["", "the cat sat on the mat " * 10], model)
+    assert empty.tokens == []
+    assert len(long.tokens) > model.network.context
     with pytest.raises(DlkitError, match="does not continue"):
         next(generate(["the"], model))
 
@@ -590,7 +593,7 @@ def test_tokens_are_described_in_their_context() -> None:
     [of_bert] = features(["the cat sat"], bert())
     assert isinstance(of_bert, Features)
     assert np.shape(of_bert.vectors) == (len(of_bert.tokens), 16)
-    with pytest.raises(DlkitError, match="describes tokens"):
+    with pytest.raises(DlkitError, match="describe tokens"):
         next(features(["a"], model_of(network())))
 
 
@@ -849,6 +852,23 @@ def test_bad_prompts(file: Path, tmp_path: Path) -> None:
     assert run("lm-generate", "-m", file, stdin="").out == ""
 
 
+def test_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes(b"to be or not caf\xe9\n" * 20)
+    result = run("lm-generate", "evaluate", latin, "-m", file)
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert "--errors replace" in result.err
+    replaced = run("lm-generate", "evaluate", latin, "-m", file, "--errors", "replace")
+    assert replaced.code == 0, replaced.err
+    assert "perplexity" in replaced.out
+    options = ("--arch", "ngram", "--order", 2, "--tokenizer", "char", "--out", tmp_path / "run")
+    assert run("lm-generate", "train", latin, *options).code == 2
+    assert run("lm-generate", "train", latin, *options, "--errors", "replace").code == 0
+    missing = run("lm-generate", "evaluate", tmp_path / "none", "-m", file)
+    assert (missing.code, missing.err.count("\n")) == (1, 1)
+
+
 def test_a_model_without_a_line_break_needs_a_first_character() -> None:
     units = Units(train(["abc"] * 3, algorithm="char"))
     model = model_of(network(vocab_size=units.size), units)
@@ -884,6 +904,7 @@ def test_score_and_chat_from_the_command_line(file: Path, tmp_path: Path) -> Non
     assert [row[3] for row in rows] == ["To be", "or not"]
     [direct, _] = score(["To be", "or not"], load(file, "cpu", "fp32"))
     assert float(rows[0][0]) == pytest.approx(direct.logprob)
+    assert run("lm-generate", "score", "--text", "To be", *common).out == "\t".join(rows[0]) + "\n"
     records = run("lm-generate", "score", *common, "-f", "jsonl", stdin="To be\n").out
     assert len(json.loads(records)["tokens"]) == 4
     talk = run("lm-generate", "chat", *common, "--max-tokens", 9, stdin="To be\n\nor not\n")
@@ -895,7 +916,7 @@ def test_score_and_chat_from_the_command_line(file: Path, tmp_path: Path) -> Non
     assert record["reply"] == talk.out.splitlines()[0]
     refused = run("lm-generate", "fill", "the [MASK]", "-m", file)
     assert refused.code == 2
-    assert "fills gaps" in refused.err
+    assert "fill gaps" in refused.err
 
 
 def test_a_closed_pipe_ends_the_writing_quietly(file: Path) -> None:

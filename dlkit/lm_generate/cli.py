@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -130,6 +130,7 @@ def infer(
 @app.command()
 def score(
     lines: Lines = None,
+    text: Annotated[str | None, typer.Option(help="Score this text instead of lines.")] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     batch_size: BatchSize = 16,
     device: Device = "auto",
@@ -143,7 +144,9 @@ def score(
     """
     from dlkit.lm_generate import infer as texts
 
-    some = lines_of(lines, "files")
+    if lines and text is not None:
+        raise DlkitError("give files or --text, not both")
+    some = iter([text]) if text is not None else lines_of(lines, "files, --text")
     write(texts.score(some, texts.load(model, device, precision), batch_size), format, output)
 
 
@@ -164,6 +167,10 @@ def evaluate(
             min=1,
         ),
     ] = None,
+    errors: Annotated[
+        Literal["strict", "replace"],
+        typer.Option(help="Bytes that are not UTF-8: an error, or replaced."),
+    ] = "strict",
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
     format: AnyFormat = Format.text,
@@ -172,7 +179,7 @@ def evaluate(
     """Print perplexity per token and per word and bits per character, for each text and all."""
     from dlkit.lm_generate.evaluate import evaluate_checkpoint
 
-    scores = evaluate_checkpoint(texts, split, model, stride, device, precision)
+    scores = evaluate_checkpoint(texts, split, model, stride, device, precision, errors)
     write(scores, format, output)
 
 

@@ -327,7 +327,7 @@ def add_k(first, counts, k, num_tokens, probs, floors):
 
 
 @njit(cache=True, nogil=True)
-def losses_without(first, counts, links, lower, probs, backoffs, losses):
+def losses_without(first, counts, links, lower, probs, losses):
     """What the text's log-probability loses (M) if an n-gram is left out (Stolcke 1998).
 
     The probability of a context is that of the text: how often it is gone on from.

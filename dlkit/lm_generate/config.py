@@ -42,6 +42,9 @@ class LmTrainConfig(TrainConfig):
     val_share: float = option(
         0.1, "Share of the text, its end, to validate on, where --val names none.", min=0, max=0.9
     )
+    errors: Literal["strict", "replace"] = option(
+        "strict", "Bytes that are not UTF-8: an error, or replaced."
+    )
     eval_tokens: int = option(
         500_000, "Validate on this many tokens at most while training; 0: on all.", min=0
     )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -97,9 +98,15 @@ class Text:
     line ends.
     """
 
-    def __init__(self, sources: list[str], held_out: list[str], val_share: float) -> None:
-        self.sources, self.held_out = sources, held_out
-        total = sum(map(unpacked_size, sources))
+    def __init__(
+        self,
+        sources: list[str],
+        held_out: list[str],
+        val_share: float,
+        errors: Literal["strict", "replace"] = "strict",
+    ) -> None:
+        self.sources, self.held_out, self.errors = sources, held_out, errors
+        total = sum(unpacked_size(source, errors) for source in sources)
         if total == 0:
             raise DlkitError(f"{', '.join(sources)}: no text in it")
         self.cut = total if held_out else total - int(total * val_share)
@@ -109,7 +116,7 @@ class Text:
         """The text of a run; stdin, which is read more than once, is kept in its folder."""
         files = reading.files(config.data)
         sources = [spooled(config.out) if source == "-" else source for source in files]
-        return cls(sources, reading.files(config.val), config.val_share)
+        return cls(sources, reading.files(config.val), config.val_share, config.errors)
 
     def blocks(self, part: str) -> Iterator[tuple[bool, str]]:
         """The text of a part in blocks of whole lines, and whether a file begins with it."""
@@ -120,7 +127,7 @@ class Text:
         try:
             for source in sources:
                 begins = True
-                for block in reading.blocks(source, on_read=lambda n: bar.advance(by=n)):
+                for block in reading.blocks(source, self.errors, lambda n: bar.advance(by=n)):
                     at = len(block) if separate else cut_at(block, self.cut - start)
                     start += len(block)
                     mine = block[:at] if part == "training" or separate else block[at:]
@@ -146,9 +153,9 @@ def spooled(folder: Path) -> str:
     return str(path)
 
 
-def unpacked_size(source: str) -> int:
+def unpacked_size(source: str, errors: str) -> int:
     if source.endswith(reading.PACKED):
-        return sum(map(len, reading.blocks(source)))
+        return sum(map(len, reading.blocks(source, errors)))
     return reading.size([source]) or 0
 
 

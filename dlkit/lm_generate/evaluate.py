@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -47,14 +48,19 @@ def evaluate_checkpoint(
     stride: int | None = None,
     device: str = "auto",
     precision: Precision = "fp32",
+    errors: Literal["strict", "replace"] = "strict",
 ) -> Iterator[Score | Failure]:
     """The scores of a model on files, or on the part of them that its training held out."""
     sources = [str(data)] if isinstance(data, Path) else list(data)
-    yield from evaluate(load(model, device, precision), sources, split, stride)
+    yield from evaluate(load(model, device, precision), sources, split, stride, errors)
 
 
 def evaluate(
-    model: Model, sources: Sequence[str], split: str = "all", stride: int | None = None
+    model: Model,
+    sources: Sequence[str],
+    split: str = "all",
+    stride: int | None = None,
+    errors: Literal["strict", "replace"] = "strict",
 ) -> Iterator[Score | Failure]:
     """The scores on each file, if there are several, and on all of them.
 
@@ -70,27 +76,30 @@ def evaluate(
         share = model.header.config.get("val_share", 0.0)
         if not share or model.header.config.get("val"):
             raise DlkitError(f"{model.name} was not trained with --val-share: give --split all")
-        for document in documents(Text(files, [], share).blocks(SPLITS[split])):
+        for document in documents(Text(files, [], share, errors).blocks(SPLITS[split])):
             total.add(measured(model, document, stride))
         yield from scores(model, "all", total, stride)
         return
+    failed = False
     for source in files:
         found = Measured()
         try:
-            for document in documents(whole(source)):
+            for document in documents(whole(source, errors)):
                 found.add(measured(model, document, stride))
         except DlkitError as error:
             yield Failure(source, str(error).removeprefix(f"{source}: "))
+            failed = True
             continue
         if len(files) > 1:
             yield from scores(model, source, found, stride)
         total.add(found)
-    yield from scores(model, "all", total, stride)
+    if total.tokens or not failed:
+        yield from scores(model, "all", total, stride)
 
 
-def whole(source: str) -> Iterator[tuple[bool, str]]:
+def whole(source: str, errors: str) -> Iterator[tuple[bool, str]]:
     """A file in blocks, of which the first begins it."""
-    for number, block in enumerate(reading.blocks(source)):
+    for number, block in enumerate(reading.blocks(source, errors)):
         yield number == 0, block.decode()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
-from dlkit.lm_generate.infer import Model
+from dlkit.lm_generate.infer import Model, one_line
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Features:
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"token": token, **{str(index): value for index, value in enumerate(vector)}}
+            {"token": one_line(token), **{str(index): value for index, value in enumerate(vector)}}
             for token, vector in zip(self.tokens, self.vectors, strict=True)
         ]
 
@@ -32,7 +32,7 @@ def features(
 ) -> Iterator[Features | Failure]:
     """What a layer of the network knows of each token; by default the last layer."""
     if model.arch not in ("bilm", "bert"):
-        raise DlkitError(f"{model.name} is a {model.arch}: a bilm or a bert describes tokens")
+        raise DlkitError(f"{model.name} is of --arch {model.arch}: bilm and bert describe tokens")
     for text in texts:
         try:
             ids = model.units.encode(text)

@@ -14,7 +14,7 @@ import torch
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
 from dlkit.lm_generate.generate import Limits, Text, beam_search
-from dlkit.lm_generate.infer import Model
+from dlkit.lm_generate.infer import Model, one_line
 from dlkit.lm_generate.neural_texts import NeuralTexts
 
 MASK = "[MASK]"
@@ -47,9 +47,9 @@ class Filled:
         return [
             {
                 "gap": number + 1,
-                "token": candidate.token,
+                "token": one_line(candidate.token),
                 "probability": candidate.probability,
-                "text": candidate.text,
+                "text": one_line(candidate.text),
             }
             for number, gap in enumerate(self.gaps)
             for candidate in gap.candidates
@@ -59,7 +59,7 @@ class Filled:
 def fill(texts: Iterable[str], model: Model, count: int = 5) -> Iterator[Filled | Failure]:
     """The `count` most probable ways to fill the gaps of each text."""
     if model.arch not in ("bert", "t5"):
-        raise DlkitError(f"{model.name} is a {model.arch}: a bert or a t5 fills gaps")
+        raise DlkitError(f"{model.name} is of --arch {model.arch}: bert and t5 fill gaps")
     for text in texts:
         try:
             yield (fill_masks if model.arch == "bert" else fill_spans)(text, model, count)
@@ -130,18 +130,23 @@ def fill_spans(text: str, model: Model, count: int) -> Filled:
     sentinels = {marks[name]: number for number, name in enumerate(names)}
     never = model.never_written - {*sentinels, marks.get(after, -1), marks["</s>"]}
     ends = frozenset({marks["</s>"], marks.get(after, marks["</s>"])})
-    texts = NeuralTexts(model.network, [[marks["<pad>"]]], LONGEST_SPANS, never, [source])
+    begun = [marks["<pad>"], marks["<extra_id_0>"]]
+    texts = NeuralTexts(model.network, [begun], LONGEST_SPANS, never, [source])
     blank = Text(units, "", [], Limits(LONGEST_SPANS), ends)
     gaps: list[list[Candidate]] = [[] for _ in names]
-    for found in beam_search(texts, blank, count)[:count]:
-        spans: dict[int, list[int]] = {number: [] for number in range(len(names))}
-        number = -1
+    known: set[tuple[str, ...]] = set()
+    for found in beam_search(texts, blank, count):
+        spans: list[list[int]] = [[] for _ in names]
+        number = 0
         for token in found.ids:
             if token in sentinels:
                 number = sentinels[token]
-            elif token not in ends and number >= 0:
+            elif token not in ends:
                 spans[number].append(token)
-        written = [units.decode(ids) for ids in spans.values()]
+        written = tuple(map(units.decode, spans))
+        if written in known:
+            continue
+        known.add(written)
         share = round(math.exp(sum(found.logprobs)), 4)
         whole = pieces[0]
         for span, behind in zip(written, pieces[2::2], strict=True):

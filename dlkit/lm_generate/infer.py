@@ -24,6 +24,7 @@ from dlkit.lm_generate.units import Units
 
 BETWEEN_TEXTS = ("<|endoftext|>", "<|end_of_text|>")  # ends a text, and begins the next
 END = ("</s>", "<eos>", "[EOS]", *BETWEEN_TEXTS)
+ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,10 @@ class Model:
                 raise DlkitError(f"the prompt is empty, and {self.name} needs a first character")
         return ids
 
-    def unknown(self, text: str) -> list[str]:
-        """The characters or words that the model does not know."""
+    def unknown(self, text: str, ids: list[int]) -> list[str]:
+        """The characters or words of a text, with its ids, that the model does not know."""
         tokenizer = self.units.tokenizer
-        if tokenizer.unknown_id is None or tokenizer.unknown_id not in tokenizer.encode(text):
+        if tokenizer.unknown_id is None or tokenizer.unknown_id not in ids:
             return []
         spans = tokenizer.encode_spans(text)
         return [text[start:end] for i, (start, end) in spans if i == tokenizer.unknown_id]
@@ -175,6 +176,11 @@ class Model:
     def token(self, id: int, logprob: float) -> Token:
         name = self.units.tokenizer.names.get(id, "")
         return Token(name, id, round(logprob, 6) if math.isfinite(logprob) else None)
+
+
+def one_line(text: str) -> str:
+    r"""The text with its line breaks as \n."""
+    return text.translate(ESCAPES)
 
 
 def load(
@@ -276,7 +282,7 @@ class Writing:
 def total(tokens: list[Token]) -> float | None:
     """The log-probability of all of them."""
     logprobs = [token.logprob for token in tokens if token.logprob is not None]
-    return round(sum(logprobs), 4) if len(logprobs) == len(tokens) else None
+    return round(math.fsum(logprobs), 4) if len(logprobs) == len(tokens) else None
 
 
 @dataclass(frozen=True)
@@ -351,8 +357,8 @@ class Notices:
             log(f"{self.model.name} sees {context} tokens: of longer texts it sees the end")
         self.said_slid = True
 
-    def unknown_in(self, text: str) -> None:
-        found = set(self.model.unknown(text)) - self.unknown
+    def unknown_in(self, text: str, ids: list[int]) -> None:
+        found = set(self.model.unknown(text, ids)) - self.unknown
         if found:
             self.unknown |= found
             some = ", ".join(repr(piece) for piece in sorted(found)[:5])
@@ -365,7 +371,7 @@ def generate(
 ) -> Iterator[Writing | Failure]:
     """Continue each prompt `how.samples` times, in order: each text as it grows."""
     if model.arch not in (*GENERATING, "ngram"):
-        raise DlkitError(f"{model.name} is a {model.arch}: it does not continue texts")
+        raise DlkitError(f"{model.name} is of --arch {model.arch}, which does not continue texts")
     notices = Notices(model)
     waiting = jobs_of(prompts, model, how.samples, notices)
     while some := list(islice(waiting, how.batch_size)):
@@ -389,7 +395,7 @@ def jobs_of(
         except DlkitError as error:
             yield Failure(f"prompt {number + 1}", str(error))
             continue
-        notices.unknown_in(prompt)
+        notices.unknown_in(prompt, ids)
         for sample in range(samples):
             yield Job(number, prompt, sample, ids)
 
@@ -427,8 +433,8 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
     while some := list(islice(waiting, batch_size)):
         ids = []
         for text in some:
-            notices.unknown_in(text)
             ids.append(model.units.encode(text))
+            notices.unknown_in(text, ids[-1])
         for text, tokens in zip(some, scored_tokens(ids, model), strict=True):
             logprob = total(tokens)
             perplexity = None
@@ -440,7 +446,7 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
 def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]:
     """The tokens of each text that are foretold, with their log-probabilities."""
     if model.arch == "t5":
-        raise DlkitError(f"{model.name} is a t5, which fills gaps and scores no texts")
+        raise DlkitError(f"{model.name} is of --arch t5, which fills gaps and scores no texts")
     units = model.units
     starts = [] if units.begin is None else [units.begin]
     if model.arch not in ("bert", "bilm") and units.line_end is not None:

@@ -4,12 +4,13 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -37,20 +38,17 @@ def train_ngram(config: LmTrainConfig) -> Path:
     if len(corpus.training) < 2:
         raise DlkitError(f"{', '.join(config.data)}: no text to count n-grams of")
     settings = {"tokenizer": units.to_settings(), "smoothing": config.smoothing}
-    with TemporaryDirectory(prefix="counts-", dir=config.out) as scratch:
+    with emptied(config.out / "counting") as scratch:
         model = NGram(
             Header("lm-generate", "ngram", settings, [], settings_of(config)),
-            *counted(corpus, config, Path(scratch)),
+            *counted(corpus, config, scratch),
             config.smoothing == "add-k" and config.add_k > 0,
         )
         sizes = [len(words) for words in model.trie.words]
         shown = ", ".join(f"{size} of order {order}" for order, size in enumerate(sizes, 1))
         log(f"{sum(sizes)} n-grams: {shown}")
         if len(corpus.validation) > 1:
-            loss = -float(model.score(corpus.validation)[1:].mean())
-            metrics = {"val_loss": loss, "perplexity": math.exp(min(loss, 700))}
-            log("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-            model.header.metrics.update(metrics)
+            model.header.metrics.update(held_out_scores(model, corpus.validation))
         model.header.card["command"] = shlex.join(["dlkit", *sys.argv[1:]])
         save(best, model, config.quantize)
         if config.arpa:
@@ -65,6 +63,28 @@ def train_ngram(config: LmTrainConfig) -> Path:
     with whole_file(config.out / "log.jsonl") as partial:
         partial.write_text(json.dumps(record) + "\n")
     return best
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    """A folder to work in, without what a killed run left in it; it is removed in the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def held_out_scores(model: NGram, ids: np.ndarray) -> dict[str, float]:
+    """Loss in nats per token and perplexity; nothing where a token is impossible."""
+    loss = -float(model.score(ids)[1:].mean())
+    if not math.isfinite(loss):
+        log("perplexity inf: some of the text to validate on never occurs in the text to train on")
+        return {}
+    scores = {"val_loss": loss, "perplexity": math.exp(min(loss, 700))}
+    log("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+    return scores
 
 
 def counted(

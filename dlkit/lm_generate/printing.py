@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from dlkit.core.progress import Failure
-from dlkit.lm_generate.infer import Continuation, Writing
+from dlkit.lm_generate.infer import Continuation, Writing, one_line
 
 RULE = "-" * 20
-ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
 def write_one(results: Iterable[Writing | Failure], file: TextIO) -> None:
@@ -26,8 +25,7 @@ def write_many(results: Iterable[Writing | Failure], file: TextIO) -> None:
             if isinstance(result, Writing):
                 write_whole(result, file)
         elif isinstance(result, Writing):
-            text = result.prompt + result.result().text
-            file.write(text.translate(ESCAPES) + "\n")
+            file.write(one_line(result.prompt + result.result().text) + "\n")
             file.flush()
 
 

@@ -51,16 +51,16 @@ def most_important(counts: Counts, smoothed: Smoothed, most: int, folder: Path) 
             smoothed.links[level],
             smoothed.probs[level - 1],
             smoothed.probs[level],
-            smoothed.backoffs[level - 1],
             losses[level],
         )
     for level in range(trie.order - 1, 1, -1):
         compiled_ngram.raise_to_most(trie.first[level - 1], losses[level], losses[level - 1])
-    return [loss >= threshold_for(losses, most) for loss in losses]
+    threshold = threshold_for(losses, most)
+    return [loss > threshold for loss in losses]
 
 
 def threshold_for(losses: Sequence[np.ndarray], most: int) -> float:
-    """The loss that at most `most` of them reach, without sorting them all."""
+    """A loss that at most `most` of them exceed."""
     total = sum(map(len, losses))
     if total <= most:
         return -np.inf
@@ -70,8 +70,8 @@ def threshold_for(losses: Sequence[np.ndarray], most: int) -> float:
             " with --vocab-size"
         )
     higher = np.concatenate(losses[1:])
-    keep = most - len(losses[0])
-    return float(np.partition(higher, len(higher) - keep - 1)[len(higher) - keep - 1]) * (1 + 1e-6)
+    place = total - most - 1  # of those left out, the last
+    return float(np.partition(higher, place)[place])
 
 
 def back_off(trie: Trie, smoothed: Smoothed, kept: Sequence[np.ndarray]) -> None:

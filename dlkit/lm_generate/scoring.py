@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from dlkit.core.errors import DlkitError
-
 LOGITS_AT_ONCE = 1 << 24
 
 
@@ -101,20 +99,25 @@ def of_targets(logits: Tensor, targets: Tensor) -> Tensor:
 def pseudo_logprobs(
     texts: Sequence[Sequence[int]], network: Any, special: dict[str, int]
 ) -> list[list[float]]:
-    """For each text the log-probability of each token by a BERT, when it alone is masked."""
+    """For each text the log-probability of each token by a BERT, when it alone is masked.
+
+    Of a text longer than the context it sees what is around the token.
+    """
     device = network.embedding.weight.device
+    begin, end = torch.tensor([[special["[CLS]"]], [special["[SEP]"]]], device=device)
     found = []
     for ids in texts:
-        whole = torch.tensor([special["[CLS]"], *ids, special["[SEP]"]], device=device)
-        if len(whole) > network.context:
-            raise DlkitError(f"a text of {len(whole)} tokens; the model sees {network.context}")
-        rows = max(1, LOGITS_AT_ONCE // (len(whole) * network.position_embedding.embedding_dim))
+        whole = torch.tensor(ids, dtype=torch.long, device=device)
+        size = min(len(ids), network.context - 2)
+        rows = max(1, LOGITS_AT_ONCE // (size + 2) // network.position_embedding.embedding_dim)
         of_text: list[float] = []
-        for places in torch.arange(1, len(ids) + 1, device=device).split(rows):
-            masked = whole.repeat(len(places), 1)
-            asked = torch.zeros_like(masked, dtype=torch.bool)
-            asked[torch.arange(len(places)), places] = True
-            logits, _ = network(masked.masked_fill(asked, special["[MASK]"]), at=asked)
+        for places in torch.arange(len(ids), device=device).split(rows) if ids else ():
+            starts = (places - size // 2).clamp(min=0, max=len(ids) - size)
+            seen = whole[starts[:, None] + torch.arange(size, device=device)]
+            framed = torch.cat([begin.expand(len(seen), 1), seen, end.expand(len(seen), 1)], dim=1)
+            asked = torch.zeros_like(framed, dtype=torch.bool)
+            asked[torch.arange(len(places), device=device), places - starts + 1] = True
+            logits, _ = network(framed.masked_fill(asked, special["[MASK]"]), at=asked)
             of_text += of_targets(logits, whole[places]).tolist()
         found.append(of_text)
     return found

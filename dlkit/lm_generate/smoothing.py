@@ -144,7 +144,7 @@ def weights_for(seen: np.ndarray, low: np.ndarray, buckets: np.ndarray) -> np.nd
     """The weights (BUCKETS) of the higher order that make a text most probable.
 
     `seen` and `low` (T) are its probabilities by the higher and the lower order. A bucket without
-    text has the weight of the next smaller one.
+    text has the weight of the next smaller one that has some.
     """
     weights = np.full(BUCKETS, 0.5)
     sizes = np.bincount(buckets, minlength=BUCKETS)
@@ -154,6 +154,8 @@ def weights_for(seen: np.ndarray, low: np.ndarray, buckets: np.ndarray) -> np.nd
         means = np.bincount(buckets, shares, BUCKETS) / np.maximum(sizes, 1)
         # A weight of 1 would forbid what was not seen.
         weights = np.where(sizes > 0, np.clip(means, 0, 1 - 1e-6), weights)
+    if not len(buckets):
+        return weights
     filled = np.flatnonzero(sizes)
     nearest = filled[np.maximum(np.searchsorted(filled, np.arange(BUCKETS), "right") - 1, 0)]
     return weights[nearest]
