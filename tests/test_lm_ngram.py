@@ -136,7 +136,11 @@ def test_probabilities_sum_to_1(
 
 
 @pytest.mark.parametrize("name", SMOOTHINGS)
-def test_scores_are_the_log_probabilities(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("at_once", [7, 1 << 18])
+def test_scores_are_the_log_probabilities(
+    tmp_path: Path, name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ngram, "AT_ONCE", at_once)
     model = model_of(text(1), 4, name, tmp_path)
     ids = text(2).tolist()
     one_by_one = [model.log_probs(ids[:at])[token] for at, token in enumerate(ids)]

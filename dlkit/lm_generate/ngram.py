@@ -30,6 +30,7 @@ from dlkit.tokenize import Tokenizer
 ABSENT = -1
 CODES = 256  # different numbers that a byte can stand for
 EXACT = (0.0, -np.inf)
+AT_ONCE = 1 << 18  # tokens that are scored side by side
 GRID = 1 << 14  # steps in which the density of numbers is measured
 
 
@@ -177,6 +178,15 @@ class NGram:
         The first has no context.
         """
         ids = np.asarray(ids, np.int64)
+        parts = [np.empty(0)]
+        for start in range(0, len(ids), AT_ONCE):
+            before = max(start - self.order + 1, 0)
+            scores = self.score_at_once(ids[before : start + AT_ONCE])
+            parts.append(scores[start - before :])
+        return np.concatenate(parts)
+
+    def score_at_once(self, ids: np.ndarray) -> np.ndarray:
+        """`score` of ids (T, int64) that are few enough to look all up side by side."""
         places = self.trie.locate(ids)
         found = np.asarray(self.logprobs[0][ids], np.float64)
         for level, first in enumerate(self.trie.first):
