@@ -934,3 +934,17 @@ def test_a_closed_pipe_ends_the_writing_quietly(file: Path) -> None:
         process.wait(timeout=60)
         assert b"Traceback" not in process.stderr.read()
         assert process.returncode == 1
+
+
+def test_the_bundled_model_writes_like_shakespeare() -> None:
+    verse = "What light is this that breaks upon the night?"
+    backwards, shuffled = verse[::-1], " ".join(sorted(verse.split()))
+    result = run(
+        "lm-generate", "score", "-f", "json", stdin="\n".join((verse, backwards, shuffled))
+    )
+    natural, *others = [record["perplexity"] for record in json.loads(result.out)]
+    assert natural < 12
+    assert natural < min(others)
+    written = run("lm-generate", "ROMEO:", "--greedy", "--max-tokens", 60).out
+    assert written.startswith("ROMEO:\n")
+    assert len(written.split()) > 8
