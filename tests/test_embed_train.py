@@ -364,7 +364,9 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
         train(cut)
     with pytest.raises(DlkitError, match="was begun with --dim 12: resume it so"):
         train(one_thread(tmp_path / "cut", topics, **changed, resume=True, dim=13))
+    (tmp_path / "cut" / "corpus-of-a-killed-run").mkdir()
     resumed = train(one_thread(tmp_path / "cut", topics, **changed, resume=True))
+    assert not list((tmp_path / "cut").glob("corpus-*"))
     np.testing.assert_array_equal(load(whole).vectors, load(resumed).vectors)
     log = (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3]

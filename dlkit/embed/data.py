@@ -44,6 +44,8 @@ class Corpus:
 def read(config: EmbedTrainConfig, folder: Path) -> Iterator[Corpus]:
     """The corpus of `config`; its numbers lie in `folder` as long as they are used."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left_by_a_killed_run in folder.glob("corpus-*"):
+        shutil.rmtree(left_by_a_killed_run)
     with TemporaryDirectory(prefix="corpus-", dir=folder) as scratch:
         source = prepared(config, Path(scratch))
         first, path = Path(scratch) / "first", Path(scratch) / "ids"
