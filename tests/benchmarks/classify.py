@@ -36,6 +36,7 @@ from tests.benchmarks import harness
 NARROW = {"width": 0.25}
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("resnet50", "resnet101", "resnet152"), NARROW),
+    **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), {"norm": "batch"}),
     "nin": {"lr": 4e-4},
     "attention-sentences": {"data": "movie_reviews", "sentences": True, "batch_size": 16},
 }
