@@ -16,10 +16,10 @@ from dlkit.classify.model import build
 from dlkit.classify.prepare import name_skipped, prepared
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
+from dlkit.core.config import settings_of
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
-from dlkit.core.training import settings_of
 
 
 def memorise(config: ClassifyTrainConfig, process: Process) -> Path:

@@ -46,9 +46,7 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], header: Header) -> N
 def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
     """Header and arrays of a file for `task`, mapped into memory; small files are verified."""
     about, table = metadata(path)
-    header = read_header(path)
-    if header.task != task:
-        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
+    header = read_header(path, task)
     mapped = np.memmap(path, np.uint8, "r")
     start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
     try:

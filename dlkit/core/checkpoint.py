@@ -91,14 +91,21 @@ def unsealed(text: str | bytes) -> dict[str, Any]:
     return content
 
 
-def read_header(path: Path) -> Header:
-    """The header of a dlkit checkpoint, without its weights; or of a tokenizer's JSON file."""
+def read_header(path: Path, task: str | None = None) -> Header:
+    """The header of a dlkit checkpoint, without its weights; or of a tokenizer's JSON file.
+
+    A DlkitError if it is a model for another task than `task`.
+    """
     try:
         if path.suffix == ".json":
-            return Header(**json.loads(path.read_bytes())["header"])
-        return Header(**json.loads(metadata(path)[0]["dlkit"]))
+            header = Header(**json.loads(path.read_bytes())["header"])
+        else:
+            header = Header(**json.loads(metadata(path)[0]["dlkit"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
+    if task is not None and header.task != task:
+        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
+    return header
 
 
 def digest(header: str, weights: "Mapping[str, Tensor | np.ndarray]") -> str:
@@ -154,9 +161,7 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
     import torch
 
     about, _ = metadata(path)
-    header = read_header(path)
-    if task is not None and header.task != task:
-        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
+    header = read_header(path, task)
     try:
         weights = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:

@@ -3,7 +3,8 @@
 Loads no torch: the command line is built from these classes.
 """
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,11 @@ Schedule = Literal["cosine", "linear", "step", "one-cycle", "plateau", "constant
 def option(default: Any, help: str, **limits: Any) -> Any:
     """A dataclass field that becomes `--name`; `limits` are Typer's, such as min and max."""
     return field(default=default, metadata={"help": help, **limits})
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """The settings of such a dataclass as JSON holds them, for a checkpoint's header."""
+    return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
 
 
 def argument(help: str, **limits: Any) -> Any:

@@ -7,14 +7,13 @@ so that a kill between two writes cannot mix two epochs), `log.jsonl` and `curve
 
 import json
 import math
-import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSamp
 
 from dlkit.core import checkpoint, device
 from dlkit.core.checkpoint import Header
-from dlkit.core.config import TrainConfig
+from dlkit.core.config import TrainConfig, settings_of
 from dlkit.core.distributed import Process, seed_everything
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
@@ -358,11 +357,6 @@ class Run:
         ]
         curves(records, self.folder / "curves.png")
         self.curves_drawn_at = time.monotonic()
-
-
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """The settings as JSON holds them."""
-    return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
 
 
 def one_cycle(done: float) -> float:

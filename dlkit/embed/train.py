@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from dlkit.core.checkpoint import Header
+from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import Bar, log
@@ -316,8 +317,3 @@ class Run:
 def as_array(value: Any) -> np.ndarray:
     """An array, also of a tensor on another device."""
     return value if isinstance(value, np.ndarray) else value.cpu().numpy()
-
-
-def settings_of(config: EmbedTrainConfig) -> dict[str, Any]:
-    """The settings as JSON holds them."""
-    return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}

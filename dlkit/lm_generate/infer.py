@@ -199,11 +199,7 @@ def load(
     if name.endswith((".arpa", ".arpa.gz")):
         return of_counts(name, Path(name))
     path = find("lm-generate", name)
-    header = read_header(path)
-    if header.task != "lm-generate":
-        raise DlkitError(
-            f"{path} is a model for `dlkit {header.task}`, not for `dlkit lm-generate`"
-        )
+    header = read_header(path, "lm-generate")
     if header.arch == "ngram":
         if device not in {"auto", "cpu"} or precision in {"bf16", "fp16"}:
             raise DlkitError(f"{name} counts n-grams: it needs no --device and no --precision")

@@ -2,20 +2,19 @@
 
 import json
 import math
-import os
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dlkit.core.checkpoint import Header
+from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log
@@ -40,7 +39,7 @@ def train_ngram(config: LmTrainConfig) -> Path:
     settings = {"tokenizer": units.to_settings(), "smoothing": config.smoothing}
     with emptied(config.out / "counting") as scratch:
         model = NGram(
-            Header("lm-generate", "ngram", settings, [], settings_of(config)),
+            Header("lm-generate", "ngram", settings, [], own_settings(config)),
             *counted(corpus, config, scratch),
             config.smoothing == "add-k" and config.add_k > 0,
         )
@@ -134,10 +133,7 @@ def logarithms(levels: Sequence[np.ndarray]) -> list[Values]:
         return [Values(np.log(level, out=level)) for level in levels]
 
 
-def settings_of(config: LmTrainConfig) -> dict[str, Any]:
-    """The settings that n-grams have, as JSON holds them."""
-    return {
-        name: str(value) if isinstance(value, os.PathLike) else value
-        for name, value in asdict(config).items()
-        if "ngram" in OWN.get(name, ("ngram",))
-    }
+def own_settings(config: LmTrainConfig) -> dict[str, Any]:
+    """The settings that n-grams have."""
+    settings = settings_of(config).items()
+    return {name: value for name, value in settings if "ngram" in OWN.get(name, ("ngram",))}

@@ -67,7 +67,4 @@ def of_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":
         folder = huggingface.find(name)
         assert folder is not None
         return huggingface.load(folder)
-    header = read_header(find("lm-generate", name))
-    if header.task != "lm-generate":
-        raise DlkitError(f"{name} is a model for `dlkit {header.task}`, not for lm-generate")
-    return header, None
+    return read_header(find("lm-generate", name), "lm-generate"), None

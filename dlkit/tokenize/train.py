@@ -1,11 +1,12 @@
 """Training: count the pre-tokens once, then learn from the counts. Loads no numpy by itself."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from dlkit.core.checkpoint import Header
+from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log
@@ -52,7 +53,7 @@ def train(
     split = config.split or SPLITS[config.algorithm]
     splitting.compiled(split)  # a bad pattern is said before a long count
     header = Header("tokenize", config.algorithm.value, {"normalize": steps, "split": split}, [])
-    header.config.update(settings_of(config))
+    header.config.update(changed_settings(config))
     special, unknown = special_tokens(config)
     header.settings["unk"] = unknown
     if config.algorithm is Algorithm.byte:
@@ -101,15 +102,14 @@ def train_file(config: TokenizeTrainConfig) -> Path:
     return config.out
 
 
-def settings_of(config: TokenizeTrainConfig) -> dict[str, Any]:
+def changed_settings(config: TokenizeTrainConfig) -> dict[str, Any]:
     """What was set otherwise than by default, for the header."""
-    values = asdict(config)
+    values = settings_of(config)
     return {
-        field.name: str(values[field.name])
-        if isinstance(values[field.name], Path)
-        else values[field.name]
+        field.name: values[field.name]
         for field in fields(config)
-        if field.name not in {"out", "force", "workers"} and values[field.name] != field.default
+        if field.name not in {"out", "force", "workers"}
+        and getattr(config, field.name) != field.default
     }
 
 
@@ -199,7 +199,7 @@ def train_sentencepiece(
         raise DlkitError(f"sentencepiece cannot train on this: {reason}") from error
     settings = {"normalize": steps, "split": "none"}
     header = Header("tokenize", config.algorithm.value, settings, [])
-    header.config.update(settings_of(config))
+    header.config.update(changed_settings(config))
     tokenizer = SentencePiece(header, base64.b64encode(written.getvalue()).decode())
     say_if_short(tokenizer, config)
     return tokenizer
