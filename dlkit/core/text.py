@@ -129,16 +129,19 @@ def checked(data: bytes, source: str, offset: int, errors: str) -> bytes:
     return data
 
 
+def lines_of(block: bytes) -> list[str]:
+    """The lines of a block, without their ends; only \\n ends a line."""
+    text = block.decode()
+    return (text[:-1] if text.endswith("\n") else text).split("\n")
+
+
 def line_batches(source: str, most: int) -> Iterator[list[str]]:
     """Up to `most` lines at a time, without their ends; from stdin, those that are there by now.
 
     Bytes that are not UTF-8 are replaced.
     """
     for block in blocks(source, "replace"):
-        found = block.decode().split("\n")
-        if not found[-1]:
-            found.pop()
-        found = [line.removesuffix("\r") for line in found]
+        found = [line.removesuffix("\r") for line in lines_of(block)]
         yield from (found[start : start + most] for start in range(0, len(found), most))
 
 

@@ -30,9 +30,3 @@ def text_blocks(corpus: Iterable[str | Path], errors: str) -> Iterator[bytes]:
             yield from reading.blocks(source, errors, lambda read: bar.advance(by=read))
     finally:
         bar.close()
-
-
-def lines(block: bytes) -> list[str]:
-    """The lines of a block, without their ends; only \\n ends a line."""
-    text = block.decode()
-    return (text[:-1] if text.endswith("\n") else text).split("\n")

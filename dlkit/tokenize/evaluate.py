@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
-from dlkit.tokenize import data
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import MANY, Tokenizer
 
@@ -67,7 +66,7 @@ class Tally:
 
 def evaluate(tokenizer: Tokenizer, block: bytes, workers: int = 2) -> Tally:
     """The tally of a block of lines."""
-    lines = data.lines(block)
+    lines = reading.lines_of(block)
     if len(block) >= MANY:
         tokenizer.compiled_encoder()  # its start is no part of the speed
     started = time.perf_counter()

@@ -13,7 +13,6 @@ from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
 from dlkit.core.weights import find
-from dlkit.tokenize import data
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
 
@@ -116,7 +115,7 @@ def encode_text(
 
 
 def short_lines(block: bytes) -> Iterator[str]:
-    for line in data.lines(block):
+    for line in reading.lines_of(block):
         if len(line) > LONGEST_LINE:
             raise DlkitError(
                 f"a line of {len(line)} characters is too long (at most {LONGEST_LINE}) for this "
@@ -199,7 +198,7 @@ def decode_lines(
             yield block
             continue
         written = []
-        for line in data.lines(block):
+        for line in reading.lines_of(block):
             number += 1
             try:
                 written.append(decoded(tokenizer, map(id_of, line.split()), skip_special))

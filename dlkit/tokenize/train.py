@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dlkit.core import text as reading
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
@@ -162,7 +163,7 @@ def train_sentencepiece(
     def sentences() -> Iterator[str]:
         nonlocal seen
         for block in data.text_blocks(corpus, config.errors):
-            for line in data.lines(block):
+            for line in reading.lines_of(block):
                 if line.strip():
                     seen += 1
                     yield normalize(line, steps)
