@@ -48,6 +48,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
+def give_back_freed_memory() -> None:
+    """Give what is free by now back to the system.
+
+    To be called now and then where shapes change: the kept memory breaks into pieces then, and
+    would grow to several times of what is needed.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 @functools.cache
 def cpu_flags() -> frozenset[str]:
     """The processor's instruction sets, as Linux lists them; empty elsewhere."""

@@ -267,6 +267,7 @@ class Run:
             self.move(self.average, max(1 - self.config.ema, 9 / (10 + self.steps)))
         if self.steps % 20 == 1:
             self.check_loss()
+            device.give_back_freed_memory()
 
     def average_epochs(self, average: nn.Module) -> None:
         """The mean of the weights after each of the last epochs; before those, the latest ones."""
