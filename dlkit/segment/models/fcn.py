@@ -15,28 +15,21 @@ from dlkit.segment.models.segmenter import Segmenter, make_backbone, upsampled
 
 
 class Upsampling(nn.ConvTranspose2d):
-    """Transposed convolution to `factor` (even) times the resolution, bilinear at the start.
+    """Transposed convolution to `factor` (even) times the resolution, which starts as bilinear."""
 
-    Learned, it may mix classes; `fixed`, it stays bilinear (section 4.3).
-    """
-
-    def __init__(self, classes: int, factor: int, fixed: bool = False) -> None:
-        groups = classes if fixed else 1
-        super().__init__(
-            classes, classes, 2 * factor, factor, factor // 2, groups=groups, bias=False
-        )
+    def __init__(self, classes: int, factor: int) -> None:
+        super().__init__(classes, classes, 2 * factor, factor, factor // 2, bias=False)
         places = (torch.arange(2 * factor) + 0.5) / factor - 1
         filters = torch.outer(1 - places.abs(), 1 - places.abs())
         with torch.no_grad():
             self.weight.zero_()
             for label in range(classes):
-                self.weight[label, 0 if fixed else label] = filters
-        self.weight.requires_grad_(not fixed)
+                self.weight[label, label] = filters
 
     def forward(self, maps: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Maps (B, C, factor * h, factor * w) of maps (B, C, h, w)."""
         # Without the repeated border the outermost pixels would fade towards 0.
-        spread = super().forward(F.pad(maps, (1, 1, 1, 1), mode="replicate"))
+        spread = super().forward(F.pad(maps, (1, 1, 1, 1), mode="replicate"), output_size)
         factor = int(self.stride[0])
         return spread[..., factor:-factor, factor:-factor]
 
@@ -45,9 +38,9 @@ class FCN(Segmenter):
     """A classifier scored at every place, and upsampled; skips add scores of finer maps.
 
     `finest` is the stride, in pixels, at which the last scores are added: 32, 16 or 8. As in the
-    paper, scores start at 0 (section 4.3), so that 16s starts as the 32s whose weights it takes
-    over, and 8s as the 16s. The skips are a VGG's pools, or the last maps at their stride of other
-    backbones.
+    paper (section 4.3), scores start at 0, so that 16s starts as the 32s whose weights it takes
+    over, and 8s as the 16s; doublings are learned, and the last upsampling stays bilinear. The
+    skips are a VGG's pools, or the last maps at their stride of other backbones.
     """
 
     def __init__(
@@ -79,7 +72,6 @@ class FCN(Segmenter):
         self.doublings = nn.ModuleDict(
             {str(stride): Upsampling(classes, 2) for stride in strides[1:]}
         )
-        self.upsampling = Upsampling(classes, finest, fixed=True)
 
     def logits(self, images: Tensor) -> Tensor:
         maps = self.maps(images)
@@ -87,7 +79,7 @@ class FCN(Segmenter):
         for stride, doubling in self.doublings.items():
             skip = self.scores[stride](maps[int(stride)])
             logits = same_size(doubling(logits), skip) + skip
-        return same_size(self.upsampling(logits), images)
+        return upsampled(logits, images)
 
     def maps(self, images: Tensor) -> dict[int, Tensor]:
         """The map to score at each stride."""
