@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.segment.layouts import IGNORED
+from dlkit.segment.masks import IGNORED
 
 TOLERANCE = 0.0075  # of the image's diagonal: how far apart two boundaries may be
 
@@ -54,11 +54,12 @@ class SegmentationMetrics:
     per_label: dict[str, dict[str, float]]
 
 
-def count(truth: np.ndarray, predicted: np.ndarray, classes: int) -> Counts:
+def count(
+    truth: np.ndarray, predicted: np.ndarray, classes: int, boundaries: bool = True
+) -> Counts:
     """The counts of one image from its two maps (H, W)."""
-    return Counts(
-        confusion_matrix(truth, predicted, classes), boundary_f1(truth, predicted, classes)[None]
-    )
+    scores = boundary_f1(truth, predicted, classes) if boundaries else np.full(classes, np.nan)
+    return Counts(confusion_matrix(truth, predicted, classes), scores[None])
 
 
 def together(counts: Iterable[Counts]) -> Counts:
