@@ -20,17 +20,20 @@ class Segmenter(nn.Module):
     """The base of the networks: `forward` is the same in all, `logits` is each one's own.
 
     `logits` takes sides s for which `padded_side(s)` is s and loses `margin` pixels at each
-    border; `forward` takes any size. `mean` and `std` are of values from 0 to 1.
+    border; `forward` takes any size. `mean` and `std`, of values from 0 to 1, are the backbone's.
     """
 
-    instances = False  # whether it finds objects, each with its mask, as MaskRCNN does
+    instances = False  # unlike MaskRCNN, which finds objects
     stride = 1  # sides are padded to multiples of it
     margin = 0
     backbone: backbones.Backbone  # of those that have one
 
-    def __init__(self, mean: list[float] = IMAGENET[0], std: list[float] = IMAGENET[1]) -> None:
+    def __init__(self, backbone: backbones.Backbone | None = None) -> None:
         super().__init__()
-        self.mean, self.std = mean, std
+        self.mean, self.std = IMAGENET
+        if backbone is not None:
+            self.mean, self.std = backbone.preprocessing.mean, backbone.preprocessing.std
+            self.backbone, self.stride = backbone, backbone.strides[-1]
 
     def normalise(self, images: Tensor) -> Tensor:
         """The network's input, of images (B, 3, H, W) with values from 0 to 255."""
@@ -62,7 +65,7 @@ class Segmenter(nn.Module):
     def prepare(self, dtype: torch.dtype) -> None:
         """For inference: fold norms into the convolutions before them, weights in `dtype`."""
         self.eval()
-        for block in self.modules():
+        for block in list(self.modules()):
             if isinstance(block, ConvBlock | backbones.Backbone):
                 block.fuse()
         self.to(dtype)
@@ -116,8 +119,15 @@ def upsampled(maps: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def colour_backbone(settings: dict[str, Any]) -> backbones.Backbone:
-    """The untrained backbone of these settings; a DlkitError unless it takes colour images."""
+def make_backbone(settings: dict[str, Any] | None, width: float | None) -> backbones.Backbone:
+    """The untrained backbone of these settings, or a VGG-16 with that share of the channels.
+
+    Raises DlkitError unless it takes colour images, and if both are given.
+    """
+    if settings is None:
+        settings = vgg_settings(width or 1.0)
+    elif width is not None:
+        raise DlkitError("width is for the network without a backbone: a backbone has its own")
     backbone = backbones.build(settings)
     if backbone.preprocessing.channels != 3:
         raise DlkitError(
@@ -125,3 +135,15 @@ def colour_backbone(settings: dict[str, Any]) -> backbones.Backbone:
             " images, and a segmenter needs 3 channels: take another, such as caltech101"
         )
     return backbone
+
+
+def vgg_settings(width: float) -> dict[str, Any]:
+    """VGG-16 with its fully connected layers; the batch norm lets it learn from scratch."""
+    mean, std = IMAGENET
+    size = {"image_size": 224, "channels": 3}
+    return {
+        "arch": "vgg16",
+        "network": {"num_labels": 1, **size, "width": width, "norm": "batch"},
+        "preprocessing": {**size, "fit": "crop", "mean": mean, "std": std},
+        "head": True,
+    }

@@ -8,24 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.segment.models.segmenter import ConvBlock, Segmenter, colour_backbone, upsampled
+from dlkit.core.errors import DlkitError
+from dlkit.segment.models.segmenter import ConvBlock, Segmenter, make_backbone, upsampled
 
 
 class UNet(Segmenter):
     """The network of the paper's figure 1, with batch norm after each convolution.
 
-    `depth` is how often it pools (4 in the paper), `width` the channels of the first level, which
-    double from level to level. `padding` "same" keeps the size; "valid" is the paper's: it loses
-    92 pixels at each border when the depth is 4, which `forward` mirrors.
+    `depth` is how often it pools (4 in the paper), `width` the channels as a share of the
+    paper's, which has 64 in the first level and doubles them from level to level. `padding` "same"
+    keeps the size; "valid" is the paper's: it loses 92 pixels at each border when the depth is 4,
+    which `forward` mirrors.
     """
 
     def __init__(
-        self, classes: int, width: int = 64, depth: int = 4, padding: str = "same"
+        self, classes: int, width: float = 1.0, depth: int = 4, padding: str = "same"
     ) -> None:
         super().__init__()
+        if padding not in ("same", "valid"):
+            raise DlkitError(f"no padding {padding!r}: there is same, valid")
         self.stride = 2**depth
-        lost = {"same": 0, "valid": 1}[padding]
-        widths = [width * 2**level for level in range(depth + 1)]
+        lost = int(padding == "valid")
+        first = round(64 * width)
+        widths = [first * 2**level for level in range(depth + 1)]
         self.down = nn.ModuleList(
             TwoConvolutions(inputs, outputs, 1 - lost)
             for inputs, outputs in zip([3, *widths], widths, strict=False)
@@ -37,7 +42,7 @@ class UNet(Segmenter):
         self.up = nn.ModuleList(
             TwoConvolutions(2 * outputs, outputs, 1 - lost) for outputs in reversed(widths[:-1])
         )
-        self.score = nn.Conv2d(width, classes, 1)
+        self.score = nn.Conv2d(first, classes, 1)
         # Two convolutions lose 4 pixels of their level each; all but the deepest are met twice.
         self.margin = lost * (2 * self.stride + 4 * (self.stride - 1))
 
@@ -85,11 +90,8 @@ class BackboneUNet(Segmenter):
     """
 
     def __init__(self, classes: int, backbone: dict[str, Any]) -> None:
-        encoder = colour_backbone(backbone)
-        super().__init__(encoder.preprocessing.mean, encoder.preprocessing.std)
-        self.backbone = encoder
-        self.stride = encoder.strides[-1]
-        channels = encoder.channels
+        super().__init__(make_backbone(backbone, None))
+        channels = self.backbone.channels
         self.decoder = nn.ModuleList(
             TwoConvolutions(deeper + skip, skip)
             for deeper, skip in zip(channels[:0:-1], channels[-2::-1], strict=True)
@@ -106,11 +108,15 @@ class BackboneUNet(Segmenter):
 def unet(
     classes: int,
     backbone: dict[str, Any] | None = None,
-    width: int = 64,
-    depth: int = 4,
-    padding: str = "same",
+    width: float | None = None,
+    depth: int | None = None,
+    padding: str | None = None,
 ) -> Segmenter:
-    """With a `backbone` its own levels take the place of width and depth."""
-    if backbone is not None:
-        return BackboneUNet(classes, backbone)
-    return UNet(classes, width, depth, padding)
+    """A `backbone` has its own width and depth, and its maps keep their size."""
+    chosen = {"width": width, "depth": depth, "padding": padding}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if backbone is None:
+        return UNet(classes, **given)  # type: ignore[arg-type]
+    if given:
+        raise DlkitError(f"{', '.join(given)}: for the unet without a backbone, which has its own")
+    return BackboneUNet(classes, backbone)
