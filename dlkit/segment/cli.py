@@ -44,6 +44,14 @@ Tile = Annotated[
 Tta = Annotated[
     bool, typer.Option("--tta", help="Average three scales, each as it is and mirrored.")
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Of models that find objects: leave out those that score lower; default: 0.5.",
+        min=0,
+        max=1,
+    ),
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(help="Longest side the network sees; default: as trained.", min=32, max=16384),
@@ -60,6 +68,7 @@ def infer(
     tile: Tile = None,
     tta: Tta = False,
     image_size: ImageSize = None,
+    threshold: Threshold = None,
     batch_size: BatchSize = 4,
     workers: Workers = 2,
     device: Device = "auto",
@@ -67,9 +76,13 @@ def infer(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print the classes in images, each with its share of the pixels and the box around them."""
+    """Print the classes in images, each with its share of the pixels and the box around them.
+
+    With a model that finds objects: these, one by one, best first.
+    """
     from dlkit.core.images import SUFFIXES, files, keep_apart
     from dlkit.segment.infer import Method, load, segment
+    from dlkit.segment.instances import find_objects
 
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: use --save FOLDER")
@@ -80,6 +93,29 @@ def infer(
             keep_apart(folder, images)
     predictor = load(model, device, precision)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
-    method = Method(image_size, tile, tta, batch_size, workers)
     masks = format in {Format.json, Format.jsonl}
+    if predictor.finds_objects:
+        of_pixels = {
+            "--tile": tile is not None,
+            "--tta": tta,
+            "--probabilities": probabilities is not None,
+            "--image-size": image_size is not None,
+        }
+        for option in (name for name, given in of_pixels.items() if given):
+            raise DlkitError(f"{option} is for models that label pixels, and {model} finds objects")
+        found = find_objects(
+            images,
+            predictor,
+            0.5 if threshold is None else threshold,
+            wanted,
+            masks,
+            save,
+            batch_size,
+            workers,
+        )
+        write(found, format, output)
+        return
+    if threshold is not None:
+        raise DlkitError(f"--threshold is for models that find objects: {model} labels pixels")
+    method = Method(image_size, tile, tta, batch_size, workers)
     write(segment(images, predictor, method, wanted, masks, save, probabilities), format, output)

@@ -79,7 +79,7 @@ def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> 
 
 def draw_masks(
     picture: Image.Image,
-    masks: Sequence[np.ndarray],
+    masks: np.ndarray | Sequence[np.ndarray],
     names: Sequence[str],
     scores: Sequence[float] | None,
 ) -> Image.Image:

@@ -4,6 +4,7 @@ Shapes: B images of a batch, C classes; H x W are the pixels of an image as show
 the network sees. A label map holds the number of a class at each pixel.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from dlkit.core.progress import Failure, each, track
 from dlkit.segment import rle
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import index_picture, overlay, palette
-from dlkit.segment.model import Segmenter, build
+from dlkit.segment.model import build
 from dlkit.segment.tile import in_tiles
 
 SCALES = (0.75, 1.0, 1.25)  # of the views that --tta averages, each as it is and mirrored
@@ -95,12 +96,17 @@ class Method:
 class Predictor:
     """A network ready to predict, and what belongs to it."""
 
-    network: Segmenter
+    network: Any  # a Segmenter, or a MaskRCNN, which finds objects
     labels: list[str]
     image_size: int | None
     device: torch.device
     colours: list[Colour]
     autocast: str = "fp32"  # in training, whose weights stay fp32; prepared ones need none
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether it finds objects one by one, and does not label pixels."""
+        return bool(self.network.instances)
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -177,30 +183,30 @@ def segment(
 
     def results(process: Process) -> Iterator[Segmentation | Failure]:
         # Named before they are shared, so that all processes agree on the names.
-        named = with_targets(images.files(paths), save, probabilities)
-        targets: dict[str, list[Targets]] = {}
+        named = process.share(with_targets(images.files(paths), save, probabilities))
+        targets: deque[Targets] = deque()
 
         def shared() -> Iterator[str]:
-            for path, target in process.share(named):
-                targets.setdefault(path, []).append(target)
+            for path, target in named:
+                targets.append(target)
                 yield path
 
-        found = predict(predictor, track(shared(), "segmenting"), method, probabilities is not None)
-        for path, picture, label_map in found:
-            target = targets[path].pop(0)
+        keep = probabilities is not None
+        for path, picture, found in predict(predictor, track(shared(), "segmenting"), method, keep):
+            target = targets.popleft()
             if isinstance(picture, Failure):
                 yield picture
                 continue
-            assert label_map is not None
+            assert found is not None
             if target.map is not None:
                 try:
-                    save_pictures(path, picture, label_map.labels, predictor, drawn, target.map)
+                    save_pictures(path, picture, found.labels, predictor, drawn, target.map)
                 except DlkitError as error:  # a URL may fail the second time
                     yield Failure(path, str(error))
                     continue
-            if target.probabilities is not None and label_map.probabilities is not None:
-                save_array(label_map.probabilities, predictor.labels, target.probabilities)
-            regions = regions_of(label_map.labels, predictor.labels, wanted, masks)
+            if target.probabilities is not None and found.probabilities is not None:
+                save_array(found.probabilities, predictor.labels, target.probabilities)
+            regions = regions_of(found.labels, predictor.labels, wanted, masks)
             yield Segmentation(path, picture.width, picture.height, regions)
 
     def gathered() -> Iterator[Segmentation | Failure]:
@@ -397,7 +403,12 @@ def save_pictures(
     if picture.pixels.shape[1:] != (picture.height, picture.width):
         picture = images.read(path)
     shown = overlay(images.as_pillow(picture), labels, predictor.colours, names)
-    images.save(shown, target.with_name(f"{target.stem}-overlay.jpg"))
+    images.save(shown, overlay_path(target))
+
+
+def overlay_path(target: Path) -> Path:
+    """Where the overlay of a label map lies."""
+    return target.with_name(f"{target.stem}-overlay.jpg")
 
 
 def save_array(probabilities: np.ndarray, names: Sequence[str], target: Path) -> None:
