@@ -81,4 +81,4 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     sums = truth.sum(dim=(0, 2, 3)) + predicted.sum(dim=(0, 2, 3))
     there = truth.any(dim=3).any(dim=2).any(dim=0)
     dice = 2 * both / sums.clamp(min=1e-6)
-    return 1 - (dice * there).sum() / there.sum().clamp(min=1)
+    return ((1 - dice) * there).sum() / there.sum().clamp(min=1)

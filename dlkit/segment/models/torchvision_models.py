@@ -64,17 +64,16 @@ class MaskRCNN(nn.Module):
     """Regions that may hold an object; of each its label, box and mask (He et al. 2017).
 
     torchvision's network, called as torchvision's: lists of images (3, H, W) with values from 0 to
-    1, labels counted from 1. It resizes images to a shortest side of `image_size`.
+    1, labels counted from 1. The images come resized, so its own resizing is left out.
     """
 
     instances = True
 
-    def __init__(self, classes: int, backbone: str = "resnet50", image_size: int = 800) -> None:
+    def __init__(self, classes: int, backbone: str = "resnet50") -> None:
         super().__init__()
-        sizes = {"min_size": image_size, "max_size": round(image_size * 5 / 3)}
         if known(backbone, ("mobilenet", "resnet50")) == "resnet50":
             self.network = detection.maskrcnn_resnet50_fpn(
-                weights=None, weights_backbone=None, num_classes=classes + 1, **sizes
+                weights=None, weights_backbone=None, num_classes=classes + 1, _skip_resize=True
             )
         else:
             maps = mobilenet_backbone(
@@ -88,7 +87,7 @@ class MaskRCNN(nn.Module):
                 ((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3
             )
             self.network = detection.MaskRCNN(
-                maps, classes + 1, rpn_anchor_generator=anchors, **sizes
+                maps, classes + 1, rpn_anchor_generator=anchors, _skip_resize=True
             )
         self.dtype = torch.float32
 
