@@ -20,12 +20,6 @@ Arch = Literal[
     "fcn32s", "fcn16s", "fcn8s", "segnet", "unet", "dilated", "deeplabv3", "lraspp", "maskrcnn",
     "patch", "shift-and-stitch",
 ]  # fmt: skip
-# Options that only these architectures have.
-ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("unet", "deeplabv3", "maskrcnn"): ("backbone",),
-    ("unet",): ("from_scratch", "depth", "padding"),
-    ("patch",): ("window",),
-}
 
 
 @dataclass(kw_only=True)
@@ -36,19 +30,19 @@ class SegmentTrainConfig(TrainConfig):
     )
     backbone: str | None = option(
         None,
-        "First part of the network. unet: a model of dlkit classify to start from (default:"
-        " caltech101), or none for the paper's own; deeplabv3 and maskrcnn: mobilenet or resnet50,"
-        " untrained.",
+        "First part of the network: a model of dlkit classify to start from, or none (default:"
+        " caltech101 for a unet of which nothing else is chosen); in torchvision's networks"
+        " mobilenet or resnet50, untrained.",
     )
-    from_scratch: bool = option(
-        False, "unet: of the --backbone take the form, not the trained weights."
+    from_scratch: bool = option(False, "Of the --backbone take the form, not the trained weights.")
+    width: float | None = option(
+        None, "Channels as a share of the paper's, without a backbone.", min=0.02, max=4
     )
-    width: float = option(1.0, "Channels, as a share of the paper's.", min=0.05, max=4)
-    depth: int = option(4, "unet of the paper: how often the resolution is halved.", min=1, max=6)
-    padding: Literal["same", "valid"] = option(
-        "same", "unet of the paper: valid convolutions make the output smaller than the input."
+    depth: int | None = option(None, "unet: how often the resolution is halved.", min=1, max=8)
+    padding: Literal["same", "valid"] | None = option(
+        None, "unet: same (default), or valid convolutions as in the paper."
     )
-    window: int = option(32, "patch: side of the window around each pixel.", min=8)
+    window: int | None = option(None, "patch: side of the window around each pixel.", min=8)
     image_size: int | None = option(
         None, "Longest side at which the network sees images; default: their own.", min=32
     )

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dlkit.core.drawing import Colour, colour, draw_text, text_size
-from dlkit.segment.layouts import IGNORED
+from dlkit.segment.masks import IGNORED
 
 OPACITY = 0.55  # of the colours over the picture
 
@@ -44,8 +44,17 @@ def overlay(
     return with_legend(blended, [(names[k], colours[k]) for k in shown])
 
 
+def errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> Image.Image:
+    """The picture in grey; red where the label is wrong, black where the truth says nothing."""
+    shown = picture.convert("L").convert("RGB")
+    red = Image.blend(shown, Image.new("RGB", shown.size, (255, 0, 0)), 0.8)
+    shown.paste(red, mask=Image.fromarray((labels != truth) & (truth != IGNORED)))
+    shown.paste((0, 0, 0), mask=Image.fromarray(truth == IGNORED))
+    return shown
+
+
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
-    """The picture with a white ground below it that names its colours, in as many lines as needed."""
+    """The picture with white lines below it that name its colours."""
     size = text_size(picture)
     font = ImageFont.load_default(size)
     line, gap = round(1.5 * size), size // 2
@@ -70,7 +79,7 @@ def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> 
 
 def draw_masks(
     picture: Image.Image,
-    masks: Sequence[np.ndarray],
+    masks: np.ndarray | Sequence[np.ndarray],
     names: Sequence[str],
     scores: Sequence[float] | None,
 ) -> Image.Image:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.segment.layouts import IGNORED
+from dlkit.core.scores import known_mean
+from dlkit.segment.masks import IGNORED
 
 TOLERANCE = 0.0075  # of the image's diagonal: how far apart two boundaries may be
 
@@ -54,11 +55,12 @@ class SegmentationMetrics:
     per_label: dict[str, dict[str, float]]
 
 
-def count(truth: np.ndarray, predicted: np.ndarray, classes: int) -> Counts:
+def count(
+    truth: np.ndarray, predicted: np.ndarray, classes: int, boundaries: bool = True
+) -> Counts:
     """The counts of one image from its two maps (H, W)."""
-    return Counts(
-        confusion_matrix(truth, predicted, classes), boundary_f1(truth, predicted, classes)[None]
-    )
+    scores = boundary_f1(truth, predicted, classes) if boundaries else np.full(classes, np.nan)
+    return Counts(confusion_matrix(truth, predicted, classes), scores[None])
 
 
 def together(counts: Iterable[Counts]) -> Counts:
@@ -103,11 +105,6 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, nan where the whole is 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
-
-
-def known_mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

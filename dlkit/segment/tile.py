@@ -51,7 +51,9 @@ def shares(tiles: Spans, side: int) -> list[Tensor]:
     total = torch.zeros(side)
     for (start, stop), weight in zip(tiles, weights, strict=True):
         total[start:stop] += weight
-    return [weight / total[start:stop] for (start, stop), weight in zip(tiles, weights, strict=True)]
+    for (start, stop), weight in zip(tiles, weights, strict=True):
+        weight /= total[start:stop]
+    return weights
 
 
 def in_tiles(
