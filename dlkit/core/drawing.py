@@ -2,9 +2,9 @@
 
 import colorsys
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont
 
-TEXT_SHARE = 1 / 32  # of the picture's longest side
+TEXT_SHARE = 1 / 32  # of a picture's side
 SMALLEST_TEXT, LARGEST_TEXT = 11, 64
 
 Colour = tuple[int, int, int]
@@ -17,9 +17,9 @@ def colour(number: int, saturation: float = 0.85, value: float = 0.95) -> Colour
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
-def text_size(picture: Image.Image) -> int:
-    """Pixels of a line of text that suits the picture."""
-    return round(min(max(max(picture.size) * TEXT_SHARE, SMALLEST_TEXT), LARGEST_TEXT))
+def text_size(side: int) -> int:
+    """Pixels of a line of text that suits a picture's side."""
+    return round(min(max(side * TEXT_SHARE, SMALLEST_TEXT), LARGEST_TEXT))
 
 
 def draw_text(

@@ -17,7 +17,7 @@ def draw_boxes(
     """A copy of the picture with each box framed and named; `labels` are all the model knows."""
     drawn = picture.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
-    height = text_size(drawn)
+    height = text_size(max(drawn.size))
     font = ImageFont.load_default(height)
     line = max(2, height // 8)
     # The best come first and are drawn last, on top.

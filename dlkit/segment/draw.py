@@ -57,7 +57,7 @@ def errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> Image
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
     """The picture with white lines below it that name its colours."""
-    size = text_size(picture)
+    size = text_size(picture.width)
     font = ImageFont.load_default(size)
     line, gap = round(1.5 * size), size // 2
     places, x, y = [], gap, gap
@@ -92,7 +92,7 @@ def draw_masks(
         full = Image.new("RGB", drawn.size, colour(number))
         drawn.paste(Image.blend(drawn, full, OPACITY), mask=Image.fromarray(masks[number]))
     canvas = ImageDraw.Draw(drawn)
-    font = ImageFont.load_default(text_size(drawn))
+    font = ImageFont.load_default(text_size(max(drawn.size)))
     for number in reversed(range(len(masks))):
         rows, columns = np.nonzero(masks[number])
         if rows.size:

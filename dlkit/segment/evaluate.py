@@ -11,7 +11,7 @@ from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, is_main_process, log, track
 from dlkit.core.scores import Score, rounded
-from dlkit.segment.draw import draw_masks, errors, index_picture
+from dlkit.segment.draw import draw_masks, errors, index_picture, with_legend
 from dlkit.segment.infer import Method, Predictor, load, predict
 from dlkit.segment.instance_metrics import InstanceMetrics, instance_metrics, overlaps
 from dlkit.segment.instances import predict_objects
@@ -105,8 +105,10 @@ def evaluate_checkpoint(
     metrics = segmentation_metrics(counts, predictor.labels)
     for name, value in metrics.summary.items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
-    for label, scores in metrics.per_label.items():
-        for name, value in scores.items():
+    pixels = counts.confusion.sum(axis=1).tolist()
+    for label, there in zip(predictor.labels, pixels, strict=True):
+        yield Score("pixels", label, there, "Annotated pixels of this class.")
+        for name, value in metrics.per_label[label].items():
             yield Score(name, label, rounded(value), LABEL_DEFINITIONS[name])
 
 
@@ -156,7 +158,11 @@ def save_examples(predictor: Predictor, samples: Sequence[Sample], path: Path) -
     if rows:
         cells = [cell for row_cells in rows for cell in row_cells]
         columns = ["image", "truth", "prediction", "errors in red"][: len(rows[0])]
-        images.save(images.grid(cells, len(columns), captions=columns * len(rows)), path)
+        sheet = images.grid(cells, len(columns), captions=columns * len(rows))
+        if not predictor.finds_objects:
+            legend = list(zip(predictor.labels, predictor.colours, strict=False))
+            sheet = with_legend(sheet, legend)
+        images.save(sheet, path)
 
 
 def label_row(predictor: Predictor, sample: Sample) -> list[Image.Image] | None:

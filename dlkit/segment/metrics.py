@@ -31,7 +31,6 @@ DEFINITIONS = {
     ),
 }
 LABEL_DEFINITIONS = {
-    "pixels": "Annotated pixels of this class.",
     "class_accuracy": "Share of the class's pixels that are found.",
     "iou": "Intersection over union of truth and prediction, all images together.",
     "dice": "2 |truth and prediction| / (|truth| + |prediction|), all images together.",
@@ -90,7 +89,6 @@ def segmentation_metrics(counts: Counts, label_names: Sequence[str]) -> Segmenta
     }
     per_label = {
         name: {
-            "pixels": int(true[k]),
             "class_accuracy": float(accuracy[k]),
             "iou": float(iou[k]),
             "dice": float(dice[k]),
