@@ -35,6 +35,9 @@ class Patch(Segmenter):
         self.window = window
         self.score = nn.Linear(self.backbone.channels[-1], classes)
 
+    def padded_side(self, side: int) -> int:
+        return side  # the windows reach beyond the border themselves
+
     def classify(self, windows: Tensor) -> Tensor:
         """Logits (N, C) of the middles of windows (N, 3, window, window)."""
         out: Tensor = self.score(self.backbone(windows)[-1].mean(dim=(2, 3)))
@@ -102,11 +105,16 @@ class ShiftAndStitch(Segmenter):
             )
         )
 
+    def padded_side(self, side: int) -> int:
+        return side  # the shifted images reach beyond the border themselves
+
     def logits(self, images: Tensor) -> Tensor:
         step = self.stride if self.training else self.step
-        rows, columns = (side // self.stride + 1 for side in images.shape[-2:])
-        height, width = rows * self.stride, columns * self.stride
-        more = 2 * self.stride - self.middle  # the last output is at or behind the border
+        # As many outputs as it takes for the last one to be at the border or behind it.
+        height, width = (
+            (-(-(side - 1) // self.stride) + 1) * self.stride for side in images.shape[-2:]
+        )
+        more = 3 * self.stride
         shifted = mirrored(images, self.middle, more, more)
         stitched = []
         for down in range(0, self.stride, step):
