@@ -42,7 +42,17 @@ class SegmentTrainConfig(TrainConfig):
     padding: Literal["same", "valid"] | None = option(
         None, "unet: same (default), or valid convolutions as in the paper."
     )
+    context: Literal["basic", "large", "none"] | None = option(
+        None, "dilated: the module on top of the front end (default: basic)."
+    )
     window: int | None = option(None, "patch: side of the window around each pixel.", min=8)
+    step: int | None = option(
+        None,
+        "patch and shift-and-stitch: outputs at each pixel of this number, between them"
+        " interpolated.",
+        min=1,
+    )
+    places: int = option(64, "patch: pixels of each image that a step learns from.", min=1)
     image_size: int | None = option(
         None, "Longest side at which the network sees images; default: their own.", min=32
     )

@@ -22,7 +22,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.output import FileNames, whole_file
 from dlkit.core.progress import Failure, each, track
-from dlkit.segment import rle
+from dlkit.segment import published, rle
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import index_picture, overlay, palette
 from dlkit.segment.model import build
@@ -147,7 +147,10 @@ def load(
     """The segmenter of that name, file or URL, in its inference form on the device."""
     chosen = device.choose(device_name)
     device.keep_freed_memory()
-    path = weights.find("segment", model, PUBLISHED)
+    if model in PUBLISHED:
+        path = published.fetch(model)
+    else:
+        path = weights.find("segment", model, PUBLISHED)
     header, tensors = checkpoint.load(path, "segment")
     try:
         network = build(header.arch, len(header.labels), **header.settings)

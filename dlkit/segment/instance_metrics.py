@@ -31,10 +31,9 @@ def overlaps(
     masks: np.ndarray, labels: np.ndarray, scores: np.ndarray, truths: Sequence[Object]
 ) -> Overlaps:
     """How objects with masks (D, H, W), labels and scores (D,) overlap the truth of an image."""
-    found = masks.reshape(len(masks), -1).astype(np.float32)
-    true = np.array([t.mask.reshape(-1) for t in truths], np.float32).reshape(len(truths), -1)
-    if not len(truths):
-        true = true.reshape(0, found.shape[1])
+    pixels = int(np.prod(masks.shape[1:]))
+    found = masks.reshape(len(masks), pixels).astype(np.float32)
+    true = np.array([t.mask for t in truths], np.float32).reshape(len(truths), pixels)
     common = (found @ true.T).astype(float)
     areas, true_areas = found.sum(axis=1, dtype=float), true.sum(axis=1, dtype=float)
     union = areas[:, None] + true_areas - common

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dlkit.core import coco, images
 from dlkit.core.errors import DlkitError
@@ -32,7 +31,6 @@ from dlkit.segment.masks import (
     IGNORED,
     NO_CLASS,
     BadMask,
-    Classes,
     CocoTruth,
     Colour,
     MaskFile,
@@ -65,32 +63,36 @@ class Sample:
 
 @dataclass(frozen=True)
 class Annotated:
-    """One split of a data set; `palette` are the classes' colours, if the data has any."""
+    """One split of a data set."""
 
     samples: list[Sample]
     labels: list[str]
-    palette: list[Colour] | None
     skipped: Skipped
 
 
-# What a layout's reader returns: labels, the classes' colours, and each image with its truth.
-Listed = tuple[list[str], list[Colour] | None, list[Entry]]
+# What a layout's reader returns: the labels, and each image with its truth.
+Listed = tuple[list[str], list[Entry]]
 
 
 def read_split(
-    data: Path, split: str, labels: list[str] | None = None, instances: bool = False
+    data: Path,
+    split: str,
+    labels: list[str] | None = None,
+    instances: bool = False,
+    objects: bool = False,
 ) -> Annotated:
     """The images of one split and their masks; `labels` fixes the classes and their order.
 
-    With `instances` the classes are those of objects, without the background. Masks that do not
-    fit their image or hold unknown values are skipped, counted and named, as are images that
-    cannot be read. Raises DlkitError when the layout is none of those above, or nothing is left.
+    With `instances` the classes are those of objects, without the background; with `objects`, too,
+    each image needs the masks of its objects. Masks that do not fit their image or hold unknown
+    values are skipped, counted and named, as are images that cannot be read. Raises DlkitError
+    when the layout is none of those above, or nothing is left.
     """
     if not data.exists():
         raise DlkitError(f"{data}: no such folder")
     skipped = Skipped()
-    names, palette, entries = layout(data)(data, split, labels, instances, skipped)
-    check = partial(checked, count=len(names), instances=instances)
+    names, entries = layout(data)(data, split, labels, instances, skipped)
+    check = partial(checked, count=len(names), objects=instances or objects)
     with ThreadPoolExecutor() as pool:
         found = list(track(pool.map(check, entries), f"checking {split}", len(entries)))
     for bad in found:
@@ -101,7 +103,7 @@ def read_split(
     if not samples:
         why = f": {next(iter(skipped.places))}" if skipped.places else ""
         raise DlkitError(f"{data}: no image of {split!r} with a mask that can be used{why}")
-    return Annotated(samples, names, palette, skipped)
+    return Annotated(samples, names, skipped)
 
 
 def layout(data: Path) -> Callable[..., Listed]:
@@ -120,7 +122,7 @@ def layout(data: Path) -> Callable[..., Listed]:
     )
 
 
-def checked(entry: Entry, count: int, instances: bool) -> Sample | BadMask:
+def checked(entry: Entry, count: int, objects: bool) -> Sample | BadMask:
     """The sample, or what is wrong with it."""
     path, truth = entry
     if not path.exists():
@@ -130,7 +132,7 @@ def checked(entry: Entry, count: int, instances: bool) -> Sample | BadMask:
     except DlkitError:
         return BadMask("unreadable image", str(path))
     try:
-        if instances:
+        if objects:
             truth.objects()
         mask = truth.mask()
     except BadMask as error:
@@ -173,32 +175,8 @@ def of_files(
     if labels is None and instances:
         labels = [name for name, _ in entries if name.lower() not in {BACKGROUND, *NO_CLASS}]
     classes = classes_of(entries, labels, ignored)
-    palette = palette_of(entries, classes, files)
     truths: list[Entry] = [(path, MaskFile(mask, classes, own)) for path, mask, own in files]
-    return classes.labels, palette, truths
-
-
-def palette_of(
-    entries: Sequence[tuple[str, Colour | None]],
-    classes: Classes,
-    files: Sequence[tuple[Path, Path, Path | None]],
-) -> list[Colour] | None:
-    """The colour of each class: by the table of colours, or in the first palette mask."""
-    colours = dict(entries)
-    if not any(colours.values()) and files:
-        colours = dict(zip((name for name, _ in entries), palette_in(files[0][1]), strict=False))
-    chosen = [colours.get(label) for label in classes.labels]
-    return [colour for colour in chosen if colour is not None] if all(chosen) else None
-
-
-def palette_in(mask: Path) -> list[Colour]:
-    """The colours of a palette mask; none of any other file."""
-    try:
-        with Image.open(mask) as image:
-            values = image.getpalette() or []
-    except images.BAD_FILE:
-        return []  # said when the mask is read
-    return [(values[i], values[i + 1], values[i + 2]) for i in range(0, len(values) - 2, 3)]
+    return classes.labels, truths
 
 
 def class_file(data: Path) -> list[tuple[str, Colour | None]]:
@@ -336,4 +314,4 @@ def read_coco(
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise DlkitError(f"{file}: not a COCO file ({type(error).__name__}: {error})") from error
-    return labels, None, entries
+    return labels, entries

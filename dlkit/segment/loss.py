@@ -1,11 +1,12 @@
 """What the segmenters are trained to minimise.
 
-Shapes: B images, C classes, H x W pixels.
+Shapes: B images, C classes, H x W pixels, P places, N objects.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import masks_to_boxes
 
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.masks import IGNORED
@@ -82,3 +83,43 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     there = truth.any(dim=3).any(dim=2).any(dim=0)
     dice = 2 * both / sums.clamp(min=1e-6)
     return ((1 - dice) * there).sum() / there.sum().clamp(min=1)
+
+
+def random_places(mask: Tensor, count: int) -> Tensor:
+    """`count` pixels of each image, among those with a class in its mask (B, H, W).
+
+    Returns image, row and column (P, 3); an image without any gives its first pixel.
+    """
+    places = []
+    for image, own in enumerate(mask):
+        there = (own != IGNORED).nonzero()
+        if not len(there):
+            there = there.new_zeros(1, 2)
+        chosen = there[torch.randint(len(there), (count,), device=there.device)]
+        places.append(F.pad(chosen, (1, 0), value=image))
+    return torch.cat(places)
+
+
+def as_pixels(logits: Tensor, mask: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (P, C) and masks (B, H, W) at the places, as images (P, C, 1, 1) of one pixel."""
+    image, row, column = places.unbind(1)
+    return logits[:, :, None, None], mask[image, row, column][:, None, None]
+
+
+def instance_loss(network: nn.Module, images: Tensor, numbers: Tensor, labels: Tensor) -> Tensor:
+    """The sum of the five losses of He et al. 2017: of proposals, and of boxes, labels and masks.
+
+    Images (B, 3, H, W) have values from 0 to 255; `numbers` (B, H, W) count the objects from 1 on,
+    whose labels (B, N) are padded with -1. Objects of which nothing is left to see do not count.
+    """
+    targets = []
+    for own, own_labels in zip(numbers, labels, strict=True):
+        masks = own == torch.arange(1, len(own_labels) + 1, device=own.device)[:, None, None]
+        seen = masks.any(dim=2).any(dim=1)
+        boxes = masks_to_boxes(masks[seen])
+        boxes[:, 2:] += 1  # torchvision's end at the last pixel, ours behind it
+        targets.append(
+            {"boxes": boxes, "labels": own_labels[seen] + 1, "masks": masks[seen].to(torch.uint8)}
+        )
+    losses: dict[str, Tensor] = network(list(images / 255), targets)
+    return torch.stack(list(losses.values())).sum()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from dlkit.classify import backbones
 from dlkit.core import distributed
@@ -15,70 +14,82 @@ from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.training import Run
-from dlkit.segment.config import SegmentTrainConfig
+from dlkit.segment import published
+from dlkit.segment.config import PUBLISHED, SegmentTrainConfig
 from dlkit.segment.data import Pictures, class_weights, collate
 from dlkit.segment.draw import palette
-from dlkit.segment.evaluate import evaluate, save_examples
+from dlkit.segment.evaluate import evaluate, evaluate_instances, save_examples
 from dlkit.segment.infer import Predictor
 from dlkit.segment.layouts import Annotated, read_split
-from dlkit.segment.loss import segmentation_loss
+from dlkit.segment.loss import as_pixels, instance_loss, random_places, segmentation_loss
 from dlkit.segment.model import build, load_backbone, options
 
 DEFAULT_BACKBONE = "caltech101"  # of a unet of which nothing else is chosen
-CHOICES = ("width", "depth", "padding", "window")
+CHOICES = ("width", "depth", "padding", "context", "window", "step")
+SCORES = {"semantic": "mean_iou", "instance": "map_50_95_coco101"}  # what `best` goes by
 TORCHVISION = ("deeplabv3", "lraspp", "maskrcnn")  # their backbones are torchvision's, untrained
 OF_PIXELS = ("loss", "focal_gamma", "class_weights", "border_weight", "border_sigma", "loss_share")
+OF_NEIGHBOURS = ("border_weight", "loss_share")  # nothing where single pixels are learnt from
 
 
 def train(config: SegmentTrainConfig) -> Path:
     """Train a segmenter, and return the path of its best checkpoint."""
     with distributed.launch(config.device, config.seed) as process:
         refuse_unused(config)
-        return train_semantic(config, process)
+        objects = config.task == "instance"
+        with_borders = config.border_weight > 0
+        training = read_split(config.data, "train", None, objects, with_borders)
+        names = training.labels
+        validation = read_split(config.data, "val", names, objects)
+        if not objects:
+            refuse_one_class(config.data, training)
 
+        if config.init_from in PUBLISHED:
+            published.fetch(config.init_from)
+        settings, trained = network_settings(config)
+        model = build(config.arch, len(names), **settings)
+        if trained is not None:
+            model.backbone.load_state_dict(trained.state_dict())
+        network = process.wrap(model)  # the same weights, with gradients averaged over processes
+        run = Run(config, process, model, Header("segment", config.arch, settings, names))
+        optimizer = run.optimizer(model)
+        name_skipped(run.folder, [training, validation], process)
+        batches = run.loader(Pictures(training.samples, config, objects), collate)
+        weights = None
+        if config.class_weights != "none":
+            weights = class_weights(training.samples, config.class_weights).to(process.device)
+        predictor = Predictor(
+            run.evaluated,
+            names,
+            config.image_size,
+            process.device,
+            palette(len(names)),
+            config.precision,
+        )
 
-def train_semantic(config: SegmentTrainConfig, process: Process) -> Path:
-    training = read_split(config.data, "train")
-    validation = read_split(config.data, "val", training.labels)
-    names = training.labels
-    refuse_one_class(config.data, training)
-
-    settings, trained = network_settings(config)
-    model = build(config.arch, len(names), **settings)
-    if trained is not None:
-        model.backbone.load_state_dict(trained.state_dict())
-    network = process.wrap(model)  # the same weights, with gradients averaged over processes
-    run = Run(config, process, model, Header("segment", config.arch, settings, names))
-    optimizer = run.optimizer(model)
-    name_skipped(run.folder, [training, validation], process)
-    pictures = Pictures(training.samples, config, objects=False)
-    batches = run.loader(pictures, collate)
-    weights: Tensor | None = None
-    if config.class_weights != "none":
-        weights = class_weights(training.samples, config.class_weights).to(process.device)
-    predictor = Predictor(
-        run.evaluated,  # type: ignore[arg-type]
-        names,
-        config.image_size,
-        process.device,
-        palette(len(names)),
-        config.precision,
-    )
-
-    for _ in run.epochs():
-        for images, indices, _labels in run.batches(batches):
-            inputs = model.normalise(recoloured(images[:, :3].float(), config.recolour))
-            border = images[:, 3].float() / 255 if config.border_weight else None
-            with run.autocast():
-                logits = network(inputs)
-            loss = segmentation_loss(logits, indices[:, 0], config, weights, border)
-            run.step(loss, optimizer)
-        predictor.network.eval()
-        scores = evaluate(predictor, validation.samples, process, config.workers).summary
-        del scores["boundary_f1"]  # it takes longer than the rest: `dlkit segment evaluate` has it
-        better = run.finish_epoch(scores["mean_iou"], **scores)
-        if better and process.is_main:
-            save_examples(predictor, validation.samples, run.folder / "examples.png")
+        for _ in run.epochs():
+            for pictures, indices, labels in run.batches(batches):
+                images = recoloured(pictures[:, :3].float(), config.recolour)
+                mask, numbers = indices[:, 0], indices[:, -1]
+                border = pictures[:, 3].float() / 255 if config.border_weight else None
+                with run.autocast():
+                    if objects:
+                        loss = instance_loss(network, images, numbers, labels)
+                    elif config.arch == "patch":
+                        places = random_places(mask, config.places)
+                        logits = network(model.normalise(images), places)
+                        loss = segmentation_loss(*as_pixels(logits, mask, places), config, weights)
+                    else:
+                        logits = network(model.normalise(images))
+                        loss = segmentation_loss(logits, mask, config, weights, border)
+                run.step(loss, optimizer)
+            predictor.network.eval()
+            measure = evaluate_instances if objects else evaluate
+            scores = measure(predictor, validation.samples, process, config.workers).summary
+            scores.pop("boundary_f1", None)  # slow: `dlkit segment evaluate` has it
+            better = run.finish_epoch(scores[SCORES[config.task]], **scores)
+            if better and process.is_main:
+                save_examples(predictor, validation.samples, run.folder / "examples.png")
     return run.best
 
 
@@ -92,6 +103,10 @@ def refuse_unused(config: SegmentTrainConfig) -> None:
         option = f"--{name.replace('_', '-')}"
         if name in OF_PIXELS and config.task == "instance":
             raise DlkitError(f"{option} is for --task semantic: maskrcnn has losses of its own")
+        if name in OF_NEIGHBOURS and config.arch == "patch":
+            raise DlkitError(f"{option} is not for patch, which learns from some --places only")
+        if name == "places" and config.arch != "patch":
+            raise DlkitError(f"{option} is for --arch patch")
         if name == "focal_gamma" and config.loss != "focal":
             raise DlkitError(f"{option} goes with --loss focal")
         if name == "border_sigma" and not config.border_weight:
