@@ -11,9 +11,9 @@ Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def colour(number: int) -> Colour:
+def colour(number: int, saturation: float = 0.85, value: float = 0.95) -> Colour:
     """A colour of its own for each number, far from its neighbours' on the wheel."""
-    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.85, 0.95)
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
 
 

@@ -12,11 +12,13 @@ from dlkit.core.drawing import Colour, colour, draw_text, text_size
 from dlkit.segment.masks import IGNORED
 
 OPACITY = 0.55  # of the colours over the picture
+# Saturation and value, in turns: colours near on the wheel, eight apart, then differ in these.
+SHADES = [(0.85, 0.95), (0.5, 0.95), (0.9, 0.6)]
 
 
 def palette(classes: int) -> list[Colour]:
     """A colour for each class, and black for IGNORED, as the 256 colours of a PNG."""
-    colours = [colour(number) for number in range(classes)]
+    colours = [colour(number, *SHADES[number % len(SHADES)]) for number in range(classes)]
     return [*colours, *[(0, 0, 0)] * (IGNORED + 1 - classes)]
 
 
