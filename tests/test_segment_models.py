@@ -295,6 +295,14 @@ def test_the_dilated_front_end_is_the_classifier_at_every_8th_pixel() -> None:
     assert torch.allclose(dense[..., ::4, ::4], coarse, atol=1e-5)
 
 
+def test_a_class_with_negative_scores_still_learns_through_the_context_module() -> None:
+    network = build("dilated", 3, backbone=RESNET)
+    nn.init.constant_(network.score.bias, -9.0)
+    images = torch.randn(2, 3, 32, 32)
+    network(images)[:, 1].sum().backward()
+    assert network.score.weight.grad[1].any()
+
+
 def test_the_front_end_of_a_vgg_leaves_out_two_pools() -> None:
     network = build("dilated", 3, backbone=vgg(128) | {"head": True}, context="none").eval()
     layers = [m for m in network.backbone.modules() if not list(m.children())]

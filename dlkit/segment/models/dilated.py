@@ -84,11 +84,15 @@ class Dilated(Segmenter):
         undo_strides(self.backbone)
         self.stride = STRIDE
         self.score = nn.Conv2d(self.backbone.channels[-1], classes, 1)
-        self.context = nn.Sequential() if context == "none" else Context(classes, WIDTHS[context])
+        self.context = None if context == "none" else Context(classes, WIDTHS[context])
 
     def logits(self, images: Tensor) -> Tensor:
         scores = self.score(self.backbone(images)[-1])
-        return upsampled(self.context(scores), images)
+        if self.context is not None:
+            # The module's ReLUs cut negative scores off, and with them what a class learns from.
+            # The paper trains the front end first, and alone; the sum learns both at once.
+            scores = scores + self.context(scores)
+        return upsampled(scores, images)
 
 
 def undo_strides(backbone: Backbone) -> None:

@@ -31,6 +31,8 @@ class Patch(Segmenter):
         if backbone is None:
             backbone, width = {**vgg_settings(width or 1.0), "head": False}, None
         super().__init__(make_backbone(backbone, width))
+        if window < self.stride:
+            raise DlkitError(f"window {window} is less than the network's stride of {self.stride}")
         self.stride = step
         self.window = window
         self.score = nn.Linear(self.backbone.channels[-1], classes)
