@@ -540,6 +540,22 @@ def test_images_smaller_than_the_stride(segment: Any, tmp_path: Path) -> None:
     assert sum(region["fraction"] for region in records(done)[-1]["segments"]) == pytest.approx(1)
 
 
+def test_a_url_that_fails_the_second_time_fails_alone(segment: Any) -> None:
+    content = Path("in/0.png").read_bytes()
+    answers = [iter([content]), DlkitError("the server answered 503")]
+    with mock.patch("dlkit.core.images.fetch", side_effect=answers):
+        options = ("--save", "out", "--image-size", 32, "-f", "jsonl")
+        done = segment("http://host/a.png?size=full", "in/1.png", *options)
+    assert done.code == 1
+    assert ["error" in record for record in records(done)] == [True, False]
+    assert {path.name for path in Path("out").iterdir()} == {"1.png", "1-overlay.jpg"}
+
+
+def test_a_folder_that_cannot_be_written_ends_the_command(segment: Any) -> None:
+    Path("file").touch()
+    one_line(segment("in", "--save", "file/out"), "cannot be written")
+
+
 # ---- objects -------------------------------------------------------------------------------------
 
 

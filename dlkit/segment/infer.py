@@ -203,10 +203,11 @@ def segment(
             assert found is not None
             if target.map is not None:
                 try:
-                    save_pictures(path, picture, found.labels, predictor, drawn, target.map)
+                    shown = full(path, picture)
                 except DlkitError as error:  # a URL may fail the second time
                     yield Failure(path, str(error))
                     continue
+                save_pictures(shown, found.labels, predictor.colours, drawn, target.map)
             if target.probabilities is not None and found.probabilities is not None:
                 save_array(found.probabilities, predictor.labels, target.probabilities)
             regions = regions_of(found.labels, predictor.labels, wanted, masks)
@@ -393,19 +394,23 @@ def enlarged(scores: Tensor, height: int, width: int) -> Iterator[Tensor]:
         yield resized(strip[None], (len(rows), width))[0]
 
 
+def full(path: str, picture: Picture) -> Picture:
+    """The picture at the image's own size, read again unless it is."""
+    if picture.pixels.shape[1:] == (picture.height, picture.width):
+        return picture
+    return images.read(path)
+
+
 def save_pictures(
-    path: str,
     picture: Picture,
     labels: np.ndarray,
-    predictor: Predictor,
+    colours: Sequence[Colour],
     names: Sequence[str],
     target: Path,
 ) -> None:
     """Write the label map to `target`, and beside it the overlay with the classes in `names`."""
-    images.save(index_picture(labels, predictor.colours), target)
-    if picture.pixels.shape[1:] != (picture.height, picture.width):
-        picture = images.read(path)
-    shown = overlay(images.as_pillow(picture), labels, predictor.colours, names)
+    images.save(index_picture(labels, colours), target)
+    shown = overlay(images.as_pillow(picture), labels, colours, names)
     images.save(shown, overlay_path(target))
 
 
