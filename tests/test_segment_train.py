@@ -287,6 +287,42 @@ def test_bad_masks_are_named_and_skipped(
     assert said == sorted(f"skipped 1 x {line}" for line in expected)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        [[1, 1, 5]],
+        [[float("nan"), 1, 5, 1, 5, 5]],
+        ["corners"],
+        {"size": [2, 2], "counts": [4]},
+        {"size": [HEIGHT, WIDTH], "counts": [7]},
+        {"counts": "?"},
+    ],
+)
+def test_bad_segmentations_of_coco_are_named(
+    form: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = coco(tmp_path) / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["segmentation"] = form
+    file.write_text(json.dumps(content))
+    assert [s.path.name for s in read_split(tmp_path, "train").samples] == [
+        "1.png", "2.png", "3.png",
+    ]  # fmt: skip
+    assert capsys.readouterr().err == "skipped 1 x bad segmentation: annotation 0\n"
+
+
+def test_masks_of_more_than_eight_bits(tmp_path: Path) -> None:
+    root = folders(tmp_path)
+    mask = scene(0)[1].astype(np.int32)
+    write(root / "masks/train/0.png", Image.fromarray(mask.astype(np.uint16)))
+    assert np.array_equal(read_split(root, "train").samples[0].truth.mask(), mask)
+    (root / "masks/train/0.png").unlink()
+    mask[0, 0] = -1
+    write(root / "masks/train/0.tif", Image.fromarray(mask))
+    names = [sample.path.name for sample in read_split(root, "train").samples]
+    assert names == ["1.png", "2.png", "3.png"]
+
+
 def colour_of_no_class(root: Path) -> None:
     folders(root, "colour")
     values = np.array(COLOURS, np.uint8)[scene(0)[1]]

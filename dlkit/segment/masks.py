@@ -64,8 +64,8 @@ def classes_of(
     """
     named = [name for name, _ in entries if name.lower() not in NO_CLASS]
     labels = named if labels is None else labels
-    if len(labels) > MOST_CLASSES:
-        raise DlkitError(f"{len(labels)} classes: at most {MOST_CLASSES} fit in a mask")
+    if len(entries) > MOST_CLASSES:
+        raise DlkitError(f"{len(entries)} classes: at most {MOST_CLASSES} fit in a mask")
     places = {label: place for place, label in enumerate(labels)}
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[[IGNORED, *ignored]] = IGNORED
@@ -96,8 +96,9 @@ class MaskFile:
             known = [self.classes.codes.get(int(code), UNKNOWN) for code in codes]
             mask = np.array(known, np.uint8)[places.reshape(values.shape)]
         else:
-            # What is too large for the table is as unknown as 254, which no class has.
-            mask = self.classes.lookup[np.where(values > 255, UNKNOWN, values)]
+            # What is beyond the table is as unknown as 254, which no class has.
+            inside = (values >= 0) & (values <= 255)
+            mask = self.classes.lookup[np.where(inside, values, UNKNOWN)]
         if (mask == UNKNOWN).any():
             value = values[mask == UNKNOWN][0]
             said = f"colour {value >> 16} {value >> 8 & 255} {value & 255}" if coloured else value
@@ -156,26 +157,27 @@ class CocoTruth:
         """The objects, as they are listed. Raises BadMask."""
         found = []
         for label, annotation in self.annotations:
-            mask = self.filled(annotation)
-            area = float(annotation.get("area") or mask.sum())
+            try:
+                mask = self.filled(annotation["segmentation"])
+                area = float(annotation.get("area") or mask.sum())
+            except (DlkitError, TypeError, ValueError) as error:
+                raise BadMask("bad segmentation", f"annotation {annotation.get('id')}") from error
             found.append(Object(label, mask, area, bool(annotation.get("iscrowd", 0))))
         return found
 
-    def filled(self, annotation: dict[str, Any]) -> np.ndarray:
-        """The pixels (H, W) of one annotation: of its polygons, or of its run lengths."""
-        form = annotation["segmentation"]
-        try:
-            if isinstance(form, dict):
-                mask = decode(form)
-                if mask.shape != (self.height, self.width):
-                    raise DlkitError("a mask of another size")
-                return mask
-            corners = [np.array(points, float).reshape(-1, 2) for points in form]
-        except (DlkitError, TypeError, ValueError) as error:
-            raise BadMask("bad segmentation", f"annotation {annotation.get('id')}") from error
+    def filled(self, form: Any) -> np.ndarray:
+        """The pixels (H, W) in a list of polygons, or of run lengths."""
+        if isinstance(form, dict):
+            mask = decode(form)
+            if mask.shape != (self.height, self.width):
+                raise DlkitError("a mask of another size")
+            return mask
         mask = np.zeros((self.height, self.width), bool)
-        for polygon in corners:
-            mask |= filled_polygon(polygon, self.height, self.width)
+        for points in form:
+            corners = np.array(points, float).reshape(-1, 2)
+            if not np.isfinite(corners).all():
+                raise ValueError("a corner that is no number")
+            mask |= filled_polygon(corners, self.height, self.width)
         return mask
 
 
