@@ -577,7 +577,21 @@ def test_a_model_that_finds_objects(segment: Any) -> None:
     assert [r["path"] for r in records(done)] == ["in/0.png", "missing.png", "in/1.png"]
 
 
-@pytest.mark.parametrize("option", ["--tile 64", "--tta", "--probabilities out", "--image-size 64"])
+def test_objects_are_in_pixels_of_the_image_as_shown(segment: Any) -> None:
+    """The network sees half of the pixels a side; masks and boxes come back doubled."""
+    large = truth_of(0).repeat(2, axis=0).repeat(2, axis=1)
+    picture_of(large).save("large.png")
+    options = ("--image-size", 56, "-f", "jsonl", "--save", "out")
+    (record,) = records(segment("large.png", *options, finds_objects=True))
+    (found,) = record["objects"]
+    assert [found[side] for side in ("x1", "y1", "x2", "y2")] == [0, 0, 4, 6]
+    mask = rle.decode(found["rle"])
+    assert mask.shape == (80, 112)
+    assert (mask != (large == 0)).mean() < 0.02
+    assert images.size(Path("out/large-overlay.jpg")) == (112, 80)
+
+
+@pytest.mark.parametrize("option", ["--tile 64", "--tta", "--probabilities out"])
 def test_what_objects_do_not_have_is_refused(option: str, segment: Any) -> None:
     one_line(segment("in", *option.split(), finds_objects=True), option.split()[0], "objects")
 

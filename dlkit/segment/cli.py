@@ -99,7 +99,6 @@ def infer(
             "--tile": tile is not None,
             "--tta": tta,
             "--probabilities": probabilities is not None,
-            "--image-size": image_size is not None,
         }
         for option in (name for name, given in of_pixels.items() if given):
             raise DlkitError(f"{option} is for models that label pixels, and {model} finds objects")
@@ -110,6 +109,7 @@ def infer(
             wanted,
             masks,
             save,
+            image_size,
             batch_size,
             workers,
         )

@@ -184,7 +184,7 @@ def object_row(predictor: Predictor, sample: Sample) -> list[Image.Image] | None
     ((_, seen, found),) = predict_objects(predictor, [str(sample.path)], THRESHOLD, workers=0)
     if isinstance(seen, Failure) or found is None:
         return None
-    picture = images.as_pillow(seen)
+    picture = images.as_pillow(images.read(str(sample.path)))
     truth = sample.truth.objects()
     names = predictor.labels
     return [

@@ -16,11 +16,21 @@ import torch
 from dlkit.core import device, distributed, images
 from dlkit.core.distributed import Process
 from dlkit.core.drawing import colour
+from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.progress import Failure, each, track
 from dlkit.segment import rle
 from dlkit.segment.draw import draw_masks, index_picture
-from dlkit.segment.infer import Predictor, Targets, chosen_classes, overlay_path, with_targets
+from dlkit.segment.infer import (
+    Predictor,
+    Targets,
+    chosen_classes,
+    full,
+    overlay_path,
+    resized,
+    with_targets,
+)
+from dlkit.segment.models.torchvision_models import Instances as Found
 
 MOST_OBJECTS = 100  # in an image
 
@@ -77,6 +87,7 @@ def find_objects(
     classes: Sequence[str] | None = None,
     masks: bool = False,
     save: Path | None = None,
+    image_size: int | None = None,
     batch_size: int = 4,
     workers: int = 2,
 ) -> Iterator[Instances | Failure]:
@@ -84,7 +95,8 @@ def find_objects(
 
     `classes` leaves out all others; `masks` adds run-length coded masks. Into the folder `save`
     go NAME.png, whose pixels are the objects' numbers from 1 on, and NAME-overlay.jpg. Under
-    torchrun the processes share the images.
+    torchrun the processes share the images. `image_size` is the longest side that the network
+    sees; None: as trained.
     """
     wanted = sorted(chosen_classes(predictor, classes))
 
@@ -100,7 +112,7 @@ def find_objects(
 
         seen = track(shared(), "segmenting")
         for path, picture, objects in predict_objects(
-            predictor, seen, threshold, batch_size, workers
+            predictor, seen, threshold, image_size, batch_size, workers
         ):
             target = targets.popleft()
             if isinstance(picture, Failure):
@@ -109,7 +121,12 @@ def find_objects(
             assert objects is not None
             objects = chosen(objects, wanted)
             if target.map is not None:
-                save_pictures(picture, objects, predictor.labels, target.map)
+                try:
+                    shown = full(path, picture)
+                except DlkitError as error:  # a URL may fail the second time
+                    yield Failure(path, str(error))
+                    continue
+                save_pictures(shown, objects, predictor.labels, target.map)
             listed = list(instances_of(objects, predictor.labels, masks))
             yield Instances(path, picture.width, picture.height, listed)
 
@@ -124,14 +141,16 @@ def predict_objects(
     predictor: Predictor,
     paths: Iterable[str],
     threshold: float,
+    image_size: int | None = None,
     batch_size: int = 4,
     workers: int = 2,
 ) -> Iterator[tuple[str, Picture | Failure, Masks | None]]:
     """Each path with its picture (or Failure) and its objects, best first."""
-    pictures = each(lambda path: (path, images.read(path)), paths, workers)
+    side = image_size or predictor.image_size
+    pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
     while window := list(islice(pictures, batch_size)):
         batch = [entry[1].pixels for entry in window if not isinstance(entry, Failure)]
-        found: Iterator[Any] = iter(())
+        found: Iterator[Found] = iter(())
         if batch:
             with torch.inference_mode(), device.autocast(predictor.device, predictor.autocast):
                 found = iter(predictor.network.predict(batch, threshold, MOST_OBJECTS))
@@ -139,7 +158,19 @@ def predict_objects(
             if isinstance(entry, Failure):
                 yield entry.path, entry, None
             else:
-                yield *entry, Masks(*(part.cpu().numpy() for part in next(found)))
+                yield *entry, as_shown(next(found), entry[1])
+
+
+@torch.inference_mode()
+def as_shown(found: Found, picture: Picture) -> Masks:
+    """What the network found in its pixels (N, h, w), in those of the image as shown."""
+    size = (picture.height, picture.width)
+    full_masks = np.zeros((len(found.masks), *size), bool)
+    for target, mask in zip(full_masks, found.masks, strict=True):
+        target[:] = (resized(mask[None, None].float(), size)[0, 0] >= 0.5).cpu().numpy()
+    scale = torch.tensor([size[1], size[0]] * 2) / torch.tensor([*picture.pixels.shape[:0:-1]] * 2)
+    boxes = found.boxes.cpu() * scale
+    return Masks(full_masks, found.labels.cpu().numpy(), found.scores.cpu().numpy(), boxes.numpy())
 
 
 def chosen(found: Masks, wanted: Sequence[int]) -> Masks:
