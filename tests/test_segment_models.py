@@ -123,6 +123,7 @@ def test_what_does_not_fit_is_refused() -> None:
         ("width is for", "fcn8s", {"backbone": RESNET, "width": 0.5}),
         ("depth: for the unet", "unet", {"backbone": RESNET, "depth": 3}),
         ("no backbone 'vgg'", "deeplabv3", {"backbone": "vgg"}),
+        ("window 31 is less", "patch", {"backbone": RESNET, "window": 31}),
         ("step 5 does not divide", "shift-and-stitch", {"backbone": RESNET, "step": 5}),
     ]
     for error, arch, settings in refused:
@@ -215,6 +216,7 @@ def test_fully_connected_layers_as_convolutions(image_size: int) -> None:
 
 def test_a_head_comes_with_the_settings() -> None:
     plain, whole = vgg(96), vgg(96) | {"head": True}
+    assert backbones.build(plain).channels == [3, 6, 13, 26, 26, 26]  # 64 to 512, times 0.05
     assert len(backbones.build(whole).state_dict()) == len(backbones.build(plain).state_dict()) + 4
     pooled = backbones.build(RESNET).state_dict()
     assert backbones.build(RESNET | {"head": True}).state_dict().keys() == pooled.keys()
@@ -337,7 +339,7 @@ def test_valid_convolutions_see_a_mirrored_border(depth: int, margin: int) -> No
         assert torch.allclose(network(images), inside[..., :22, :35], atol=1e-6)
 
 
-@pytest.mark.parametrize(("window", "step"), [(7, 1), (8, 1), (9, 4)])
+@pytest.mark.parametrize(("window", "step"), [(33, 1), (32, 1), (35, 4)])
 def test_patch_is_cropping_by_hand(window: int, step: int) -> None:
     network = build("patch", 3, backbone=RESNET, window=window, step=step).eval()
     random_norms(network)
