@@ -19,6 +19,7 @@ from dlkit.core.progress import log
 from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
 from dlkit.lm_generate.cli import app as lm_generate
+from dlkit.segment.cli import app as segment
 from dlkit.tokenize.cli import app as tokenize
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -27,6 +28,7 @@ TASKS = {
     "detect": detect,
     "embed": embed,
     "lm-generate": lm_generate,
+    "segment": segment,
     "tokenize": tokenize,
 }
 for task in TASKS.values():

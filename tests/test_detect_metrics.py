@@ -10,17 +10,15 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from dlkit.core.average_precision import AREA_RANGES, coco_precision_recall, match_coco
 from dlkit.detect.metrics import (
-    AREA_RANGES,
     DEFINITIONS,
     Predictions,
     Truth,
     box_area,
     coco_metrics,
-    coco_precision_recall,
     confusion_matrix,
     detection_metrics,
-    match_coco,
     pool_images,
 )
 

@@ -10,7 +10,9 @@ import torch
 from dlkit import __version__
 from dlkit.cli import TASKS
 from dlkit.core import checkpoint
+from dlkit.core.config import TrainConfig
 from dlkit.detect.config import DetectTrainConfig
+from dlkit.segment.config import SegmentTrainConfig
 from tests.conftest import run
 
 ROOT = Path(__file__).parent.parent
@@ -33,12 +35,18 @@ def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[st
     assert spoken in (ROOT / "README.md").read_text()
 
 
-def test_every_setting_is_an_option_and_its_help_says_the_default() -> None:
-    out = run("detect", "train", "--help").out
-    for field in fields(DetectTrainConfig):
+@pytest.mark.parametrize(
+    ("task", "config", "arch"),
+    [("detect", DetectTrainConfig, "yolo"), ("segment", SegmentTrainConfig, "unet")],
+)
+def test_every_setting_is_an_option_and_its_help_says_the_default(
+    task: str, config: type[TrainConfig], arch: str
+) -> None:
+    out = run(task, "train", "--help").out
+    for field in fields(config):
         name = field.name.replace("_", "-")
         assert f"--{name}" in out or field.name == "data"
-    assert "[default: yolo]" in " ".join(out.split())
+    assert f"[default: {arch}]" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -111,6 +111,8 @@ def loaded_by(*arguments: str, **environment: str) -> set[str]:
         (["lm-generate", "--help"], {}),
         (["lm-generate", "train", "--help"], {}),
         (["lm-generate", "models"], {}),
+        (["segment", "--help"], {}),
+        (["segment", "train", "--help"], {}),
         (
             [],
             {"_DLKIT_COMPLETE": "complete_bash", "COMP_WORDS": "dlkit detect -", "COMP_CWORD": "2"},

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.classify.data import GREY_WEIGHTS
+from dlkit.core.augment import recoloured
 
 
 def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
@@ -67,21 +67,6 @@ def warped(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
     matrix = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def recoloured(images: Tensor, share: float) -> Tensor:
-    """Brightness, contrast and saturation each times 1 - share to 1 + share."""
-    brightness, contrast, saturation = (
-        1 + (2 * torch.rand(3, len(images), 1, 1, 1, device=images.device) - 1) * share
-    )
-    images = images * brightness
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * contrast
-    if images.shape[1] == 3:
-        weights = torch.tensor(GREY_WEIGHTS, device=images.device).view(1, 3, 1, 1)
-        grey = (images * weights).sum(dim=1, keepdim=True)
-        images = grey + (images - grey) * saturation
-    return images.clamp(0, 255)
 
 
 def holes(images: Tensor, share: float) -> Tensor:

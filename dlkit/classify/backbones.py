@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dlkit.classify import model
 from dlkit.classify.data import Preprocessing
 from dlkit.classify.infer import read
+from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.core.errors import DlkitError
@@ -22,10 +23,11 @@ class Backbone(nn.Module):
     """Maps of features at falling resolution.
 
     `channels` and `strides` (pixels that one place stands for) are those of each stage's output;
-    `preprocessing.normalise` makes the input of images with values from 0 to 255.
+    `preprocessing.normalise` makes the input of images with values from 0 to 255. With `head` the
+    last map has gone through the fully connected layers but the last, turned into convolutions.
     """
 
-    def __init__(self, network: Network, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: Network, preprocessing: Preprocessing, head: bool = False) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         self.stages = nn.ModuleList()
@@ -42,6 +44,27 @@ class Backbone(nn.Module):
                 self.strides.append(0)
             self.stages[-1].append(layer)  # type: ignore[operator]
             self.channels[-1], self.strides[-1] = x.shape[1], round(side / x.shape[-1])
+        if head:
+            self.append_head(network)
+
+    def append_head(self, network: Network) -> None:
+        """Add VGG's fc6 and fc7 and their like, which networks that pool their map do not have.
+
+        They are padded, so that the map keeps its size (Shelhamer et al. 2016, section 4.1).
+        """
+        _, head = dense(network, self.preprocessing.image_size).children()
+        layers = [layer for layer in head.children() if not isinstance(layer, nn.AvgPool2d)]
+        while layers and not isinstance(layers.pop(), nn.Conv2d):
+            pass  # the last convolution tells classes, and what follows it belongs to it
+        if not any(isinstance(layer, nn.Conv2d) for layer in layers):
+            return
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                rows, columns = (side - 1 for side in layer.kernel_size)
+                sides = (columns - columns // 2, columns // 2, rows - rows // 2, rows // 2)
+                self.stages[-1].append(nn.ZeroPad2d(sides))  # type: ignore[operator]
+                self.channels[-1] = layer.out_channels
+            self.stages[-1].append(layer)  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The output (B, K, h, w) of each stage, the finest first, of normalised images."""
@@ -56,11 +79,12 @@ class Backbone(nn.Module):
         self.stages = fuse(self.stages)
 
 
-def load(name: str) -> tuple[Backbone, dict[str, Any]]:
+def load(name: str, head: bool = False) -> tuple[Backbone, dict[str, Any]]:
     """A trained backbone: of a bundled or published classifier, or of a file or URL.
 
-    With it come the settings, which fit in JSON, by which `build` makes an untrained one. Raises
-    DlkitError for models without a map, such as those on flat pixels or of texts.
+    With it come the settings, which fit in JSON, by which `build` makes an untrained one. `head`
+    is as in `Backbone`. Raises DlkitError for models without a map, such as those on flat pixels
+    or of texts.
     """
     header, network = read(name)
     if not isinstance(network, Network) or isinstance(network.features, (nn.Identity, nn.Flatten)):
@@ -70,10 +94,13 @@ def load(name: str) -> tuple[Backbone, dict[str, Any]]:
         "network": header.settings["network"],
         "preprocessing": header.settings["preprocessing"],
     }
-    return Backbone(network, Preprocessing(**settings["preprocessing"])), settings
+    if head:
+        settings["head"] = True
+    return Backbone(network, Preprocessing(**settings["preprocessing"]), head), settings
 
 
 def build(settings: dict[str, Any]) -> Backbone:
     """The backbone that `settings` describe, untrained."""
     network = model.build(settings["arch"], **settings["network"])
-    return Backbone(network, Preprocessing(**settings["preprocessing"]))
+    inputs = Preprocessing(**settings["preprocessing"])
+    return Backbone(network, inputs, settings.get("head", False))

@@ -101,7 +101,9 @@ class ClassifyTrainConfig(TrainConfig):
         "auto", "How images become square; auto: crop, or as the model to start from does it."
     )
     colour: Literal["auto", "rgb", "grey"] = option("auto", "auto: grey if the images are.")
-    width: float = option(1.0, "Channels of resnets, as a share of the paper's.", min=0.1, max=4)
+    width: float = option(
+        1.0, "Channels of resnets and vgg, as a share of the paper's.", min=0.1, max=4
+    )
     hidden: str = option("512,256", "Units of the hidden layers of mlp.")
     neighbours: int = option(5, "Neighbours that vote in knn.", min=1)
     features_from: str | None = option(None, "Model whose features knn compares, not pixels.")

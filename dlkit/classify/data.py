@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import Sample
 from dlkit.core import images
+from dlkit.core.augment import GREY_WEIGHTS
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Fit, Picture
 from dlkit.core.progress import Skipped, track
@@ -22,7 +23,6 @@ from dlkit.core.progress import Skipped, track
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded images that are kept
 LARGEST_SIDE = 224  # chosen by itself; more only where --image-size asks for it
 LOOKED_AT = 200  # images from which size and colour are guessed
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
 
 
 @dataclass(frozen=True)

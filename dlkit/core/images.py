@@ -101,6 +101,15 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
+def beside(stem: Path) -> Path:
+    """The image of that name, whatever its suffix; `.jpg` where there is none."""
+    for suffix in SUFFIXES:
+        for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
+            if path.exists():
+                return path
+    return stem.with_name(stem.name + ".jpg")
+
+
 def some_or_itself(found: Iterator[str], source: str) -> Iterator[str]:
     """What was found; the source itself when that is nothing."""
     first = next(found, None)

@@ -8,7 +8,7 @@ Boxes are x1, y1, x2, y2 in pixels of the image as shown.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from xml.parsers import expat
 import numpy as np
 import yaml
 
-from dlkit.core import images
+from dlkit.core import coco, images
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Skipped
 from dlkit.core.text import lines
@@ -102,7 +102,7 @@ def layout(data: Path) -> Callable[[Path, str, Skipped], Listed]:
         return read_voc
     if (data / "labels").is_dir() or next(data.glob("*/labels"), None):
         return read_yolo
-    if data.suffix == ".json" or next(coco_files(data), None):
+    if data.suffix == ".json" or next(coco.files(data), None):
         return read_coco
     raise DlkitError(
         f"{data}: no training data in a known layout: VOC has Annotations/ and ImageSets/,"
@@ -178,18 +178,9 @@ def read_voc(data: Path, split: str, skipped: Skipped) -> Listed:
     for name in ids:
         xml = data / "Annotations" / f"{name}.xml"
         entries.append(
-            (image_beside(data / "JPEGImages" / name), voc_objects(xml) if xml.exists() else [])
+            (images.beside(data / "JPEGImages" / name), voc_objects(xml) if xml.exists() else [])
         )
     return class_names(data), entries
-
-
-def image_beside(stem: Path) -> Path:
-    """The image of that name, whatever its suffix."""
-    for suffix in images.SUFFIXES:
-        for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
-            if path.exists():
-                return path
-    return stem.with_name(stem.name + ".jpg")
 
 
 def voc_objects(xml: Path) -> list[Annotation]:
@@ -235,24 +226,8 @@ def voc_objects(xml: Path) -> list[Annotation]:
     return found
 
 
-def coco_files(data: Path) -> Iterator[Path]:
-    yield from sorted((data / "annotations").glob("*.json"))
-    yield from sorted(data.glob("*/_annotations.coco.json"))
-    yield from sorted(data.glob("*.json"))
-
-
 def read_coco(data: Path, split: str, skipped: Skipped) -> Listed:
-    if data.is_file():
-        file, root = data, data.parent
-    else:
-        # "val" is in "valid", as some tools call it.
-        candidates = [f for f in coco_files(data) if split in f.stem or split in f.parent.name]
-        # "instances" beats "captions" and "person_keypoints" in COCO's own folder.
-        candidates.sort(key=lambda f: ("instances" not in f.stem, str(f)))
-        if not candidates:
-            there = ", ".join(str(f.relative_to(data)) for f in coco_files(data))
-            raise DlkitError(f"{data}: no split {split!r} among {there}")
-        file, root = candidates[0], data
+    file = coco.annotations_of(data, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {c["id"]: c["name"] for c in content["categories"]}
@@ -271,7 +246,7 @@ def read_coco(data: Path, split: str, skipped: Skipped) -> Listed:
             )
             annotations[a["image_id"]].append(annotation)
         entries = [
-            (coco_image(root, file, split, image["file_name"]), annotations[image["id"]])
+            (coco.image_path(data, file, split, image["file_name"]), annotations[image["id"]])
             for image in content["images"]
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -286,13 +261,6 @@ def coco_box(values: Any) -> tuple[float, float, float, float]:
     except (TypeError, ValueError):
         return NO_BOX
     return x, y, x + width, y + height
-
-
-def coco_image(root: Path, file: Path, split: str, name: str) -> Path:
-    """Where the image lies: beside its json, or in one of the usual folders."""
-    folders = [root / split, root / "images" / split, root / "images", root, file.parent]
-    folders += [root / f"{split}2017", root / "images" / f"{split}2017", root / f"{split}2014"]
-    return next((f / name for f in folders if (f / name).exists()), root / name)
 
 
 def read_yolo(data: Path, split: str, skipped: Skipped) -> Listed:

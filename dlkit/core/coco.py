@@ -1,0 +1,35 @@
+"""Where the files of COCO's layout lie: the json of a split, and the images it names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlkit.core.errors import DlkitError
+
+
+def files(data: Path) -> Iterator[Path]:
+    """annotations/*.json, */_annotations.coco.json and *.json."""
+    yield from sorted((data / "annotations").glob("*.json"))
+    yield from sorted(data.glob("*/_annotations.coco.json"))
+    yield from sorted(data.glob("*.json"))
+
+
+def annotations_of(data: Path, split: str) -> Path:
+    """The json of a split in the folder `data`; `data` itself where it is a file."""
+    if data.is_file():
+        return data
+    # "val" is in "valid", as some tools call it.
+    candidates = [f for f in files(data) if split in f.stem or split in f.parent.name]
+    # "instances" beats "captions" and "person_keypoints" in COCO's own folder.
+    candidates.sort(key=lambda f: ("instances" not in f.stem, str(f)))
+    if not candidates:
+        there = ", ".join(str(f.relative_to(data)) for f in files(data))
+        raise DlkitError(f"{data}: no split {split!r} among {there}")
+    return candidates[0]
+
+
+def image_path(data: Path, file: Path, split: str, name: str) -> Path:
+    """Where the image `name` of the json `file` lies: beside it, or in one of the usual folders."""
+    root = data.parent if data.is_file() else data
+    folders = [root / split, root / "images" / split, root / "images", root, file.parent]
+    folders += [root / f"{split}2017", root / "images" / f"{split}2017", root / f"{split}2014"]
+    return next((f / name for f in folders if (f / name).exists()), root / name)
