@@ -78,6 +78,10 @@ class Run:
         self.drops = self.dropped_at = 0  # of the learning rate, under the schedule plateau
         if config.ema and config.average_last:
             raise DlkitError("--ema and --average-last are two averages: choose one")
+        if config.schedule == "inverse-sqrt" and not config.warmup:
+            raise DlkitError(
+                "--schedule inverse-sqrt falls from the end of --warmup: give it epochs"
+            )
         averaged = config.ema or config.average_last
         self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
         self.losses: list[Tensor] = []
@@ -237,6 +241,8 @@ class Run:
             return one_cycle(self.position / self.config.epochs)
         if self.position < self.config.warmup:
             return max(self.position, 1e-3) / self.config.warmup  # the first step moves, too
+        if self.config.schedule == "inverse-sqrt":  # Vaswani et al. 2017, section 5.3
+            return math.sqrt(self.config.warmup / self.position)
         rest = (self.position - self.config.warmup) / max(
             self.config.epochs - self.config.warmup, 1e-9
         )
