@@ -26,7 +26,7 @@ def settings_of(config: Any) -> dict[str, Any]:
 
 
 def argument(help: str, default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field that becomes a positional argument, which can be left out with a default."""
+    """A dataclass field that becomes a positional argument; with a default it can be left out."""
     return field(default=default, metadata={"help": help, "positional": True, **limits})
 
 
