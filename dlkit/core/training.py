@@ -2,7 +2,8 @@
 
 A run's folder holds `best.safetensors` and `last.safetensors` (usable models, with the moving
 average of the weights where there is one), `last.state.pt` (all that resuming needs, in one file,
-so that a kill between two writes cannot mix two epochs), `log.jsonl` and `curves.png`.
+so that a kill between two writes cannot mix two epochs), `log.jsonl` and `curves.png`; of models
+that write texts also `samples.txt`.
 """
 
 import json
@@ -356,6 +357,18 @@ class Run:
             torch.save(state, partial)
         if time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES:
             self.draw_curves()
+
+    def add_sample(self, text: str) -> None:
+        """Add what the model made after this epoch to samples.txt; call before finish_epoch()."""
+        if not self.process.is_main:
+            return
+        path = self.folder / "samples.txt"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        rule = f"{'-' * 20} epoch {self.epoch + 1}\n"
+        # After a kill, there may be one of an epoch that is done again.
+        before = before.partition(rule)[0]
+        with whole_file(path) as partial:
+            partial.write_text(f"{before}{rule}{text}\n", encoding="utf-8")
 
     def draw_curves(self) -> None:
         records = [
