@@ -29,11 +29,9 @@ def sinusoids(positions: int, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to attention's scores where they are to be `hidden`."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
-        hidden, -torch.inf
-    )
+def hiding(hidden: Tensor) -> Tensor:
+    """What is added to attention's scores where they are to be `hidden`, in fp32."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def padding(length: int, lengths: Tensor) -> Tensor:
@@ -41,18 +39,18 @@ def padding(length: int, lengths: Tensor) -> Tensor:
     return (torch.arange(length, device=lengths.device) >= lengths[:, None])[:, None, None]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(D) + mask) V: (B, H, T, D), two of (B, H, S, D) -> (B, H, T, D)."""
-    if not (query.requires_grad and query.device.type == "cpu"):
-        return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
-    return shares(query, key, mask) @ value
-
-
 def shares(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-    """Attention's weights (B, H, T, S)."""
+    """softmax(Q K^T / sqrt(D) + mask) of (B, H, T, D) and (B, H, S, D): (B, H, T, S) in fp32."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    with torch.autocast(query.device.type, enabled=False):  # which would have the softmax in fp32
-        return (scores + mask.to(scores.dtype)).softmax(-1)
+    return (scores + mask).softmax(-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """The shares of the values (B, H, S, D) -> (B, H, T, D)."""
+    if query.requires_grad and query.device.type == "cpu":
+        # The backward of torch's kernel takes five times as long on short sentences in bf16.
+        return shares(query, key, mask).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
 
 
 class SelfAttention(nn.Module):
@@ -98,7 +96,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """x (B, T, W), and keys and values (2, B, H, S, D) -> (B, T, W)."""
-        mixed = attend(self.queries(x), *memory, mask)
+        mixed = attend(self.queries(x), memory[0], memory[1], mask)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -251,14 +249,13 @@ class Transformer(Translator):
         if end > len(self.table):
             table = sinusoids(-(-end // TABLE) * TABLE, self.width)
             self.table = table.to(self.table.device, self.table.dtype)
-        x: Tensor = self.embedding(ids) * math.sqrt(self.width) + self.table[start:end]
-        x = self.dropout(x)
-        return x
+        x = self.embedding(ids) * math.sqrt(self.width) + self.table[start:end]
+        return self.dropout(x)
 
     def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Each decoder layer's keys and values of source (B, S), and what hides its padding."""
         x = self.embed(source)
-        mask = hiding(padding(source.shape[1], lengths), x.dtype)
+        mask = hiding(padding(source.shape[1], lengths))
         for layer in self.encoder:
             x = layer(x, mask)
         x = self.encoder_norm(x)
@@ -278,7 +275,7 @@ class Transformer(Translator):
         """What hides later tokens (T, T)."""
         tokens = target.shape[1]
         later = torch.ones(tokens, tokens, dtype=torch.bool, device=target.device).triu(1)
-        return hiding(later, self.table.dtype)
+        return hiding(later)
 
     def logits(self, x: Tensor) -> Tensor:
         """The decoder's output (..., W) -> (..., V), fp32."""
@@ -339,7 +336,7 @@ class Transformer(Translator):
     def attention(self, layer: DecoderLayer, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """The mean of its heads' attention (B, T, S) to what was read, fp32."""
         query = layer.reading.queries(layer.before(x, layer.reading_norm))
-        return shares(query, memory[0], mask).float().mean(1)
+        return shares(query, memory[0], mask).mean(1)
 
     def align(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
         """The mean over the heads of the decoder's layer before the last (Garg et al. 2019)."""
