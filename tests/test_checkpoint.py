@@ -36,12 +36,27 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
 
 def test_half_precision_keeps_vectors_exact(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, weights(), HEADER, half=True)
+    checkpoint.save(path, weights(), HEADER, bits=16)
     _, loaded = checkpoint.load(path)
     assert loaded["kernel"].dtype == torch.float32
     assert torch.equal(loaded["kernel"], weights()["kernel"].half().float())
     assert torch.equal(loaded["bias"], weights()["bias"])
     assert torch.equal(loaded["count"], weights()["count"])
+
+
+def test_eight_bits_are_off_by_half_a_step_of_their_row_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    before = {**weights(), "matrix": torch.tensor([[254.0, -1.2, 0.9], [0.0, 0.0, 0.0]])}
+    checkpoint.save(path, before, HEADER, bits=8)
+    header, loaded = checkpoint.load(path)
+    assert (header, loaded.keys()) == (HEADER, before.keys())
+    assert loaded["matrix"].tolist() == [[254.0, -2.0, 0.0], [0.0, 0.0, 0.0]]  # steps of 2
+    off = (loaded["kernel"] - before["kernel"]).abs().flatten(1).amax(1)
+    largest = before["kernel"].abs().flatten(1).amax(1)
+    assert (off <= largest / 254 * 1.001).all()
+    assert (off > 0).all()
+    for name in ("bias", "count"):
+        assert torch.equal(loaded[name], before[name])
 
 
 def test_another_library_reads_the_file(tmp_path: Path) -> None:

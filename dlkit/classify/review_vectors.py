@@ -82,7 +82,7 @@ def main() -> None:
     vectors[:2] = 0
     settings = {"vocabulary": vocabulary.to_settings(), "max_length": 400}
     header = Header("classify", "bilstm", settings, [])
-    save(options.out, {"embedding.weight": vectors}, header, half=True)
+    save(options.out, {"embedding.weight": vectors}, header, bits=16)
 
 
 if __name__ == "__main__":

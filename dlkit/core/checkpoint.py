@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+STEPS = " steps"  # ends the name of what the whole numbers of a tensor count in
 LONGEST_HEADER = 100_000_000  # the format's own limit
 
 
@@ -132,31 +133,45 @@ def raw(tensor: "Tensor | np.ndarray") -> memoryview:
     return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
-def save(path: Path, weights: dict[str, "Tensor"], header: Header, half: bool = False) -> None:
+def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 32) -> None:
     """Write weights and header to `path`, whole or not at all.
 
-    `half` stores matrices and kernels in half precision; vectors (norms, biases) stay as they are.
+    `bits` is what a number of a matrix or kernel takes: 16 is half precision, 8 a share of the
+    largest number of its row (`in_eight_bits`); vectors (norms, biases) stay as they are.
     """
     import safetensors.torch
-    import torch
 
-    stored = {
-        name: tensor.detach()
-        .to(
-            "cpu",
-            torch.float16 if half and tensor.is_floating_point() and tensor.dim() > 1 else None,
-        )
-        .contiguous()
-        for name, tensor in weights.items()
-    }
+    stored = {}
+    for name, tensor in weights.items():
+        tensor = tensor.detach().cpu()
+        if bits == 32 or tensor.dim() < 2 or not tensor.is_floating_point():
+            stored[name] = tensor.contiguous()
+        elif bits == 16:
+            stored[name] = tensor.half().contiguous()
+        else:
+            stored[name], stored[name + STEPS] = in_eight_bits(tensor)
     described = json.dumps(asdict(header))
     about = {"dlkit": described, "sha256": digest(described, stored)}
     with whole_file(path) as partial:
         partial.write_bytes(safetensors.torch.save(stored, about))
 
 
+def in_eight_bits(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
+    """A tensor (N, ...) as whole numbers of -127 to 127, and the step (N,) that they count in.
+
+    The step is a 127th of the largest number of each row, so that no number is off by more than
+    half of it.
+    """
+    import torch
+
+    steps = tensor.float().flatten(1).abs().amax(1) / 127
+    shape = (-1, *[1] * (tensor.dim() - 1))
+    counts = (tensor.float() / steps.clamp(min=1e-30).view(shape)).round()
+    return counts.to(torch.int8).contiguous(), steps
+
+
 def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor"]]:
-    """Header and weights (half precision comes back as fp32) of a checkpoint for `task`."""
+    """Header and weights (fewer bits come back as fp32) of a checkpoint for `task`."""
     import safetensors.torch
     import torch
 
@@ -168,6 +183,10 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
         raise DlkitError(f"{path}: a damaged model file ({error})") from error
     if digest(about["dlkit"], weights) != about.get("sha256"):
         raise DlkitError(f"{path}: a damaged model file (its checksum is wrong); get it again")
+    for name in [name for name in weights if name.endswith(STEPS)]:
+        steps, counts = weights.pop(name), weights[name.removesuffix(STEPS)]
+        shape = (-1, *[1] * (counts.dim() - 1))
+        weights[name.removesuffix(STEPS)] = counts.float() * steps.view(shape)
     return header, {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor
         for name, tensor in weights.items()

@@ -1,6 +1,6 @@
 """Make a bundled model of a run's checkpoint: `python -m dlkit.core.publish`.
 
-It measures the checkpoint on held-out data, stores the weights in half precision, and writes
+It measures the checkpoint on held-out data, stores the weights in 16 or 8 bits, and writes
 the model card into the header, so that `dlkit TASK models` and the README can quote it.
 """
 
@@ -24,12 +24,15 @@ def publish(
     data: Annotated[str, typer.Option(help="What the model was trained on, in words.")],
     terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
     split: Annotated[str, typer.Option(help="The split to measure on.")] = "test",
+    bits: Annotated[int, typer.Option(help="Bits of a stored weight: 32, 16 or 8.")] = 16,
 ) -> None:
     """Measure a run's best checkpoint on held-out data and add it to the bundled models."""
+    if bits not in (32, 16, 8):
+        raise typer.BadParameter(f"--bits {bits}: 32, 16 or 8")
     header, weights = checkpoint.load(run / "best.safetensors")
     target = folder(header.task) / f"{name}.safetensors"
-    # Saved first, so that what is measured is what is shipped: the weights in half precision.
-    checkpoint.save(target, weights, header, half=True)
+    # Saved first, so that what is measured is what is shipped: the weights in so many bits.
+    checkpoint.save(target, weights, header, bits)
     evaluate = importlib.import_module(f"dlkit.{header.task.replace('-', '_')}.evaluate")
     scores = list(evaluate.evaluate_checkpoint(test, split, str(target)))
     values = {score.metric: score.value for score in scores if score.label == "all"}
@@ -40,7 +43,7 @@ def publish(
         "score": f"{metric} {values[metric]:.3f} on {test.name} {split}",
         "measure": f"dlkit {header.task} evaluate {test} --split {split} -m {name}",
     }
-    checkpoint.save(target, weights, replace(header, metrics=values, card=card), half=True)
+    checkpoint.save(target, weights, replace(header, metrics=values, card=card), bits)
     write(scores, Format.text)
 
 

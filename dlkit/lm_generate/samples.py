@@ -4,21 +4,13 @@ from typing import Any
 
 import torch
 
-from dlkit.core.output import whole_file
 from dlkit.core.training import Run
 from dlkit.lm_generate.units import Units
 
 
 def write_sample(run: Run, epoch: int, units: Units, tokens: int) -> None:
     """Add a text by the model to samples.txt, in place of one of the same epoch."""
-    path = run.folder / "samples.txt"
-    rule = "-" * 20
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    # After a kill, there may be one of an epoch that is done again.
-    before = before.partition(f"{rule} epoch {epoch + 1}\n")[0]
-    text = units.decode(sample(run.evaluated, units, tokens, run.config.seed + epoch))
-    with whole_file(path) as partial:
-        partial.write_text(f"{before}{rule} epoch {epoch + 1}\n{text}\n", encoding="utf-8")
+    run.add_sample(units.decode(sample(run.evaluated, units, tokens, run.config.seed + epoch)))
 
 
 @torch.inference_mode()
