@@ -6,6 +6,7 @@ Shapes: B sentences, S source tokens of each, T target tokens of each, V tokens 
 import importlib
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
@@ -60,6 +61,16 @@ class Translator(nn.Module):
         training those of padding are not worth computing.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def mixed(target: Tensor, written: Tensor, sampled: float) -> Tensor:
+        """target (B, T), with that share of it, but not <s>, as the model has `written` it.
+
+        written (B, T) foretells at t the token after target[:, t].
+        """
+        foretold = torch.cat([target[:, :1], written[:, :-1]], dim=1)
+        chosen = torch.rand(target.shape, device=target.device) < sampled
+        return torch.where(chosen, foretold, target)
 
     def start(self, source: Tensor, lengths: Tensor, capacity: int) -> State:
         """Sources (B, S) that are read, and targets that will have at most `capacity` tokens."""
