@@ -116,6 +116,7 @@ def candidates(
     beams and their tokens (B, C). Where there are less than `number`, those behind have -inf.
     """
     batch, beams = totals.shape
+    last = logits.shape[1] - 1
     totals = totals - logits.logsumexp(-1).view(batch, beams)
     logits.index_fill_(1, banned, -torch.inf)
     if logits.shape[1] % BLOCK:
@@ -134,7 +135,8 @@ def candidates(
         best = F.pad(best, (0, number - best.shape[1]))
     values, places = inside.topk(number)
     block = best.gather(1, places // BLOCK)
-    return values, block // of_beam, block % of_beam * BLOCK + places % BLOCK
+    tokens = block % of_beam * BLOCK + places % BLOCK
+    return values, block // of_beam, tokens.clamp(max=last)  # where there is none
 
 
 @torch.inference_mode()

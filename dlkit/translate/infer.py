@@ -192,7 +192,9 @@ def translate(
         if isinstance(lines, Failure):
             yield lines
             continue
-        parts = [parts_of(line, number + i, turns, model, search) for i, line in enumerate(lines, 1)]
+        parts = [
+            parts_of(line, number + i, turns, model, search) for i, line in enumerate(lines, 1)
+        ]
         write([part for of_line in parts if isinstance(of_line, list) for part in of_line],
               model, search)  # fmt: skip
         for line, of_line in zip(lines, parts, strict=True):
@@ -232,7 +234,9 @@ def parts_of(
         return LineFailure(f"line {number}", str(error))
     samples = search.n_best if search.sampling else 0
     return [
-        Part(text, ids, [Uniforms(search.seed, number, place * samples + i) for i in range(samples)])
+        Part(
+            text, ids, [Uniforms(search.seed, number, place * samples + i) for i in range(samples)]
+        )
         for place, (text, ids) in enumerate(zip(texts, encoded, strict=True))
     ]
 

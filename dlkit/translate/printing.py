@@ -15,9 +15,7 @@ def line_writer(numbered: bool, scores: bool, alignment: bool) -> Writer:
     each has a line of its own, which begins with the number of the input line and a tab.
     """
 
-    def columns(found: Hypothesis | None) -> list[str]:
-        if found is None:
-            return [""]
+    def columns(found: Hypothesis) -> list[str]:
         shown = [found.translation]
         if scores:
             shown.append(f"{found.score:.4f}")
@@ -32,8 +30,8 @@ def line_writer(numbered: bool, scores: bool, alignment: bool) -> Writer:
                 continue  # a file that could not be read has no lines
             number += 1
             found = result.hypotheses if isinstance(result, Translation) else []
-            for one in found or [None]:
-                file.write("\t".join([str(number)] * numbered + columns(one)) + "\n")
+            for shown in map(columns, found) if found else [[""]]:
+                file.write("\t".join([str(number)] * numbered + shown) + "\n")
             file.flush()
 
     return write_lines
