@@ -19,6 +19,7 @@ from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
 from dlkit.lm_generate.cli import app as lm_generate
 from dlkit.tokenize.cli import app as tokenize
+from dlkit.translate.cli import app as translate
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 TASKS = {
@@ -27,6 +28,7 @@ TASKS = {
     "embed": embed,
     "lm-generate": lm_generate,
     "tokenize": tokenize,
+    "translate": translate,
 }
 for task in TASKS.values():
     app.add_typer(task)

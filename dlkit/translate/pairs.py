@@ -118,9 +118,10 @@ def json_lines(file: str, keys: tuple[str, str], errors: str, skipped: Skipped) 
             continue
         if isinstance(row, dict) and isinstance(row.get("translation"), dict):
             row = row["translation"]
-        values = [row.get(key) for key in keys] if isinstance(row, dict) else []
-        if len(values) == 2 and all(isinstance(value, str) for value in values):
-            yield Pair(*values, where)
+        fields = row if isinstance(row, dict) else {}
+        source, target = (fields.get(key) for key in keys)
+        if isinstance(source, str) and isinstance(target, str):
+            yield Pair(source, target, where)
         else:
             skipped.add(f"line without text in {keys[0]} and {keys[1]}", where)
 

@@ -54,6 +54,6 @@ def with_its_own(config: TranslateTrainConfig, header: Header) -> TranslateTrain
         raise DlkitError(
             f"{config.init_from} is of --arch {header.arch}: leave --arch {config.arch} out"
         )
-    own = {name: header.settings["network"][name] for name in SETTINGS[header.arch]}
-    own = {name: value for name, value in own.items() if name != "dropout"}
-    return replace(config, arch=header.arch, **own)
+    own: dict[str, Any] = {"arch": header.arch}
+    own |= {n: header.settings["network"][n] for n in SETTINGS[header.arch] if n != "dropout"}
+    return replace(config, **own)

@@ -55,8 +55,10 @@ def train(config: TranslateTrainConfig) -> Path:
                 some = zip(validation.texts, written[:SAMPLES], strict=False)
                 run.add_sample("\n".join(f"{p.source}\n= {p.target}\n> {w}" for p, w in some))
             # With nothing to validate on, the last epoch is the best.
-            best = {"bleu": scores.get("bleu"), "loss": -scores.get("val_loss", 0.0)}
-            run.finish_epoch(best[config.select] if scores else float(epoch), **scores)
+            score = float(epoch)
+            if scores:
+                score = scores["bleu"] if config.select == "bleu" else -scores["val_loss"]
+            run.finish_epoch(score, **scores)
     return run.best
 
 
