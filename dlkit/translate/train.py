@@ -30,6 +30,7 @@ def train(config: TranslateTrainConfig) -> Path:
             "tokenizer": vocabulary.to_settings(),
             "lower": config.lower,
             "context": config.context,
+            "longest": max(map(len, pairs.training.sources)),
         }
         run = Run(config, process, model, Header("translate", config.arch, described, []))
         optimizer = run.optimizer(model)
