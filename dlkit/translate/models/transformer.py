@@ -282,8 +282,11 @@ class Transformer(Translator):
 
     def logits(self, x: Tensor) -> Tensor:
         """The decoder's output (..., W) -> (..., V), fp32."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(self.decoder_norm(x), weight).float()
+        x = self.decoder_norm(x)
+        if self.head is None:
+            return F.linear(x, self.embedding.weight).float()
+        logits: Tensor = self.head(x)
+        return logits.float()
 
     def forward(
         self,
