@@ -167,7 +167,8 @@ def test_one_beam_is_greedy() -> None:
     found = beam_search(network, rows, lengths, torch.full((30,), 10), 1, 0.6)
     for row, length, (text,) in zip(rows, lengths, found, strict=True):
         state = network.start(row[None], length[None], 10)
-        ids, newest = [], torch.tensor([BOS])
+        ids: list[int] = []
+        newest = torch.tensor([BOS])
         while len(ids) < 10:
             logits, _ = network.step(newest, state)
             logits[:, [PAD, BOS, UNK]] = -torch.inf
