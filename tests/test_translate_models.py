@@ -15,6 +15,11 @@ SPECIAL = {"vocab_size": V, "pad": PAD, "bos": BOS, "eos": EOS, "unk": 3}
 CLOSE = 1e-5
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": ("rnn", {}),
+    "rnn-lstm": ("rnn", {"cell": "lstm", "reverse": True, "residual": True, "untied": True}),
+    "attention": ("attention", {}),
+    "attention-general": ("attention", {"score": "general", "cell": "lstm", "untied": True}),
+    "attention-dot": ("attention", {"score": "dot", "input_feeding": True, "residual": True}),
     "transformer": ("transformer", {"heads": H, "inner": 24}),
     "transformer-pre-norm": ("transformer", {"heads": H, "pre_norm": True, "untied": True}),
 }

@@ -5,7 +5,7 @@ what each part adds (section 5.4). Layer norm comes after each part, or with `pr
 and once more at the end of each stack (Wang et al. 2019).
 
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width, H heads of D = W / H,
-R rows that are written, K of them for each source (beams), L layers.
+R rows that are written for M sources.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dlkit.core.errors import DlkitError
 from dlkit.core.layers import Dropout
 from dlkit.translate.model import State, Translator
+from dlkit.translate.models.sources import Sources
 
 LARGEST_WAVELENGTH = 10_000  # of the positions, divided by 2 pi
 TABLE = 256  # positions are computed for a multiple of so many
@@ -29,11 +30,9 @@ def sinusoids(positions: int, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to attention's scores where they are to be `hidden`."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
-        hidden, -torch.inf
-    )
+def hiding(hidden: Tensor) -> Tensor:
+    """What is added to attention's scores where they are to be `hidden`, in fp32."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def padding(length: int, lengths: Tensor) -> Tensor:
@@ -41,18 +40,18 @@ def padding(length: int, lengths: Tensor) -> Tensor:
     return (torch.arange(length, device=lengths.device) >= lengths[:, None])[:, None, None]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(D) + mask) V: (B, H, T, D), two of (B, H, S, D) -> (B, H, T, D)."""
-    if not (query.requires_grad and query.device.type == "cpu"):
-        return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
-    return shares(query, key, mask) @ value
-
-
 def shares(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
-    """Attention's weights (B, H, T, S)."""
+    """softmax(Q K^T / sqrt(D) + mask) of (B, H, T, D) and (B, H, S, D): (B, H, T, S) in fp32."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    with torch.autocast(query.device.type, enabled=False):  # which would have the softmax in fp32
-        return (scores + mask.to(scores.dtype)).softmax(-1)
+    return (scores + mask).softmax(-1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """The shares of the values (B, H, S, D) -> (B, H, T, D)."""
+    if query.requires_grad and query.device.type == "cpu":
+        # The backward of torch's kernel takes five times as long on short sentences in bf16.
+        return shares(query, key, mask).to(value.dtype) @ value
+    return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
 
 
 class SelfAttention(nn.Module):
@@ -92,13 +91,13 @@ class CrossAttention(nn.Module):
         return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def keys_and_values(self, memory: Tensor) -> Tensor:
-        """memory (B, S, W) -> (2, B, H, S, D)."""
+        """memory (B, S, W) -> (B, 2, H, S, D)."""
         both: Tensor = self.key_value(memory).unflatten(-1, (2, self.heads, -1))
-        return both.permute(2, 0, 3, 1, 4)
+        return both.permute(0, 2, 3, 1, 4)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, W), and keys and values (2, B, H, S, D) -> (B, T, W)."""
-        mixed = attend(self.queries(x), *memory, mask)
+        """x (B, T, W), and keys and values (B, 2, H, S, D) -> (B, T, W)."""
+        mixed = attend(self.queries(x), memory[:, 0], memory[:, 1], mask)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -159,7 +158,7 @@ class DecoderLayer(Layer):
         self.reading_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """x (B, T, W), keys and values (2, B, H, S, D) of what was read -> (B, T, W)."""
+        """x (B, T, W), keys and values (B, 2, H, S, D) of what was read -> (B, T, W)."""
         return self.read(self.listen(x, mask), memory, memory_mask)
 
     def read(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
@@ -170,32 +169,19 @@ class DecoderLayer(Layer):
 
 
 class Written(State):
-    """The keys and values of what was written by R rows, and of their sources.
+    """The keys and values of what R rows wrote, and of what was read for them."""
 
-    Beams of a source share its keys and values as long as each source has K rows, side by side.
-    """
-
-    def __init__(self, own: list[Tensor], memories: list[Tensor], mask: Tensor) -> None:
+    def __init__(self, own: list[Tensor], sources: Sources, length: int = 0) -> None:
         self.own = own  # of each layer (2, R, H, capacity, D)
-        self.memories, self.mask = memories, mask  # (2, R / K, H, S, D); (R / K, 1, 1, S)
-        self.length = 0  # tokens that each row has written
-        self.beams = 1  # K
+        self.sources = sources  # of each layer (M, 2, H, S, D); the mask (M, 1, 1, S)
+        self.length = length  # tokens that each row has written
 
     def select(self, rows: Tensor) -> "Written":
         own = []
         for kept in self.own:
             own.append(kept.new_empty(2, len(rows), *kept.shape[2:]))
             own[-1][..., : self.length, :] = kept[:, rows, :, : self.length]
-        sources, counts = (rows // self.beams).unique_consecutive(return_counts=True)
-        beams = int(counts[0]) if len(counts) else 1
-        if not bool((counts == beams).all()):
-            sources, beams = rows // self.beams, 1
-        memories, mask = self.memories, self.mask
-        if not torch.equal(sources, torch.arange(len(mask), device=rows.device)):
-            memories, mask = [memory[:, sources] for memory in memories], mask[sources]
-        chosen = Written(own, memories, mask)
-        chosen.length, chosen.beams = self.length, beams
-        return chosen
+        return Written(own, self.sources.select(rows), self.length)
 
 
 class Transformer(Translator):
@@ -251,14 +237,13 @@ class Transformer(Translator):
         if end > len(self.table):
             table = sinusoids(-(-end // TABLE) * TABLE, self.width)
             self.table = table.to(self.table.device, self.table.dtype)
-        x: Tensor = self.embedding(ids) * math.sqrt(self.width) + self.table[start:end]
-        x = self.dropout(x)
-        return x
+        x = self.embedding(ids) * math.sqrt(self.width) + self.table[start:end]
+        return self.dropout(x)
 
     def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Each decoder layer's keys and values of source (B, S), and what hides its padding."""
         x = self.embed(source)
-        mask = hiding(padding(source.shape[1], lengths), x.dtype)
+        mask = hiding(padding(source.shape[1], lengths))
         for layer in self.encoder:
             x = layer(x, mask)
         x = self.encoder_norm(x)
@@ -278,7 +263,7 @@ class Transformer(Translator):
         """What hides later tokens (T, T)."""
         tokens = target.shape[1]
         later = torch.ones(tokens, tokens, dtype=torch.bool, device=target.device).triu(1)
-        return hiding(later, self.table.dtype)
+        return hiding(later)
 
     def logits(self, x: Tensor) -> Tensor:
         """The decoder's output (..., W) -> (..., V), fp32."""
@@ -312,15 +297,14 @@ class Transformer(Translator):
         size = self.width // self.heads
         shape = 2, len(source), self.heads, capacity, size
         own = [memories[0].new_empty(shape) for _ in self.decoder]
-        return Written(own, [memory.contiguous() for memory in memories], mask)
+        return Written(own, Sources([*(memory.contiguous() for memory in memories), mask]))
 
     def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor | None]:
         """The attention is that of the layer that `align` tells of."""
         x = self.embed(ids[:, None], state.length)
+        *memories, mask = state.sources.tensors
         attention = None
-        for number, (layer, memory) in enumerate(
-            zip(self.decoder_layers(), state.memories, strict=True)
-        ):
+        for number, (layer, memory) in enumerate(zip(self.decoder_layers(), memories, strict=True)):
             norm = layer.attention_norm
             query, *new = layer.attention.project(layer.before(x, norm))
             own = state.own[number]
@@ -328,10 +312,10 @@ class Transformer(Translator):
             key, value = own[:, :, :, : state.length + 1]
             mixed = F.scaled_dot_product_attention(query, key, value)
             x = layer.after(x, layer.attention.out(mixed.transpose(1, 2).flatten(2)), norm)
-            x = x.unflatten(0, (-1, state.beams))[:, :, 0]  # beams as if they were later tokens
+            x = state.sources.grouped(x)
             if number == self.aligning():
-                attention = self.attention(layer, x, memory, state.mask).flatten(0, 1)
-            x = layer.read(x, memory, state.mask).flatten(0, 1)[:, None]
+                attention = self.attention(layer, x, memory, mask).flatten(0, 1)
+            x = layer.read(x, memory, mask).flatten(0, 1)[:, None]
         state.length += 1
         return self.logits(x[:, 0]), attention
 
@@ -342,7 +326,7 @@ class Transformer(Translator):
     def attention(self, layer: DecoderLayer, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """The mean of its heads' attention (B, T, S) to what was read, fp32."""
         query = layer.reading.queries(layer.before(x, layer.reading_norm))
-        return shares(query, memory[0], mask).float().mean(1)
+        return shares(query, memory[:, 0], mask).mean(1)
 
     def align(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
         """The mean over the heads of the decoder's layer before the last (Garg et al. 2019)."""
