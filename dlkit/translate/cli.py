@@ -29,7 +29,8 @@ app = group("translate", "Translate sentences, or answer them: sequence to seque
 add_train(app, "translate", TranslateTrainConfig)
 add_models(app, "translate")
 
-WINDOW = 1024  # lines that are sorted by length together
+# Lines that are sorted by length together: at first few, so that the first ones come soon.
+SMALLEST_WINDOW, LARGEST_WINDOW = 64, 1024
 BEAM, ALPHA = 5, 0.6
 
 Files = Annotated[
@@ -169,6 +170,7 @@ def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str]
         return
     if not files and sys.stdin.isatty():
         log("a line is translated when you end it; Ctrl-D ends")
+    size = SMALLEST_WINDOW
     for file in files or ["-"]:
         said: list[str] = []
 
@@ -178,7 +180,11 @@ def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str]
             said.append(wrong)
 
         try:
-            yield from line_batches(file, WINDOW, say)
+            for lines in line_batches(file, LARGEST_WINDOW, say):
+                start = 0
+                while start < len(lines):
+                    yield lines[start : start + size]
+                    start, size = start + size, min(2 * size, LARGEST_WINDOW)
         except DlkitError as error:
             yield Failure(file, str(error).removeprefix(f"{file}: "))
 

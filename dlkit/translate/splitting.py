@@ -22,7 +22,8 @@ def pieces(line: str, fits: Callable[[str], bool]) -> list[str]:
         return []
     if fits(line) or len(line) == 1:
         return [line]
-    ends = [match.end() for match in SENTENCE.finditer(line) if match.end() < len(line)]
+    ends = [match.end() for match in SENTENCE.finditer(line)]
+    ends = [end for end in ends if end < len(line) and not line[end].islower()]  # "e.g. this"
     starts = [0, *ends] if ends else halfway(line)
     return [
         part

@@ -48,9 +48,10 @@ def shares(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """The shares of the values (B, H, S, D) -> (B, H, T, D)."""
-    if query.requires_grad and query.device.type == "cpu":
-        # The backward of torch's kernel takes five times as long on short sentences in bf16.
-        return shares(query, key, mask).to(value.dtype) @ value
+    if query.device.type == "cpu":
+        # On short sentences torch's kernel takes longer, its backward in bf16 five times as long.
+        mixed = shares(query.to(key.dtype), key, mask).to(value.dtype) @ value
+        return mixed.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
 
 
@@ -169,19 +170,28 @@ class DecoderLayer(Layer):
 
 
 class Written(State):
-    """The keys and values of what R rows wrote, and of what was read for them."""
+    """The keys and values of what R rows wrote, and of what was read for them.
 
-    def __init__(self, own: list[Tensor], sources: Sources, length: int = 0) -> None:
-        self.own = own  # of each layer (2, R, H, capacity, D)
+    Those of all layers lie in one piece, the first tokens first, so that what is there by now can
+    be copied and multiplied quickly.
+    """
+
+    def __init__(self, own: Tensor, sources: Sources, length: int = 0) -> None:
+        self.own = own  # (capacity, L, 2, R, H, D)
         self.sources = sources  # of each layer (M, 2, H, S, D); the mask (M, 1, 1, S)
         self.length = length  # tokens that each row has written
 
     def select(self, rows: Tensor) -> "Written":
-        own = []
-        for kept in self.own:
-            own.append(kept.new_empty(2, len(rows), *kept.shape[2:]))
-            own[-1][..., : self.length, :] = kept[:, rows, :, : self.length]
+        own = self.own.new_empty(*self.own.shape[:3], len(rows), *self.own.shape[4:])
+        there = slice(self.length)
+        torch.index_select(self.own[there], 3, rows, out=own[there])
         return Written(own, self.sources.select(rows), self.length)
+
+    def extend(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the newest keys and values (2, R, H, D); returns all (T, R, H, D)."""
+        self.own[self.length, layer] = new
+        key, value = self.own[: self.length + 1, layer].unbind(1)
+        return key, value
 
 
 class Transformer(Translator):
@@ -267,8 +277,11 @@ class Transformer(Translator):
 
     def logits(self, x: Tensor) -> Tensor:
         """The decoder's output (..., W) -> (..., V), fp32."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(self.decoder_norm(x), weight).float()
+        x = self.decoder_norm(x)
+        if self.head is None:
+            return F.linear(x, self.embedding.weight).float()
+        logits: Tensor = self.head(x)
+        return logits.float()
 
     def forward(
         self,
@@ -291,30 +304,28 @@ class Transformer(Translator):
 
     def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Written:
         memories, mask = self.read(source, lengths)
-        size = self.width // self.heads
-        shape = 2, len(source), self.heads, capacity, size
-        own = [memories[0].new_empty(shape) for _ in self.decoder]
+        if not source.is_cuda:
+            # On CPUs attention of few tokens to many is several times quicker in fp32.
+            memories, mask = [memory.float() for memory in memories], mask.float()
+        shape = capacity, len(self.decoder), 2, len(source), self.heads, self.width // self.heads
+        own = memories[0].new_empty(shape)
         return Written(own, Sources([*(memory.contiguous() for memory in memories), mask]))
 
     def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor | None]:
-        """The attention is that of the layer that `align` tells of."""
+        """No attention, which `align` computes when it is wanted."""
         x = self.embed(ids[:, None], state.length)
         *memories, mask = state.sources.tensors
-        attention = None
         for number, (layer, memory) in enumerate(zip(self.decoder_layers(), memories, strict=True)):
             norm = layer.attention_norm
-            query, *new = layer.attention.project(layer.before(x, norm))
-            own = state.own[number]
-            own[:, :, :, state.length : state.length + 1] = torch.stack(new)
-            key, value = own[:, :, :, : state.length + 1]
-            mixed = F.scaled_dot_product_attention(query, key, value)
-            x = layer.after(x, layer.attention.out(mixed.transpose(1, 2).flatten(2)), norm)
-            x = state.sources.grouped(x)
-            if number == self.aligning():
-                attention = self.attention(layer, x, memory, mask).flatten(0, 1)
-            x = layer.read(x, memory, mask).flatten(0, 1)[:, None]
+            query, *_ = parts = layer.attention.project(layer.before(x, norm))[:, :, :, 0]
+            key, value = state.extend(number, parts[1:])
+            # (T, R, H, 1): with one query, sums over products are quicker than matrix products.
+            scores = (query.to(key.dtype) * key).sum(-1, keepdim=True) * key.shape[-1] ** -0.5
+            mixed = (scores.softmax(0) * value).sum(0).flatten(1)[:, None].to(x.dtype)
+            x = layer.after(x, layer.attention.out(mixed), norm)
+            x = layer.read(state.sources.grouped(x), memory, mask).flatten(0, 1)[:, None]
         state.length += 1
-        return self.logits(x[:, 0]), attention
+        return self.logits(x[:, 0]), None
 
     def aligning(self) -> int:
         """The decoder's layer before the last: its attention aligns best (Garg et al. 2019)."""
