@@ -141,8 +141,10 @@ class Recurrent(Translator):
 
     def logits(self, x: Tensor) -> Tensor:
         """x (..., W) -> (..., V), fp32."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(x, weight, self.bias).float()
+        if self.head is None:
+            return F.linear(x, self.embedding.weight, self.bias).float()
+        y: Tensor = self.head(x)
+        return y.float() + self.bias.float()
 
     def forward(
         self,
