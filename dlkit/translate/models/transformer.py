@@ -21,6 +21,7 @@ from dlkit.translate.models.sources import Sources
 
 LARGEST_WAVELENGTH = 10_000  # of the positions, divided by 2 pi
 TABLE = 256  # positions are computed for a multiple of so many
+Memory = tuple[Tensor, Tensor]  # the keys and values of what was read
 
 
 def sinusoids(positions: int, width: int) -> Tensor:
@@ -91,14 +92,14 @@ class CrossAttention(nn.Module):
         """x (B, T, W) -> (B, H, T, D)."""
         return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def keys_and_values(self, memory: Tensor) -> Tensor:
-        """memory (B, S, W) -> (B, 2, H, S, D)."""
-        both: Tensor = self.key_value(memory).unflatten(-1, (2, self.heads, -1))
-        return both.permute(0, 2, 3, 1, 4)
+    def keys_and_values(self, memory: Tensor) -> Memory:
+        """memory (B, S, W) -> two of (B, H, S, D)."""
+        both = self.key_value(memory).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return both[0], both[1]
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, W), and keys and values (B, 2, H, S, D) -> (B, T, W)."""
-        mixed = attend(self.queries(x), memory[:, 0], memory[:, 1], mask)
+    def forward(self, x: Tensor, memory: Memory, mask: Tensor) -> Tensor:
+        """x (B, T, W), and keys and values (B, H, S, D) -> (B, T, W)."""
+        mixed = attend(self.queries(x), *memory, mask)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -158,11 +159,11 @@ class DecoderLayer(Layer):
         self.reading = CrossAttention(width, heads)
         self.reading_norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """x (B, T, W), keys and values (B, 2, H, S, D) of what was read -> (B, T, W)."""
+    def forward(self, x: Tensor, mask: Tensor, memory: Memory, memory_mask: Tensor) -> Tensor:
+        """x (B, T, W), keys and values (B, H, S, D) of what was read -> (B, T, W)."""
         return self.read(self.listen(x, mask), memory, memory_mask)
 
-    def read(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+    def read(self, x: Tensor, memory: Memory, memory_mask: Tensor) -> Tensor:
         """What comes after attention to the own sequence."""
         norm = self.reading_norm
         x = self.after(x, self.reading(self.before(x, norm), memory, memory_mask), norm)
@@ -178,7 +179,7 @@ class Written(State):
 
     def __init__(self, own: Tensor, sources: Sources, length: int = 0) -> None:
         self.own = own  # (capacity, L, 2, R, H, D)
-        self.sources = sources  # of each layer (M, 2, H, S, D); the mask (M, 1, 1, S)
+        self.sources = sources  # of each layer two (M, H, S, D); the mask (M, 1, 1, S)
         self.length = length  # tokens that each row has written
 
     def select(self, rows: Tensor) -> "Written":
@@ -250,7 +251,7 @@ class Transformer(Translator):
         x = self.embedding(ids) * math.sqrt(self.width) + self.table[start:end]
         return self.dropout(x)
 
-    def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+    def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Memory], Tensor]:
         """Each decoder layer's keys and values of source (B, S), and what hides its padding."""
         x = self.embed(source)
         mask = hiding(padding(source.shape[1], lengths))
@@ -262,7 +263,7 @@ class Transformer(Translator):
     def decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 
-    def write(self, target: Tensor, memories: list[Tensor], mask: Tensor) -> Tensor:
+    def write(self, target: Tensor, memories: list[Memory], mask: Tensor) -> Tensor:
         """The decoder's output (B, T, W) for target (B, T), before the last norm."""
         x, causal = self.embed(target), self.causal(target)
         for layer, memory in zip(self.decoder_layers(), memories, strict=True):
@@ -304,18 +305,18 @@ class Transformer(Translator):
 
     def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Written:
         memories, mask = self.read(source, lengths)
-        if not source.is_cuda:
-            # On CPUs attention of few tokens to many is several times quicker in fp32.
-            memories, mask = [memory.float() for memory in memories], mask.float()
+        # On CPUs attention of few tokens to many is several times quicker in fp32.
+        dtype = torch.float32 if source.device.type == "cpu" else memories[0][0].dtype
+        kept = [part.to(dtype).contiguous() for memory in memories for part in memory]
         shape = capacity, len(self.decoder), 2, len(source), self.heads, self.width // self.heads
-        own = memories[0].new_empty(shape)
-        return Written(own, Sources([*(memory.contiguous() for memory in memories), mask]))
+        return Written(kept[0].new_empty(shape), Sources([*kept, mask]))
 
     def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor | None]:
         """No attention, which `align` computes when it is wanted."""
         x = self.embed(ids[:, None], state.length)
-        *memories, mask = state.sources.tensors
-        for number, (layer, memory) in enumerate(zip(self.decoder_layers(), memories, strict=True)):
+        *kept, mask = state.sources.tensors
+        for number, layer in enumerate(self.decoder_layers()):
+            memory = kept[2 * number], kept[2 * number + 1]
             norm = layer.attention_norm
             query, *_ = parts = layer.attention.project(layer.before(x, norm))[:, :, :, 0]
             key, value = state.extend(number, parts[1:])
@@ -331,10 +332,10 @@ class Transformer(Translator):
         """The decoder's layer before the last: its attention aligns best (Garg et al. 2019)."""
         return max(len(self.decoder) - 2, 0)
 
-    def attention(self, layer: DecoderLayer, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+    def attention(self, layer: DecoderLayer, x: Tensor, memory: Memory, mask: Tensor) -> Tensor:
         """The mean of its heads' attention (B, T, S) to what was read, fp32."""
         query = layer.reading.queries(layer.before(x, layer.reading_norm))
-        return shares(query, memory[:, 0], mask).mean(1)
+        return shares(query, memory[0], mask).mean(1)
 
     def align(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
         """The mean over the heads of the decoder's layer before the last (Garg et al. 2019)."""
