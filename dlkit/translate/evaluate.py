@@ -147,7 +147,9 @@ def scores(
     if found.loss is not None:
         of = f"of {found.tokens} tokens of the first references"
         yield Score("loss", "all", rounded(found.loss), f"nats per token, {of}")
-        yield Score("perplexity", "all", rounded(math.exp(found.loss)), f"exp of the loss, {of}")
+        yield Score(
+            "perplexity", "all", rounded(math.exp(min(found.loss, 700))), f"exp of the loss, {of}"
+        )
     if by_length:
         if found.sources is None:
             raise DlkitError("--by-length goes by the words of the source: give --source")
