@@ -94,13 +94,13 @@ class CrossAttention(nn.Module):
         return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def keys_and_values(self, memory: Tensor) -> Tensor:
-        """memory (B, S, W) -> (B, 2, H, S, D)."""
+        """memory (B, S, W) -> (2, B, H, S, D)."""
         both: Tensor = self.key_value(memory).unflatten(-1, (2, self.heads, -1))
-        return both.permute(0, 2, 3, 1, 4)
+        return both.permute(2, 0, 3, 1, 4)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, W), and keys and values (B, 2, H, S, D) -> (B, T, W)."""
-        mixed = attend(self.queries(x), memory[:, 0], memory[:, 1], mask)
+        """x (B, T, W), and keys and values (2, B, H, S, D) -> (B, T, W)."""
+        mixed = attend(self.queries(x), memory[0], memory[1], mask)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -162,7 +162,7 @@ class DecoderLayer(Layer):
         self.reading_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """x (B, T, W), keys and values (B, 2, H, S, D) of what was read -> (B, T, W)."""
+        """x (B, T, W), keys and values (2, B, H, S, D) of what was read -> (B, T, W)."""
         x = self.listen(x, mask)
         added = self.reading(self.before(x, self.reading_norm), memory, memory_mask)
         return self.think(self.after(x, added, self.reading_norm))
@@ -173,23 +173,23 @@ class DecoderLayer(Layer):
         """The newest tokens x (M, K, W) -> (M, K, W), and their attention (M, K, S), the heads'
         mean.
 
-        past (M, 2, H, E, D) are keys and values of all that was written; those of the newest
+        past (2, M, H, E, D) are keys and values of all that was written; those of the newest
         tokens are stored at its end. seen (M, 1, K, E) hides what is of other beams.
         """
-        query, *new = self.attention.project(self.before(x, self.attention_norm)).to(past.dtype)
-        past[:, :, :, -x.shape[1] :] = torch.stack(new, dim=1)
-        mixed = shares(query, past[:, 0], seen) @ past[:, 1]
+        parts = self.attention.project(self.before(x, self.attention_norm))
+        past[:, :, :, -x.shape[1] :] = parts[1:]
+        mixed = shares(parts[0].to(past.dtype), past[0], seen) @ past[1]
         added = self.attention.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         x = self.after(x, added, self.attention_norm)
         attention = self.attends(x, memory, memory_mask)
-        mixed = attention @ memory[:, 1]
+        mixed = attention @ memory[1]
         added = self.reading.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         return self.think(self.after(x, added, self.reading_norm)), attention.mean(1)
 
     def attends(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
         """Attention (B, H, T, S) of x (B, T, W) to what was read."""
         query = self.reading.queries(self.before(x, self.reading_norm))
-        return shares(query.to(memory.dtype), memory[:, 0], memory_mask)
+        return shares(query.to(memory.dtype), memory[0], memory_mask)
 
 
 class Written(State):
@@ -200,8 +200,8 @@ class Written(State):
     """
 
     def __init__(self, sources: Sources, seen: Tensor, length: int) -> None:
-        # (M, L, 2, H, S, D) of what was read, the mask (M, 1, 1, S) of its padding, and
-        # (M, L, 2, H, at least E, D) of the E tokens written.
+        # (2 L, M, H, S, D) of what was read, the mask (1, M, 1, 1, S) of its padding, and
+        # (2 L, M, H, at least E, D) of the E tokens written.
         self.sources = sources
         self.seen = seen  # (R, E), added to the scores
         self.length = length  # tokens of each row
@@ -210,14 +210,14 @@ class Written(State):
         return Written(self.sources.select(rows), self.seen[rows], self.length)
 
     def grow(self) -> tuple[Tensor, Tensor]:
-        """Room for a token of each row: past (M, L, 2, H, E, D), and seen (M, 1, K, E)."""
+        """Room for a token of each row: past (2 L, M, H, E, D), and seen (M, 1, K, E)."""
         beams = self.sources.beams
         before = self.seen.shape[1]
         after = before + beams
         past = self.sources.tensors[2]
-        if after > past.shape[4]:
-            more = past.new_empty(*past.shape[:4], BLOCK * beams, past.shape[5])
-            past = self.sources.tensors[2] = torch.cat([past[..., :before, :], more], dim=4)
+        if after > past.shape[3]:
+            more = past.new_empty(*past.shape[:3], BLOCK * beams, past.shape[4])
+            past = self.sources.tensors[2] = torch.cat([past[..., :before, :], more], dim=3)
         others = hiding(~torch.eye(beams, dtype=torch.bool, device=past.device))
         others = others.repeat(len(self.seen) // beams, 1)
         self.seen = torch.cat([self.seen, others], dim=1)
@@ -335,20 +335,21 @@ class Transformer(Translator):
 
     def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Written:
         memories, mask = self.read(source, lengths)
-        memory = torch.stack(memories, dim=1)
+        memory = torch.cat(memories)
         if memory.device.type == "cpu":
             memory = memory.float()  # attention of one token to many is quicker than in bf16
-        past = memory.new_empty(*memory.shape[:4], min(capacity, BLOCK), memory.shape[5])
-        return Written(Sources([memory, mask, past]), mask.new_empty(len(source), 0), 0)
+        past = memory.new_empty(*memory.shape[:3], min(capacity, BLOCK), memory.shape[4])
+        return Written(Sources([memory, mask[None], past]), mask.new_empty(len(source), 0), 0)
 
     def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor]:
         """The attention is that of the layer that `align` tells of."""
-        memory, mask, _ = state.sources.tensors
+        memory, (mask,), _ = state.sources.tensors
         x = state.sources.grouped(self.embed(ids[:, None], state.length))
         past, seen = state.grow()
         attentions = []
-        for number, layer in enumerate(self.decoder_layers()):
-            x, attention = layer.step(x, past[:, number], seen, memory[:, number], mask)
+        of_layers = zip(self.decoder_layers(), past.split(2), memory.split(2), strict=True)
+        for layer, own, known in of_layers:
+            x, attention = layer.step(x, own, seen, known, mask)
             attentions.append(attention)
         return self.logits(x.flatten(0, 1)), attentions[self.aligning()].flatten(0, 1)
 
