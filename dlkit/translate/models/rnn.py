@@ -141,8 +141,10 @@ class Recurrent(Translator):
 
     def logits(self, x: Tensor) -> Tensor:
         """x (..., W) -> (..., V), fp32."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(x, weight, self.bias).float()
+        if self.head is None:
+            return F.linear(x, self.embedding.weight, self.bias).float()
+        logits: Tensor = self.head(x) + self.bias
+        return logits.float()
 
     def forward(
         self,
