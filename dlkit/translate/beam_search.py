@@ -117,13 +117,12 @@ def candidates(
     """
     batch, beams = totals.shape
     last = logits.shape[1] - 1
-    totals = totals - logits.logsumexp(-1).view(batch, beams)
-    logits.index_fill_(1, banned, -torch.inf)
-    if logits.shape[1] % BLOCK:
-        logits = F.pad(logits, (0, -logits.shape[1] % BLOCK), value=-torch.inf)
+    logprobs = logits.log_softmax(-1).index_fill_(1, banned, -torch.inf)
+    if last % BLOCK != BLOCK - 1:
+        logprobs = F.pad(logprobs, (0, -logits.shape[1] % BLOCK), value=-torch.inf)
     # To look for the highest of all logits takes longer than to compute them: the highest of
     # blocks are found quickly, and the best tokens are in the best blocks.
-    blocks = logits.view(batch, -1, BLOCK)
+    blocks = logprobs.view(batch, -1, BLOCK)
     of_beam = blocks.shape[1] // beams
     highest = blocks.amax(-1).view(batch, beams, of_beam) + totals[..., None]
     best = highest.flatten(1).topk(min(number, blocks.shape[1])).indices

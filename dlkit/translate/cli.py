@@ -190,6 +190,61 @@ def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str]
 
 
 @app.command()
+def evaluate(
+    source: Annotated[str | None, typer.Option(help="A file of sentences, one a line.")] = None,
+    ref: Annotated[
+        list[str] | None,
+        typer.Option(help="A file of their translations; more than once: several references."),
+    ] = None,
+    hyp: Annotated[
+        str | None, typer.Option(help="A file of translations to score, instead of a model's.")
+    ] = None,
+    model: Model = None,  # type: ignore[valid-type]
+    beam: Beam = None,
+    length_penalty: LengthPenalty = None,
+    lowercase: Annotated[
+        bool, typer.Option("--lowercase", help="Score without regard to case.")
+    ] = False,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Also print BLEU by the words of the source.")
+    ] = False,
+    worst: Annotated[
+        int, typer.Option(help="Print the worst translations instead, so many.", min=0)
+    ] = 0,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Print BLEU and chrF of translations, with sacreBLEU's signatures; a model's loss as well."""
+    from dlkit.translate import evaluate as scoring
+
+    if worst and by_length:
+        raise DlkitError("--worst prints sentences, --by-length scores: choose one")
+    if hyp is not None:
+        of_a_model = {"--model": model, "--beam": beam, "--length-penalty": length_penalty}
+        refuse(of_a_model, "--hyp", True)
+        found = scoring.ready(hyp, ref or [], source)
+    elif source is None:
+        raise DlkitError("nothing to evaluate: give --source, or --hyp with ready translations")
+    else:
+        from dlkit.translate.infer import Search, load
+
+        search = Search(
+            beam=BEAM if beam is None else beam,
+            alpha=ALPHA if length_penalty is None else length_penalty,
+        )
+        loaded = load(model or DEFAULT_MODEL, device, precision)
+        found = scoring.translated(source, ref or [], loaded, search)
+    results: Iterator[Any] = (
+        scoring.worst(found, worst, lowercase)
+        if worst
+        else scoring.scores(found, lowercase, by_length)
+    )
+    write(results, format, output)
+
+
+@app.command()
 def align(
     sentence: Annotated[str, typer.Argument(help="A sentence of the source language.")],
     target: Annotated[

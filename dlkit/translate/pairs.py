@@ -6,7 +6,7 @@ Only \\n ends a line, so that odd characters inside one cannot shift the lines a
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -128,18 +128,23 @@ def json_lines(file: str, keys: tuple[str, str], errors: str, skipped: Skipped) 
 
 def usable(pairs: Iterable[Pair], context: int, skipped: Skipped) -> Iterator[Pair]:
     """The pairs that have text on both sides, with the turns before them."""
+    stripped = (Pair(pair.source.strip(), pair.target.strip(), pair.where) for pair in pairs)
+    for pair in with_turns(stripped, context):
+        if pair.source and pair.target:
+            yield pair
+        elif not context or pair.source or pair.target:
+            skipped.add("empty line", pair.where)
+
+
+def with_turns(pairs: Iterable[Pair], context: int) -> Iterator[Pair]:
+    """The pairs of dialogues with so many turns before each; a blank pair ends a dialogue."""
     before: list[str] = []
     for pair in pairs:
-        source, target = pair.source.strip(), pair.target.strip()
-        if context and not source and not target:
+        yield replace(pair, before=tuple(before))
+        if context and pair.source and pair.target:
+            before = [*before, pair.source, pair.target][-context:]
+        elif not pair.source and not pair.target:
             before = []
-            continue
-        if not source or not target:
-            skipped.add("empty line", pair.where)
-            continue
-        yield Pair(source, target, pair.where, tuple(before))
-        if context:
-            before = [*before, source, target][-context:]
 
 
 def split(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:

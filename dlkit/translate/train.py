@@ -8,6 +8,7 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.training import Run
 from dlkit.translate import data
 from dlkit.translate.config import TranslateTrainConfig
+from dlkit.translate.infer import Model
 from dlkit.translate.loss import objective
 from dlkit.translate.model import SETTINGS, build
 from dlkit.translate.start import started
@@ -30,6 +31,7 @@ def train(config: TranslateTrainConfig) -> Path:
             "tokenizer": vocabulary.to_settings(),
             "lower": config.lower,
             "context": config.context,
+            "longest": max(map(len, pairs.training.sources)),
         }
         run = Run(config, process, model, Header("translate", config.arch, described, []))
         optimizer = run.optimizer(model)
@@ -49,9 +51,9 @@ def train(config: TranslateTrainConfig) -> Path:
                 run.step(loss * weight, optimizer)
             scores: dict[str, float] = {}
             if len(validation):
-                scores, written = held_out_scores(
-                    run.evaluated, validation, vocabulary, config, process
-                )
+                evaluated: Any = run.evaluated
+                translator = Model(config.arch, run.header, vocabulary, evaluated)
+                scores, written = held_out_scores(translator, validation, config, process)
                 some = zip(validation.texts, written[:SAMPLES], strict=False)
                 run.add_sample("\n".join(f"{p.source}\n= {p.target}\n> {w}" for p, w in some))
             # With nothing to validate on, the last epoch is the best.

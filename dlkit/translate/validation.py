@@ -1,7 +1,4 @@
-"""How well a network foretells and translates the pairs held out, as measured while it trains.
-
-Shapes: B pairs, T target tokens of the longest of them.
-"""
+"""How well a network foretells and translates the pairs held out, as measured while it trains."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,29 +10,25 @@ from torch.nn import functional as F
 from dlkit.core import device
 from dlkit.core.distributed import Process
 from dlkit.translate.config import TranslateTrainConfig
-from dlkit.translate.data import Pairs, by_tokens, collated, padded
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.data import Pairs, by_tokens, collated
+from dlkit.translate.infer import Model, Part, Search, write
 
 TOKENS_AT_ONCE = 4096
-LONGER = 50  # tokens by which a translation may be longer than its source
 
 
 def held_out_scores(
-    model: Any,
-    pairs: Pairs,
-    vocabulary: Vocabulary,
-    config: TranslateTrainConfig,
-    process: Process,
+    model: Model, pairs: Pairs, config: TranslateTrainConfig, process: Process
 ) -> tuple[dict[str, float], list[str]]:
     """Loss in nats per token, perplexity and BLEU on held-out pairs; and translations of some.
 
     BLEU is that of greedy translations of the first `val_sentences`.
     """
-    model.eval()
+    model.network.eval()
     with torch.inference_mode(), device.autocast(process.device, config.precision):
-        loss = math.fsum(losses(model, pairs, process)) / sum(len(t) - 1 for t in pairs.targets)
-        sources = pairs.sources[: config.val_sentences]
-        written = [vocabulary.decode(ids) for ids in translations(model, sources, process)]
+        loss = math.fsum(losses(model.network, pairs, process)) / sum(
+            len(t) - 1 for t in pairs.targets
+        )
+        written = translations(model, pairs.sources[: config.val_sentences], process)
     scores = {"val_loss": loss, "perplexity": math.exp(min(loss, 700))}
     if written:
         references = [pair.target for pair in pairs.texts[: len(written)]]
@@ -68,44 +61,10 @@ def losses(model: Any, pairs: Pairs, process: Process) -> list[float]:
     return [loss for batch in process.gather(of_batches()) for loss in batch]
 
 
-def translations(model: Any, sources: Sequence[Any], process: Process) -> list[list[int]]:
-    """The most probable token after each other, for each source."""
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-    groups: list[list[int]] = []
-    for index in order:
-        if groups and len(sources[index]) * (len(groups[-1]) + 1) <= TOKENS_AT_ONCE:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-
-    def of_groups() -> Iterator[list[list[int]]]:
-        for group in process.share(groups):
-            rows = [sources[index] for index in group]
-            lengths = torch.tensor([len(row) for row in rows])
-            yield greedy(
-                model, padded(rows, model.pad).to(process.device), lengths.to(process.device)
-            )
-
-    found = [ids for group in process.gather(of_groups()) for ids in group]
-    placed: list[list[int]] = [[] for _ in sources]
-    for index, ids in zip((index for group in groups for index in group), found, strict=True):
-        placed[index] = ids
-    return placed
-
-
-def greedy(model: Any, source: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
-    """The ids that the model writes for sources (B, S): always the most probable, up to </s>."""
-    most = int(lengths.max()) + LONGER
-    state = model.start(source, lengths, most)
-    newest = torch.full((len(source),), model.bos, device=source.device)
-    written = []
-    ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
-    for _ in range(most):
-        logits, _ = model.step(newest, state)
-        newest = logits.argmax(1)
-        written.append(newest)
-        ended |= newest == model.eos
-        if bool(ended.all()):
-            break
-    rows = torch.stack(written, 1).tolist()
-    return [row[: row.index(model.eos)] if model.eos in row else row for row in rows]
+def translations(model: Model, sources: Sequence[Sequence[int]], process: Process) -> list[str]:
+    """The greedy translation of each source's ids."""
+    parts = [Part("", list(ids)) for ids in sources]
+    mine = list(process.share(parts))
+    write(mine, model, Search(beam=1))
+    texts = (part.written[0].ids if part.written else [] for part in mine)
+    return list(process.gather(model.vocabulary.decode(ids) for ids in texts))

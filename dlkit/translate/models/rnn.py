@@ -143,8 +143,8 @@ class Recurrent(Translator):
         """x (..., W) -> (..., V), fp32."""
         if self.head is None:
             return F.linear(x, self.embedding.weight, self.bias).float()
-        logits: Tensor = self.head(x) + self.bias
-        return logits.float()
+        y: Tensor = self.head(x)
+        return y.float() + self.bias.float()
 
     def forward(
         self,
