@@ -1,13 +1,29 @@
 """Translators: their equations, their states, and what padding must not change."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from dlkit.core.decoding import quick
 from dlkit.core.errors import DlkitError
-from dlkit.translate.model import build
+from dlkit.translate.loss import objective
+from dlkit.translate.model import SETTINGS, build
+from dlkit.translate.models.rnn import turned
+from dlkit.translate.models.sources import Sources
+from dlkit.translate.models.transformer import (
+    DecoderLayer,
+    EncoderLayer,
+    Layer,
+    SelfAttention,
+    Transformer,
+    hiding,
+    padding,
+    sinusoids,
+)
 
 V, W, H = 23, 16, 4
 PAD, BOS, EOS = 0, 1, 2
@@ -193,6 +209,22 @@ def test_scheduled_sampling_shows_the_model_its_own_choices(name: str) -> None:
     model(source, lengths, target, sampled=0.5).sum().backward()
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_packed_weights_give_the_same_logits(name: str) -> None:
+    model = small(name)
+    source, lengths, target, _ = batch()
+    with torch.inference_mode():
+        expected = model(source, lengths, target)
+        close(quick(model)(source, lengths, target), expected)
+
+
+@pytest.mark.parametrize("arch", SETTINGS)
+def test_its_settings_are_those_that_are_named(arch: str) -> None:
+    named = {**SPECIAL, **dict.fromkeys(SETTINGS[arch])}
+    function = type(build(arch, **SPECIAL)).__init__
+    assert set(named) == set(function.__code__.co_varnames[1 : function.__code__.co_argcount])
+
+
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(DlkitError, match="there is rnn, attention, transformer"):
         build("lstm", **SPECIAL)
@@ -201,3 +233,256 @@ def test_an_unknown_architecture_is_refused() -> None:
 def test_a_width_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(DlkitError, match="width"):
         build("transformer", **SPECIAL, width=10, heads=4)
+
+
+@pytest.mark.parametrize(
+    ("arch", "settings"),
+    [
+        ("rnn", {"cell": "elman"}),
+        ("attention", {"score": "cosine"}),
+        ("attention", {"width": 7}),
+    ],
+)
+def test_settings_that_there_are_not_are_refused(arch: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(DlkitError, match="there is|odd"):
+        build(arch, **SPECIAL, **settings)
+
+
+# ---- the loss ------------------------------------------------------------------------------------
+
+
+def test_the_loss_by_its_formula() -> None:
+    logits, labels = torch.randn(2, 3, V), torch.tensor([[4, 5, PAD], [6, PAD, PAD]])
+    logprobs = logits.log_softmax(-1)
+    for smoothing in (0.0, 0.1):
+        expected = torch.zeros(())
+        for row, place in ((0, 0), (0, 1), (1, 0)):
+            one = logprobs[row, place]
+            expected -= (1 - smoothing) * one[labels[row, place]] + smoothing * one.mean()
+        close(objective(logits, labels, PAD, smoothing), expected / 3)
+        real = labels != PAD
+        close(objective(logits[real], labels[real], PAD, smoothing), expected / 3)
+
+
+# ---- recurrent networks, by their equations ------------------------------------------------------
+
+
+def by_hand(layer: Any, x: Tensor, past: tuple[Tensor, ...], suffix: str) -> tuple[Tensor, ...]:
+    """One step of a cell for one sentence: x (W), each tensor of its state (units)."""
+    of_input = getattr(layer, f"weight_ih_{suffix}") @ x + getattr(layer, f"bias_ih_{suffix}")
+    of_past = getattr(layer, f"weight_hh_{suffix}") @ past[0] + getattr(layer, f"bias_hh_{suffix}")
+    if isinstance(layer, nn.GRU):
+        (r, z, n), (r_past, z_past, n_past) = of_input.chunk(3), of_past.chunk(3)
+        reset, update = torch.sigmoid(r + r_past), torch.sigmoid(z + z_past)
+        new = torch.tanh(n + reset * n_past)
+        return ((1 - update) * new + update * past[0],)
+    gates = (of_input + of_past).chunk(4)
+    keep, forget, out = (torch.sigmoid(gates[number]) for number in (0, 1, 3))
+    cell = forget * past[1] + keep * torch.tanh(gates[2])
+    return out * torch.tanh(cell), cell
+
+
+def stack_by_hand(
+    stack: Any, xs: list[Tensor], pasts: list[tuple[Tensor, ...]] | None = None
+) -> tuple[list[Tensor], list[tuple[Tensor, ...]]]:
+    """What a stack says to each of xs (W), and the last state of each layer."""
+    states = []
+    for number, layer in enumerate(stack.layers):
+        directions = []
+        for suffix in ["l0", "l0_reverse"][: 1 + layer.bidirectional]:
+            units = layer.hidden_size
+            zeros = (torch.zeros(units),) * (2 if isinstance(layer, nn.LSTM) else 1)
+            past = zeros if pasts is None else pasts[number]
+            said = []
+            for x in xs if suffix == "l0" else xs[::-1]:
+                past = by_hand(layer, x, past, suffix)
+                said.append(past[0])
+            directions.append((said if suffix == "l0" else said[::-1], past))
+        outputs = [torch.cat(both) for both in zip(*(d[0] for d in directions), strict=True)]
+        states.append(
+            tuple(torch.cat(both) for both in zip(*(d[1] for d in directions), strict=True))
+        )
+        added = stack.residual and number > 0
+        xs = [x + y if added else y for x, y in zip(xs, outputs, strict=True)]
+    return xs, states
+
+
+def output_by_hand(model: Any, x: Tensor) -> Tensor:
+    weight: Tensor = model.embedding.weight if model.head is None else model.head.weight
+    return weight @ x + model.bias
+
+
+@pytest.mark.parametrize("name", ["rnn", "rnn-lstm"])
+def test_an_encoder_decoder_by_its_equations(name: str) -> None:
+    model = small(name)
+    source, target = [5, 9, 7, 4, EOS], [BOS, 8, 6]
+    with torch.inference_mode():
+        logits = model(torch.tensor([source]), torch.tensor([5]), torch.tensor([target]))[0]
+        read = [4, 7, 9, 5, EOS] if model.reverse else source
+        _, states = stack_by_hand(model.encoder, list(model.embedding.weight[read]))
+        said, _ = stack_by_hand(model.decoder, list(model.embedding.weight[target]), states)
+        close(logits, torch.stack([output_by_hand(model, x) for x in said]))
+
+
+@pytest.mark.parametrize("score", ["additive", "general", "dot"])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_attention_by_its_equations(score: str, feeding: bool) -> None:
+    settings = {"score": score, "input_feeding": feeding, "residual": True, "layers": 2}
+    model = small("attention", **settings)
+    source, target = [5, 9, 7, EOS], [BOS, 8, 6, 11]
+    ids = torch.tensor([source]), torch.tensor([4]), torch.tensor([target])
+    with torch.inference_mode():
+        logits, aligned = model(*ids)[0], model.align(*ids)[0]
+        annotations, states = stack_by_hand(model.encoder, list(model.embedding.weight[source]))
+        attentional = torch.zeros(W)
+        for t, token in enumerate(target):
+            x = model.embedding.weight[token]
+            fed = torch.cat([x, attentional]) if feeding else x
+            (h,), states = stack_by_hand(model.decoder, [fed], states)
+            scores = []
+            for m in annotations:
+                if score == "additive":  # v^T tanh(W h + U m)
+                    hidden = torch.tanh(model.score.query.weight @ h + model.score.key.weight @ m)
+                    scores.append(model.score.weight.weight[0] @ hidden)
+                elif score == "general":  # h^T W m
+                    scores.append(h @ model.score.key.weight @ m)
+                else:
+                    scores.append(h @ m)
+            a = torch.stack(scores).exp() / torch.stack(scores).exp().sum()
+            context = sum(share * m for share, m in zip(a, annotations, strict=True))
+            attentional = torch.tanh(model.combine.weight @ torch.cat([context, h]))
+            close(aligned[t], a)
+            close(logits[t], output_by_hand(model, attentional))
+
+
+def test_a_source_is_turned_but_for_its_end_and_padding() -> None:
+    source = torch.tensor([[5, 6, 7, EOS, PAD], [8, EOS, PAD, PAD, PAD], [4, 5, 6, 7, EOS]])
+    expected = [[7, 6, 5, EOS, PAD], [8, EOS, PAD, PAD, PAD], [7, 6, 5, 4, EOS]]
+    assert turned(source, torch.tensor([4, 2, 5])).tolist() == expected
+
+
+def test_an_rnn_has_nothing_to_align_by() -> None:
+    source, lengths, target, _ = batch()
+    with pytest.raises(DlkitError, match="rnn has no attention"):
+        small("rnn").align(source, lengths, target)
+
+
+# ---- the Transformer, against torch's ------------------------------------------------------------
+
+
+def copy(target: Any, weight: Tensor, bias: Tensor) -> None:
+    with torch.no_grad():
+        target.weight.copy_(weight)
+        target.bias.copy_(bias)
+
+
+def copy_shared(layer: Layer, theirs: Any, norms: list[tuple[nn.LayerNorm, nn.LayerNorm]]) -> None:
+    """What encoder and decoder layers have of torch's layer; pairs of norms, ours first."""
+    copy(layer.attention.qkv, theirs.self_attn.in_proj_weight, theirs.self_attn.in_proj_bias)
+    copy(layer.attention.out, theirs.self_attn.out_proj.weight, theirs.self_attn.out_proj.bias)
+    copy(layer.feed_forward.up, theirs.linear1.weight, theirs.linear1.bias)
+    copy(layer.feed_forward.down, theirs.linear2.weight, theirs.linear2.bias)
+    for ours, norm in norms:
+        copy(ours, norm.weight, norm.bias)
+
+
+def test_attention_of_several_heads_is_torchs() -> None:
+    theirs = loud(nn.MultiheadAttention(W, H, batch_first=True))
+    ours = SelfAttention(W, H).eval()
+    copy(ours.qkv, theirs.in_proj_weight, theirs.in_proj_bias)
+    copy(ours.out, theirs.out_proj.weight, theirs.out_proj.bias)
+    x, lengths = torch.randn(3, 6, W), torch.tensor([6, 2, 4])
+    hidden = padding(6, lengths)
+    expected, _ = theirs(x, x, x, key_padding_mask=hidden[:, 0, 0], need_weights=False)
+    close(ours(x, hiding(hidden)), expected)
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_an_encoder_layer_is_torchs(pre_norm: bool) -> None:
+    theirs = nn.TransformerEncoderLayer(
+        W, H, 24, dropout=0.0, batch_first=True, norm_first=pre_norm
+    )
+    theirs = loud(theirs).train()  # in evaluation it takes a way that fills padding with zeros
+    ours = EncoderLayer(W, H, 24, 0.3, pre_norm).eval()
+    norms = [(ours.attention_norm, theirs.norm1), (ours.norm, theirs.norm2)]
+    copy_shared(ours, theirs, norms)
+    x, hidden = torch.randn(3, 6, W), padding(6, torch.tensor([6, 2, 4]))
+    expected = theirs(x, src_key_padding_mask=hidden[:, 0, 0])
+    close(ours(x, hiding(hidden)), expected)
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_a_decoder_layer_is_torchs(pre_norm: bool) -> None:
+    theirs = loud(
+        nn.TransformerDecoderLayer(W, H, 24, dropout=0.0, batch_first=True, norm_first=pre_norm)
+    )
+    ours = DecoderLayer(W, H, 24, 0.3, pre_norm).eval()
+    norms = [
+        (ours.attention_norm, theirs.norm1),
+        (ours.reading_norm, theirs.norm2),
+        (ours.norm, theirs.norm3),
+    ]
+    copy_shared(ours, theirs, norms)
+    weights, biases = theirs.multihead_attn.in_proj_weight, theirs.multihead_attn.in_proj_bias
+    copy(ours.reading.query, weights[:W], biases[:W])
+    copy(ours.reading.key_value, weights[W:], biases[W:])
+    out = theirs.multihead_attn.out_proj
+    copy(ours.reading.out, out.weight, out.bias)
+    x, memory, lengths = torch.randn(3, 5, W), torch.randn(3, 6, W), torch.tensor([6, 2, 4])
+    hidden, later = padding(6, lengths), torch.ones(5, 5, dtype=torch.bool).triu(1)
+    expected = theirs(x, memory, tgt_mask=later, memory_key_padding_mask=hidden[:, 0, 0])
+    close(ours(x, hiding(later), ours.reading.keys_and_values(memory), hiding(hidden)), expected)
+
+
+def test_positions_are_those_of_the_paper_however_far() -> None:
+    table = sinusoids(400, W)
+    for position, number in [(0, 0), (3, 1), (7, 4), (399, 5)]:
+        angle = position / 10_000 ** (number // 2 * 2 / W)
+        expected = math.cos(angle) if number % 2 else math.sin(angle)
+        assert table[position, number].item() == pytest.approx(expected, abs=1e-4)
+    model: Transformer = small("transformer")
+    with torch.inference_mode():
+        far = model.embed(torch.full((1, 300), 5))[0] - model.embedding.weight[5] * math.sqrt(W)
+        close(far, sinusoids(300, W))
+
+
+def test_a_transformer_writes_beyond_its_first_memory() -> None:
+    model = small("transformer")
+    source, lengths, _, _ = batch()
+    target = sentences([40] * 5, BOS)
+    with torch.inference_mode():
+        expected = model(source, lengths, target)
+        state = model.start(source, lengths, 40)
+        for t in range(40):
+            close(model.step(target[:, t], state)[0], expected[:, t])
+
+
+def test_beams_move_nothing_of_what_was_read() -> None:
+    sources = Sources([torch.arange(6.0).view(1, 3, 2)])
+    beams = sources.select(torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert beams.tensors[0] is sources.tensors[0]
+    moved = beams.select(torch.tensor([1, 1, 3, 2, 5, 4]))
+    assert moved.tensors[0] is sources.tensors[0]
+    assert moved.beams == 2
+    left = moved.select(torch.tensor([0, 1, 4, 5]))  # the second source is done
+    assert left.tensors[0].tolist() == [[[0, 1], [4, 5]]]
+    assert left.beams == 2
+    uneven = left.select(torch.tensor([3, 0, 1]))
+    assert uneven.tensors[0].tolist() == [[[4, 5], [0, 1], [0, 1]]]
+    assert uneven.beams == 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_weight_learns_and_in_half_precision_the_same(name: str) -> None:
+    model = small(name, dropout=0.0).train()
+    source, lengths, target, _ = batch()
+    gradients = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = model(source, lengths, target[:, :-1])
+        assert logits.dtype == torch.float32
+        model.zero_grad()
+        objective(logits, target[:, 1:], PAD, 0.1).backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    assert F.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.99

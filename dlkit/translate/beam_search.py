@@ -116,26 +116,30 @@ def candidates(
     beams and their tokens (B, C). Where there are less than `number`, those behind have -inf.
     """
     batch, beams = totals.shape
-    last = logits.shape[1] - 1
+    size = logits.shape[1]
     logprobs = logits.log_softmax(-1).index_fill_(1, banned, -torch.inf)
-    if last % BLOCK != BLOCK - 1:
-        logprobs = F.pad(logprobs, (0, -logits.shape[1] % BLOCK), value=-torch.inf)
     # To look for the highest of all logits takes longer than to compute them: the highest of
     # blocks are found quickly, and the best tokens are in the best blocks.
-    blocks = logprobs.view(batch, -1, BLOCK)
-    of_beam = blocks.shape[1] // beams
-    highest = blocks.amax(-1).view(batch, beams, of_beam) + totals[..., None]
-    best = highest.flatten(1).topk(min(number, blocks.shape[1])).indices
-    inside = blocks.gather(1, best[..., None].expand(-1, -1, BLOCK))
-    inside = inside + totals.gather(1, best // of_beam)[..., None]
-    inside = inside.flatten(1)
-    if inside.shape[1] < number:  # a tiny vocabulary
-        inside = F.pad(inside, (0, number - inside.shape[1]), value=-torch.inf)
+    whole = size // BLOCK * BLOCK
+    highest = [logprobs[:, :whole].unflatten(1, (-1, BLOCK)).amax(-1)]
+    if whole < size:
+        highest.append(logprobs[:, whole:].amax(-1, keepdim=True))
+    of_blocks = torch.cat(highest, dim=1).view(batch, beams, -1) + totals[..., None]
+    blocks = of_blocks.shape[-1]
+    best = of_blocks.flatten(1).topk(min(number, beams * blocks)).indices
+    beam = best // blocks
+    token = (best % blocks * BLOCK)[..., None] + torch.arange(BLOCK, device=best.device)
+    row = beam + beams * torch.arange(batch, device=best.device)[:, None]
+    inside = logprobs.flatten()[row[..., None] * size + token.clamp(max=size - 1)]
+    inside = (inside + totals.gather(1, beam)[..., None]).masked_fill_(token >= size, -torch.inf)
+    found = inside.flatten(1)
+    if found.shape[1] < number:  # a tiny vocabulary
+        found = F.pad(found, (0, number - found.shape[1]), value=-torch.inf)
         best = F.pad(best, (0, number - best.shape[1]))
-    values, places = inside.topk(number)
+    values, places = found.topk(number)
     block = best.gather(1, places // BLOCK)
-    tokens = block % of_beam * BLOCK + places % BLOCK
-    return values, block // of_beam, tokens.clamp(max=last)  # where there is none
+    tokens = block % blocks * BLOCK + places % BLOCK
+    return values, block // blocks, tokens.clamp(max=size - 1)  # where there is none
 
 
 @torch.inference_mode()

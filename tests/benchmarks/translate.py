@@ -187,9 +187,9 @@ def write_ctranslate2(network: Any, vocabulary: Vocabulary, folder: Path) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path, help="test_2016_flickr.en.txt of multi30k")
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--inner", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--inner", type=int, default=512)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=15, help="tokens of each translation")
     parser.add_argument("--batch", type=int, default=64, help="sentences at once, of the others")

@@ -91,7 +91,8 @@ class Attention(Recurrent):
         annotations, past = self.encoder.read(self.embed(source), lengths)
         there = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
         mask = torch.zeros(there.shape, device=there.device).masked_fill_(~there, -torch.inf)
-        sources = Sources([annotations, self.score.key(annotations), mask[:, None]])
+        keys = self.score.key(annotations)
+        sources = Sources([tensor[None] for tensor in (annotations, keys, mask[:, None])])
         return Reading(past, sources, torch.zeros_like(annotations[:, 0]))
 
     def write(self, x: Tensor, state: Reading) -> tuple[Tensor, Tensor]:
@@ -110,7 +111,7 @@ class Attention(Recurrent):
 
     def attend(self, y: Tensor, state: Reading) -> tuple[Tensor, Tensor]:
         """The attentional states (B, T, W), and the attention (B, T, S), of outputs (B, T, W)."""
-        annotations, keys, mask = state.sources.tensors
+        (annotations,), (keys,), (mask,) = state.sources.tensors
         tokens = y.shape[1]
         y = state.sources.grouped(y)
         attention = (self.score(y, keys) + mask).softmax(-1)

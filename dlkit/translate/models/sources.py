@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Sources:
-    """Tensors with a row for each of M sources; R = M x K rows are written, K for each source.
+    """Tensors (any, M, ...) of M sources; R = M x K rows are written, K for each source.
 
     As long as each source has as many rows, side by side, beams may change places, and nothing
     is copied.
@@ -23,9 +23,9 @@ class Sources:
         beams = int(counts[0]) if len(counts) else 1
         if not bool((counts == beams).all()):
             sources, beams = rows // self.beams, 1
-        if torch.equal(sources, torch.arange(len(self.tensors[0]), device=rows.device)):
+        if torch.equal(sources, torch.arange(self.tensors[0].shape[1], device=rows.device)):
             return Sources(self.tensors, beams)
-        return Sources([tensor[sources] for tensor in self.tensors], beams)
+        return Sources([tensor.index_select(1, sources) for tensor in self.tensors], beams)
 
     def grouped(self, x: Tensor) -> Tensor:
         """x (R, T, W) as (M, K x T, W): beams as if they were later tokens."""

@@ -5,7 +5,8 @@ what each part adds (section 5.4). Layer norm comes after each part, or with `pr
 and once more at the end of each stack (Wang et al. 2019).
 
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width, H heads of D = W / H,
-R rows that are written for M sources.
+R = M x K rows that are written for M
+sources, E tokens written by all K of a source.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.core.decoding import ACTIVATIONS
 from dlkit.core.errors import DlkitError
 from dlkit.core.layers import Dropout
 from dlkit.translate.model import State, Translator
@@ -21,6 +23,7 @@ from dlkit.translate.models.sources import Sources
 
 LARGEST_WAVELENGTH = 10_000  # of the positions, divided by 2 pi
 TABLE = 256  # positions are computed for a multiple of so many
+BLOCK = 16  # tokens that memory is made ready for at once
 
 
 def sinusoids(positions: int, width: int) -> Tensor:
@@ -49,9 +52,8 @@ def shares(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """The shares of the values (B, H, S, D) -> (B, H, T, D)."""
     if query.device.type == "cpu":
-        # On short sentences torch's kernel takes longer, its backward in bf16 five times as long.
-        mixed = shares(query.to(key.dtype), key, mask).to(value.dtype) @ value
-        return mixed.to(query.dtype)
+        # On short sentences torch's kernel takes longer in bf16, its backward five times as long.
+        return shares(query, key, mask).to(value.dtype) @ value
     return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
 
 
@@ -92,13 +94,13 @@ class CrossAttention(nn.Module):
         return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def keys_and_values(self, memory: Tensor) -> Tensor:
-        """memory (B, S, W) -> (B, 2, H, S, D)."""
+        """memory (B, S, W) -> (2, B, H, S, D)."""
         both: Tensor = self.key_value(memory).unflatten(-1, (2, self.heads, -1))
-        return both.permute(0, 2, 3, 1, 4)
+        return both.permute(2, 0, 3, 1, 4)
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, W), and keys and values (B, 2, H, S, D) -> (B, T, W)."""
-        mixed = attend(self.queries(x), memory[:, 0], memory[:, 1], mask)
+        """x (B, T, W), and keys and values (2, B, H, S, D) -> (B, T, W)."""
+        mixed = attend(self.queries(x), memory[0], memory[1], mask)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -107,10 +109,11 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.up = nn.Linear(width, inner)
+        self.activation = ACTIVATIONS["relu"]
         self.down = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.down(F.relu(self.up(x)))
+        y: Tensor = self.down(self.activation(self.up(x)))
         return y
 
 
@@ -159,39 +162,67 @@ class DecoderLayer(Layer):
         self.reading_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """x (B, T, W), keys and values (B, 2, H, S, D) of what was read -> (B, T, W)."""
-        return self.read(self.listen(x, mask), memory, memory_mask)
+        """x (B, T, W), keys and values (2, B, H, S, D) of what was read -> (B, T, W)."""
+        x = self.listen(x, mask)
+        added = self.reading(self.before(x, self.reading_norm), memory, memory_mask)
+        return self.think(self.after(x, added, self.reading_norm))
 
-    def read(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """What comes after attention to the own sequence."""
-        norm = self.reading_norm
-        x = self.after(x, self.reading(self.before(x, norm), memory, memory_mask), norm)
-        return self.think(x)
+    def step(
+        self, x: Tensor, past: Tensor, seen: Tensor, memory: Tensor, memory_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The newest tokens x (M, K, W) -> (M, K, W), and their attention (M, K, S), the heads'
+        mean.
+
+        past (2, M, H, E, D) are keys and values of all that was written; those of the newest
+        tokens are stored at its end. seen (M, 1, K, E) hides what is of other beams.
+        """
+        parts = self.attention.project(self.before(x, self.attention_norm))
+        past[:, :, :, -x.shape[1] :] = parts[1:]
+        mixed = shares(parts[0].to(past.dtype), past[0], seen) @ past[1]
+        added = self.attention.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
+        x = self.after(x, added, self.attention_norm)
+        attention = self.attends(x, memory, memory_mask)
+        mixed = attention @ memory[1]
+        added = self.reading.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
+        return self.think(self.after(x, added, self.reading_norm)), attention.mean(1)
+
+    def attends(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        """Attention (B, H, T, S) of x (B, T, W) to what was read."""
+        query = self.reading.queries(self.before(x, self.reading_norm))
+        return shares(query.to(memory.dtype), memory[0], memory_mask)
 
 
 class Written(State):
-    """The keys and values of what R rows wrote, and of what was read for them.
+    """What was read, and the keys and values of all that was written, by whatever beam.
 
-    Those of all layers lie in one piece, the first tokens first, so that what is there by now can
-    be copied and multiplied quickly.
+    A beam that goes on in two, or ends, moves none of these: each row only knows which of what was
+    written for its source is its own.
     """
 
-    def __init__(self, own: Tensor, sources: Sources, length: int = 0) -> None:
-        self.own = own  # (capacity, L, 2, R, H, D)
-        self.sources = sources  # of each layer (M, 2, H, S, D); the mask (M, 1, 1, S)
-        self.length = length  # tokens that each row has written
+    def __init__(self, sources: Sources, seen: Tensor, length: int) -> None:
+        # (2 L, M, H, S, D) of what was read, the mask (1, M, 1, 1, S) of its padding, and
+        # (2 L, M, H, at least E, D) of the E tokens written.
+        self.sources = sources
+        self.seen = seen  # (R, E), added to the scores
+        self.length = length  # tokens of each row
 
     def select(self, rows: Tensor) -> "Written":
-        own = self.own.new_empty(*self.own.shape[:3], len(rows), *self.own.shape[4:])
-        there = slice(self.length)
-        torch.index_select(self.own[there], 3, rows, out=own[there])
-        return Written(own, self.sources.select(rows), self.length)
+        return Written(self.sources.select(rows), self.seen[rows], self.length)
 
-    def extend(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the newest keys and values (2, R, H, D); returns all (T, R, H, D)."""
-        self.own[self.length, layer] = new
-        key, value = self.own[: self.length + 1, layer].unbind(1)
-        return key, value
+    def grow(self) -> tuple[Tensor, Tensor]:
+        """Room for a token of each row: past (2 L, M, H, E, D), and seen (M, 1, K, E)."""
+        beams = self.sources.beams
+        before = self.seen.shape[1]
+        after = before + beams
+        past = self.sources.tensors[2]
+        if after > past.shape[3]:
+            more = past.new_empty(*past.shape[:3], BLOCK * beams, past.shape[4])
+            past = self.sources.tensors[2] = torch.cat([past[..., :before, :], more], dim=3)
+        others = hiding(~torch.eye(beams, dtype=torch.bool, device=past.device))
+        others = others.repeat(len(self.seen) // beams, 1)
+        self.seen = torch.cat([self.seen, others], dim=1)
+        self.length += 1
+        return past[..., :after, :], self.seen.view(-1, 1, beams, after)
 
 
 class Transformer(Translator):
@@ -304,37 +335,27 @@ class Transformer(Translator):
 
     def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Written:
         memories, mask = self.read(source, lengths)
-        if not source.is_cuda:
-            # On CPUs attention of few tokens to many is several times quicker in fp32.
-            memories, mask = [memory.float() for memory in memories], mask.float()
-        shape = capacity, len(self.decoder), 2, len(source), self.heads, self.width // self.heads
-        own = memories[0].new_empty(shape)
-        return Written(own, Sources([*(memory.contiguous() for memory in memories), mask]))
+        memory = torch.cat(memories)
+        if memory.device.type == "cpu":
+            memory = memory.float()  # attention of one token to many is quicker than in bf16
+        past = memory.new_empty(*memory.shape[:3], min(capacity, BLOCK), memory.shape[4])
+        return Written(Sources([memory, mask[None], past]), mask.new_empty(len(source), 0), 0)
 
-    def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor | None]:
-        """No attention, which `align` computes when it is wanted."""
-        x = self.embed(ids[:, None], state.length)
-        *memories, mask = state.sources.tensors
-        for number, (layer, memory) in enumerate(zip(self.decoder_layers(), memories, strict=True)):
-            norm = layer.attention_norm
-            query, *_ = parts = layer.attention.project(layer.before(x, norm))[:, :, :, 0]
-            key, value = state.extend(number, parts[1:])
-            # (T, R, H, 1): with one query, sums over products are quicker than matrix products.
-            scores = (query.to(key.dtype) * key).sum(-1, keepdim=True) * key.shape[-1] ** -0.5
-            mixed = (scores.softmax(0) * value).sum(0).flatten(1)[:, None].to(x.dtype)
-            x = layer.after(x, layer.attention.out(mixed), norm)
-            x = layer.read(state.sources.grouped(x), memory, mask).flatten(0, 1)[:, None]
-        state.length += 1
-        return self.logits(x[:, 0]), None
+    def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor]:
+        """The attention is that of the layer that `align` tells of."""
+        memory, (mask,), _ = state.sources.tensors
+        x = state.sources.grouped(self.embed(ids[:, None], state.length))
+        past, seen = state.grow()
+        attentions = []
+        of_layers = zip(self.decoder_layers(), past.split(2), memory.split(2), strict=True)
+        for layer, own, known in of_layers:
+            x, attention = layer.step(x, own, seen, known, mask)
+            attentions.append(attention)
+        return self.logits(x.flatten(0, 1)), attentions[self.aligning()].flatten(0, 1)
 
     def aligning(self) -> int:
         """The decoder's layer before the last: its attention aligns best (Garg et al. 2019)."""
         return max(len(self.decoder) - 2, 0)
-
-    def attention(self, layer: DecoderLayer, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """The mean of its heads' attention (B, T, S) to what was read, fp32."""
-        query = layer.reading.queries(layer.before(x, layer.reading_norm))
-        return shares(query, memory[:, 0], mask).mean(1)
 
     def align(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
         """The mean over the heads of the decoder's layer before the last (Garg et al. 2019)."""
@@ -345,4 +366,4 @@ class Transformer(Translator):
         for layer, memory in zip(layers[:number], memories, strict=False):
             x = layer(x, causal, memory, mask)
         x = layers[number].listen(x, causal)
-        return self.attention(layers[number], x, memories[number], mask)
+        return layers[number].attends(x, memories[number], mask).mean(1).float()
