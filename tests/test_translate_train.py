@@ -460,8 +460,8 @@ def files_of(folder: Path) -> tuple[str, str, str, list[str], list[list[str]]]:
 
 def test_bleu_and_chrf_are_those_of_sacrebleu(tmp_path: Path) -> None:
     hyp, first, second, written, references = files_of(tmp_path)
-    for refs, texts in ([[first], references[:1]], [[first, second], references]):
-        given = [part for ref in refs for part in ("--ref", str(ref))]
+    for refs, texts in (([first], references[:1]), ([first, second], references)):
+        given = [part for ref in refs for part in ("--ref", ref)]
         done = run("translate", "evaluate", "--hyp", hyp, *given, "-f", "json")
         assert done.code == 0, done.err
         scores = {score["metric"]: score for score in json.loads(done.out)}
