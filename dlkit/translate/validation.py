@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -47,7 +48,7 @@ def losses(model: Any, pairs: Pairs, process: Process) -> list[float]:
     """The loss of each pair, summed over its tokens, in nats; in no certain order."""
 
     def of_batches() -> Iterator[list[float]]:
-        order = torch.arange(len(pairs)).numpy()
+        order = np.arange(len(pairs))
         for batch in process.share(by_tokens(pairs, TOKENS_AT_ONCE, order)):
             source, lengths, target = (
                 tensor.to(process.device) for tensor in collated(pairs, batch, model.pad)
@@ -61,9 +62,9 @@ def losses(model: Any, pairs: Pairs, process: Process) -> list[float]:
     return [loss for batch in process.gather(of_batches()) for loss in batch]
 
 
-def translations(model: Model, sources: Sequence[Sequence[int]], process: Process) -> list[str]:
+def translations(model: Model, sources: Sequence[np.ndarray], process: Process) -> list[str]:
     """The greedy translation of each source's ids."""
-    parts = [Part("", list(ids)) for ids in sources]
+    parts = [Part("", ids.tolist()) for ids in sources]
     mine = list(process.share(parts))
     write(mine, model, Search(beam=1))
     texts = (part.written[0].ids if part.written else [] for part in mine)

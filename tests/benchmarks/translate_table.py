@@ -63,8 +63,8 @@ def vocabulary(options: argparse.Namespace) -> Path:
     """The tokenizer that all of them share."""
     path: Path = options.out / "tokens.json"
     if not path.exists():
-        sides = [[file(options, "train", side)] for side in (options.source, options.target)]
-        pairs = read(Files([], *sides), 0, Skipped())
+        source, target = (file(options, "train", s) for s in (options.source, options.target))
+        pairs = read(Files([], [source], [target]), 0, Skipped())
         config = TranslateTrainConfig(vocab_size=options.vocab_size)
         path.write_text(vocabulary_of(config, pairs).tokenizer.to_json(), encoding="utf-8")
     return path
