@@ -1,5 +1,6 @@
 """The `dlkit` command. No task's model code is imported until one of its commands runs."""
 
+import errno
 import io
 import os
 import sys
@@ -86,7 +87,12 @@ def main(args: list[str] | None = None) -> None:
     except DlkitError as error:
         log(f"dlkit: {error}")
         leave(2)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # What stdout still holds would fail once more when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            log(f"dlkit: {error.filename or 'stdout'}: cannot be written ({error.strerror})")
+            leave(2)
         # A bug of ours: the user needs the trace to report it.
         traceback.print_exc()
         leave(70)

@@ -111,6 +111,10 @@ def loaded_by(*arguments: str, **environment: str) -> set[str]:
         (["lm-generate", "--help"], {}),
         (["lm-generate", "train", "--help"], {}),
         (["lm-generate", "models"], {}),
+        (["translate", "--help"], {}),
+        (["translate", "train", "--help"], {}),
+        (["translate", "evaluate", "--help"], {}),
+        (["translate", "models"], {}),
         (
             [],
             {"_DLKIT_COMPLETE": "complete_bash", "COMP_WORDS": "dlkit detect -", "COMP_CWORD": "2"},

@@ -17,6 +17,7 @@ from dlkit.core import checkpoint, drawing, sampling
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.core.sampling import Sampling
+from dlkit.core.weights import find
 from dlkit.lm_generate import neural_texts
 from dlkit.lm_generate.chat import Dialogue, Speakers, chat
 from dlkit.lm_generate.generate import Limits, Text, beam_search
@@ -948,3 +949,16 @@ def test_the_bundled_model_writes_like_shakespeare() -> None:
     written = run("lm-generate", "ROMEO:", "--greedy", "--max-tokens", 60).out
     assert written.startswith("ROMEO:\n")
     assert len(written.split()) > 8
+
+
+def test_the_bundled_english_model_prefers_english() -> None:
+    model = load("english", precision="fp32")
+    assert find("lm-generate", "english").stat().st_size < 8_000_000
+    lines = [
+        "The city was founded in the 19th century.",
+        "Century 19th the in founded was city the.",
+    ]
+    sense, nonsense = (s.logprob for s in score(lines, model))
+    assert sense is not None
+    assert nonsense is not None
+    assert sense > nonsense + 10

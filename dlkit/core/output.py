@@ -102,6 +102,7 @@ def write(
     else:
         with results_file(output) as file:
             (writer or WRITERS[format])(counted, file)
+            file.flush()
     counted.end()
 
 

@@ -2,29 +2,23 @@
 
 from typing import Any
 
-import torch
-
 from dlkit.core.training import Run
+from dlkit.lm_generate.infer import Generation, Model, Writing, generate
 from dlkit.lm_generate.units import Units
 
 
 def write_sample(run: Run, epoch: int, units: Units, tokens: int) -> None:
     """Add a text by the model to samples.txt, in place of one of the same epoch."""
-    run.add_sample(units.decode(sample(run.evaluated, units, tokens, run.config.seed + epoch)))
+    run.add_sample(sample(run, units, tokens, run.config.seed + epoch))
 
 
-@torch.inference_mode()
-def sample(model: Any, units: Units, tokens: int, seed: int) -> list[int]:
-    """Ids that the model draws one after the other, from a text's start, or from a line end."""
-    model.eval()
-    draw = torch.Generator().manual_seed(seed)
-    first = units.begin if units.begin is not None else (units.encode("\n") or [0])[0]
-    room = min(tokens, model.context or tokens)
-    state = model.start(1, room)
-    weights = next(model.parameters())
-    ids = [first]
-    for _ in range(room):
-        logits = model.next_logits(torch.tensor([ids[-1:]], device=weights.device), state)
-        shares = logits[0].double().softmax(0).cpu()
-        ids.append(int(torch.multinomial(shares, 1, generator=draw)))
-    return ids[1:]
+def sample(run: Run, units: Units, tokens: int, seed: int) -> str:
+    """A text that the model draws from its distribution, from a text's start or a line's end.
+
+    Nothing where the tokenizer has neither.
+    """
+    network: Any = run.evaluated.eval()
+    room = min(tokens, network.context or tokens)
+    model = Model(str(run.folder), run.header, units, network)
+    (written,) = generate([""], model, Generation(max_tokens=room, seed=seed))
+    return written.result().text if isinstance(written, Writing) else ""

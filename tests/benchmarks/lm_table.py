@@ -50,8 +50,9 @@ def main() -> None:
     if not tokenizer.exists():
         learnt = train_tokenizer(
             [Path(options.train)],
-            algorithm="whitespace",
+            algorithm="words",
             vocab_size=options.vocab_size,
+            normalize="lower",
             special=["<unk>", "</s>"],
         )
         tokenizer.write_text(learnt.to_json())
