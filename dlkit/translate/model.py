@@ -28,7 +28,10 @@ class State:
     """What decoding remembers of each row: the source, and what has been written so far."""
 
     def select(self, rows: Tensor) -> "State":
-        """The state of these rows (N), which may repeat, be fewer, or change places."""
+        """The state of these rows (N), which may repeat, be fewer, or change places.
+
+        It may share memory with this one: only one of the two can go on.
+        """
         raise NotImplementedError
 
 

@@ -37,6 +37,8 @@ LONGEST = 512  # positions of the plain loop
 class Plain(nn.Module):
     """What one writes with torch.nn.Transformer."""
 
+    positions: Tensor
+
     def __init__(self, vocab_size: int, shape: dict[str, Any]) -> None:
         super().__init__()
         width, layers = shape["width"], shape["layers"]

@@ -5,8 +5,7 @@ what each part adds (section 5.4). Layer norm comes after each part, or with `pr
 and once more at the end of each stack (Wang et al. 2019).
 
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width, H heads of D = W / H,
-R = M x K rows that are written for M
-sources, E tokens written by all K of a source.
+R = M x K rows that are written for M sources, E tokens written by all K of a source.
 """
 
 import math
