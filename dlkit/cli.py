@@ -21,6 +21,7 @@ from dlkit.embed.cli import app as embed
 from dlkit.lm_generate.cli import app as lm_generate
 from dlkit.segment.cli import app as segment
 from dlkit.tokenize.cli import app as tokenize
+from dlkit.translate.cli import app as translate
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 TASKS = {
@@ -30,6 +31,7 @@ TASKS = {
     "lm-generate": lm_generate,
     "segment": segment,
     "tokenize": tokenize,
+    "translate": translate,
 }
 for task in TASKS.values():
     app.add_typer(task)

@@ -113,6 +113,10 @@ def loaded_by(*arguments: str, **environment: str) -> set[str]:
         (["lm-generate", "models"], {}),
         (["segment", "--help"], {}),
         (["segment", "train", "--help"], {}),
+        (["translate", "--help"], {}),
+        (["translate", "train", "--help"], {}),
+        (["translate", "evaluate", "--help"], {}),
+        (["translate", "models"], {}),
         (
             [],
             {"_DLKIT_COMPLETE": "complete_bash", "COMP_WORDS": "dlkit detect -", "COMP_CWORD": "2"},

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
+from dlkit.core.decoding import PackedLinear, Unfilled, can_pack, quick
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate import huggingface, masking
-from dlkit.lm_generate.decoding import PackedLinear, Unfilled, can_pack, quick
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models import gpt as gpt_module
 from dlkit.lm_generate.models.bert import BERT

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.core import checkpoint
+from dlkit.core import checkpoint, sampling, tensor_sampling
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.sampling import Sampling
 from dlkit.core.weights import find
-from dlkit.lm_generate import neural_texts, sampling
+from dlkit.lm_generate import neural_texts
 from dlkit.lm_generate.chat import Dialogue, Speakers, chat
 from dlkit.lm_generate.generate import Limits, Text, beam_search
 from dlkit.lm_generate.infer import (
@@ -30,7 +31,6 @@ from dlkit.lm_generate.infer import (
     score,
 )
 from dlkit.lm_generate.model import build
-from dlkit.lm_generate.sampling import Sampling
 from dlkit.lm_generate.units import Units
 from dlkit.tokenize import from_json, train
 from tests.conftest import run
@@ -137,7 +137,7 @@ def test_frequencies_follow_the_distribution(chosen: Sampling, library: str) -> 
             tokens = sampling.choose(np.tile(logits, (draws, 1)), chosen, uniforms)
         else:
             many = torch.from_numpy(np.tile(logits.astype(np.float32), (draws, 1)))
-            tokens = neural_texts.choose(many, chosen, torch.from_numpy(uniforms)).numpy()
+            tokens = tensor_sampling.choose(many, chosen, torch.from_numpy(uniforms)).numpy()
         p = expected(logits, chosen)
         counts = np.bincount(tokens, minlength=len(p))
         assert not counts[p == 0].any()
@@ -154,23 +154,23 @@ def test_torch_and_numpy_choose_alike(chosen: Sampling) -> None:
     rng = np.random.default_rng(2)
     logits = rng.normal(size=(200, 400)).astype(np.float32) * 3
     uniforms = rng.random(200, dtype=np.float32).astype(float)
-    ours = neural_texts.choose(torch.from_numpy(logits), chosen, torch.from_numpy(uniforms))
+    ours = tensor_sampling.choose(torch.from_numpy(logits), chosen, torch.from_numpy(uniforms))
     assert (ours.numpy() == sampling.choose(logits, chosen, uniforms)).mean() > 0.99
 
 
 def test_top_p_of_a_flat_distribution_keeps_more_than_it_first_ranks() -> None:
     flat = torch.zeros(1, 4 * sampling.FEW)
     flat[0, : 2 * sampling.FEW] = 1.0
-    lowest = neural_texts.floor(flat, Sampling(top_p=0.9))
+    lowest = tensor_sampling.floor(flat, Sampling(top_p=0.9))
     assert lowest.item() == 0.0
-    assert neural_texts.floor(flat, Sampling(top_p=0.7)).item() == 1.0
+    assert tensor_sampling.floor(flat, Sampling(top_p=0.7)).item() == 1.0
     assert sampling.floor(flat.numpy(), Sampling(top_p=0.9)).item() == 0.0
 
 
 def test_greedy_takes_the_most_probable() -> None:
     greedy = Sampling(greedy=True)
     assert (sampling.choose(LOGITS, greedy, np.zeros(3)) == LOGITS.argmax(-1)).all()
-    ours = neural_texts.choose(torch.from_numpy(LOGITS), greedy, torch.zeros(3))
+    ours = tensor_sampling.choose(torch.from_numpy(LOGITS), greedy, torch.zeros(3))
     assert (ours.numpy() == LOGITS.argmax(-1)).all()
 
 

@@ -157,6 +157,7 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_state(tmp_path: Path) -> 
         ("cosine", [0.0, 0.5, 1.0, 0.505, 0.01]),
         ("step", [0.0, 0.5, 1.0, 0.1, 0.01]),
         ("one-cycle", [0.04, 0.36, 0.68, 0.5715, 1e-4]),
+        ("inverse-sqrt", [0.0, 0.5, 1.0, 3**-0.5, 5**-0.5]),
     ],
 )
 def test_learning_rate_warms_up_and_falls(

@@ -62,12 +62,12 @@ def options_from(config: type[Any]) -> Callable[..., Any]:
             limits = dict(field.metadata)
             help_text = limits.pop("help")
             short = limits.pop("short", ())
-            if field.default is MISSING:
+            if limits.pop("positional", False):
                 about: Any = typer.Argument(help=help_text, **limits)
-                default: Any = inspect.Parameter.empty
             else:
                 names = (f"--{field.name.replace('_', '-')}", *short)
-                about, default = typer.Option(*names, help=help_text, **limits), field.default
+                about = typer.Option(*names, help=help_text, **limits)
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
             parameters.append(
                 inspect.Parameter(
                     field.name,

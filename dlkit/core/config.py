@@ -4,7 +4,7 @@ Loads no torch: the command line is built from these classes.
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"
 ]
-Schedule = Literal["cosine", "linear", "step", "one-cycle", "plateau", "constant"]
+Schedule = Literal["cosine", "linear", "step", "one-cycle", "plateau", "inverse-sqrt", "constant"]
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -25,9 +25,9 @@ def settings_of(config: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
 
 
-def argument(help: str, **limits: Any) -> Any:
-    """A dataclass field without default that becomes a positional argument."""
-    return field(metadata={"help": help, **limits})
+def argument(help: str, default: Any = MISSING, **limits: Any) -> Any:
+    """A dataclass field that becomes a positional argument; with a default it can be left out."""
+    return field(default=default, metadata={"help": help, "positional": True, **limits})
 
 
 @dataclass(kw_only=True)
@@ -45,7 +45,8 @@ class TrainConfig:
         "cosine",
         "How the learning rate changes after warm-up. step: a tenth after half of the epochs and"
         " again after three quarters; one-cycle: up for 30 % of them, then down; plateau: a tenth"
-        " whenever 5 epochs brought no better score.",
+        " whenever 5 epochs brought no better score; inverse-sqrt: by the square root of the epochs"
+        " done.",
     )
     warmup: float = option(1.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(0.05, "Weight decay; biases and norms have none.", min=0)

@@ -1,5 +1,6 @@
 """Pictures of numbers, as PNG files: curves, heat maps. matplotlib is imported when used."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,19 @@ def heat_map(
         ink = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, str(int(count)), ha="center", va="center", color=ink, fontsize=7)
     save_figure(drawn, path)
+
+
+def attention(
+    weights: np.ndarray, rows: Sequence[str], columns: Sequence[str], y: str, x: str, path: Path
+) -> None:
+    """A matrix of shares from 0 to 1; the darker, the larger."""
+    drawn = figure(2 + 0.45 * len(columns), 1.5 + 0.4 * len(rows))
+    axes = drawn.add_subplot()
+    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    axes.set(xlabel=x, ylabel=y)
+    drawn.colorbar(image)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks
+        save_figure(drawn, path)

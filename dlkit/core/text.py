@@ -78,11 +78,15 @@ def opened(source: str) -> Iterator[tuple[Any, BinaryIO]]:
 
 
 def blocks(
-    source: str, errors: str = "strict", on_read: Callable[[int], None] | None = None
+    source: str,
+    errors: str = "strict",
+    on_read: Callable[[int], None] | None = None,
+    on_replaced: Callable[[str], None] | None = None,
 ) -> Iterator[bytes]:
     """Valid UTF-8 that ends with a line (the last block: with the file), as soon as it is there.
 
-    `on_read` is told how many bytes were read from disk.
+    `on_read` is told how many bytes were read from disk, `on_replaced` what was wrong in a block
+    whose bytes were replaced.
     """
     offset = told = 0
     parts: list[bytes] = []
@@ -100,11 +104,11 @@ def blocks(
                     parts.append(data)
                     continue
                 whole = b"".join([*parts, data[:end]])
-                yield checked(whole, source, offset, errors)
+                yield checked(whole, source, offset, errors, on_replaced)
                 offset += len(whole)
                 parts = [data[end:]] if end < len(data) else []
             if parts:
-                yield checked(b"".join(parts), source, offset, errors)
+                yield checked(b"".join(parts), source, offset, errors, on_replaced)
     except (OSError, EOFError) as error:
         raise DlkitError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
     except Exception as error:
@@ -113,19 +117,28 @@ def blocks(
         raise
 
 
-def checked(data: bytes, source: str, offset: int, errors: str) -> bytes:
+def checked(
+    data: bytes,
+    source: str,
+    offset: int,
+    errors: str,
+    on_replaced: Callable[[str], None] | None = None,
+) -> bytes:
     """`data` if it is UTF-8; else an error that says where, or with replacement characters."""
     if data.isascii():
         return data
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        if errors == "replace":
-            return data.decode(errors="replace").encode()
-        raise DlkitError(
+        wrong = (
             f"{'stdin' if source == '-' else source}: byte {offset + error.start} is not UTF-8 "
-            f"({error.reason}); --errors replace goes on"
-        ) from error
+            f"({error.reason})"
+        )
+        if errors == "replace":
+            if on_replaced is not None:
+                on_replaced(wrong)
+            return data.decode(errors="replace").encode()
+        raise DlkitError(f"{wrong}; --errors replace goes on") from error
     return data
 
 
@@ -135,12 +148,14 @@ def lines_of(block: bytes) -> list[str]:
     return (text[:-1] if text.endswith("\n") else text).split("\n")
 
 
-def line_batches(source: str, most: int) -> Iterator[list[str]]:
+def line_batches(
+    source: str, most: int, on_replaced: Callable[[str], None] | None = None
+) -> Iterator[list[str]]:
     """Up to `most` lines at a time, without their ends; from stdin, those that are there by now.
 
-    Bytes that are not UTF-8 are replaced.
+    Bytes that are not UTF-8 are replaced, which `on_replaced` is told of.
     """
-    for block in blocks(source, "replace"):
+    for block in blocks(source, "replace", on_replaced=on_replaced):
         found = [line.removesuffix("\r") for line in lines_of(block)]
         yield from (found[start : start + most] for start in range(0, len(found), most))
 

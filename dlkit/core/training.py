@@ -2,7 +2,8 @@
 
 A run's folder holds `best.safetensors` and `last.safetensors` (usable models, with the moving
 average of the weights where there is one), `last.state.pt` (all that resuming needs, in one file,
-so that a kill between two writes cannot mix two epochs), `log.jsonl` and `curves.png`.
+so that a kill between two writes cannot mix two epochs), `log.jsonl` and `curves.png`; of models
+that write texts also `samples.txt`.
 """
 
 import json
@@ -78,6 +79,10 @@ class Run:
         self.drops = self.dropped_at = 0  # of the learning rate, under the schedule plateau
         if config.ema and config.average_last:
             raise DlkitError("--ema and --average-last are two averages: choose one")
+        if config.schedule == "inverse-sqrt" and not config.warmup:
+            raise DlkitError(
+                "--schedule inverse-sqrt falls from the end of --warmup: give it epochs"
+            )
         averaged = config.ema or config.average_last
         self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
         self.losses: list[Tensor] = []
@@ -237,6 +242,8 @@ class Run:
             return one_cycle(self.position / self.config.epochs)
         if self.position < self.config.warmup:
             return max(self.position, 1e-3) / self.config.warmup  # the first step moves, too
+        if self.config.schedule == "inverse-sqrt":  # Vaswani et al. 2017, section 5.3
+            return math.sqrt(self.config.warmup / self.position)
         rest = (self.position - self.config.warmup) / max(
             self.config.epochs - self.config.warmup, 1e-9
         )
@@ -351,6 +358,18 @@ class Run:
             torch.save(state, partial)
         if time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES:
             self.draw_curves()
+
+    def add_sample(self, text: str) -> None:
+        """Add what the model made after this epoch to samples.txt; call before finish_epoch()."""
+        if not self.process.is_main:
+            return
+        path = self.folder / "samples.txt"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        rule = f"{'-' * 20} epoch {self.epoch + 1}\n"
+        # After a kill, there may be one of an epoch that is done again.
+        before = before.partition(rule)[0]
+        with whole_file(path) as partial:
+            partial.write_text(f"{before}{rule}{text}\n", encoding="utf-8")
 
     def draw_curves(self) -> None:
         records = [

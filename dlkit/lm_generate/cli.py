@@ -21,7 +21,7 @@ from dlkit.core.output import Format, write
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
 
 if TYPE_CHECKING:
-    from dlkit.lm_generate.sampling import Sampling
+    from dlkit.core.sampling import Sampling
 
 app = group("lm-generate", "Language models: continue, score and fill in text; training.")
 add_train(app, "lm-generate", LmTrainConfig)
@@ -289,7 +289,7 @@ def chosen(
     min_p: float | None,
 ) -> "Sampling":
     """How tokens are chosen; refuses what would have no effect."""
-    from dlkit.lm_generate.sampling import Sampling
+    from dlkit.core.sampling import Sampling
 
     sampling = Sampling(
         temperature=TEMPERATURE if temperature is None else temperature,

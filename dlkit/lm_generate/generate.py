@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dlkit.lm_generate.sampling import Sampling
+from dlkit.core.sampling import Sampling, Uniforms
 from dlkit.lm_generate.units import Units
 
 # Tokens of a prompt that are decoded with what follows, for the space between: a character may be
@@ -144,17 +144,6 @@ class Decoder:
             self.spaced = False
             text = text.removeprefix(" ")
         return text
-
-
-class Uniforms:
-    """Uniform numbers for one text: they depend on the seed and on the text's numbers alone."""
-
-    def __init__(self, seed: int, prompt: int, sample: int) -> None:
-        self.generator = np.random.default_rng([seed, prompt, sample])
-
-    def next(self) -> float:
-        # Of 24 bits: its product with a double is never rounded up to that double.
-        return float(self.generator.random(dtype=np.float32))
 
 
 def grow(

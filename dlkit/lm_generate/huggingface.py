@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from dlkit.core.checkpoint import Header, metadata
+from dlkit.core.decoding import Unfilled
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
 from dlkit.core.weights import cache, download
-from dlkit.lm_generate.decoding import Unfilled
 from dlkit.lm_generate.masking import OF_BERT, vocab_size
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, from_json, read

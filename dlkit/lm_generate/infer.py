@@ -16,10 +16,10 @@ from dlkit.core.checkpoint import Header, read_header
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, log
+from dlkit.core.sampling import Sampling, Uniforms
 from dlkit.core.weights import bundled, cached, find
 from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING, TRANSFORMERS
-from dlkit.lm_generate.generate import Limits, Text, Texts, Uniforms, beam_search, grow
-from dlkit.lm_generate.sampling import Sampling
+from dlkit.lm_generate.generate import Limits, Text, Texts, beam_search, grow
 from dlkit.lm_generate.units import Units
 
 BETWEEN_TEXTS = ("<|endoftext|>", "<|end_of_text|>")  # ends a text, and begins the next
@@ -227,7 +227,7 @@ def of_network(
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
     from dlkit.core import device as devices
-    from dlkit.lm_generate.decoding import Unfilled, quick
+    from dlkit.core.decoding import Unfilled, quick
     from dlkit.lm_generate.model import build
 
     try:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from dlkit.core.sampling import Sampling, choose, penalised
 from dlkit.lm_generate.ngram import NGram
-from dlkit.lm_generate.sampling import Sampling, choose, penalised
 
 
 class NGramTexts:

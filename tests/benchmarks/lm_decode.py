@@ -27,12 +27,12 @@ import torch
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import Precision
 from dlkit.core.distributed import Process
+from dlkit.core.sampling import Sampling
 from dlkit.core.training import Run
 from dlkit.lm_generate import data, infer
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.loss import next_token_loss
 from dlkit.lm_generate.model import build
-from dlkit.lm_generate.sampling import Sampling
 from dlkit.tokenize import train as train_tokenizer
 from tests.benchmarks import harness
 

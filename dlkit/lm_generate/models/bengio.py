@@ -7,8 +7,8 @@ H hidden units.
 import torch
 from torch import Tensor, nn
 
+from dlkit.core.layers import Dropout
 from dlkit.lm_generate.model import LanguageModel, State
-from dlkit.lm_generate.models.dropout import Dropout
 
 
 class Latest(State):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.core.decoding import ACTIVATIONS
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.models.cache import ACTIVATIONS, present
+from dlkit.lm_generate.models.cache import present
 
 
 class Attention(nn.Module):

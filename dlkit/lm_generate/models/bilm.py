@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.core.layers import Dropout
 from dlkit.lm_generate.models.cache import present
-from dlkit.lm_generate.models.dropout import Dropout
 
 
 class BiLM(nn.Module):

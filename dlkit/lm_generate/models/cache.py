@@ -4,24 +4,16 @@ Shapes: B texts, T new tokens, H heads of D numbers, L layers.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dlkit.lm_generate.model import State
 
 # On a CPU attention looks at a multiple of so many tokens, of which a mask hides those that are not
 # there: so its sums have the same order for a row, whatever the lengths of the others are.
 BLOCK = 64
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu-tanh": partial(F.gelu, approximate="tanh"),
-    "relu": F.relu,
-}
 
 
 def rounded(number: int, block: int) -> int:

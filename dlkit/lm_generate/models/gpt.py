@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.core.decoding import ACTIVATIONS, graphed
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.decoding import graphed
+from dlkit.core.layers import Dropout
 from dlkit.lm_generate.model import LanguageModel, State
-from dlkit.lm_generate.models.cache import ACTIVATIONS, Cache, rounded
-from dlkit.lm_generate.models.dropout import Dropout
+from dlkit.lm_generate.models.cache import Cache, rounded
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
 # CUDA graphs: how many tokens further back each one sees, and the steps a batch must have lived

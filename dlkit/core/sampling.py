@@ -1,4 +1,4 @@
-"""How the next token is chosen. In numpy, for n-gram models; neural_texts.py repeats it in torch.
+"""How the next token is chosen. In numpy; tensor_sampling.py repeats it in torch.
 
 Every filter is a floor: tokens whose logit lies below it are left out. So the choice depends on the
 distribution alone, not on the order in which equal logits are sorted.
@@ -49,6 +49,17 @@ class Sampling:
             raise DlkitError(
                 f"--repetition-penalty {self.repetition_penalty:g} is not above 0 (1: none)"
             )
+
+
+class Uniforms:
+    """Uniform numbers for one text: they depend on the seed and on the text's numbers alone."""
+
+    def __init__(self, seed: int, prompt: int, sample: int) -> None:
+        self.generator = np.random.default_rng([seed, prompt, sample])
+
+    def next(self) -> float:
+        # Of 24 bits: its product with a double is never rounded up to that double.
+        return float(self.generator.random(dtype=np.float32))
 
 
 def choose(logits: np.ndarray, sampling: Sampling, uniforms: np.ndarray) -> np.ndarray:

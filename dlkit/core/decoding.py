@@ -1,13 +1,19 @@
 """What makes inference quick: a quick start, packed weights, and steps as CUDA graphs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from dlkit.lm_generate.models.cache import ACTIVATIONS
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu-tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
 
 # What oneDNN computes at the end of a product, by what follows the layer `up` otherwise.
 FUSED = {

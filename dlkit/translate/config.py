@@ -1,0 +1,162 @@
+"""Settings of `dlkit translate`. Loads no torch."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from dlkit.core.config import Optimizer, Schedule, TrainConfig, argument, option
+from dlkit.core.errors import DlkitError
+
+DEFAULT_MODEL = "en-de"
+
+Arch = Literal["rnn", "attention", "transformer"]
+# Tokenizers that `train` learns from both languages, by their algorithms; other names are models.
+LEARNT = ("byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "words", "whitespace",
+          "char", "byte")  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class TranslateTrainConfig(TrainConfig):
+    """What a translator is trained on, and how.
+
+    A setting whose default is None has one for each architecture: `by_arch` fills it in.
+    """
+
+    data: list[str] = argument(  # type: ignore[assignment]
+        "Files of pairs: source, tab and target in each line (TSV), or JSON lines; plain or .gz.",
+        default=(),
+    )
+    source: list[str] = option(
+        (), "A file of source sentences (or questions), one a line; may be given more than once."
+    )
+    target: list[str] = option((), "The file of their translations (or answers), line by line.")
+    val: list[str] = option((), "Pairs to validate on, a file like the training data.")
+    val_source: list[str] = option((), "Source sentences to validate on; goes with --val-target.")
+    val_target: list[str] = option((), "The translations of --val-source.")
+    val_share: float = option(
+        0.02, "Share of the pairs to validate on, where no file is given.", min=0, max=0.9
+    )
+    keys: str = option("source,target", "JSON lines: the names of the two fields.")
+    errors: Literal["strict", "replace"] = option(
+        "strict", "Bytes that are not UTF-8: an error, or replaced."
+    )
+    context: int = option(
+        0, "Dialogues: also read this many turns before; a blank pair ends a dialogue.", min=0
+    )
+    max_tokens: int = option(
+        256, "Leave out pairs of which a side has more tokens; 0: none.", min=0
+    )
+    max_ratio: float = option(
+        9.0, "Leave out pairs of which a side has so many times the tokens; 0: none.", min=0
+    )
+    tokenizer: str = option(
+        "byte-bpe",
+        "byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, words, char or byte, learnt from"
+        " both languages together; or the name or file of a model of `dlkit tokenize`.",
+    )
+    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learnt.", min=6)
+    lower: bool = option(False, "Lower-case the text (a tokenizer that is learnt).")
+
+    arch: Arch = option("transformer", "Architecture to train.")
+    layers: int = option(None, "Layers, of encoder and decoder each (4; rnn, attention: 1).", min=1)
+    width: int = option(None, "Numbers that describe a token (128; rnn, attention: 256).", min=1)
+    dropout: float = option(0.3, "Dropout.", min=0, max=0.95)
+    untied: bool = option(False, "An output layer of its own, not the embedding's matrix.")
+    heads: int = option(4, "transformer: attention heads.", min=1)
+    inner: int = option(256, "transformer: units of the feed-forward layers.", min=1)
+    pre_norm: bool = option(False, "transformer: norms before each block, not after it.")
+    cell: Literal["gru", "lstm"] = option("gru", "rnn, attention: the recurrent cell.")
+    residual: bool = option(False, "rnn, attention: residual connections between layers.")
+    reverse: bool = option(False, "rnn: read the source from its end.")
+    score: Literal["additive", "general", "dot"] = option(
+        "additive", "attention: Bahdanau's score, Luong's multiplicative one, or the dot product."
+    )
+    input_feeding: bool = option(
+        False, "attention: the last attentional state is part of the next input."
+    )
+
+    epochs: int = option(30, "Passes over the pairs.", min=1)
+    batch_size: int = option(
+        4096,
+        "Tokens of one step, over all processes: its sentences times the longest side of them.",
+        min=1,
+    )
+    optimizer: Optimizer = option("adam", "momentum and nesterov are sgd with momentum 0.9.")
+    lr: float = option(None, "Highest learning rate (3e-3; rnn, attention: 1e-3).", min=0)
+    schedule: Schedule = option(
+        "inverse-sqrt",
+        "How the learning rate changes after warm-up. inverse-sqrt: by the square root of the"
+        " epochs done; step: a tenth after half of the epochs and again after three quarters;"
+        " one-cycle: up for 30 % of them, then down; plateau: a tenth whenever 5 epochs brought no"
+        " better score.",
+    )
+    warmup: float = option(4.0, "Epochs over which the learning rate rises from zero.", min=0)
+    weight_decay: float = option(1e-4, "Weight decay; biases and norms have none.", min=0)
+    beta2: float = option(
+        0.98, "adam, adamw: decay of the mean of squared gradients.", min=0, max=1
+    )
+    clip: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    label_smoothing: float = option(
+        0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9
+    )
+    scheduled_sampling: float = option(
+        0.0,
+        "Share of the target's tokens that the model chooses itself in the last epoch; it rises"
+        " evenly from none.",
+        min=0,
+        max=1,
+    )
+    select: Literal["bleu", "loss"] = option("bleu", "What makes an epoch's model the best one.")
+    val_sentences: int = option(
+        200, "Sentences to translate at each validation, for BLEU; 0: none.", min=0
+    )
+    workers: int = option(2, "Threads that tokenize the text.", min=1)
+
+
+RECURRENT = ("rnn", "attention")
+# Options that not all architectures have.
+OWN: dict[str, tuple[str, ...]] = {
+    "heads": ("transformer",),
+    "inner": ("transformer",),
+    "pre_norm": ("transformer",),
+    "cell": RECURRENT,
+    "residual": RECURRENT,
+    "reverse": ("rnn",),
+    "score": ("attention",),
+    "input_feeding": ("attention",),
+}
+RECURRENT_DEFAULTS = {"layers": 1, "width": 256, "lr": 1e-3}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "rnn": RECURRENT_DEFAULTS,
+    "attention": RECURRENT_DEFAULTS,
+    "transformer": {"layers": 4, "width": 128, "lr": 3e-3},
+}
+
+
+def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
+    """The settings, with the architecture's own for those left at None.
+
+    Raises DlkitError for an option that was given and would do nothing.
+    """
+    given = {f.name for f in fields(config) if getattr(config, f.name) != f.default}
+    for name in sorted(given & OWN.keys()):
+        if config.arch not in OWN[name]:
+            raise DlkitError(f"{spelled(name)} is for {', '.join(OWN[name])}, not {config.arch}")
+    if config.tokenizer not in LEARNT:
+        for name in sorted(given & {"vocab_size", "lower"}):
+            raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
+    if config.tokenizer == "byte" and "vocab_size" in given:
+        raise DlkitError("--vocab-size has no use with bytes: there are 256")
+    if "beta2" in given and config.optimizer not in {"adam", "adamw"}:
+        raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}")
+    if "val_share" in given and (config.val or config.val_source):
+        raise DlkitError("--val-share goes without a file to validate on: it takes its pairs")
+    if config.select == "bleu" and not config.val_sentences:
+        raise DlkitError("--select bleu needs translations: give --val-sentences, or --select loss")
+    return replace(
+        config, **{k: v for k, v in DEFAULTS[config.arch].items() if getattr(config, k) is None}
+    )
+
+
+def spelled(name: str) -> str:
+    """The option of a setting."""
+    return f"--{name.replace('_', '-')}"

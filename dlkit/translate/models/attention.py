@@ -1,0 +1,124 @@
+"""Recurrent networks with attention (Bahdanau et al. 2015; Luong et al. 2015).
+
+A bidirectional encoder describes each source token. At each step the decoder's output h is
+compared with all of them; their mean c by those scores makes, with h, the attentional state
+tanh(W [c; h]) that tells the next token (Luong et al. 2015, section 3). With input feeding
+(section 3.3) it is also part of the decoder's next input.
+
+Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.errors import DlkitError
+from dlkit.translate.models.rnn import Past, Recurrence, Recurrent, Stack
+from dlkit.translate.models.sources import Sources
+
+SCORES = ("additive", "general", "dot")
+
+
+class Score(nn.Module):
+    """How much the decoder's output h asks for each annotation m of the source.
+
+    additive: v^T tanh(W h + U m) (Bahdanau et al. 2015); general: h^T W m, dot: h^T m (Luong et
+    al. 2015).
+    """
+
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        if kind not in SCORES:
+            raise DlkitError(f"no score {kind!r}: there is {', '.join(SCORES)}")
+        self.kind = kind
+        self.key = nn.Linear(width, width, bias=False) if kind != "dot" else nn.Identity()
+        if kind == "additive":
+            self.query = nn.Linear(width, width, bias=False)
+            self.weight = nn.Linear(width, 1, bias=False)
+
+    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
+        """h (B, T, W), and `key` of the annotations (B, S, W) -> (B, T, S)."""
+        if self.kind != "additive":
+            return h @ keys.transpose(1, 2)
+        hidden = torch.tanh(self.query(h)[:, :, None] + keys[:, None])
+        score: Tensor = self.weight(hidden)[..., 0]
+        return score
+
+
+class Reading(Recurrence):
+    """The layers' states, what was read, and the last attentional state (B, W), at first 0.
+
+    What was read: annotations and keys (B, S, W), and the mask (B, 1, S) of their padding.
+    """
+
+    def __init__(self, past: list[Past], sources: Sources, attentional: Tensor) -> None:
+        super().__init__(past)
+        self.sources, self.attentional = sources, attentional
+
+    def select(self, rows: Tensor) -> "Reading":
+        past = super().select(rows).past
+        return Reading(past, self.sources.select(rows), self.attentional[rows])
+
+
+class Attention(Recurrent):
+    def __init__(
+        self,
+        vocab_size: int,
+        pad: int,
+        bos: int,
+        eos: int,
+        unk: int,
+        width: int = 256,
+        layers: int = 1,
+        dropout: float = 0.1,
+        cell: str = "gru",
+        residual: bool = False,
+        score: str = "additive",
+        input_feeding: bool = False,
+        untied: bool = False,
+    ) -> None:
+        super().__init__(vocab_size, pad, bos, eos, unk, width, dropout, untied)
+        if width % 2:
+            raise DlkitError(f"--width {width} is odd: two directions of the encoder share it")
+        self.input_feeding = input_feeding
+        self.encoder = Stack(cell, width, layers, dropout, residual, bidirectional=True)
+        inputs = 2 * width if input_feeding else width
+        self.decoder = Stack(cell, width, layers, dropout, residual, inputs)
+        self.score = Score(score, width)
+        self.combine = nn.Linear(2 * width, width, bias=False)
+
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Reading:
+        """A layer of the decoder starts from the last states of both directions of its own."""
+        annotations, past = self.encoder.read(self.embed(source), lengths)
+        there = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
+        mask = torch.zeros(there.shape, device=there.device).masked_fill_(~there, -torch.inf)
+        keys = self.score.key(annotations)
+        sources = Sources([tensor[None] for tensor in (annotations, keys, mask[:, None])])
+        return Reading(past, sources, torch.zeros_like(annotations[:, 0]))
+
+    def write(self, x: Tensor, state: Reading) -> tuple[Tensor, Tensor]:
+        if not self.input_feeding:
+            y, state.past = self.decoder(x, state.past)
+            return self.attend(y, state)
+        outputs, attentions = [], []
+        for part in x.split(1, dim=1):
+            fed = torch.cat([part, state.attentional[:, None].to(part.dtype)], dim=-1)
+            y, state.past = self.decoder(fed, state.past)
+            y, attention = self.attend(y, state)
+            state.attentional = y[:, 0]
+            outputs.append(y)
+            attentions.append(attention)
+        return torch.cat(outputs, dim=1), torch.cat(attentions, dim=1)
+
+    def attend(self, y: Tensor, state: Reading) -> tuple[Tensor, Tensor]:
+        """The attentional states (B, T, W), and the attention (B, T, S), of outputs (B, T, W)."""
+        (annotations,), (keys,), (mask,) = state.sources.tensors
+        tokens = y.shape[1]
+        y = state.sources.grouped(y)
+        attention = (self.score(y, keys) + mask).softmax(-1)
+        context = attention.to(annotations.dtype) @ annotations
+        z = self.dropout(torch.tanh(self.combine(torch.cat([context, y], dim=-1))))
+        return z.view(-1, tokens, z.shape[-1]), attention.view(-1, tokens, attention.shape[-1])
+
+    def align(self, source: Tensor, lengths: Tensor, target: Tensor) -> Tensor:
+        state = self.start(source, lengths, target.shape[1])
+        return self.write(self.embed(target), state)[1].float()
