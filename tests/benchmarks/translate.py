@@ -88,7 +88,8 @@ def of_transformers(
         pad_token_id=vocabulary.pad, eos_token_id=vocabulary.eos, scale_embedding=True,
         decoder_start_token_id=vocabulary.bos, forced_eos_token_id=None,
     )  # fmt: skip
-    network: Any = transformers.MarianMTModel(config).to(device, dtype).eval()
+    network: Any = transformers.MarianMTModel(config)
+    network.to(device, dtype).eval()
     ids = sources(file)
 
     def work() -> int:
