@@ -702,3 +702,16 @@ def test_align_prints_words_and_saves_a_picture(file: Path, tmp_path: Path) -> N
     refused = run("translate", "align", "  ", "-m", file)
     assert refused.code == 2
     assert "empty" in refused.err
+
+
+def test_the_bundled_model_translates_descriptions() -> None:
+    lines = "Two dogs run on the beach.\n\nA man is riding a bicycle.\n"
+    result = run("translate", stdin=lines)
+    assert result.code == 0
+    dogs, empty, man = result.out.splitlines()
+    assert dogs.startswith("Zwei Hunde ")
+    assert "Strand" in dogs
+    assert empty == ""
+    assert man.startswith("Ein Mann ")
+    assert "Fahrrad" in man
+    assert result.err == ""
