@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision.models import detection
 
-from dlkit.core import checkpoint, weights
+from dlkit.core import checkpoint, torchvision_weights, weights
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.detect import published
@@ -138,8 +138,8 @@ def test_frozen_norms_without_epsilon_give_the_same_numbers() -> None:
     nn.init.uniform_(norm.get_buffer("running_var"), 0.1, 2)
     norm.eps = 0.0
     x = torch.randn(2, 4, 3, 3)
-    converted = published.weights_of(norm.state_dict(), frozen_eps=True)
-    ours = nn.BatchNorm2d(4, eps=published.NORM_EPS).eval()
+    converted = torchvision_weights.weights_of(norm.state_dict(), frozen_eps=True)
+    ours = nn.BatchNorm2d(4, eps=torchvision_weights.NORM_EPS).eval()
     ours.load_state_dict({k.removeprefix("network."): v for k, v in converted.items()})
     assert torch.allclose(norm(x), ours(x), atol=1e-6)
 

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
-from dlkit.core.errors import DlkitError
+from dlkit.core.torchvision_weights import read, weights_of
 from dlkit.core.weights import cache, download
 from dlkit.segment.config import PUBLISHED
 
@@ -21,7 +19,6 @@ BUILT: dict[str, tuple[str, dict[str, Any], int]] = {
     "lraspp-voc": ("lraspp", {}, 693),
     "maskrcnn-coco": ("maskrcnn", {"backbone": "resnet50"}, 1066),
 }
-NORM_EPS = 1e-5
 
 
 def fetch(name: str) -> Path:
@@ -30,10 +27,7 @@ def fetch(name: str) -> Path:
     if target.exists():
         return target
     file = download(PUBLISHED[name])
-    try:
-        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise DlkitError(f"{file}: not a file of weights; remove it and try again") from error
+    state = read(file)
     arch, settings, image_size = BUILT[name]
     instances = arch == "maskrcnn"
     card = {
@@ -55,22 +49,3 @@ def labels_of(instances: bool) -> list[str]:
         return [name.strip("_") for name in names]
     objects = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
     return [c if c != "N/A" else f"unused {i}" for i, c in enumerate(objects, 1)]
-
-
-def weights_of(state: dict[str, Tensor], frozen_eps: bool) -> dict[str, Tensor]:
-    """torchvision's weights under our names, without the auxiliary classifier's.
-
-    With `frozen_eps`, the norms were trained without epsilon: taking ours from the variance gives
-    the same numbers. Frozen norms count no batches; ours expect the count.
-    """
-    weights = {}
-    for name, tensor in state.items():
-        if name.startswith("aux_classifier."):
-            continue
-        weights[f"network.{name}"] = tensor
-        if name.endswith("running_var"):
-            if frozen_eps:
-                weights[f"network.{name}"] = (tensor - NORM_EPS).clamp(min=0)
-            count = name.replace("running_var", "num_batches_tracked")
-            weights.setdefault(f"network.{count}", torch.tensor(0))
-    return weights
