@@ -4,9 +4,11 @@ Loads no torch: the command line is built from these classes.
 """
 
 import os
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from dlkit.core.errors import DlkitError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal[
@@ -23,6 +25,26 @@ def option(default: Any, help: str, **limits: Any) -> Any:
 def settings_of(config: Any) -> dict[str, Any]:
     """The settings of such a dataclass as JSON holds them, for a checkpoint's header."""
     return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
+
+
+def given(config: Any) -> set[str]:
+    """The settings of such a dataclass that are not at their defaults."""
+    return {f.name for f in fields(config) if getattr(config, f.name) != f.default}
+
+
+def spelled(name: str) -> str:
+    """The option of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse_unused(config: Any, own: dict[str, tuple[str, ...]]) -> None:
+    """A DlkitError for an option that was given and that `--arch` does not have.
+
+    `own` has the architectures of each option that is not for all.
+    """
+    for name in sorted(given(config) & own.keys()):
+        if config.arch not in own[name]:
+            raise DlkitError(f"{spelled(name)} is for {', '.join(own[name])}, not {config.arch}")
 
 
 def argument(help: str, default: Any = MISSING, **limits: Any) -> Any:

@@ -3,12 +3,12 @@
 Loads no torch.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from dlkit.core.config import argument, option
+from dlkit.core.config import argument, given, option, spelled
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "english"
@@ -111,22 +111,17 @@ OWN: dict[str, set[Method]] = {  # settings that not every method has
 def by_method(config: EmbedTrainConfig) -> EmbedTrainConfig:
     """The settings, with the method's own for those left at None; those it would ignore refused."""
     config = replace(config, method=Method(config.method))
-    given = {f.name for f in fields(config) if getattr(config, f.name) != f.default}
-    for name in sorted(given):
+    changed = given(config)
+    for name in sorted(changed):
         methods = OWN.get(name, {config.method})
         if config.method not in methods:
             names = ", ".join(sorted(methods))
             raise DlkitError(f"{spelled(name)} is for {names}, not for {config.method}")
-    if config.hs and "negative" in given:
+    if config.hs and "negative" in changed:
         raise DlkitError("--negative goes with negative sampling: leave it or --hs out")
-    if "threshold" in given and not config.phrases:
+    if "threshold" in changed and not config.phrases:
         raise DlkitError("--threshold goes with --phrases")
-    if config.method == Method.lsa and config.weighting == "tfidf" and "window" in given:
+    if config.method == Method.lsa and config.weighting == "tfidf" and "window" in changed:
         raise DlkitError("--window goes with --weighting ppmi")
     own = DEFAULTS[config.method]
     return replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})
-
-
-def spelled(name: str) -> str:
-    """The option of a setting."""
-    return f"--{name.replace('_', '-')}"

@@ -19,12 +19,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from dlkit.core.checkpoint import Header
-from dlkit.core.config import settings_of
+from dlkit.core.config import settings_of, spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import Bar, log
 from dlkit.embed import data
-from dlkit.embed.config import EmbedTrainConfig, Method, by_method, spelled
+from dlkit.embed.config import EmbedTrainConfig, Method, by_method
 from dlkit.embed.data import Corpus
 from dlkit.embed.model import Embedding, Subwords, Words, save
 

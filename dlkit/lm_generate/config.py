@@ -1,9 +1,9 @@
 """Settings of `dlkit lm-generate`. Loads no torch."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dlkit.core.config import TrainConfig, argument, option
+from dlkit.core.config import TrainConfig, argument, given, option, refuse_unused, spelled
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "shakespeare"
@@ -154,29 +154,22 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
 
     Raises DlkitError for an option that was given and would do nothing.
     """
-    given = {f.name for f in fields(config) if getattr(config, f.name) != f.default}
-    for name in sorted(given & OWN.keys()):
-        if config.arch not in OWN[name]:
-            raise DlkitError(f"{spelled(name)} is for {', '.join(OWN[name])}, not {config.arch}")
+    refuse_unused(config, OWN)
+    changed = given(config)
     if config.tokenizer not in LEARNT:
-        for name in given & {"vocab_size", "lower"}:
+        for name in sorted(changed & {"vocab_size", "lower"}):
             raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
-    if config.tokenizer in {"byte"} and "vocab_size" in given:
+    if config.tokenizer in {"byte"} and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
-    if "beta2" in given and config.optimizer not in {"adam", "adamw"}:
+    if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:
         raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}")
-    if "val_share" in given and config.val:
+    if "val_share" in changed and config.val:
         raise DlkitError("--val-share goes without --val: it takes the end of the text")
-    if "add_k" in given and config.smoothing != "add-k":
+    if "add_k" in changed and config.smoothing != "add-k":
         raise DlkitError("--add-k goes with --smoothing add-k")
-    if config.smoothing == "add-k" and given & {"prune", "max_ngrams"}:
+    if config.smoothing == "add-k" and changed & {"prune", "max_ngrams"}:
         raise DlkitError("add-k backs off to no shorter context: leave no n-grams out")
     if config.smoothing == "add-k" and config.add_k and config.arpa:
         raise DlkitError("--arpa goes with models that back off: --add-k 0, or another --smoothing")
     own = DEFAULTS.get(config.arch, {})
     return replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})
-
-
-def spelled(name: str) -> str:
-    """The option of a setting."""
-    return f"--{name.replace('_', '-')}"

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlkit.core.checkpoint import Header, read_header
+from dlkit.core.config import spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
-from dlkit.lm_generate.config import STREAMED, LmTrainConfig, spelled
+from dlkit.lm_generate.config import STREAMED, LmTrainConfig
 from dlkit.lm_generate.units import Units
 
 if TYPE_CHECKING:

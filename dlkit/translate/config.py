@@ -1,9 +1,18 @@
 """Settings of `dlkit translate`. Loads no torch."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dlkit.core.config import Optimizer, Schedule, TrainConfig, argument, option
+from dlkit.core.config import (
+    Optimizer,
+    Schedule,
+    TrainConfig,
+    argument,
+    given,
+    option,
+    refuse_unused,
+    spelled,
+)
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "en-de"
@@ -137,26 +146,19 @@ def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
 
     Raises DlkitError for an option that was given and would do nothing.
     """
-    given = {f.name for f in fields(config) if getattr(config, f.name) != f.default}
-    for name in sorted(given & OWN.keys()):
-        if config.arch not in OWN[name]:
-            raise DlkitError(f"{spelled(name)} is for {', '.join(OWN[name])}, not {config.arch}")
+    refuse_unused(config, OWN)
+    changed = given(config)
     if config.tokenizer not in LEARNT:
-        for name in sorted(given & {"vocab_size", "lower"}):
+        for name in sorted(changed & {"vocab_size", "lower"}):
             raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
-    if config.tokenizer == "byte" and "vocab_size" in given:
+    if config.tokenizer == "byte" and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
-    if "beta2" in given and config.optimizer not in {"adam", "adamw"}:
+    if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:
         raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}")
-    if "val_share" in given and (config.val or config.val_source):
+    if "val_share" in changed and (config.val or config.val_source):
         raise DlkitError("--val-share goes without a file to validate on: it takes its pairs")
     if config.select == "bleu" and not config.val_sentences:
         raise DlkitError("--select bleu needs translations: give --val-sentences, or --select loss")
     return replace(
         config, **{k: v for k, v in DEFAULTS[config.arch].items() if getattr(config, k) is None}
     )
-
-
-def spelled(name: str) -> str:
-    """The option of a setting."""
-    return f"--{name.replace('_', '-')}"

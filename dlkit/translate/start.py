@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from dlkit.core.checkpoint import Header, read_header
+from dlkit.core.config import spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
-from dlkit.translate.config import TranslateTrainConfig, by_arch, spelled
+from dlkit.translate.config import TranslateTrainConfig, by_arch
 from dlkit.translate.model import SETTINGS
 from dlkit.translate.vocabulary import Vocabulary
 
