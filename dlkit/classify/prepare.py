@@ -18,6 +18,7 @@ from dlkit.classify.config import (
 from dlkit.classify.data import Pictures, Preprocessing, preprocessing
 from dlkit.classify.text import Texts, Vocabulary, read_texts
 from dlkit.core.checkpoint import read_header
+from dlkit.core.config import given, spelled
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
@@ -117,12 +118,10 @@ def prepared_texts(config: ClassifyTrainConfig) -> PreparedTexts:
 
 def refuse_unused(config: ClassifyTrainConfig) -> None:
     """Raise DlkitError for an option that was given and would do nothing."""
-    defaults = {field.name: field.default for field in fields(config)}
-    given = [name for name, default in defaults.items() if getattr(config, name) != default]
     kinds = {config.arch, "texts" if config.arch in TEXTS else "images"}
     refused = {name: archs for archs, names in ONLY.items() for name in names}
-    for name in given:
-        option = f"--{name.replace('_', '-')}"
+    for name in given(config):
+        option = spelled(name)
         if name in refused and not kinds & set(refused[name]):
             raise DlkitError(f"{option} is for {', '.join(refused[name])}, not for {config.arch}")
         if name in {"embedding", "margin"} and config.loss != "triplet":

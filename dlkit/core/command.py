@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlkit.core.config import Precision
+from dlkit.core.config import Precision, spelled
 from dlkit.core.output import Format, write
 from dlkit.core.weights import bundled, cached
 
@@ -65,7 +65,7 @@ def options_from(config: type[Any]) -> Callable[..., Any]:
             if limits.pop("positional", False):
                 about: Any = typer.Argument(help=help_text, **limits)
             else:
-                names = (f"--{field.name.replace('_', '-')}", *short)
+                names = (spelled(field.name), *short)
                 about = typer.Option(*names, help=help_text, **limits)
             default = inspect.Parameter.empty if field.default is MISSING else field.default
             parameters.append(

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSamp
 
 from dlkit.core import checkpoint, device
 from dlkit.core.checkpoint import Header
-from dlkit.core.config import TrainConfig, settings_of
+from dlkit.core.config import TrainConfig, settings_of, spelled
 from dlkit.core.distributed import Process, seed_everything
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
@@ -114,7 +114,7 @@ class Run:
         before = {field.name: field.default for field in fields(self.config)} | state["config"]
         free = {"resume", "out", "data", "device", "workers", "precision", "init_from"}
         changed = [
-            f"--{k.replace('_', '-')} {before.get(k)}"
+            f"{spelled(k)} {before.get(k)}"
             for k in now
             if before.get(k) != now[k] and k not in free
         ]

@@ -111,7 +111,7 @@ OWN: dict[str, set[Method]] = {  # settings that not every method has
 def by_method(config: EmbedTrainConfig) -> EmbedTrainConfig:
     """The settings, with the method's own for those left at None; those it would ignore refused."""
     config = replace(config, method=Method(config.method))
-    changed = given(config)
+    changed = set(given(config))
     for name in sorted(changed):
         methods = OWN.get(name, {config.method})
         if config.method not in methods:

@@ -1,6 +1,5 @@
 """The training loop of `dlkit segment train`."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from dlkit.classify import backbones
 from dlkit.core import distributed
 from dlkit.core.augment import recoloured
 from dlkit.core.checkpoint import Header
+from dlkit.core.config import given, spelled
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
@@ -97,10 +97,8 @@ def refuse_unused(config: SegmentTrainConfig) -> None:
     """Raise DlkitError for options that do not go together, or would do nothing."""
     if (config.task == "instance") != (config.arch == "maskrcnn"):
         raise DlkitError("--task instance goes with --arch maskrcnn, and no other task does")
-    defaults = {field.name: field.default for field in fields(config)}
-    given = [name for name, default in defaults.items() if getattr(config, name) != default]
-    for name in given:
-        option = f"--{name.replace('_', '-')}"
+    for name in given(config):
+        option = spelled(name)
         if name in OF_PIXELS and config.task == "instance":
             raise DlkitError(f"{option} is for --task semantic: maskrcnn has losses of its own")
         if name in OF_NEIGHBOURS and config.arch == "patch":

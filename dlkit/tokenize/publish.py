@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dlkit.core.config import spelled
 from dlkit.core.output import Format, whole_file, write
 from dlkit.core.weights import folder
 from dlkit.tokenize import load
@@ -36,7 +37,7 @@ def publish(
     options = []
     for option, value in settings.items():
         for one in value if isinstance(value, list) else [value]:
-            options.append(f"--{option.replace('_', '-')} '{one}'")
+            options.append(f"{spelled(option)} '{one}'")
     trained.header.card.update(
         data=data,
         terms=terms,

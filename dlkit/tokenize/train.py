@@ -7,7 +7,7 @@ from typing import Any
 
 from dlkit.core import text as reading
 from dlkit.core.checkpoint import Header
-from dlkit.core.config import settings_of
+from dlkit.core.config import settings_of, spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log
@@ -89,7 +89,7 @@ def refuse_what_has_no_effect(config: TokenizeTrainConfig) -> None:
         was_set = getattr(config, field.name) != field.default
         if was_set and config.algorithm not in algorithms:
             names = ", ".join(sorted(algorithms))
-            raise DlkitError(f"--{field.name.replace('_', '-')} is for {names} only")
+            raise DlkitError(f"{spelled(field.name)} is for {names} only")
 
 
 def train_file(config: TokenizeTrainConfig) -> Path:

@@ -147,7 +147,7 @@ def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
     Raises DlkitError for an option that was given and would do nothing.
     """
     refuse_unused(config, OWN)
-    changed = given(config)
+    changed = set(given(config))
     if config.tokenizer not in LEARNT:
         for name in sorted(changed & {"vocab_size", "lower"}):
             raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
