@@ -368,11 +368,11 @@ def word2vec_binary(end: bytes) -> bytes:
         ("a.txt", b"3 3\r\n" + TEXT.replace("\n", "\r\n").encode(), NAMES),
         ("a.txt", TEXT.encode() + b"\n\n", NAMES),
         ("a.txt", TEXT.replace(" ", "\t", 1)[:-1].encode(), NAMES),
-        ("a.txt.gz", gzip.compress(TEXT.encode()), NAMES),
+        ("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0), NAMES),
         ("a.txt", b"1 3\nnew york 1 -0.5 .2", ["new york"]),
         ("a.bin", word2vec_binary(b"\n"), NAMES[:2]),
         ("a.bin", word2vec_binary(b""), NAMES[:2]),
-        ("a.bin.gz", gzip.compress(word2vec_binary(b"")), NAMES[:2]),
+        ("a.bin.gz", gzip.compress(word2vec_binary(b""), mtime=0), NAMES[:2]),
     ],
 )
 def test_reading(tmp_path: Path, name: str, content: bytes, words: list[str]) -> None:
