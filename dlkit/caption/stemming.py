@@ -1,0 +1,118 @@
+"""The English stemmer of Snowball (Porter2, https://snowballstem.org/algorithms/english)."""
+
+import re
+from functools import cache
+
+VOWELS = "aeiouy"
+DOUBLES = ("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt")
+BEFORE_LI = "cdeghkmnrt"
+# Words that would be cut wrong; those of the second group after the plural was cut.
+IRREGULAR = {
+    "skis": "ski", "skies": "sky", "dying": "die", "lying": "lie", "tying": "tie", "idly": "idl",
+    "gently": "gentl", "ugly": "ugli", "early": "earli", "only": "onli", "singly": "singl",
+    **{word: word for word in ("sky", "news", "howe", "atlas", "cosmos", "bias", "andes")},
+}  # fmt: skip
+KEPT = {"inning", "outing", "canning", "herring", "earring", "proceed", "exceed", "succeed"}
+
+STEP2 = {
+    "ational": "ate", "tional": "tion", "enci": "ence", "anci": "ance", "abli": "able",
+    "entli": "ent", "ization": "ize", "izer": "ize", "ation": "ate", "ator": "ate", "alism": "al",
+    "aliti": "al", "alli": "al", "fulness": "ful", "ousli": "ous", "ousness": "ous",
+    "iveness": "ive", "iviti": "ive", "biliti": "ble", "bli": "ble", "fulli": "ful",
+    "lessli": "less", "ogi": "og", "li": "",
+}  # fmt: skip
+STEP3 = {
+    "ational": "ate", "tional": "tion", "alize": "al", "icate": "ic", "iciti": "ic", "ical": "ic",
+    "ful": "", "ness": "", "ative": "",
+}  # fmt: skip
+STEP4 = {
+    ending: "" for ending in ("al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement",
+                              "ment", "ent", "ism", "ate", "iti", "ous", "ive", "ize", "ion")
+}  # fmt: skip
+
+
+@cache
+def stem(word: str) -> str:
+    """The stem of a word in lower case."""
+    if len(word) <= 2:
+        return word
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    word = word.removeprefix("'")
+    # A consonant y is Y.
+    word = re.sub(rf"(^|[{VOWELS}])y", r"\1Y", word)
+    first, second = regions(word)
+    word = plural(re.sub(r"'s'$|'s$|'$", "", word))
+    if word in KEPT:
+        return word
+    word = past(word, first)
+    word = re.sub(rf"(?<=.[^{VOWELS}])[yY]$", "i", word)
+    word = replaced(word, STEP2, first)
+    word = replaced(word, STEP3, first, second)
+    word = replaced(word, STEP4, second)
+    if len(word) - 1 >= second and word.endswith("e"):
+        word = word[:-1]
+    elif len(word) - 1 >= first and word.endswith("e") and not short_end(word[:-1]):
+        word = word[:-1]
+    elif len(word) - 1 >= second and word.endswith("ll"):
+        word = word[:-1]
+    return word.lower()
+
+
+def regions(word: str) -> tuple[int, int]:
+    """Where R1 and R2 begin: behind the first consonant after a vowel, and the same again."""
+    start = next((len(p) for p in ("gener", "commun", "arsen") if word.startswith(p)), None)
+    first = behind(word, 0) if start is None else start
+    return first, behind(word, first)
+
+
+def behind(word: str, start: int) -> int:
+    found = re.compile(rf"[{VOWELS}][^{VOWELS}]").search(word, start)
+    return found.end() if found else len(word)
+
+
+def plural(word: str) -> str:
+    """Step 1a."""
+    if word.endswith("sses"):
+        return word[:-2]
+    if word.endswith(("ied", "ies")):
+        return word[:-2] if len(word) > 4 else word[:-1]
+    if word.endswith(("us", "ss")):
+        return word
+    return re.sub(rf"([{VOWELS}].+)s$", r"\1", word)
+
+
+def past(word: str, first: int) -> str:
+    """Step 1b."""
+    found = re.search(r"(eedly|eed)$", word)
+    if found:
+        return word[: found.start()] + "ee" if found.start() >= first else word
+    found = re.search(rf"(?<=[{VOWELS}])(.*?)(?:ingly|edly|ing|ed)$", word)
+    if not found:
+        return word
+    word = word[: found.end(1)]
+    if word.endswith(("at", "bl", "iz")):
+        return word + "e"
+    if word.endswith(DOUBLES):
+        return word[:-1]
+    return word + "e" if len(word) <= first and short_end(word) else word
+
+
+def short_end(word: str) -> bool:
+    """Whether it ends in a short syllable."""
+    return bool(re.search(rf"[^{VOWELS}][{VOWELS}][^{VOWELS}wxY]$|^[{VOWELS}][^{VOWELS}]$", word))
+
+
+def replaced(word: str, endings: dict[str, str], region: int, second: int = 0) -> str:
+    """The word with the longest of these endings replaced, if it is in the region."""
+    ending = max((e for e in endings if word.endswith(e)), key=len, default=None)
+    if ending is None or len(word) - len(ending) < region:
+        return word
+    before = word[: -len(ending)]
+    wrong = {
+        "ogi": not before.endswith("l"),
+        "li": not before.endswith(tuple(BEFORE_LI)),
+        "ion": not before.endswith(("s", "t")),
+        "ative": len(before) < second,
+    }
+    return word if wrong.get(ending, False) else before + endings[ending]
