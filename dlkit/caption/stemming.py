@@ -25,10 +25,9 @@ STEP3 = {
     "ational": "ate", "tional": "tion", "alize": "al", "icate": "ic", "iciti": "ic", "ical": "ic",
     "ful": "", "ness": "", "ative": "",
 }  # fmt: skip
-STEP4 = {
-    ending: "" for ending in ("al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement",
-                              "ment", "ent", "ism", "ate", "iti", "ous", "ive", "ize", "ion")
-}  # fmt: skip
+STEP4 = dict.fromkeys(
+    "al ance ence er ic able ible ant ement ment ent ism ate iti ous ive ize ion".split(), ""
+)
 
 
 @cache
@@ -50,13 +49,7 @@ def stem(word: str) -> str:
     word = replaced(word, STEP2, first)
     word = replaced(word, STEP3, first, second)
     word = replaced(word, STEP4, second)
-    if len(word) - 1 >= second and word.endswith("e"):
-        word = word[:-1]
-    elif len(word) - 1 >= first and word.endswith("e") and not short_end(word[:-1]):
-        word = word[:-1]
-    elif len(word) - 1 >= second and word.endswith("ll"):
-        word = word[:-1]
-    return word.lower()
+    return without_end(word, first, second).lower()
 
 
 def regions(word: str) -> tuple[int, int]:
@@ -101,6 +94,15 @@ def past(word: str, first: int) -> str:
 def short_end(word: str) -> bool:
     """Whether it ends in a short syllable."""
     return bool(re.search(rf"[^{VOWELS}][{VOWELS}][^{VOWELS}wxY]$|^[{VOWELS}][^{VOWELS}]$", word))
+
+
+def without_end(word: str, first: int, second: int) -> str:
+    """Step 5."""
+    place = len(word) - 1
+    silent = place >= second or (place >= first and not short_end(word[:-1]))
+    if (word.endswith("e") and silent) or (word.endswith("ll") and place >= second):
+        return word[:-1]
+    return word
 
 
 def replaced(word: str, endings: dict[str, str], region: int, second: int = 0) -> str:

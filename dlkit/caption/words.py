@@ -1,13 +1,13 @@
 """Captions as the words that their metrics count.
 
-As in the COCO caption evaluation (Chen et al. 2015, section 3.1): lower case, cut by the rules of the
-Penn Treebank as Stanford's tokenizer applies them, and without punctuation.
+As in the COCO caption evaluation (Chen et al. 2015, section 3.1): lower case, cut by the rules of
+the Penn Treebank as Stanford's tokenizer applies them, and without punctuation.
 """
 
 import re
 
 # What the evaluation leaves out, brackets included; other symbols are words.
-PUNCTUATION = frozenset("' '' \" ` `` “ ” ‘ . ? ! , : - -- ... … ; ( ) { } [ ]".split())
+PUNCTUATION = {*"'\"`“”‘.?!,:;-…(){}[]", "''", "``"}
 
 # Titles and the like, whose period belongs to them.
 ABBREVIATIONS = ("mr", "mrs", "ms", "dr", "st", "jr", "sr", "vs", "mt", "inc", "co", "corp")
@@ -41,4 +41,4 @@ def words(caption: str) -> list[str]:
     found: list[str] = []
     for token in TOKEN.findall(text):
         found += JOINED.get(token, token).split()
-    return [word for word in found if not set(word) <= {".", "-"} and word not in PUNCTUATION]
+    return [word for word in found if word not in PUNCTUATION and word.strip(".-")]
