@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 from dlkit.core.decoding import quick
 from dlkit.core.errors import DlkitError
-from dlkit.translate.loss import objective
-from dlkit.translate.model import SETTINGS, build
-from dlkit.translate.models.rnn import turned
-from dlkit.translate.models.sources import Sources
-from dlkit.translate.models.transformer import (
+from dlkit.core.states import Sources
+from dlkit.core.transformer import (
     DecoderLayer,
     EncoderLayer,
     Layer,
     SelfAttention,
-    Transformer,
     hiding,
     padding,
     sinusoids,
 )
+from dlkit.translate.loss import objective
+from dlkit.translate.model import SETTINGS, build
+from dlkit.translate.models.rnn import turned
+from dlkit.translate.models.transformer import Transformer
 
 V, W, H = 23, 16, 4
 PAD, BOS, EOS = 0, 1, 2

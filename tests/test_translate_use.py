@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from dlkit.core import checkpoint
+from dlkit.core.beam_search import Written, beam_search, candidates, draw, length_penalty
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.core.sampling import Sampling, Uniforms
+from dlkit.core.states import State
 from dlkit.translate import infer
 from dlkit.translate.alignment import Aligned, Link, aligned, joined
-from dlkit.translate.beam_search import Written, beam_search, candidates, draw, length_penalty
 from dlkit.translate.infer import LineFailure, Model, Search, Translation, load, translate
-from dlkit.translate.model import State, Translator, build
+from dlkit.translate.model import Translator, build
 from dlkit.translate.splitting import pieces
 from dlkit.translate.vocabulary import Vocabulary
 from tests.conftest import run

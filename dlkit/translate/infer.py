@@ -14,6 +14,7 @@ import torch
 
 from dlkit.core import checkpoint
 from dlkit.core import device as devices
+from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import Precision
 from dlkit.core.decoding import Unfilled, quick
@@ -22,7 +23,6 @@ from dlkit.core.progress import Failure
 from dlkit.core.sampling import Sampling, Uniforms
 from dlkit.core.weights import find
 from dlkit.translate.alignment import Aligned, aligned, joined
-from dlkit.translate.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.translate.config import DEFAULT_MODEL
 from dlkit.translate.model import Translator, build
 from dlkit.translate.splitting import pieces

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.states import State
 
 # Where the class of an architecture stands, under `models`, and the settings it takes beside
 # `vocab_size` and the ids of the special tokens. Only the class that is asked for is imported, so
@@ -22,17 +23,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
                   "untied"),
     "transformer": ("width", "layers", "dropout", "heads", "inner", "pre_norm", "untied"),
 }  # fmt: skip
-
-
-class State:
-    """What decoding remembers of each row: the source, and what has been written so far."""
-
-    def select(self, rows: Tensor) -> "State":
-        """The state of these rows (N), which may repeat, be fewer, or change places.
-
-        It may share memory with this one: only one of the two can go on.
-        """
-        raise NotImplementedError
 
 
 class Translator(nn.Module):

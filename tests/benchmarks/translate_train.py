@@ -23,11 +23,11 @@ from torch.nn import functional as F
 from dlkit.core import device as devices
 from dlkit.core.config import Precision
 from dlkit.core.distributed import Process
+from dlkit.core.transformer import sinusoids
 from dlkit.translate import data
 from dlkit.translate.config import TranslateTrainConfig, by_arch
 from dlkit.translate.loss import objective
 from dlkit.translate.model import build
-from dlkit.translate.models.transformer import sinusoids
 from dlkit.translate.train import network_settings
 from tests.benchmarks import harness
 

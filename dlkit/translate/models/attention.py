@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.translate.models.rnn import Past, Recurrence, Recurrent, Stack
-from dlkit.translate.models.sources import Sources
+from dlkit.core.recurrent import Past, Recurrence, Stack
+from dlkit.core.states import Sources
+from dlkit.translate.models.rnn import Recurrent
 
 SCORES = ("additive", "general", "dot")
 

@@ -1,21 +1,21 @@
-"""Writing translations of many sentences at once: beam search, and drawing at random.
+"""Writing texts to many sources at once: beam search, and drawing at random.
 
-Shapes: B sentences, K beams of each, B x K rows (the beams of a sentence are neighbours), S source
-tokens, T tokens written, C candidates of a sentence, V tokens of the vocabulary.
+Shapes: B sources, K beams of each, B x K rows (the beams of a source are neighbours), S parts of a
+source, T tokens written, C candidates of a source, V tokens of the vocabulary.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.sampling import Sampling, Uniforms
+from dlkit.core.states import State
 from dlkit.core.tensor_sampling import choose
-from dlkit.translate.model import Translator
 
 BLOCK = 64  # tokens of which the highest logit is found first
 # Of single beams, whose states are not copied at each step, ended ones leave together: when they
@@ -23,9 +23,24 @@ BLOCK = 64  # tokens of which the highest logit is found first
 LEAVING = 8
 
 
+class Writer(Protocol):
+    """A model that writes a text to a source, token by token; these are its special ids."""
+
+    pad: int
+    bos: int
+    eos: int
+    unk: int
+
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> State:
+        """Sources that are read, and texts that will have at most `capacity` tokens."""
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, V) in fp32 of the token after the newest ones ids (B), and any attention."""
+
+
 @dataclass(frozen=True)
 class Written:
-    """A translation: its tokens without <s> and </s>, and their natural log-probability.
+    """A text: its tokens without <s> and </s>, and their natural log-probability.
 
     That of </s> counts, too, where the model wrote one: `finish` is then "end".
     """
@@ -47,27 +62,29 @@ def length_penalty(length: int, alpha: float) -> float:
 
 @torch.inference_mode()
 def beam_search(
-    model: Translator,
+    model: Writer,
     source: Tensor,
     lengths: Tensor,
     limits: Tensor,
     beam: int,
     alpha: float,
 ) -> list[list[Written]]:
-    """Up to `beam` translations of each source, best first by logprob / length_penalty.
+    """Up to `beam` texts to each source, best first by logprob / length_penalty.
 
-    source (B, S) is padded at its right, lengths (B); limits (B) are the most tokens to write, </s>
-    included. A search ends when `beam` translations have ended, or at its limit. It is empty where
-    the model's numbers overflow.
+    source (B, S, ...), of ids or of features, is padded at its right, lengths (B); limits (B) are
+    the most tokens to write, </s> included. A search ends when `beam` texts have ended, or at its
+    limit. It is empty where the model's numbers overflow.
     """
     found: list[list[Written]] = [[] for _ in range(len(source))]
     state = model.start(source, lengths, int(limits.max()))
     banned = never_written(model, source)
-    sentences = torch.arange(len(source), device=source.device)  # that are still in the batch
-    ended_before = torch.zeros_like(sentences)
-    newest = torch.full_like(sentences, model.bos)
+    numbers = torch.arange(
+        len(source), device=source.device
+    )  # of those that are still in the batch
+    ended_before = torch.zeros_like(numbers)
+    newest = torch.full_like(numbers, model.bos)
     totals = torch.zeros(len(source), 1, device=source.device)
-    written = source.new_empty(len(source), 1, 0)
+    written = numbers.new_empty(len(source), 1, 0)
     for length in count(1):
         logits, _ = model.step(newest, state)
         # A beam ends in one token at most, so that among twice as many `beam` go on.
@@ -79,9 +96,9 @@ def beam_search(
         row, rank = ended.nonzero(as_tuple=True)
         if len(row):
             texts = torch.cat([written[row, parents[row, rank]], tokens[row, rank, None]], dim=1)
-            which, sums = sentences[row].tolist(), values[row, rank].tolist()
-            for sentence, ids, logprob in zip(which, texts.tolist(), sums, strict=True):
-                found[sentence].append(translation(ids, logprob, model.eos))
+            which, sums = numbers[row].tolist(), values[row, rank].tolist()
+            for number, ids, logprob in zip(which, texts.tolist(), sums, strict=True):
+                found[number].append(finished(ids, logprob, model.eos))
         ended_before += ended.sum(1)
         done = last | (ended_before >= beam)
         going = (~done).nonzero()[:, 0]
@@ -100,7 +117,7 @@ def beam_search(
         if len(rows) != len(logits) or not torch.equal(rows, torch.arange(len(rows)).to(rows)):
             state = state.select(rows)
         newest = newest.flatten()
-        sentences, limits, ended_before = sentences[going], limits[going], ended_before[going]
+        numbers, limits, ended_before = numbers[going], limits[going], ended_before[going]
     return [
         sorted(texts, key=lambda text: -text.logprob / length_penalty(text.length, alpha))[:beam]
         for texts in found
@@ -110,7 +127,7 @@ def beam_search(
 def candidates(
     logits: Tensor, totals: Tensor, number: int, banned: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The most probable continuations of each sentence, best first.
+    """The most probable continuations of each source, best first.
 
     From logits (B x K, V) and the log-probabilities of the beams so far (B, K): theirs, their
     beams and their tokens (B, C). Where there are less than `number`, those behind have -inf.
@@ -144,14 +161,14 @@ def candidates(
 
 @torch.inference_mode()
 def draw(
-    model: Translator,
+    model: Writer,
     source: Tensor,
     lengths: Tensor,
     limits: Sequence[int],
     sampling: Sampling,
     uniforms: Sequence[Uniforms],
 ) -> list[Written]:
-    """A translation of each source, drawn by the model's probabilities; see `beam_search`."""
+    """A text to each source, drawn by the model's probabilities; see `beam_search`."""
     ids: list[list[int]] = [[] for _ in range(len(source))]
     sums = [0.0] * len(source)
     state = model.start(source, lengths, max(limits))
@@ -178,15 +195,15 @@ def draw(
             places = [places[row] for row in going]
             rows = torch.tensor(going, device=source.device)
             state, newest = state.select(rows), newest[rows]
-    return [translation(*text, model.eos) for text in zip(ids, sums, strict=True)]
+    return [finished(*text, model.eos) for text in zip(ids, sums, strict=True)]
 
 
-def never_written(model: Translator, like: Tensor) -> Tensor:
+def never_written(model: Writer, like: Tensor) -> Tensor:
     """The ids that are no text and end none."""
     return torch.tensor([model.pad, model.bos, model.unk], device=like.device)
 
 
-def translation(ids: list[int], logprob: float, eos: int) -> Written:
+def finished(ids: list[int], logprob: float, eos: int) -> Written:
     if ids[-1] == eos:
         return Written(ids[:-1], logprob, "end")
     return Written(ids, logprob, "length")

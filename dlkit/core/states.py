@@ -1,4 +1,4 @@
-"""What was read, kept once for each source, however many beams are written for it."""
+"""What a writer of texts remembers between two tokens: of what it has read and has written."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,21 @@ import torch
 from torch import Tensor
 
 
+class State:
+    """What decoding remembers of each row: the source, and what has been written so far."""
+
+    def select(self, rows: Tensor) -> "State":
+        """The state of these rows (N), which may repeat, be fewer, or change places.
+
+        It may share memory with this one: only one of the two can go on.
+        """
+        raise NotImplementedError
+
+
 class Sources:
-    """Tensors (any, M, ...) of M sources; R = M x K rows are written, K for each source.
+    """What was read, kept once for each source, however many beams are written for it.
+
+    Tensors (any, M, ...) of M sources; R = M x K rows are written, K for each source.
 
     As long as each source has as many rows, side by side, beams may change places, and nothing
     is copied.
