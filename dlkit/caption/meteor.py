@@ -19,7 +19,10 @@ BEAM = 40  # partial alignments that are followed
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is summed over captions: matched words and their weights, chunks, and lengths."""
+    """What is summed over captions: matched words and their weights, chunks, and lengths.
+
+    A chunk is a run of matched words in the same order; a caption that is its reference has none.
+    """
 
     matches: int
     weight: float
@@ -38,9 +41,7 @@ class Statistics:
             return 0.0
         precision, recall = self.weight / self.caption, self.weight / self.reference
         mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
-        whole = self.chunks == 1 and self.matches == self.caption == self.reference
-        pieces = 0 if whole else self.chunks / self.matches
-        return (1 - GAMMA * pieces**BETA) * mean
+        return (1 - GAMMA * (self.chunks / self.matches) ** BETA) * mean
 
 
 class Alignment(NamedTuple):
@@ -78,7 +79,9 @@ def matched(caption: Words, reference: Words) -> Statistics:
         partial = sorted(longer.values())[:BEAM]
     best = min(partial)
     matches = len(caption) - best.unmatched
-    return Statistics(matches, matches - best.lost, best.chunks, len(caption), len(reference))
+    whole = best.chunks == 1 and matches == len(caption) == len(reference)
+    chunks = 0 if whole else best.chunks
+    return Statistics(matches, matches - best.lost, chunks, len(caption), len(reference))
 
 
 def followers(

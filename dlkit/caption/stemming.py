@@ -25,9 +25,8 @@ STEP3 = {
     "ational": "ate", "tional": "tion", "alize": "al", "icate": "ic", "iciti": "ic", "ical": "ic",
     "ful": "", "ness": "", "ative": "",
 }  # fmt: skip
-STEP4 = dict.fromkeys(
-    "al ance ence er ic able ible ant ement ment ent ism ate iti ous ive ize ion".split(), ""
-)
+ENDINGS = "al ance ence er ic able ible ant ement ment ent ism ate iti ous ive ize ion"
+STEP4 = dict.fromkeys(ENDINGS.split(" "), "")
 
 
 @cache
