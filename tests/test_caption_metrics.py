@@ -20,10 +20,11 @@ from dlkit.caption.metrics import (
 from dlkit.caption.stemming import stem
 from dlkit.caption.words import words
 
-VOCABULARY = (
+TEXT = (
     "a a a the the two dog dogs man men woman child children boy running runs run red blue shirt"
     " grass beach water ball on in with of and plays playing jumps jumping over"
-).split()
+)
+VOCABULARY = TEXT.split()
 
 
 def drawn(images: int, seed: int) -> tuple[list[list[str]], list[list[list[str]]]]:
@@ -92,7 +93,7 @@ def test_stems_are_those_of_snowball(word: str, expected: str) -> None:
 
 def test_bleu_of_papinenis_example() -> None:
     caption = [["the"] * 7]
-    known = [["the cat is on the mat".split(), "there is a cat on the mat".split()]]
+    known = [[words("the cat is on the mat"), words("there is a cat on the mat")]]
     assert bleu(caption, known)[0] == pytest.approx(2 / 7)
 
 
@@ -115,7 +116,7 @@ def test_bleu_takes_the_closest_reference_and_of_two_the_shorter() -> None:
 def test_rouge_l_by_hand() -> None:
     """The best precision and the best recall may be those of different references."""
     caption = [["a", "dog", "runs", "here"]]
-    known = [[["a", "dog", "sleeps"], "a big dog runs over here now".split()]]
+    known = [[["a", "dog", "sleeps"], words("a big dog runs over here now")]]
     precision, recall = 4 / 4, 2 / 3
     expected = (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)
     assert rouge_l(caption, known)[0] == pytest.approx(expected)
