@@ -1,11 +1,14 @@
 """Recurrent layers one above the other, and what decoding remembers of them.
 
-Shapes: B sentences, S source tokens, T target tokens, W width.
+Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlkit.core.errors import DlkitError
@@ -70,12 +73,18 @@ class Stack(nn.Module):
             states.append(tuple(tensor.transpose(0, 1).flatten(1) for tensor in tensors))
         return x, states
 
-    def forward(self, x: Tensor, past: Sequence[Past]) -> tuple[Tensor, list[Past]]:
-        """x (B, T, W) that goes on from `past` -> (B, T, W), and each layer's last state."""
+    def forward(self, x: Tensor, past: Sequence[Past] | None = None) -> tuple[Tensor, list[Past]]:
+        """x (B, T, W) that goes on from `past` -> (B, T, W), and each layer's last state.
+
+        Without a past all states are zero.
+        """
         states: list[Past] = []
         for number, layer in enumerate(self.layers):
-            before = tuple(tensor[None].to(x.dtype) for tensor in past[number])
-            y, last = layer(x, before if len(before) > 1 else before[0])
+            if past is None:
+                y, last = layer(x)
+            else:
+                before = tuple(tensor[None].to(x.dtype) for tensor in past[number])
+                y, last = layer(x, before if len(before) > 1 else before[0])
             x = self.passed_on(number, x, y)
             tensors = last if isinstance(last, tuple) else (last,)
             states.append(tuple(tensor[0] for tensor in tensors))
@@ -95,3 +104,32 @@ class Recurrence(State):
 
     def select(self, rows: Tensor) -> "Recurrence":
         return Recurrence([tuple(tensor[rows] for tensor in layer) for layer in self.past])
+
+
+class RecurrentWriting(nn.Module):
+    """The part of a model that writes: an embedding, and logits by the same matrix.
+
+    It is a base class beside the task's own, so that its layers stand in the model itself under
+    the same names in all tasks: a subclass calls `add_embedding`.
+    """
+
+    bias: Tensor
+
+    def add_embedding(self, vocab_size: int, width: int, dropout: float, untied: bool) -> None:
+        """With `untied` the output layer has a matrix of its own."""
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.dropout = Dropout(dropout)
+        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
+
+    def embed(self, ids: Tensor) -> Tensor:
+        x: Tensor = self.dropout(self.embedding(ids))
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x (..., W) -> (..., V), fp32."""
+        if self.head is None:
+            return F.linear(x, self.embedding.weight, self.bias).float()
+        y: Tensor = self.head(x)
+        return y.float() + self.bias.float()

@@ -1,79 +1,12 @@
 """Sentences as ids: one tokenizer for both languages, and the tokens that frame a sentence."""
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from dlkit.core.errors import DlkitError
-from dlkit.tokenize import Tokenizer, from_json, load, train
-from dlkit.translate.config import LEARNT
-
-PAD, BEGIN, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
-# What other tokenizers call them.
-NAMES = {
-    "pad": (PAD, "[PAD]"),
-    "bos": (BEGIN, "<bos>", "[CLS]"),
-    "eos": (END, "<eos>", "[SEP]", "<|endoftext|>"),
-    "unk": (UNKNOWN, "[UNK]"),
-}
+from dlkit import tokenize
 
 
-class Vocabulary:
-    """What a translator reads and writes: ids from 0 to `size` - 1.
-
-    `pad`, `bos`, `eos` and `unk` are the ids of <pad>, <s>, </s> and <unk>; those that a tokenizer
-    does not have follow on its own ids.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.size = max(tokenizer.names) + 1
-        self.pad, self.bos, self.eos, self.unk = map(self.special, NAMES)
-
-    def special(self, role: str) -> int:
-        """The id of the tokenizer's token for this, or a new one."""
-        for name in NAMES[role]:
-            if name in self.tokenizer.special:
-                return self.tokenizer.special[name]
-        self.size += 1
-        return self.size - 1
-
-    @classmethod
-    def learn(
-        cls, texts: Iterable[str], algorithm: str, vocab_size: int, lower: bool = False
-    ) -> "Vocabulary":
-        """A vocabulary of both languages, learnt from the sentences of both."""
-        tokenizer = train(
-            texts,
-            algorithm=algorithm,
-            vocab_size=vocab_size,
-            special=[PAD, BEGIN, END, UNKNOWN],
-            normalize="lower" if lower else "none",
-        )
-        return cls(tokenizer)
-
-    @classmethod
-    def named(cls, name: str) -> "Vocabulary":
-        """The vocabulary of a tokenizer of this name or file."""
-        try:
-            return cls(load(name))
-        except DlkitError as error:
-            raise DlkitError(f"{error}; or learnt from the text: {', '.join(LEARNT)}") from error
-
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> "Vocabulary":
-        """The vocabulary of a checkpoint: `header.settings["tokenizer"]`."""
-        return cls(from_json(json.dumps(settings)))
-
-    def to_settings(self) -> dict[str, Any]:
-        """The content of the tokenizer's file, for a checkpoint's header."""
-        settings: dict[str, Any] = json.loads(self.tokenizer.to_json())
-        return settings
-
-    def network_settings(self) -> dict[str, int]:
-        """What a network knows of it: the arguments of `build()`."""
-        ids = {"pad": self.pad, "bos": self.bos, "eos": self.eos, "unk": self.unk}
-        return {"vocab_size": self.size, **ids}
+class Vocabulary(tokenize.Vocabulary):
+    """What a translator reads and writes."""
 
     def encode_sources(self, sources: Sequence[Sequence[str]], workers: int = 1) -> list[list[int]]:
         """The ids of sources, each the turns of a dialogue, or one sentence; </s> ends each turn.
@@ -83,19 +16,3 @@ class Vocabulary:
         texts = [turn for turns in sources for turn in turns]
         encoded = iter(self.tokenizer.encode_batch(texts, workers))
         return [[i for _ in turns for i in (*next(encoded), self.eos)] for turns in sources]
-
-    def encode_targets(self, texts: Sequence[str], workers: int = 1) -> list[list[int]]:
-        """The ids of targets, between <s> and </s>."""
-        encoded = self.tokenizer.encode_batch(texts, workers)
-        return [[self.bos, *ids, self.eos] for ids in encoded]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids up to </s>, in one line."""
-        kept = []
-        for i in ids:
-            if i == self.eos:
-                break
-            if i not in {self.pad, self.bos}:
-                kept.append(i)
-        known = [i for i in kept if i in self.tokenizer.names]
-        return " ".join(self.tokenizer.decode(known).split())

@@ -7,21 +7,18 @@ embedding's matrix (Press and Wolf 2017).
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
 
-import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.layers import Dropout
-from dlkit.core.recurrent import Recurrence, Stack
+from dlkit.core.recurrent import Recurrence, RecurrentWriting, Stack
 from dlkit.core.states import State
 from dlkit.translate.model import Translator
 
 
-class Recurrent(Translator):
+class Recurrent(RecurrentWriting, Translator):
     """What translators with a recurrent decoder share.
 
     A subclass says how a source is read, in `start`, and what tells the next tokens, in `write`.
@@ -39,28 +36,13 @@ class Recurrent(Translator):
         untied: bool,
     ) -> None:
         super().__init__(vocab_size, pad, bos, eos, unk)
-        self.embedding = nn.Embedding(vocab_size, width)
-        self.dropout = Dropout(dropout)
-        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
-        self.bias = nn.Parameter(torch.zeros(vocab_size))
-        nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
-
-    def embed(self, ids: Tensor) -> Tensor:
-        x: Tensor = self.dropout(self.embedding(ids))
-        return x
+        self.add_embedding(vocab_size, width, dropout, untied)
 
     def write(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
         """From embedded tokens (B, T, W) what tells the next ones (B, T, W), and the attention
         (B, T, S), if there is any; the state moves on in place.
         """
         raise NotImplementedError
-
-    def logits(self, x: Tensor) -> Tensor:
-        """x (..., W) -> (..., V), fp32."""
-        if self.head is None:
-            return F.linear(x, self.embedding.weight, self.bias).float()
-        y: Tensor = self.head(x)
-        return y.float() + self.bias.float()
 
     def forward(
         self,

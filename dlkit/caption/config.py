@@ -1,0 +1,3 @@
+"""Settings of `dlkit caption`. Loads no torch."""
+
+DEFAULT_MODEL = "flickr8k"

@@ -1,0 +1,41 @@
+"""Show and Tell (Vinyals et al. 2015): the image is the first thing that an LSTM reads.
+
+It then writes the caption word by word. The output shares the embedding's matrix.
+
+Shapes: B images, P places of C numbers, T tokens, V vocabulary, W width.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from dlkit.caption.model import Captioner, Foretold
+from dlkit.core.recurrent import Past, Recurrence, RecurrentWriting, Stack
+
+
+class NIC(RecurrentWriting, Captioner):
+    def __init__(
+        self, width: int = 256, layers: int = 1, dropout: float = 0.3, **captioner: Any
+    ) -> None:
+        """The others are the arguments of `Captioner`."""
+        super().__init__(**captioner)
+        self.add_embedding(self.vocab_size, width, dropout, untied=False)
+        self.image = nn.Linear(self.channels, width)
+        self.decoder = Stack("lstm", width, layers, dropout, residual=False)
+
+    def look(self, memory: Tensor) -> list[Past]:
+        """The layers' states after they have read the image, the mean of its places."""
+        x: Tensor = self.dropout(self.image(memory.mean(1)))
+        past: list[Past] = self.decoder(x[:, None])[1]
+        return past
+
+    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
+        x, _ = self.decoder(self.embed(target), self.look(self.memory_of(seen)))
+        return Foretold(self.logits(x if at is None else x[at]))
+
+    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Recurrence:
+        return Recurrence(self.look(memory))
+
+    def step(self, ids: Tensor, state: Recurrence) -> tuple[Tensor, None]:
+        x, state.past = self.decoder(self.embed(ids[:, None]), state.past)
+        return self.logits(x[:, 0]), None

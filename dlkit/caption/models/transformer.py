@@ -1,0 +1,61 @@
+"""A Transformer decoder whose memory is the image (Vaswani et al. 2017; Cornia et al. 2020).
+
+Each place of the map, or patch of the image (Dosovitskiy et al. 2021), becomes a vector with a
+learnt one for where it is; Transformer layers let them see each other; the decoder attends to them.
+
+Shapes: B images, P places of C numbers, T tokens, V vocabulary, W width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.caption.model import Captioner, Foretold
+from dlkit.core.transformer import EncoderLayer, TransformerDecoding, Written
+
+
+class Transformer(TransformerDecoding, Captioner):
+    def __init__(
+        self,
+        width: int = 256,
+        layers: int = 3,
+        encoder_layers: int = 2,
+        dropout: float = 0.3,
+        heads: int = 4,
+        inner: int | None = None,
+        pre_norm: bool = False,
+        **captioner: Any,
+    ) -> None:
+        """`inner` is the width of the feed-forward layers, by default 4 times `width`.
+
+        The others are the arguments of `Captioner`.
+        """
+        super().__init__(**captioner)
+        inner = inner or 4 * width
+        self.add_embedding(self.vocab_size, width, heads, dropout)
+        self.memory_norm = nn.LayerNorm(self.channels)
+        self.image = nn.Linear(self.channels, width)
+        rows, columns = self.grid
+        self.places = nn.Parameter(torch.randn(rows * columns, width) * 0.02)
+        shape = width, heads, inner, dropout, pre_norm
+        self.image_layers = nn.ModuleList(EncoderLayer(*shape) for _ in range(encoder_layers))
+        self.image_layers_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
+        self.add_decoder(layers, heads, inner, dropout, pre_norm, untied=False)
+        self.initialise()
+
+    def read(self, memory: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Each decoder layer's keys and values of memory (B, P, C), and a mask that hides none."""
+        x = self.dropout(self.image(self.memory_norm(memory)) + self.places)
+        none = torch.zeros(len(memory), 1, 1, memory.shape[1], device=memory.device)
+        for layer in self.image_layers:
+            x = layer(x, none)
+        return self.known(self.image_layers_norm(x)), none
+
+    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
+        x = self.write(target, *self.read(self.memory_of(seen)))
+        return Foretold(self.logits(x if at is None else x[at]))
+
+    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Written:
+        memories, mask = self.read(memory)
+        return self.begin(memories, mask, capacity)
