@@ -1,0 +1,57 @@
+"""Captions as text, a sentence a line, and as COCO's json."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from dlkit.caption.infer import Captions
+from dlkit.core.output import write_text
+from dlkit.core.progress import Failure
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What is shown of an image's captions."""
+
+    path: str
+    columns: list[dict[str, Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.columns
+
+
+def write_lines(results: Iterable[Captions | Failure], file: TextIO, scores: bool) -> None:
+    """Path and sentence, with `scores` also the score; tab-separated, in columns on a terminal."""
+    shown = ["path", "caption", *(["score"] if scores else [])]
+
+    def lines() -> Iterator[Lines | Failure]:
+        for result in results:
+            if isinstance(result, Failure):
+                yield result
+            else:
+                rows = [{name: row[name] for name in shown} for row in result.rows()]
+                yield Lines(result.path, rows)
+
+    write_text(lines(), file)
+
+
+def write_coco(results: Iterable[Captions | Failure], file: TextIO) -> None:
+    """One COCO data set: images, and as annotations their captions with scores."""
+    content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
+    for result in results:
+        if isinstance(result, Failure):
+            continue
+        image = len(content["images"]) + 1
+        size = {"width": result.width, "height": result.height}
+        content["images"].append({"id": image, "file_name": result.path, **size})
+        for found in result.captions:
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": image,
+                    "caption": found.caption,
+                    "score": found.score,
+                }
+            )
+    print(json.dumps(content, ensure_ascii=False), file=file)

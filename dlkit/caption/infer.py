@@ -1,0 +1,267 @@
+"""From image files to sentences: `caption()`, and what evaluation and training share with it.
+
+Shapes: B images of a batch, P places of C numbers in an image's memory, S x S pixels.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from dlkit.caption.config import DEFAULT_MODEL
+from dlkit.caption.draw import captioned
+from dlkit.caption.model import Captioner, build
+from dlkit.core import checkpoint, distributed, images
+from dlkit.core import device as devices
+from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
+from dlkit.core.decoding import Unfilled, quick
+from dlkit.core.distributed import Process
+from dlkit.core.errors import DlkitError
+from dlkit.core.images import Picture
+from dlkit.core.output import FileNames
+from dlkit.core.progress import Failure, each, is_main_process, track
+from dlkit.core.sampling import Sampling, Uniforms
+from dlkit.core.weights import find
+from dlkit.tokenize import Vocabulary
+
+SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+LONGEST = 40  # tokens of a caption
+ROWS = 512  # beams that are computed at once
+OVERFLOW = "the model's numbers overflow: try --precision fp32"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How captions are found: by beam search, or with `sampling` by drawing at random.
+
+    `count` is how many of each image, `max_length` the most tokens of one.
+    """
+
+    beam: int = 3
+    alpha: float = 0.6
+    count: int = 1
+    max_length: int = LONGEST
+    sampling: Sampling | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sampling is None and self.count > self.beam:
+            raise DlkitError(
+                f"--captions {self.count} needs --beam {self.count} or more, not {self.beam}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """What is written at once for an image."""
+        return self.count if self.sampling else self.beam
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said of an image: its natural log-probability, and the score by which it is ranked.
+
+    The score is the log-probability over the length penalty; `finish` is "length" where it was cut
+    off.
+    """
+
+    caption: str
+    score: float
+    logprob: float
+    finish: str
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The captions of one image, best first."""
+
+    columns: ClassVar = ["path", "rank", "caption", "score", "logprob"]
+
+    path: str
+    width: int
+    height: int
+    captions: list[Sentence]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "path": self.path,
+                "rank": rank,
+                "caption": found.caption,
+                "score": found.score,
+                "logprob": found.logprob,
+            }
+            for rank, found in enumerate(self.captions, start=1)
+        ]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A captioner with its vocabulary; loaded ones are ready on their device."""
+
+    name: str
+    network: Captioner
+    vocabulary: Vocabulary
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def memory(self, pixels: Tensor) -> Tensor:
+        """Memory (B, P, C) of uint8 images (B, 3, S, S)."""
+        inputs = self.network.preprocessing.normalise(pixels.to(self.device))
+        return self.network.encode(inputs.to(next(self.network.parameters()).dtype))
+
+
+def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Model:
+    """The captioner of this name, file or URL, in its inference form on the device."""
+    name = str(model)
+    chosen = devices.choose(device)
+    devices.keep_freed_memory()
+    header, weights = checkpoint.load(find("caption", name), "caption")
+    try:
+        vocabulary = Vocabulary.from_settings(header.settings["tokenizer"])
+        with Unfilled():
+            network = build(header.arch, **header.settings["network"])
+        network.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
+    if network.vocab_size != vocabulary.size:
+        raise DlkitError(
+            f"{name}: its tokenizer has {vocabulary.size} tokens and its network"
+            f" {network.vocab_size}: they are not of the same model"
+        )
+    network.eval().requires_grad_(False)
+    if network.encoder is not None:
+        network.encoder.fuse()
+    network.to(chosen, devices.dtype(chosen, precision)).to(memory_format=torch.channels_last)
+    quick(network)
+    return Model(name, network, vocabulary)
+
+
+def caption(
+    paths: Iterable[str],
+    model: Model,
+    search: Search = Search(),
+    batch_size: int = 32,
+    workers: int = 2,
+) -> Iterator[Captions | Failure]:
+    """The captions of each image, in input order; a Failure for one that cannot be read.
+
+    Under torchrun the processes share the images.
+    """
+
+    def results(process: Process) -> Iterator[Captions | Failure]:
+        shared = track(process.share(images.files(paths)), "captioning")
+        numbers = itertools.count(process.rank, process.world_size)
+        yield from described(shared, numbers, model, search, batch_size, workers)
+
+    def gathered() -> Iterator[Captions | Failure]:
+        with distributed.launch(str(model.device)) as process:
+            yield from process.gather(results(process))
+
+    return gathered()
+
+
+def described(
+    paths: Iterable[str],
+    numbers: Iterable[int],
+    model: Model,
+    search: Search,
+    batch_size: int,
+    workers: int,
+) -> Iterator[Captions | Failure]:
+    """The captions of each image; with `sampling` they depend on its number among all.
+
+    Images are decoded ahead in threads, and computed in batches.
+    """
+    read = model.network.preprocessing.picture
+    pictures = zip(numbers, each(lambda path: (path, read(path)), paths, workers), strict=False)
+    while window := list(islice(pictures, batch_size)):
+        good = [(number, *entry) for number, entry in window if not isinstance(entry, Failure)]
+        found = iter(sentences([(n, picture) for n, _, picture in good], model, search))
+        for _, entry in window:
+            yield entry if isinstance(entry, Failure) else result(*entry, next(found))
+
+
+def result(path: str, picture: Picture, found: list[Sentence]) -> Captions | Failure:
+    if not found:
+        return Failure(path, OVERFLOW)
+    return Captions(path, picture.width, picture.height, found)
+
+
+def sentences(
+    pictures: Sequence[tuple[int, Picture]], model: Model, search: Search
+) -> list[list[Sentence]]:
+    """What is said of pictures with their numbers; nothing where the numbers overflow."""
+    if not pictures:
+        return []
+    memory = model.memory(torch.stack([picture.pixels for _, picture in pictures]))
+    found = written(memory, [number for number, _ in pictures], model, search)
+    return [[sentence(text, model, search) for text in texts] for texts in found]
+
+
+def written(
+    memory: Tensor, numbers: Sequence[int], model: Model, search: Search
+) -> list[list[Written]]:
+    """The captions of images (B) by their memory (B, P, C), best first, as ids."""
+    found: list[list[Written]] = []
+    step = max(1, ROWS // search.rows)
+    for start in range(0, len(memory), step):
+        found += of_batch(
+            memory[start : start + step], numbers[start : start + step], model, search
+        )
+    return [[text for text in texts if math.isfinite(text.logprob)] for texts in found]
+
+
+def of_batch(
+    memory: Tensor, numbers: Sequence[int], model: Model, search: Search
+) -> list[list[Written]]:
+    if search.sampling is None:
+        lengths, limits = (
+            torch.full((len(memory),), n, device=memory.device)
+            for n in (memory.shape[1], search.max_length)
+        )
+        texts = beam_search(model.network, memory, lengths, limits, search.beam, search.alpha)
+        return [of_image[: search.count] for of_image in texts]
+    several = memory.repeat_interleave(search.count, dim=0)
+    lengths = torch.full((len(several),), memory.shape[1], device=memory.device)
+    uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(search.count)]
+    limits = [search.max_length] * len(several)
+    drawn = draw(model.network, several, lengths, limits, search.sampling, uniforms)
+    return [drawn[i : i + search.count] for i in range(0, len(drawn), search.count)]
+
+
+def sentence(text: Written, model: Model, search: Search) -> Sentence:
+    penalty = 1.0 if search.sampling else length_penalty(text.length, search.alpha)
+    return Sentence(
+        model.vocabulary.decode(text.ids),
+        round(text.logprob / penalty, 4),
+        round(text.logprob, 4),
+        text.finish,
+    )
+
+
+def save_pictures(
+    results: Iterable[Captions | Failure], folder: Path
+) -> Iterator[Captions | Failure]:
+    """The results unchanged, while each image is written to `folder` with its captions below."""
+    names = FileNames(folder)
+    for result in results:
+        if isinstance(result, Captions) and is_main_process():
+            suffix = Path(result.path.partition("?")[0]).suffix.lower()
+            path = names.path_for(result.path, suffix if suffix in SAVED_SUFFIXES else ".png")
+            try:
+                picture = images.as_pillow(images.read(result.path))
+            except DlkitError as error:  # a URL may fail the second time
+                yield Failure(result.path, str(error))
+                continue
+            images.save(captioned(picture, [found.caption for found in result.captions]), path)
+        yield result
