@@ -8,12 +8,11 @@ Without a split `val`, it is a share of the training images, the same in every r
 Where there are no splits at all, `test` is another such share. `all` means everything there is.
 """
 
-import csv
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import SUFFIXES
 from dlkit.core.progress import Skipped
@@ -150,21 +149,3 @@ def from_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:
     if not found:
         raise DlkitError(f"{file}: lists no image that is there")
     return found
-
-
-def csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and columns of each row of a CSV with a header."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            for row in reader:
-                yield reader.line_num, {k.strip().lower(): v or "" for k, v in row.items() if k}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DlkitError(f"{file}: not a CSV in UTF-8 ({error})") from error
-
-
-def value(row: dict[str, str], names: list[str], file: Path) -> str:
-    for name in names:
-        if name in row:
-            return row[name]
-    raise DlkitError(f"{file}: no column is called {' or '.join(names)}")

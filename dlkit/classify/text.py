@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.classify.layouts import LABELS, SPLITS, csv_rows, value
+from dlkit.classify.layouts import LABELS, SPLITS
+from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Skipped
 from dlkit.tokenize import Tokenizer, from_json, load, train

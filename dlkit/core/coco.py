@@ -13,14 +13,16 @@ def files(data: Path) -> Iterator[Path]:
     yield from sorted(data.glob("*.json"))
 
 
-def annotations_of(data: Path, split: str) -> Path:
-    """The json of a split in the folder `data`; `data` itself where it is a file."""
+def annotations_of(data: Path, split: str, kind: str = "instances") -> Path:
+    """The json of a split in the folder `data`; `data` itself where it is a file.
+
+    Of several the one of this kind: instances, captions or person_keypoints in COCO's own folder.
+    """
     if data.is_file():
         return data
     # "val" is in "valid", as some tools call it.
     candidates = [f for f in files(data) if split in f.stem or split in f.parent.name]
-    # "instances" beats "captions" and "person_keypoints" in COCO's own folder.
-    candidates.sort(key=lambda f: ("instances" not in f.stem, str(f)))
+    candidates.sort(key=lambda f: (kind not in f.stem, str(f)))
     if not candidates:
         there = ", ".join(str(f.relative_to(data)) for f in files(data))
         raise DlkitError(f"{data}: no split {split!r} among {there}")

@@ -149,13 +149,24 @@ class Run:
         """The model to evaluate and to save: the moving average, or the model itself."""
         return self.model if self.average is None else self.average
 
-    def optimizer(self, module: nn.Module) -> Optimizer:
-        """By `config.optimizer`, without decay on biases and norms; resumed with the run."""
+    def optimizer(
+        self, module: nn.Module, slower: nn.Module | None = None, share: float = 1.0
+    ) -> Optimizer:
+        """By `config.optimizer`, without decay on biases and norms; resumed with the run.
+
+        The part `slower` of the module has this share of the learning rate.
+        """
         parameters = [p for p in module.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.dim() > 1]},
-            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-        ]
+        apart = set(slower.parameters()) if slower else set()
+        groups: list[dict[str, Any]] = []
+        for of_part, part in (
+            (1.0, [p for p in parameters if p not in apart]),
+            (share, [p for p in parameters if p in apart]),
+        ):
+            if part:
+                flat = [p for p in part if p.dim() <= 1]
+                groups.append({"params": [p for p in part if p.dim() > 1], "share": of_part})
+                groups.append({"params": flat, "share": of_part, "weight_decay": 0.0})
         make = OPTIMIZERS[self.config.optimizer]
         optimizer = make(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self.state:
@@ -258,7 +269,7 @@ class Run:
     def step(self, loss: Tensor, optimizer: Optimizer) -> None:
         """One step down the gradient of `loss`: clipped, scheduled, averaged."""
         for group in optimizer.param_groups:
-            group["lr"] = self.config.lr * self.rate()
+            group["lr"] = self.config.lr * self.rate() * group.get("share", 1.0)
         optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.config.clip:

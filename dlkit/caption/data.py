@@ -1,0 +1,194 @@
+"""What a captioner is trained on: images, and captions as ids.
+
+Shapes: N captions, B of a batch, P places of C numbers, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import regex
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dlkit.caption import layouts
+from dlkit.caption.config import LEARNT, CaptionTrainConfig
+from dlkit.caption.features import Features
+from dlkit.caption.layouts import Sample
+from dlkit.classify.backbones import Preprocessing
+from dlkit.core.errors import DlkitError
+from dlkit.core.progress import Failure, Skipped, each, log, track
+from dlkit.tokenize import Vocabulary
+
+# All but letters, marks on them, digits, and what joins them within a word.
+PUNCTUATION = regex.compile(r"[^\p{L}\p{M}\p{N}\s'’-]+|(?<![\p{L}\p{M}\p{N}])['’-]+|['’-]+(?!\S)")
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Images with what people said of them, and each caption as ids between <s> and </s>.
+
+    `images` has the number of each caption's image in `samples`.
+    """
+
+    samples: list[Sample]
+    images: list[int]
+    ids: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def paths(self) -> list[str]:
+        return [str(sample.path) for sample in self.samples]
+
+    def without(self, paths: dict[str, str]) -> "Captions":
+        """The others of these images."""
+        kept = [number for number, path in enumerate(self.paths) if path not in paths]
+        places = {number: place for place, number in enumerate(kept)}
+        both = [
+            (places[i], ids) for i, ids in zip(self.images, self.ids, strict=True) if i in places
+        ]
+        samples = [self.samples[number] for number in kept]
+        return Captions(samples, [image for image, _ in both], [ids for _, ids in both])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training starts from; the caller reports what was skipped."""
+
+    vocabulary: Vocabulary
+    training: Captions
+    validation: Captions
+    skipped: Skipped
+
+
+def prepared(config: CaptionTrainConfig, vocabulary: Vocabulary | None = None) -> Prepared:
+    """Read the captions, and learn the vocabulary, unless there is one already."""
+    training = layouts.read_split(config.data, "train", config.val_share, config.seed)
+    validation = layouts.read_split(config.data, "val", config.val_share, config.seed)
+    skipped = training.skipped
+    for kind, places in validation.skipped.places.items():
+        for place in places:
+            if place not in skipped.places.get(kind, []):  # where both come from one list
+                skipped.add(kind, place)
+    vocabulary = vocabulary or vocabulary_of(config, training.samples)
+    made = Prepared(
+        vocabulary,
+        encoded(training.samples, vocabulary, config, skipped),
+        encoded(validation.samples, vocabulary, config, skipped),
+        skipped,
+    )
+    if not len(made.training):
+        skipped.report()
+        raise DlkitError(
+            f"{config.data}: no caption is left to train on: give a larger --max-tokens"
+        )
+    tokens = sum(len(ids) - 1 for ids in made.training.ids)
+    log(
+        f"{len(made.training)} captions of {len(made.training.samples)} images to train on,"
+        f" {len(made.validation.samples)} images to validate; {vocabulary.size} tokens in the"
+        f" vocabulary, {tokens / len(made.training):.1f} a caption"
+    )
+    return made
+
+
+def vocabulary_of(config: CaptionTrainConfig, samples: Sequence[Sample]) -> Vocabulary:
+    """The vocabulary that `--tokenizer` names, learnt from the captions if need be."""
+    if config.tokenizer not in LEARNT:
+        return Vocabulary.named(config.tokenizer)
+    texts = (plain(text, config.raw) for sample in samples for text in sample.captions)
+    return Vocabulary.learn(texts, config.tokenizer, config.vocab_size)
+
+
+def plain(caption: str, raw: bool) -> str:
+    """A caption as it is learnt: in lower case, and without punctuation but within words."""
+    if raw:
+        return caption
+    return " ".join(PUNCTUATION.sub(" ", caption.lower()).split())
+
+
+def encoded(
+    samples: Sequence[Sample], vocabulary: Vocabulary, config: CaptionTrainConfig, skipped: Skipped
+) -> Captions:
+    """The captions as ids, without those that are too long."""
+    made = Captions(list(samples), [], [])
+    for number, sample in enumerate(samples):
+        texts = [plain(caption, config.raw) for caption in sample.captions]
+        for text, ids in zip(texts, vocabulary.encode_targets(texts), strict=True):
+            if not text:
+                skipped.add("caption of punctuation only", str(sample.path))
+            elif config.max_tokens and len(ids) - 2 > config.max_tokens:
+                skipped.add(f"caption of more than {config.max_tokens} tokens", str(sample.path))
+            else:
+                made.images.append(number)
+                made.ids.append(np.array(ids, np.int32))
+    return made
+
+
+class Remembered(Dataset[Any]):
+    """Memories (B, P, C) of the frozen encoder with their captions (B, T), some images mirrored."""
+
+    def __init__(self, captions: Captions, features: Features, flip: float, pad: int) -> None:
+        self.captions, self.features, self.flip, self.pad = captions, features, flip, pad
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitems__(self, numbers: list[int]) -> list[Tensor]:
+        """A whole batch at once; the loader asks for this where it can."""
+        paths = [str(self.captions.samples[self.captions.images[n]].path) for n in numbers]
+        mirrored = (torch.rand(len(numbers)) < self.flip).tolist()
+        memory = self.features.of(paths, mirrored)
+        return [memory, padded([self.captions.ids[n] for n in numbers], self.pad)]
+
+
+class Pictures(Dataset[Any]):
+    """Images (B, 3, S, S) of values to 255 with their captions (B, T), some mirrored."""
+
+    def __init__(
+        self, captions: Captions, preprocessing: Preprocessing, flip: float, pad: int
+    ) -> None:
+        self.captions, self.preprocessing, self.flip, self.pad = captions, preprocessing, flip, pad
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitems__(self, numbers: list[int]) -> list[Tensor]:
+        """A whole batch at once, without images that cannot be read."""
+        pixels, ids = [], []
+        for number, mirrored in zip(numbers, torch.rand(len(numbers)) < self.flip, strict=True):
+            path = self.captions.samples[self.captions.images[number]].path
+            try:
+                image = self.preprocessing.read(str(path))
+            except DlkitError as error:
+                log(f"left out {path}: {error}")
+                continue
+            pixels.append(image.flip(-1) if mirrored else image)
+            ids.append(self.captions.ids[number])
+        if not pixels:
+            raise DlkitError("a whole batch of training images cannot be read")
+        return [torch.stack(pixels), padded(ids, self.pad)]
+
+
+def unreadable(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
+    """The images that cannot be read, and why."""
+    read = each(preprocessing.read, [str(path) for path in paths], workers)
+    found = track(read, "reading", len(paths))
+    return {image.path: image.error for image in found if isinstance(image, Failure)}
+
+
+def as_it_is(batch: list[Tensor]) -> list[Tensor]:
+    """The collate function of batches that are made at once."""
+    return batch
+
+
+def padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
+    """Rows of ids as one matrix, with `pad` after the shorter ones."""
+    matrix = np.full((len(rows), max(map(len, rows))), pad, np.int64)
+    for row, ids in zip(matrix, rows, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(matrix)

@@ -1,0 +1,153 @@
+"""The training loop of `dlkit caption train`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlkit.caption import data
+from dlkit.caption.config import CaptionTrainConfig
+from dlkit.caption.data import Pictures, Remembered, as_it_is, unreadable
+from dlkit.caption.features import Features, features
+from dlkit.caption.loss import objective, reinforce
+from dlkit.caption.model import SETTINGS, Captioner, build
+from dlkit.caption.start import started
+from dlkit.caption.validation import Memories, held_out_scores
+from dlkit.classify import backbones
+from dlkit.core import distributed
+from dlkit.core.checkpoint import Header
+from dlkit.core.output import whole_file
+from dlkit.core.training import Run
+from dlkit.tokenize import Vocabulary
+
+SAMPLES = 3  # captions of an epoch in samples.txt
+SCORES = {"cider-d": "cider_d", "bleu-4": "bleu_4"}
+
+
+def train(config: CaptionTrainConfig) -> Path:
+    """Train a captioner, and return the path of its best checkpoint."""
+    config, start = started(config)
+    with distributed.launch(config.device, config.seed) as process:
+        found = data.prepared(config, start.vocabulary if start else None)
+        vocabulary, skipped = found.vocabulary, found.skipped
+        trained: backbones.Backbone | None = None
+        if start:
+            settings = start.network
+        else:
+            settings, trained = network_settings(config, vocabulary)
+        model: Any = build(config.arch, **settings)
+        if trained is not None:
+            model.encoder.load_state_dict(trained.state_dict())
+        described = {
+            "network": settings,
+            "tokenizer": vocabulary.to_settings(),
+            "raw": config.raw,
+            "longest": max(len(ids) - 1 for ids in found.training.ids),
+        }
+        model.to(process.device)
+        run = Run(config, process, model, Header("caption", config.arch, described, []))
+        tuned_from = config.epochs  # the first epoch that also trains the encoder
+        if config.finetune_encoder_after is not None:
+            tuned_from = config.finetune_encoder_after
+        elif model.encoder is not None:
+            model.encoder.requires_grad_(False)
+        optimizer = run.optimizer(model, slower=model.encoder, share=config.encoder_lr)
+
+        paths = [
+            sample.path for part in (found.training, found.validation) for sample in part.samples
+        ]
+        kept: Features | None = None
+        if run.epoch < tuned_from:
+            file = config.features or run.folder / "features.safetensors"
+            name = (
+                f"--patch {config.patch}" if config.patch else config.init_from or config.backbone
+            )
+            kept = features(file, model, name, paths, process, config.workers)
+        bad = kept.unreadable if kept else unreadable(paths, model.preprocessing, config.workers)
+        for path, why in bad.items():
+            skipped.add("unreadable image", f"{path} ({why})")
+        skipped.report()
+        if skipped.places and process.is_main:
+            with whole_file(run.folder / "skipped.txt") as partial:
+                partial.write_text("\n".join(skipped.lines()) + "\n")
+        training, validation = found.training.without(bad), found.validation.without(bad)
+
+        network: Any = None
+        for epoch in run.epochs():
+            tuning = epoch >= tuned_from
+            if network is None or epoch == tuned_from:
+                if model.encoder is not None:
+                    model.encoder.requires_grad_(tuning)
+                # The same weights, with gradients averaged over processes.
+                network = process.wrap(model)
+                frozen = kept if not tuning else None
+                batches = run.loader(
+                    Remembered(training, frozen, config.flip, vocabulary.pad)
+                    if frozen
+                    else Pictures(training, model.preprocessing, config.flip, vocabulary.pad),
+                    as_it_is,
+                    0 if frozen else None,
+                )
+            for seen, target in run.batches(batches):
+                images = model.preprocessing.normalise(seen) if tuning else seen
+                after = target[:, 1:]
+                real = after != vocabulary.pad
+                with run.autocast():
+                    foretold = network(images, target[:, :-1], real)
+                loss = objective(foretold, after, real, config.label_smoothing, config.penalty)
+                if foretold.chosen is not None:
+                    learnt, baseline = reinforce(foretold, after, real, model.baseline)
+                    model.baseline.copy_(baseline)
+                    loss = loss + learnt
+                run.step(loss, optimizer)
+            scores: dict[str, float] = {}
+            if len(validation):
+                evaluated: Any = run.evaluated
+                memories = encoding(evaluated) if tuning or kept is None else kept.of
+                scores, written = held_out_scores(
+                    evaluated,
+                    vocabulary,
+                    validation,
+                    memories,
+                    described["longest"],
+                    config,
+                    process,
+                )
+                some = zip(validation.samples, written[:SAMPLES], strict=False)
+                run.add_sample("\n".join(f"{s.path}\n= {s.captions[0]}\n> {w}" for s, w in some))
+            # With nothing to validate on, the last epoch is the best.
+            score = float(epoch)
+            if scores:
+                score = (
+                    -scores["val_loss"]
+                    if config.select == "loss"
+                    else scores[SCORES[config.select]]
+                )
+            run.finish_epoch(score, **scores)
+    return run.best
+
+
+def network_settings(
+    config: CaptionTrainConfig, vocabulary: Vocabulary
+) -> tuple[dict[str, Any], backbones.Backbone | None]:
+    """The keyword arguments of `build()`, and the trained encoder to start from."""
+    own = {name: getattr(config, name) for name in SETTINGS[config.arch]}
+    settings = {**vocabulary.network_settings(), **own, "fit": config.fit}
+    if config.patch:
+        return {**settings, "image_size": config.image_size, "patch": config.patch}, None
+    trained, backbone = backbones.load(config.backbone)
+    size = config.image_size or trained.preprocessing.image_size
+    return {**settings, "image_size": size, "backbone": backbone, "grid": config.grid}, trained
+
+
+def encoding(network: Captioner) -> Memories:
+    """Memories by the encoder as it is now, of images read from their files."""
+
+    def memories(paths: Sequence[str]) -> Tensor:
+        pixels = torch.stack([network.preprocessing.read(path) for path in paths])
+        device = next(network.parameters()).device
+        return network.encode(network.preprocessing.normalise(pixels.to(device)))
+
+    return memories
