@@ -29,10 +29,10 @@ class Described:
 
 
 def evaluate(
-    model: Model, samples: Sequence[Sample], search: Search = Search(), workers: int = 2
+    model: Model, samples: Sequence[Sample], search: Search, workers: int = 2
 ) -> list[Described]:
     """What the model says of each image; those that cannot be read are named and left out."""
-    found = caption([str(sample.path) for sample in samples], model, search, workers=workers)
+    found = caption([str(s.path) for s in samples], model, search, workers=workers)
     described = []
     for sample, result in zip(samples, found, strict=True):
         if isinstance(result, Captions):
@@ -57,7 +57,7 @@ def evaluate_checkpoint(
     loaded = load(model, device, precision)
     known = read_split(data, split, *loaded.dealt)
     known.skipped.report()
-    described = evaluate(loaded, known.samples, workers=workers)
+    described = evaluate(loaded, known.samples, Search(), workers)
     if save is not None and is_main_process():
         save_sheet(described, save / SHEET)
         log(f"saved {save / SHEET}")

@@ -233,17 +233,15 @@ def of_batch(
     memory: Tensor, numbers: Sequence[int], model: Model, search: Search
 ) -> list[list[Written]]:
     longest = search.max_length or model.longest
+    rows = memory if search.sampling is None else memory.repeat_interleave(search.count, dim=0)
+    places = torch.full((len(rows),), memory.shape[1], device=memory.device)
     if search.sampling is None:
-        lengths, limits = (
-            torch.full((len(memory),), n, device=memory.device) for n in (memory.shape[1], longest)
-        )
-        texts = beam_search(model.network, memory, lengths, limits, search.beam, search.alpha)
+        limits = torch.full_like(places, longest)
+        texts = beam_search(model.network, rows, places, limits, search.beam, search.alpha)
         return [of_image[: search.count] for of_image in texts]
-    several = memory.repeat_interleave(search.count, dim=0)
-    lengths = torch.full((len(several),), memory.shape[1], device=memory.device)
     uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(search.count)]
-    limits = [longest] * len(several)
-    drawn = draw(model.network, several, lengths, limits, search.sampling, uniforms)
+    most = [longest] * len(rows)
+    drawn = draw(model.network, rows, places, most, search.sampling, uniforms)
     return [drawn[i : i + search.count] for i in range(0, len(drawn), search.count)]
 
 
