@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dlkit import __version__
+from dlkit.caption.cli import app as caption
 from dlkit.classify.cli import app as classify
 from dlkit.core.command import AnyFormat, Output
 from dlkit.core.errors import DlkitError
@@ -25,6 +26,7 @@ from dlkit.translate.cli import app as translate
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 TASKS = {
+    "caption": caption,
     "classify": classify,
     "detect": detect,
     "embed": embed,

@@ -43,7 +43,7 @@ class Attention:
         return found
 
 
-def attention(path: str, model: Model, search: Search = Search()) -> Attention:
+def attention(path: str, model: Model, search: Search) -> Attention:
     """The caption of an image, and where the network looks at each of its words."""
     try:
         picture = model.network.preprocessing.picture(path)

@@ -33,7 +33,7 @@ class CaptionFormat(StrEnum):
     coco = "coco"
 
 
-BEAM, ALPHA, LONGEST = 3, 0.6, 40
+BEAM, ALPHA = 3, 0.6
 
 Model = model_argument("caption")
 Annotate = Annotated[
@@ -55,7 +55,10 @@ LengthPenalty = Annotated[
 Count = Annotated[
     int, typer.Option("--captions", "-n", help="Captions of each image, best first.", min=1)
 ]
-MaxLength = Annotated[int, typer.Option(help="Most tokens of a caption.", min=1)]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(help="Most tokens of a caption; default: of those it was trained on.", min=1),
+]
 Sample = Annotated[bool, typer.Option("--sample", help="Draw at random instead of searching.")]
 Temperature = Annotated[
     float | None,
@@ -84,7 +87,7 @@ def infer(
     count: Count = 1,
     beam: Beam = None,
     length_penalty: LengthPenalty = None,
-    max_length: MaxLength = LONGEST,
+    max_length: MaxLength = None,
     sample: Sample = False,
     temperature: Temperature = None,
     top_p: TopP = None,

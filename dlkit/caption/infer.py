@@ -31,7 +31,7 @@ from dlkit.core.weights import find
 from dlkit.tokenize import Vocabulary
 
 SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-LONGEST = 40  # tokens of a caption
+LONGEST = 40  # tokens of a caption, where the model does not say what it was trained on
 ROWS = 512  # beams that are computed at once
 OVERFLOW = "the model's numbers overflow: try --precision fp32"
 
@@ -40,13 +40,14 @@ OVERFLOW = "the model's numbers overflow: try --precision fp32"
 class Search:
     """How captions are found: by beam search, or with `sampling` by drawing at random.
 
-    `count` is how many of each image, `max_length` the most tokens of one.
+    `count` is how many of each image, `max_length` the most tokens of one, by default those of the
+    longest caption that the model was trained on.
     """
 
     beam: int = 3
     alpha: float = 0.6
     count: int = 1
-    max_length: int = LONGEST
+    max_length: int | None = None
     sampling: Sampling | None = None
     seed: int = 0
 
@@ -102,11 +103,17 @@ class Captions:
 
 @dataclass(frozen=True)
 class Model:
-    """A captioner with its vocabulary; loaded ones are ready on their device."""
+    """A captioner with its vocabulary; a loaded one is in its inference form on its device.
+
+    `longest` is the longest caption that it was trained on, in tokens, </s> included; `dealt` the
+    share and the seed by which splits that the data lacked were made.
+    """
 
     name: str
     network: Captioner
     vocabulary: Vocabulary
+    longest: int = LONGEST
+    dealt: tuple[float, int] = (0.1, 0)
 
     @property
     def device(self) -> torch.device:
@@ -143,7 +150,8 @@ def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str
         network.encoder.fuse()
     network.to(chosen, devices.dtype(chosen, precision)).to(memory_format=torch.channels_last)
     quick(network)
-    return Model(name, network, vocabulary)
+    dealt = header.config.get("val_share", 0.1), header.config.get("seed", 0)
+    return Model(name, network, vocabulary, header.settings.get("longest", LONGEST), dealt)
 
 
 def caption(
@@ -224,18 +232,16 @@ def written(
 def of_batch(
     memory: Tensor, numbers: Sequence[int], model: Model, search: Search
 ) -> list[list[Written]]:
+    longest = search.max_length or model.longest
+    rows = memory if search.sampling is None else memory.repeat_interleave(search.count, dim=0)
+    places = torch.full((len(rows),), memory.shape[1], device=memory.device)
     if search.sampling is None:
-        lengths, limits = (
-            torch.full((len(memory),), n, device=memory.device)
-            for n in (memory.shape[1], search.max_length)
-        )
-        texts = beam_search(model.network, memory, lengths, limits, search.beam, search.alpha)
+        limits = torch.full_like(places, longest)
+        texts = beam_search(model.network, rows, places, limits, search.beam, search.alpha)
         return [of_image[: search.count] for of_image in texts]
-    several = memory.repeat_interleave(search.count, dim=0)
-    lengths = torch.full((len(several),), memory.shape[1], device=memory.device)
     uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(search.count)]
-    limits = [search.max_length] * len(several)
-    drawn = draw(model.network, several, lengths, limits, search.sampling, uniforms)
+    most = [longest] * len(rows)
+    drawn = draw(model.network, rows, places, most, search.sampling, uniforms)
     return [drawn[i : i + search.count] for i in range(0, len(drawn), search.count)]
 
 
