@@ -172,7 +172,7 @@ class Pictures(Dataset[Any]):
         return [torch.stack(pixels), padded(ids, self.pad)]
 
 
-def unreadable(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
+def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
     """The images that cannot be read, and why."""
     read = each(preprocessing.read, paths, workers)
     found = track(read, "reading", len(paths))
