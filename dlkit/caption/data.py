@@ -5,7 +5,6 @@ Shapes: N captions, B of a batch, P places of C numbers, T tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,11 +48,12 @@ class Captions:
         """The others of these images."""
         kept = [number for number, path in enumerate(self.paths) if path not in paths]
         places = {number: place for place, number in enumerate(kept)}
-        both = [
-            (places[i], ids) for i, ids in zip(self.images, self.ids, strict=True) if i in places
-        ]
-        samples = [self.samples[number] for number in kept]
-        return Captions(samples, [image for image, _ in both], [ids for _, ids in both])
+        of_kept = [number for number, image in enumerate(self.images) if image in places]
+        return Captions(
+            [self.samples[number] for number in kept],
+            [places[self.images[number]] for number in of_kept],
+            [self.ids[number] for number in of_kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def prepared(config: CaptionTrainConfig, vocabulary: Vocabulary | None = None) -
     )
     if not len(made.training):
         skipped.report()
-        raise DlkitError(
-            f"{config.data}: no caption is left to train on: give a larger --max-tokens"
-        )
+        raise DlkitError(f"{config.data}: no caption is left to train on: raise --max-tokens")
     tokens = sum(len(ids) - 1 for ids in made.training.ids)
     log(
         f"{len(made.training)} captions of {len(made.training.samples)} images to train on,"
@@ -174,9 +172,9 @@ class Pictures(Dataset[Any]):
         return [torch.stack(pixels), padded(ids, self.pad)]
 
 
-def unreadable(paths: Sequence[Path], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
+def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
     """The images that cannot be read, and why."""
-    read = each(preprocessing.read, [str(path) for path in paths], workers)
+    read = each(preprocessing.read, paths, workers)
     found = track(read, "reading", len(paths))
     return {image.path: image.error for image in found if isinstance(image, Failure)}
 

@@ -46,21 +46,20 @@ class Features:
 
 
 def features(
-    file: Path, model: Captioner, name: str, paths: Sequence[Path], process: Process, workers: int
+    file: Path, model: Captioner, name: str, paths: Sequence[str], process: Process, workers: int
 ) -> Features:
     """The features of these images by the model's encoder, called `name`; from the file if it can.
 
     Raises DlkitError for a file that another encoder made, or that is something else.
     """
     about = description(model, name)
-    wanted = [str(path) for path in paths]
     if process.is_main:
         held = known(file, about) if file.exists() else set()
-        if not held >= {key(path) for path in wanted}:
-            make(file, model, about, wanted, process.device, workers)
+        if not held >= {key(path) for path in paths}:
+            make(file, model, about, paths, process.device, workers)
     process.barrier()
     header, arrays = map_arrays(file, TASK)
-    named = {key(path): path for path in wanted}
+    named = {key(path): path for path in paths}
     rows = {named[k]: row for row, k in enumerate(header.settings["images"]) if k in named}
     bad = {named[k]: why for k, why in header.settings["unreadable"].items() if k in named}
     return Features(rows, arrays["maps"], bad)

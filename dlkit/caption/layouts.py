@@ -219,7 +219,7 @@ def from_csv(file: Path) -> Listed:
 
 
 def coco_splits(data: Path, split: str, skipped: Skipped) -> Listed:
-    """The splits of COCO's folder; read is only the one that is asked for, or a part of which is."""
+    """The splits of COCO's folder, of which only the one is read that is needed for `split`."""
     files: dict[str, Path] = {}
     for name in SPLITS:
         with suppress(DlkitError):  # there is no such split

@@ -44,7 +44,8 @@ def reinforce(
     The log-probability of the places that were drawn, times how much more probable than the
     baseline the caption was with them, and the entropy of the attention, which is to stay high.
     """
-    assert foretold.chosen is not None and foretold.alphas is not None
+    assert foretold.chosen is not None
+    assert foretold.alphas is not None
     logprobs = torch.zeros_like(foretold.chosen)
     logprobs[real] = -F.cross_entropy(foretold.logits.detach(), after[real], reduction="none")
     captions = logprobs.sum(1)

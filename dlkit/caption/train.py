@@ -23,7 +23,7 @@ from dlkit.core.training import Run
 from dlkit.tokenize import Vocabulary
 
 SAMPLES = 3  # captions of an epoch in samples.txt
-SCORES = {"cider-d": "cider_d", "bleu-4": "bleu_4"}
+SCORES = {"cider-d": "cider_d", "bleu-4": "bleu_4", "loss": "val_loss"}
 
 
 def train(config: CaptionTrainConfig) -> Path:
@@ -40,11 +40,12 @@ def train(config: CaptionTrainConfig) -> Path:
         model: Any = build(config.arch, **settings)
         if trained is not None:
             model.encoder.load_state_dict(trained.state_dict())
+        longest = max(len(ids) - 1 for ids in found.training.ids)
         described = {
             "network": settings,
             "tokenizer": vocabulary.to_settings(),
             "raw": config.raw,
-            "longest": max(len(ids) - 1 for ids in found.training.ids),
+            "longest": longest,
         }
         model.to(process.device)
         run = Run(config, process, model, Header("caption", config.arch, described, []))
@@ -55,16 +56,11 @@ def train(config: CaptionTrainConfig) -> Path:
             model.encoder.requires_grad_(False)
         optimizer = run.optimizer(model, slower=model.encoder, share=config.encoder_lr)
 
-        paths = [
-            sample.path for part in (found.training, found.validation) for sample in part.samples
-        ]
+        paths = [*found.training.paths, *found.validation.paths]
         kept: Features | None = None
         if run.epoch < tuned_from:
             file = config.features or run.folder / "features.safetensors"
-            name = (
-                f"--patch {config.patch}" if config.patch else config.init_from or config.backbone
-            )
-            kept = features(file, model, name, paths, process, config.workers)
+            kept = features(file, model, encoder_name(config), paths, process, config.workers)
         bad = kept.unreadable if kept else unreadable(paths, model.preprocessing, config.workers)
         for path, why in bad.items():
             skipped.add("unreadable image", f"{path} ({why})")
@@ -107,24 +103,14 @@ def train(config: CaptionTrainConfig) -> Path:
                 evaluated: Any = run.evaluated
                 memories = encoding(evaluated) if tuning or kept is None else kept.of
                 scores, written = held_out_scores(
-                    evaluated,
-                    vocabulary,
-                    validation,
-                    memories,
-                    described["longest"],
-                    config,
-                    process,
+                    evaluated, vocabulary, validation, memories, longest, config, process
                 )
                 some = zip(validation.samples, written[:SAMPLES], strict=False)
                 run.add_sample("\n".join(f"{s.path}\n= {s.captions[0]}\n> {w}" for s, w in some))
             # With nothing to validate on, the last epoch is the best.
             score = float(epoch)
             if scores:
-                score = (
-                    -scores["val_loss"]
-                    if config.select == "loss"
-                    else scores[SCORES[config.select]]
-                )
+                score = scores[SCORES[config.select]] * (-1 if config.select == "loss" else 1)
             run.finish_epoch(score, **scores)
     return run.best
 
@@ -140,6 +126,11 @@ def network_settings(
     trained, backbone = backbones.load(config.backbone)
     size = config.image_size or trained.preprocessing.image_size
     return {**settings, "image_size": size, "backbone": backbone, "grid": config.grid}, trained
+
+
+def encoder_name(config: CaptionTrainConfig) -> str:
+    """What the file of features calls the encoder."""
+    return f"--patch {config.patch}" if config.patch else config.init_from or config.backbone
 
 
 def encoding(network: Captioner) -> Memories:
