@@ -87,7 +87,7 @@ class Attend(RecurrentWriting, Captioner):
         """The LSTM's output (R, W), after the newest words' gates (R, 4 W) and the context."""
         ((h, cell),) = state.past
         gates = of_word + self.gates_of_rest(torch.cat([context, h.to(context.dtype)], dim=-1))
-        enter, keep, say, new = gates.float().chunk(4, dim=-1)
+        enter, keep, new, say = gates.float().chunk(4, dim=-1)
         cell = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
         h = say.sigmoid() * cell.tanh()
         state.past = [(h, cell)]
@@ -98,8 +98,10 @@ class Attend(RecurrentWriting, Captioner):
         mixed: Tensor = x + self.from_output(self.dropout(h)) + self.from_context(context)
         return self.logits(self.dropout(mixed))
 
-    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
-        memory = self.memory_of(seen)
+    def forward(
+        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+    ) -> Foretold:
+        memory = self.memory_of(seen, owners)
         rows = len(memory)
         state = self.start(memory, target.new_full((rows,), memory.shape[1]), target.shape[1])
         drawing = self.training and self.hard
