@@ -129,27 +129,40 @@ def encoded(
 
 
 class Remembered(Dataset[list[Tensor]]):
-    """Memories (B, P, C) of the frozen encoder, some of the images mirrored, with a caption each.
+    """The batches of an epoch with a frozen encoder: captions of about the same length.
 
-    The captions are (B, T); a batch is made at once, which `whole` passes on.
+    Memories (B, P, C), some of the images mirrored, and a caption of each (B, T). The order follows
+    from the seed and the epoch; each process has a part of every batch.
     """
 
-    def __init__(self, captions: Captions, features: Features, flip: float, pad: int) -> None:
-        self.captions, self.features, self.flip, self.pad = captions, features, flip, pad
+    def __init__(
+        self,
+        captions: Captions,
+        features: Features,
+        config: CaptionTrainConfig,
+        process: Process,
+        epoch: int,
+        pad: int,
+    ) -> None:
+        self.captions, self.features, self.pad = captions, features, pad
+        random = np.random.default_rng([config.seed, epoch])
+        self.mirrored = random.random(len(captions)) < config.flip
+        order = random.permutation(len(captions))
+        lengths = np.array([len(ids) for ids in captions.ids])
+        order = order[lengths[order].argsort(kind="stable")]
+        size = config.batch_size
+        batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        random.shuffle(batches)
+        self.batches = dealt(batches, process)
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.batches)
 
-    def __getitems__(self, numbers: list[int]) -> list[Tensor]:
-        """A whole batch at once; the loader asks for this where it can."""
-        paths = [self.captions.paths[self.captions.images[number]] for number in numbers]
-        mirrored = (torch.rand(len(numbers)) < self.flip).tolist()
-        memory = self.features.of(paths, mirrored)
-        return [memory, padded([self.captions.ids[number] for number in numbers], self.pad)]
-
-    @staticmethod
-    def whole(batch: list[Tensor]) -> list[Tensor]:
-        return batch
+    def __getitem__(self, number: int) -> list[Tensor]:
+        batch = self.batches[number]
+        paths = [self.captions.paths[self.captions.images[caption]] for caption in batch]
+        memory = self.features.of(paths, self.mirrored[batch])
+        return [memory, padded([self.captions.ids[caption] for caption in batch], self.pad)]
 
 
 class Pictures(Dataset[list[Tensor]]):
@@ -181,9 +194,7 @@ class Pictures(Dataset[list[Tensor]]):
             if batches[-1] and len(self.of(batches[-1])) + len(self.ids[image]) > config.batch_size:
                 batches.append([])
             batches[-1].append(image)
-        # A process without a part of a batch takes one of its images as well.
-        rank, ranks = process.rank, process.world_size
-        self.batches = [batch[rank::ranks] or batch[:1] for batch in batches]
+        self.batches = dealt(batches, process)
 
     def of(self, images: Sequence[int]) -> list[np.ndarray]:
         """The captions of these images."""
@@ -198,6 +209,12 @@ class Pictures(Dataset[list[Tensor]]):
         turned = [p.flip(-1) if self.mirrored[i] else p for p, i in zip(pixels, batch, strict=True)]
         owners = [place for place, image in enumerate(batch) for _ in self.ids[image]]
         return [torch.stack(turned), padded(self.of(batch), self.pad), torch.tensor(owners)]
+
+
+def dealt(batches: list[list[int]], process: Process) -> list[list[int]]:
+    """This process's part of each batch; the first of it where there is not one for each."""
+    rank, ranks = process.rank, process.world_size
+    return [batch[rank::ranks] or batch[:1] for batch in batches]
 
 
 def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int) -> dict[str, str]:

@@ -38,10 +38,10 @@ class Features:
     maps: np.ndarray
     unreadable: dict[str, str]
 
-    def of(self, paths: Sequence[str], mirrored: Sequence[bool] | None = None) -> Tensor:
-        """The memories (B, P, C) of these images, of some of them mirrored."""
+    def of(self, paths: Sequence[str], mirrored: np.ndarray | None = None) -> Tensor:
+        """The memories (B, P, C) of these images, of some of them `mirrored` (B)."""
         rows = [self.rows[path] for path in paths]
-        sides = [0] * len(rows) if mirrored is None else [int(side) for side in mirrored]
+        sides = 0 if mirrored is None else mirrored.astype(int)
         return torch.from_numpy(self.maps[rows, sides].astype(np.float32))
 
 

@@ -248,7 +248,5 @@ def from_coco(data: Path, file: Path, split: str, skipped: Skipped) -> list[Line
     except ValueError as error:
         raise DlkitError(f"{file}: not JSON ({error})") from error
     except (KeyError, TypeError) as error:
-        raise DlkitError(
-            f"{file}: not COCO's captions ({type(error).__name__}: {error})"
-        ) from error
+        raise DlkitError(f"{file}: not COCO's captions: no usable {error}") from error
     return found

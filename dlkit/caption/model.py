@@ -83,7 +83,7 @@ class Captioner(nn.Module):
             self.grid = (image_size // patch, image_size // patch)
             self.preprocessing = backbones.Preprocessing(image_size, fit, 3, MEAN, STD)
             return
-        self.encoder = backbones.build(backbone)
+        self.encoder = backbones.build(backbone).eval()
         self.preprocessing = replace(self.encoder.preprocessing, image_size=image_size, fit=fit)
         self.channels = self.encoder.channels[-1]
         self.grid = pooled(self.encoder, self.preprocessing, grid)

@@ -71,18 +71,16 @@ def train(config: CaptionTrainConfig) -> Path:
                 partial.write_text("\n".join(skipped.lines()) + "\n")
         training, validation = found.training.without(bad), found.validation.without(bad)
 
-        batches: DataLoader[Any]
-        if kept is not None:
-            remembered = Remembered(training, kept, config.flip, vocabulary.pad)
-            batches = run.loader(remembered, Remembered.whole, workers=0)
         network: Any = None
         for epoch in run.epochs():
-            tuning = epoch >= tuned_from
+            tuning = kept is None or epoch >= tuned_from
+            of_epoch = (config, process, epoch, vocabulary.pad)
+            batches: DataLoader[list[Tensor]]
             if tuning:
-                pictures = Pictures(
-                    training, model.preprocessing, config, process, epoch, vocabulary.pad
-                )
+                pictures = Pictures(training, model.preprocessing, *of_epoch)
                 batches = DataLoader(pictures, None, num_workers=config.workers)
+            else:
+                batches = DataLoader(Remembered(training, kept, *of_epoch), None)
             if network is None or epoch == tuned_from:
                 if model.encoder is not None:
                     model.encoder.requires_grad_(tuning)
@@ -104,7 +102,7 @@ def train(config: CaptionTrainConfig) -> Path:
             scores: dict[str, float] = {}
             if len(validation):
                 evaluated: Any = run.evaluated
-                memories = encoding(evaluated) if tuning or kept is None else kept.of
+                memories = encoding(evaluated) if tuning else kept.of
                 scores, written = held_out_scores(
                     evaluated, vocabulary, validation, memories, longest, config, process
                 )
