@@ -78,11 +78,11 @@ def of_transformers(
     decoder = transformers.GPT2Config(
         vocab_size=vocabulary.size, n_positions=64, n_embd=width, n_layer=network["layers"],
         n_head=heads, n_inner=inner, bos_token_id=vocabulary.bos, eos_token_id=vocabulary.eos,
-        is_decoder=True, add_cross_attention=True,
     )  # fmt: skip
     config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id, config.pad_token_id = vocabulary.bos, vocabulary.pad
-    model: Any = transformers.VisionEncoderDecoderModel(config).to(dtype).eval()
+    model: Any = transformers.VisionEncoderDecoderModel(config)
+    model.to(dtype).eval()
     processor = transformers.ViTImageProcessor(size={"height": side, "width": side})
 
     def work() -> str:
