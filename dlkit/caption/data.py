@@ -5,7 +5,7 @@ Shapes: N captions, B of a batch, P places of C numbers, T tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import regex
@@ -18,6 +18,7 @@ from dlkit.caption.config import LEARNT, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import Sample
 from dlkit.classify.backbones import Preprocessing
+from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, Skipped, each, log, track
 from dlkit.tokenize import Vocabulary
@@ -40,7 +41,7 @@ class Captions:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         return [str(sample.path) for sample in self.samples]
 
@@ -127,8 +128,11 @@ def encoded(
     return made
 
 
-class Remembered(Dataset[Any]):
-    """Memories (B, P, C) of the frozen encoder with their captions (B, T), some images mirrored."""
+class Remembered(Dataset[list[Tensor]]):
+    """Memories (B, P, C) of the frozen encoder, some of the images mirrored, with a caption each.
+
+    The captions are (B, T); a batch is made at once, which `whole` passes on.
+    """
 
     def __init__(self, captions: Captions, features: Features, flip: float, pad: int) -> None:
         self.captions, self.features, self.flip, self.pad = captions, features, flip, pad
@@ -138,38 +142,62 @@ class Remembered(Dataset[Any]):
 
     def __getitems__(self, numbers: list[int]) -> list[Tensor]:
         """A whole batch at once; the loader asks for this where it can."""
-        paths = [str(self.captions.samples[self.captions.images[n]].path) for n in numbers]
+        paths = [self.captions.paths[self.captions.images[number]] for number in numbers]
         mirrored = (torch.rand(len(numbers)) < self.flip).tolist()
         memory = self.features.of(paths, mirrored)
-        return [memory, padded([self.captions.ids[n] for n in numbers], self.pad)]
+        return [memory, padded([self.captions.ids[number] for number in numbers], self.pad)]
+
+    @staticmethod
+    def whole(batch: list[Tensor]) -> list[Tensor]:
+        return batch
 
 
-class Pictures(Dataset[Any]):
-    """Images (B, 3, S, S) of values to 255 with their captions (B, T), some mirrored."""
+class Pictures(Dataset[list[Tensor]]):
+    """The batches of an epoch of training that also trains the encoder.
+
+    Images (B, 3, S, S) of values to 255, some mirrored, their captions (N, T), and the number (N)
+    of the image of each, which is encoded once for all of its captions. The order follows from the
+    seed and the epoch; each process has a part of every batch.
+    """
 
     def __init__(
-        self, captions: Captions, preprocessing: Preprocessing, flip: float, pad: int
+        self,
+        captions: Captions,
+        preprocessing: Preprocessing,
+        config: CaptionTrainConfig,
+        process: Process,
+        epoch: int,
+        pad: int,
     ) -> None:
-        self.captions, self.preprocessing, self.flip, self.pad = captions, preprocessing, flip, pad
+        self.captions, self.preprocessing, self.pad = captions, preprocessing, pad
+        random = np.random.default_rng([config.seed, epoch])
+        self.mirrored = random.random(len(captions.samples)) < config.flip
+        self.ids: list[list[np.ndarray]] = [[] for _ in captions.samples]
+        for image, ids in zip(captions.images, captions.ids, strict=True):
+            self.ids[image].append(ids)
+        order = random.permutation([image for image, ids in enumerate(self.ids) if ids]).tolist()
+        batches: list[list[int]] = [[]]
+        for image in order:
+            if batches[-1] and len(self.of(batches[-1])) + len(self.ids[image]) > config.batch_size:
+                batches.append([])
+            batches[-1].append(image)
+        # A process without a part of a batch takes one of its images as well.
+        rank, ranks = process.rank, process.world_size
+        self.batches = [batch[rank::ranks] or batch[:1] for batch in batches]
+
+    def of(self, images: Sequence[int]) -> list[np.ndarray]:
+        """The captions of these images."""
+        return [ids for image in images for ids in self.ids[image]]
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.batches)
 
-    def __getitems__(self, numbers: list[int]) -> list[Tensor]:
-        """A whole batch at once, without images that cannot be read."""
-        pixels, ids = [], []
-        for number, mirrored in zip(numbers, torch.rand(len(numbers)) < self.flip, strict=True):
-            path = self.captions.samples[self.captions.images[number]].path
-            try:
-                image = self.preprocessing.read(str(path))
-            except DlkitError as error:
-                log(f"left out {path}: {error}")
-                continue
-            pixels.append(image.flip(-1) if mirrored else image)
-            ids.append(self.captions.ids[number])
-        if not pixels:
-            raise DlkitError("a whole batch of training images cannot be read")
-        return [torch.stack(pixels), padded(ids, self.pad)]
+    def __getitem__(self, number: int) -> list[Tensor]:
+        batch = self.batches[number]
+        pixels = [self.preprocessing.read(self.captions.paths[image]) for image in batch]
+        turned = [p.flip(-1) if self.mirrored[i] else p for p, i in zip(pixels, batch, strict=True)]
+        owners = [place for place, image in enumerate(batch) for _ in self.ids[image]]
+        return [torch.stack(turned), padded(self.of(batch), self.pad), torch.tensor(owners)]
 
 
 def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
@@ -177,11 +205,6 @@ def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int)
     read = each(preprocessing.read, paths, workers)
     found = track(read, "reading", len(paths))
     return {image.path: image.error for image in found if isinstance(image, Failure)}
-
-
-def as_it_is(batch: list[Tensor]) -> list[Tensor]:
-    """The collate function of batches that are made at once."""
-    return batch
 
 
 def padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:

@@ -102,16 +102,22 @@ class Captioner(nn.Module):
         pooled_map = F.adaptive_avg_pool2d(self.encoder(images)[-1], self.grid)
         return pooled_map.flatten(2).transpose(1, 2)
 
-    def memory_of(self, seen: Tensor) -> Tensor:
-        """What was seen: memory (B, P, C) as it is, or normalised images (B, 3, H, W) encoded."""
-        return self.encode(seen) if seen.dim() == 4 else seen
+    def memory_of(self, seen: Tensor, owners: Tensor | None = None) -> Tensor:
+        """What was seen: memory (B, P, C) as it is, or normalised images (B, 3, H, W) encoded.
 
-    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
+        With `owners` (N), numbers of these images, it is the memory (N, P, C) of each.
+        """
+        memory = self.encode(seen) if seen.dim() == 4 else seen
+        return memory if owners is None else memory[owners]
+
+    def forward(
+        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+    ) -> Foretold:
         """Teacher forcing: what is foretold at t is the token after target[:, t].
 
         seen is memory (B, P, C) or normalised images (B, 3, H, W), target (B, T). With `at` (B, T)
         the logits are those (N, V) of the N places where it is true: in training those of padding
-        are not worth computing.
+        are not worth computing. With `owners` the captions are those of these images.
         """
         raise NotImplementedError
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from dlkit.caption import data
 from dlkit.caption.config import CaptionTrainConfig
-from dlkit.caption.data import Pictures, Remembered, as_it_is, unreadable
+from dlkit.caption.data import Pictures, Remembered, unreadable
 from dlkit.caption.features import Features, features
 from dlkit.caption.loss import objective, reinforce
 from dlkit.caption.model import SETTINGS, Captioner, build
@@ -70,28 +71,30 @@ def train(config: CaptionTrainConfig) -> Path:
                 partial.write_text("\n".join(skipped.lines()) + "\n")
         training, validation = found.training.without(bad), found.validation.without(bad)
 
+        batches: DataLoader[Any]
+        if kept is not None:
+            remembered = Remembered(training, kept, config.flip, vocabulary.pad)
+            batches = run.loader(remembered, Remembered.whole, workers=0)
         network: Any = None
         for epoch in run.epochs():
             tuning = epoch >= tuned_from
+            if tuning:
+                pictures = Pictures(
+                    training, model.preprocessing, config, process, epoch, vocabulary.pad
+                )
+                batches = DataLoader(pictures, None, num_workers=config.workers)
             if network is None or epoch == tuned_from:
                 if model.encoder is not None:
                     model.encoder.requires_grad_(tuning)
                 # The same weights, with gradients averaged over processes.
                 network = process.wrap(model)
-                frozen = kept if not tuning else None
-                batches = run.loader(
-                    Remembered(training, frozen, config.flip, vocabulary.pad)
-                    if frozen
-                    else Pictures(training, model.preprocessing, config.flip, vocabulary.pad),
-                    as_it_is,
-                    0 if frozen else None,
-                )
-            for seen, target in run.batches(batches):
-                images = model.preprocessing.normalise(seen) if tuning else seen
+            for seen, target, *owners in run.batches(batches):
+                if tuning:
+                    seen = model.preprocessing.normalise(seen)
                 after = target[:, 1:]
                 real = after != vocabulary.pad
                 with run.autocast():
-                    foretold = network(images, target[:, :-1], real)
+                    foretold = network(seen, target[:, :-1], real, *owners)
                 loss = objective(foretold, after, real, config.label_smoothing, config.penalty)
                 if foretold.chosen is not None:
                     learnt, baseline = reinforce(foretold, after, real, model.baseline)

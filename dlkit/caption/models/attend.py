@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.caption.model import Captioner, Foretold
-from dlkit.core.recurrent import Past, Recurrence, RecurrentWriting, Stack
+from dlkit.core.recurrent import Past, Recurrence, RecurrentWriting
 from dlkit.core.states import Sources
 
 EXPECTED = 0.5  # share of images for which hard attention trains on the mean (section 4.1)
@@ -50,7 +50,11 @@ class Attend(RecurrentWriting, Captioner):
         self.query = nn.Linear(width, width)
         self.score = nn.Linear(width, 1, bias=False)
         self.gate = nn.Linear(width, 1)
-        self.decoder = Stack("lstm", width, 1, 0.0, False, inputs=width + self.channels)
+        # The LSTM's four gates: what comes from the word is computed for all words at once.
+        self.gates_of_word = nn.Linear(width, 4 * width)
+        self.gates_of_rest = nn.Linear(self.channels + width, 4 * width, bias=False)
+        # It remembers until it learns to forget.
+        nn.init.constant_(self.gates_of_word.bias[width : 2 * width], 1.0)
         self.from_output = nn.Linear(width, width)
         self.from_context = nn.Linear(self.channels, width, bias=False)
         if hard:
@@ -79,26 +83,32 @@ class Attend(RecurrentWriting, Captioner):
         mixed = state.sources.grouped(shares.to(annotations.dtype)[:, None]) @ annotations
         return beta * mixed.flatten(0, 1)
 
-    def read(self, x: Tensor, context: Tensor, state: Looking) -> Tensor:
-        """The LSTM's output (R, W), after it has read the newest words x (R, W)."""
-        said, state.past = self.decoder(torch.cat([x, context], dim=-1)[:, None], state.past)
-        y: Tensor = said[:, 0]
-        return y
+    def read(self, of_word: Tensor, context: Tensor, state: Looking) -> Tensor:
+        """The LSTM's output (R, W), after the newest words' gates (R, 4 W) and the context."""
+        ((h, cell),) = state.past
+        gates = of_word + self.gates_of_rest(torch.cat([context, h.to(context.dtype)], dim=-1))
+        enter, keep, new, say = gates.float().chunk(4, dim=-1)
+        cell = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        h = say.sigmoid() * cell.tanh()
+        state.past = [(h, cell)]
+        return h
 
     def tell(self, x: Tensor, h: Tensor, context: Tensor) -> Tensor:
         """Logits (..., V) by the newest words x, the LSTM's outputs h and what was seen."""
         mixed: Tensor = x + self.from_output(self.dropout(h)) + self.from_context(context)
         return self.logits(self.dropout(mixed))
 
-    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
-        memory = self.memory_of(seen)
+    def forward(
+        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+    ) -> Foretold:
+        memory = self.memory_of(seen, owners)
         rows = len(memory)
         state = self.start(memory, target.new_full((rows,), memory.shape[1]), target.shape[1])
         drawing = self.training and self.hard
         drawn = torch.rand(rows, device=memory.device) >= EXPECTED if drawing else None
         words = self.embed(target)
         outputs, contexts, alphas, chosen = [], [], [], []
-        for x in words.unbind(1):
+        for of_word in self.gates_of_word(words).unbind(1):
             alpha, beta = self.look(state)
             if drawn is None:
                 shares = self.shares(alpha)
@@ -108,7 +118,7 @@ class Attend(RecurrentWriting, Captioner):
                 shares = torch.where(drawn[:, None], one, alpha)
                 chosen.append(alpha.gather(1, place)[:, 0].log() * drawn)
             context = self.context(shares, beta, state)
-            outputs.append(self.read(x, context, state))
+            outputs.append(self.read(of_word, context, state))
             contexts.append(context)
             alphas.append(alpha)
         parts = [words, torch.stack(outputs, dim=1), torch.stack(contexts, dim=1)]
@@ -127,5 +137,5 @@ class Attend(RecurrentWriting, Captioner):
         x = self.embed(ids)
         alpha, beta = self.look(state)
         context = self.context(self.shares(alpha), beta, state)
-        h = self.read(x, context, state)
+        h = self.read(self.gates_of_word(x), context, state)
         return self.tell(x, h, context), alpha

@@ -29,8 +29,10 @@ class NIC(RecurrentWriting, Captioner):
         past: list[Past] = self.decoder(x[:, None])[1]
         return past
 
-    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
-        x, _ = self.decoder(self.embed(target), self.look(self.memory_of(seen)))
+    def forward(
+        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+    ) -> Foretold:
+        x, _ = self.decoder(self.embed(target), self.look(self.memory_of(seen, owners)))
         return Foretold(self.logits(x if at is None else x[at]))
 
     def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Recurrence:

@@ -52,8 +52,10 @@ class Transformer(TransformerDecoding, Captioner):
             x = layer(x, none)
         return self.known(self.image_layers_norm(x)), none
 
-    def forward(self, seen: Tensor, target: Tensor, at: Tensor | None = None) -> Foretold:
-        x = self.write(target, *self.read(self.memory_of(seen)))
+    def forward(
+        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+    ) -> Foretold:
+        x = self.write(target, *self.read(self.memory_of(seen, owners)))
         return Foretold(self.logits(x if at is None else x[at]))
 
     def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Written:
