@@ -17,7 +17,7 @@ from dlkit.caption import layouts
 from dlkit.caption.config import LEARNT, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import Sample
-from dlkit.classify.backbones import Preprocessing
+from dlkit.classify import backbones
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, Skipped, each, log, track
@@ -163,7 +163,7 @@ class Pictures(Dataset[list[Tensor]]):
     def __init__(
         self,
         captions: Captions,
-        preprocessing: Preprocessing,
+        preprocessing: backbones.Preprocessing,
         config: CaptionTrainConfig,
         process: Process,
         epoch: int,
@@ -200,7 +200,9 @@ class Pictures(Dataset[list[Tensor]]):
         return [torch.stack(turned), padded(self.of(batch), self.pad), torch.tensor(owners)]
 
 
-def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
+def unreadable(
+    paths: Sequence[str], preprocessing: backbones.Preprocessing, workers: int
+) -> dict[str, str]:
     """The images that cannot be read, and why."""
     read = each(preprocessing.read, paths, workers)
     found = track(read, "reading", len(paths))
