@@ -502,7 +502,8 @@ def test_images_that_cannot_be_read_are_left_out_of_the_scores(
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     with (tmp_path / "data.csv").open("w", newline="") as file:
-        rows = [["bad.png", "a thing", "test"], [photos / "Images" / "0.png", "a disc", "test"]]
+        good = str(photos / "Images" / "0.png")
+        rows = [["bad.png", "a thing", "test"], [good, "a disc", "test"]]
         csv.writer(file).writerows([["path", "caption", "split"], *rows])
     command = ("caption", "evaluate", tmp_path / "data.csv", "-m", taught("patches"))
     done = run(*command, "-f", "json")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dlkit import __version__
+from dlkit.caption.config import CaptionTrainConfig
 from dlkit.cli import TASKS
 from dlkit.core import checkpoint
 from dlkit.core.config import TrainConfig
@@ -37,7 +38,11 @@ def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[st
 
 @pytest.mark.parametrize(
     ("task", "config", "arch"),
-    [("detect", DetectTrainConfig, "yolo"), ("segment", SegmentTrainConfig, "unet")],
+    [
+        ("caption", CaptionTrainConfig, "attend"),
+        ("detect", DetectTrainConfig, "yolo"),
+        ("segment", SegmentTrainConfig, "unet"),
+    ],
 )
 def test_every_setting_is_an_option_and_its_help_says_the_default(
     task: str, config: type[TrainConfig], arch: str

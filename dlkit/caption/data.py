@@ -17,7 +17,7 @@ from dlkit.caption import layouts
 from dlkit.caption.config import LEARNT, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import Sample
-from dlkit.classify.backbones import Preprocessing
+from dlkit.classify import backbones
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, Skipped, each, log, track
@@ -176,7 +176,7 @@ class Pictures(Dataset[list[Tensor]]):
     def __init__(
         self,
         captions: Captions,
-        preprocessing: Preprocessing,
+        preprocessing: backbones.Preprocessing,
         config: CaptionTrainConfig,
         process: Process,
         epoch: int,
@@ -217,7 +217,9 @@ def dealt(batches: list[list[int]], process: Process) -> list[list[int]]:
     return [batch[rank::ranks] or batch[:1] for batch in batches]
 
 
-def unreadable(paths: Sequence[str], preprocessing: Preprocessing, workers: int) -> dict[str, str]:
+def unreadable(
+    paths: Sequence[str], preprocessing: backbones.Preprocessing, workers: int
+) -> dict[str, str]:
     """The images that cannot be read, and why."""
     read = each(preprocessing.read, paths, workers)
     found = track(read, "reading", len(paths))

@@ -86,10 +86,10 @@ class Attend(RecurrentWriting, Captioner):
     def read(self, of_word: Tensor, context: Tensor, state: Looking) -> Tensor:
         """The LSTM's output (R, W), after the newest words' gates (R, 4 W) and the context."""
         ((h, cell),) = state.past
-        gates = of_word + self.gates_of_rest(torch.cat([context, h.to(context.dtype)], dim=-1))
+        gates = of_word + self.gates_of_rest(torch.cat([context, h], dim=-1))
         enter, keep, new, say = gates.float().chunk(4, dim=-1)
         cell = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
-        h = say.sigmoid() * cell.tanh()
+        h = (say.sigmoid() * cell.tanh()).to(context.dtype)
         state.past = [(h, cell)]
         return h
 
