@@ -16,7 +16,7 @@ from torch import Tensor
 from dlkit.caption import data, features
 from dlkit.caption.config import CaptionTrainConfig, by_arch
 from dlkit.caption.data import Captions, Pictures, plain
-from dlkit.caption.layouts import read_split
+from dlkit.caption.layouts import Sample, read_split
 from dlkit.caption.model import build
 from dlkit.caption.train import train
 from dlkit.caption.validation import held_out_scores
@@ -80,7 +80,7 @@ def classifier(path: Path, seed: int) -> Path:
     inputs = {
         "image_size": SIDE, "fit": "crop", "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3,
     }  # fmt: skip
-    network = {"num_labels": 2, "image_size": SIDE, "width": 0.1}
+    network: dict[str, Any] = {"num_labels": 2, "image_size": SIDE, "width": 0.1}
     settings = {"arch": "resnet18", "network": network, "preprocessing": inputs}
     from dlkit.classify.model import build as classifier_of
 
@@ -291,9 +291,9 @@ def test_an_epoch_of_pictures_has_each_caption_once(
     config = by_arch(settings(tmp_path, photos, encoder, batch_size=6))
     made = data.prepared(config)
     inputs = backbones.load(str(encoder))[0].preprocessing
-    orders, seen = [], []
+    orders: list[list[str]] = []
     for epoch in (0, 1, 1):
-        seen = []
+        seen: list[str] = []
         for rank in range(ranks):
             process = Process(rank, ranks, torch.device("cpu"))
             pictures = Pictures(made.training, inputs, config, process, epoch, 0)
@@ -381,7 +381,7 @@ def test_unreadable_images_are_remembered_too(photos: Path, encoder: Path, tmp_p
 
 
 def test_captions_of_some_images_leave() -> None:
-    samples = [mock.Mock(path=Path(name)) for name in "abc"]
+    samples = [Sample(Path(name)) for name in "abc"]
     ids = [np.array([n]) for n in range(4)]
     left = Captions(samples, [0, 1, 1, 2], ids).without({"b": "bad"})
     assert (left.paths, left.images, [int(i[0]) for i in left.ids]) == (["a", "c"], [0, 1], [0, 3])

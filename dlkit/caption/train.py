@@ -73,21 +73,21 @@ def train(config: CaptionTrainConfig) -> Path:
 
         network: Any = None
         for epoch in run.epochs():
-            tuning = kept is None or epoch >= tuned_from
+            frozen = kept if epoch < tuned_from else None
             of_epoch = (config, process, epoch, vocabulary.pad)
             batches: DataLoader[list[Tensor]]
-            if tuning:
+            if frozen is not None:
+                batches = DataLoader(Remembered(training, frozen, *of_epoch), None)
+            else:
                 pictures = Pictures(training, model.preprocessing, *of_epoch)
                 batches = DataLoader(pictures, None, num_workers=config.workers)
-            else:
-                batches = DataLoader(Remembered(training, kept, *of_epoch), None)
             if network is None or epoch == tuned_from:
                 if model.encoder is not None:
-                    model.encoder.requires_grad_(tuning)
+                    model.encoder.requires_grad_(frozen is None)
                 # The same weights, with gradients averaged over processes.
                 network = process.wrap(model)
             for seen, target, *owners in run.batches(batches):
-                if tuning:
+                if frozen is None:
                     seen = model.preprocessing.normalise(seen)
                 after = target[:, 1:]
                 real = after != vocabulary.pad
@@ -102,7 +102,7 @@ def train(config: CaptionTrainConfig) -> Path:
             scores: dict[str, float] = {}
             if len(validation):
                 evaluated: Any = run.evaluated
-                memories = encoding(evaluated) if tuning else kept.of
+                memories = frozen.of if frozen is not None else encoding(evaluated)
                 scores, written = held_out_scores(
                     evaluated, vocabulary, validation, memories, longest, config, process
                 )
