@@ -284,6 +284,20 @@ def test_long_captions_and_mere_punctuation_are_left_out(
     }
 
 
+def test_captions_whose_words_have_no_spaces_are_noticed(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_images(tmp_path / "i", 3)
+    rows = [["i/0.png", "狗在跑"], ["i/1.png", "在跑狗"], ["i/2.png", "狗狗在跑。"]]
+    write_csv(tmp_path / "all.csv", ["path", "caption", "split"], [[*row, "train"] for row in rows])
+    for tokenizer, noticed in (("words", True), ("char", False)):
+        config = settings(tmp_path, tmp_path / "all.csv", encoder, tokenizer=tokenizer, val_share=0)
+        config = replace(config, vocab_size=40)
+        made = data.prepared(by_arch(config))
+        assert ("tokens are not in the vocabulary" in capsys.readouterr().err) is noticed
+    assert [len(ids) for ids in made.training.ids] == [5, 5, 6]
+
+
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_an_epoch_of_pictures_has_each_caption_once(
     photos: Path, encoder: Path, tmp_path: Path, ranks: int

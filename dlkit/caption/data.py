@@ -23,6 +23,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, Skipped, each, log, track
 from dlkit.tokenize import Vocabulary
 
+MOST_UNKNOWN = 0.1  # share of the captions' tokens beyond which a notice says what to do
 # All but letters, marks on them, digits, and what joins them within a word.
 PUNCTUATION = regex.compile(r"[^\p{L}\p{M}\p{N}\s'’-]+|(?<![\p{L}\p{M}\p{N}])['’-]+|['’-]+(?!\S)")
 
@@ -87,6 +88,12 @@ def prepared(config: CaptionTrainConfig, vocabulary: Vocabulary | None = None) -
         skipped.report()
         raise DlkitError(f"{config.data}: no caption is left to train on: raise --max-tokens")
     tokens = sum(len(ids) - 1 for ids in made.training.ids)
+    unknown = sum(int((ids == vocabulary.unk).sum()) for ids in made.training.ids) / tokens
+    if unknown > MOST_UNKNOWN:
+        log(
+            f"{unknown:.0%} of the captions' tokens are not in the vocabulary: raise --vocab-size,"
+            " or take --tokenizer byte-bpe, or char where words are not set apart by spaces"
+        )
     log(
         f"{len(made.training)} captions of {len(made.training.samples)} images to train on,"
         f" {len(made.validation.samples)} images to validate; {vocabulary.size} tokens in the"
