@@ -19,7 +19,7 @@ DEFAULT_MODEL = "digits"
 Arch = Literal[
     "residual", "gan", "dcgan", "wgan", "wgan-gp", "cgan", "cyclegan", "autoencoder", "vae"
 ]  # fmt: skip
-Loss = Literal["minimax", "non-saturating", "least-squares", "hinge", "wasserstein"]
+Loss = Literal["minimax", "non-saturating", "least-squares", "hinge"]
 
 
 @dataclass(kw_only=True)
@@ -82,8 +82,8 @@ class GanTrainConfig(TrainConfig):
 
     loss: Loss | None = option(
         None,
-        "Of generator and discriminator (non-saturating; residual hinge; cyclegan least-squares)."
-        " wasserstein is what wgan and wgan-gp have.",
+        "Of generator and discriminator (non-saturating; residual hinge; cyclegan least-squares);"
+        " minimax is the saturating one.",
     )
     d_steps: int | None = option(
         None, "Steps of the discriminator to one of the generator (1; wgan, wgan-gp 5).", min=1
