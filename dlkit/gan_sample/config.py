@@ -142,7 +142,7 @@ class GanTrainConfig(TrainConfig):
 
 ADVERSARIAL = ("residual", "gan", "dcgan", "wgan", "wgan-gp", "cgan")
 CHOOSING = ("cgan", "autoencoder", "vae")  # their --network
-SAMPLING = (*ADVERSARIAL, "vae")
+JUDGED = (*ADVERSARIAL, "vae", "cyclegan")
 # Options that not all architectures have.
 OWN: dict[str, tuple[str, ...]] = {
     "network": CHOOSING,
@@ -166,9 +166,9 @@ OWN: dict[str, tuple[str, ...]] = {
     "sparsity": ("autoencoder",),
     "activity": ("autoencoder",),
     "val_share": ("autoencoder", "vae"),
-    "score": SAMPLING,
-    "eval_samples": SAMPLING,
-    "features": SAMPLING,
+    "score": JUDGED,
+    "eval_samples": JUDGED,
+    "features": JUDGED,
 }
 
 GAN: dict[str, Any] = {

@@ -61,20 +61,21 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
 
 
-def reconstruction_loss(kind: str, images: Tensor, made: Tensor) -> Tensor:
+def reconstruction_loss(kind: str, images: Tensor, halves: Tensor) -> Tensor:
     """The distance (B,) of images (B, C, S, S) from -1 to 1, summed over pixels.
+
+    The reconstruction comes as half the logits of its pixels, before tanh.
 
     mse: half the squared error, a Gaussian's log-likelihood of deviation 1. bce: cross-entropy in
     nats of values from 0 to 1, as of Bernoulli pixels (Kingma and Welling 2014, appendix C.1).
     """
     if kind == "mse":
-        error = 0.5 * (made - images).square()
+        error = 0.5 * (halves.tanh() - images).square()
     elif kind == "l1":
-        error = (made - images).abs()
-    else:
-        # The 0.5 (tanh(x) + 1) that comes in is exactly 0 or 1 where tanh has no more digits.
-        shares = (0.5 * (made.float() + 1)).clamp(1e-6, 1 - 1e-6)
-        error = F.binary_cross_entropy(shares, 0.5 * (images.float() + 1), reduction="none")
+        error = (halves.tanh() - images).abs()
+    else:  # (1 + tanh(x)) / 2 is the sigmoid of 2 x
+        targets = 0.5 * (images + 1)
+        error = F.binary_cross_entropy_with_logits(2 * halves, targets, reduction="none")
     return error.flatten(1).sum(dim=1)
 
 

@@ -67,6 +67,11 @@ class Autoencoder(nn.Module):
     def channels(self) -> int:
         return self.decoder.channels
 
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Half the logits (B, C, S, S) of the reconstruction, and the codes (B, Z)."""
+        codes = self.encode(images)
+        return self.decoder.before_tanh(codes), codes
+
     def encode(self, images: Tensor) -> Any:
         """Codes (B, Z) of images (B, C, S, S) from -1 to 1."""
         codes = self.encoder(images)
@@ -96,6 +101,11 @@ class VariationalAutoencoder(Autoencoder):
 
     The codes' prior is the standard normal distribution, so nothing is fitted.
     """
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Half the logits (B, C, S, S) of a draw's image, and mean and log variance (B, Z)."""
+        mean, log_variance = self.encode(images)
+        return self.decoder.before_tanh(reparameterise(mean, log_variance)), mean, log_variance
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(images).chunk(2, dim=1)

@@ -64,8 +64,8 @@ def convolutional_generator(
 ) -> nn.Sequential:
     """Figure 1: a projection, then transposed convolutions of stride 2, each with half the maps.
 
-    Batch norm everywhere but at the output, ReLU, tanh at the end; no pooling, nothing fully
-    connected after the projection.
+    Batch norm everywhere but at the output, ReLU; no pooling, nothing fully connected after
+    the projection.
     """
     number = doublings(image_size)
     maps = width << (number - 1)
@@ -81,7 +81,7 @@ def convolutional_generator(
             nn.ReLU(inplace=True),
         ]
         maps //= 2
-    return nn.Sequential(*layers, transposed(maps, channels, kernel, bias=True), nn.Tanh())
+    return nn.Sequential(*layers, transposed(maps, channels, kernel, bias=True))
 
 
 def transposed(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.ConvTranspose2d:

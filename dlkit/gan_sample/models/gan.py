@@ -21,7 +21,8 @@ PIECES = 5  # linear functions of which a maxout unit takes the largest
 class Generator(nn.Module):
     """Images (B, C, S, S) from -1 to 1, of latent vectors (B, Z) from a standard normal.
 
-    `body` is given the vectors; with `classes`, and the label beside them, as a one-hot code.
+    `body` makes what tanh turns into pixels. With `classes`, it is given the label beside the
+    vector, as a one-hot code.
     """
 
     def __init__(
@@ -34,8 +35,12 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """`labels` (B,) are needed where there are classes, and only there."""
-        images: Tensor = self.body(with_labels(z, labels, self.classes))
-        return images
+        return self.before_tanh(z, labels).tanh()
+
+    def before_tanh(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Half the logits (B, C, S, S) of pixels from 0 to 1."""
+        out: Tensor = self.body(with_labels(z, labels, self.classes))
+        return out
 
 
 class Discriminator(nn.Module):
@@ -147,14 +152,13 @@ def with_spectral_norm(discriminator: nn.Module) -> nn.Module:
 
 
 def dense_generator(inputs: int, hidden: int, image_size: int, channels: int) -> nn.Sequential:
-    """Two hidden layers; tanh is the paper's sigmoid, stretched to -1 to 1."""
+    """Two hidden layers; the tanh behind is the paper's sigmoid, stretched to -1 to 1."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         nn.ReLU(inplace=True),
         nn.Linear(hidden, hidden),
         nn.ReLU(inplace=True),
         nn.Linear(hidden, channels * image_size**2),
-        nn.Tanh(),
         nn.Unflatten(1, (channels, image_size, image_size)),
     )
 

@@ -81,7 +81,6 @@ def residual(
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
         nn.Conv2d(width, channels, 3, padding=1),
-        nn.Tanh(),
     )
     judging = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
