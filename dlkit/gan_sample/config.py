@@ -57,16 +57,12 @@ class GanTrainConfig(TrainConfig):
     steps_per_epoch: int = option(
         0, "Steps after which an epoch ends, with an evaluation; 0: one pass, 100 at least.", min=0
     )
-    batch_size: int | None = option(  # type: ignore[assignment]
+    batch_size: int = option(
         None, "Pictures of one step, over all processes (64; cyclegan 1).", min=1
     )
-    optimizer: Optimizer | None = option(  # type: ignore[assignment]
-        None, "Of both networks (adam; wgan rmsprop)."
-    )
-    lr: float | None = option(  # type: ignore[assignment]
-        None, "Learning rate (2e-4; wgan 5e-5; autoencoder, vae 1e-3).", min=0
-    )
-    beta1: float | None = option(
+    optimizer: Optimizer = option(None, "Of both networks (adam; wgan rmsprop).")
+    lr: float = option(None, "Learning rate (2e-4; wgan 5e-5; autoencoder, vae 1e-3).", min=0)
+    beta1: float = option(
         None,
         "adam, adamw: decay of the mean of gradients (0.5; residual, wgan-gp 0).",
         min=0,
@@ -76,16 +72,16 @@ class GanTrainConfig(TrainConfig):
     warmup: float = option(0.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(0.0, "Weight decay; biases and norms have none.", min=0)
     clip: float = option(0.0, "Largest norm of the gradient; 0 for no limit.", min=0)
-    ema: float | None = option(  # type: ignore[assignment]
+    ema: float = option(
         None, "Decay of the moving average of the weights (residual 0.999); 0: none.", min=0, max=1
     )
 
-    loss: Loss | None = option(
+    loss: Loss = option(
         None,
         "Of generator and discriminator (non-saturating; residual hinge; cyclegan least-squares);"
         " minimax is the saturating one.",
     )
-    d_steps: int | None = option(
+    d_steps: int = option(
         None, "Steps of the discriminator to one of the generator (1; wgan, wgan-gp 5).", min=1
     )
     spectral_norm: bool | None = option(
@@ -95,7 +91,7 @@ class GanTrainConfig(TrainConfig):
     gradient_penalty: float | None = option(
         None, "wgan-gp: weight of the penalty on the critic's gradient (10).", min=0
     )
-    augment: str | None = option(
+    augment: str = option(
         None,
         "Differentiable augmentation of real and made pictures: some of"
         " color,translation,cutout, or none (residual: all three).",
@@ -110,7 +106,7 @@ class GanTrainConfig(TrainConfig):
     )
 
     beta: float = option(1.0, "vae: weight of the KL divergence.", min=0)
-    reconstruction: Literal["mse", "l1", "bce"] | None = option(
+    reconstruction: Literal["mse", "l1", "bce"] = option(
         None, "autoencoder, vae: how a reconstruction is compared (mse; vae bce)."
     )
     noise: float = option(

@@ -46,8 +46,8 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
             images = flipped(from_bytes(pixels), config.flip)
             with run.autocast():
                 halves, *codes = network(spoilt(images, config.noise, config.masking))
-            loss = sum(terms(images, halves.float(), codes, config).values())
-            run.step(loss, optimizer)
+            parts = terms(images, halves.float(), codes, config)
+            run.step(torch.stack([*parts.values()]).sum(), optimizer)
 
         stop_if_diverged(run)
         made: Any = run.evaluated.eval()
@@ -79,8 +79,8 @@ def terms(
     images: Tensor, halves: Tensor, codes: list[Tensor], config: GanTrainConfig
 ) -> dict[str, Tensor]:
     """The parts of the loss, means over the batch, from what the network made of the images."""
-    kind = config.reconstruction or ""
-    parts = {"reconstruction": reconstruction_loss(kind, images, halves).mean()}
+    apart = reconstruction_loss(config.reconstruction, images, halves)
+    parts = {"reconstruction": apart.mean()}
     if config.arch == "vae":
         mean, log_variance = (code.float() for code in codes)
         parts["kl"] = config.beta * kl_divergence(mean, log_variance).mean()

@@ -105,9 +105,9 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
                     if config.identity:
                         pairs += [(model.b_to_a(a), a, config.identity)]
                         pairs += [(model.a_to_b(b), b, config.identity)]
-                adversarial = sum(generator_loss(config.loss, out.float()) for out in on_fake)
-                kept = sum(weight * F.l1_loss(made.float(), x) for made, x, weight in pairs)
-                loss = adversarial + config.cycle * kept
+                kept = [weight * F.l1_loss(made.float(), x) for made, x, weight in pairs]
+                adversarial = [generator_loss(config.loss, out.float()) for out in on_fake]
+                loss = torch.stack(adversarial).sum() + config.cycle * torch.stack(kept).sum()
                 run.step(loss, of_generators)
             balance.generator.append(loss.detach())
 
@@ -123,9 +123,9 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
 
         stop_if_diverged(run)
         made: Any = run.evaluated.eval()
-        sides = [(first, False, compared[0]), (second, True, compared[1])]
-        both = [scores_of(made, part, back, judge, run) for part, back, judge in sides]
-        scores = {name: (both[0][name] + both[1][name]) / 2 for name in both[0]}
+        there = scores_of(made, first, False, compared[0], run)
+        back = scores_of(made, second, True, compared[1], run)
+        scores = {name: (there[name] + back[name]) / 2 for name in there}
         if process.is_main:
             save_translations(made, [first, second], run, epoch)
         run.finish_epoch(-scores[config.score], **balance.means(), **scores)
