@@ -43,7 +43,7 @@ class GanTrainConfig(TrainConfig):
         None, "Numbers of a latent vector (100; residual 128; autoencoder, vae 32).", min=1
     )
     width: int | None = option(
-        None, "Convolutions: maps next to the picture (64; residual, autoencoder, vae 32).", min=4
+        None, "Convolutions: maps next to the image (64; residual 16; autoencoder, vae 32).", min=4
     )
     hidden: int | None = option(
         None, "Dense networks: units of a hidden layer (1200; autoencoder, vae 512).", min=5

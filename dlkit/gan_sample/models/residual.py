@@ -1,7 +1,8 @@
 """Small residual networks: what `dlkit gan-sample train` takes by default.
 
-The generator and discriminator of Miyato et al. 2018 ("Spectral normalization", tables 3 and 4),
-whose maps double as the resolution halves, so that all resolutions cost about the same.
+After the generator and discriminator of Miyato et al. 2018 ("Spectral normalization", tables 3 and
+4), made lighter: their maps double as the resolution halves, so that all resolutions cost about the
+same, and the convolutions that change the resolution have a stride of 2.
 
 Shapes: B images, K maps, h x w places.
 """
@@ -22,19 +23,18 @@ MOST = 8  # times the width: more maps than that no resolution has
 
 
 class Up(nn.Module):
-    """Maps (B, K, h, w) to (B, K', 2h, 2w): a residual block behind an enlargement."""
+    """Maps (B, K, h, w) to (B, K', 2h, 2w): a residual block with a transposed convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv1 = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(x), inplace=True)
-        y = self.conv1(F.interpolate(y, scale_factor=2))
+        y = self.conv1(F.relu(self.norm1(x), inplace=True))
         y = self.conv2(F.relu(self.norm2(y), inplace=True))
         # A convolution of one pixel comes to the same before the enlargement, at a quarter's cost.
         return y + F.interpolate(self.shortcut(x), scale_factor=2)
@@ -45,8 +45,8 @@ class Down(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.conv2 = nn.Conv2d(outputs, outputs, 4, 2, padding=1)
+        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(inputs, outputs, 4, 2, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def residual(
     image_size: int,
     channels: int,
     latent: int = 128,
-    width: int = 32,
+    width: int = 16,
     spectral_norm: bool = True,
     classes: int | None = None,
 ) -> GanModel:
