@@ -138,8 +138,7 @@ def codes_of(network: Any, targets: Tensor) -> Tensor:
     codes = network.encode(targets)
     if isinstance(codes, tuple):
         codes = codes[0]  # mean and log variance
-    # A number that is the same for all pictures has no deviation.
-    z: Tensor = (codes - network.code_mean) / network.code_deviation.clamp(min=1e-6)
+    z: Tensor = (codes - network.code_mean) / network.code_deviation
     return z.float().cpu()
 
 
