@@ -90,14 +90,19 @@ class Shape:
     image_size: int
     channels: int
 
-    def read(self, path: Path) -> tuple[Tensor, bool]:
+    def read(self, path: Path | str) -> tuple[Tensor, bool]:
         """Pixels (C, S, S), uint8, and whether a part was cut off; DlkitError if unreadable."""
         picture = images.read(str(path), self.image_size, "crop")
         pixels = picture.pixels
         if self.channels == 1:
-            weights = torch.tensor(GREY_WEIGHTS).view(3, 1, 1)
-            pixels = (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
+            pixels = grey(pixels)
         return pixels, picture.width != picture.height
+
+
+def grey(pixels: Tensor) -> Tensor:
+    """The luma (1, H, W) of an RGB picture."""
+    weights = torch.tensor(GREY_WEIGHTS).view(3, 1, 1)
+    return (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
 
 
 def shape_of(paths: Sequence[Path], image_size: int | None, colour: str) -> Shape:
@@ -153,14 +158,14 @@ class Pictures(Dataset[list[Tensor]]):
             self.skipped.add("unreadable picture", f"{path} ({error})")
             return None
 
-    def report(self) -> None:
+    def report(self, purpose: str = "learn from") -> None:
         """Say what was skipped and what was cut; raise DlkitError where too little is left."""
         self.skipped.report()
         if self.cropped:
             log(f"{self.cropped} pictures are not square: their middle is used")
         if len(self.pixels) < FEWEST:
             raise DlkitError(
-                f"{len(self.pixels)} pictures are too few to learn from: give {FEWEST} or more"
+                f"{len(self.pixels)} pictures are too few to {purpose}: give {FEWEST} or more"
             )
 
     def divided(self, share: float, seed: int) -> tuple["Pictures", "Pictures"]:

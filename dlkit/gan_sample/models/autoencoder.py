@@ -86,9 +86,12 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(images))
 
     def fit(self, codes: Tensor) -> None:
-        """Note mean and deviation of the codes (N, Z) of real images."""
+        """Note mean and deviation of the codes (N, Z) of real images.
+
+        A number that is the same for all has a small one, so that every code has its vector.
+        """
         self.code_mean.copy_(codes.mean(dim=0))
-        self.code_deviation.copy_(codes.std(dim=0))
+        self.code_deviation.copy_(codes.std(dim=0).clamp(min=1e-6))
 
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (B, C, S, S) from -1 to 1 of standard normal vectors (B, Z)."""
