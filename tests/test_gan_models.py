@@ -199,26 +199,25 @@ def test_a_translator_takes_any_multiple_of_four() -> None:
 
 
 def test_the_optimal_discriminator_is_p_over_p_plus_q() -> None:
-    """On four points, with a logit for each: what minimises the loss is D* = p / (p + q)."""
+    """On four points with a logit for each: D* = p / (p + q) minimises the loss, which is convex.
+
+    Its value there is log 4 - 2 JSD(p, q) (Goodfellow et al. 2014, equation 4).
+    """
     p, q = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([0.4, 0.3, 0.2, 0.1])
-    logits = torch.zeros(4, requires_grad=True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=100, tolerance_change=1e-12)
     # Ten draws of each distribution, in its shares.
-    points = [torch.arange(4).repeat_interleave((10 * share).round().long()) for share in (p, q)]
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = discriminator_loss("non-saturating", logits[points[0]], logits[points[1]])
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    assert torch.allclose(logits.detach().sigmoid(), p / (p + q), atol=1e-4)
-    # Equation 4: the value there is -log 4 + 2 JSD(p, q), and the loss its negative.
+    real, fake = (torch.arange(4).repeat_interleave((10 * s).round().long()) for s in (p, q))
+    best = (p / (p + q)).logit().requires_grad_()
+    loss = discriminator_loss("minimax", best[real], best[fake])
+    loss.backward()
+    assert best.grad is not None
+    assert torch.allclose(best.grad, torch.zeros(4), atol=1e-6)
+    logits = best.detach()
+    for step in torch.eye(4):
+        moved = logits + 0.3 * step
+        assert discriminator_loss("minimax", moved[real], moved[fake]) > loss
     middle = (p + q) / 2
     jsd = 0.5 * ((p * (p / middle).log()).sum() + (q * (q / middle).log()).sum())
-    value = discriminator_loss("minimax", logits[points[0]], logits[points[1]])
-    assert float(value.detach()) == pytest.approx(math.log(4) - 2 * float(jsd), abs=1e-4)
+    assert float(loss.detach()) == pytest.approx(math.log(4) - 2 * float(jsd), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -435,7 +434,7 @@ def test_a_policy_is_named() -> None:
 
 def test_an_autoencoder_notes_where_its_codes_lie() -> None:
     model = small("autoencoder", sparse=True)
-    codes = model.encode(torch.randn(64, 3, 16, 16))
+    codes = model.encode(torch.randn(64, 3, 16, 16)).detach()
     assert float(codes.min()) > 0
     assert float(codes.max()) < 1
     given = torch.tensor(np.random.default_rng(0).normal(3, 2, (5000, 6)), dtype=torch.float)
