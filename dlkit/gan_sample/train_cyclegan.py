@@ -34,6 +34,7 @@ from dlkit.gan_sample.steps import Balance, flipped, frozen, stop_if_diverged
 
 DOMAINS = ("trainA", "trainB")
 POOL = 50  # earlier images that the discriminators also learn from (section 4)
+SMALLEST = 32  # pixels of which the discriminators make more than one logit
 SHOWN = 6  # pictures of each domain in the grid
 
 
@@ -140,8 +141,10 @@ def two_domains(config: GanTrainConfig) -> tuple[Pictures, Pictures]:
     listed = [list_pictures(folder, "train") for folder in folders]
     paths = [*listed[0].paths, *listed[1].paths]
     shape = shape_of(paths, config.image_size, config.colour)
-    if shape.image_size % 4:
-        raise DlkitError(f"--image-size {shape.image_size}: cyclegan needs a multiple of 4")
+    if shape.image_size % 4 or shape.image_size < SMALLEST:
+        raise DlkitError(
+            f"--image-size {shape.image_size}: cyclegan needs a multiple of 4, {SMALLEST} or more"
+        )
     domains = [Pictures(part, shape) for part in listed]
     for part in domains:
         part.report()
