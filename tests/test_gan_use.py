@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dlkit.classify import infer as classifying
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
+from dlkit.core.publish import publish
 from dlkit.gan_sample import infer, latents
 from dlkit.gan_sample.data import from_bytes, to_bytes
 from dlkit.gan_sample.model import build
@@ -508,6 +509,23 @@ def test_three_pictures_are_too_few_to_compare_with(
     done = run("gan-sample", "evaluate", tmp_path, "-m", models["dcgan"])
     assert (done.code, done.out) == (2, "")
     assert "3 pictures are too few to compare with: give 10 or more" in done.err
+
+
+def test_a_bundled_model_has_eight_bits_a_weight_and_no_discriminator(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    settings = {"image_size": SIDE, **SETTINGS["dcgan"]}
+    model = build("dcgan", **settings)
+    path = tmp_path / "run" / "best.safetensors"
+    checkpoint.save(path, model.state_dict(), Header("gan-sample", "dcgan", settings, []))
+    monkeypatch.setattr("dlkit.core.publish.folder", lambda task: tmp_path)
+    publish(path.parent, "tiny", [photos], "fid", "photographs", "free", bits=8)
+    header, weights = checkpoint.load(tmp_path / "tiny.safetensors", "gan-sample")
+    assert header.card["score"] == f"fid {header.metrics['fid']:.3f} on {photos.name} test"
+    names = model.generator.state_dict()
+    assert weights.keys() == {f"generator.{name}" for name in names}
+    records("-m", tmp_path / "tiny.safetensors", "-n", 4, "-o", tmp_path / "tiny.png")
 
 
 # An autoencoder's encoder as the start of a classifier

@@ -84,7 +84,8 @@ def class_accuracy(labels: list[str], network: FeatureNetwork, said: Tensor) -> 
     asked = torch.arange(len(said)) % len(labels)
     expected = torch.tensor([network.labels.index(label) for label in labels])[asked]
     right = (said == expected).double()
-    definition = f"{DEFINITIONS['class_accuracy']} The classifier is {network.name}."
+    where = f"{len(said)} pictures, by the classifier {network.name}"
+    definition = f"{DEFINITIONS['class_accuracy']} Of {where}."
     yield Score("class_accuracy", "all", rounded(float(right.mean())), definition)
     for index, label in enumerate(labels):
         value = rounded(float(right[asked == index].mean()))
