@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dlkit.classify import infer as classifying
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
+from dlkit.core.publish import publish
 from dlkit.gan_sample import infer, latents
 from dlkit.gan_sample.data import from_bytes, to_bytes
 from dlkit.gan_sample.model import build
@@ -71,7 +72,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def records(*arguments: object) -> Records:
     """What a command prints, which must go well."""
-    done = run("gan-sample", *arguments, "-f", "json")
+    done = run("gan-sample", *arguments, "--precision", "fp32", "-f", "json")
     assert done.code == 0, done.err
     found: Records = json.loads(done.out)
     return found
@@ -111,7 +112,7 @@ def test_a_grid_shows_the_pictures_of_the_seed(models: dict[str, Path], tmp_path
     ]
     sheet = array(grid)
     assert sheet.shape == (3 * CELL, 3 * CELL, 3)
-    network = infer.load(str(models["dcgan"])).network
+    network = infer.load(str(models["dcgan"]), precision="fp32").network
     for number, z in enumerate(latents.draw(3, range(7), 6)):
         assert_nearly_equal(cell(sheet, *divmod(number, 3)), alone(network, z))
     assert len(np.unique(cell(sheet, 0, 0))) > 50  # there is something in it
@@ -150,7 +151,7 @@ def test_classes_take_turns_in_columns_and_folders(models: dict[str, Path], tmp_
     assert found[-1] == {"path": str(grid), "number": 0, "pictures": 8, "label": None}
     sheet = array(grid)
     assert sheet.shape == (3 * CELL, 3 * CELL)
-    network = infer.load(str(models["cgan"])).network
+    network = infer.load(str(models["cgan"]), precision="fp32").network
     for number, z in enumerate(latents.draw(0, range(8), 6)):
         expected = alone(network, z, number % 3)
         assert_nearly_equal(cell(sheet, *divmod(number, 3)), expected)
@@ -163,7 +164,7 @@ def test_a_class_that_is_asked_for(models: dict[str, Path], tmp_path: Path) -> N
     (found,) = records("-m", models["cgan"], "-n", 4, "--class", "2", "-o", grid)
     assert found["label"] == "2"
     sheet = array(grid)
-    network = infer.load(str(models["cgan"])).network
+    network = infer.load(str(models["cgan"]), precision="fp32").network
     for number, z in enumerate(latents.draw(0, range(4), 6)):
         assert_nearly_equal(cell(sheet, *divmod(number, 2)), alone(network, z, 2))
     two = ("--class", "2", "--class", "0")
@@ -270,7 +271,7 @@ def test_a_strip_goes_from_seed_to_seed(models: dict[str, Path], tmp_path: Path)
     assert found["pictures"] == 18
     sheet = array(strip)
     assert sheet.shape == (2 * CELL, 9 * CELL, 3)
-    network = infer.load(str(models["dcgan"])).network
+    network = infer.load(str(models["dcgan"]), precision="fp32").network
     ends = [latents.draw(seed, [number], 6)[0] for seed, number in ((4, 0), (5, 0), (4, 2))]
     for row, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
         assert_nearly_equal(cell(sheet, row, 0), alone(network, start))
@@ -294,7 +295,7 @@ def test_a_gif_moves_through_all_points_and_shows_all_classes(
         assert image.size == (2 * CELL, 2 * CELL)
         image.seek(6)
         last = np.asarray(image.convert("L"))
-    network = infer.load(str(models["cgan"])).network
+    network = infer.load(str(models["cgan"]), precision="fp32").network
     expected = alone(network, latents.draw(0, [2], 6)[0], 1)
     assert_nearly_equal(cell(last, 0, 1), expected)
     strip = tmp_path / "way.png"
@@ -338,7 +339,7 @@ def test_reconstructions_are_those_of_the_codes(
     assert "broken.png: not an image" in done.err
     found = json.loads(done.out)
     assert len(found) == 13
-    network = infer.load(str(models[arch])).network
+    network = infer.load(str(models[arch]), precision="fp32").network
     everything = array(sheet)
     for number, record in enumerate(found[:12]):
         given = torch.tensor(cell(everything, 0, number))
@@ -403,7 +404,7 @@ def test_translations_are_the_networks_and_keep_their_size(
     (given / "d.png").write_bytes(b"")
     done = run(
         "gan-sample", "translate-images", given, "-m", models["cyclegan"], "--save", folder,
-        "-f", "json",
+        "--precision", "fp32", "-f", "json",
     )  # fmt: skip
     assert done.code == 1
     assert "d.png: an empty file" in done.err
@@ -411,7 +412,7 @@ def test_translations_are_the_networks_and_keep_their_size(
     sizes = [(record["width"], record["height"]) for record in found[:3]]
     assert sizes == [(16, 16), (16, 11), (16, 1)]
     assert array(found[1]["output"]).shape == (11, 16, 3)
-    network = infer.load(str(models["cyclegan"])).network
+    network = infer.load(str(models["cyclegan"]), precision="fp32").network
     images = from_bytes(torch.from_numpy(pixels).permute(2, 0, 1)[None])
     for back, arguments in ((False, []), (True, ["--back"])):
         records(
@@ -510,6 +511,23 @@ def test_three_pictures_are_too_few_to_compare_with(
     assert "3 pictures are too few to compare with: give 10 or more" in done.err
 
 
+def test_a_bundled_model_has_eight_bits_a_weight_and_no_discriminator(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    settings = {"image_size": SIDE, **SETTINGS["dcgan"]}
+    model = build("dcgan", **settings)
+    path = tmp_path / "run" / "best.safetensors"
+    checkpoint.save(path, model.state_dict(), Header("gan-sample", "dcgan", settings, []))
+    monkeypatch.setattr("dlkit.core.publish.folder", lambda task: tmp_path)
+    publish(path.parent, "tiny", [photos], "fid", "photographs", "free", bits=8)
+    header, weights = checkpoint.load(tmp_path / "tiny.safetensors", "gan-sample")
+    assert header.card["score"] == f"fid {header.metrics['fid']:.3f} on {photos.name} test"
+    names = model.generator.state_dict()
+    assert weights.keys() == {f"generator.{name}" for name in names}
+    records("-m", tmp_path / "tiny.safetensors", "-n", 4, "-o", tmp_path / "tiny.png")
+
+
 # An autoencoder's encoder as the start of a classifier
 
 
@@ -564,7 +582,7 @@ def test_an_encoder_starts_a_classifier(
     assert done.code == 0, done.err
     assert "tensors start from" in done.err
     classifier = classifying.load(done.out.strip(), "cpu", "fp32")
-    autoencoder = infer.load(str(model)).network
+    autoencoder = infer.load(str(model), precision="fp32").network
     pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     with torch.inference_mode():
         expected = autoencoder.encoder.features(from_bytes(pixels))

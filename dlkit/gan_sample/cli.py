@@ -87,7 +87,7 @@ def infer(
     save_latents: SaveLatents = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     device: Device = "auto",
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
 ) -> None:
     """Draw pictures; prints each file, its first picture's number, how many it has, the class."""
@@ -130,7 +130,7 @@ def interpolate(
     latents: Latents = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     device: Device = "auto",
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
 ) -> None:
     """Draw the way from one picture to the next, on the sphere that latent vectors lie on.
@@ -233,7 +233,7 @@ def translate_images(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     workers: Workers = 2,
     device: Device = "auto",
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
 ) -> None:
     """Turn pictures of one domain into ones of another, by a cyclegan that you trained.

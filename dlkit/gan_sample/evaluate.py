@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import track
 from dlkit.core.scores import Score, rounded
-from dlkit.gan_sample import features, latents
+from dlkit.gan_sample import features
 from dlkit.gan_sample.data import Listed, Pictures, Shape, from_bytes, list_pictures
 from dlkit.gan_sample.features import FeatureNetwork
-from dlkit.gan_sample.generate import BATCH, cycled
-from dlkit.gan_sample.infer import Sampler, load
+from dlkit.gan_sample.generate import BATCH
+from dlkit.gan_sample.infer import Sampler, batches, chosen_classes, load, seeded
 from dlkit.gan_sample.metrics import DEFINITIONS, distances
 from dlkit.gan_sample.reconstruct import codes_of
 from dlkit.gan_sample.translate_images import translated
@@ -45,13 +44,12 @@ def evaluate_checkpoint(
         return
     real = read_pictures(data, split, shape, samples)
     count = samples or len(real)
-    asked = cycled(range(count), sampler.network.classes)
-    made = drawn(sampler, count, seed, asked)
-    found, said = describing.describe(made)
+    classes, vectors = chosen_classes(sampler, None), seeded(sampler, seed, None)
+    made = [pixels for _, _, pixels in batches(sampler, count, vectors, classes)]
+    found, said = describing.describe(torch.cat(made))
     there, _ = describing.describe(real)
     yield from compared(describing, there.numpy(), found.numpy(), "all")
-    if asked is not None:
-        yield from class_accuracy(sampler, describing, asked, said)
+    yield from class_accuracy(sampler.labels, describing, said)
     if sampler.has_encoder:
         yield from of_reconstructions(sampler, real)
 
@@ -66,16 +64,6 @@ def read_pictures(data: Path, split: str, shape: Shape, samples: int | None) -> 
     return pictures.pixels
 
 
-def drawn(sampler: Sampler, count: int, seed: int, asked: Tensor | None) -> Tensor:
-    """uint8 pictures (N, C, S, S) from noise."""
-    parts = []
-    for start in track(range(0, count, BATCH), "drawing"):
-        numbers = range(start, min(start + BATCH, count))
-        z = latents.draw(seed, numbers, sampler.network.latent)
-        parts.append(sampler.pictures(z, None if asked is None else asked[start : numbers.stop]))
-    return torch.cat(parts)
-
-
 def compared(
     network: FeatureNetwork, real: np.ndarray, made: np.ndarray, label: str
 ) -> Iterator[Score]:
@@ -85,20 +73,21 @@ def compared(
         yield Score(name, label, rounded(value), f"{DEFINITIONS[name]} Of {where}.")
 
 
-def class_accuracy(
-    sampler: Sampler, network: FeatureNetwork, asked: Tensor, said: Tensor
-) -> Iterator[Score]:
+def class_accuracy(labels: list[str], network: FeatureNetwork, said: Tensor) -> Iterator[Score]:
     """The share of pictures (N,) that show the class asked for, of all and of each class.
 
-    Nothing where the network knows other classes than the model.
+    The classes took turns; `said` is what the network found. Nothing where it knows others, or the
+    model none.
     """
-    if not set(sampler.labels) <= set(network.labels):
+    if not labels or not set(labels) <= set(network.labels):
         return
-    expected = torch.tensor([network.labels.index(label) for label in sampler.labels])[asked]
+    asked = torch.arange(len(said)) % len(labels)
+    expected = torch.tensor([network.labels.index(label) for label in labels])[asked]
     right = (said == expected).double()
-    definition = f"{DEFINITIONS['class_accuracy']} The classifier is {network.name}."
+    where = f"{len(said)} pictures, by the classifier {network.name}"
+    definition = f"{DEFINITIONS['class_accuracy']} Of {where}."
     yield Score("class_accuracy", "all", rounded(float(right.mean())), definition)
-    for index, label in enumerate(sampler.labels):
+    for index, label in enumerate(labels):
         value = rounded(float(right[asked == index].mean()))
         yield Score("class_accuracy", label, value, definition)
 

@@ -6,12 +6,13 @@ Shapes: N pictures, B of a batch, C channels, S x S pixels, Z numbers of a laten
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from dlkit.gan_sample.model import Autoencoder, CycleGan, restore
 from dlkit.gan_sample.sheet import Sheet, as_image, square
 
 MOST_COLUMNS = 20  # classes that get a column each
-AHEAD = 2  # batches that wait to be written while the next is computed
+MOST_WAITING = 2 * BATCH  # pictures to be written while the next are drawn
 
 Vectors = Callable[[range], Tensor]  # numbers of pictures to their latent vectors (N, Z)
 
@@ -117,6 +118,17 @@ def stored(vectors: "vector_files.Stored") -> Vectors:
     return lambda numbers: torch.tensor(vectors[numbers.start : numbers.stop], dtype=torch.float32)
 
 
+def batches(
+    sampler: Sampler, count: int, vectors: Vectors, classes: Sequence[int]
+) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """Numbers, vectors (B, Z) and uint8 pictures (B, C, S, S); the classes take turns."""
+    for start in track(range(0, count, BATCH), "drawing"):
+        numbers = range(start, min(start + BATCH, count))
+        z = vectors(numbers)
+        asked = torch.tensor([classes[n % len(classes)] for n in numbers]) if classes else None
+        yield numbers, z, sampler.pictures(z, asked)
+
+
 def sample(
     sampler: Sampler,
     count: int,
@@ -136,42 +148,31 @@ def sample(
     columns = len(classes) if 2 <= len(classes) <= min(MOST_COLUMNS, count) else square(count)
     sheet = Sheet(count, columns, network.image_size, network.channels) if grid else None
 
-    def target(number: int) -> tuple[Path, str | None]:
+    def write_one(folder: Path, number: int, picture: Tensor) -> Drawn:
         label = sampler.labels[classes[number % len(classes)]] if classes else None
-        folder = separate or Path()
-        return (folder if label is None else folder / label) / f"{number:06}.png", label
-
-    def write_one(number: int, picture: Tensor) -> Drawn:
-        path, label = target(number)
+        path = (folder if label is None else folder / label) / f"{number:06}.png"
         images.save(as_image(picture), path)
         return Drawn(str(path), number, 1, label)
 
     def made() -> Iterator[Drawn]:
-        keeping = (
-            vector_files.writing(save_latents, count, network.latent)
-            if save_latents
-            else nullcontext(None)
-        )
-        waiting: deque[list[Future[Drawn]]] = deque()
+        keeping: AbstractContextManager[np.ndarray | None] = nullcontext()
+        if save_latents is not None:
+            keeping = vector_files.writing(save_latents, count, network.latent)
+        waiting: deque[Future[Drawn]] = deque()
         with keeping as kept, ThreadPoolExecutor() as pool:
             try:
-                for start in track(range(0, count, BATCH), "drawing"):
-                    numbers = range(start, min(start + BATCH, count))
-                    z = vectors(numbers)
+                for numbers, z, pixels in batches(sampler, count, vectors, classes):
                     if kept is not None:
-                        kept[start : numbers.stop] = z.numpy()
-                    asked = [classes[n % len(classes)] for n in numbers] if classes else None
-                    pixels = sampler.pictures(z, None if asked is None else torch.tensor(asked))
+                        kept[numbers.start : numbers.stop] = z.numpy()
                     for number, picture in zip(numbers, pixels, strict=True):
                         if sheet is not None:
                             sheet.put(number, picture)
-                    if separate is not None:
-                        entries = zip(numbers, pixels, strict=True)
-                        waiting.append([pool.submit(write_one, *entry) for entry in entries])
-                    if len(waiting) > AHEAD:
-                        yield from (future.result() for future in waiting.popleft())
+                        if separate is not None:
+                            waiting.append(pool.submit(write_one, separate, number, picture))
+                    while len(waiting) > MOST_WAITING:
+                        yield waiting.popleft().result()
                 while waiting:
-                    yield from (future.result() for future in waiting.popleft())
+                    yield waiting.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
         if sheet is not None and grid is not None:

@@ -24,7 +24,7 @@ from dlkit.gan_sample.models.residual import residual
 
 __all__ = [
     "ARCHITECTURES", "Autoencoder", "CycleGan", "GanModel", "VariationalAutoencoder", "build",
-    "options", "restore",
+    "options", "restore", "shipped",
 ]  # fmt: skip
 
 NETWORKS: dict[str, Callable[..., GanModel]] = {
@@ -108,3 +108,8 @@ def restore(arch: str, settings: dict[str, Any], weights: Mapping[str, Tensor]) 
         model.discriminator = None
     model.load_state_dict(weights)
     return model.eval()
+
+
+def shipped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a finished model needs: the discriminator's work is done."""
+    return {name: w for name, w in weights.items() if not name.startswith("discriminator.")}
