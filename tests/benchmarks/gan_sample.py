@@ -185,7 +185,7 @@ def theirs(data: Path, images: int, batch_size: int, device: str) -> Callable[[]
             loss = criterion(discriminator(fake), ones)
             loss.backward()
             of_generator.step()
-        return f"losses {float(on_real + on_fake):.3f} {float(loss):.3f}"
+        return f"losses {(on_real + on_fake).item():.3f} {loss.item():.3f}"
 
     return work
 

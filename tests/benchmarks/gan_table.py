@@ -2,8 +2,8 @@
 
 Prints a line for each: FID, KID with its interval, precision, recall and diversity against the
 split test (on the feature network that the line names), training images a second (scoring
-included), and whether it has collapsed. All see as many real pictures, in batches of one size; runs that are in --out are not
-repeated.
+included), and whether it has collapsed. All see as many real pictures, in batches of one size; runs
+that are in --out are not repeated.
 """
 
 import argparse
