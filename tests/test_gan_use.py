@@ -337,6 +337,7 @@ def test_reconstructions_are_those_of_the_codes(
     )  # fmt: skip
     assert done.code == 1
     assert "broken.png: not an image" in done.err
+    assert "12 pictures are not square: their middle is used" in done.err
     found = json.loads(done.out)
     assert len(found) == 13
     network = infer.load(str(models[arch]), precision="fp32").network
@@ -378,6 +379,19 @@ def test_a_search_is_each_pictures_own(models: dict[str, Path], photos: Path) ->
     alone_, *_ = records("reconstruct", photos / "03.png", *options)
     together = records("reconstruct", photos, *options)
     assert together[3]["mse"] == pytest.approx(alone_["mse"], rel=1e-3)
+
+
+def test_nothing_is_written_where_nothing_can_be_read(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    sheet, vectors = tmp_path / "sheet.png", tmp_path / "z.npy"
+    options = ("-m", models["vae"], "-o", sheet, "--save-latents", vectors)
+    done = run("gan-sample", "reconstruct", tmp_path / "none.png", *options)
+    assert (done.code, done.out) == (1, "")
+    assert "none.png: no such file" in done.err
+    done = run("gan-sample", "reconstruct", "-", *options)
+    assert (done.code, done.out) == (0, "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_search_is_refused_where_there_is_an_encoder(
@@ -433,6 +447,10 @@ def test_pictures_are_not_written_over(models: dict[str, Path], photos: Path) ->
     done = run("gan-sample", "translate-images", photos, "-m", models["cyclegan"], "--save", photos)
     assert done.code == 2
     assert "holds inputs, which stay as they are" in done.err
+    one = photos / "00.png"
+    done = run("gan-sample", "reconstruct", one, "-m", models["vae"], "-o", one)
+    assert done.code == 2
+    assert "00.png is an input, which stays as it is" in done.err
     done = run("gan-sample", "translate-images", photos, "-m", models["dcgan"])
     assert done.code == 2
     assert "translate-images needs a cyclegan's model" in done.err

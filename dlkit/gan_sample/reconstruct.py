@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core import images
+from dlkit.core.errors import DlkitError
 from dlkit.core.output import FileNames, whole_file
 from dlkit.core.progress import Failure, each, log, track
 from dlkit.gan_sample import latents
@@ -63,15 +64,18 @@ def reconstruct(
     shape = Shape(network.image_size, network.channels)
     names = None if separate is None else FileNames(separate)
     sources = list(images.files(paths))
-    columns = min(COLUMNS, len(sources))
+    if sheet is not None and sheet.resolve() in {Path(source).resolve() for source in sources}:
+        raise DlkitError(f"{sheet} is an input, which stays as it is: choose another name")
+    columns = min(COLUMNS, len(sources)) or 1
     cells = 2 * columns * -(-len(sources) // columns)
     shown = None if sheet is None else Sheet(cells, columns, shape.image_size, shape.channels)
 
-    def read(path: str) -> tuple[str, Tensor]:
-        return path, shape.read(path)[0]
+    def read(path: str) -> tuple[str, Tensor, bool]:
+        return path, *shape.read(path)
 
     def made() -> Iterator[Reconstruction | Failure]:
         vectors: list[Tensor] = []
+        done = cropped = 0
         entries = enumerate(each(read, track(sources, "reconstructing"), workers))
         while batch := list(islice(entries, BATCH)):
             good = [entry[1] for _, entry in batch if not isinstance(entry, Failure)]
@@ -82,7 +86,8 @@ def reconstruct(
                 if isinstance(entry, Failure):
                     yield entry
                     continue
-                path, given = entry
+                path, given, cut = entry
+                done, cropped = done + 1, cropped + cut
                 z, found, kind = next(results)
                 target = None if names is None else names.path_for(path, ".png")
                 if target is not None:
@@ -94,10 +99,12 @@ def reconstruct(
                 if save_latents is not None:
                     vectors.append(z)
                 yield described(path, given, found, sampler.labels, kind, target)
-        if shown is not None and sheet is not None:
+        if cropped:
+            log(f"{cropped} pictures are not square: their middle is used")
+        if done and shown is not None and sheet is not None:
             images.save(shown.image(), sheet)
             log(f"saved {sheet}")
-        if save_latents is not None and vectors:
+        if done and save_latents is not None:
             with whole_file(save_latents) as partial, partial.open("wb") as file:
                 np.save(file, torch.stack(vectors).numpy())
             log(f"saved {save_latents}")
