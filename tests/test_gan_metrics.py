@@ -111,6 +111,15 @@ def test_the_interval_of_kid_holds_the_truth() -> None:
     assert np.isnan(kernel_distance_interval(normal(1, 5), normal(2, 5))[1:]).all()
 
 
+def test_the_interval_of_kid_does_not_depend_on_the_order() -> None:
+    """Folders come class by class: sorted pictures are to have about the interval of mixed ones."""
+    real, made = normal(1, 400), normal(2, 400)
+    _, low, high = kernel_distance_interval(real, made)
+    ordered = real[real[:, 0].argsort()], made[(-made[:, 0]).argsort()]
+    _, sorted_low, sorted_high = kernel_distance_interval(*ordered)
+    assert 0.4 < (sorted_high - sorted_low) / (high - low) < 2.5
+
+
 def test_precision_and_recall_by_hand() -> None:
     """Balls to the 1st neighbour, on a line: 0 and 1 reach 1 far, 5 reaches 4 far."""
     real = np.array([[0.0], [1.0], [5.0]])
