@@ -19,6 +19,7 @@ from dlkit.core.output import Format, write
 from dlkit.core.progress import log
 from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
+from dlkit.gan_sample.cli import app as gan_sample
 from dlkit.lm_generate.cli import app as lm_generate
 from dlkit.segment.cli import app as segment
 from dlkit.tokenize.cli import app as tokenize
@@ -30,6 +31,7 @@ TASKS = {
     "classify": classify,
     "detect": detect,
     "embed": embed,
+    "gan-sample": gan_sample,
     "lm-generate": lm_generate,
     "segment": segment,
     "tokenize": tokenize,

@@ -13,6 +13,7 @@ from dlkit.cli import TASKS
 from dlkit.core import checkpoint
 from dlkit.core.config import TrainConfig
 from dlkit.detect.config import DetectTrainConfig
+from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
 from tests.conftest import run
 
@@ -41,6 +42,7 @@ def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[st
     [
         ("caption", CaptionTrainConfig, "attend"),
         ("detect", DetectTrainConfig, "yolo"),
+        ("gan-sample", GanTrainConfig, "residual"),
         ("segment", SegmentTrainConfig, "unet"),
     ],
 )

@@ -1,3 +1,5 @@
-"""Image and text classifiers; `backbones` is for the other vision tasks."""
+"""Image and text classifiers; for the other vision tasks: trained ones, whole (`infer`, `features`)
+or as the first part of a network (`backbones`).
+"""
 
-__all__ = ["backbones"]  # imported when asked for: the commands' help loads no torch
+__all__ = ["backbones", "features", "infer"]  # imported when asked for: help loads no torch

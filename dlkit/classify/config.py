@@ -11,7 +11,7 @@ Arch = Literal[
     "perceptron", "adaline", "knn", "linear", "mlp",
     "lenet", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nin", "googlenet", "inception-v3",
     "resnet9", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact-resnet",
-    "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3",
+    "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3", "encoder",
     "fasttext", "bilstm", "attention", "transformer",
 ]  # fmt: skip
 # What these architectures' papers ask for, in place of settings left at their defaults.

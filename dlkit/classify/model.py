@@ -10,6 +10,7 @@ from dlkit.classify.models.alexnet import alexnet
 from dlkit.classify.models.choices import UnitLength, activate, initialise
 from dlkit.classify.models.densenet import BLOCKS as DENSENETS
 from dlkit.classify.models.densenet import densenet
+from dlkit.classify.models.encoder import encoder
 from dlkit.classify.models.flat import NORMS, linear, mlp
 from dlkit.classify.models.inception import googlenet, inception_v3
 from dlkit.classify.models.knn import Neighbours
@@ -61,6 +62,7 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {
     **dict.fromkeys(DENSENETS, densenet),
     "mobilenet-v2": mobilenet_v2,
     "mobilenet-v3": mobilenet_v3,
+    "encoder": encoder,
 }
 FLAT = ("linear", "perceptron", "adaline", "knn", "mlp")  # these see pixels, not places
 SMALLEST = 28  # pixels, for the others

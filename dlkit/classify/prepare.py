@@ -16,6 +16,7 @@ from dlkit.classify.config import (
     ClassifyTrainConfig,
 )
 from dlkit.classify.data import Pictures, Preprocessing, preprocessing
+from dlkit.classify.encoders import Start, start_of
 from dlkit.classify.text import Texts, Vocabulary, read_texts
 from dlkit.core.checkpoint import read_header
 from dlkit.core.config import given, spelled
@@ -37,6 +38,7 @@ class Prepared:
     inputs: Preprocessing
     training: Pictures
     validation: Pictures
+    encoder: Start | None = None  # where an autoencoder's is taken over
 
 
 def prepared(config: ClassifyTrainConfig) -> Prepared:
@@ -54,7 +56,8 @@ def prepared(config: ClassifyTrainConfig) -> Prepared:
         raise DlkitError(f"{config.data}: images with several labels need --loss bce")
 
     model = start(config)
-    taken_over = source(config.features_from or model)
+    encoder = encoder_of(model, config)
+    taken_over = encoder.inputs if encoder else source(config.features_from or model)
     inputs = taken_over or preprocessing(training.samples, config)
     if config.image_size is not None:
         inputs = replace(inputs, image_size=config.image_size)
@@ -75,7 +78,7 @@ def prepared(config: ClassifyTrainConfig) -> Prepared:
     if skipped and config.strict:
         raise DlkitError(f"--strict: {len(skipped)} samples cannot be used; first: {skipped[0]}")
     config = replace(config, init_from=model, image_size=inputs.image_size, flip=flip)
-    return Prepared(config, names, loss, inputs, pictures, validation)
+    return Prepared(config, names, loss, inputs, pictures, validation, encoder)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,20 @@ def start(config: ClassifyTrainConfig) -> str | None:
     return model
 
 
+def encoder_of(model: str | None, config: ClassifyTrainConfig) -> Start | None:
+    """How the weights of an autoencoder start this classifier; None where they are of another."""
+    if model is None:
+        return None
+    encoder = start_of(read_header(find("classify", model, PUBLISHED)))
+    if encoder is None:
+        return None
+    if encoder.arch != config.arch:
+        raise DlkitError(f"{model} is an autoencoder, whose encoder starts --arch {encoder.arch}")
+    for name in sorted(encoder.settings.keys() & set(given(config))):
+        raise DlkitError(f"{spelled(name)} is the encoder's own: {encoder.settings[name]}")
+    return encoder
+
+
 def source(model: str | None) -> Preprocessing | None:
     """How the images of the model were prepared from which weights start."""
     if model is None:
@@ -167,7 +184,10 @@ def source(model: str | None) -> Preprocessing | None:
 
 
 def network_settings(
-    config: ClassifyTrainConfig, num_labels: int, inputs: Preprocessing
+    config: ClassifyTrainConfig,
+    num_labels: int,
+    inputs: Preprocessing,
+    encoder: Start | None = None,
 ) -> dict[str, Any]:
     """The keyword arguments of `build()`: those settings that the architecture has."""
     outputs = config.embedding if config.loss == "triplet" else num_labels
@@ -180,6 +200,8 @@ def network_settings(
     # Others are refused by build(), if the architecture does not have them.
     chosen = {name: getattr(config, name) for name in CHOICES}
     settings |= {name: value for name, value in chosen.items() if value != defaults[name]}
+    if encoder:
+        settings |= encoder.settings
     if config.loss == "triplet":
         settings["unit_length"] = True
     return settings

@@ -55,12 +55,14 @@ def train(config: ClassifyTrainConfig) -> Path:
 def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     data = prepared(config)
     config, names, loss, inputs = data.config, data.labels, data.loss, data.inputs
-    settings = network_settings(config, len(names), inputs)
+    settings = network_settings(config, len(names), inputs, data.encoder)
     model = build(config.arch, **settings)
     frozen = freeze(model, config.freeze)
     network = process.wrap(model)  # the same weights, with gradients averaged over processes
     described = {"network": settings, "preprocessing": asdict(inputs), "loss": loss}
-    run = Run(config, process, model, Header("classify", config.arch, described, names))
+    header = Header("classify", config.arch, described, names)
+    renamed = data.encoder.renamed if data.encoder else str
+    run = Run(config, process, model, header, renamed)
     optimizer = run.optimizer(model)
     in_memory = data.training.kept is not None
     batches = run.loader(data.training, collate=as_it_is, workers=0 if in_memory else None)

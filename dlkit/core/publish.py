@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from dlkit.core import checkpoint
+from dlkit.core.command import package
 from dlkit.core.output import Format, write
 from dlkit.core.weights import folder
 
@@ -41,10 +42,13 @@ def publish(
     if bits not in (32, 16, 8):
         raise typer.BadParameter(f"--bits {bits}: 32, 16 or 8")
     header, weights = checkpoint.load(run / "best.safetensors")
+    # What only training needs stays out, where the task's model names it.
+    model = importlib.import_module(f"{package(header.task)}.model")
+    weights = getattr(model, "shipped", dict)(weights)
     target = folder(header.task) / f"{name}.safetensors"
     # Saved first, so that what is measured is what is shipped: the weights in so many bits.
     checkpoint.save(target, weights, header, bits)
-    evaluate = importlib.import_module(f"dlkit.{header.task.replace('-', '_')}.evaluate")
+    evaluate = importlib.import_module(f"{package(header.task)}.evaluate")
     files = test[0] if len(test) == 1 else [str(path) for path in test]
     splits = [split] if split else []
     scores = list(evaluate.evaluate_checkpoint(files, *splits, str(target)))

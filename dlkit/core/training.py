@@ -59,7 +59,12 @@ class Run:
     """
 
     def __init__(
-        self, config: TrainConfig, process: Process, model: nn.Module, header: Header
+        self,
+        config: TrainConfig,
+        process: Process,
+        model: nn.Module,
+        header: Header,
+        renamed: Callable[[str], str] = str,
     ) -> None:
         self.config, self.process, self.model = config, process, model
         self.folder = Path(config.out)
@@ -91,7 +96,7 @@ class Run:
         if self.state:
             self.restore(self.state)
         elif config.init_from:
-            self.initialise(config.init_from)
+            self.initialise(config.init_from, renamed)
         chosen = device.dtype(process.device, config.precision)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=chosen == torch.float16)
 
@@ -131,10 +136,10 @@ class Run:
         self.drops, self.dropped_at = state["drops"], state["dropped_at"]
         log(f"resuming {self.folder} after epoch {self.epoch}")
 
-    def initialise(self, source: str) -> None:
-        """Take over the weights of another model that have the same name and shape here."""
+    def initialise(self, source: str, renamed: Callable[[str], str]) -> None:
+        """Take over the weights of another model that, renamed, have a name and shape of this."""
         path = find(self.header.task, source)
-        _, weights = checkpoint.load(path)
+        weights = {renamed(name): w for name, w in checkpoint.load(path)[1].items()}
         own = self.model.state_dict()
         fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
         if not fitting:

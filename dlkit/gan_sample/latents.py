@@ -1,0 +1,40 @@
+"""What pictures are made of: latent vectors that depend on the seed and the picture's number alone.
+
+Shapes: B pictures, Z numbers of a latent vector.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def draw(seed: int, numbers: Iterable[int], size: int, truncation: float | None = None) -> Tensor:
+    """Latent vectors (B, Z) of the pictures of these numbers, each from a generator of its own.
+
+    They are standard normal, or with `truncation` normal between -truncation and truncation
+    (Brock et al. 2019): the same vectors, drawn together.
+    """
+    rows = [np.random.default_rng([seed, n]).standard_normal(size, np.float32) for n in numbers]
+    z = torch.from_numpy(np.stack(rows) if rows else np.empty((0, size), np.float32))
+    if truncation is None:
+        return z
+    lowest = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.double))
+    shares = lowest + (1 - 2 * lowest) * torch.special.ndtr(z.double())
+    return torch.special.ndtri(shares).float()
+
+
+def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
+    """Vectors (B, Z) on the arc from `start` (Z,) to `end` (Z,), at these shares (B,) of it.
+
+    Spherical interpolation (Shoemake 1985; White 2016): the vectors in between are as long as the
+    model's own, which those on a straight line are not.
+    """
+    cosine = torch.dot(start / start.norm(), end / end.norm()).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if float(angle.sin()) < 1e-4:  # one direction, or its opposite: there is no one arc
+        return torch.lerp(start, end, shares[:, None])
+    first = torch.sin((1 - shares) * angle) / angle.sin()
+    second = torch.sin(shares * angle) / angle.sin()
+    return first[:, None] * start + second[:, None] * end

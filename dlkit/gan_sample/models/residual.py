@@ -1,0 +1,101 @@
+"""Small residual networks: what `dlkit gan-sample train` takes by default.
+
+After the generator and discriminator of Miyato et al. 2018 ("Spectral normalization", tables 3 and
+4), made lighter: their maps double as the resolution halves, so that all resolutions cost about the
+same, and the convolutions that change the resolution have a stride of 2.
+
+Shapes: B images, K maps, h x w places.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlkit.gan_sample.models.dcgan import Project, doublings
+from dlkit.gan_sample.models.gan import (
+    Discriminator,
+    GanModel,
+    Generator,
+    of_layers,
+    with_spectral_norm,
+)
+
+MOST = 8  # times the width: more maps than that no resolution has
+
+
+class Up(nn.Module):
+    """Maps (B, K, h, w) to (B, K', 2h, 2w): a residual block with a transposed convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.relu(self.norm1(x), inplace=True))
+        y = self.conv2(F.relu(self.norm2(y), inplace=True))
+        # A convolution of one pixel comes to the same before the enlargement, at a quarter's cost.
+        return y + F.interpolate(self.shortcut(x), scale_factor=2)
+
+
+class Down(nn.Module):
+    """Maps (B, K, h, w) to (B, K', h/2, w/2): a residual block with a strided convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(inputs, outputs, 4, 2, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.leaky_relu(x, 0.2))
+        y = self.conv2(F.leaky_relu(y, 0.2, inplace=True))
+        return y + self.shortcut(F.avg_pool2d(x, 2))
+
+
+class SumOfPlaces(nn.Module):
+    """Activated maps (B, K, h, w) summed over their places, features (B, K)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, 0.2).sum(dim=(2, 3))
+
+
+def residual(
+    image_size: int,
+    channels: int,
+    latent: int = 128,
+    width: int = 16,
+    spectral_norm: bool = True,
+    classes: int | None = None,
+) -> GanModel:
+    """`width` are the maps at the image's resolution."""
+    number = doublings(image_size)
+    maps = [width * min(MOST, 1 << index) for index in range(number + 1)]
+    side = image_size >> number
+    blocks = [Up(maps[i + 1], maps[i]) for i in reversed(range(number))]
+    body = nn.Sequential(
+        Project(latent + (classes or 0), maps[-1], side),
+        *blocks,
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, channels, 3, padding=1),
+    )
+    judging = nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        *(Down(maps[i], maps[i + 1]) for i in range(number)),
+        SumOfPlaces(),
+    )
+    discriminator = Discriminator(judging, maps[-1], classes)
+    model = GanModel(Generator(body, latent, image_size, channels, classes), discriminator)
+
+    def start(layer: nn.Module) -> None:
+        nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    of_layers(model, start)
+    if spectral_norm:
+        with_spectral_norm(discriminator)
+    return model

@@ -1,0 +1,64 @@
+"""What the training loops do in each step or after the last.
+
+Shapes: B images, C channels, S x S pixels.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.training import Run
+
+
+class Balance:
+    """Who is winning: both losses, and the discriminator's mean output on real and on fake."""
+
+    def __init__(self) -> None:
+        self.discriminator: list[Tensor] = []
+        self.generator: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+
+    def add(self, loss: Tensor, on_real: Tensor, on_fake: Tensor) -> None:
+        """A step of the discriminator."""
+        self.discriminator.append(loss.detach())
+        self.outputs.append(torch.stack([on_real.detach().mean(), on_fake.detach().mean()]))
+
+    def means(self) -> dict[str, float]:
+        on_real, on_fake = torch.stack(self.outputs).mean(dim=0).tolist()
+        return {
+            "discriminator_loss": float(torch.stack(self.discriminator).mean()),
+            "generator_loss": float(torch.stack(self.generator).mean()),
+            "output_on_real": on_real,
+            "output_on_fake": on_fake,
+        }
+
+
+def flipped(images: Tensor, share: float | None) -> Tensor:
+    """Images (B, C, S, S), a share of them mirrored left to right."""
+    if not share:
+        return images
+    turned = torch.rand(len(images), 1, 1, 1, device=images.device) < share
+    return torch.where(turned, images.flip(3), images)
+
+
+def stop_if_diverged(run: Run) -> None:
+    """Raise DlkitError before anything is saved, where a loss or a weight is not finite."""
+    run.check_loss()
+    if not all(bool(weight.isfinite().all()) for weight in run.model.parameters()):
+        raise DlkitError(
+            f"weights are not finite any more in epoch {run.epoch + 1}: lower --lr"
+            f" (now {run.config.lr}); {run.folder} keeps the last good model"
+        )
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Without gradients of its weights: those on the way through it alone cost much less."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)

@@ -1,0 +1,78 @@
+"""Pictures of one domain as ones of the other, by a cyclegan.
+
+Shapes: B pictures, C channels, H x W pixels.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlkit.core import device, images
+from dlkit.core.output import FileNames
+from dlkit.core.progress import Failure, each, track
+from dlkit.gan_sample.data import from_bytes, grey, to_bytes
+from dlkit.gan_sample.infer import Sampler
+from dlkit.gan_sample.sheet import as_image
+
+STEP = 4  # pixels of which sides are multiples: they are halved twice
+LEAST = 8  # pixels a side
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A picture and the file of its translation."""
+
+    path: str
+    output: str
+    width: int
+    height: int
+
+
+def translate_images(
+    paths: Iterable[str],
+    sampler: Sampler,
+    folder: Path,
+    back: bool = False,
+    image_size: int | None = None,
+    workers: int = 2,
+) -> Iterator[Translated | Failure]:
+    """Each picture as one of domain B, or `back` of A, in `folder`/NAME.png, in input order.
+
+    `image_size` is the longest side of the result; None: as trained.
+    """
+    side = image_size or sampler.network.image_size
+
+    def read(path: str) -> tuple[str, Tensor]:
+        pixels = images.read(path, side).pixels
+        return path, grey(pixels) if sampler.network.channels == 1 else pixels
+
+    def made() -> Iterator[Translated | Failure]:
+        names = FileNames(folder)
+        for entry in each(read, track(images.files(paths), "translating"), workers):
+            if isinstance(entry, Failure):
+                yield entry
+                continue
+            path, pixels = entry
+            target = names.path_for(path, ".png")
+            (found,) = translated(sampler, pixels[None], back)
+            images.save(as_image(found), target)
+            yield Translated(path, str(target), found.shape[2], found.shape[1])
+
+    return made()
+
+
+@torch.inference_mode()
+def translated(sampler: Sampler, pixels: Tensor, back: bool) -> Tensor:
+    """uint8 pictures (B, C, H, W) in the other domain, of the same size."""
+    height, width = pixels.shape[2:]
+    # The edge goes on to where sides are multiples of STEP, and maps wide enough to be reflected.
+    right, down = (max(-(-side // STEP) * STEP, LEAST) - side for side in (width, height))
+    padding = (0, right, 0, down)
+    given = F.pad(from_bytes(pixels.to(sampler.device)), padding, mode="replicate")
+    with device.autocast(sampler.device, sampler.precision):
+        found = sampler.network.translate(given, back)
+    return to_bytes(found[:, :, :height, :width]).cpu()
