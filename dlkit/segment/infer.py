@@ -22,11 +22,11 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.output import FileNames, whole_file
 from dlkit.core.progress import Failure, each, track
+from dlkit.core.tile import in_tiles
 from dlkit.segment import published, rle
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import index_picture, overlay, palette
 from dlkit.segment.model import build
-from dlkit.segment.tile import in_tiles
 
 SCALES = (0.75, 1.0, 1.25)  # of the views that --tta averages, each as it is and mirrored
 WINDOW = 8  # batches among which images of one shape are looked for
