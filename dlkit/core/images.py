@@ -243,7 +243,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def as_srgb(image: Image.Image) -> Image.Image:
-    """As `as_rgb`, in the colours that the image's profile means; an unusable one counts nothing."""
+    """As `as_rgb`, in the colours that the profile means; one that cannot be used is left out."""
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in {"L", "RGB", "RGBA", "CMYK"}:
         return as_rgb(image)
