@@ -1,0 +1,51 @@
+"""Settings of `dlkit style-transfer`. Loads no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dlkit.core.config import TrainConfig, argument, option
+
+DEFAULT_MODEL = "paintings"  # the bundled painter, of `apply`
+DEFAULT_FEATURES = "natural"  # the bundled feature network
+
+Arch = Literal["fast", "adain"]
+
+
+@dataclass(kw_only=True)
+class StyleTrainConfig(TrainConfig):
+    """What a network that paints in one pass is trained on, and how.
+
+    A setting whose default is None has one for each architecture: `by_arch` fills it in.
+    """
+
+    data: list[str] = argument(  # type: ignore[assignment]
+        "The style: a picture, or several (files, folders, globs). fast learns just these, adain"
+        " any style from many."
+    )
+    images: list[str] = option(
+        (), "Photographs to learn from: a folder, file or glob; may be given more than once."
+    )
+    arch: Arch = option("fast", "fast: one pass for these styles; adain: one pass for any style.")
+    features: str = option(
+        DEFAULT_FEATURES,
+        "Feature network of the losses, and adain's encoder: a bundled one's name, vgg19, vgg16 or"
+        " a file.",
+    )
+    image_size: int = option(128, "Side of the squares to train on, in pixels.", min=32)
+    style_size: int = option(
+        None, "Longest side of the style pictures (256; adain: shortest, 1.2 times --image-size)."
+    )
+    width: int = option(24, "fast: channels of the first layer (32 in the paper).", min=4)
+    content_weight: float = option(1.0, "Weight of the content's loss.", min=0)
+    style_weight: float = option(None, "Weight of the style's loss (fast: 10, adain: 10).", min=0)
+    tv_weight: float = option(None, "Weight of the total variation (fast: 1; adain: 0).", min=0)
+    content_layer: str = option("relu3_1", "fast: layer on which contents are compared.")
+    val_share: float = option(0.02, "Share of the photographs to validate on.", min=0, max=0.9)
+    every: int = option(1, "Write painted examples after every so many epochs.", min=1)
+    steps_per_epoch: int = option(
+        0, "Steps after which an epoch ends; 0: one pass over the photographs.", min=0
+    )
+    epochs: int = option(20, "Passes over the photographs, or stretches of --steps-per-epoch.")
+    batch_size: int = option(8, "Photographs of one step, over all processes together.", min=1)
+    weight_decay: float = option(0.0, "Weight decay; biases and norms have none.", min=0)
+    warmup: float = option(0.1, "Epochs over which the learning rate rises from zero.", min=0)
