@@ -128,7 +128,7 @@ class FeatureNetwork(nn.Module):
             if before is not None:
                 convolution.weight *= before.view(1, -1, 1, 1)
             convolution.weight /= mean.view(-1, 1, 1, 1)
-            convolution.bias /= mean  # type: ignore[operator]
+            convolution.bias /= mean
             before = mean
 
     def up_to(self, layer: str) -> "FeatureNetwork":
