@@ -55,6 +55,11 @@ def matched(style: Tensor, photo: Tensor) -> Tensor:
     return (root @ own_root @ centred + mean).view_as(style).to(style.dtype)
 
 
+def matched_after(photo: Tensor, painting: Tensor) -> Tensor:
+    """A finished painting with the photograph's mean and covariance of colours; 0 to 1."""
+    return matched(painting, photo).clamp(0, 1)
+
+
 def statistics(picture: Tensor, power: float) -> tuple[Tensor, Tensor]:
     """The mean colour (3, 1), and the covariance of colours (3, 3) to this power."""
     colours = picture.double().flatten(1)

@@ -1,14 +1,20 @@
 """Settings of `dlkit style-transfer`. Loads no torch."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from dlkit.core.config import TrainConfig, argument, option
+from dlkit.core.config import TrainConfig, argument, option, refuse_unused
 
 DEFAULT_MODEL = "paintings"  # the bundled painter, of `apply`
 DEFAULT_FEATURES = "natural"  # the bundled feature network
 
 Arch = Literal["fast", "adain"]
+# The architectures that have an option which is not for all.
+OWN = dict.fromkeys(("style_size", "width", "content_layer"), ("fast",))
+BY_ARCH: dict[str, dict[str, Any]] = {
+    "fast": {"style_weight": 10.0, "tv_weight": 1.0},
+    "adain": {"style_weight": 10.0, "tv_weight": 0.0},
+}
 
 
 @dataclass(kw_only=True)
@@ -19,8 +25,8 @@ class StyleTrainConfig(TrainConfig):
     """
 
     data: list[str] = argument(  # type: ignore[assignment]
-        "The style: a picture, or several (files, folders, globs). fast learns just these, adain"
-        " any style from many."
+        "Pictures of the style: files, folders, globs. fast learns a style from each, adain any"
+        " style from many."
     )
     images: list[str] = option(
         (), "Photographs to learn from: a folder, file or glob; may be given more than once."
@@ -33,19 +39,31 @@ class StyleTrainConfig(TrainConfig):
     )
     image_size: int = option(128, "Side of the squares to train on, in pixels.", min=32)
     style_size: int = option(
-        None, "Longest side of the style pictures (256; adain: shortest, 1.2 times --image-size)."
+        256, "fast: longest side of the style pictures, and so the size of their strokes.", min=32
     )
     width: int = option(24, "fast: channels of the first layer (32 in the paper).", min=4)
+    content_layer: str = option("relu3_1", "fast: layer in which contents are compared.")
     content_weight: float = option(1.0, "Weight of the content's loss.", min=0)
     style_weight: float = option(None, "Weight of the style's loss (fast: 10, adain: 10).", min=0)
-    tv_weight: float = option(None, "Weight of the total variation (fast: 1; adain: 0).", min=0)
-    content_layer: str = option("relu3_1", "fast: layer on which contents are compared.")
+    tv_weight: float = option(None, "Weight of the total variation (fast: 1, adain: 0).", min=0)
     val_share: float = option(0.02, "Share of the photographs to validate on.", min=0, max=0.9)
-    every: int = option(1, "Write painted examples after every so many epochs.", min=1)
+    every: int = option(1, "Write a sheet of examples after every so many epochs.", min=1)
     steps_per_epoch: int = option(
         0, "Steps after which an epoch ends; 0: one pass over the photographs.", min=0
     )
-    epochs: int = option(20, "Passes over the photographs, or stretches of --steps-per-epoch.")
+    epochs: int = option(
+        20, "Passes over the photographs, or stretches of --steps-per-epoch.", min=1
+    )
     batch_size: int = option(8, "Photographs of one step, over all processes together.", min=1)
     weight_decay: float = option(0.0, "Weight decay; biases and norms have none.", min=0)
     warmup: float = option(0.1, "Epochs over which the learning rate rises from zero.", min=0)
+
+
+def by_arch(config: StyleTrainConfig) -> StyleTrainConfig:
+    """The settings with the architecture's own defaults filled in.
+
+    A DlkitError for options that it does not have.
+    """
+    refuse_unused(config, OWN)
+    own = BY_ARCH[config.arch].items()
+    return replace(config, **{name: v for name, v in own if getattr(config, name) is None})

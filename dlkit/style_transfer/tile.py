@@ -25,9 +25,9 @@ class TiledFeatures(FeatureNetwork):
     """
 
     def __init__(self, network: FeatureNetwork, tile: int) -> None:
-        super().__init__(**network.settings)
-        self.steps, self.tile = network.steps, tile
-        self.to(network.mean.device)
+        nn.Module.__init__(self)
+        vars(self).update(vars(network))  # it is the same network, with the same weights
+        self.tile = tile
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         self.check(layers)

@@ -3,7 +3,6 @@
 Huang and Belongie 2017. Shapes: B images, K channels, h x w places.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,29 +49,24 @@ class AdaIN(Painter):
         self.norm = InstanceNorm()
         self.decoder = mirrored(self.encoder)
 
-    def encode(self, images: Tensor, layers: Sequence[str] = ()) -> dict[str, Tensor]:
-        """The maps of `layer`, and of these layers before it."""
-        return self.encoder(images, [*layers, self.layer])
+    def maps(self, images: Tensor) -> Tensor:
+        """The encoder's maps (B, K, h, w) of images (B, 3, H, W) from 0 to 1, in fp32."""
+        return self.encoder(images, [self.layer])[self.layer].float()
 
     def code(self, style: Tensor | int) -> Tensor:
-        """Means and deviations (1, 2 K) of the style's maps."""
+        """Means and deviations (1, 2 K) of the maps of a style, or of several (N, 2 K)."""
         if isinstance(style, int):
             raise TypeError("adain's style is a picture")
-        return torch.cat(mean_and_std(self.encode(style)[self.layer].float()), dim=1).flatten(1)
+        return torch.cat(mean_and_std(self.maps(style)), dim=1).flatten(1)
 
     def blended(self, maps: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
         """The target of the decoder: t of equations 8 and 14."""
         mean, std = code[:, :, None, None].chunk(2, dim=1)
         return maps.lerp(self.norm(maps) * std + mean, strength)
 
-    def decode(self, maps: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) from 0 to 1 of maps of `layer`."""
-        pictures: Tensor = self.decoder(maps)
-        return pictures
-
     def paint(self, images: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
         height, width = images.shape[-2:]
         sides = (0, -width % self.stride, 0, -height % self.stride)
-        padded = F.pad(images, sides, mode="replicate")
-        maps = self.encode(padded)[self.layer].float()
-        return self.decode(self.blended(maps, code, strength)).float()[..., :height, :width]
+        maps = self.maps(F.pad(images, sides, mode="replicate"))
+        painted: Tensor = self.decoder(self.blended(maps, code, strength))
+        return painted.float()[..., :height, :width]

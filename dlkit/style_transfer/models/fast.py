@@ -86,9 +86,9 @@ class Fast(Painter):
         self.last = nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect")
 
     def code(self, style: Tensor | int) -> Tensor:
-        """Weights (1, S) of the styles: 1 for the one of this number, from 0 on."""
+        """Weights (1 or B, S) of the styles: 1 for the one of this number, from 0 on."""
         if not isinstance(style, int):
-            return style.view(1, -1)
+            return style
         if not 0 <= style < self.styles:
             raise DlkitError(f"no style {style + 1}: the model has {self.styles}")
         code = torch.zeros(1, self.styles, device=self.last.weight.device)

@@ -17,7 +17,6 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
 
 Pooling = Literal["average", "max"]
-DEFAULT_FEATURES = "natural"
 PUBLISHED = {"vgg16": "vgg16-imagenet", "vgg19": "vgg19-imagenet"}  # and their names in classify
 ARCH = "features"  # of a checkpoint that holds a feature network
 # Convolutions of the stages of VGG-16 and VGG-19, and their channels.
