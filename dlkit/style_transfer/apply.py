@@ -19,7 +19,7 @@ from dlkit.core.progress import Failure, each, track
 from dlkit.style_transfer import colour
 from dlkit.style_transfer.config import DEFAULT_MODEL
 from dlkit.style_transfer.infer import Colours, as_pillow, read_style
-from dlkit.style_transfer.jobs import Job, Style, stem
+from dlkit.style_transfer.jobs import Job, Style, spoken, stem
 from dlkit.style_transfer.model import ARCHITECTURES, Painter, build
 from dlkit.style_transfer.tile import paint_in_tiles
 
@@ -228,4 +228,4 @@ def write(painted: Painted, how: Pass) -> Applied:
     picture = as_pillow(painting)
     images.save(picture, painted.job.target)
     job = painted.job
-    return Applied(job.photo, job.spoken, str(job.target), *picture.size)
+    return Applied(job.photo, spoken(job.styles), str(job.target), *picture.size)

@@ -20,7 +20,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure, log
 from dlkit.style_transfer import colour, masks
 from dlkit.style_transfer.config import DEFAULT_FEATURES
-from dlkit.style_transfer.jobs import Job
+from dlkit.style_transfer.jobs import Job, spoken
 from dlkit.style_transfer.models.features import FeatureNetwork, Pooling, load_features
 from dlkit.style_transfer.optimise import Objective, Optimizer, Step, first_picture, optimise
 from dlkit.style_transfer.preview import Way
@@ -156,7 +156,7 @@ def paint_one(
         ):
             way.see(reached.number, partial(canvas.finished, reached.picture))
             if reached.number:
-                bar.advance(partial(spoken, reached.losses))
+                bar.advance(partial(in_words, reached.losses))
     except (KeyboardInterrupt, DlkitError) as error:
         if reached is None:
             raise
@@ -170,7 +170,7 @@ def paint_one(
     return (
         Painting(
             job.photo,
-            job.spoken,
+            spoken(job.styles),
             str(job.target),
             *picture.size,
             reached.number,
@@ -182,7 +182,7 @@ def paint_one(
     )
 
 
-def spoken(losses: dict[str, float]) -> str:
+def in_words(losses: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "total")
 
 

@@ -1,17 +1,19 @@
 """What is painted: which photographs in which styles, and the files that come of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from dlkit.core import images
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
+from dlkit.core.progress import Failure, is_main_process
 
 SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-GRID_SIDE = 320  # of a cell
+CELL = 256  # pixels a side, of the grid
+BLANK = Image.new("RGB", (CELL, CELL), "white")
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Job:
     styles: tuple[Style, ...]
     target: Path
 
-    @property
-    def spoken(self) -> str:
-        """The styles as results name them."""
-        return "+".join(style.name for style in self.styles)
+
+def spoken(styles: Sequence[Style]) -> str:
+    """Styles that are painted together, as results name them."""
+    return "+".join(style.name for style in styles)
 
 
 def stem(source: str) -> str:
@@ -91,30 +93,50 @@ def plan(photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Pat
     return jobs
 
 
+def save_grid(
+    results: Iterable[Any],
+    photos: Sequence[str],
+    styles: Sequence[tuple[Style, ...]],
+    path: Path | None,
+) -> Iterator[Any]:
+    """The results unchanged; in the end, the grid of all is written to `path`, if there is one."""
+    if path is None:
+        yield from results
+        return
+    outputs: dict[tuple[str, str], str] = {}
+    for result in results:
+        if not isinstance(result, Failure):
+            outputs[result.path, result.style] = result.output
+        yield result
+    if is_main_process():
+        images.save(sheet(photos, styles, outputs), path)
+
+
 def sheet(
-    photos: Sequence[str], styles: Sequence[tuple[Style, ...]], found: Sequence[object]
+    photos: Sequence[str],
+    styles: Sequence[tuple[Style, ...]],
+    outputs: Mapping[tuple[str, str], str],
 ) -> Image.Image:
     """A row for each photograph and a column for each style, with these in the margins.
 
-    `found` has for each pair, row by row, a result with the path `output`, or a Failure.
+    `outputs` has the files of paintings by photograph and styles; what is missing stays white.
     """
-    blank = Image.new("RGB", (GRID_SIDE, GRID_SIDE), "white")
-    cells, captions = [blank], [""]
+    cells, captions = [BLANK], [""]
     for group in styles:
-        cells.append(shown(group[0].name, blank))
+        cells.append(shown(group[0].name))
         captions.append(" + ".join(stem(style.name) for style in group))
-    for row, photo in enumerate(photos):
-        cells.append(shown(photo, blank))
+    for photo in photos:
+        cells.append(shown(photo))
         captions.append(stem(photo))
-        for result in found[row * len(styles) : (row + 1) * len(styles)]:
-            cells.append(blank if isinstance(result, Failure) else shown(result.output, blank))  # type: ignore[attr-defined]
-            captions.append("failed" if isinstance(result, Failure) else "")
-    return images.grid(cells, 1 + len(styles), GRID_SIDE, captions)
+        for group in styles:
+            cells.append(shown(outputs.get((photo, spoken(group)), "")))
+            captions.append("")
+    return images.grid(cells, 1 + len(styles), CELL, captions)
 
 
-def shown(path: str, otherwise: Image.Image) -> Image.Image:
-    """A picture for the grid; what else to show if it cannot be read, such as a style's name."""
+def shown(path: str) -> Image.Image:
+    """A picture for the grid; white where there is none, as for a style that is a name."""
     try:
-        return images.as_pillow(images.read(path, GRID_SIDE, true_colours=True))
+        return images.as_pillow(images.read(path, CELL, true_colours=True))
     except DlkitError:
-        return otherwise
+        return BLANK
