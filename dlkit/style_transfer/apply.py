@@ -99,18 +99,21 @@ def code_of(model: Model, styles: Sequence[Style], side: int = 512) -> Tensor:
             with device.autocast(model.device, model.precision):
                 codes.append(style.share * model.network.code(picture))
         else:
-            codes.append(style.share * model.network.code(number_of(model, style.name)))
+            number = number_in(model, style.name)
+            if number is None:
+                raise DlkitError(
+                    f"{model.name} does not know the style {style.name}: it was trained on"
+                    f" {', '.join(model.styles)}"
+                )
+            codes.append(style.share * model.network.code(number))
     total: Tensor = torch.stack(codes).sum(dim=0) / sum(style.share for style in styles)
     return total
 
 
-def number_of(model: Model, style: str) -> int:
-    for name in (style, stem(style)):
-        if name in model.styles:
-            return model.styles.index(name)
-    raise DlkitError(
-        f"{model.name} does not know the style {style}: it was trained on {', '.join(model.styles)}"
-    )
+def number_in(model: Model, style: str) -> int | None:
+    """The number of a style that the painter was trained on, by name or by a file of that name."""
+    names = [name for name in (style, stem(style)) if name in model.styles]
+    return model.styles.index(names[0]) if names else None
 
 
 def apply(

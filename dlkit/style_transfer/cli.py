@@ -99,7 +99,7 @@ TvWeight = Annotated[
 ]
 ContentLayers = Annotated[
     str,
-    typer.Option(help="Layers of the content, perhaps with weights, as in relu3_1=2,relu4_2=1."),
+    typer.Option(help="Layers of the content, perhaps weighed, as in relu3_1=2,relu4_2=1."),
 ]
 StyleLayers = Annotated[
     str, typer.Option(help="Layers of the style, likewise; without weights they share 1.")
@@ -165,7 +165,9 @@ def infer(
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write NAME.gif, the way to the picture.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the noise that --init starts from.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of --init noise; default: 0.", min=0)
+    ] = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -193,6 +195,8 @@ def infer(
         content_layers=layer_weights("--content-layers", content_layers),
         style_layers=layer_weights("--style-layers", style_layers),
     )
+    if seed is not None and init != "noise":
+        raise DlkitError(f"--seed is for --init noise, not {init}")
     if not (content_weight or style_weight or tv_weight):
         raise DlkitError("all weights are 0: there is nothing to paint")
     method = painting.Method(
@@ -207,7 +211,7 @@ def infer(
         masks=tuple(mask or []),
         scales=scales,
         tile=tile,
-        seed=seed,
+        seed=seed or 0,
         precision=precision,
         every=every,
         preview=preview,
@@ -237,8 +241,11 @@ def apply_(
         typer.Option(help="Longest side of the paintings; default: the photographs' own.", min=8),
     ] = None,
     style_size: Annotated[
-        int, typer.Option(help="Longest side at which the styles are seen.", min=32)
-    ] = SIZE,
+        int | None,
+        typer.Option(
+            help=f"adain: longest side at which the styles are seen; default: {SIZE}.", min=32
+        ),
+    ] = None,
     strength: Annotated[
         float, typer.Option(help="From 0, the photograph, to 1, the whole style.", min=0, max=1)
     ] = 1.0,
@@ -262,11 +269,13 @@ def apply_(
     names = existing(styles or []) or painter.styles
     if not names:
         raise DlkitError(f"{model} paints in any style: give --style PICTURE")
+    if style_size is not None and painter.styles:
+        raise DlkitError(f"--style-size is for painters of any style, not for {model}")
     groups = together(names, blend)
     jobs = plan(pictures, groups, output)
     how = passes.Pass(
         size=size,
-        style_size=style_size,
+        style_size=style_size or SIZE,
         strength=strength,
         colours=preserve_colour or "style",
         tile=tile,
@@ -302,7 +311,9 @@ def evaluate(
     size: Annotated[
         int, typer.Option(help="Longest side to paint and to measure at.", min=32)
     ] = 256,
-    steps: Annotated[int, typer.Option(help="Steps of gatys.", min=1)] = STEPS,
+    steps: Annotated[
+        int | None, typer.Option(help=f"Steps of gatys; default: {STEPS}.", min=1)
+    ] = None,
     features: Features = DEFAULT_FEATURES,
     save: Annotated[
         Path | None,
@@ -322,11 +333,15 @@ def evaluate(
     contents = existing(photos)
     styles = existing([style, *(more_styles or [])])
     if pictures:
-        if methods or save is not None:
-            raise DlkitError("--picture measures what is painted: no --model or --save with it")
-        scores = measure(existing(pictures), contents, styles, size, features, device, precision)
+        painting = {"--model": methods, "--save": save, "--steps": steps}
+        for option in (name for name, value in painting.items() if value is not None):
+            raise DlkitError(f"{option} is for painting, and --picture measures what is painted")
+        scores = measure(existing(pictures), contents, styles, size, features, device)
     else:
         chosen = methods or ["gatys", DEFAULT_MODEL]
+        if steps is not None and "gatys" not in chosen:
+            raise DlkitError("--steps is for gatys, which is not among the models")
+        steps = steps or STEPS
         scores = compare(chosen, contents, styles, size, steps, features, save, device, precision)
     write(scores, format, output)
 
