@@ -22,13 +22,15 @@ from dlkit.style_transfer import colour, masks
 from dlkit.style_transfer.config import DEFAULT_FEATURES
 from dlkit.style_transfer.jobs import Job, spoken
 from dlkit.style_transfer.models.features import FeatureNetwork, Pooling, load_features
-from dlkit.style_transfer.optimise import Objective, Optimizer, Step, first_picture, optimise
+from dlkit.style_transfer.optimise import Objective, Optimizer, Step, first_picture, optimise, used
 from dlkit.style_transfer.preview import Way
 from dlkit.style_transfer.tile import TiledFeatures
 
 LEAST_STYLE = 32  # pixels of a style's shorter side: less shows no strokes
-LEAST_SIDE = 64  # of what is painted, where the photograph has them: a panorama's shorter side
-COARSE_SIDE = 256  # about the longest side of the coarsest scale
+LEAST_SIDE = 16  # of what is painted: a place of the deepest maps
+LEAST_SHARE = 1 / 8  # of the longest side, up to PANORAMA pixels: a panorama's shorter side
+PANORAMA = 64
+COARSE_SIDE = 256  # at least, of the coarsest scale
 FALLBACK_TILE = 512
 HISTORY = 20  # of L-BFGS: pairs of pictures
 USABLE = 0.8  # of the free memory
@@ -275,12 +277,15 @@ def as_pillow(picture: Tensor) -> Image.Image:
 
 
 def work_size(width: int, height: int, longest: int) -> tuple[int, int]:
-    """Width and height to paint at: the longest side as asked, nothing enlarged.
+    """Width and height to paint at: the longest side as asked, nothing enlarged without need.
 
-    A shorter side does not fall below LEAST_SIDE pixels, as that of a panorama would.
+    The shorter side of a panorama is not made so short that no stroke fits in.
     """
-    share = min(1.0, max(longest / max(width, height), LEAST_SIDE / min(width, height)))
-    return max(1, round(width * share)), max(1, round(height * share))
+    least = max(LEAST_SIDE, min(PANORAMA, round(LEAST_SHARE * longest)))
+    shortest = min(width, height)
+    share = min(1.0, max(longest / max(width, height), least / shortest))
+    share = max(share, LEAST_SIDE / shortest)
+    return round(width * share), round(height * share)
 
 
 def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
@@ -305,7 +310,7 @@ def scales_for(side: int) -> int:
     Strokes have the size that the network sees: a large picture gets its large forms first.
     """
     scales = 1
-    while side / 2**scales >= COARSE_SIDE * 1.5:
+    while side / 2**scales >= COARSE_SIDE:
         scales += 1
     return scales
 
@@ -331,14 +336,18 @@ def bytes_needed(
     network: FeatureNetwork, objective: Objective, method: Method, canvas: Canvas
 ) -> int:
     """About what the maps of a picture, kept for the gradient, and the optimizer take."""
-    wanted = {**objective.content_layers, **objective.style_layers}
+    wanted = {
+        *used(objective.content_layers, objective.content_weight),
+        *used(objective.style_layers, objective.style_weight),
+    }
     numbers, channels, stride = 0.0, 3, 1
     for name in network.layers:
         step = network.steps[name]
         if isinstance(step, nn.Conv2d):
             channels, stride = step.out_channels, network.stride(name)
         numbers += channels / stride**2
-        if (wanted := {k: v for k, v in wanted.items() if k != name}) == {}:
+        wanted.discard(name)
+        if not wanted:
             break
     width = 4 if device.dtype(canvas.device, method.precision) == torch.float32 else 2
     pixels = canvas.content[0, 0].numel()
