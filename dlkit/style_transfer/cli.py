@@ -333,7 +333,12 @@ def evaluate(
     contents = existing(photos)
     styles = existing([style, *(more_styles or [])])
     if pictures:
-        painting = {"--model": methods, "--save": save, "--steps": steps}
+        painting = {
+            "--model": methods,
+            "--save": save,
+            "--steps": steps,
+            "--precision": None if precision == "auto" else precision,
+        }
         for option in (name for name, value in painting.items() if value is not None):
             raise DlkitError(f"{option} is for painting, and --picture measures what is painted")
         scores = measure(existing(pictures), contents, styles, size, features, device)
