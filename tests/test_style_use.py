@@ -250,9 +250,14 @@ def test_the_size_that_is_painted(
     assert infer.work_size(*size, longest) == expected
 
 
-@pytest.mark.parametrize(("side", "scales"), [(300, 1), (512, 2), (1024, 3), (2048, 4)])
-def test_large_pictures_are_painted_from_coarse_to_fine(side: int, scales: int) -> None:
-    assert infer.scales_for(side) == scales
+@pytest.mark.parametrize(
+    ("size", "scales"), [((300, 200), 1), ((512, 300), 2), ((700, 1024), 3), ((1200, 40), 2)]
+)
+def test_large_pictures_are_painted_from_coarse_to_fine(size: tuple[int, int], scales: int) -> None:
+    assert infer.scales_for(size) == scales
+    assert infer.scales_for(size, 1) == 1
+    with pytest.raises(DlkitError, match="--scales 7"):
+        infer.scales_for(size, 7)
 
 
 def test_layers_and_their_weights() -> None:

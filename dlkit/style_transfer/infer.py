@@ -217,7 +217,7 @@ class Canvas:
             self.whole_masks = masks.read_masks(method.masks, width, height)
             self.masks = list(masks.resized(self.whole_masks, size[1], size[0]).to(self.device))
         self.start = first_picture(self.first(), self.content, method.seed)
-        self.scales = method.scales or scales_for(max(size))
+        self.scales = scales_for(size, method.scales)
 
     def first(self) -> Literal["content", "noise"] | Tensor:
         """What the painting starts from."""
@@ -304,15 +304,20 @@ def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return found.clamp(0, 1) if larger else found
 
 
-def scales_for(side: int) -> int:
-    """How many sizes to paint at, each twice the one before.
+def scales_for(size: tuple[int, int], wanted: int | None = None) -> int:
+    """How many sizes to paint at, each twice the one before; `wanted` None: as it needs.
 
     Strokes have the size that the network sees: a large picture gets its large forms first.
     """
     scales = 1
-    while side / 2**scales >= COARSE_SIDE:
+    while max(size) / 2**scales >= COARSE_SIDE and min(size) / 2**scales >= LEAST_SIDE:
         scales += 1
-    return scales
+    if wanted is not None and min(size) / 2 ** (wanted - 1) < LEAST_SIDE:
+        raise DlkitError(
+            f"--scales {wanted}: the coarsest picture of {size[0]} x {size[1]} pixels would have"
+            f" less than {LEAST_SIDE} a side"
+        )
+    return wanted or scales
 
 
 def within_memory(
