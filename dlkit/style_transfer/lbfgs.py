@@ -12,34 +12,35 @@ class LBFGS:
     """Nocedal and Wright 2006, algorithm 7.4 (the two-loop recursion), within bounds.
 
     `history` pairs of moves and changes of the gradient stand for the Hessian. The moves are those
-    that were made, after the values were cut off at `bounds`, so that the pairs stay true.
+    that were made, after values were cut off at the `bounds`, so that the pairs stay true, which
+    those of torch.optim.LBFGS do not where a closure clamps.
     """
 
     def __init__(
-        self, lr: float = 1.0, history: int = 20, bounds: tuple[float, float] | None = None
+        self, lr: float = 1.0, history: int = 50, bounds: tuple[float, float] | None = None
     ) -> None:
         self.lr, self.bounds = lr, bounds
         self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
-        self.gradient: Tensor | None = None  # the last one
-        self.move: Tensor | None = None  # the last one
+        self.last: tuple[Tensor, Tensor] | None = None  # move and gradient
 
     @torch.no_grad()
     def step(self, x: Tensor, gradient: Tensor) -> None:
         """Move `x`, in place, given the gradient there."""
-        if self.gradient is None or self.move is None:
+        if self.last is None:
             # The first scale is unknown: a step of length 1 at most, as in torch.optim.LBFGS.
             direction = -gradient * min(1.0, 1 / max(float(gradient.abs().sum()), 1e-30))
         else:
-            change = gradient - self.gradient
-            curvature = (change * self.move).sum()
+            move, before = self.last
+            change = gradient - before
+            curvature = (change * move).sum()
             if curvature > LEAST_CURVATURE:
-                self.pairs.append((self.move, change, 1 / curvature))
+                self.pairs.append((move, change, 1 / curvature))
             direction = self.direction(gradient)
-        before = x.clone()
+        start = x.clone()
         x += self.lr * direction
         if self.bounds is not None:
             x.clamp_(*self.bounds)
-        self.move, self.gradient = x - before, gradient
+        self.last = (x - start, gradient)
 
     def direction(self, gradient: Tensor) -> Tensor:
         """-H g, H being the inverse Hessian that the pairs imply."""

@@ -172,7 +172,7 @@ def load_features(
         if checkpoint.read_header(path).task != "classify":
             return of_checkpoint(path, pooling).to(device)
         network = of_classifier(str(path), pooling)
-    network.normalise(like_photographs(2, 128))
+    network.normalise(like_photographs(2, 64))
     return network.to(device)
 
 
