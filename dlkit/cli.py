@@ -20,6 +20,7 @@ from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
 from dlkit.lm_generate.cli import app as lm_generate
 from dlkit.segment.cli import app as segment
+from dlkit.style_transfer.cli import app as style_transfer
 from dlkit.tokenize.cli import app as tokenize
 from dlkit.translate.cli import app as translate
 
@@ -30,6 +31,7 @@ TASKS = {
     "embed": embed,
     "lm-generate": lm_generate,
     "segment": segment,
+    "style-transfer": style_transfer,
     "tokenize": tokenize,
     "translate": translate,
 }

@@ -13,6 +13,7 @@ from dlkit.core import checkpoint
 from dlkit.core.config import TrainConfig
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
+from dlkit.style_transfer.config import StyleTrainConfig
 from tests.conftest import run
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +38,11 @@ def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[st
 
 @pytest.mark.parametrize(
     ("task", "config", "arch"),
-    [("detect", DetectTrainConfig, "yolo"), ("segment", SegmentTrainConfig, "unet")],
+    [
+        ("detect", DetectTrainConfig, "yolo"),
+        ("segment", SegmentTrainConfig, "unet"),
+        ("style-transfer", StyleTrainConfig, "fast"),
+    ],
 )
 def test_every_setting_is_an_option_and_its_help_says_the_default(
     task: str, config: type[TrainConfig], arch: str

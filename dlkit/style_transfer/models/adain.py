@@ -11,13 +11,7 @@ from torch.nn import functional as F
 
 from dlkit.style_transfer.loss import mean_and_std
 from dlkit.style_transfer.models.features import FeatureNetwork
-from dlkit.style_transfer.models.painter import Painter
-
-
-def adain(content: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Maps (B, K, h, w) with this mean and deviation (B, K, 1, 1) in each (equation 8)."""
-    own_mean, own_std = mean_and_std(content)
-    return (content - own_mean) / own_std * std + mean
+from dlkit.style_transfer.models.painter import InstanceNorm, Painter
 
 
 def mirrored(encoder: FeatureNetwork) -> nn.Sequential:
@@ -51,6 +45,8 @@ class AdaIN(Painter):
         super().__init__()
         self.layer = layer
         self.encoder = FeatureNetwork(**features).up_to(layer)
+        self.stride = self.encoder.stride(layer)
+        self.norm = InstanceNorm()
         self.decoder = mirrored(self.encoder)
 
     def maps(self, images: Tensor) -> Tensor:
@@ -64,14 +60,13 @@ class AdaIN(Painter):
         return torch.cat(mean_and_std(self.maps(style)), dim=1).flatten(1)
 
     def blended(self, maps: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
-        """The target of the decoder, t of equations 8 and 14."""
+        """The target of the decoder: t of equations 8 and 14."""
         mean, std = code[:, :, None, None].chunk(2, dim=1)
-        return maps.lerp(adain(maps, mean, std), strength)
+        return maps.lerp(self.norm(maps) * std + mean, strength)
 
     def paint(self, images: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
         height, width = images.shape[-2:]
-        stride = self.encoder.stride(self.layer)
-        padded = F.pad(images, (0, -width % stride, 0, -height % stride), mode="replicate")
-        maps = self.maps(padded)
+        sides = (0, -width % self.stride, 0, -height % self.stride)
+        maps = self.maps(F.pad(images, sides, mode="replicate"))
         painted: Tensor = self.decoder(self.blended(maps, code, strength))
         return painted.float()[..., :height, :width]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.style_transfer.models.painter import Painter
+from dlkit.style_transfer.models.painter import InstanceNorm, Painter
 
 RESIDUAL_BLOCKS = 5
 
@@ -19,13 +19,14 @@ class ConditionalNorm(nn.Module):
 
     def __init__(self, channels: int, styles: int) -> None:
         super().__init__()
+        self.norm = InstanceNorm()
         self.scale = nn.Parameter(torch.ones(styles, channels))
         self.shift = nn.Parameter(torch.zeros(styles, channels))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """Maps (B, C, H, W); `code` (1 or B, S) weighs the styles."""
         scale, shift = (code @ own for own in (self.scale, self.shift))
-        x = F.instance_norm(x)
+        x = self.norm(x)
         return x * scale[:, :, None, None].to(x.dtype) + shift[:, :, None, None].to(x.dtype)
 
 
@@ -63,6 +64,7 @@ class Fast(Painter):
     """Johnson's network; `width` are the channels of the first layer, 32 in the paper."""
 
     any_style = False
+    stride = 4
 
     def __init__(self, styles: int = 1, width: int = 32) -> None:
         super().__init__()
@@ -96,7 +98,9 @@ class Fast(Painter):
     def paint(self, images: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
         height, width = images.shape[-2:]
         # Both halvings shall come out even; the mirrored rest is cut off again.
-        x = F.pad(images - 0.5, (0, -width % 4, 0, -height % 4), mode="replicate")
+        x = F.pad(
+            images - 0.5, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"
+        )
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.down:
             x = layer(x, code).relu()
