@@ -93,12 +93,13 @@ def optimise(
     0 to 1 and on one device. `masks` (H, W) from 0 to 1 say where each style is painted; None:
     everywhere. With `scales` the picture is first painted at 1/2, 1/4, ... of its size, and each
     size gets its share of the steps. Raises a DlkitError when the loss is no number any more; the
-    picture yielded before is the last good one.
+    picture yielded before is the last good one. The last step has the best picture of full size.
     """
     device.keep_freed_memory()
     network.to(memory_format=torch.channels_last)
     picture = start
     number = 0
+    best: Step | None = None  # at full size
     for scale in reversed(range(scales)):
         size = [max(1, round(side / 2**scale)) for side in content.shape[-2:]]
         picture = resized(picture, size).clone()
@@ -114,11 +115,16 @@ def optimise(
         for _ in range(number, steps * (scales - scale) // scales):
             losses, gradient = loss.with_gradient(picture)
             check(losses, number, objective)
-            yield Step(number, losses, picture.clone())
-            move(gradient)
+            step = Step(number, losses, picture.clone())
+            yield step
+            if scale == 0 and (best is None or losses["total"] < best.losses["total"]):
+                best = step
+            move(losses["total"], gradient)
             number += 1
     losses = loss.of(picture)
     check(losses, number, objective)
+    if best is not None and best.losses["total"] < losses["total"]:
+        losses, picture = best.losses, best.picture
     yield Step(number, losses, picture)
 
 
@@ -136,14 +142,16 @@ def shrunk(style: Tensor, scale: int) -> Tensor:
     return resized(style, [max(SMALLEST_SIDE, round(s / 2**scale)) for s in style.shape[-2:]])
 
 
-def mover(optimizer: Optimizer, picture: Tensor, lr: float | None) -> Callable[[Tensor], None]:
-    """What moves the picture, in place, by a gradient, and keeps it from 0 to 1."""
+def mover(
+    optimizer: Optimizer, picture: Tensor, lr: float | None
+) -> Callable[[float, Tensor], None]:
+    """What moves the picture, in place, by its loss and gradient, and keeps it from 0 to 1."""
     if optimizer == "lbfgs":
         lbfgs = LBFGS(1.0 if lr is None else lr, bounds=(0, 1))
-        return lambda gradient: lbfgs.step(picture, gradient)
+        return lambda loss, gradient: lbfgs.step(picture, loss, gradient)
     adam = torch.optim.Adam([picture], lr=ADAM_LR if lr is None else lr)
 
-    def move(gradient: Tensor) -> None:
+    def move(_: float, gradient: Tensor) -> None:
         picture.grad = gradient
         adam.step()
         picture.clamp_(0, 1)
