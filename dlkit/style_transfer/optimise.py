@@ -40,8 +40,8 @@ class Objective:
     """
 
     content_weight: float = 1.0
-    style_weight: float = 100.0
-    tv_weight: float = 0.0
+    style_weight: float = 10.0
+    tv_weight: float = 30.0
     content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu4_2": 1.0})
     style_layers: Mapping[str, float] = field(
         default_factory=lambda: {f"relu{stage}_1": 0.2 for stage in range(1, 6)}

@@ -17,6 +17,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
 
 Pooling = Literal["average", "max"]
+Padding = Literal["zeros", "replicate"]
 PUBLISHED = {"vgg16": "vgg16-imagenet", "vgg19": "vgg19-imagenet"}  # and their names in classify
 ARCH = "features"  # of a checkpoint that holds a feature network
 # Convolutions of the stages of VGG-16 and VGG-19, and their channels.
@@ -35,6 +36,7 @@ class FeatureNetwork(nn.Module):
 
     `mean` and `std` are of values from 0 to 1, of red, green and blue; with `bgr` the network sees
     blue first. `pooling` average gives smoother pictures than max (Gatys et al. 2016, section 2).
+    `padding` zeros is what classifiers learn with; replicate paints no frame along the border.
     """
 
     mean: Tensor
@@ -48,6 +50,7 @@ class FeatureNetwork(nn.Module):
         std: Sequence[float] = (0.25, 0.25, 0.25),
         bgr: bool = False,
         pooling: Pooling = "average",
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__()
         self.settings = {
@@ -57,6 +60,7 @@ class FeatureNetwork(nn.Module):
             "std": list(std),
             "bgr": bgr,
             "pooling": pooling,
+            "padding": padding,
         }
         self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -68,7 +72,7 @@ class FeatureNetwork(nn.Module):
                 pool = nn.AvgPool2d(2) if pooling == "average" else nn.MaxPool2d(2)
                 self.steps[f"pool{stage - 1}"] = pool
             for number in range(1, count + 1):
-                convolution = nn.Conv2d(channels, width, 3, padding=1)
+                convolution = nn.Conv2d(channels, width, 3, padding=1, padding_mode=padding)
                 nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
                 nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
                 self.steps[f"conv{stage}_{number}"] = convolution
