@@ -5,7 +5,7 @@ Shapes: H x W pixels, h x w those of a style, K maps.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from dlkit.style_transfer.models.features import FeatureNetwork
 
 Optimizer = Literal["lbfgs", "adam"]
 ADAM_LR = 0.02  # of values from 0 to 1
+DIVERGED = 2.0  # times the least loss: from there, back to where it was least
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ def optimise(
     `content` and `start` (1, 3, H, W), `styles` pictures (1, 3, h, w) with their weights, all from
     0 to 1 and on one device. `masks` (H, W) from 0 to 1 say where each style is painted; None:
     everywhere. With `scales` the picture is first painted at 1/2, 1/4, ... of its size, and each
-    size gets its share of the steps. Raises a DlkitError when the loss is no number any more; the
-    picture yielded before is the last good one.
+    size gets its share of the steps. A step that went astray, as those of L-BFGS without a line
+    search now and then do, is taken back, and the optimizer begins anew. Raises a DlkitError when
+    the loss is no number any more; the picture yielded before is the last good one.
     """
     device.keep_freed_memory()
     network.to(memory_format=torch.channels_last)
@@ -111,15 +113,30 @@ def optimise(
             precision,
         )
         move = mover(optimizer, picture, lr)
+        best: tuple[Step, Tensor] | None = None  # with the gradient there
         for _ in range(number, steps * (scales - scale) // scales):
             losses, gradient = loss.with_gradient(picture)
             check(losses, number, objective)
-            yield Step(number, losses, picture.clone())
+            step = Step(number, losses, picture.clone())
+            if best is None or losses["total"] < best[0].losses["total"]:
+                best = step, gradient
+            elif astray(step, best[0]):
+                step, gradient = replace(best[0], number=number), best[1]
+                picture.copy_(step.picture)
+                move = mover(optimizer, picture, lr)
+            yield step
             move(gradient)
             number += 1
     losses = loss.of(picture)
     check(losses, number, objective)
-    yield Step(number, losses, picture)
+    step = Step(number, losses, picture)
+    if best is not None and astray(step, best[0]):
+        step = replace(best[0], number=number)
+    yield step
+
+
+def astray(step: Step, best: Step) -> bool:
+    return step.losses["total"] > DIVERGED * best.losses["total"]
 
 
 def resized(picture: Tensor, size: Sequence[int]) -> Tensor:
