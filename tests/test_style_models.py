@@ -1,5 +1,6 @@
 """Style transfer: feature networks, losses against their formulas, and painting by optimisation."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -101,17 +102,16 @@ def test_total_variation_by_hand() -> None:
     assert float(total_variation(image)) == pytest.approx(0.25 + 0.5)
 
 
-def test_adain_gives_maps_the_styles_mean_and_deviation() -> None:
+def test_adain_gives_maps_the_styles_mean_and_deviation(network: FeatureNetwork) -> None:
     torch.manual_seed(0)
-    content, style = torch.randn(2, 4, 8, 8), 3 * torch.randn(2, 4, 5, 5) + 1
-    painter = AdaIN({"stages": [1, 1, 1, 1], "widths": [4, 4, 4, 4]})
-    made = painter.blended(content, torch.cat(mean_and_std(style), dim=1).flatten(1))
-    torch.testing.assert_close(made.mean((2, 3)), style.mean((2, 3)))
-    torch.testing.assert_close(
-        made.var((2, 3), correction=0), style.var((2, 3), correction=0), rtol=1e-3, atol=1e-3
-    )
-    assert float(statistics_loss({"a": made}, {"a": style}, {"a": 1.0})) < 1e-6
-    assert float(statistics_loss({"a": content}, {"a": style}, {"a": 1.0})) > 1
+    painter = AdaIN(network.settings)
+    style = picture(2, 48, 48)
+    content, wanted = torch.randn(1, 64, 8, 8), painter.maps(style)
+    made = painter.blended(content, painter.code(style))
+    for own, theirs in zip(mean_and_std(made), mean_and_std(wanted), strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-3, atol=1e-3)
+    assert float(statistics_loss({"a": made}, {"a": wanted}, {"a": 1.0})) < 1e-4
+    assert float(statistics_loss({"a": content}, {"a": wanted}, {"a": 1.0})) > 0.1
 
 
 # ---- feature networks ----------------------------------------------------------------------------
@@ -299,19 +299,21 @@ def test_the_loss_falls(network: FeatureNetwork, optimizer: str) -> None:
     assert steps[-1].losses["total"] < 0.2 * steps[0].losses["total"]
     assert all(float(s.picture.min()) >= 0 and float(s.picture.max()) <= 1 for s in steps)
     parts = {name: value for name, value in steps[-1].losses.items() if name != "total"}
-    assert set(parts) == {"content", "style"}
+    assert set(parts) == {"content", "style", "tv"}
     assert sum(parts.values()) == pytest.approx(steps[-1].losses["total"])
 
 
 def test_without_style_the_content_stays_as_it_is(network: FeatureNetwork) -> None:
     for precision in ("fp32", "bf16"):
-        steps = painted(network, 5, objective=Objective(style_weight=0), precision=precision)
+        steps = painted(
+            network, 5, objective=Objective(style_weight=0, tv_weight=0), precision=precision
+        )
         assert torch.equal(steps[-1].picture, picture(1))
 
 
 def test_without_content_the_gram_matrices_become_the_styles(network: FeatureNetwork) -> None:
     layers = ["relu1_1", "relu2_1"]
-    objective = Objective(content_weight=0, style_layers=dict.fromkeys(layers, 1.0))
+    objective = Objective(content_weight=0, tv_weight=0, style_layers=dict.fromkeys(layers, 1.0))
     start = first_picture("noise", picture(1))
     steps = painted(network, 150, objective=objective, start=start)
     style = network(picture(2, 24, 24), layers)
@@ -352,7 +354,7 @@ def test_several_styles_are_the_mean_of_their_gram_matrices(network: FeatureNetw
 def test_a_mask_leaves_the_rest_of_the_picture_alone(network: FeatureNetwork) -> None:
     mask = torch.zeros(32, 40)
     mask[:, :16] = 1
-    objective = Objective(content_weight=0, style_layers={"relu1_1": 1.0})
+    objective = Objective(content_weight=0, tv_weight=0, style_layers={"relu1_1": 1.0})
     last = painted(network, 10, objective=objective, masks=[mask])[-1].picture
     changed = (last - picture(1)).abs().amax(dim=(0, 1, 2))
     assert float(changed[:15].min()) > 1e-3
@@ -366,13 +368,21 @@ def test_a_layer_without_weight_is_left_out(network: FeatureNetwork) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_it_and_names_the_weight(network: FeatureNetwork) -> None:
-    steps = optimise(
-        picture(1), [(picture(2), 1.0)], picture(1), network, Objective(style_weight=1e34), 20
-    )
-    good = []
-    with pytest.raises(DlkitError, match=r"lower --style-weight \(now 1e\+34\)"):
+    seen = 0
+
+    def spoil(*arguments: Tensor) -> Tensor:
+        nonlocal seen
+        seen += 1
+        return arguments[-1] * (1 if seen < 7 else math.nan)
+
+    hook = network.steps["relu1_1"].register_forward_hook(spoil)
+    objective = Objective(content_weight=0, style_weight=7, tv_weight=0)
+    steps = optimise(picture(1), [(picture(2), 1.0)], picture(1), network, objective, 20)
+    good: list[Step] = []
+    with pytest.raises(DlkitError, match=r"is nan at step 5: lower --style-weight \(now 7\)"):
         good.extend(steps)  # what came before the error is in it
-    assert good
+    hook.remove()
+    assert [step.number for step in good] == [0, 1, 2, 3, 4]
     assert torch.isfinite(good[-1].picture).all()
 
 
