@@ -20,9 +20,10 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.style_transfer import apply, cli, colour, evaluate, infer, masks, preview
 from dlkit.style_transfer.jobs import Style, plan, together
+from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.model import build
 from dlkit.style_transfer.models.features import load_features
-from dlkit.style_transfer.optimise import ADAM_LR, Objective, Step
+from dlkit.style_transfer.optimise import ADAM_LR, Objective, Step, optimise
 from dlkit.style_transfer.tile import TiledFeatures, paint_in_tiles
 from tests.conftest import Result, run
 
@@ -438,12 +439,12 @@ def test_what_is_needed_is_about_what_is_taken() -> None:
 
 
 def broken(error: BaseException, after: int) -> Callable[..., Iterator[Step]]:
-    def optimise(content: Tensor, *_: object) -> Iterator[Step]:
+    def steps(content: Tensor, *_: object) -> Iterator[Step]:
         for number in range(after):
             yield Step(number, {"content": 1.0, "style": 2.0, "total": 3.0}, content * 0.5)
         raise error
 
-    return optimise
+    return steps
 
 
 def test_an_interrupt_keeps_the_picture_reached(
@@ -489,6 +490,29 @@ def test_without_memory_it_says_what_may_fit(folder: Path, monkeypatch: pytest.M
     # Any other error is a bug, and not hidden.
     monkeypatch.setattr(infer, "optimise", broken(RuntimeError("shape"), 1))
     assert paint("photos/a.png", "styles/wave.png").code == 70
+
+
+def test_a_step_that_goes_astray_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, photo, style = load_features("random:0", CPU), smooth(32, 48, 1), smooth(32, 32, 3)
+    steps = iter(range(100))
+    step = LBFGS.step
+
+    def wild(self: LBFGS, x: Tensor, loss: float, gradient: Tensor) -> None:
+        step(self, x, loss, gradient)
+        if next(steps) in {6, 14}:
+            x.copy_(torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).round())
+
+    monkeypatch.setattr(LBFGS, "step", wild)
+    style_alone = Objective(content_weight=0)
+    start = photo[None]
+    found = list(optimise(start, [(style[None], 1.0)], start, network, style_alone, 15))
+    totals = [step.losses["total"] for step in found]
+    assert [step.number for step in found] == list(range(16))
+    assert max(totals[1:]) <= totals[0] * 1.01
+    # The pictures yielded are those of the losses.
+    assert torch.equal(found[7].picture, found[totals[:7].index(min(totals[:7]))].picture)
+    assert totals[10] < 0.9 * totals[7]
+    assert totals[15] == min(totals[:15])
 
 
 def test_a_style_without_strokes(folder: Path) -> None:

@@ -5,7 +5,7 @@ Shapes: H x W pixels, h x w those of a style, K maps.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -50,7 +50,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Step:
-    """The picture after `number` steps.
+    """The best picture after `number` steps.
 
     `losses` of this picture: `content`, `style` and `tv`, weighed, and their sum `total`.
     `picture` (1, 3, h, w) from 0 to 1 is smaller than the content in the coarse scales.
@@ -92,14 +92,13 @@ def optimise(
     `content` and `start` (1, 3, H, W), `styles` pictures (1, 3, h, w) with their weights, all from
     0 to 1 and on one device. `masks` (H, W) from 0 to 1 say where each style is painted; None:
     everywhere. With `scales` the picture is first painted at 1/2, 1/4, ... of its size, and each
-    size gets its share of the steps. Raises a DlkitError when the loss is no number any more; the
-    picture yielded before is the last good one. The last step has the best picture of full size.
+    size gets its share of the steps. A step that made the picture worse yields the best one so far.
+    Raises a DlkitError when the loss is no number any more; what was yielded before is good.
     """
     device.keep_freed_memory()
     network.to(memory_format=torch.channels_last)
     picture = start
     number = 0
-    best: Step | None = None  # at full size
     for scale in reversed(range(scales)):
         size = [max(1, round(side / 2**scale)) for side in content.shape[-2:]]
         picture = resized(picture, size).clone()
@@ -112,20 +111,24 @@ def optimise(
             precision,
         )
         move = mover(optimizer, picture, lr)
+        best: Step | None = None  # of this size
         for _ in range(number, steps * (scales - scale) // scales):
             losses, gradient = loss.with_gradient(picture)
             check(losses, number, objective)
-            step = Step(number, losses, picture.clone())
-            yield step
-            if scale == 0 and (best is None or losses["total"] < best.losses["total"]):
-                best = step
+            best = better(best, Step(number, losses, picture.clone()))
+            yield best
             move(losses["total"], gradient)
             number += 1
     losses = loss.of(picture)
     check(losses, number, objective)
-    if best is not None and best.losses["total"] < losses["total"]:
-        losses, picture = best.losses, best.picture
-    yield Step(number, losses, picture)
+    yield better(best, Step(number, losses, picture))
+
+
+def better(best: Step | None, step: Step) -> Step:
+    """The step, with the picture and the losses of the best one where its own are worse."""
+    if best is None or step.losses["total"] < best.losses["total"]:
+        return step
+    return replace(best, number=step.number)
 
 
 def resized(picture: Tensor, size: Sequence[int]) -> Tensor:
