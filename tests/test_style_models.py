@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -386,10 +386,10 @@ def test_a_layer_without_weight_is_left_out(network: FeatureNetwork) -> None:
 def test_a_loss_that_is_no_number_ends_it_and_names_the_weight(network: FeatureNetwork) -> None:
     seen = 0
 
-    def spoil(*arguments: Tensor) -> Tensor:
+    def spoil(_: nn.Module, __: tuple[Tensor, ...], maps: Tensor) -> Tensor:
         nonlocal seen
         seen += 1
-        return arguments[-1] * (1 if seen < 7 else math.nan)
+        return maps * (1 if seen < 7 else math.nan)
 
     hook = network.steps["relu1_1"].register_forward_hook(spoil)
     objective = Objective(content_weight=0, style_weight=7, tv_weight=0)
@@ -423,7 +423,7 @@ def test_each_style_has_norms_of_its_own_and_codes_mix() -> None:
     photos = torch.rand(1, 3, 16, 16)
     assert torch.equal(fast(photos, 0), fast(photos, 1))  # both start alike
     with torch.no_grad():
-        fast.up[1].norm.shift[1] += 1.0  # type: ignore[union-attr]
+        fast.get_parameter("up.1.norm.shift")[1] += 1.0
     first, second = fast(photos, 0), fast(photos, 1)
     assert not torch.equal(first, second)
     torch.testing.assert_close(fast(photos, torch.tensor([[1.0, 0.0]])), first)

@@ -10,7 +10,7 @@ DEFAULT_FEATURES = "natural"  # the bundled feature network
 
 Arch = Literal["fast", "adain"]
 # The architectures that have an option which is not for all.
-OWN = dict.fromkeys(("style_size", "width"), ("fast",))
+OWN: dict[str, tuple[str, ...]] = dict.fromkeys(("style_size", "width"), ("fast",))
 BY_ARCH: dict[str, dict[str, Any]] = {
     "fast": {"content_layer": "relu3_1", "style_weight": 10.0, "tv_weight": 50.0},
     "adain": {"content_layer": "relu4_1", "style_weight": 10.0, "tv_weight": 20.0},

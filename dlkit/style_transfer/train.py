@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,7 @@ def train_adain(
     paths = found(config.data, "styles")
     styles = Squares(paths, config.image_size, len(paths))
     examples = middle_squares(paths, config.image_size).to(process.device) / 255
-    settings = {"features": features.settings, "layer": config.content_layer}
+    settings: dict[str, Any] = {"features": features.settings, "layer": config.content_layer}
     model = AdaIN(**settings)
     layers = {name: own for name, own in STYLE_LAYERS.items() if name in model.encoder.layers}
     model.encoder.load_state_dict(features.up_to(model.layer).state_dict())

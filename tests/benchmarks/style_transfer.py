@@ -126,8 +126,8 @@ def tutorial(content: Path, style: Path, size: int, steps: int) -> Callable[[], 
                 picture.clamp_(0, 1)
             optimizer.zero_grad()
             model(picture)
-            style_score = STYLE_WEIGHT * sum(layer.loss for layer in styles)
-            loss = style_score + sum(layer.loss for layer in contents)
+            style_score = torch.stack([layer.loss for layer in styles]).sum()
+            loss = STYLE_WEIGHT * style_score + contents[0].loss
             loss.backward()
             done += 1
             return loss

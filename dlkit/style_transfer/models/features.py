@@ -6,7 +6,7 @@ conv4_2 is the same before the ReLU. Shapes: B images, C channels, H x W pixels.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class FeatureNetwork(nn.Module):
         padding: Padding = "zeros",
     ) -> None:
         super().__init__()
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "stages": list(stages),
             "widths": list(widths),
             "mean": list(mean),
@@ -242,7 +242,7 @@ def fill(network: FeatureNetwork, weights: Sequence[tuple[Tensor, Tensor | None]
     """Take over these weights and biases, one pair a convolution, in their order."""
     for (_, convolution), (weight, bias) in zip(network.convolutions(), weights, strict=True):
         convolution.weight.copy_(weight)
-        if bias is not None:
+        if bias is not None and convolution.bias is not None:
             convolution.bias.copy_(bias)
 
 
