@@ -98,7 +98,7 @@ def test_options_of_the_other_architecture_are_refused(folder: Path, tmp_path: P
     with pytest.raises(DlkitError, match="--width is for fast, not adain"):
         by_arch(config(folder, tmp_path, "adain", width=8))
     chosen = by_arch(config(folder, tmp_path, "adain", style_weight=3.0))
-    assert (chosen.style_weight, chosen.tv_weight) == (3.0, 0.0)
+    assert (chosen.style_weight, chosen.tv_weight) == (3.0, 20.0)
 
 
 def test_photographs_are_needed(folder: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_training_learns_and_writes_examples(folder: Path, tmp_path: Path, arch:
     header, weights = checkpoint.load(train(chosen), "style-transfer")
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     first, last = (float(line.split('"val_loss": ')[1].split(",")[0]) for line in lines)
-    assert last < 0.8 * first
+    assert last < 0.9 * first
     sheets = sorted((tmp_path / "run" / "examples").iterdir())
     assert [sheet.name for sheet in sheets] == ["002.png"]
     assert images.size(sheets[0]) == (3 * 36, 2 * 36)  # two photographs in both styles
@@ -151,9 +151,12 @@ def test_a_run_that_was_stopped_goes_on_exactly(
 
 
 def test_the_encoder_of_adain_is_not_trained(folder: Path, tmp_path: Path) -> None:
-    _, weights = checkpoint.load(train(config(folder, tmp_path / "run", "adain")))
+    chosen = config(folder, tmp_path / "run", "adain", content_layer="relu3_1")
+    _, weights = checkpoint.load(train(chosen))
     network = training.load_features("random:0", torch.device("cpu"))
     own = network.state_dict()
     encoder = {n.removeprefix("encoder."): w for n, w in weights.items() if "encoder" in n}
+    assert "steps.conv3_1.weight" in encoder
+    assert "steps.conv3_2.weight" not in encoder
     assert encoder
     assert all(torch.equal(weight, own[name]) for name, weight in encoder.items())

@@ -497,8 +497,8 @@ def test_a_step_that_goes_astray_is_taken_back(monkeypatch: pytest.MonkeyPatch) 
     steps = iter(range(100))
     step = LBFGS.step
 
-    def wild(self: LBFGS, x: Tensor, gradient: Tensor) -> None:
-        step(self, x, gradient)
+    def wild(self: LBFGS, x: Tensor, loss: float, gradient: Tensor) -> None:
+        step(self, x, loss, gradient)
         if next(steps) in {6, 14}:
             x.copy_(torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).round())
 

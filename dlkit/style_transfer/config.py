@@ -10,10 +10,10 @@ DEFAULT_FEATURES = "natural"  # the bundled feature network
 
 Arch = Literal["fast", "adain"]
 # The architectures that have an option which is not for all.
-OWN = dict.fromkeys(("style_size", "width", "content_layer"), ("fast",))
+OWN = dict.fromkeys(("style_size", "width"), ("fast",))
 BY_ARCH: dict[str, dict[str, Any]] = {
-    "fast": {"style_weight": 10.0, "tv_weight": 1.0},
-    "adain": {"style_weight": 10.0, "tv_weight": 0.0},
+    "fast": {"content_layer": "relu3_1", "style_weight": 10.0, "tv_weight": 50.0},
+    "adain": {"content_layer": "relu4_1", "style_weight": 10.0, "tv_weight": 20.0},
 }
 
 
@@ -42,10 +42,14 @@ class StyleTrainConfig(TrainConfig):
         256, "fast: longest side of the style pictures, and so the size of their strokes.", min=32
     )
     width: int = option(24, "fast: channels of the first layer (32 in the paper).", min=4)
-    content_layer: str = option("relu3_1", "fast: layer in which contents are compared.")
+    content_layer: str = option(
+        None,
+        "Layer in which contents are compared, and adain's encoder ends (fast: relu3_1, adain:"
+        " relu4_1). Earlier ones keep more of the photograph, and train sooner.",
+    )
     content_weight: float = option(1.0, "Weight of the content's loss.", min=0)
-    style_weight: float = option(None, "Weight of the style's loss (fast: 10, adain: 10).", min=0)
-    tv_weight: float = option(None, "Weight of the total variation (fast: 1, adain: 0).", min=0)
+    style_weight: float = option(None, "Weight of the style's loss (10).", min=0)
+    tv_weight: float = option(None, "Weight of the total variation (fast: 50, adain: 20).", min=0)
     val_share: float = option(0.02, "Share of the photographs to validate on.", min=0, max=0.9)
     every: int = option(1, "Write a sheet of examples after every so many epochs.", min=1)
     steps_per_epoch: int = option(

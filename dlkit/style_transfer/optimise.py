@@ -21,7 +21,6 @@ from dlkit.style_transfer.models.features import FeatureNetwork
 
 Optimizer = Literal["lbfgs", "adam"]
 ADAM_LR = 0.02  # of values from 0 to 1
-DIVERGED = 2.0  # times the least loss: from there, back to where it was least
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Step:
-    """The picture after `number` steps.
+    """The best picture after `number` steps.
 
     `losses` of this picture: `content`, `style` and `tv`, weighed, and their sum `total`.
     `picture` (1, 3, h, w) from 0 to 1 is smaller than the content in the coarse scales.
@@ -93,9 +92,8 @@ def optimise(
     `content` and `start` (1, 3, H, W), `styles` pictures (1, 3, h, w) with their weights, all from
     0 to 1 and on one device. `masks` (H, W) from 0 to 1 say where each style is painted; None:
     everywhere. With `scales` the picture is first painted at 1/2, 1/4, ... of its size, and each
-    size gets its share of the steps. A step that went astray, as those of L-BFGS without a line
-    search now and then do, is taken back, and the optimizer begins anew. Raises a DlkitError when
-    the loss is no number any more; the picture yielded before is the last good one.
+    size gets its share of the steps. A step that made the picture worse yields the best one so far.
+    Raises a DlkitError when the loss is no number any more; what was yielded before is good.
     """
     device.keep_freed_memory()
     network.to(memory_format=torch.channels_last)
@@ -113,30 +111,24 @@ def optimise(
             precision,
         )
         move = mover(optimizer, picture, lr)
-        best: tuple[Step, Tensor] | None = None  # with the gradient there
+        best: Step | None = None  # of this size
         for _ in range(number, steps * (scales - scale) // scales):
             losses, gradient = loss.with_gradient(picture)
             check(losses, number, objective)
-            step = Step(number, losses, picture.clone())
-            if best is None or losses["total"] < best[0].losses["total"]:
-                best = step, gradient
-            elif astray(step, best[0]):
-                step, gradient = replace(best[0], number=number), best[1]
-                picture.copy_(step.picture)
-                move = mover(optimizer, picture, lr)
-            yield step
-            move(gradient)
+            best = better(best, Step(number, losses, picture.clone()))
+            yield best
+            move(losses["total"], gradient)
             number += 1
     losses = loss.of(picture)
     check(losses, number, objective)
-    step = Step(number, losses, picture)
-    if best is not None and astray(step, best[0]):
-        step = replace(best[0], number=number)
-    yield step
+    yield better(best, Step(number, losses, picture))
 
 
-def astray(step: Step, best: Step) -> bool:
-    return step.losses["total"] > DIVERGED * best.losses["total"]
+def better(best: Step | None, step: Step) -> Step:
+    """The step, with the picture and the losses of the best one where its own are worse."""
+    if best is None or step.losses["total"] < best.losses["total"]:
+        return step
+    return replace(best, number=step.number)
 
 
 def resized(picture: Tensor, size: Sequence[int]) -> Tensor:
@@ -153,14 +145,16 @@ def shrunk(style: Tensor, scale: int) -> Tensor:
     return resized(style, [max(SMALLEST_SIDE, round(s / 2**scale)) for s in style.shape[-2:]])
 
 
-def mover(optimizer: Optimizer, picture: Tensor, lr: float | None) -> Callable[[Tensor], None]:
-    """What moves the picture, in place, by a gradient, and keeps it from 0 to 1."""
+def mover(
+    optimizer: Optimizer, picture: Tensor, lr: float | None
+) -> Callable[[float, Tensor], None]:
+    """What moves the picture, in place, by its loss and gradient, and keeps it from 0 to 1."""
     if optimizer == "lbfgs":
         lbfgs = LBFGS(1.0 if lr is None else lr, bounds=(0, 1))
-        return lambda gradient: lbfgs.step(picture, gradient)
+        return lambda loss, gradient: lbfgs.step(picture, loss, gradient)
     adam = torch.optim.Adam([picture], lr=ADAM_LR if lr is None else lr)
 
-    def move(gradient: Tensor) -> None:
+    def move(_: float, gradient: Tensor) -> None:
         picture.grad = gradient
         adam.step()
         picture.clamp_(0, 1)

@@ -115,8 +115,9 @@ def train_adain(
     paths = found(config.data, "styles")
     styles = Squares(paths, config.image_size, len(paths))
     examples = middle_squares(paths, config.image_size).to(process.device) / 255
-    settings = {"features": features.settings}
+    settings = {"features": features.settings, "layer": config.content_layer}
     model = AdaIN(**settings)
+    layers = {name: own for name, own in STYLE_LAYERS.items() if name in model.encoder.layers}
     model.encoder.load_state_dict(features.up_to(model.layer).state_dict())
     process.wrap(model.encoder)
     decoder = process.wrap(model.decoder)  # the same weights, with gradients averaged
@@ -128,12 +129,12 @@ def train_adain(
         with run.autocast():
             with torch.no_grad():
                 target = painter.blended(painter.maps(images), painter.code(styles))
-                wanted = painter.encoder(styles, list(STYLE_LAYERS))
+                wanted = painter.encoder(styles, list(layers))
             painted = decode(target)
-            maps = painter.encoder(painted, list(STYLE_LAYERS))
+            maps = painter.encoder(painted, [*layers, painter.layer])
         return (
             config.content_weight * F.mse_loss(maps[painter.layer].float(), target)
-            + config.style_weight * statistics_loss(maps, wanted, STYLE_LAYERS)
+            + config.style_weight * statistics_loss(maps, wanted, layers)
             + config.tv_weight * total_variation(painted)
         )
 

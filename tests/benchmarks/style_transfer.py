@@ -73,7 +73,8 @@ def main() -> None:
 def inputs(content: Path, style: Path, size: int) -> tuple[Tensor, Tensor, nn.Sequential]:
     """Both pictures (1, 3, S, S), and VGG-19's convolutions with weights drawn at random."""
     pictures = [
-        images.read(str(path), size, "crop").pixels[None] / 255 for path in (content, style)
+        (images.read(str(path), size, "crop").pixels[None] / 255).contiguous()
+        for path in (content, style)
     ]
     torch.manual_seed(0)
     network = make_layers(cfgs["E"])
