@@ -22,6 +22,7 @@ from dlkit.embed.cli import app as embed
 from dlkit.gan_sample.cli import app as gan_sample
 from dlkit.lm_generate.cli import app as lm_generate
 from dlkit.segment.cli import app as segment
+from dlkit.style_transfer.cli import app as style_transfer
 from dlkit.tokenize.cli import app as tokenize
 from dlkit.translate.cli import app as translate
 
@@ -34,6 +35,7 @@ TASKS = {
     "gan-sample": gan_sample,
     "lm-generate": lm_generate,
     "segment": segment,
+    "style-transfer": style_transfer,
     "tokenize": tokenize,
     "translate": translate,
 }

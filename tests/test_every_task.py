@@ -15,6 +15,7 @@ from dlkit.core.config import TrainConfig
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
+from dlkit.style_transfer.config import StyleTrainConfig
 from tests.conftest import run
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,7 @@ def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[st
         ("detect", DetectTrainConfig, "yolo"),
         ("gan-sample", GanTrainConfig, "residual"),
         ("segment", SegmentTrainConfig, "unet"),
+        ("style-transfer", StyleTrainConfig, "fast"),
     ],
 )
 def test_every_setting_is_an_option_and_its_help_says_the_default(

@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from dlkit.core import images
 from dlkit.core.errors import DlkitError
@@ -157,6 +157,24 @@ def test_other_modes_become_the_rgb_they_show(
         expected = expected.resize((24, 16), Image.Resampling.BILINEAR)
     assert (picture.width, picture.height) == (48, 32)
     assert np.allclose(array(picture), np.array(expected), atol=2)
+
+
+def test_a_colour_profile_is_honoured_when_asked_for(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # The same profile with the primaries of red and blue exchanged in its table.
+    swapped = srgb.replace(b"rXYZ", b"----", 1).replace(b"bXYZ", b"rXYZ", 1)
+    swapped = swapped.replace(b"----", b"bXYZ", 1)
+    for mode, colour in (("RGB", (200, 40, 90)), ("RGBA", (200, 40, 90, 255))):
+        for profile, shown in (
+            (swapped, [90, 40, 200]),
+            (srgb, [200, 40, 90]),
+            (b"bad", [200, 40, 90]),
+        ):
+            path = tmp_path / "image.png"
+            Image.new(mode, (9, 9), colour).save(path, icc_profile=profile)
+            found = images.read(str(path), true_colours=True).pixels[:, 4, 4].tolist()
+            assert found == shown
+            assert images.read(str(path)).pixels[:, 4, 4].tolist() == [200, 40, 90]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

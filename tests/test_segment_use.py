@@ -22,6 +22,7 @@ from dlkit.core import checkpoint, images
 from dlkit.core.average_precision import COCO_DEFINITIONS
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.tile import in_tiles, shares, spans
 from dlkit.segment import model, rle
 from dlkit.segment.draw import overlay, palette
 from dlkit.segment.infer import Method, Predictor, enlarged, load, predict
@@ -39,7 +40,6 @@ from dlkit.segment.metrics import (
 )
 from dlkit.segment.models.segmenter import Segmenter
 from dlkit.segment.models.torchvision_models import Instances
-from dlkit.segment.tile import in_tiles, shares, spans
 from tests.conftest import Result, run
 
 NAMES = ["red", "green", "blue"]

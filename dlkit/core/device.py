@@ -93,3 +93,30 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     """Mixed precision for training: weights stay fp32, products run in `precision`."""
     chosen = dtype(device, precision)
     return torch.autocast(device.type, chosen, enabled=chosen != torch.float32)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be taken on a device; None where nothing tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        free = 1024 * number_in(Path("/proc/meminfo"), "MemAvailable:")
+    except (OSError, LookupError, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, LookupError, ValueError):  # no limit for this group of processes
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - number_in(group / "memory.stat", "anon"))
+    return free
+
+
+def number_in(path: Path, name: str) -> int:
+    """The number behind a name, in a file of the kernel's with such a line for each."""
+    return int(dict(line.split()[:2] for line in path.read_text().splitlines())[name])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this was raised because a device has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

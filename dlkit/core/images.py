@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
@@ -117,11 +117,14 @@ def some_or_itself(found: Iterator[str], source: str) -> Iterator[str]:
     yield from found
 
 
-def read(source: str, side: int | None = None, fit: Fit = "inside") -> Picture:
+def read(
+    source: str, side: int | None = None, fit: Fit = "inside", true_colours: bool = False
+) -> Picture:
     """Decode an image; with `side`, shrink or enlarge it to that longest side.
 
     With the fit `crop` the result is the middle square of the image, with `squash` the whole image
-    made square, of `side` pixels a side.
+    made square, of `side` pixels a side. `true_colours` converts from the image's own colour
+    profile to sRGB.
 
     Grey, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
     the first frame is read. Raises DlkitError for what is no image, damaged, under 8 pixels a
@@ -129,7 +132,7 @@ def read(source: str, side: int | None = None, fit: Fit = "inside") -> Picture:
     """
     try:
         with Image.open(opened(source)) as image:
-            return decoded(image, side, fit)
+            return decoded(image, side, fit, true_colours)
     except UnidentifiedImageError:
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
@@ -182,13 +185,14 @@ def checked_size(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def decoded(image: Image.Image, side: int | None, fit: Fit) -> Picture:
+def decoded(image: Image.Image, side: int | None, fit: Fit, true_colours: bool = False) -> Picture:
     width, height = checked_size(image)
+    rgb_of = as_srgb if true_colours else as_rgb
     if side is not None and fit != "inside" and (width, height) != (side, side):
         # JPEG only: decodes at a half, a quarter or an eighth.
         share = 2 * side / min(width, height)
         image.draft("RGB", (round(width * share), round(height * share)))
-        full = as_rgb(image)
+        full = rgb_of(image)
         kept = min(full.size)
         wide, high = full.size if fit == "squash" else (kept, kept)
         x, y = (full.width - wide) / 2, (full.height - high) / 2
@@ -198,9 +202,9 @@ def decoded(image: Image.Image, side: int | None, fit: Fit) -> Picture:
         image.draft("RGB", (2 * side, 2 * side))
         share = side / max(width, height)
         small = (max(1, round(width * share)), max(1, round(height * share)))
-        rgb = as_rgb(image).resize(small, Image.Resampling.BILINEAR)
+        rgb = rgb_of(image).resize(small, Image.Resampling.BILINEAR)
     else:
-        rgb = as_rgb(image)
+        rgb = rgb_of(image)
     turn = turn_of(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
@@ -236,6 +240,25 @@ def as_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", coloured.size, "white")
         return Image.alpha_composite(white, coloured).convert("RGB")
     return image.convert("RGB")
+
+
+def as_srgb(image: Image.Image) -> Image.Image:
+    """As `as_rgb`, in the colours that the profile means; one that cannot be used is left out."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in {"L", "RGB", "RGBA", "CMYK"}:
+        return as_rgb(image)
+    image.load()
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGBA" if image.mode == "RGBA" else "RGB",
+        )
+    except (OSError, ImageCms.PyCMSError):
+        return as_rgb(image)
+    assert converted is not None
+    return as_rgb(converted)
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -16,22 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core import checkpoint, device, distributed, images, weights
+from dlkit.core.batches import WINDOW, next_window, of_one_shape
 from dlkit.core.distributed import Process
 from dlkit.core.drawing import Colour
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.output import FileNames, whole_file
 from dlkit.core.progress import Failure, each, track
+from dlkit.core.tile import in_tiles
 from dlkit.segment import published, rle
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import index_picture, overlay, palette
 from dlkit.segment.model import build
-from dlkit.segment.tile import in_tiles
 
 SCALES = (0.75, 1.0, 1.25)  # of the views that --tta averages, each as it is and mirrored
-WINDOW = 8  # batches among which images of one shape are looked for
-WINDOW_PIXELS = 64_000_000  # most that wait there decoded
-BATCH_PIXELS = 4_000_000  # most in a batch: a network's maps need hundreds of bytes for each
 STRIP_PIXELS = 1_000_000  # of a large image whose classes are worked out together
 
 
@@ -304,33 +302,6 @@ def predict(
                 yield entry.path, entry, None
             else:
                 yield *entry, found.pop(index)
-
-
-Entry = tuple[str, Picture] | Failure
-
-
-def next_window(pictures: Iterator[Entry], most: int) -> list[Entry]:
-    """The next entries: `most` of them, or as many as memory should hold."""
-    window: list[Entry] = []
-    pixels = 0
-    while len(window) < most and pixels < WINDOW_PIXELS:
-        entry = next(pictures, None)
-        if entry is None:
-            break
-        window.append(entry)
-        pixels += 0 if isinstance(entry, Failure) else entry[1].pixels[0].numel()
-    return window
-
-
-def of_one_shape(window: Sequence[Entry], batch_size: int) -> Iterator[list[int]]:
-    """Batches of the places of pictures with equal shapes."""
-    shapes: dict[torch.Size, list[int]] = {}
-    for index, entry in enumerate(window):
-        if not isinstance(entry, Failure):
-            shapes.setdefault(entry[1].pixels.shape, []).append(index)
-    for shape, members in shapes.items():
-        size = max(1, min(batch_size, BATCH_PIXELS // (shape[1] * shape[2])))
-        yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
 def predict_batch(

@@ -5,7 +5,7 @@ In the half between, one tile fades into the next. So a network that sees no far
 quarter of the overlap gives what it gives for the whole image. (One with a view of the whole image,
 such as deeplabv3's pooling, sees a tile's only.)
 
-Shapes: C classes, H x W pixels, T tiles along a side.
+Shapes: C numbers for each pixel, such as classes or colours; H x W pixels.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,11 +57,11 @@ def shares(tiles: Spans, side: int) -> list[Tensor]:
 
 
 def in_tiles(
-    scores: Callable[[Tensor], Tensor], pixels: Tensor, tile: int, stride: int
+    work: Callable[[Tensor], Tensor], pixels: Tensor, tile: int, stride: int
 ) -> Iterator[Tensor]:
-    """What `scores` makes of an image (3, H, W): strips (C, rows, W) from the top down.
+    """What `work` makes of an image (3, H, W): strips (C, rows, W) from the top down.
 
-    `scores` turns a batch of parts (1, 3, h, w) into numbers (1, C, h, w) for each class.
+    `work` turns a part (1, 3, h, w) into numbers (1, C, h, w).
     """
     height, width = pixels.shape[-2:]
     down, across = spans(height, tile, stride), spans(width, tile, stride)
@@ -70,7 +70,7 @@ def in_tiles(
     for number, ((top, bottom), row_share) in enumerate(zip(down, row_shares, strict=True)):
         strip: Tensor | None = None
         for (left, right), column_share in zip(across, column_shares, strict=True):
-            part = scores(pixels[None, :, top:bottom, left:right])[0]
+            part = work(pixels[None, :, top:bottom, left:right])[0]
             if strip is None:
                 strip = part.new_zeros(len(part), bottom - top, width)
             strip[:, :, left:right] += part * column_share.to(part.device)

@@ -1,0 +1,1 @@
+"""Photographs painted in the style of a picture."""

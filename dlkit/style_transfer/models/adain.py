@@ -1,0 +1,72 @@
+"""Any style in one pass: the content's maps take on the style's means and deviations.
+
+Huang and Belongie 2017. Shapes: B images, K channels, h x w places.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlkit.style_transfer.loss import mean_and_std
+from dlkit.style_transfer.models.features import FeatureNetwork
+from dlkit.style_transfer.models.painter import InstanceNorm, Painter
+
+
+def mirrored(encoder: FeatureNetwork) -> nn.Sequential:
+    """The encoder backwards: nearest-neighbour upsampling for pools, mirrored borders, no norms.
+
+    The last layer gives values from 0 to 1.
+    """
+    layers: list[nn.Module] = []
+    for step in reversed(list(encoder.steps.values())):
+        if isinstance(step, nn.Conv2d):
+            layers += [
+                nn.Conv2d(
+                    step.out_channels, step.in_channels, 3, padding=1, padding_mode="reflect"
+                ),
+                nn.ReLU(inplace=True),
+            ]
+        elif not isinstance(step, nn.ReLU):
+            layers += [nn.Upsample(scale_factor=2)]
+    return nn.Sequential(*layers[:-1], nn.Sigmoid())
+
+
+class AdaIN(Painter):
+    """A feature network up to `layer` as encoder, AdaIN, and a decoder that mirrors the encoder.
+
+    `features` are the settings of the feature network, whose weights are part of this one's.
+    """
+
+    any_style = True
+
+    def __init__(self, features: dict[str, Any], layer: str = "relu4_1") -> None:
+        super().__init__()
+        self.layer = layer
+        self.encoder = FeatureNetwork(**features).up_to(layer)
+        self.stride = self.encoder.stride(layer)
+        self.norm = InstanceNorm()
+        self.decoder = mirrored(self.encoder)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The encoder's maps (B, K, h, w) of images (B, 3, H, W) from 0 to 1, in fp32."""
+        return self.encoder(images, [self.layer])[self.layer].float()
+
+    def code(self, style: Tensor | int) -> Tensor:
+        """Means and deviations (1, 2 K) of the maps of a style, or of several (N, 2 K)."""
+        if isinstance(style, int):
+            raise TypeError("adain's style is a picture")
+        return torch.cat(mean_and_std(self.maps(style)), dim=1).flatten(1)
+
+    def blended(self, maps: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
+        """The target of the decoder: t of equations 8 and 14."""
+        mean, std = code[:, :, None, None].chunk(2, dim=1)
+        return maps.lerp(self.norm(maps) * std + mean, strength)
+
+    def paint(self, images: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
+        height, width = images.shape[-2:]
+        sides = (0, -width % self.stride, 0, -height % self.stride)
+        maps = self.maps(F.pad(images, sides, mode="replicate"))
+        painted: Tensor = self.decoder(self.blended(maps, code, strength))
+        return painted.float()[..., :height, :width]

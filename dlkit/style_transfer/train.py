@@ -1,0 +1,191 @@
+"""The training loops of `dlkit style-transfer train`: of networks that paint in one pass.
+
+Shapes: B photographs of a batch, S x S pixels, N styles.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import default_collate
+
+from dlkit.core import distributed
+from dlkit.core.checkpoint import Header
+from dlkit.core.distributed import Process
+from dlkit.core.errors import DlkitError
+from dlkit.core.images import Picture, as_pillow, grid, save
+from dlkit.core.training import Run
+from dlkit.style_transfer.config import StyleTrainConfig, by_arch
+from dlkit.style_transfer.data import Squares, found, middle_squares, read
+from dlkit.style_transfer.loss import (
+    content_loss,
+    gram,
+    statistics_loss,
+    style_loss,
+    total_variation,
+)
+from dlkit.style_transfer.model import Painter
+from dlkit.style_transfer.models.adain import AdaIN
+from dlkit.style_transfer.models.fast import Fast
+from dlkit.style_transfer.models.features import FeatureNetwork, load_features
+
+STYLE_LAYERS = {f"relu{stage}_1": 0.25 for stage in range(1, 5)}
+MOST_EXAMPLES = 5  # photographs, and styles, on a sheet
+
+
+def train(config: StyleTrainConfig) -> Path:
+    """Train a painter, and return the path of its best checkpoint."""
+    with distributed.launch(config.device, config.seed) as process:
+        config = by_arch(config)
+        if not config.images:
+            raise DlkitError("give --images: the photographs to learn from")
+        photos = found(config.images, "photographs")
+        random.Random(config.seed).shuffle(photos)
+        held_out = min(math.ceil(config.val_share * len(photos)), len(photos) - 1)
+        length = config.steps_per_epoch * config.batch_size or None
+        training = Squares(photos[held_out:], config.image_size, length)
+        validation = middle_squares(photos[:held_out], config.image_size) / 255
+        features = load_features(config.features, process.device)
+        features.to(memory_format=torch.channels_last)
+        loop = train_fast if config.arch == "fast" else train_adain
+        return loop(config, process, features, training, validation.to(process.device))
+
+
+def train_fast(
+    config: StyleTrainConfig,
+    process: Process,
+    features: FeatureNetwork,
+    training: Squares,
+    validation: Tensor,
+) -> Path:
+    """Minimise what painting by optimisation does, for all photographs (Johnson et al. 2016)."""
+    paths = found(config.data, "style")
+    styles = [read(path, config.style_size).to(process.device) for path in paths]
+    contents = {config.content_layer: 1.0}
+    features.check(list(contents))
+    with torch.no_grad():
+        maps = [features(style, list(STYLE_LAYERS)) for style in styles]
+        grams = {name: torch.cat([gram(own[name]) for own in maps]) for name in STYLE_LAYERS}
+
+    settings = {"styles": len(styles), "width": config.width}
+    model = Fast(**settings)
+    network = process.wrap(model)  # the same weights, with gradients averaged over processes
+    header = Header("style-transfer", "fast", settings, [Path(path).stem for path in paths])
+    run = Run(config, process, model, header)
+    optimizer = run.optimizer(model)
+    batches = run.loader(training, as_batch)
+    codes = torch.eye(len(styles), device=process.device)
+
+    def loss_of(painter: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
+        with run.autocast():
+            with torch.no_grad():
+                targets = features(images, list(contents))
+            painted = painter(images, codes[numbers])
+            maps = features(painted, [*contents, *STYLE_LAYERS])
+        wanted = {name: own[numbers] for name, own in grams.items()}
+        return (
+            config.content_weight * content_loss(maps, targets, contents)
+            + config.style_weight * style_loss(maps, wanted, STYLE_LAYERS)
+            + config.tv_weight * total_variation(painted)
+        )
+
+    def validated(images: Tensor) -> Tensor:
+        return loss_of(run.evaluated, images, torch.arange(len(images)) % len(styles))
+
+    for _ in run.epochs():
+        for (squares,) in run.batches(batches):
+            numbers = torch.randint(len(styles), (len(squares),))
+            run.step(loss_of(network, squares / 255, numbers), optimizer)
+        finish(run, validated, validation, list(range(len(styles))))
+    return run.best
+
+
+def train_adain(
+    config: StyleTrainConfig,
+    process: Process,
+    features: FeatureNetwork,
+    training: Squares,
+    validation: Tensor,
+) -> Path:
+    """Learn the decoder (Huang and Belongie 2017); the encoder stays as it is."""
+    paths = found(config.data, "styles")
+    styles = Squares(paths, config.image_size, len(paths))
+    examples = middle_squares(paths, config.image_size).to(process.device) / 255
+    settings: dict[str, Any] = {"features": features.settings, "layer": config.content_layer}
+    model = AdaIN(**settings)
+    layers = {name: own for name, own in STYLE_LAYERS.items() if name in model.encoder.layers}
+    model.encoder.load_state_dict(features.up_to(model.layer).state_dict())
+    process.wrap(model.encoder)
+    decoder = process.wrap(model.decoder)  # the same weights, with gradients averaged
+    run = Run(config, process, model, Header("style-transfer", "adain", settings, []))
+    optimizer = run.optimizer(model)
+    batches = run.loader(training, as_batch)
+
+    def loss_of(painter: AdaIN, decode: nn.Module, images: Tensor, styles: Tensor) -> Tensor:
+        with run.autocast():
+            with torch.no_grad():
+                target = painter.blended(painter.maps(images), painter.code(styles))
+                wanted = painter.encoder(styles, list(layers))
+            painted = decode(target)
+            maps = painter.encoder(painted, [*layers, painter.layer])
+        return (
+            config.content_weight * F.mse_loss(maps[painter.layer].float(), target)
+            + config.style_weight * statistics_loss(maps, wanted, layers)
+            + config.tv_weight * total_variation(painted)
+        )
+
+    def validated(images: Tensor) -> Tensor:
+        painter = run.evaluated
+        assert isinstance(painter, AdaIN)
+        own = examples[torch.arange(len(images)) % len(examples)]
+        return loss_of(painter, painter.decoder, images, own)
+
+    for _ in run.epochs():
+        for (squares,) in run.batches(batches):
+            drawn = torch.stack([styles[0] for _ in squares]).to(process.device)
+            run.step(loss_of(model, decoder, squares / 255, drawn / 255), optimizer)
+        finish(run, validated, validation, list(examples.split(1)))
+    return run.best
+
+
+def as_batch(squares: list[Tensor]) -> list[Tensor]:
+    return [default_collate(squares)]
+
+
+@torch.no_grad()
+def finish(
+    run: Run,
+    loss: Callable[[Tensor], Tensor],
+    validation: Tensor,
+    styles: Sequence[Tensor | int],
+) -> None:
+    """End an epoch: by the loss of the photographs held out, if any; with a sheet of examples."""
+    # With nothing to validate on, the last epoch is the best.
+    scores, score = {}, float(run.epoch)
+    painter = run.evaluated.eval()
+    if len(validation):
+        losses = [loss(part) * len(part) for part in validation.split(run.config.batch_size)]
+        scores = {"val_loss": float(torch.stack(losses).sum()) / len(validation)}
+        score = -scores["val_loss"]
+    run.finish_epoch(score, **scores)
+    assert isinstance(run.config, StyleTrainConfig)
+    assert isinstance(painter, Painter)
+    if run.process.is_main and len(validation) and run.epoch % run.config.every == 0:
+        sheet(painter, validation[:MOST_EXAMPLES], styles[:MOST_EXAMPLES], run)
+
+
+def sheet(painter: Painter, photos: Tensor, styles: Sequence[Tensor | int], run: Run) -> None:
+    """examples/EPOCH.png: a row for each photograph, before it the photograph itself."""
+    columns = [photos]
+    with run.autocast():
+        columns += [painter(photos, style) for style in styles]
+    pixels = (torch.stack(columns, dim=1).flatten(0, 1).cpu() * 255).round().to(torch.uint8)
+    pictures = [as_pillow(Picture(own, own.shape[2], own.shape[1])) for own in pixels]
+    folder = run.folder / "examples"
+    folder.mkdir(parents=True, exist_ok=True)
+    save(grid(pictures, len(columns), photos.shape[-1] + 4), folder / f"{run.epoch:03}.png")
