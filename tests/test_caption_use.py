@@ -444,6 +444,7 @@ def test_a_veil_is_thinnest_where_the_attention_is() -> None:
     thinnest = np.unravel_index(shade[..., 3].argmin(), (80, 80))
     assert tuple(np.array(thinnest) // 20) == (1, 2)
     assert shade[70:, :10, 3].min() > 0.7
+    assert not veil([0.25] * 4, (2, 2), (8, 8)).any()
 
 
 # ---- evaluating ----------------------------------------------------------------------------------

@@ -86,7 +86,10 @@ def shares_of(memory: torch.Tensor, ids: Sequence[int], model: Model) -> np.ndar
 
 
 def save_panels(found: Attention, model: Model, path: Path) -> None:
-    """A picture: the image, and a panel for each word, bright where the network looks."""
+    """A picture: the image, and a panel for each word, bright where the network looks.
+
+    Brightness goes from the smallest to the largest share, which the title has in percent.
+    """
     picture = images.read(found.path, SIDE, model.network.preprocessing.fit).pixels
     seen = picture.permute(1, 2, 0).numpy()
     panels = len(found.words) + 1
@@ -98,17 +101,22 @@ def save_panels(found: Attention, model: Model, path: Path) -> None:
         axes.imshow(seen)
         axes.axis("off")
         if number:
-            axes.set_title(found.words[number - 1], fontsize=10, parse_math=False)
-            axes.imshow(veil(found.shares[number - 1], found.grid, seen.shape[:2]))
+            word, shares = found.words[number - 1], found.shares[number - 1]
+            axes.set_title(f"{word} ({max(shares):.0%})", fontsize=10, parse_math=False)
+            axes.imshow(veil(shares, found.grid, seen.shape[:2]))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks
         plots.save_figure(drawn, path)
 
 
 def veil(shares: Sequence[float], grid: tuple[int, int], size: tuple[int, ...]) -> np.ndarray:
-    """Black (height, width, 4) that is the thinner, the more of the attention a place has."""
-    most = max(shares)
-    light = np.array(shares, np.float32).reshape(grid) / most
+    """Black (height, width, 4), thickest where the attention is least, thinnest where it is most.
+
+    Where it is the same everywhere there is none.
+    """
+    values = np.array(shares, np.float32).reshape(grid)
+    spread = values.max() - values.min()
+    light = (values - values.min()) / spread if spread else np.ones_like(values)
     height, width = size
     smooth = Image.fromarray(light).resize((width, height), Image.Resampling.BICUBIC)
     shade = np.zeros((height, width, 4), np.float32)
