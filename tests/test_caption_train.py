@@ -32,6 +32,12 @@ COLOURS = {"red": (220, 40, 30), "blue": (40, 60, 230), "green": (30, 160, 60)}
 NAMES = list(COLOURS)
 
 
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture of a run's many scores takes several times as long as these runs."""
+    monkeypatch.setattr("dlkit.core.training.curves", lambda *_: None)
+
+
 def picture(number: int) -> Image.Image:
     """A colour above another one."""
     image = Image.new("RGB", (SIDE, SIDE), COLOURS[NAMES[number % 3]])
