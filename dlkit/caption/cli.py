@@ -33,7 +33,7 @@ class CaptionFormat(StrEnum):
     coco = "coco"
 
 
-BEAM, ALPHA = 3, 0.6
+BEAM, ALPHA = 5, 1.0
 
 Model = model_argument("caption")
 Annotate = Annotated[

@@ -44,8 +44,8 @@ class Search:
     longest caption that the model was trained on.
     """
 
-    beam: int = 3
-    alpha: float = 0.6
+    beam: int = 5
+    alpha: float = 1.0
     count: int = 1
     max_length: int | None = None
     sampling: Sampling | None = None
