@@ -1,4 +1,4 @@
-"""What the tests share: `run()` for the command line, and a tiny detector with its data."""
+"""What the tests share: `run()` for the command line, a tiny detector with its data, `loud()`."""
 
 import contextlib
 import io
@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from torch import nn
 
 from dlkit.cli import main
 
@@ -44,6 +46,14 @@ def run(*args: object, stdin: str = "") -> Result:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def loud(network: nn.Module) -> Any:
+    """The network with larger weights than at the start: else all logits are about alike."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return network.eval()
 
 
 def scene(seed: int) -> tuple[Image.Image, list[tuple[str, Box]]]:

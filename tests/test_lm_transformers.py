@@ -29,6 +29,7 @@ from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
 from dlkit.lm_generate.units import Units
 from dlkit.tokenize import Tokenizer, from_json, train
+from tests.conftest import loud
 
 TEXT = "the cat sat on the mat, and the dog sat by the door; the cat saw the dog."
 CLOSE = 1e-4
@@ -37,14 +38,6 @@ CLOSE = 1e-4
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-def loud(network: nn.Module) -> Any:
-    """With larger weights than at the start: else all logits are about alike."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return network.eval()
 
 
 def small_gpt(positions: str, **settings: Any) -> GPT:

@@ -15,6 +15,7 @@ from dlkit.core.transformer import (
     hiding,
     padding,
 )
+from tests.conftest import loud
 
 W, H = 16, 4
 
@@ -22,14 +23,6 @@ W, H = 16, 4
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-def loud(network: nn.Module) -> Any:
-    """With larger weights than at the start."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return network.eval()
 
 
 def close(a: Tensor, b: Tensor) -> None:

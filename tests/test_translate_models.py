@@ -17,6 +17,7 @@ from dlkit.translate.loss import objective
 from dlkit.translate.model import SETTINGS, build
 from dlkit.translate.models.rnn import turned
 from dlkit.translate.models.transformer import Transformer
+from tests.conftest import loud
 
 V, W, H = 23, 16, 4
 PAD, BOS, EOS = 0, 1, 2
@@ -37,14 +38,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-def loud(network: nn.Module) -> Any:
-    """With larger weights than at the start: else all logits are about alike."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return network.eval()
 
 
 def small(name: str, **settings: Any) -> Any:

@@ -24,13 +24,12 @@ from dlkit.core.decoding import Unfilled, quick
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
-from dlkit.core.output import FileNames
+from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, each, is_main_process, track
 from dlkit.core.sampling import Sampling, Uniforms
 from dlkit.core.weights import find
 from dlkit.tokenize import Vocabulary
 
-SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 LONGEST = 40  # tokens of a caption, where the model does not say what it was trained on
 ROWS = 512  # beams that are computed at once
 OVERFLOW = "the model's numbers overflow: try --precision fp32"
@@ -262,8 +261,7 @@ def save_pictures(
     names = FileNames(folder)
     for result in results:
         if isinstance(result, Captions) and is_main_process():
-            suffix = Path(result.path.partition("?")[0]).suffix.lower()
-            path = names.path_for(result.path, suffix if suffix in SAVED_SUFFIXES else ".png")
+            path = names.path_for(result.path, picture_suffix(result.path))
             try:
                 picture = images.as_pillow(images.read(result.path))
             except DlkitError as error:  # a URL may fail the second time

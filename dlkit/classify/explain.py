@@ -20,7 +20,7 @@ from dlkit.classify.models.network import Network, PooledHead
 from dlkit.core import distributed, images
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Fit
-from dlkit.core.output import FileNames
+from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, each, is_main_process, track
 
 Method = Literal["auto", "cam", "grad-cam"]
@@ -29,7 +29,6 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2
 SHARE = 0.2  # of a map's maximum: regions are what is above (Zhou et al. 2016, section 3.2)
 GRID = 224  # places a side to which maps are enlarged before regions are cut out
 SMALLEST_SHOWN, LARGEST_SHOWN = 256, 1280  # pixels of a saved picture's longest side
-SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 # Red, green and blue from the coldest to the hottest places, and how much they cover the image.
 COLOURS = np.array([(20, 20, 130), (20, 140, 255), (120, 230, 120), (255, 210, 0), (220, 0, 0)])
 OPACITY = 0.5
@@ -296,8 +295,7 @@ def connected(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 def save_picture(found: HeatMap, fit: Fit, regions: list[Region], names: FileNames) -> None:
     """Write the image with its map, label and regions; small images are enlarged for the eye."""
-    suffix = Path(found.path.partition("?")[0]).suffix.lower()
-    path = names.path_for(found.path, suffix if suffix in SAVED_SUFFIXES else ".png")
+    path = names.path_for(found.path, picture_suffix(found.path))
     side = min(max(found.width, found.height, SMALLEST_SHOWN), LARGEST_SHOWN)
     picture = images.as_pillow(images.read(found.path, side))
     scale = np.array([picture.width / found.width, picture.height / found.height] * 2)

@@ -66,6 +66,16 @@ def results_file(output: Path | None) -> Iterator[TextIO]:
         yield file
 
 
+# What pictures are saved in; one of another format becomes a PNG.
+SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def picture_suffix(source: str) -> str:
+    """The suffix of a picture that is made of `source`: its own, where that can be saved."""
+    suffix = Path(source.partition("?")[0]).suffix.lower()
+    return suffix if suffix in SAVED_SUFFIXES else ".png"
+
+
 class FileNames:
     """A file in `folder` for each input: the input's own name, numbered when it is taken."""
 

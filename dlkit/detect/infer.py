@@ -13,7 +13,7 @@ from dlkit.core import checkpoint, device, distributed, images, weights
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
-from dlkit.core.output import FileNames
+from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, each, is_main_process, track
 from dlkit.detect import published
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
@@ -21,7 +21,6 @@ from dlkit.detect.data import GREY
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.model import Found, build
 
-SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 MOST_DETECTIONS = 1000  # in an image, before labels are chosen
 WINDOW = 8  # batches among which images of one shape are looked for
 
@@ -231,8 +230,7 @@ def save_pictures(
     names = FileNames(folder)
     for result in results:
         if isinstance(result, Detections) and is_main_process():
-            suffix = Path(result.path.partition("?")[0]).suffix.lower()
-            path = names.path_for(result.path, suffix if suffix in SAVED_SUFFIXES else ".png")
+            path = names.path_for(result.path, picture_suffix(result.path))
             try:
                 picture = images.as_pillow(images.read(result.path))
             except DlkitError as error:  # a URL may fail the second time

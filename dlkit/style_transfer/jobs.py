@@ -9,9 +9,9 @@ from PIL import Image
 
 from dlkit.core import images
 from dlkit.core.errors import DlkitError
+from dlkit.core.output import picture_suffix
 from dlkit.core.progress import Failure, is_main_process
 
-SAVED_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 CELL = 256  # pixels a side, of the grid
 BLANK = Image.new("RGB", (CELL, CELL), "white")
 
@@ -78,8 +78,7 @@ def plan(photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Pat
     taken: set[Path] = set()
     jobs = []
     for photo in photos:
-        suffix = Path(photo.partition("?")[0]).suffix.lower()
-        suffix = suffix if suffix in SAVED_SUFFIXES else ".png"
+        suffix = picture_suffix(photo)
         for group in styles:
             name = "-".join([stem(photo), *(stem(style.name) for style in group)])
             target, number = output if is_file else output / f"{name}{suffix}", 1
