@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.caption.config import DEFAULT_MODEL, CaptionTrainConfig
+from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, CaptionTrainConfig
 from dlkit.core.command import (
     AnyFormat,
     BatchSize,
@@ -32,8 +32,6 @@ class CaptionFormat(StrEnum):
     csv = "csv"
     coco = "coco"
 
-
-BEAM, ALPHA = 5, 1.0
 
 Model = model_argument("caption")
 Annotate = Annotated[

@@ -20,6 +20,7 @@ from dlkit.caption.layouts import Sample
 from dlkit.classify import backbones
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.padding import padded
 from dlkit.core.progress import Failure, Skipped, each, log, track
 from dlkit.tokenize import Vocabulary
 
@@ -231,11 +232,3 @@ def unreadable(
     read = each(preprocessing.read, paths, workers)
     found = track(read, "reading", len(paths))
     return {image.path: image.error for image in found if isinstance(image, Failure)}
-
-
-def padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
-    """Rows of ids as one matrix, with `pad` after the shorter ones."""
-    matrix = np.full((len(rows), max(map(len, rows))), pad, np.int64)
-    for row, ids in zip(matrix, rows, strict=True):
-        row[: len(ids)] = ids
-    return torch.from_numpy(matrix)

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dlkit.caption.config import DEFAULT_MODEL
+from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL
 from dlkit.caption.draw import captioned
 from dlkit.caption.model import Captioner, build
 from dlkit.core import checkpoint, distributed, images
 from dlkit.core import device as devices
 from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
-from dlkit.core.decoding import Unfilled, quick
+from dlkit.core.decoding import check_tokens, quick, rebuilt
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
@@ -43,8 +43,8 @@ class Search:
     longest caption that the model was trained on.
     """
 
-    beam: int = 5
-    alpha: float = 1.0
+    beam: int = BEAM
+    alpha: float = ALPHA
     count: int = 1
     max_length: int | None = None
     sampling: Sampling | None = None
@@ -131,19 +131,8 @@ def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str
     chosen = devices.choose(device)
     devices.keep_freed_memory()
     header, weights = checkpoint.load(find("caption", name), "caption")
-    try:
-        vocabulary = Vocabulary.from_settings(header.settings["tokenizer"])
-        with Unfilled():
-            network = build(header.arch, **header.settings["network"])
-        network.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
-    if network.vocab_size != vocabulary.size:
-        raise DlkitError(
-            f"{name}: its tokenizer has {vocabulary.size} tokens and its network"
-            f" {network.vocab_size}: they are not of the same model"
-        )
+    vocabulary, network = rebuilt(name, header, weights, build, Vocabulary.from_settings)
+    check_tokens(name, vocabulary.size, network.vocab_size)
     network.eval().requires_grad_(False)
     if network.encoder is not None:
         network.encoder.fuse()

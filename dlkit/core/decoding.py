@@ -1,4 +1,6 @@
-"""What makes inference quick: a quick start, packed weights, and steps as CUDA graphs."""
+"""What models of texts are loaded and quickened by: networks without first numbers, packed
+weights, and steps as CUDA graphs.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from dlkit.core.checkpoint import Header
+from dlkit.core.errors import DlkitError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -37,6 +42,38 @@ class Unfilled(TorchFunctionMode):
         if getattr(function, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return function(*args, **kwargs)
+
+
+def rebuilt(
+    name: str,
+    header: Header,
+    weights: dict[str, Tensor],
+    build: Callable[..., nn.Module],
+    read_vocabulary: Callable[[Any], Any],
+) -> tuple[Any, Any]:
+    """The vocabulary and the network, with its weights, of a model of texts called `name`.
+
+    `build` takes the architecture and the settings of the network, `read_vocabulary` those of the
+    tokenizer. Raises DlkitError where they are not what this dlkit knows.
+    """
+    try:
+        vocabulary = read_vocabulary(header.settings["tokenizer"])
+        with Unfilled():
+            network = build(header.arch, **header.settings["network"])
+        network.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
+    return vocabulary, network
+
+
+def check_tokens(name: str, of_tokenizer: int, of_network: int) -> None:
+    """Raise DlkitError unless tokenizer and network have as many tokens."""
+    if of_network != of_tokenizer:
+        raise DlkitError(
+            f"{name}: its tokenizer has {of_tokenizer} tokens and its network {of_network}:"
+            " they are not of the same model"
+        )
 
 
 class PackedLinear(nn.Module):

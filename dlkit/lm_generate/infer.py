@@ -227,28 +227,16 @@ def of_network(
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
     from dlkit.core import device as devices
-    from dlkit.core.decoding import Unfilled, quick
+    from dlkit.core.decoding import check_tokens, quick, rebuilt
     from dlkit.lm_generate.model import build
 
-    try:
-        units = Units.from_settings(header.settings["tokenizer"])
-        with Unfilled():
-            network: Any = build(header.arch, **header.settings["network"])
-        network.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
+    units, network = rebuilt(name, header, weights, build, Units.from_settings)
     chosen = devices.choose(device)
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
     if header.arch in TRANSFORMERS:
         quick(network)
     model = Model(name, header, units, network)
-    tokens = model.tokens_with_marks
-    if model.size != tokens:
-        raise DlkitError(
-            f"{name}: its tokenizer has {tokens} tokens and its network {model.size}:"
-            " they are not of the same model"
-        )
+    check_tokens(name, model.tokens_with_marks, model.size)
     return model
 
 

@@ -20,7 +20,7 @@ from dlkit.core.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
 from dlkit.core.progress import Failure, log
-from dlkit.translate.config import DEFAULT_MODEL, TranslateTrainConfig
+from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL, TranslateTrainConfig
 
 if TYPE_CHECKING:
     from dlkit.core.sampling import Sampling
@@ -31,7 +31,6 @@ add_models(app, "translate")
 
 # Lines that are sorted by length together: at first few, so that the first ones come soon.
 SMALLEST_WINDOW, LARGEST_WINDOW = 64, 1024
-BEAM, ALPHA = 5, 0.6
 
 Files = Annotated[
     list[str] | None,

@@ -16,6 +16,7 @@ from dlkit.core.config import (
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "en-de"
+BEAM, ALPHA = 5, 0.6  # of the search, unless asked for otherwise
 
 Arch = Literal["rnn", "attention", "transformer"]
 # Tokenizers that `train` learns from both languages, by their algorithms; other names are models.

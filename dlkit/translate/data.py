@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.padding import padded
 from dlkit.core.progress import Skipped, log
 from dlkit.translate.config import LEARNT, TranslateTrainConfig
 from dlkit.translate.pairs import Files, Pair, read, split
@@ -166,14 +167,6 @@ def collated(pairs: Pairs, indices: Sequence[int], pad: int) -> list[Tensor]:
     sources = [pairs.sources[index] for index in indices]
     lengths = torch.tensor([len(ids) for ids in sources])
     return [padded(sources, pad), lengths, padded([pairs.targets[i] for i in indices], pad)]
-
-
-def padded(rows: Sequence[Sequence[int] | np.ndarray], pad: int) -> Tensor:
-    """Rows of ids as one matrix, with `pad` after the shorter ones."""
-    matrix = np.full((len(rows), max(map(len, rows))), pad, np.int64)
-    for row, ids in zip(matrix, rows, strict=True):
-        row[: len(ids)] = ids
-    return torch.from_numpy(matrix)
 
 
 def batches(

@@ -17,13 +17,13 @@ from dlkit.core import device as devices
 from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import Precision
-from dlkit.core.decoding import Unfilled, quick
+from dlkit.core.decoding import check_tokens, quick, rebuilt
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
 from dlkit.core.sampling import Sampling, Uniforms
 from dlkit.core.weights import find
 from dlkit.translate.alignment import Aligned, aligned, joined
-from dlkit.translate.config import DEFAULT_MODEL
+from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL
 from dlkit.translate.model import Translator, build
 from dlkit.translate.splitting import pieces
 from dlkit.translate.vocabulary import Vocabulary
@@ -41,8 +41,8 @@ class Search:
     `max_length` is the most tokens of a translation, by default LONGER more than its source has.
     """
 
-    beam: int = 5
-    alpha: float = 0.6
+    beam: int = BEAM
+    alpha: float = ALPHA
     n_best: int = 1
     max_length: int | None = None
     sampling: Sampling | None = None
@@ -144,19 +144,8 @@ def load(
     header, weights = checkpoint.load(find("translate", name), "translate")
     if "tokenizer" not in header.settings:
         raise DlkitError(f"{name}: its tokenizer is missing: without it no text can be read")
-    try:
-        vocabulary = Vocabulary.from_settings(header.settings["tokenizer"])
-        with Unfilled():
-            network = build(header.arch, **header.settings["network"])
-        network.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
-    if network.vocab_size != vocabulary.size:
-        raise DlkitError(
-            f"{name}: its tokenizer has {vocabulary.size} tokens and its network"
-            f" {network.vocab_size}: they are not of the same model"
-        )
+    vocabulary, network = rebuilt(name, header, weights, build, Vocabulary.from_settings)
+    check_tokens(name, vocabulary.size, network.vocab_size)
     chosen = devices.choose(device)
     if chosen.type == "cpu":
         devices.keep_freed_memory()
