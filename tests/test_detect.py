@@ -20,7 +20,8 @@ from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import best_boxes, complete_iou, iou
 from dlkit.detect.loss import assign, fasterrcnn_losses, yolo_losses
-from dlkit.detect.model import ConvBlock, Grids, build, cell_centers
+from dlkit.detect.model import build
+from dlkit.detect.models.yolo import ConvBlock, Grids, cell_centers
 from tests.conftest import run
 
 TRAIN = "--size nano --image-size 64 --batch-size 4 --workers 0 --device cpu"

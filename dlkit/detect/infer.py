@@ -19,7 +19,8 @@ from dlkit.detect import published
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.data import GREY
 from dlkit.detect.draw import draw_boxes
-from dlkit.detect.model import Found, build
+from dlkit.detect.model import build
+from dlkit.detect.models.detector import Found
 
 MOST_DETECTIONS = 1000  # in an image, before labels are chosen
 WINDOW = 8  # batches among which images of one shape are looked for

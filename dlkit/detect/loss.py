@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.detect.boxes import complete_iou, iou
-from dlkit.detect.model import Grids
+from dlkit.detect.models.yolo import Grids
 
 CANDIDATES = 10  # cells an object is assigned to, at most
 BOX_WEIGHT, CONFIDENCE_WEIGHT, LABEL_WEIGHT = 2.5, 1.0, 1.0

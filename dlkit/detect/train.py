@@ -18,7 +18,8 @@ from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector
 from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
-from dlkit.detect.model import RCNN_BACKBONES, build
+from dlkit.detect.model import build
+from dlkit.detect.models.fasterrcnn import RCNN_BACKBONES
 
 
 def train(config: DetectTrainConfig) -> Path:
