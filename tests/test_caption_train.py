@@ -18,7 +18,7 @@ from dlkit.caption.config import CaptionTrainConfig, by_arch
 from dlkit.caption.data import Captions, Pictures, plain
 from dlkit.caption.layouts import Sample, read_split
 from dlkit.caption.model import build
-from dlkit.caption.train import train
+from dlkit.caption.train import augmented, train
 from dlkit.caption.validation import held_out_scores
 from dlkit.classify import backbones
 from dlkit.core import checkpoint
@@ -527,6 +527,7 @@ def test_training_goes_on_from_a_model_with_its_vocabulary(
         ({"arch": "nic", "hard": True}, "--hard is for attend, not nic"),
         ({"arch": "transformer", "patch": 8, "grid": 4}, "--grid is for an encoder, and --patch"),
         ({"encoder_lr": 0.5}, "--encoder-lr goes with --finetune-encoder-after"),
+        ({"zoom": 1.3}, "--zoom goes with --finetune-encoder-after"),
         ({"tokenizer": "byte", "vocab_size": 100}, "--vocab-size has no use with bytes"),
         ({"tokenizer": "english-8k", "vocab_size": 100}, "--vocab-size is for a tokenizer that"),
         ({"val_images": 0}, "--select cider-d needs --val-images"),
@@ -562,3 +563,20 @@ def test_unreadable_images_are_left_out_and_listed(
         )
         (line,) = (out / "skipped.txt").read_text().splitlines()
         assert line.startswith(f"unreadable image\t{tmp_path / 'bad.png'}")
+
+
+def test_zoom_and_recolour_change_images_within_their_limits() -> None:
+    config = CaptionTrainConfig(data=Path(), zoom=1.5, finetune_encoder_after=0)
+    flat = torch.full((4, 3, 16, 16), 100.0)
+    left = torch.zeros(4, 3, 16, 16)
+    left[..., :8] = 200.0
+    torch.manual_seed(0)
+    torch.testing.assert_close(augmented(flat, config), flat)  # any part of it is alike
+    zoomed = augmented(left, config)
+    assert not torch.allclose(zoomed, left)
+    torch.testing.assert_close(zoomed.mean((1, 2, 3)), left.mean((1, 2, 3)), rtol=0.05, atol=0)
+    recoloured = augmented(flat, replace(config, zoom=1.0, recolour=0.2))
+    assert recoloured.std() > 1
+    assert ((recoloured >= 64) & (recoloured <= 144)).all()
+    plain = replace(config, zoom=1.0)
+    assert torch.equal(augmented(left, plain), left)

@@ -87,6 +87,15 @@ class CaptionTrainConfig(TrainConfig):
         0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9
     )
     flip: float = option(0.5, "Share of images mirrored left to right.", min=0, max=1)
+    zoom: float = option(
+        1.0, "While the encoder learns: zoom images in or out by up to this factor.", min=1
+    )
+    recolour: float = option(
+        0.0,
+        "While the encoder learns: change brightness, contrast and colours by up to this share.",
+        min=0,
+        max=1,
+    )
     select: Literal["cider-d", "bleu-4", "loss"] = option(
         "cider-d", "What makes an epoch's model the best one."
     )
@@ -135,8 +144,9 @@ def by_arch(config: CaptionTrainConfig) -> CaptionTrainConfig:
         raise DlkitError("--vocab-size is for a tokenizer that is learnt from the captions")
     if config.tokenizer == "byte" and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
-    if "encoder_lr" in changed and config.finetune_encoder_after is None:
-        raise DlkitError("--encoder-lr goes with --finetune-encoder-after")
+    if config.finetune_encoder_after is None:
+        for name in sorted(changed & {"encoder_lr", "zoom", "recolour"}):
+            raise DlkitError(f"{spelled(name)} goes with --finetune-encoder-after")
     if config.features and config.finetune_encoder_after == 0:
         raise DlkitError("--features is of a frozen encoder: leave out --finetune-encoder-after 0")
     if config.select != "loss" and not config.val_images:

@@ -18,6 +18,7 @@ from dlkit.caption.start import started
 from dlkit.caption.validation import Memories, held_out_scores
 from dlkit.classify import backbones
 from dlkit.core import distributed
+from dlkit.core.augment import recoloured, warped
 from dlkit.core.checkpoint import Header
 from dlkit.core.output import whole_file
 from dlkit.core.training import Run
@@ -88,7 +89,7 @@ def train(config: CaptionTrainConfig) -> Path:
                 network = process.wrap(model)
             for seen, target, *owners in run.batches(batches):
                 if frozen is None:
-                    seen = model.preprocessing.normalise(seen)
+                    seen = model.preprocessing.normalise(augmented(seen, config))
                 after = target[:, 1:]
                 real = after != vocabulary.pad
                 with run.autocast():
@@ -114,6 +115,15 @@ def train(config: CaptionTrainConfig) -> Path:
                 score = scores[SCORES[config.select]] * (-1 if config.select == "loss" else 1)
             run.finish_epoch(score, **scores)
     return run.best
+
+
+def augmented(images: Tensor, config: CaptionTrainConfig) -> Tensor:
+    """Images (B, 3, S, S) of values to 255, zoomed and recoloured at random."""
+    if config.zoom > 1:
+        images = warped(images.float(), 0.0, config.zoom, 0.0)
+    if config.recolour:
+        images = recoloured(images.float(), config.recolour)
+    return images
 
 
 def network_settings(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.core.augment import recoloured
+from dlkit.core.augment import recoloured, warped
 
 
 def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
@@ -23,7 +23,7 @@ def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
         change = v2.RandAugment(num_ops=2, magnitude=config.randaugment)
         images = torch.stack([change(image) for image in images])
     if config.rotate or config.zoom > 1:
-        images = warped(images.float(), config)
+        images = warped(images.float(), config.rotate, config.zoom, config.shift)
     elif config.shift:
         images = shifted(images, round(config.shift * images.shape[-1]))
     if config.flip:
@@ -51,22 +51,6 @@ def shifted(images: Tensor, most: int) -> Tensor:
     batch = torch.arange(count, device=images.device)[:, None, None, None]
     channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
     return padded[batch, channels, rows, columns]
-
-
-def warped(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
-    """Turned, zoomed and shifted in one interpolation; the border is mirrored."""
-    count, device = len(images), images.device
-
-    def uniform(most: float) -> Tensor:
-        return (2 * torch.rand(count, device=device) - 1) * most
-
-    angle, zoom = uniform(math.radians(config.rotate)), uniform(math.log(config.zoom)).exp()
-    cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    # The grid's coordinates go from -1 to 1.
-    x, y = uniform(2 * config.shift), uniform(2 * config.shift)
-    matrix = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def holes(images: Tensor, share: float) -> Tensor:

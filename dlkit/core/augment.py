@@ -3,10 +3,33 @@
 Shapes: B images, C channels, H x W pixels.
 """
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
+
+
+def warped(images: Tensor, rotate: float, zoom: float, shift: float) -> Tensor:
+    """Turned, zoomed and shifted in one interpolation; the border is mirrored.
+
+    Floats (B, C, H, W): each is turned by up to `rotate` degrees, zoomed in or out by up to the
+    factor `zoom`, and moved by up to a share `shift` of its sides.
+    """
+    count, device = len(images), images.device
+
+    def uniform(most: float) -> Tensor:
+        return (2 * torch.rand(count, device=device) - 1) * most
+
+    angle, factor = uniform(math.radians(rotate)), uniform(math.log(zoom)).exp()
+    cos, sin = angle.cos() / factor, angle.sin() / factor
+    # The grid's coordinates go from -1 to 1.
+    x, y = uniform(2 * shift), uniform(2 * shift)
+    matrix = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
 def recoloured(images: Tensor, share: float) -> Tensor:
