@@ -745,6 +745,21 @@ def test_methods_are_compared_with_a_sheet_and_a_table(folder: Path) -> None:
     assert len(list(Path("scores").glob("*/*"))) == 12
 
 
+def test_feature_networks_are_compared(folder: Path) -> None:
+    common = ("style-transfer", "evaluate", "photos/a.png", "styles/wave.png", "--size", 64)
+    options = ("-m", "gatys:random:0", "-m", "gatys:random:1", "--steps", 10)
+    result = run(*common, *options, "--features", "random:0", "--save", "scores", "-f", "json")
+    assert result.code == 0, result.err
+    found = scores(result)
+    own, other = (found[f"gatys:random:{n}", "style_distance"] for n in (0, 1))
+    # Measured in the first network, a painting made with it is nearer to the style.
+    assert own < other < found["photo", "style_distance"]
+    assert {path.parent.name for path in Path("scores").glob("*/*")} == {
+        "gatys-random-0",
+        "gatys-random-1",
+    }
+
+
 def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None:
     images.save(infer.as_pillow(smooth(64, 64, 9)), Path("styles/other.png"))
     files = ["photos", "styles"]
@@ -764,6 +779,7 @@ def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None
     ("options", "said"),
     [
         (["-m", "gatys", "-m", "gatys"], "given twice"),
+        (["-m", "a/x.safetensors", "-m", "b/x.safetensors"], "have one name among them"),
         (["-m", "fast.safetensors", "--steps", "3"], "--steps is for gatys"),
         (["--picture", "photos/a.png", "-m", "gatys"], "--model is for painting"),
         (["--picture", "photos/a.png", "--style", "styles/night.png"], "one photograph and one"),

@@ -296,7 +296,8 @@ def evaluate(
         typer.Option(
             "--model",
             "-m",
-            help="What paints: a painter's name, file or URL, or gatys, painting by optimisation;"
+            help="What paints: a painter's name, file or URL, or gatys, painting by optimisation"
+            " (gatys:NETWORK: with that feature network);"
             f" may be given more than once; default: gatys and {DEFAULT_MODEL}.",
         ),
     ] = None,
@@ -328,7 +329,7 @@ def evaluate(
 
     The photographs themselves are measured, too: they show what distance there is to a style.
     """
-    from dlkit.style_transfer.evaluate import compare, measure
+    from dlkit.style_transfer.evaluate import compare, measure, optimises
 
     contents = existing(photos)
     styles = existing([style, *(more_styles or [])])
@@ -344,7 +345,7 @@ def evaluate(
         scores = measure(existing(pictures), contents, styles, size, features, device)
     else:
         chosen = methods or ["gatys", DEFAULT_MODEL]
-        if steps is not None and "gatys" not in chosen:
+        if steps is not None and not any(map(optimises, chosen)):
             raise DlkitError("--steps is for gatys, which is not among the models")
         steps = steps or STEPS
         scores = compare(chosen, contents, styles, size, steps, features, save, device, precision)

@@ -102,25 +102,31 @@ def compare(
 ) -> Iterator[Score | Failure]:
     """The mean distances of each method's paintings, of each photograph in each style.
 
-    A method is `gatys` or a painter's name, file or URL; first come the photographs themselves. A
-    painter of few styles paints in those that it knows. With `save`, the paintings, a sheet of all
+    A method is `gatys`, `gatys:NETWORK` with another feature network, or a painter's name, file or
+    URL; first come the photographs themselves. A painter of few styles paints in those that it
+    knows. With `save`, the paintings, a sheet of all
     and the distances of each are written to a folder.
     """
     if len(set(methods)) < len(methods):
         raise DlkitError("a method is given twice")
+    if len({named(method) for method in methods}) < len(methods):
+        raise DlkitError(f"{' and '.join(methods)} have one name among them: rename a file")
     gauge = Gauge(infer.load(features, device), side)
-    painters = {name: apply.load(name, device, precision) for name in methods if name != GATYS}
+    networks = {name: network_of(name, gauge, device) for name in methods if optimises(name)}
+    painters = {
+        name: apply.load(name, device, precision) for name in methods if name not in networks
+    }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if save is None else save
         entries = [Entry(PHOTO, photo, style, photo) for photo in photos for style in styles]
         distances: list[Distance] = []
         yield from measured(entries, gauge, distances)
         for method in methods:
-            target = folder / stem(method)
-            if method == GATYS:
+            target = folder / named(method)
+            if method in networks:
                 jobs = plan(photos, [(Style(name),) for name in styles], target)
                 how = Method(size=side, steps=steps, as_painted=True, precision=precision)
-                results: Iterator[Any] = infer.paint(jobs, gauge.network, gauge.objective, how)
+                results: Iterator[Any] = infer.paint(jobs, networks[method], gauge.objective, how)
             else:
                 groups = known(painters[method], styles)
                 jobs = plan(photos, groups, target)
@@ -136,6 +142,25 @@ def compare(
         if save is not None and is_main_process():
             write_distances(distances, save / "distances.csv")
             images.save(sheet(methods, photos, styles, entries), save / "sheet.jpg")
+
+
+def optimises(method: str) -> bool:
+    """Whether a method is painting by optimisation, with whatever feature network."""
+    return method.partition(":")[0] == GATYS
+
+
+def network_of(method: str, gauge: Gauge, device: str) -> FeatureNetwork:
+    """The feature network that `gatys:NETWORK` paints with; of `gatys`, the gauge's."""
+    name = method.partition(":")[2]
+    return infer.load(name, device) if name else gauge.network
+
+
+def named(method: str) -> str:
+    """A method's name as files and captions have it."""
+    kind, _, network = method.partition(":")
+    if network and optimises(method):
+        return f"{kind}-{stem(network)}".replace(":", "-")
+    return stem(method)
 
 
 def known(painter: apply.Model, styles: Sequence[str]) -> list[tuple[Style, ...]]:
@@ -226,7 +251,7 @@ def sheet(
     for photo in photos:
         for method in methods:
             cells.append(shown(photo))
-            captions.append(f"{stem(photo)}, {stem(method)}")
+            captions.append(f"{stem(photo)}, {named(method)}")
             for style in styles:
                 cells.append(shown(files.get((method, photo, style), "")))
                 captions.append("")
