@@ -22,7 +22,7 @@ from dlkit.core import checkpoint, images
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.detect import infer, layouts
-from dlkit.detect.boxes import best_boxes
+from dlkit.detect.boxes import Suppression, suppressed
 from dlkit.detect.evaluate import save_examples
 from dlkit.detect.formats import voc_xml
 from dlkit.detect.infer import Detections, Object
@@ -303,6 +303,8 @@ def test_wrong_usage(args: str, detect: Any) -> None:
         ("in -f voc", "-o"),
         ("in -o in/20.jpg", "an image's name"),
         ("in -f yolo", "-o"),
+        ("in --nms soft-gaussian --iou 0.4", "--iou"),
+        ("in --nms weighted --sigma 0.4", "--sigma"),
         ("in --device nonsense", "nonsense"),
         ("in --device cuda:99", "cuda:99"),
         ("in --precision fp16", "fp16"),
@@ -504,8 +506,23 @@ def test_threshold_labels_and_max_detections_leave_out(detect: Any) -> None:
 def test_the_second_best_is_found_behind_many_copies_of_the_best() -> None:
     boxes = torch.tensor([[0.0, 0.0, 50.0, 50.0]] * 400 + [[60.0, 60.0, 90.0, 90.0]])
     scores = torch.linspace(0.9, 0.5, 401)
-    kept = best_boxes(boxes, scores, torch.zeros(401, dtype=torch.long), 0.5, limit=2)
-    assert kept.tolist() == [0, 400]
+    found = suppressed(boxes, scores, torch.zeros(401), 0.3, Suppression(), limit=2)
+    assert torch.equal(found[1], scores[[0, 400]])
+
+
+@pytest.mark.parametrize("kind", ["soft-linear", "soft-gaussian", "weighted"])
+def test_every_suppression_finds_the_same_things(kind: str, detect: Any) -> None:
+    expected = table(detect("in"))
+    assert near(table(detect("in", "--nms", kind, "--threshold", 0.5)), expected, 3, score=0.05)
+    low = ["in", "--threshold", 0.002]
+    assert table(detect(*low, "--nms", kind)) != table(detect(*low))
+
+
+def test_suppression_across_labels(detect: Any) -> None:
+    low = table(detect("in", "--threshold", 0.002))
+    apart = table(detect("in", "--threshold", 0.002, "--class-agnostic"))
+    assert 2 * len(SEEDS) <= len(apart) < len(low)
+    assert apart[0] == low[0]
 
 
 def test_batches_and_workers_change_nothing(detect: Any) -> None:

@@ -16,6 +16,7 @@ from dlkit.core import checkpoint, torchvision_weights, weights
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
 from dlkit.detect import published
+from dlkit.detect.boxes import Suppression
 from dlkit.detect.infer import load
 
 
@@ -119,7 +120,7 @@ def test_torchvisions_published_detector_loads_by_name(
     assert detector.labels[0] == "person"
     assert len(detector.labels) == len(set(detector.labels)) == 90
     image = torch.randint(0, 255, (1, 3, 256, 256), dtype=torch.uint8)
-    (ours,) = detector.network.predict(image, 0.0, 0.5, 10)
+    (ours,) = detector.network.predict(image, 0.0, Suppression(), 10)
     theirs.roi_heads.score_thresh, theirs.roi_heads.detections_per_img = 0.0, 10
     with torch.inference_mode():
         (expected,) = theirs([image[0] / 255])

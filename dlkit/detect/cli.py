@@ -19,7 +19,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import write
-from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig
+from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
 
 app = task("detect", "Find objects in images.", DetectTrainConfig, DEFAULT_MODEL)
 
@@ -38,7 +38,23 @@ Model = model_argument("detect")
 Save = Annotated[Path | None, typer.Option(help="Folder for the images with their boxes drawn.")]
 Threshold = Annotated[float, typer.Option(help="Leave out boxes that score lower.", min=0, max=1)]
 Iou = Annotated[
-    float, typer.Option(help="Of two boxes of a label that overlap more, keep one.", min=0, max=1)
+    float | None,
+    typer.Option(help="Overlap from which suppression acts; default: 0.5.", min=0, max=1),
+]
+NmsOption = Annotated[
+    Nms,
+    typer.Option(
+        "--nms",
+        help="Of boxes of a label that overlap more than --iou, keep the best (hard), or their mean"
+        " weighted by score; soft: keep all, with lower scores.",
+    ),
+]
+Sigma = Annotated[
+    float | None,
+    typer.Option(help="soft-gaussian: the larger, the milder; default: 0.5.", min=0.01),
+]
+ClassAgnostic = Annotated[
+    bool, typer.Option("--class-agnostic", help="Suppress boxes of other labels, too.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Only these labels, as in cat,dog.")]
 MaxDetections = Annotated[int, typer.Option(help="Most boxes per image.", min=1)]
@@ -58,7 +74,10 @@ def infer(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     save: Save = None,
     threshold: Threshold = 0.3,
-    iou: Iou = 0.5,
+    iou: Iou = None,
+    nms: NmsOption = "hard",
+    sigma: Sigma = None,
+    class_agnostic: ClassAgnostic = False,
     labels: Labels = None,
     max_detections: MaxDetections = 100,
     image_size: ImageSize = None,
@@ -72,10 +91,12 @@ def infer(
     """Print the objects in images, image by image and best first."""
     from dlkit.core.images import SUFFIXES, files, keep_apart
     from dlkit.detect import formats
+    from dlkit.detect.boxes import suppression_of
     from dlkit.detect.infer import detect, load, save_pictures
 
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: choose another")
+    suppression = suppression_of(nms, iou, sigma, class_agnostic)
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
     folders = [folder for folder in (save, output if files_of_each else None) if folder is not None]
     if folders:
@@ -85,7 +106,15 @@ def infer(
     detector = load(model, device, precision)
     wanted = None if labels is None else [label.strip() for label in labels.split(",")]
     results = detect(
-        images, detector, threshold, iou, wanted, max_detections, image_size, batch_size, workers
+        images,
+        detector,
+        threshold,
+        suppression,
+        wanted,
+        max_detections,
+        image_size,
+        batch_size,
+        workers,
     )
     if save is not None:
         results = save_pictures(results, save, detector.labels)

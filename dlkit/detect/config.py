@@ -7,6 +7,8 @@ from dlkit.core.config import TrainConfig, option
 
 DEFAULT_MODEL = "animals"
 
+Nms = Literal["hard", "soft-linear", "soft-gaussian", "weighted"]
+
 # COCO weights of torchvision, fetched when asked for by name; the hash is in the file's name.
 HUB = "https://download.pytorch.org/models/"
 PUBLISHED = {

@@ -11,6 +11,7 @@ from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, is_main_process, log, track
 from dlkit.core.scores import Score, rounded
+from dlkit.detect.boxes import Suppression
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.infer import Detector, load, predict
 from dlkit.detect.layouts import Sample, read_split
@@ -24,7 +25,7 @@ from dlkit.detect.metrics import (
 )
 
 LOWEST_SCORE = 0.005  # average precision needs the doubtful detections too
-IOU = 0.6  # of the suppression; a little higher than for people, for the same reason
+SUPPRESSION = Suppression(iou=0.6)  # a little higher than for people, for the same reason
 LIMIT = 100  # detections an image, as COCO counts
 EXAMPLES = 8  # images in the grid
 CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
@@ -45,7 +46,7 @@ def evaluate(
     paths = process.share(str(sample.path) for sample in samples)
     size = detector.image_size
     found = process.gather(
-        predict(detector, paths, LOWEST_SCORE, IOU, LIMIT, size, workers=workers)
+        predict(detector, paths, LOWEST_SCORE, SUPPRESSION, LIMIT, size, workers=workers)
     )
     truths, predictions = [], []
     for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
@@ -103,7 +104,7 @@ def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> 
         detector,
         [str(s.path) for s in chosen],
         CONFUSION_THRESHOLD,
-        IOU,
+        SUPPRESSION,
         LIMIT,
         detector.image_size,
         workers=0,

@@ -16,6 +16,7 @@ from dlkit.core.images import Picture
 from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, each, is_main_process, track
 from dlkit.detect import published
+from dlkit.detect.boxes import Suppression
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.data import GREY
 from dlkit.detect.draw import draw_boxes
@@ -23,6 +24,7 @@ from dlkit.detect.model import build
 from dlkit.detect.models.detector import Found
 
 MOST_DETECTIONS = 1000  # in an image, before labels are chosen
+PLAIN = Suppression()
 WINDOW = 8  # batches among which images of one shape are looked for
 
 
@@ -93,7 +95,7 @@ def detect(
     paths: Iterable[str],
     detector: Detector,
     threshold: float = 0.3,
-    iou: float = 0.5,
+    suppression: Suppression = PLAIN,
     labels: list[str] | None = None,
     max_detections: int = 100,
     image_size: int | None = None,
@@ -113,7 +115,7 @@ def detect(
         # Objects of other labels must not take the places of the wanted ones.
         limit = max_detections if labels is None else MOST_DETECTIONS
         for path, picture, found in predict(
-            detector, shared, threshold, iou, limit, side, batch_size, workers
+            detector, shared, threshold, suppression, limit, side, batch_size, workers
         ):
             if isinstance(picture, Failure):
                 yield picture
@@ -152,7 +154,7 @@ def predict(
     detector: Detector,
     paths: Iterable[str],
     threshold: float,
-    iou: float,
+    suppression: Suppression,
     limit: int,
     side: int,
     batch_size: int = 16,
@@ -177,7 +179,7 @@ def predict(
                 found.update(
                     zip(
                         batch,
-                        predict_batch(detector, chosen, shape, threshold, iou, limit),
+                        predict_batch(detector, chosen, shape, threshold, suppression, limit),
                         strict=True,
                     )
                 )
@@ -201,7 +203,7 @@ def predict_batch(
     pictures: list[Picture],
     shape: tuple[int, int],
     threshold: float,
-    iou: float,
+    suppression: Suppression,
     limit: int,
 ) -> list[Found]:
     """What is found in pictures padded to one shape, on the CPU, in the pixels of each as shown."""
@@ -209,7 +211,7 @@ def predict_batch(
     for canvas, picture in zip(batch, pictures, strict=True):
         canvas[:, : picture.pixels.shape[1], : picture.pixels.shape[2]] = picture.pixels
     with torch.inference_mode(), device.autocast(detector.device, detector.autocast):
-        results = detector.network.predict(batch.to(detector.device), threshold, iou, limit)
+        results = detector.network.predict(batch.to(detector.device), threshold, suppression, limit)
     return [
         shown(Found(*(tensor.cpu() for tensor in found)), picture)
         for found, picture in zip(results, pictures, strict=True)

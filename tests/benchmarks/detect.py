@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dlkit.core import checkpoint, images, weights
 from dlkit.core.checkpoint import Header
+from dlkit.detect.boxes import Suppression
 from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
@@ -141,7 +142,14 @@ def ours(paths: list[str], model: str, precision: str, size: int, batch: int) ->
 
     def work() -> str:
         found = detect(
-            paths, detector, THRESHOLD, IOU, None, MOST, image_size=size, batch_size=batch
+            paths,
+            detector,
+            THRESHOLD,
+            Suppression(iou=IOU),
+            None,
+            MOST,
+            image_size=size,
+            batch_size=batch,
         )
         counts = [len(result.objects) for result in found if isinstance(result, Detections)]
         return f"{sum(counts)} boxes in {len(counts)} images"

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
+from dlkit.detect.boxes import MOST_CANDIDATES, Suppression, suppressed
 from dlkit.detect.models.detector import IMAGENET, Found
 
 RCNN_BACKBONES = {
@@ -50,17 +51,33 @@ class FasterRCNN(nn.Module):
         return {**first, **second}
 
     @torch.inference_mode()
-    def predict(self, images: Tensor, threshold: float, iou: float, limit: int) -> list[Found]:
+    def predict(
+        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
+    ) -> list[Found]:
         """The objects of each image that score at least `threshold`, best first."""
         heads = self.network.roi_heads
-        heads.score_thresh, heads.nms_thresh, heads.detections_per_img = threshold, iou, limit
+        # All that score well; of those that overlap, ours decides.
+        heads.score_thresh, heads.nms_thresh = threshold, 1.0
+        heads.detections_per_img = MOST_CANDIDATES
         mixed = self.dtype != torch.float32
         # Without a dtype of its own it keeps to the autocast around it, as in training.
         with torch.autocast(images.device.type, self.dtype) if mixed else nullcontext():
             listed, maps = self.features(images)
             proposals, _ = self.network.rpn(listed, maps)
             results, _ = heads(maps, proposals, listed.image_sizes)
-        return [Found(r["boxes"].float(), r["scores"].float(), r["labels"] - 1) for r in results]
+        return [
+            Found(
+                *suppressed(
+                    r["boxes"].float(),
+                    r["scores"].float(),
+                    r["labels"] - 1,
+                    threshold,
+                    suppression,
+                    limit,
+                )
+            )
+            for r in results
+        ]
 
     def prepare(self, dtype: torch.dtype) -> None:
         """For inference: products in `dtype`; torchvision's own operators keep fp32."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import best_boxes
+from dlkit.detect.boxes import Suppression, suppressed
 from dlkit.detect.models.detector import Found, channels_at
 
 STRIDES = (8, 16, 32)
@@ -184,7 +184,9 @@ class Yolo(nn.Module):
         return c3, c4, self.stage5(c4)
 
     @torch.inference_mode()
-    def predict(self, images: Tensor, threshold: float, iou: float, limit: int) -> list[Found]:
+    def predict(
+        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
+    ) -> list[Found]:
         """The objects of each image that score at least `threshold`, best first."""
         threshold = max(threshold, 1e-6)
         grids = self(images)
@@ -198,8 +200,7 @@ class Yolo(nn.Module):
         sizes = image[row].bincount(minlength=len(images)).tolist()
         found = []
         for own in zip(boxes.split(sizes), scores.split(sizes), label.split(sizes), strict=True):
-            kept = best_boxes(*own, iou, limit)
-            found.append(Found(*(tensor[kept] for tensor in own)))
+            found.append(Found(*suppressed(*own, threshold, suppression, limit)))
         return found
 
     def prepare(self, dtype: torch.dtype) -> None:
