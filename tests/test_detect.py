@@ -340,6 +340,14 @@ def test_losses_are_finite_and_reach_every_weight(arch: str, objects: int) -> No
         assert not without
 
 
+def test_training_at_several_sizes_with_copies(shapes: Path, tmp_path: Path) -> None:
+    done = run(
+        "detect", "train", shapes, "--out", tmp_path / "run", *TRAIN.split(), "--epochs", 2,
+        "--plain-epochs", 1, "--multi-scale", 1.6, "--copy-paste", 0.5,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "options"),

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dlkit.core.errors import DlkitError
 from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.data import GREY, Pictures, collate
+from dlkit.detect.data import GREY, MOST_PASTED, Pictures, collate, rescaled
 from dlkit.detect.layouts import Annotated, read_split
 from tests.conftest import LABELS, SIDE, Box, scene, voc_xml, write_voc
 
@@ -522,3 +523,59 @@ def test_crowds_are_left_out_and_images_without_boxes_kept(rectangles: Annotated
 def test_the_border_is_grey(rectangles: Annotated) -> None:
     image, _, _ = pictures(rectangles)[3]
     assert (image[:, 0] == GREY).all() or (image[:, -1] == GREY).all()
+
+
+def test_pasted_objects_have_their_boxes_and_what_they_cover_has_none(
+    rectangles: Annotated,
+) -> None:
+    augmented = pictures(rectangles, copy_paste=1.0, scale=1.3)
+    random.seed(0)
+    counts, labels_seen, gone = set(), set(), 0
+    for turn in range(60):
+        image, boxes, labels = augmented[turn % 4]
+        bright = white(image.numpy())
+        assert len(labels) == len(boxes)
+        counts.add(len(boxes))
+        labels_seen |= set(labels.tolist())
+        gone += int(turn % 4 not in labels.tolist())
+        for number, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
+            # Edges are blurred, so the middle of a box is looked at.
+            width, height = x2 - x1, y2 - y1
+            inside = bright[
+                round(y1 + 0.2 * height) : round(y2 - 0.2 * height),
+                round(x1 + 0.2 * width) : round(x2 - 0.2 * width),
+            ]
+            assert inside.mean() > 0.7, turn
+            for later in boxes[number + 1 :].tolist():
+                across = min(x2, later[2]) - max(x1, later[0])
+                down = min(y2, later[3]) - max(y1, later[1])
+                assert max(0, across) * max(0, down) <= 0.51 * width * height
+    assert max(counts) == 1 + MOST_PASTED
+    assert labels_seen == {0, 1, 2, 3}
+    assert gone, "an object that is covered stays without a box"
+    augmented.copy_paste = 0.0
+    assert all(len(augmented[index][1]) <= 1 for index in range(4))
+
+
+def test_copies_come_from_usable_pictures_only(rectangles: Annotated) -> None:
+    """A crowd is no object, and a picture without objects has none to give."""
+    crowd = replace(rectangles.samples[0], crowd=np.array([True]))
+    augmented = pictures(replace(rectangles, samples=[crowd]), copy_paste=1.0)
+    assert len(augmented[0][1]) == 0
+
+
+def test_a_batch_of_another_size_keeps_its_boxes_on_the_pixels() -> None:
+    random.seed(0)
+    image = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
+    image[:, :, 32:80, 16:96] = 255
+    box = torch.tensor([[[16.0, 32, 96, 80]]])
+    sides = set()
+    for _ in range(60):
+        resized, boxes = rescaled(image, box, 1.5)
+        assert resized.dtype == torch.uint8
+        assert resized.shape[2] == resized.shape[3]
+        sides.add(resized.shape[2])
+        rows, columns = np.nonzero(resized[0, 0].numpy() > 127)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.array(found) - boxes[0, 0].numpy()).max() <= 0.5
+    assert sides == {96, 128, 160, 192}

@@ -36,7 +36,13 @@ class DetectTrainConfig(TrainConfig):
     lr: float = option(2e-3, "Learning rate after warm-up.", min=0)
     ema: float = option(0.9995, "Decay of the moving average of the weights.", min=0, max=1)
     mosaic: float = option(0.7, "Share of training pictures made of four.", min=0, max=1)
-    plain_epochs: int = option(10, "Epochs at the end without mosaic.", min=0)
+    copy_paste: float = option(
+        0.0, "Share of training pictures with objects of others pasted in.", min=0, max=1
+    )
+    plain_epochs: int = option(10, "Epochs at the end without mosaic and copies.", min=0)
+    multi_scale: float = option(
+        1.0, "Each batch is made up to this factor smaller or larger, in steps of 32 pixels.", min=1
+    )
     scale: float = option(1.6, "Zoom in or out by up to this factor.", min=1)
     recolour: float = option(
         0.3, "Change brightness and colours by up to this share.", min=0, max=1

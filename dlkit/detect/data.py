@@ -1,5 +1,6 @@
 """Training batches: pictures changed at random, with their boxes."""
 
+import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core import images
@@ -17,6 +19,7 @@ from dlkit.detect.layouts import Sample
 
 GREY = 114  # the border around images that do not fill the square
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
+MOST_PASTED, SMALLEST_PASTED = 3, 8  # objects a picture, pixels a side
 NO_BOXES, NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
 
@@ -25,7 +28,7 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __init__(self, samples: list[Sample], config: DetectTrainConfig) -> None:
         self.samples, self.config = samples, config
-        self.mosaic = config.mosaic
+        self.mosaic, self.copy_paste = config.mosaic, config.copy_paste
         self.kept: list[np.ndarray | None] = []
         if len(samples) * config.image_size**2 * 3 <= MOST_IN_MEMORY:
             with ThreadPoolExecutor() as pool:
@@ -59,6 +62,9 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
             placed = [self.place(canvas, (0, 0, side, side), index, zoom)]
         boxes = np.concatenate([boxes for boxes, _ in placed])
         labels = np.concatenate([labels for _, labels in placed])
+        if self.copy_paste and random.random() < self.copy_paste:
+            for _ in range(random.randint(1, MOST_PASTED)):
+                boxes, labels = self.paste(canvas, boxes, labels)
         pixels = np.array(canvas.point(self.colour_table()) if self.config.recolour else canvas)
         if random.random() < self.config.flip:
             pixels = pixels[:, ::-1]
@@ -104,6 +110,43 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
         boxes = boxes + np.array([offsets[0] + x1, offsets[1] + y1] * 2, dtype=np.float32)
         return cut(boxes, sample.labels[~sample.crowd], region)
 
+    def paste(
+        self, canvas: Image.Image, boxes: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Paste an object of any picture somewhere; the boxes and labels that are then to be seen.
+
+        After Dwibedi et al. 2017; of the object there is a box only, so its edges are blurred, and
+        what else is in the box comes along. An object more than half of which is covered goes.
+        """
+        index, side = random.randrange(len(self)), self.config.image_size
+        sample = self.samples[index]
+        pixels = self.kept[index] if self.kept else self.decode(sample)
+        choices = np.flatnonzero(~sample.crowd).tolist()
+        if pixels is None or not choices:
+            return boxes, labels
+        chosen = random.choice(choices)
+        x1, y1, x2, y2 = sample.boxes[chosen].tolist()
+        zoom = side / max(sample.width, sample.height) * self.config.scale ** random.uniform(-1, 1)
+        width, height = round((x2 - x1) * zoom), round((y2 - y1) * zoom)
+        if min(width, height) < SMALLEST_PASTED or max(width, height) > side:
+            return boxes, labels
+        share = pixels.shape[1] / sample.width, pixels.shape[0] / sample.height
+        box = (x1 * share[0], y1 * share[1], x2 * share[0], y2 * share[1])
+        part = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box)
+        x, y = random.randint(0, side - width), random.randint(0, side - height)
+        canvas.paste(part, (x, y), soft_edges(width, height))
+
+        new = np.array([x, y, x + width, y + height], dtype=np.float32)
+        common = np.minimum(boxes[:, 2:], new[2:]) - np.maximum(boxes[:, :2], new[:2])
+        covered = common.clip(min=0).prod(axis=1)
+        seen = covered <= 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        growth = np.array([width / (x2 - x1), height / (y2 - y1)] * 2, dtype=np.float32)
+        moved = (sample.boxes[~sample.crowd] - [x1, y1, x1, y1]) * growth + [x, y, x, y]
+        pasted, their_labels = cut(
+            moved, sample.labels[~sample.crowd], (x, y, x + width, y + height)
+        )
+        return np.concatenate([boxes[seen], pasted]), np.append(labels[seen], their_labels)
+
     def colour_table(self) -> list[int]:
         """For each channel the 256 new values: brightness, contrast and a cast of colour."""
         share = self.config.recolour
@@ -114,6 +157,16 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
             cast = brightness * (1 + random.uniform(-share, share) / 3)
             table += list(((values * cast - 128) * contrast + 128).clip(0, 255).astype(int))
         return table
+
+
+def soft_edges(width: int, height: int) -> Image.Image:
+    """How much of a pasted object shows: all of it, but for a tenth of its size at each edge."""
+    across, down = (
+        np.minimum(np.arange(length) + 1, length - np.arange(length)) / (1 + length / 10)
+        for length in (width, height)
+    )
+    shown = np.minimum(across, down[:, None]).clip(max=1)
+    return Image.fromarray((255 * shown).astype(np.uint8))
 
 
 def cut(
@@ -139,3 +192,17 @@ def collate(samples: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tenso
         boxes[index, : len(own_boxes)] = own_boxes
         labels[index, : len(own_labels)] = own_labels
     return torch.stack([image for image, _, _ in samples]), boxes, labels
+
+
+def rescaled(images: Tensor, boxes: Tensor, most: float) -> tuple[Tensor, Tensor]:
+    """A batch at a size drawn at random, up to `most` times smaller or larger, with its boxes.
+
+    Its side is a multiple of 32, as in Redmon and Farhadi 2017, section 2.
+    """
+    side = images.shape[-1]
+    least = math.ceil(side / most / 32)
+    drawn = 32 * random.randint(least, max(least, int(side * most / 32)))
+    if drawn == side:
+        return images, boxes
+    resized = F.interpolate(images.float(), (drawn, drawn), mode="bilinear", antialias=True)
+    return resized.round().byte(), boxes * (drawn / side)

@@ -13,7 +13,7 @@ from dlkit.core.output import whole_file
 from dlkit.core.training import Run
 from dlkit.detect import published
 from dlkit.detect.config import PUBLISHED, DetectTrainConfig
-from dlkit.detect.data import Pictures, collate
+from dlkit.detect.data import Pictures, collate, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector
 from dlkit.detect.layouts import read_split
@@ -49,8 +49,11 @@ def train(config: DetectTrainConfig) -> Path:
 
         for epoch in run.epochs():
             # The last epochs see whole images, as inference does.
-            pictures.mosaic = config.mosaic if epoch < config.epochs - config.plain_epochs else 0.0
+            if epoch >= config.epochs - config.plain_epochs:
+                pictures.mosaic = pictures.copy_paste = 0.0
             for images, boxes, labels in run.batches(batches):
+                if config.multi_scale > 1:
+                    images, boxes = rescaled(images, boxes, config.multi_scale)
                 with run.autocast():
                     losses = LOSSES[config.arch](network, images, boxes, labels)
                 run.step(torch.stack(list(losses.values())).sum(), optimizer)
