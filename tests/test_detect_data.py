@@ -571,7 +571,7 @@ def test_a_batch_of_another_size_keeps_its_boxes_on_the_pixels() -> None:
     box = torch.tensor([[[16.0, 32, 96, 80]]])
     sides = set()
     for _ in range(60):
-        resized, boxes = rescaled(image, box, 1.5)
+        resized, boxes = rescaled(1.5, image, box)
         assert resized.dtype == torch.uint8
         assert resized.shape[2] == resized.shape[3]
         sides.add(resized.shape[2])

@@ -11,6 +11,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.detect.config import Nms
 
 MOST_CANDIDATES = 5000
+LARGEST_GROWTH = math.log(1000 / 16)  # of a side, as a logarithm, so that no box is infinite
 
 
 class Suppression(NamedTuple):
@@ -153,3 +154,24 @@ def suppression_of(
         plain.sigma if sigma is None else sigma,
         agnostic,
     )
+
+
+def encode(boxes: Tensor, references: Tensor) -> Tensor:
+    """Offsets (..., 4) that lead from references to boxes: Girshick et al. 2014, eq. 6 to 9.
+
+    The way between the centers as a share of the reference's size, and the logarithms of how much
+    wider and higher the box is.
+    """
+    centers, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    from_centers = (references[..., :2] + references[..., 2:]) / 2
+    from_sizes = references[..., 2:] - references[..., :2]
+    return torch.cat([(centers - from_centers) / from_sizes, (sizes / from_sizes).log()], dim=-1)
+
+
+def decode(offsets: Tensor, references: Tensor) -> Tensor:
+    """The boxes (..., 4) that offsets lead to from references (eq. 1 to 4); undoes `encode`."""
+    from_centers = (references[..., :2] + references[..., 2:]) / 2
+    from_sizes = references[..., 2:] - references[..., :2]
+    centers = from_centers + offsets[..., :2] * from_sizes
+    half = from_sizes * offsets[..., 2:].clamp(max=LARGEST_GROWTH).exp() / 2
+    return torch.cat([centers - half, centers + half], dim=-1)

@@ -19,18 +19,27 @@ PUBLISHED = {
 }
 
 
+DEFAULT_BACKBONE = "caltech101"
+PROPOSING = ("rcnn", "fast-rcnn")  # architectures that look at regions of selective search
+ON_BACKBONES = PROPOSING  # architectures that always start with a network of dlkit classify
+
+# Architectures of the options that are not for all.
+OWN = {"size": ("yolo",), "from_scratch": ("yolo", *ON_BACKBONES)}
+
+
 @dataclass(kw_only=True)
 class DetectTrainConfig(TrainConfig):
-    arch: Literal["yolo", "fasterrcnn"] = option("yolo", "Architecture to train.")
+    arch: Literal["yolo", "fasterrcnn", "rcnn", "fast-rcnn"] = option(
+        "yolo", "Architecture to train."
+    )
     size: Literal["nano", "small", "medium"] = option("small", "How large a yolo.")
     backbone: str | None = option(
         None,
-        "First part of the network. fasterrcnn: mobilenet (default) or resnet50, untrained; yolo:"
-        " its own, or a model of dlkit classify to start from, such as caltech101.",
+        "First part of the network: a model of dlkit classify to start from, such as caltech101"
+        " (default, but yolo has one of its own). fasterrcnn: mobilenet (default) or resnet50,"
+        " untrained.",
     )
-    from_scratch: bool = option(
-        False, "yolo: of the --backbone take the form, not the trained weights."
-    )
+    from_scratch: bool = option(False, "Of the --backbone take the form, not the trained weights.")
     image_size: int = option(256, "Longest side of the images, in pixels.", min=64)
     epochs: int = option(100, "Passes over the training data.", min=1)
     lr: float = option(2e-3, "Learning rate after warm-up.", min=0)

@@ -2,7 +2,9 @@
 
 import math
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,22 +14,33 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core import images
+from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.output import whole_file
 from dlkit.core.progress import log, track
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.layouts import Sample
 
+PROPOSED = -1  # the label of a proposal among objects
 GREY = 114  # the border around images that do not fill the square
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
 MOST_PASTED, SMALLEST_PASTED = 3, 8  # objects a picture, pixels a side
 NO_BOXES, NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Training pictures of one size, augmented: image (3, S, S), boxes (N, 4), labels (N,)."""
+class Pictures(Dataset[tuple[Tensor, ...]]):
+    """Training pictures of one size, augmented: image (3, S, S), boxes (N, 4), labels (N,).
 
-    def __init__(self, samples: list[Sample], config: DetectTrainConfig) -> None:
-        self.samples, self.config = samples, config
+    Where there are `proposals` of each sample, in pixels of its file, (P, 4) of them come last.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        config: DetectTrainConfig,
+        proposals: list[np.ndarray] | None = None,
+    ) -> None:
+        self.samples, self.config, self.proposals = samples, config, proposals
         self.mosaic, self.copy_paste = config.mosaic, config.copy_paste
         self.kept: list[np.ndarray | None] = []
         if len(samples) * config.image_size**2 * 3 <= MOST_IN_MEMORY:
@@ -46,7 +59,7 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         side = self.config.image_size
         canvas = Image.new("RGB", (side, side), (GREY, GREY, GREY))
         if random.random() < self.mosaic:
@@ -73,7 +86,26 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
             pixels = pixels[::-1]
             boxes = np.stack([boxes[:, 0], side - boxes[:, 3], boxes[:, 2], side - boxes[:, 1]], 1)
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return image, torch.from_numpy(boxes), torch.from_numpy(labels)
+        objects = labels != PROPOSED
+        parts = [image, torch.from_numpy(boxes[objects]), torch.from_numpy(labels[objects])]
+        if self.proposals is not None:
+            parts.append(torch.from_numpy(boxes[~objects]))
+        return tuple(parts)
+
+    def plain(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """A whole image (3, h, w) with its boxes, labels and proposals; None if it is damaged."""
+        sample = self.samples[index]
+        pixels = self.kept[index] if self.kept else self.decode(sample)
+        if pixels is None or self.proposals is None:
+            return None
+        height, width, _ = pixels.shape
+        share = np.array([width / sample.width, height / sample.height] * 2, dtype=np.float32)
+        return (
+            torch.from_numpy(pixels.transpose(2, 0, 1)),
+            torch.from_numpy(sample.boxes[~sample.crowd] * share),
+            torch.from_numpy(sample.labels[~sample.crowd]),
+            torch.from_numpy(self.proposals[index] * share),
+        )
 
     def place(
         self, canvas: Image.Image, region: tuple[int, int, int, int], index: int, zoom: float
@@ -106,9 +138,13 @@ class Pictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
         canvas.paste(part, (x1 + target[0][0], y1 + target[1][0]))
 
         size = np.array([sample.width, sample.height] * 2, dtype=np.float32)
-        boxes = sample.boxes[~sample.crowd] / size * np.array(scales * 2, dtype=np.float32)
+        boxes, labels = sample.boxes[~sample.crowd], sample.labels[~sample.crowd]
+        if self.proposals is not None:  # they move with the objects
+            boxes = np.concatenate([boxes, self.proposals[index]])
+            labels = np.concatenate([labels, np.full(len(self.proposals[index]), PROPOSED)])
+        boxes = boxes / size * np.array(scales * 2, dtype=np.float32)
         boxes = boxes + np.array([offsets[0] + x1, offsets[1] + y1] * 2, dtype=np.float32)
-        return cut(boxes, sample.labels[~sample.crowd], region)
+        return cut(boxes, labels, region)
 
     def paste(
         self, canvas: Image.Image, boxes: np.ndarray, labels: np.ndarray
@@ -183,18 +219,60 @@ def cut(
     return inside[seen], labels[seen]
 
 
-def collate(samples: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """images (B, 3, S, S), boxes (B, N, 4), labels (B, N) padded with -1."""
-    most = max(1, *(len(labels) for _, _, labels in samples))
-    boxes = torch.zeros(len(samples), most, 4)
-    labels = torch.full((len(samples), most), -1)
-    for index, (_, own_boxes, own_labels) in enumerate(samples):
-        boxes[index, : len(own_boxes)] = own_boxes
-        labels[index, : len(own_labels)] = own_labels
-    return torch.stack([image for image, _, _ in samples]), boxes, labels
+def collate(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """images (B, 3, S, S), boxes (B, N, 4), labels (B, N) padded with -1.
+
+    Of samples with proposals also those, (B, P, 4), padded with boxes without area.
+    """
+    images, boxes, labels, *proposals = zip(*samples, strict=True)
+    batch = [torch.stack(images), padded(boxes, 0.0), padded(labels, -1)]
+    return (*batch, *(padded(own, 0.0) for own in proposals))
 
 
-def rescaled(images: Tensor, boxes: Tensor, most: float) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Tensor], value: float) -> Tensor:
+    """Tensors (N, ...) as one (B, largest N or 1, ...)."""
+    most = max(1, *(len(row) for row in rows))
+    batch = rows[0].new_full((len(rows), most, *rows[0].shape[1:]), value)
+    for row, own in zip(batch, rows, strict=True):
+        row[: len(own)] = own
+    return batch
+
+
+def proposals_of(samples: list[Sample], file: Path, process: Process) -> list[np.ndarray]:
+    """What selective search proposes in each sample, (P, 4) in pixels; kept in `file` for later.
+
+    The processes share the work, and all get all.
+    """
+    names = [str(sample.path) for sample in samples]
+    if file.exists():
+        with np.load(file) as kept:
+            if kept["names"].tolist() == names:
+                return np.split(kept["boxes"], kept["counts"].cumsum()[:-1])
+    with ThreadPoolExecutor() as pool:
+        own = pool.map(proposed, process.share(samples))
+        shared = track(own, "proposing", -(-len(samples) // process.world_size))
+        found = list(process.gather(shared))
+    if process.is_main:
+        with whole_file(file) as partial, partial.open("wb") as stream:
+            counts = [len(boxes) for boxes in found]
+            np.savez(stream, names=names, boxes=np.concatenate(found), counts=counts)
+    return found
+
+
+def proposed(sample: Sample) -> np.ndarray:
+    """What selective search proposes in a sample; nothing in a damaged image."""
+    from dlkit.detect.selective_search import SIDE, propose
+
+    try:
+        pixels = images.read(str(sample.path), SIDE).pixels
+    except DlkitError:
+        return NO_BOXES
+    boxes = propose(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
+    share = sample.width / pixels.shape[2], sample.height / pixels.shape[1]
+    return (boxes * np.array(share * 2)).astype(np.float32)
+
+
+def rescaled(most: float, images: Tensor, *boxes: Tensor) -> tuple[Tensor, ...]:
     """A batch at a size drawn at random, up to `most` times smaller or larger, with its boxes.
 
     Its side is a multiple of 32, as in Redmon and Farhadi 2017, section 2.
@@ -203,6 +281,6 @@ def rescaled(images: Tensor, boxes: Tensor, most: float) -> tuple[Tensor, Tensor
     least = math.ceil(side / most / 32)
     drawn = 32 * random.randint(least, max(least, int(side * most / 32)))
     if drawn == side:
-        return images, boxes
+        return images, *boxes
     resized = F.interpolate(images.float(), (drawn, drawn), mode="bilinear", antialias=True)
-    return resized.round().byte(), boxes * (drawn / side)
+    return resized.round().byte(), *(own * (drawn / side) for own in boxes)

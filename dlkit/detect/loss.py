@@ -3,6 +3,7 @@
 Shapes: B images, N objects (padded, label -1), A cells, C labels.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.detect.boxes import complete_iou, iou
+from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses
 from dlkit.detect.models.yolo import Grids
 
 CANDIDATES = 10  # cells an object is assigned to, at most
@@ -101,4 +103,9 @@ def fasterrcnn_losses(
     return losses
 
 
-LOSSES = {"yolo": yolo_losses, "fasterrcnn": fasterrcnn_losses}
+LOSSES: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "yolo": yolo_losses,
+    "fasterrcnn": fasterrcnn_losses,
+    "rcnn": rcnn_losses,
+    "fast-rcnn": fast_rcnn_losses,
+}

@@ -9,10 +9,17 @@ from typing import Any
 from torch import nn
 
 from dlkit.core.errors import DlkitError
+from dlkit.detect.models.fast_rcnn import FastRCNN
 from dlkit.detect.models.fasterrcnn import FasterRCNN
+from dlkit.detect.models.rcnn import RCNN
 from dlkit.detect.models.yolo import Yolo
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"yolo": Yolo, "fasterrcnn": FasterRCNN}
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "yolo": Yolo,
+    "fasterrcnn": FasterRCNN,
+    "rcnn": RCNN,
+    "fast-rcnn": FastRCNN,
+}
 
 
 def build(arch: str, **settings: Any) -> Any:

@@ -1,5 +1,6 @@
 """The training loop of `dlkit detect train`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,25 @@ import torch
 from dlkit.classify import backbones
 from dlkit.core import distributed
 from dlkit.core.checkpoint import Header
+from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.training import Run
-from dlkit.detect import published
-from dlkit.detect.config import PUBLISHED, DetectTrainConfig
-from dlkit.detect.data import Pictures, collate, rescaled
+from dlkit.detect import published, svm
+from dlkit.detect.config import DEFAULT_BACKBONE, OWN, PROPOSING, PUBLISHED, DetectTrainConfig
+from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector
 from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.model import build
 from dlkit.detect.models.fasterrcnn import RCNN_BACKBONES
+from dlkit.detect.models.rcnn import RCNN
 
 
 def train(config: DetectTrainConfig) -> Path:
     """Train a detector, and return the path of its best checkpoint."""
+    refuse_unused(config, OWN)
     with distributed.launch(config.device, config.seed) as process:
         training = read_split(config.data, "train")
         validation = read_split(config.data, "val", training.labels)
@@ -41,7 +45,10 @@ def train(config: DetectTrainConfig) -> Path:
         if process.is_main and training.skipped.places:
             with whole_file(run.folder / "skipped.txt") as partial:
                 partial.write_text("\n".join(training.skipped.lines()) + "\n")
-        pictures = Pictures(training.samples, config)
+        proposals = None
+        if config.arch in PROPOSING:
+            proposals = proposals_of(training.samples, run.folder / "proposals.npz", process)
+        pictures = Pictures(training.samples, config, proposals)
         batches = run.loader(pictures, collate)
         detector = Detector(
             run.evaluated, names, config.image_size, process.device, config.precision
@@ -51,13 +58,18 @@ def train(config: DetectTrainConfig) -> Path:
             # The last epochs see whole images, as inference does.
             if epoch >= config.epochs - config.plain_epochs:
                 pictures.mosaic = pictures.copy_paste = 0.0
-            for images, boxes, labels in run.batches(batches):
+            for images, boxes, labels, *proposed in run.batches(batches):
                 if config.multi_scale > 1:
-                    images, boxes = rescaled(images, boxes, config.multi_scale)
+                    images, boxes, *proposed = rescaled(
+                        config.multi_scale, images, boxes, *proposed
+                    )
                 with run.autocast():
-                    losses = LOSSES[config.arch](network, images, boxes, labels)
+                    losses = LOSSES[config.arch](network, images, boxes, labels, *proposed)
                 run.step(torch.stack(list(losses.values())).sum(), optimizer)
             detector.network.eval()
+            if isinstance(detector.network, RCNN):
+                with run.autocast():
+                    svm.fit(detector.network, plain_pictures(pictures))
             scores = evaluate(detector, validation.samples, process).metrics.summary
             parts = {f"loss_{name}": loss.item() for name, loss in losses.items()}
             better = run.finish_epoch(scores["ap50_coco101"], **parts, **scores)
@@ -71,18 +83,26 @@ def network_settings(
 ) -> tuple[dict[str, Any], backbones.Backbone | None]:
     """How to build the network, and the trained backbone to start from."""
     settings: dict[str, Any] = {"num_labels": num_labels}
-    if config.arch == "yolo":
-        settings["size"] = config.size
-    else:
+    if config.arch == "fasterrcnn":
         settings["backbone"] = config.backbone or "mobilenet"
         if settings["backbone"] not in RCNN_BACKBONES:
             raise DlkitError(
                 f"--backbone {config.backbone}: fasterrcnn has {' and '.join(RCNN_BACKBONES)}"
             )
-    borrowed = config.arch == "yolo" and config.backbone is not None
-    if config.from_scratch and not borrowed:
-        raise DlkitError("--from-scratch needs --arch yolo and a --backbone")
-    if not borrowed:
         return settings, None
-    trained, settings["backbone"] = backbones.load(str(config.backbone))
+    if config.arch == "yolo":
+        settings["size"] = config.size
+        if config.backbone is None:
+            if config.from_scratch:
+                raise DlkitError("--from-scratch needs a --backbone")
+            return settings, None
+    trained, settings["backbone"] = backbones.load(config.backbone or DEFAULT_BACKBONE)
     return settings, None if config.from_scratch else trained
+
+
+def plain_pictures(pictures: Pictures) -> Iterator[svm.Example]:
+    """Whole training images from all over the data, at most svm.FITTED_ON."""
+    for index in range(0, len(pictures), -(-len(pictures) // svm.FITTED_ON)):
+        example = pictures.plain(index)
+        if example is not None:
+            yield example

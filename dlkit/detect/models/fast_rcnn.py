@@ -1,0 +1,78 @@
+"""Proposed regions pooled from one map of the image: Fast R-CNN.
+
+Shapes: B images, R regions of all images, C labels.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import roi_pool
+
+from dlkit.classify import backbones
+from dlkit.detect.boxes import Suppression, decode
+from dlkit.detect.models.detector import Found, channels_at
+from dlkit.detect.models.regions import found_in, numbered, proposals
+
+STRIDE = 16  # of the map, in pixels
+MAP_CHANNELS, CELLS, WIDTH = 128, 7, 256
+OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)  # about the deviation of each offset, to learn them alike
+
+
+class Answers(NamedTuple):
+    """Of each region: logits (R, 1 + C), the background first, and offsets (R, C, 4)."""
+
+    labels: Tensor
+    offsets: Tensor
+
+
+class FastRCNN(nn.Module):
+    """One pass over the image, then a short one for each region (Girshick 2015).
+
+    Regions come from selective search. RoI pooling brings what the map holds of each to 7 x 7
+    cells; two fully connected layers, then a softmax over labels and background, and a box for
+    each label. What differs: the map joins those of the backbone at strides 16 and 32, and
+    the fully connected layers are narrower, as is the whole backbone.
+    """
+
+    def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
+        super().__init__()
+        self.backbone = backbones.build(backbone)
+        self.join = nn.Conv2d(sum(channels_at((STRIDE, 32), self.backbone)), MAP_CHANNELS, 1)
+        self.fc6 = nn.Linear(MAP_CHANNELS * CELLS**2, WIDTH)
+        self.fc7 = nn.Linear(WIDTH, WIDTH)
+        self.labels = nn.Linear(WIDTH, 1 + num_labels)
+        self.offsets = nn.Linear(WIDTH, 4 * num_labels)
+        for layer, deviation in ((self.labels, 0.01), (self.offsets, 0.001)):  # section 2.3
+            nn.init.normal_(layer.weight, std=deviation)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, images: Tensor, regions: list[Tensor]) -> Answers:
+        """What is in the regions (N, 4) of each of uint8 images (B, 3, H, W)."""
+        dtype = self.fc6.weight.dtype
+        maps = self.backbone(self.backbone.preprocessing.normalise(images).to(dtype))
+        at = dict(zip(self.backbone.strides, maps, strict=True))
+        coarse = F.interpolate(at[32], size=at[STRIDE].shape[-2:])
+        shared = F.relu(self.join(torch.cat([at[STRIDE], coarse], dim=1)))
+        # torchvision's pooling knows no bf16 on CPUs.
+        pooled = roi_pool(shared.float(), numbered(regions), CELLS, 1 / STRIDE)
+        x = F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1).to(dtype)))))
+        return Answers(self.labels(x).float(), self.offsets(x).float().unflatten(1, (-1, 4)))
+
+    @torch.inference_mode()
+    def predict(
+        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
+    ) -> list[Found]:
+        """The objects of each image that score at least `threshold`, best first."""
+        regions = proposals(images)
+        answers = self(images, regions)
+        scores = answers.labels.softmax(dim=1)[:, 1:]
+        scaled = answers.offsets * answers.offsets.new_tensor(OFFSET_SCALE)
+        boxes = decode(scaled, torch.cat(regions)[:, None])
+        return found_in(regions, scores, boxes, threshold, suppression, limit)
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        self.backbone.fuse()
+        self.to(dtype)

@@ -1,0 +1,121 @@
+"""The last two stages of R-CNN's training: linear SVMs, and corrections of the boxes.
+
+Shapes: N regions, D features, C labels.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlkit.detect.boxes import encode, iou
+from dlkit.detect.models.rcnn import RCNN
+from dlkit.detect.models.regions import numbered
+
+FITTED_ON = 500  # training images, spread over the data
+# As in Girshick et al. 2014, sections 2.3 and appendix C, and in its published code.
+NEGATIVE = 0.3  # a region that overlaps every object of a label less is no such object
+CLOSE = 0.6  # a region that overlaps an object more teaches how to correct its box
+COST, POSITIVE_COST = 0.001, 2.0
+NORM = 20.0  # mean norm that the features are scaled to
+BIAS = 10.0  # stands in a further feature, so that the bias is hardly regularised
+RIDGE = 1000.0
+EASY, HARD = -1.2, -1.0  # scores of negatives that are let go of, and that are added
+TOLERANCE, MOST_PASSES, MOST_ROUNDS = 0.01, 300, 20
+
+Example = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.inference_mode()
+def fit(network: RCNN, examples: Iterable[Example]) -> None:
+    """Fit the SVMs and corrections of a network in evaluation mode to annotated images.
+
+    Each example: uint8 image (3, H, W), boxes (N, 4), labels (N), proposals (P, 4).
+    """
+    labels_count, device = len(network.svms), network.svms.device
+    means, overlaps, maps, told, offsets = [], [], [], [], []
+    for example in examples:
+        image, boxes, labels, proposed = (part.to(device) for part in example)
+        regions = torch.cat([boxes, proposed])
+        of_image = torch.cat(list(network.last_maps(image[None], numbered([regions]))))
+        each = iou(regions[:, None], boxes[None])
+        of_label = torch.zeros(len(regions), labels_count, device=each.device)
+        for label in labels.unique():
+            of_label[:, label] = each[:, labels == label].amax(dim=1)
+        # The true boxes come first: they alone are positive for the SVMs.
+        of_label[torch.arange(len(boxes)), labels] = 2.0
+        means.append(of_image.mean(dim=(2, 3)).cpu())
+        overlaps.append(of_label.cpu())
+        if len(boxes):
+            best, object_ = each[len(boxes) :].max(dim=1)
+            close = best >= CLOSE
+            maps.append(of_image[len(boxes) :][close].flatten(1).cpu())
+            told.append(labels[object_[close]].cpu())
+            offsets.append(encode(boxes[object_[close]], proposed[close]).cpu())
+    features, shares = torch.cat(means), torch.cat(overlaps)
+    for label in range(labels_count):
+        positive, negative = shares[:, label] == 2.0, shares[:, label] < NEGATIVE
+        if positive.any():
+            weights = fit_svm(features[positive], features[negative])
+            network.svms[label] = weights.to(network.svms)
+    if maps:
+        x, labels, targets = torch.cat(maps), torch.cat(told), torch.cat(offsets)
+        for label in labels.unique().tolist():
+            weights = fit_ridge(x[labels == label], targets[labels == label], RIDGE)
+            network.corrections[label] = weights.to(network.corrections)
+
+
+def fit_svm(positive: Tensor, negative: Tensor) -> Tensor:
+    """The weights (D + 1), the bias last, of an SVM; negatives are added where they are hard.
+
+    Only those within the margin change the solution, so this is the SVM of all of them.
+    """
+    scale = NORM / float(torch.cat([positive, negative]).norm(dim=1).mean().clamp(min=1e-9))
+    x, others = (
+        np.hstack([part.numpy() * scale, np.full((len(part), 1), BIAS)]).astype(np.float64)
+        for part in (positive, negative)
+    )
+    w = np.zeros(x.shape[1])
+    cached = np.zeros(len(others), dtype=bool)
+    cached[:: max(1, len(others) // 1000)] = True
+    for _ in range(MOST_ROUNDS):
+        w = linear_svm(x, others[cached], COST * POSITIVE_COST, COST)
+        scores = others @ w
+        hard = (scores > HARD) & ~cached
+        if not hard.any():
+            break
+        cached = (cached & (scores >= EASY)) | hard
+    w[:-1] *= scale
+    w[-1] *= BIAS
+    return torch.from_numpy(w).float()
+
+
+def linear_svm(
+    positive: np.ndarray, negative: np.ndarray, positive_cost: float, negative_cost: float
+) -> np.ndarray:
+    """The w (D) that minimises |w|^2 / 2 + the costs of the hinge losses of both."""
+    from dlkit.detect.compiled_svm import dual_descent  # compiled: slow to import
+
+    signs = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])
+    costs = np.where(signs > 0, positive_cost, negative_cost)
+    return dual_descent(
+        np.concatenate([positive, negative]), signs, costs, TOLERANCE, MOST_PASSES, 0
+    )
+
+
+def fit_ridge(x: Tensor, targets: Tensor, strength: float) -> Tensor:
+    """The weights (T, D + 1), the bias last, of the ridge regression of targets (N, T) on x (N, D).
+
+    |x w + b - target|^2 + strength * |w|^2 is least, the bias being free (appendix C, eq. 5).
+    """
+    mean, target = x.mean(dim=0), targets.mean(dim=0)
+    centered = (x - mean).double()
+    if len(x) < x.shape[1]:  # the same by the smaller system
+        gram = centered @ centered.T + strength * torch.eye(len(x), dtype=torch.float64)
+        w = torch.linalg.solve(gram, (targets - target).double()).T @ centered
+    else:
+        gram = centered.T @ centered + strength * torch.eye(x.shape[1], dtype=torch.float64)
+        w = torch.linalg.solve(gram, centered.T @ (targets - target).double()).T
+    w = w.float()
+    return torch.cat([w, (target - w @ mean)[:, None]], dim=1)
