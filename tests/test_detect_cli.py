@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from dlkit.core import checkpoint, images
 from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.detect import infer, layouts
+from dlkit.detect import finder, infer, layouts
 from dlkit.detect.boxes import Suppression, suppressed
 from dlkit.detect.evaluate import save_examples
 from dlkit.detect.formats import voc_xml
@@ -279,7 +279,6 @@ def test_inputs_from_stdin_folders_and_globs(detect: Any) -> None:
     [
         "",
         "--nope in",
-        "in --threshold 2",
         "in --batch-size 0",
         "in --image-size 8",
         "in --format nope",
@@ -305,6 +304,9 @@ def test_wrong_usage(args: str, detect: Any) -> None:
         ("in -f yolo", "-o"),
         ("in --nms soft-gaussian --iou 0.4", "--iou"),
         ("in --nms weighted --sigma 0.4", "--sigma"),
+        ("in --threshold 2", "0 to 1"),
+        ("in --threshold square=", "0 to 1"),
+        ("in --threshold 0.2,cat=0.3", "cat"),
         ("in --device nonsense", "nonsense"),
         ("in --device cuda:99", "cuda:99"),
         ("in --precision fp16", "fp16"),
@@ -387,7 +389,7 @@ def test_output_appears_whole_or_not_at_all(detect: Any) -> None:
     Path("out").mkdir()
     Path("out/x.json").write_text("before")
     assert detect("in", "--labels", "cat", "-f", "json", "-o", "out/x.json").code == 2
-    with mock.patch.object(infer, "predict_batch", side_effect=RuntimeError("our bug")):
+    with mock.patch.object(finder, "predict_batch", side_effect=RuntimeError("our bug")):
         done = detect("in", "-f", "json", "-o", "out/x.json")
     assert done.code not in {0, 1, 2}
     assert "our bug" in done.err
@@ -600,4 +602,4 @@ def test_a_failure_is_no_surprise_to_python_either(detect: Any, model: Path) -> 
     assert isinstance(results[0], Detections)
     assert vars(results[1]) == {"path": "missing.jpg", "error": "no such file"}
     with pytest.raises(DlkitError, match="cat"):
-        list(infer.detect(["in/20.jpg"], detector, labels=["cat"]))
+        list(infer.detect(["in/20.jpg"], detector, finder.Method(labels=["cat"])))

@@ -213,6 +213,18 @@ def decoded(image: Image.Image, side: int | None, fit: Fit, true_colours: bool =
     return Picture(torch.from_numpy(np.array(rgb)).permute(2, 0, 1), width, height)
 
 
+def resized(picture: Picture, side: int) -> Picture:
+    """The picture with pixels of that longest side, as `read` gives it."""
+    height, width = picture.pixels.shape[1:]
+    if max(height, width) == side:
+        return picture
+    share = side / max(height, width)
+    small = (max(1, round(width * share)), max(1, round(height * share)))
+    image = as_pillow(picture).resize(small, Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return Picture(pixels, picture.width, picture.height)
+
+
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """How the image is to be turned to be as shown; a TIFF is turned by Pillow itself."""
     # Asked for its EXIF data, Pillow decodes a PNG to look for it behind the pixels.

@@ -36,7 +36,14 @@ class DetectFormat(StrEnum):
 
 Model = model_argument("detect")
 Save = Annotated[Path | None, typer.Option(help="Folder for the images with their boxes drawn.")]
-Threshold = Annotated[float, typer.Option(help="Leave out boxes that score lower.", min=0, max=1)]
+Threshold = Annotated[
+    str,
+    typer.Option(
+        metavar="SCORE",
+        help="Leave out boxes that score lower; 0.4,cat=0.5,dog=0.2 gives labels scores of their"
+        " own.",
+    ),
+]
 Iou = Annotated[
     float | None,
     typer.Option(help="Overlap from which suppression acts; default: 0.5.", min=0, max=1),
@@ -62,6 +69,16 @@ ImageSize = Annotated[
     int | None,
     typer.Option(help="Longest side the network sees; default: as trained.", min=32, max=8192),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        help="Look at large images in overlapping tiles of this side, too, for what is small.",
+        min=32,
+    ),
+]
+Tta = Annotated[
+    bool, typer.Option("--tta", help="Fuse three scales, each as it is and mirrored: slower.")
+]
 FormatOption = Annotated[
     DetectFormat,
     typer.Option("--format", "-f", help="voc and yolo write one file per image into --output."),
@@ -73,7 +90,7 @@ def infer(
     images: Images,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     save: Save = None,
-    threshold: Threshold = 0.3,
+    threshold: Threshold = "0.3",
     iou: Iou = None,
     nms: NmsOption = "hard",
     sigma: Sigma = None,
@@ -81,6 +98,8 @@ def infer(
     labels: Labels = None,
     max_detections: MaxDetections = 100,
     image_size: ImageSize = None,
+    tile: Tile = None,
+    tta: Tta = False,
     batch_size: BatchSize = 16,
     workers: Workers = 2,
     device: Device = "auto",
@@ -92,11 +111,23 @@ def infer(
     from dlkit.core.images import SUFFIXES, files, keep_apart
     from dlkit.detect import formats
     from dlkit.detect.boxes import suppression_of
+    from dlkit.detect.finder import Method, thresholds_of
     from dlkit.detect.infer import detect, load, save_pictures
 
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: choose another")
-    suppression = suppression_of(nms, iou, sigma, class_agnostic)
+    wanted = None if labels is None else [label.strip() for label in labels.split(",")]
+    method = Method(
+        *thresholds_of(threshold),
+        suppression_of(nms, iou, sigma, class_agnostic),
+        wanted,
+        max_detections,
+        image_size,
+        tile,
+        tta,
+        batch_size,
+        workers,
+    )
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
     folders = [folder for folder in (save, output if files_of_each else None) if folder is not None]
     if folders:
@@ -104,18 +135,7 @@ def infer(
         for folder in folders:
             keep_apart(folder, images)
     detector = load(model, device, precision)
-    wanted = None if labels is None else [label.strip() for label in labels.split(",")]
-    results = detect(
-        images,
-        detector,
-        threshold,
-        suppression,
-        wanted,
-        max_detections,
-        image_size,
-        batch_size,
-        workers,
-    )
+    results = detect(images, detector, method)
     if save is not None:
         results = save_pictures(results, save, detector.labels)
     if format == DetectFormat.coco:

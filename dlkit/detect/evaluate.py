@@ -1,7 +1,7 @@
 """Scores of a detector on annotated images, and pictures of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from dlkit.core.progress import Failure, is_main_process, log, track
 from dlkit.core.scores import Score, rounded
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.draw import draw_boxes
-from dlkit.detect.infer import Detector, load, predict
+from dlkit.detect.finder import Detector, Finder, Method
+from dlkit.detect.infer import load
 from dlkit.detect.layouts import Sample, read_split
 from dlkit.detect.metrics import (
     DEFINITIONS,
@@ -24,9 +25,9 @@ from dlkit.detect.metrics import (
     detection_metrics,
 )
 
-LOWEST_SCORE = 0.005  # average precision needs the doubtful detections too
-SUPPRESSION = Suppression(iou=0.6)  # a little higher than for people, for the same reason
-LIMIT = 100  # detections an image, as COCO counts
+# Average precision needs the doubtful detections too, and for the same reason a higher IoU than
+# people; 100 detections an image are what COCO counts.
+METHOD = Method(threshold=0.005, suppression=Suppression(iou=0.6), max_detections=100)
 EXAMPLES = 8  # images in the grid
 CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
 
@@ -44,10 +45,8 @@ def evaluate(
 ) -> Evaluation:
     """COCO's and VOC's metrics of a detector on annotated images, the same in every process."""
     paths = process.share(str(sample.path) for sample in samples)
-    size = detector.image_size
-    found = process.gather(
-        predict(detector, paths, LOWEST_SCORE, SUPPRESSION, LIMIT, size, workers=workers)
-    )
+    finder = Finder(detector, replace(METHOD, workers=workers))
+    found = process.gather(finder.predict(paths))
     truths, predictions = [], []
     for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
@@ -100,15 +99,8 @@ def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> 
     """A grid of annotated images: the truth, and beside it what the detector finds."""
     step = max(1, len(samples) // EXAMPLES)
     chosen = list(samples[::step][:EXAMPLES])
-    found = predict(
-        detector,
-        [str(s.path) for s in chosen],
-        CONFUSION_THRESHOLD,
-        SUPPRESSION,
-        LIMIT,
-        detector.image_size,
-        workers=0,
-    )
+    finder = Finder(detector, replace(METHOD, threshold=CONFUSION_THRESHOLD, workers=0))
+    found = finder.predict(str(s.path) for s in chosen)
     pairs = []
     for sample, (_, _, (boxes, scores, labels)) in zip(chosen, found, strict=True):
         picture = images.as_pillow(images.read(str(sample.path)))

@@ -27,6 +27,7 @@ from dlkit.core import checkpoint, images, weights
 from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.config import DEFAULT_MODEL
+from dlkit.detect.finder import Method
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
 from tests.benchmarks import harness
@@ -139,18 +140,16 @@ def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> s
 def ours(paths: list[str], model: str, precision: str, size: int, batch: int) -> Callable[[], str]:
     """What `dlkit detect --model MODEL` does with its files, up to the printing."""
     detector = load(model, "cpu", precision)
+    method = Method(
+        THRESHOLD,
+        suppression=Suppression(iou=IOU),
+        max_detections=MOST,
+        image_size=size,
+        batch_size=batch,
+    )
 
     def work() -> str:
-        found = detect(
-            paths,
-            detector,
-            THRESHOLD,
-            Suppression(iou=IOU),
-            None,
-            MOST,
-            image_size=size,
-            batch_size=batch,
-        )
+        found = detect(paths, detector, method)
         counts = [len(result.objects) for result in found if isinstance(result, Detections)]
         return f"{sum(counts)} boxes in {len(counts)} images"
 

@@ -1,0 +1,59 @@
+"""What several looks at a picture bring: AP50 and seconds of `--tta`, `--tile` and `--nms`."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from dlkit.core.distributed import Process
+from dlkit.detect import evaluate
+from dlkit.detect.config import DEFAULT_MODEL
+from dlkit.detect.finder import Detector, Method
+from dlkit.detect.infer import load
+from dlkit.detect.layouts import Sample, read_split
+from tests.benchmarks import harness
+
+PLAIN = evaluate.METHOD
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.detect_views", description=__doc__
+    )
+    parser.add_argument("data", type=Path, help="annotated images, such as voc-animals")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--tile", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=1)
+    settings = parser.parse_args()
+    harness.machine(settings.threads, "pillow")
+    detector = load(settings.model, "cpu", "fp32")
+    samples = read_split(settings.data, settings.split, detector.labels).samples
+    weighted = PLAIN.suppression._replace(kind="weighted")
+    methods = {
+        "plain": PLAIN,
+        "--nms weighted": replace(PLAIN, suppression=weighted),
+        f"--tile {settings.tile}": replace(PLAIN, tile=settings.tile),
+        "--tta": replace(PLAIN, tta=True),
+    }
+    print(f"{len(samples)} images")
+    for name, method in methods.items():
+        score, seconds = measured(detector, samples, method)
+        print(f"{name:16} AP50 {score:.3f}  {1000 * seconds / len(samples):6.1f} ms an image")
+
+
+def measured(detector: Detector, samples: Sequence[Sample], method: Method) -> tuple[float, float]:
+    """AP50, and seconds of the processor."""
+    process = Process(0, 1, torch.device("cpu"))
+    before = time.process_time()
+    with mock.patch.object(evaluate, "METHOD", method):
+        metrics = evaluate.evaluate(detector, samples, process, workers=0).metrics
+    return metrics.summary["ap50_coco101"], time.process_time() - before
+
+
+if __name__ == "__main__":
+    main()
