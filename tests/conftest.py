@@ -1,10 +1,17 @@
-"""What the tests share: `run()` for the command line, a tiny detector with its data, `loud()`."""
+"""What the tests share: `run()` for the command line, a tiny detector with its data, `loud()`.
+
+`on_processes()` is what torchrun does, without a start of Python and torch for each process.
+"""
 
 import contextlib
 import io
+import multiprocessing
 import os
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -46,6 +53,60 @@ def run(*args: object, stdin: str = "") -> Result:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def on_processes(
+    count: int, work: Callable[..., object], *args: Any, **environment: str
+) -> list[int]:
+    """The exit codes of `work(*args)` in so many processes that can join each other by gloo.
+
+    They are forked from a server that has imported all that takes long; `work` is a function of a
+    module. Those that go on long after one has failed are killed.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(
+        [
+            "torch._dynamo",  # which the first step imports
+            *(f"dlkit.{task}.train" for task in ("classify", "detect", "translate")),
+            "dlkit.lm_generate.train_network",
+            "tests.test_cluster",
+        ]
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        server.Process(target=as_rank, args=(rank, count, port, work, args, environment))
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    end = time.monotonic() + 180
+    running = list(processes)
+    while running:
+        wait([process.sentinel for process in running], max(end - time.monotonic(), 0))
+        if any(process.exitcode for process in processes):
+            end = min(end, time.monotonic() + 8)
+        if time.monotonic() >= end:
+            for process in running:
+                process.kill()
+                process.join()
+        running = [process for process in running if process.exitcode is None]
+    return [int(process.exitcode or 0) for process in processes]
+
+
+def as_rank(
+    rank: int,
+    count: int,
+    port: int,
+    work: Callable[..., object],
+    args: Any,
+    environment: dict[str, str],
+) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), **environment)
+    work(*args)
 
 
 def loud(network: nn.Module) -> Any:

@@ -318,7 +318,7 @@ def test_an_epoch_of_pictures_has_each_caption_once(
             process = Process(rank, ranks, torch.device("cpu"))
             pictures = Pictures(made.training, inputs, config, process, epoch, 0)
             for number in range(len(pictures)):
-                pixels, target, owners = pictures[number]
+                pixels, target, _, owners = pictures[number]
                 assert len(pixels) * 2 == len(target) == len(owners) <= 6
                 for owner, ids in zip(owners.tolist(), target, strict=True):
                     upper = made.vocabulary.decode(ids[1:].tolist()).split()

@@ -2,6 +2,12 @@
 
 import json
 import math
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,7 @@ from dlkit.core import checkpoint, distributed
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import TrainConfig
 from dlkit.core.errors import DlkitError
+from dlkit.core.order import Order
 from dlkit.core.training import OPTIMIZERS, Run
 
 
@@ -41,19 +48,34 @@ def settings(out: Path, **changed: Any) -> TrainConfig:
 
 
 def train(
-    config: TrainConfig, stop_in: int | None = None, scores: list[float] | None = None
+    config: TrainConfig,
+    stop_in: int | None = None,
+    stop_at: int = 2,
+    scores: list[float] | None = None,
+    signal_in: int | None = None,
+    number: int = signal.SIGTERM,
+    at_each_step: Callable[[Run], None] = lambda run: None,
+    data: Dataset[Any] | None = None,
+    norm: bool = True,
 ) -> Run:
-    """The loop a task would write; `stop_in` breaks off in the middle of that epoch."""
+    """The loop a task would write; `stop_in` breaks off in that epoch, after `stop_at` batches.
+
+    In the third step of the epoch `signal_in` a scheduler sends that signal.
+    """
     with distributed.launch(config.device, config.seed) as process:
-        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+        middle = nn.BatchNorm1d(8) if norm else nn.Tanh()
+        model = nn.Sequential(nn.Linear(1, 8), middle, nn.Linear(8, 1))
         network = process.wrap(model)
         run = Run(config, process, model, Header("toy", "linear", {}, []))
         optimizer = run.optimizer(model)
-        batches = run.loader(Noisy())
+        batches = run.loader(data or Noisy())
         for epoch in run.epochs():
-            for number, (x, y) in enumerate(run.batches(batches)):
-                if epoch == stop_in and number == 2:
+            for step, (x, y) in enumerate(run.batches(batches), run.done):
+                if epoch == stop_in and step == stop_at * config.accumulate:
                     raise Stop
+                if epoch == signal_in and step == 2:
+                    os.kill(os.getpid(), number)
+                at_each_step(run)
                 with run.autocast():
                     output = network(x)
                 run.step((output - y).square().mean(), optimizer)
@@ -81,6 +103,157 @@ def test_a_resumed_run_ends_with_the_same_weights(
     ]
     assert without_time[0] == without_time[1]
     assert [record["epoch"] for record in without_time[0]] == [1, 2, 3, 4]
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return checkpoint.load(folder / "last.safetensors")[1]
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    """The lines of the log, without what the clock says."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("workers", "accumulate", "save_every", "saved"),
+    [(0, 1, 1, 3), (0, 1, 2, 2), (0, 2, 1, 3), (2, 1, 1, 3), (0, 1, 4, 0)],
+)
+def test_a_run_goes_on_within_an_epoch(
+    tmp_path: Path, workers: int, accumulate: int, save_every: int, saved: int
+) -> None:
+    """Broken off before the fourth step of the second epoch: the state is of the last save."""
+    options: dict[str, Any] = {"workers": workers, "accumulate": accumulate, "epochs": 3}
+    train(settings(tmp_path / "whole", **options))
+    options["save_every"] = save_every
+    with pytest.raises(Stop):
+        train(settings(tmp_path / "broken", **options), stop_in=1, stop_at=3)
+    state = torch.load(tmp_path / "broken" / "last.state.pt", weights_only=True)
+    assert (state["epoch"], state.get("done", 0)) == (1, saved)
+    train(settings(tmp_path / "broken", **options, resume=True))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert logged(tmp_path / "whole") == logged(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_saves_at_the_next_step_and_leaves_with_a_code_to_requeue_on(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings(tmp_path / "whole"))
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as left:
+        train(settings(tmp_path / "broken"), signal_in=2, number=number)
+    assert left.value.code == 75
+    assert f"{name}: saved {tmp_path / 'broken'} after epoch 2 and 3 steps" in (
+        capsys.readouterr().err
+    )
+    assert signal.getsignal(number) == before
+    train(settings(tmp_path / "broken", resume=True))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+
+
+def test_states_are_saved_by_the_clock_and_take_a_hundredth_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 7 s, saving 2 s: first after 60 s, then after 200 s."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    saved: list[float] = []
+
+    def save_state(self: Run, **within: Any) -> None:
+        saved.append(now[0])
+        now[0] += 2
+
+    monkeypatch.setattr(Run, "save_state", save_state)
+
+    class Long(Noisy):
+        def __len__(self) -> int:
+            return 4 * 80
+
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1)
+        run = Run(settings(tmp_path), process, model, Header("toy", "linear", {}, []))
+        run.optimizer(model)
+        batches = run.loader(Long())
+        for _ in run.epochs():
+            for _ in run.batches(batches):
+                run.losses.append(torch.zeros(()))
+                now[0] += 7
+            break
+    assert saved == [63, 268, 473]
+
+
+def test_other_data_than_the_epoch_was_begun_with_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(settings(tmp_path, save_every=1), stop_in=0)
+    path = tmp_path / "last.state.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "batches": 9}, path)
+    with pytest.raises(DlkitError, match="in an epoch of 9 steps, but now one has 5"):
+        train(settings(tmp_path, resume=True))
+
+
+def test_a_full_disk_is_said_and_the_last_good_state_stays(tmp_path: Path) -> None:
+    """Files may grow to a size that the first epoch's keep to, and then to none."""
+    train(settings(tmp_path / "whole", epochs=2))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(run: Run) -> None:
+        if run.epoch == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+
+    config = settings(tmp_path / "full", epochs=2)
+    try:
+        with pytest.raises(DlkitError, match=r"best.safetensors: cannot be written \(File too lar"):
+            train(config, at_each_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        with pytest.raises(DlkitError, match=r"last.state.pt: cannot be written \(File too large"):
+            train(replace(config, resume=True, save_every=1), at_each_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "full").glob("*.partial"))
+    train(replace(config, resume=True))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "full"))
+
+
+def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path) -> None:
+    """Without what differs by part (noise, batch norm), --accumulate changes nothing."""
+
+    class Plain(Noisy):
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            x = torch.tensor([index / 20])
+            return x, 3 * x + 1
+
+    for parts in (1, 2, 4):
+        train(settings(tmp_path / str(parts), accumulate=parts), data=Plain(), norm=False)
+    one = weights(tmp_path / "1")
+    for parts in (2, 4):
+        own = weights(tmp_path / str(parts))
+        assert all(torch.allclose(one[name], own[name], atol=1e-6) for name in one)
+    with pytest.raises(DlkitError, match="--batch-size 4 does not divide over 1 processes x 3"):
+        train(settings(tmp_path / "3", accumulate=3))
+
+
+@pytest.mark.parametrize("samples", [20, 23, 5, 3])
+@pytest.mark.parametrize("of", [1, 2, 4])
+def test_batches_are_the_same_on_any_number_of_processes(samples: int, of: int) -> None:
+    whole = Order(samples, 4, 7, range(1), 1)
+    parts = [Order(samples, 4, 7, [part], of) for part in range(of)]
+    for order in (whole, *parts):
+        order.epoch = 3
+    for batch, *own in zip(whole, *parts, strict=True):
+        assert sorted(set(batch)) == sorted({index for part in own for index in part})
+        assert len({len(part) for part in own}) == 1
+    seen = [index for batch in whole for index in batch]
+    assert len(seen) == len(set(seen)) == (samples // 4 * 4 or samples)
+    assert len(whole) == len(list(whole))
 
 
 def test_a_state_of_an_older_epoch_than_the_log_is_mended(tmp_path: Path) -> None:

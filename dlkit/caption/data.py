@@ -3,7 +3,7 @@
 Shapes: N captions, B of a batch, P places of C numbers, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -139,8 +139,9 @@ def encoded(
 class Remembered(Dataset[list[Tensor]]):
     """The batches of an epoch with a frozen encoder: captions of about the same length.
 
-    Memories (B, P, C), some of the images mirrored, and a caption of each (B, T). The order follows
-    from the seed and the epoch; each process has a part of every batch.
+    Memories (B, P, C), some of the images mirrored, a caption of each (B, T), and the weight of
+    their loss. The order follows from the seed and the epoch; each process has its parts of every
+    batch.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Remembered(Dataset[list[Tensor]]):
         size = config.batch_size
         batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
         random.shuffle(batches)
-        self.batches = dealt(batches, process)
+        self.batches, self.weights = dealt(batches, self.tokens, config, process)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -170,15 +171,20 @@ class Remembered(Dataset[list[Tensor]]):
         batch = self.batches[number]
         paths = [self.captions.paths[self.captions.images[caption]] for caption in batch]
         memory = self.features.of(paths, self.mirrored[batch])
-        return [memory, padded([self.captions.ids[caption] for caption in batch], self.pad)]
+        target = padded([self.captions.ids[caption] for caption in batch], self.pad)
+        return [memory, target, torch.tensor(self.weights[number])]
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        """The tokens of these captions that are foretold."""
+        return sum(len(self.captions.ids[caption]) - 1 for caption in batch)
 
 
 class Pictures(Dataset[list[Tensor]]):
     """The batches of an epoch of training that also trains the encoder.
 
-    Images (B, 3, S, S) of values to 255, some mirrored, their captions (N, T), and the number (N)
-    of the image of each, which is encoded once for all of its captions. The order follows from the
-    seed and the epoch; each process has a part of every batch.
+    Images (B, 3, S, S) of values to 255, some mirrored, their captions (N, T), the weight of their
+    loss, and the number (N) of the image of each, which is encoded once for all of its captions.
+    The order follows from the seed and the epoch; each process has its parts of every batch.
     """
 
     def __init__(
@@ -202,7 +208,7 @@ class Pictures(Dataset[list[Tensor]]):
             if batches[-1] and len(self.of(batches[-1])) + len(self.ids[image]) > config.batch_size:
                 batches.append([])
             batches[-1].append(image)
-        self.batches = dealt(batches, process)
+        self.batches, self.weights = dealt(batches, self.tokens, config, process)
 
     def of(self, images: Sequence[int]) -> list[np.ndarray]:
         """The captions of these images."""
@@ -216,13 +222,29 @@ class Pictures(Dataset[list[Tensor]]):
         pixels = [self.preprocessing.read(self.captions.paths[image]) for image in batch]
         turned = [p.flip(-1) if self.mirrored[i] else p for p, i in zip(pixels, batch, strict=True)]
         owners = [place for place, image in enumerate(batch) for _ in self.ids[image]]
-        return [torch.stack(turned), padded(self.of(batch), self.pad), torch.tensor(owners)]
+        weight = torch.tensor(self.weights[number])
+        return [torch.stack(turned), padded(self.of(batch), self.pad), weight, torch.tensor(owners)]
+
+    def tokens(self, batch: Sequence[int]) -> int:
+        """The tokens of these images' captions that are foretold."""
+        return sum(len(ids) - 1 for ids in self.of(batch))
 
 
-def dealt(batches: list[list[int]], process: Process) -> list[list[int]]:
-    """This process's part of each batch; the first of it where there is not one for each."""
-    rank, ranks = process.rank, process.world_size
-    return [batch[rank::ranks] or batch[:1] for batch in batches]
+def dealt(
+    batches: list[list[int]],
+    tokens: Callable[[Sequence[int]], int],
+    config: CaptionTrainConfig,
+    process: Process,
+) -> tuple[list[list[int]], list[float]]:
+    """This process's parts of each batch, and the weights of their mean losses.
+
+    By these the mean over all parts is that of all tokens. Where there is nothing for a part, the
+    batch's first stands in, and counts for nothing.
+    """
+    parts, of = process.parts(config.accumulate)
+    mine = [(batch, batch[part::of]) for batch in batches for part in parts]
+    weights = [tokens(own) * of / tokens(batch) for batch, own in mine]
+    return [own or batch[:1] for batch, own in mine], weights
 
 
 def unreadable(

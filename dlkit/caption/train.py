@@ -20,6 +20,7 @@ from dlkit.classify import backbones
 from dlkit.core import distributed
 from dlkit.core.augment import recoloured, warped
 from dlkit.core.checkpoint import Header
+from dlkit.core.order import leave_signals_to_the_process
 from dlkit.core.output import whole_file
 from dlkit.core.training import Run
 from dlkit.tokenize import Vocabulary
@@ -81,13 +82,18 @@ def train(config: CaptionTrainConfig) -> Path:
                 batches = DataLoader(Remembered(training, frozen, *of_epoch), None)
             else:
                 pictures = Pictures(training, model.preprocessing, *of_epoch)
-                batches = DataLoader(pictures, None, num_workers=config.workers)
+                batches = DataLoader(
+                    pictures,
+                    None,
+                    num_workers=config.workers,
+                    worker_init_fn=leave_signals_to_the_process,
+                )
             if network is None or epoch == tuned_from:
                 if model.encoder is not None:
                     model.encoder.requires_grad_(frozen is None)
                 # The same weights, with gradients averaged over processes.
                 network = process.wrap(model)
-            for seen, target, *owners in run.batches(batches):
+            for seen, target, weight, *owners in run.batches(batches):
                 if frozen is None:
                     seen = model.preprocessing.normalise(augmented(seen, config))
                 after = target[:, 1:]
@@ -99,7 +105,7 @@ def train(config: CaptionTrainConfig) -> Path:
                     learnt, baseline = reinforce(foretold, after, real, model.baseline)
                     model.baseline.copy_(baseline)
                     loss = loss + learnt
-                run.step(loss, optimizer)
+                run.step(loss * weight, optimizer)
             scores: dict[str, float] = {}
             if len(validation):
                 evaluated: Any = run.evaluated

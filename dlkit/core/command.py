@@ -24,7 +24,7 @@ class TaskGroup(TyperGroup):
         completing_a_name = ctx.resilient_parsing and not args
         if not completing_a_name and not {*args[:1]} & {*self.commands, *ctx.help_option_names}:
             args = [self.default, *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, without_auto(args))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands, key=lambda name: (name != self.default, name))
@@ -44,6 +44,12 @@ class TaskGroup(TyperGroup):
             with command.make_context(self.default, [], parent=ctx, resilient_parsing=True) as own:
                 return command.shell_complete(own, incomplete)
         return super().shell_complete(ctx, incomplete)
+
+
+def without_auto(args: list[str]) -> list[str]:
+    """`--resume auto`, as job scripts have it, is `--resume`: a run that is not there begins."""
+    after = zip(["", *args], args, strict=False)
+    return [arg for before, arg in after if (before, arg) != ("--resume", "auto")]
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,9 @@ class TrainConfig:
     average_last: int = option(
         0, "Evaluate and save the mean of the weights after each of the last epochs.", min=0
     )
+    accumulate: int = option(
+        1, "Parts in which each process computes its share of a batch, to save memory.", min=1
+    )
     patience: int = option(
         0, "Stop after this many epochs without a better score; 0: never.", min=0
     )
@@ -86,4 +89,14 @@ class TrainConfig:
     workers: int = option(2, "Processes that prepare batches; 0: none.", min=0)
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
     precision: Precision = option("auto", "auto: bf16 where the hardware is fast at it, else fp32.")
-    resume: bool = option(False, "Go on with the run in --out where it was interrupted.")
+    save_every: int = option(
+        0,
+        "Steps after which the state is saved within an epoch; 0: as often as that takes 1 % of the"
+        " time, every minute at most.",
+        min=0,
+    )
+    resume: bool = option(
+        False,
+        "Go on with the run in --out where it was interrupted, if there is one; --resume auto is"
+        " the same.",
+    )

@@ -2,20 +2,30 @@
 
 import os
 import random
+import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice, zip_longest
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dlkit.core.device import choose
+from dlkit.core.errors import DlkitError
 
 T = TypeVar("T")
 MISSING = object()
+REQUEUE = 75  # exit code of what may go well the next time: EX_TEMPFAIL of sysexits.h
+# What gloo says of another process that is gone or silent; torch has no class for it.
+GLOO = ("gloo", "Gloo", "Application timeout", "Connection closed by peer", "Timed out waiting")
+SECONDS = 1800  # that the others are waited for, unless DLKIT_TIMEOUT says otherwise
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,24 @@ class Process:
     rank: int
     world_size: int
     device: torch.device
+    wrapped: WeakSet[DistributedDataParallel] = field(default_factory=WeakSet)
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    def parts(self, each: int, batch_size: int | None = None) -> tuple[range, int]:
+        """Of a batch cut in `each` parts for every process: this one's parts, and how many of all.
+
+        A DlkitError where `batch_size` samples do not go into as many equal parts.
+        """
+        of = each * self.world_size
+        if batch_size is not None and batch_size % of:
+            parts = f" x {each} parts each" if each > 1 else ""
+            raise DlkitError(
+                f"--batch-size {batch_size} does not divide over {self.world_size} processes{parts}"
+            )
+        return range(self.rank * each, (self.rank + 1) * each), of
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model on its device, in channels_last, its gradients averaged over processes."""
@@ -36,7 +60,32 @@ class Process:
         if self.world_size == 1:
             return model
         ids = [self.device.index or 0] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids)
+        # Looking for unused parameters keeps the gradients where they are in the sums: else torch
+        # orders them anew after the first step, and a resumed run rounds that step otherwise.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        in_order = self.device.type == "cpu"
+        wrapped = DistributedDataParallel(model, device_ids=ids, find_unused_parameters=in_order)
+        self.wrapped.add(wrapped)
+        return wrapped
+
+    def average_gradients(self, now: bool) -> None:
+        """Whether the next backward pass averages over processes, or only adds up in each."""
+        for wrapped in self.wrapped:
+            wrapped.require_backward_grad_sync = now
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of these numbers over the processes, in each of them."""
+        if self.world_size > 1:
+            distributed.all_reduce(values)
+            values = values / self.world_size
+        return values
+
+    @torch.no_grad()
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give all processes the main one's buffers, such as the means of batch norm."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                distributed.broadcast(buffer, 0)
 
     def share(self, items: Iterable[T]) -> Iterator[T]:
         """Every `world_size`-th item, from this process's rank on."""
@@ -67,6 +116,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     """Join the other processes, if there are any, seed this one, and leave in the end.
 
     Reads torchrun's RANK, LOCAL_RANK and WORLD_SIZE, else SLURM's; nccl on GPUs, gloo on CPUs.
+    Exits with REQUEUE and a line on stderr where the others do not come, or are lost.
     """
     rank = environment("RANK", "SLURM_PROCID") or 0
     # SLURM_NTASKS is set in a batch script too, where only one process runs.
@@ -74,23 +124,68 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     chosen = choose(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    seed_everything(seed)
+    random.seed(seed)
+    torch.manual_seed(seed)
     if world_size == 1:
         yield Process(0, 1, chosen)
         return
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29500")
-    distributed.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world_size
-    )
+    set_meeting_place()
+    seconds = environment("DLKIT_TIMEOUT") or SECONDS
+    try:
+        distributed.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=seconds),
+        )
+    except RuntimeError as error:  # torch's DistError is one, too
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        leave_alone(
+            rank,
+            f"not all of {world_size} processes met at {place} within {seconds} s: is every node"
+            f" up, and can it reach that one? DLKIT_TIMEOUT sets the seconds ({first_line(error)})",
+        )
     try:
         process = Process(rank, world_size, chosen)
         yield process
         process.barrier()  # nobody hangs up while another still speaks
+    except RuntimeError as error:
+        if not of_the_network(error):
+            raise
+        leave_alone(
+            rank,
+            "another process was lost, or did not answer within"
+            f" {seconds} s (DLKIT_TIMEOUT): {first_line(error)}",
+        )
     finally:
         distributed.destroy_process_group()
 
 
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    torch.manual_seed(seed)
+def set_meeting_place() -> None:
+    """Where processes that srun started meet; torchrun says it itself."""
+    nodes = environment("SLURM_STEP_NUM_NODES") or 1
+    if "MASTER_ADDR" not in os.environ and nodes > 1:
+        raise DlkitError(
+            f"on {nodes} nodes MASTER_ADDR must name the first:"
+            " export MASTER_ADDR=$(scontrol show hostnames | head -n 1)"
+        )
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    # A port of its own for each job: two may share a node.
+    job = environment("SLURM_JOB_ID") or 0
+    os.environ.setdefault("MASTER_PORT", str(20000 + job % 10000 if job else 29500))
+
+
+def of_the_network(error: RuntimeError) -> bool:
+    """Whether this was raised because another process is gone or silent."""
+    return isinstance(error, distributed.DistError) or any(part in str(error) for part in GLOO)
+
+
+def leave_alone(rank: int, why: str) -> None:
+    """Say on stderr, from any process, what went wrong between them, and exit."""
+    sys.stderr.write(f"dlkit: process {rank}: {why}\n")
+    sys.exit(REQUEUE)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the place in gloo's source that it begins with."""
+    return re.sub(r"^\[[^]]*\] *", "", str(error).strip()).partition("\n")[0]

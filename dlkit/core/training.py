@@ -2,33 +2,37 @@
 
 A run's folder holds `best.safetensors` and `last.safetensors` (usable models, with the moving
 average of the weights where there is one), `last.state.pt` (all that resuming needs, in one file,
-so that a kill between two writes cannot mix two epochs), `log.jsonl` and `curves.png`; of models
-that write texts also `samples.txt`.
+so that a kill between two writes cannot mix two epochs; written within an epoch, too), `log.jsonl`
+and `curves.png`; of models that write texts also `samples.txt`.
 """
 
 import json
 import math
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import fields, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler
+from torch.utils.data import DataLoader, Dataset
 
 from dlkit.core import checkpoint, device
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import TrainConfig, settings_of, spelled
-from dlkit.core.distributed import Process, seed_everything
+from dlkit.core.distributed import REQUEUE, Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.order import Order, Seeded, leave_signals_to_the_process, seed_everything
 from dlkit.core.output import whole_file
 from dlkit.core.plots import curves
 from dlkit.core.progress import Bar, log
@@ -36,6 +40,10 @@ from dlkit.core.weights import find
 
 SECONDS_BETWEEN_CURVES = 60
 PLATEAU = 5  # epochs without a better score, after which the schedule of that name goes down
+SECONDS_BETWEEN_STATES = 60  # within an epoch, at least
+SHARE_OF_SAVING = 0.01  # of the time, at most
+SECONDS_BETWEEN_TALKS = 1  # about: how often processes ask each other whether to save or to stop
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -50,12 +58,24 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
+class Carried(Protocol):
+    """What a loop carries from batch to batch, as torch's own modules say and take it."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+C = TypeVar("C", bound=Carried)
+
+
 class Run:
     """One training run: its counters, its optimizers, its files.
 
-    Resuming starts the interrupted epoch again. The order of the data and all augmentation are
-    seeded from (seed, epoch, rank) and the learning rate is a function of the position, so the
-    weights in the end are those of a run that was never interrupted (bit for bit on the CPU).
+    Resuming goes on within the epoch, before the batch of which the state was last saved. The order
+    of the data, all augmentation and all that a step draws are seeded from (seed, epoch, batch,
+    part), and the learning rate is a function of the position, so the weights in the end are those
+    of a run that was never interrupted (bit for bit on the CPU).
     """
 
     def __init__(
@@ -78,6 +98,9 @@ class Run:
         self.optimizers: list[Optimizer] = []
         self.epoch = 0
         self.position = 0.0  # epochs done, with the part of this one
+        self.done = 0  # batches of this epoch
+        self.part = 0  # of the batch, that this process is at
+        self.parts, _ = process.parts(config.accumulate)
         self.steps = 0
         self.best_score = -math.inf
         self.best_epoch = 0
@@ -90,8 +113,12 @@ class Run:
             )
         averaged = config.ema or config.average_last
         self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
-        self.losses: list[Tensor] = []
-        self.curves_drawn_at = time.monotonic()
+        self.losses: list[Tensor] = []  # of the steps of this epoch
+        self.carried: list[Carried] = []
+        self.curves_drawn_at = self.saved_at = time.monotonic()
+        self.saved_batch = self.talk_at = 0  # of this epoch
+        self.seconds_of_saving = 0.0
+        self.signal = 0  # of the scheduler, that it will end this process
         self.state = self.open_folder()
         if self.state:
             self.restore(self.state)
@@ -99,6 +126,8 @@ class Run:
             self.initialise(config.init_from, renamed)
         chosen = device.dtype(process.device, config.precision)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=chosen == torch.float16)
+        if self.state.get("scaler"):
+            self.scaler.load_state_dict(self.state["scaler"])
 
     def open_folder(self) -> dict[str, Any]:
         """The state to go on from; refuses to write over a run that nobody asked to continue."""
@@ -117,7 +146,10 @@ class Run:
         now = settings_of(self.config)
         # A setting that dlkit did not have then was as it is by default.
         before = {field.name: field.default for field in fields(self.config)} | state["config"]
-        free = {"resume", "out", "data", "device", "workers", "precision", "init_from"}
+        free = {
+            "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
+            "save_every",
+        }  # fmt: skip
         changed = [
             f"{spelled(k)} {before.get(k)}"
             for k in now
@@ -134,7 +166,14 @@ class Run:
         self.epoch, self.steps = state["epoch"], state["steps"]
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
         self.drops, self.dropped_at = state["drops"], state["dropped_at"]
-        log(f"resuming {self.folder} after epoch {self.epoch}")
+        self.done = self.saved_batch = state.get("done", 0)
+        if self.done:
+            self.losses = list(state["losses"].to(self.process.device))
+        places = set(self.process.gather([(self.epoch, self.done)]))
+        if len(places) > 1:
+            raise DlkitError(f"{self.folder} is not the same for all processes: share it")
+        within = f" and {self.done} steps" if self.done else ""
+        log(f"resuming {self.folder} after epoch {self.epoch}{within}")
 
     def initialise(self, source: str, renamed: Callable[[str], str]) -> None:
         """Take over the weights of another model that, renamed, have a name and shape of this."""
@@ -189,65 +228,152 @@ class Run:
 
         `workers` replaces the configured number, for data that needs none.
         """
-        if self.config.batch_size % self.process.world_size:
-            raise DlkitError(
-                f"--batch-size {self.config.batch_size} does not divide"
-                f" over {self.process.world_size} processes"
-            )
-        size = self.config.batch_size // self.process.world_size
         samples = len(data)  # type: ignore[arg-type]
         if samples == 0:
             raise DlkitError(f"{self.config.data}: no training samples")
-        several = self.process.world_size > 1
         workers = self.config.workers if workers is None else workers
+        seed, size = self.config.seed, self.config.batch_size
+        parts, of = self.process.parts(self.config.accumulate, size)
         return DataLoader(
-            data,
-            size,
-            sampler=DistributedSampler(data, seed=self.config.seed)
-            if several
-            else RandomSampler(range(samples)),
+            Seeded(data, seed),
+            batch_sampler=Order(samples, size, seed, parts, of),
             collate_fn=collate,
             num_workers=workers,
             pin_memory=self.process.device.type == "cuda",
-            drop_last=samples >= self.config.batch_size,
             prefetch_factor=4 if workers else None,
+            worker_init_fn=leave_signals_to_the_process,
         )
+
+    def carry(self, thing: C) -> C:
+        """Save with the state what a loop makes for an epoch and changes with each batch.
+
+        To be called in the same order in each epoch; the thing comes back as it was saved, where
+        the run goes on within this epoch, on as many processes.
+        """
+        own = self.state.get("carried", [])
+        if self.done and len(own) == self.process.world_size:
+            mine = own[self.process.rank][len(self.carried)]
+            thing.load_state_dict(moved(mine, self.process.device))
+        self.carried.append(thing)
+        return thing
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs still to do, seeding each."""
-        while self.epoch < self.config.epochs:
-            waited = self.epoch - self.best_epoch
-            if self.config.patience and waited >= self.config.patience:
-                log(f"stopped: no better score for {waited} epochs")
-                break
-            number = self.epoch
-            seed_everything(self.config.seed + 7919 * number + 104729 * self.process.rank)
-            self.began = time.monotonic()
-            yield number
-            if self.epoch == number:
-                raise RuntimeError("the loop did not call finish_epoch()")
+        with self.heeding_signals():
+            while self.epoch < self.config.epochs:
+                waited = self.epoch - self.best_epoch
+                if self.config.patience and waited >= self.config.patience:
+                    log(f"stopped: no better score for {waited} epochs")
+                    break
+                number = self.epoch
+                self.seed(number)
+                self.began = time.monotonic()
+                yield number
+                if self.epoch == number:
+                    raise RuntimeError("the loop did not call finish_epoch()")
         if self.process.is_main and (self.folder / "log.jsonl").exists():
             self.draw_curves()
 
+    def seed(self, *place: int) -> None:
+        """Seed what this process draws there in the run."""
+        own = self.parts[self.part]
+        seed_everything(self.config.seed, *place, own, device=self.process.device)
+
     def batches(self, loader: DataLoader[Any]) -> Iterator[list[Tensor]]:
-        """The batches of this epoch in train mode, on the device, with progress."""
+        """The batches of this epoch in train mode, on the device, with progress.
+
+        With `--accumulate` the parts of each batch, one after another.
+        """
         self.model.train()
-        self.losses = []
-        if isinstance(loader.sampler, DistributedSampler):
-            loader.sampler.set_epoch(self.epoch)
-        bar = Bar(f"epoch {self.epoch + 1}/{self.config.epochs}", len(loader))
+        total = len(loader) // len(self.parts)
+        first = self.done
+        if first and self.state["batches"] != total:
+            raise DlkitError(
+                f"{self.folder} was broken off in an epoch of {self.state['batches']} steps, but"
+                f" now one has {total}: resume it with the same data"
+            )
+        parts: Iterator[Any]
+        if isinstance(loader.batch_sampler, Order):
+            loader.batch_sampler.epoch = loader.dataset.epoch = self.epoch  # type: ignore[attr-defined]
+            loader.batch_sampler.first = first
+            parts = iter(loader)
+        else:
+            parts = islice(loader, first * len(self.parts), None)
+        bar = Bar(f"epoch {self.epoch + 1}/{self.config.epochs}", total)
+        bar.advance(by=first)
         began, images = time.monotonic(), 0
+        self.talk_at = 0
         try:
-            for index, batch in enumerate(loader):
-                self.position = self.epoch + index / len(loader)
-                yield [tensor.to(self.process.device, non_blocking=True) for tensor in batch]
-                images += len(batch[0]) * self.process.world_size
+            for number in range(first, total):
+                self.position = self.epoch + number / total
+                if number > first:
+                    self.save_or_stop(number, total, (number - first) / (time.monotonic() - began))
+                for part in range(len(self.parts)):
+                    batch, self.part = next(parts), part
+                    self.seed(self.epoch, number)
+                    self.process.average_gradients(self.part == len(self.parts) - 1)
+                    yield [tensor.to(self.process.device, non_blocking=True) for tensor in batch]
+                    images += len(batch[0]) * self.process.world_size
                 speed = images / (time.monotonic() - began)
                 bar.advance(lambda speed=speed: f"loss {self.loss():.4f}  {speed:.0f}/s")  # type: ignore[misc]
         finally:
             bar.close()
+            self.part = 0
         if self.config.average_last and self.average is not None:
             self.average_epochs(self.average)
+        for model in filter(None, (self.model, self.average)):
+            self.process.share_buffers(model)
+
+    def save_or_stop(self, number: int, total: int, speed: float) -> None:
+        """Before that batch of `total`: save the state if it is time, or if a scheduler says so.
+
+        All processes do the same. They ask each other only now and then, by the `speed` in batches
+        a second of the main one.
+        """
+        if self.process.world_size > 1 and number < self.talk_at:
+            return
+        if self.config.save_every:
+            due = number - self.saved_batch >= self.config.save_every
+        else:
+            least = max(SECONDS_BETWEEN_STATES, self.seconds_of_saving / SHARE_OF_SAVING)
+            due = time.monotonic() - self.saved_at >= least
+        wait = max(1, int(speed * SECONDS_BETWEEN_TALKS))
+        # Each sees its own signals; about the time the main one decides.
+        answers = list(self.process.gather([(self.signal, due, wait)]))
+        stopped_by, (_, due, wait) = max(answer[0] for answer in answers), answers[0]
+        if due or stopped_by:
+            self.save_within(number, total)
+        if stopped_by:
+            self.stop(stopped_by)
+        self.talk_at = number + wait
+        if self.config.save_every:
+            self.talk_at = min(self.talk_at, self.saved_batch + self.config.save_every)
+
+    def stop(self, by: int) -> None:
+        """Leave, so that a scheduler may start the run again, which then goes on from here."""
+        within = f" and {self.done} steps" if self.done else ""
+        log(
+            f"{signal.Signals(by).name}: saved {self.folder} after epoch {self.epoch}{within};"
+            " go on with --resume"
+        )
+        raise SystemExit(REQUEUE)
+
+    @contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Note what a scheduler sends before it ends this process; the next step acts on it."""
+
+        def note(number: int, frame: object) -> None:
+            self.signal = number
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main one can
+            return
+        before = {name: signal.signal(name, note) for name in PREEMPTION}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
 
     def autocast(self) -> AbstractContextManager[None]:
         return device.autocast(self.process.device, self.config.precision)
@@ -272,18 +398,24 @@ class Run:
         return 0.1**self.drops if self.config.schedule == "plateau" else 1.0
 
     def step(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """One step down the gradient of `loss`: clipped, scheduled, averaged."""
-        for group in optimizer.param_groups:
-            group["lr"] = self.config.lr * self.rate() * group.get("share", 1.0)
-        optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        """One step down the gradient of `loss`: clipped, scheduled, averaged.
+
+        With `--accumulate` the step is taken after the last part of the batch.
+        """
+        if self.part == 0:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr * self.rate() * group.get("share", 1.0)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss / len(self.parts)).backward()
+        self.losses.append(loss.detach())
+        if self.part < len(self.parts) - 1:
+            return
         if self.config.clip:
             self.scaler.unscale_(optimizer)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.config.clip)
         self.scaler.step(optimizer)
         self.scaler.update()
-        self.losses.append(loss.detach())
         self.steps += 1
         if self.config.ema and self.average is not None:
             # Quicker in the first steps, as in TensorFlow's.
@@ -321,7 +453,10 @@ class Run:
             )
 
     def finish_epoch(self, score: float, **metrics: float) -> bool:
-        """Log and save; whether `score` (higher is better) is the best so far."""
+        """Log and save; whether `score` (higher is better) is the best so far.
+
+        Leaves the loop, if there is more to do, where a scheduler has announced the end.
+        """
         self.check_loss()
         self.epoch += 1
         better = score > self.best_score or self.epoch == 1
@@ -331,7 +466,9 @@ class Run:
             self.best_epoch = self.epoch
         elif self.epoch - max(self.best_epoch, self.dropped_at) >= PLATEAU:
             self.drops, self.dropped_at = self.drops + 1, self.epoch
-        loss = float(torch.stack(self.losses).float().mean())
+        loss = float(self.mean_losses().mean())
+        self.done = self.saved_batch = 0
+        self.losses, self.carried = [], []
         numbers = {"epoch": self.epoch, "loss": loss, "score": score, **metrics}
         numbers["lr"] = self.config.lr * self.rate()
         numbers["seconds"] = round(time.monotonic() - self.began, 2)
@@ -343,8 +480,14 @@ class Run:
                 f"epoch {self.epoch}/{self.config.epochs}  loss {loss:.4f}  score {score:.4f}"
                 f"{' (best)' if better else ''}  {numbers['seconds']:.0f} s"
             )
-        self.process.barrier()
+        stopped_by = max(self.process.gather([self.signal]))
+        if stopped_by and self.epoch < self.config.epochs:
+            self.stop(stopped_by)
         return better
+
+    def mean_losses(self) -> Tensor:
+        """The losses of the steps of this epoch, each the mean over the processes."""
+        return self.process.mean(torch.stack(self.losses).float())
 
     def save(self, record: dict[str, Any], better: bool) -> None:
         scores = {k: v for k, v in record.items() if k not in {"lr", "seconds"}}
@@ -358,22 +501,44 @@ class Run:
         before = log_file.read_text().splitlines()[: self.epoch - 1] if self.epoch > 1 else []
         with whole_file(log_file) as partial:
             partial.write_text("".join(f"{line}\n" for line in [*before, json.dumps(record)]))
+        self.save_state()
+        if time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES:
+            self.draw_curves()
+
+    def save_within(self, number: int, total: int) -> None:
+        """Save the state before batch `number` of the `total` of this epoch."""
+        self.done = number
+        began = time.monotonic()
+        losses = self.mean_losses()
+        carried = list(self.process.gather([[thing.state_dict() for thing in self.carried]]))
+        if self.process.is_main:
+            self.save_state(done=number, batches=total, losses=losses.cpu(), carried=carried)
+        self.saved_batch, self.saved_at = number, time.monotonic()
+        self.seconds_of_saving = self.saved_at - began
+
+    def save_state(self, **within: Any) -> None:
+        """Write last.state.pt; `within` is what going on within an epoch needs besides."""
         state = {
             "config": settings_of(self.config),
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "steps": self.steps,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "drops": self.drops,
             "dropped_at": self.dropped_at,
+            **within,
         }
-        with whole_file(self.folder / "last.state.pt") as partial:
-            torch.save(state, partial)
-        if time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES:
-            self.draw_curves()
+        with whole_file(self.folder / "last.state.pt") as partial, partial.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # of which torch made another
+                    raise error.__context__ from error
+                raise
 
     def add_sample(self, text: str) -> None:
         """Add what the model made after this epoch to samples.txt; call before finish_epoch()."""
@@ -393,6 +558,17 @@ class Run:
         ]
         curves(records, self.folder / "curves.png")
         self.curves_drawn_at = time.monotonic()
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """What a state_dict() holds, its tensors on that device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [moved(item, device) for item in value]
+    if isinstance(value, dict):
+        return {name: moved(item, device) for name, item in value.items()}
+    return value
 
 
 def one_cycle(done: float) -> float:

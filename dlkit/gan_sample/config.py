@@ -141,6 +141,7 @@ CHOOSING = ("cgan", "autoencoder", "vae")  # their --network
 JUDGED = (*ADVERSARIAL, "vae", "cyclegan")
 # Options that not all architectures have.
 OWN: dict[str, tuple[str, ...]] = {
+    "accumulate": ("autoencoder", "vae"),  # the others have two networks that take turns
     "network": CHOOSING,
     "latent": (*ADVERSARIAL, "autoencoder", "vae"),
     "width": ("residual", "dcgan", "wgan", "wgan-gp", "cyclegan", *CHOOSING),

@@ -5,6 +5,7 @@ Shapes: B images, C channels, S x S pixels.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,12 @@ class Balance:
         """A step of the discriminator."""
         self.discriminator.append(loss.detach())
         self.outputs.append(torch.stack([on_real.detach().mean(), on_fake.detach().mean()]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def means(self) -> dict[str, float]:
         on_real, on_fake = torch.stack(self.outputs).mean(dim=0).tolist()

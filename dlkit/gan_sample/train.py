@@ -50,8 +50,8 @@ def train_gan(config: GanTrainConfig, process: Process) -> Path:
     judge = judge_of(config, pictures, pictures.names, process)
 
     for epoch in run.epochs():
-        balance = Balance()
-        for step, (pixels, labels) in enumerate(run.batches(batches), 1):
+        balance = run.carry(Balance())
+        for step, (pixels, labels) in enumerate(run.batches(batches), run.done + 1):
             real = flipped(from_bytes(pixels), config.flip)
             classes = labels if model.classes else None
             z = torch.randn(len(real), model.latent, device=process.device)

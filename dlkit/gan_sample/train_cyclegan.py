@@ -71,6 +71,12 @@ class Pool:
             out.append(image)
         return torch.stack(out)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.kept = state["kept"]
+
 
 def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
     """Zhu et al. 2017; returns the path of the best checkpoint."""
@@ -93,8 +99,8 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
     compared = [judge_of(config, part, [], process) for part in (second, first)]
 
     for epoch in run.epochs():
-        balance = Balance()
-        pool_a, pool_b = Pool(), Pool()  # anew, so that an epoch that is resumed is the same
+        balance = run.carry(Balance())
+        pool_a, pool_b = run.carry(Pool()), run.carry(Pool())
         for pair in run.batches(batches):
             a, b = (flipped(from_bytes(pixels), config.flip) for pixels in pair)
             with frozen(model.discriminator):

@@ -119,7 +119,8 @@ OWN: dict[str, tuple[str, ...]] = {
         (
             "init_from", "eval_tokens", "epochs", "steps_per_epoch", "batch_size", "optimizer",
             "lr", "schedule", "warmup", "weight_decay", "beta2", "clip", "ema", "average_last",
-            "patience", "device", "precision", "compile", "context", "width", "dropout",
+            "accumulate", "save_every", "patience", "device", "precision", "compile", "context",
+            "width", "dropout",
         ),
         NEURAL,
     ),

@@ -34,23 +34,23 @@ class Windows(IterableDataset[list[Tensor]]):
         self.windows = max(1, (len(ids) - 1) // self.length - 1)
         self.batch, self.seed = config.batch_size, config.seed
         self.steps = config.steps_per_epoch or max(1, self.windows // self.batch)
-        self.rank, self.world_size = process.rank, process.world_size
+        self.parts, self.of = process.parts(config.accumulate, self.batch)
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * len(self.parts)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         current, starts = -1, np.zeros(0, np.int64)
         for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
-            numbers = np.arange(step * self.batch, (step + 1) * self.batch)
             chosen = []
-            for number in numbers[self.rank :: self.world_size].tolist():
+            for number in range(step * self.batch, (step + 1) * self.batch):
                 if number // self.windows != current:
                     current = number // self.windows
                     starts = self.starts(current)
                 chosen.append(starts[number % self.windows])
-            yield ids_and_targets(self.ids, np.array(chosen), self.length)
+            for part in self.parts:
+                yield ids_and_targets(self.ids, np.array(chosen[part :: self.of]), self.length)
 
     def starts(self, number: int) -> np.ndarray:
         """Where the windows of a pass start, in the order in which they are seen."""
@@ -79,11 +79,11 @@ class Streams(IterableDataset[list[Tensor]]):
         self.length = min(length, self.stream)
         self.steps_of_pass = max(1, self.stream // self.length - 1)
         self.steps = config.steps_per_epoch or self.steps_of_pass
-        self.rows = np.arange(self.batch)[process.rank :: process.world_size]
+        self.parts, self.of = process.parts(config.accumulate, self.batch)
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps * len(self.parts)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         spare = self.stream - self.steps_of_pass * self.length
@@ -91,8 +91,9 @@ class Streams(IterableDataset[list[Tensor]]):
             number, place = divmod(step, self.steps_of_pass)
             random = np.random.default_rng([self.seed, number])
             first = int(random.integers(0, min(spare, self.length - 1) + 1))
-            starts = self.rows * self.stream + first + place * self.length
-            yield ids_and_targets(self.ids, starts, self.length)
+            starts = np.arange(self.batch) * self.stream + first + place * self.length
+            for part in self.parts:
+                yield ids_and_targets(self.ids, starts[part :: self.of], self.length)
 
 
 def window(config: LmTrainConfig) -> int:
@@ -111,10 +112,6 @@ def batches(
     ids: np.ndarray, config: LmTrainConfig, process: Process, epoch: int
 ) -> DataLoader[list[Tensor]]:
     """The batches of an epoch, as the architecture takes them."""
-    if config.batch_size % process.world_size:
-        raise DlkitError(
-            f"--batch-size {config.batch_size} does not divide over {process.world_size} processes"
-        )
     data: IterableDataset[list[Tensor]]
     if config.arch in STREAMED:
         length = BENGIO_STEP if config.arch == "bengio" else config.context

@@ -38,6 +38,14 @@ class State:
         """Keep the values, and forget how they came about: no gradient goes further back."""
         raise NotImplementedError
 
+    def state_dict(self) -> dict[str, Any]:
+        """The values, to go on with later."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over values of such a state."""
+        raise NotImplementedError
+
 
 class LanguageModel(nn.Module):
     """A model of the next token.

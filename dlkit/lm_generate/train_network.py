@@ -41,11 +41,14 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
     loss_of = objective(config.arch, text.units.tokenizer, config.next_sentence)
     stepped = torch.compile(network) if config.compile else network
     held_out = text.validation[: config.eval_tokens or None]
-    streams = config.batch_size // process.world_size
+    streams = config.batch_size // process.world_size // config.accumulate
 
     for epoch in run.epochs():
-        state = model.start(streams, config.context) if config.arch in STREAMED else None
+        states: list[Any] = [None] * config.accumulate
+        if config.arch in STREAMED:
+            states = [run.carry(model.start(streams, config.context)) for _ in states]
         for ids, targets in run.batches(data.batches(text.training, config, process, epoch)):
+            state = states[run.part]
             with run.autocast():
                 loss = loss_of(stepped, ids, targets, state)
             run.step(loss, optimizer)

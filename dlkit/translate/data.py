@@ -112,28 +112,29 @@ class Batches(IterableDataset[list[Tensor]]):
     """The batches of an epoch: source (B, S), lengths (B), target (B, T), and a weight.
 
     Pairs of about the same lengths come together, in an order that follows from the seed and the
-    epoch. Each process has a part of every batch; the weight of its mean loss makes the mean
-    over the processes that of all tokens.
+    epoch. Each process has its parts of every batch, one after another; the weight of a part's mean
+    loss makes the mean over all parts that of all tokens.
     """
 
     def __init__(
         self, pairs: Pairs, config: TranslateTrainConfig, process: Process, epoch: int, pad: int
     ) -> None:
-        self.pairs, self.pad, self.process = pairs, pad, process
+        self.pairs, self.pad = pairs, pad
+        self.parts, self.of = process.parts(config.accumulate)
         random = np.random.default_rng([config.seed, epoch])
         self.batches = by_tokens(pairs, config.batch_size, random.permutation(len(pairs)))
         random.shuffle(self.batches)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches) * len(self.parts)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        ranks = self.process.world_size
         for batch in self.batches:
-            mine = batch[self.process.rank :: ranks]
-            share = tokens_of(self.pairs, mine) * ranks / tokens_of(self.pairs, batch)
-            # A process without a part of the batch computes a pair that counts for nothing.
-            yield [*collated(self.pairs, mine or batch[:1], self.pad), torch.tensor(share)]
+            for part in self.parts:
+                mine = batch[part :: self.of]
+                share = tokens_of(self.pairs, mine) * self.of / tokens_of(self.pairs, batch)
+                # A part without pairs computes one that counts for nothing.
+                yield [*collated(self.pairs, mine or batch[:1], self.pad), torch.tensor(share)]
 
 
 def by_tokens(pairs: Pairs, most: int, order: np.ndarray) -> list[list[int]]:

@@ -4,6 +4,8 @@ Shapes: B texts, T tokens, V vocabulary, W numbers that describe a token, C toke
 H hidden units.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,12 @@ class Latest(State):
 
     def detach(self) -> None:
         """Ids have no gradient."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"ids": self.ids}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ids = state["ids"]
 
 
 class Bengio(LanguageModel):

@@ -6,6 +6,7 @@ L layers.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,12 @@ class Recurrence(State):
 
     def detach(self) -> None:
         self.tensors = [tensor.detach() for tensor in self.tensors]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tensors": self.tensors}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tensors = state["tensors"]
 
 
 class Recurrent(LanguageModel):

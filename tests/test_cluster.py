@@ -1,0 +1,147 @@
+"""Several processes train what one does, and nothing is lost when one of them is.
+
+The processes speak by gloo, two and four of them on one machine.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dlkit.cli import leave, main
+from dlkit.core import checkpoint
+from dlkit.core.training import Run
+from tests.conftest import on_processes, write_voc
+from tests.test_training import settings, train
+
+SMALL = "--workers 1 --device cpu --precision fp32"
+
+
+def dlkit(notices: Path, *args: object) -> None:
+    """What a rank does: the command line, its stderr at the end of a file."""
+    sys.stdout = sys.stderr = notices.open("a", buffering=1)
+    with mock.patch("dlkit.core.training.curves"):  # drawing them takes longer than the training
+        main([*map(str, args), *SMALL.split()])
+
+
+def toy(notices: Path, out: Path, resume: bool, fault: str | None = None) -> None:
+    """The training of test_training.py; in the second epoch, the fault befalls the second rank."""
+    sys.stderr = notices.open("a", buffering=1)
+    count = int(os.environ["WORLD_SIZE"])
+
+    def befall(run: Run) -> None:
+        if fault and (run.process.rank, run.epoch, run.steps) == (count - 1, 1, 8):
+            os.kill(os.getpid(), getattr(signal, fault))
+
+    with mock.patch("dlkit.core.training.curves"):
+        config = settings(out, save_every=2, resume=resume)
+        train(config, at_each_step=befall, norm=count == 2)  # norms want two samples in each
+    leave(0)
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(out / "last.safetensors")[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dark and light squares in two folders; lines of words, and the same in other words."""
+    root = tmp_path_factory.mktemp("cluster")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 2)):
+        for label, low in (("dark", 0), ("light", 90)):
+            folder = root / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(low, low + 160, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    write_voc(root / "shapes", {"train": [*range(8)] * 2, "val": [8, 9]})
+    lengths = rng.integers(2, 7, 80)
+    lines = [" ".join(f"w{word}" for word in rng.integers(0, 9, length)) for length in lengths]
+    (root / "source.txt").write_text("\n".join(lines) + "\n")
+    (root / "target.txt").write_text("\n".join(lines).replace("w", "v") + "\n")
+    return root
+
+
+def commands(data: Path) -> dict[str, str]:
+    """A training of each of four tasks, without what is drawn at random for each process."""
+    text = data / "source.txt"
+    return {
+        "classify": f"classify train {data / 'images'} --arch lenet --image-size 32 --flip 0"
+        " --shift 0 --batch-size 8 --epochs 2",
+        "detect": f"detect train {data / 'shapes'} --size nano --image-size 64 --batch-size 8"
+        " --epochs 2",
+        "translate": f"translate train --source {text} --target {data / 'target.txt'}"
+        " --arch transformer --width 16 --layers 1 --heads 2 --dropout 0 --batch-size 60"
+        " --epochs 2",
+        "lm-generate": f"lm-generate train {text} --arch gpt --width 16 --layers 1 --heads 2"
+        " --context 16 --dropout 0 --batch-size 8 --epochs 2 --sample-tokens 0",
+    }
+
+
+@pytest.mark.parametrize("task", ["classify", "detect", "translate", "lm-generate"])
+def test_one_two_and_four_processes_have_the_same_losses(
+    task: str, data: Path, tmp_path: Path
+) -> None:
+    """The detector has batch norm, which is of a part of the batch: it gets the same four parts."""
+    found = {}
+    for count in (1, 2, 4):
+        out = tmp_path / str(count)
+        options = ["--accumulate", 4 // count] if task == "detect" else []
+        command = [*commands(data)[task].split(), "--out", out, *options]
+        codes = on_processes(count, dlkit, tmp_path / "notices", *command)
+        assert codes == [0] * count, (tmp_path / "notices").read_text()
+        found[count] = losses(out)
+    assert found[2] == pytest.approx(found[1], rel=1e-4)
+    assert found[4] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(
+    ("fault", "codes", "notice"),
+    [
+        ("SIGKILL", (75, -9), "process 0: another process was lost, or did not answer within"),
+        ("SIGSTOP", (75, -9), "process 0: another process was lost, or did not answer within 4 s"),
+        ("SIGTERM", (75, 75), "SIGTERM: saved"),
+        ("SIGUSR1", (75, 75), "SIGUSR1: saved"),
+    ],
+)
+def test_nothing_is_lost_with_a_process(
+    tmp_path: Path,
+    count: int,
+    fault: str,
+    codes: tuple[int, int],
+    notice: str,
+) -> None:
+    """The others say so in a bounded time, and the run goes on to the weights of one left alone."""
+    notices, out = tmp_path / "notices", tmp_path / "broken"
+    began = time.monotonic()
+    found = on_processes(count, toy, notices, out, False, fault, DLKIT_TIMEOUT="4")
+    assert time.monotonic() - began < 60
+    assert found == [codes[0]] * (count - 1) + [codes[1]], notices.read_text()
+    assert notice in notices.read_text()
+    assert on_processes(count, toy, notices, out, True) == [0] * count
+    assert "resuming" in notices.read_text()
+    assert on_processes(count, toy, notices, tmp_path / "whole", False) == [0] * count
+    whole, broken = weights(tmp_path / "whole"), weights(out)
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(out)
+
+
+def test_a_process_that_never_comes_is_said(tmp_path: Path) -> None:
+    notices = tmp_path / "notices"
+    expected = {"WORLD_SIZE": "2", "DLKIT_TIMEOUT": "2"}
+    assert on_processes(1, toy, notices, tmp_path / "run", False, **expected) == [75]
+    assert "not all of 2 processes met at 127.0.0.1" in notices.read_text()
