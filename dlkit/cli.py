@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -16,7 +17,7 @@ from dlkit.classify.cli import app as classify
 from dlkit.core.command import AnyFormat, Output
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
-from dlkit.core.progress import log
+from dlkit.core.progress import log, world_size
 from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
 from dlkit.gan_sample.cli import app as gan_sample
@@ -74,6 +75,19 @@ def models(
 
 
 @app.command()
+def merge(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of all shards, as in out.*.jsonl.", metavar="FILES")
+    ],
+    output: Output = None,
+) -> None:
+    """Put results of shards together, in the order of the inputs; exit with 1 if any is missing."""
+    from dlkit.core.merge import merge as merged
+
+    merged(files, output)
+
+
+@app.command()
 def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
     """Print versions, devices, precision and folders, and check every bundled file."""
     from dlkit.core.doctor import examine
@@ -112,7 +126,7 @@ def leave(code: int) -> NoReturn:
     After DistributedDataParallel on the CPU, torch 2.15 now and then aborts in that shutdown, and
     torchrun then calls a finished run failed. All files are closed by now.
     """
-    if int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
+    if world_size() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -22,7 +22,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from dlkit.classify.model import build
 from dlkit.cli import main
+from dlkit.core import checkpoint
 
 LABELS = ["disc", "square"]
 SIDE = 96  # of the generated images
@@ -115,6 +117,21 @@ def loud(network: nn.Module) -> Any:
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return network.eval()
+
+
+def save_stub(path: Path) -> Path:
+    """A classifier of 8 x 8 pixels, as small as one can be: labels a, b and c."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "network": {"num_labels": 3, "image_size": 8},
+        "preprocessing": {
+            "image_size": 8, "fit": "crop", "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3,
+        },
+        "loss": "cross-entropy",
+    }  # fmt: skip
+    header = checkpoint.Header("classify", "linear", settings, ["a", "b", "c"])
+    checkpoint.save(path, loud(build("linear", **settings["network"])).state_dict(), header)
+    return path
 
 
 def scene(seed: int) -> tuple[Image.Image, list[tuple[str, Box]]]:

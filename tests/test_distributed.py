@@ -73,6 +73,7 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "        network(mine).square().mean().backward()\n"
         "        sums = [float(v) for v in process.gather(float(row.sum()) for row in mine)]\n"
         "        assert sums == [float(row.sum()) for row in x], sums\n"
+        "        assert [*process.gather(process.share(range(1023)))] == [*range(1023)]\n"
         "        if process.is_main:\n"
         "            weights = {'gradient': model.weight.grad}\n"
         "            header = checkpoint.Header('toy', 'linear', {}, [])\n"

@@ -14,7 +14,10 @@ PACKAGE = Path(__file__).parent.parent / "dlkit"
 TASKS = {path.parent.name for path in PACKAGE.glob("*/config.py") if path.parent.name != "core"}
 INSIDE_A_TASK = ["config", "model", "loss", "data", "infer", "evaluate", "train", "cli"]
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors", "rich", "pydantic"}
-NO_TORCH_IN_CORE = {"errors", "config", "command", "output", "progress", "checkpoint", "weights"}
+NO_TORCH_IN_CORE = {
+    "errors", "config", "command", "output", "progress", "checkpoint", "weights", "sharing",
+    "merge",
+}  # fmt: skip
 FILES = sorted(path for task in TASKS | {"core"} for path in (PACKAGE / task).glob("*.py"))
 
 

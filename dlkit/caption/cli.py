@@ -15,12 +15,16 @@ from dlkit.core.command import (
     Images,
     Output,
     PrecisionOption,
+    Resume,
+    Shard,
     Workers,
+    by_suffix,
     model_argument,
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.output import Format, picture_suffix, write
+from dlkit.core.sharing import Part
 
 app = task("caption", "Say what images show.", CaptionTrainConfig, DEFAULT_MODEL)
 
@@ -73,7 +77,8 @@ Scores = Annotated[
     bool, typer.Option("--scores", help="Also print log-probability over length penalty.")
 ]
 FormatOption = Annotated[
-    CaptionFormat, typer.Option("--format", "-f", help="How results are printed.")
+    CaptionFormat,
+    typer.Option("--format", "-f", help="How results are printed.", callback=by_suffix),
 ]
 
 
@@ -97,11 +102,13 @@ def infer(
     precision: PrecisionOption = "auto",
     format: FormatOption = CaptionFormat.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print a sentence that says what an image shows, image by image."""
     from dlkit.caption.formats import write_coco, write_lines
     from dlkit.caption.infer import Search, caption, load, save_pictures
-    from dlkit.core.images import SUFFIXES, files, keep_apart
+    from dlkit.core.images import SUFFIXES, keep_apart
     from dlkit.core.sampling import Sampling
 
     searching = {"--beam": beam, "--length-penalty": length_penalty}
@@ -111,9 +118,8 @@ def infer(
         raise DlkitError(f"--scores is for text: -f {format} always has them")
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: choose another")
-    if annotate is not None:
-        images = list(files(images))
-        keep_apart(annotate, images)
+    part = Part(format, output, shard, resume)
+    paths = keep_apart([annotate], images)
     search = Search(
         beam=max(BEAM, count) if beam is None else beam,
         alpha=ALPHA if length_penalty is None else length_penalty,
@@ -127,14 +133,15 @@ def infer(
         else None,
         seed=seed or 0,
     )
-    results = caption(images, load(model, device, precision), search, batch_size, workers)
+    loaded = load(model, device, precision)
+    results = caption(paths, loaded, search, batch_size, workers, part.share)
     if annotate is not None:
-        results = save_pictures(results, annotate)
+        results = save_pictures(results, part.file_names(annotate, picture_suffix))
     writers: dict[str, Any] = {
         CaptionFormat.text: partial(write_lines, scores=scores),
         CaptionFormat.coco: write_coco,
     }
-    write(results, format, output, writers.get(format))
+    part.write(results, writers.get(format))
 
 
 def refuse(given: dict[str, Any], sample: bool) -> None:

@@ -3,8 +3,8 @@
 Shapes: B images of a batch, P places of C numbers in an image's memory, S x S pixels.
 """
 
-import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,16 +17,16 @@ from torch import Tensor
 from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL
 from dlkit.caption.draw import captioned
 from dlkit.caption.model import Captioner, build
-from dlkit.core import checkpoint, distributed, images
+from dlkit.core import checkpoint, images
 from dlkit.core import device as devices
 from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.core.decoding import check_tokens, quick, rebuilt
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, each, is_main_process, track
 from dlkit.core.sampling import Sampling, Uniforms
+from dlkit.core.sharing import Share, spread
 from dlkit.core.weights import find
 from dlkit.tokenize import Vocabulary
 
@@ -148,22 +148,26 @@ def caption(
     search: Search = Search(),
     batch_size: int = 32,
     workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[Captions | Failure]:
     """The captions of each image, in input order; a Failure for one that cannot be read.
 
-    Under torchrun the processes share the images.
+    Only a `share` of the images is captioned; without one, the processes under torchrun share them.
     """
 
-    def results(process: Process) -> Iterator[Captions | Failure]:
-        shared = track(process.share(images.files(paths)), "captioning")
-        numbers = itertools.count(process.rank, process.world_size)
-        yield from described(shared, numbers, model, search, batch_size, workers)
+    def results(numbered: Iterator[tuple[int, str]]) -> Iterator[Captions | Failure]:
+        numbers: deque[int] = deque()
 
-    def gathered() -> Iterator[Captions | Failure]:
-        with distributed.launch(str(model.device)) as process:
-            yield from process.gather(results(process))
+        def shared() -> Iterator[str]:
+            for number, path in numbered:
+                numbers.append(number)
+                yield path
 
-    return gathered()
+        read_on = iter(numbers.popleft, None)
+        seen = track(shared(), "captioning")
+        yield from described(seen, read_on, model, search, batch_size, workers)
+
+    return spread(results, enumerate(images.files(paths)), str(model.device), share)
 
 
 def described(
@@ -179,11 +183,11 @@ def described(
     Images are decoded ahead in threads, and computed in batches.
     """
     read = model.network.preprocessing.picture
-    pictures = zip(numbers, each(lambda path: (path, read(path)), paths, workers), strict=False)
+    pictures = zip(each(lambda path: (path, read(path)), paths, workers), numbers, strict=False)
     while window := list(islice(pictures, batch_size)):
-        good = [(number, *entry) for number, entry in window if not isinstance(entry, Failure)]
+        good = [(number, *entry) for entry, number in window if not isinstance(entry, Failure)]
         found = iter(sentences([(n, picture) for n, _, picture in good], model, search))
-        for _, entry in window:
+        for entry, _ in window:
             yield entry if isinstance(entry, Failure) else result(*entry, next(found))
 
 
@@ -244,10 +248,9 @@ def sentence(text: Written, model: Model, search: Search) -> Sentence:
 
 
 def save_pictures(
-    results: Iterable[Captions | Failure], folder: Path
+    results: Iterable[Captions | Failure], names: FileNames
 ) -> Iterator[Captions | Failure]:
-    """The results unchanged, while each image is written to `folder` with its captions below."""
-    names = FileNames(folder)
+    """The results unchanged, while each image is written with its captions below."""
     for result in results:
         if isinstance(result, Captions) and is_main_process():
             path = names.path_for(result.path, picture_suffix(result.path))

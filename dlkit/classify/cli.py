@@ -16,7 +16,9 @@ from dlkit.core.command import (
     Device,
     Output,
     PrecisionOption,
+    Resume,
     SaveScores,
+    Shard,
     Split,
     Workers,
     add_models,
@@ -26,6 +28,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
+from dlkit.core.sharing import Part
 from dlkit.core.text import lines
 
 app = group("classify", "Name what images and texts show.")
@@ -155,16 +158,19 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print the most probable labels of images, or of texts with a model for texts."""
     from dlkit.classify import infer
 
+    part = Part(format, output, shard, resume)
     models: list[str] = model
     if infer.is_for_texts(models[0]):
         texts = lines_of(inputs, text)
         text_classifiers = infer.text_ensemble(models, device, precision)
         found: Any = infer.classify_texts(
-            texts, text_classifiers, top, threshold or 0.0, batch_size
+            texts, text_classifiers, top, threshold or 0.0, batch_size, part.share
         )
     elif text is not None:
         raise DlkitError(f"{models[0]} classifies images: --text is for models like reviews")
@@ -174,13 +180,13 @@ def infer(
         if len(models) > 1:
             raise DlkitError("--dense takes one model")
         classifier = infer.ensemble(models, device, precision)[0]
-        found = infer.class_maps(inputs, classifier, image_size, workers)
+        found = infer.class_maps(inputs, classifier, image_size, workers, part.share)
     elif image_size is not None:
         raise DlkitError("--image-size goes with --dense: else images are made as in training")
     else:
         classifiers = infer.ensemble(models, device, precision)
-        found = infer.classify(inputs, classifiers, top, threshold, batch_size, workers)
-    write(found, format, output)
+        found = infer.classify(inputs, classifiers, top, threshold, batch_size, workers, part.share)
+    part.write(found)
 
 
 def lines_of(inputs: list[str] | None, text: str | None) -> Iterator[str]:
@@ -247,18 +253,16 @@ def explain(
         return
     from dlkit.classify.explain import explain as explained
     from dlkit.classify.infer import load
-    from dlkit.core.images import files, keep_apart
+    from dlkit.core.images import keep_apart
 
     if text is not None or not inputs:
         raise DlkitError(f"{model} classifies images: give files, folders, or - for a list")
     if save is None and not boxes:
         raise DlkitError("give --save FOLDER for pictures, --boxes for boxes, or both")
-    if save is not None:
-        inputs = list(files(inputs))
-        keep_apart(save, inputs)
+    paths = keep_apart([save], inputs)
     classifier = load(model, device, precision)
     results = explained(
-        inputs, classifier, method, label, boxes, box_share, save, batch_size, workers
+        paths, classifier, method, label, boxes, box_share, save, batch_size, workers
     )
     write(results, format, output)
 

@@ -21,11 +21,11 @@ from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.text import Vocabulary, padded
-from dlkit.core import checkpoint, device, distributed, images, weights
-from dlkit.core.distributed import Process
+from dlkit.core import checkpoint, device, images, weights
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.progress import Failure, each, track
+from dlkit.core.sharing import Share, spread
 
 
 @dataclass(frozen=True)
@@ -196,30 +196,27 @@ def classify(
     threshold: float | None = None,
     batch_size: int = 64,
     workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[Classification | Failure]:
     """The labels of each image, in input order; a Failure for one that cannot be read.
 
     Labels below `threshold` are left out: by default below 0.5 where an image may have several,
-    else none. Of several classifiers the probabilities are averaged. Under torchrun the processes
-    share the images.
+    else none. Of several classifiers the probabilities are averaged. Only a `share` of the images
+    is classified; without one, the processes under torchrun share them.
     """
     names, several = classifiers[0].labels, classifiers[0].several
     lowest = threshold if threshold is not None else 0.5 if several else 0.0
     most = len(names) if several and top == 1 else top
 
-    def results(process: Process) -> Iterator[Classification | Failure]:
-        shared = track(process.share(images.files(paths)), "classifying")
+    def results(shared: Iterator[str]) -> Iterator[Classification | Failure]:
+        shared = track(shared, "classifying")
         for path, found in averaged(shared, classifiers, batch_size, workers):
             if isinstance(found, Failure):
                 yield found
             else:
                 yield Classification(path, best(found, names, most, lowest))
 
-    def gathered() -> Iterator[Classification | Failure]:
-        with distributed.launch(str(classifiers[0].device)) as process:
-            yield from process.gather(results(process))
-
-    return gathered()
+    return spread(results, images.files(paths), str(classifiers[0].device), share)
 
 
 @dataclass(frozen=True)
@@ -247,13 +244,17 @@ class ClassMap:
 
 
 def class_maps(
-    paths: Iterable[str], classifier: Classifier, side: int | None = None, workers: int = 2
+    paths: Iterable[str],
+    classifier: Classifier,
+    side: int | None = None,
+    workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[ClassMap | Failure]:
     """The map of labels of each image, which may be larger than the network's input.
 
     The head is applied at every place as a convolution (Sermanet et al. 2014). `side` is the
-    longest side the network sees; default: the image's own. Under torchrun the processes share
-    the images.
+    longest side the network sees; default: the image's own. Only a `share` of the images is
+    looked at; without one, the processes under torchrun share them.
     """
     network = dense(cast(Network, classifier.network), classifier.preprocessing.image_size)
     network.to(memory_format=torch.channels_last)
@@ -261,9 +262,8 @@ def class_maps(
     def read_one(path: str) -> tuple[str, Picture]:
         return path, images.read(path, side)
 
-    def results(process: Process) -> Iterator[ClassMap | Failure]:
-        shared = track(process.share(images.files(paths)), "classifying")
-        for entry in each(read_one, shared, workers):
+    def results(shared: Iterator[str]) -> Iterator[ClassMap | Failure]:
+        for entry in each(read_one, track(shared, "classifying"), workers):
             if isinstance(entry, Failure):
                 yield entry
                 continue
@@ -272,11 +272,7 @@ def class_maps(
             except DlkitError as error:
                 yield Failure(entry[0], str(error))
 
-    def gathered() -> Iterator[ClassMap | Failure]:
-        with distributed.launch(str(classifier.device)) as process:
-            yield from process.gather(results(process))
-
-    return gathered()
+    return spread(results, images.files(paths), str(classifier.device), share)
 
 
 @torch.inference_mode()
@@ -324,18 +320,23 @@ def classify_texts(
     top: int = 1,
     threshold: float = 0.0,
     batch_size: int = 64,
+    share: Share | None = None,
 ) -> Iterator[TextClassification]:
     """The labels of each text, in input order; of several classifiers, by their mean.
 
-    The first answer comes as soon as one text is read: a stream stays a stream.
+    The first answer comes as soon as one text is read: a stream stays a stream. Only a `share` of
+    the texts is classified; without one, the processes under torchrun share them.
     """
     names = classifiers[0].labels
-    texts = iter(texts)
-    window = 1
-    while batch := list(islice(texts, window)):
-        for text, row in zip(batch, text_probabilities(classifiers, batch), strict=True):
-            yield TextClassification(text, best(row, names, top, threshold))
-        window = min(2 * window, batch_size)
+
+    def results(shared: Iterator[str]) -> Iterator[TextClassification]:
+        window = 1
+        while batch := list(islice(shared, window)):
+            for text, row in zip(batch, text_probabilities(classifiers, batch), strict=True):
+                yield TextClassification(text, best(row, names, top, threshold))
+            window = min(2 * window, batch_size)
+
+    return spread(results, texts, str(classifiers[0].device), share)
 
 
 def text_probabilities(classifiers: Sequence[TextClassifier], texts: Sequence[str]) -> Tensor:

@@ -183,7 +183,38 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option("--precision", help="auto: bf16 where the hardware is fast at it, else fp32."),
 ]
-AnyFormat = Annotated[Format, typer.Option("--format", "-f", help="How results are printed.")]
+
+
+def by_suffix(ctx: typer.Context, value: str) -> str:
+    """The format to print in: as given, else as the suffix of `--output` says."""
+    # Options that are given come first: by now `--output` is known, unless --format is given too.
+    suffix = Path(ctx.params.get("output") or "").suffix[1:]
+    source = ctx.get_parameter_source("format")
+    given = source is not None and source.name != "DEFAULT"
+    return value if given or suffix not in {"json", "jsonl", "csv"} else suffix
+
+
+AnyFormat = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        "-f",
+        help="How results are printed; -o FILE.jsonl, .json or .csv says it as well.",
+        callback=by_suffix,
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Only every N-th input, from number I on, counted from 0: -o out.jsonl writes"
+        " out.0000I-of-0000N.jsonl, and `dlkit merge` puts all together.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Leave out the inputs whose results are in -o FILE.jsonl."),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")
 ]

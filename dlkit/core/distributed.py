@@ -26,6 +26,7 @@ REQUEUE = 75  # exit code of what may go well the next time: EX_TEMPFAIL of syse
 # What gloo says of another process that is gone or silent; torch has no class for it.
 GLOO = ("gloo", "Gloo", "Application timeout", "Connection closed by peer", "Timed out waiting")
 SECONDS = 1800  # that the others are waited for, unless DLKIT_TIMEOUT says otherwise
+MOST_AT_ONCE = 256  # results of each process that are exchanged together
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,23 @@ class Process:
         return islice(items, self.rank, None, self.world_size)
 
     def gather(self, results: Iterable[T]) -> Iterator[T]:
-        """What all processes made of their shares, in the order of the inputs, in each of them."""
+        """What all processes made of their shares, in the order of the inputs, in each of them.
+
+        They exchange results as they come, so many at a time: the first soon, no more than fit.
+        """
         if self.world_size == 1:
             yield from results
             return
-        shares: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(shares, list(results))
-        for round_ in zip_longest(*shares, fillvalue=MISSING):
-            yield from (item for item in round_ if item is not MISSING)
+        results = iter(results)
+        count = 1
+        while True:
+            shares: list[Any] = [None] * self.world_size
+            distributed.all_gather_object(shares, list(islice(results, count)))
+            for round_ in zip_longest(*shares, fillvalue=MISSING):
+                yield from (item for item in round_ if item is not MISSING)
+            if all(len(share) < count for share in shares):
+                return
+            count = min(2 * count, MOST_AT_ONCE)
 
     def barrier(self) -> None:
         if self.world_size > 1:

@@ -2,6 +2,7 @@
 
 import glob
 import io
+import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -87,14 +88,37 @@ def below(name: str) -> Iterator[str]:
     if not os.path.isdir(name):
         yield name
         return
-    yield from (str(path) for path in sorted(Path(name).rglob("*")) if is_image(path))
+    # The entries of one folder at a time: all of a tree may be too many to be held.
+    try:
+        entries = sorted(os.listdir(name))
+    except OSError:
+        yield name  # which fails when it is read
+        return
+    for path in (str(Path(name, entry)) for entry in entries):
+        if os.path.isdir(path) and not os.path.islink(path):
+            yield from below(path)
+        elif is_image(Path(path)):
+            yield path
 
 
-def keep_apart(folder: Path, paths: Iterable[str]) -> None:
-    """Refuse to write into a folder that holds some of the inputs."""
-    target = folder.resolve()
-    if any(Path(path).resolve().parent == target for path in paths):
-        raise DlkitError(f"{folder} holds inputs, which stay as they are: choose another")
+def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterable[str]:
+    """The images of these sources; refuses to write into a folder that holds some of them.
+
+    All are looked at before the first is given out; meanwhile they wait closely packed.
+    """
+    targets = {folder.resolve(): folder for folder in folders if folder is not None}
+    if not targets:
+        return sources
+    waiting = io.BytesIO()
+    for path in files(sources):
+        parent = Path(path).resolve().parent
+        if parent in targets:
+            raise DlkitError(
+                f"{targets[parent]} holds inputs, which stay as they are: choose another"
+            )
+        waiting.write(json.dumps(path).encode() + b"\n")
+    waiting.seek(0)
+    return map(json.loads, waiting)
 
 
 def is_image(path: Path) -> bool:

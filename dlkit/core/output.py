@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     What is there and no regular file (/dev/null, a pipe) is written to as it is.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if is_device(path):
         yield path
         return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -51,6 +51,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def is_device(path: Path) -> bool:
+    """Whether this is no file that can be replaced by another: /dev/null, a pipe."""
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 @contextmanager
@@ -81,15 +86,16 @@ class FileNames:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.taken: set[Path] = set()
+        self.taken: dict[str, int] = {}  # and how often they were asked for
 
     def path_for(self, source: str, suffix: str) -> Path:
         stem = Path(source.partition("?")[0]).stem or "input"
-        path, number = self.folder / f"{stem}{suffix}", 1
-        while path in self.taken:
-            number += 1
-            path = self.folder / f"{stem}-{number}{suffix}"
-        self.taken.add(path)
+        name = first = f"{stem}{suffix}"
+        while name in self.taken:
+            self.taken[first] += 1
+            name = f"{stem}-{self.taken[first]}{suffix}"
+        self.taken[name] = 1
+        path = self.folder / name
         if path.resolve() == Path(source).resolve():
             raise DlkitError(f"{path} would overwrite the input: choose another folder")
         return path
@@ -117,11 +123,14 @@ def write(
 
 
 class Counted:
-    """Results passing through: each Failure is said on stderr and counted."""
+    """Results passing through: each Failure is said on stderr and counted.
 
-    def __init__(self, results: Iterable[Any]) -> None:
+    `seen` and `failed` are those that were there before.
+    """
+
+    def __init__(self, results: Iterable[Any], seen: int = 0, failed: int = 0) -> None:
         self.results = results
-        self.failed = self.seen = 0
+        self.seen, self.failed = seen, failed
 
     def __iter__(self) -> Iterator[Any]:
         for result in self.results:

@@ -2,11 +2,13 @@
 
 import gzip
 import io
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from dlkit.core.errors import DlkitError
 
@@ -55,6 +57,26 @@ def binary(stream: Any) -> Any:
     return stream.buffer if hasattr(stream, "buffer") else io.BytesIO(stream.read().encode())
 
 
+@contextmanager
+def stdin() -> Iterator[TextIO]:
+    """Stdin, whole for each of the processes that torchrun started; srun itself copies it to all.
+
+    They share one file descriptor: what one has read, the others miss. A file is opened anew.
+    """
+    shared = int(os.environ.get("LOCAL_WORLD_SIZE") or 1) > 1
+    if not shared or not isinstance(sys.stdin, io.TextIOWrapper):
+        yield sys.stdin
+        return
+    kind = os.fstat(sys.stdin.fileno()).st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        raise DlkitError(
+            "stdin is a pipe, of which each process under torchrun would read a part: write it to"
+            " a file, and give that by name or by < FILE"
+        )
+    with open(f"/dev/fd/{sys.stdin.fileno()}", errors=sys.stdin.errors) as own:
+        yield own
+
+
 def is_file(source: str) -> bool:
     return Path(source).is_file()
 
@@ -63,8 +85,9 @@ def is_file(source: str) -> bool:
 def opened(source: str) -> Iterator[tuple[Any, BinaryIO]]:
     """The file, unpacked, and the file on disk below it."""
     if source == "-":
-        stdin = binary(sys.stdin)
-        yield stdin, stdin
+        with stdin() as stream:
+            file = binary(stream)
+            yield file, file
         return
     with Path(source).open("rb") as raw:
         if source.endswith(".gz"):
@@ -163,7 +186,8 @@ def line_batches(
 def lines(source: str) -> Iterator[str]:
     """The lines of a file, or of stdin for `-`, without their ends."""
     if source == "-":
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
+        with stdin() as stream:
+            yield from (line.rstrip("\r\n") for line in stream)
         return
     try:
         with opened(source) as (file, _), io.TextIOWrapper(file, "utf-8") as text:

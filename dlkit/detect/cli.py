@@ -13,12 +13,16 @@ from dlkit.core.command import (
     Images,
     Output,
     PrecisionOption,
+    Resume,
+    Shard,
     Workers,
+    by_suffix,
     model_argument,
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import write
+from dlkit.core.output import picture_suffix, write
+from dlkit.core.sharing import Part
 from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
 
 app = task("detect", "Find objects in images.", DetectTrainConfig, DEFAULT_MODEL)
@@ -81,7 +85,12 @@ Tta = Annotated[
 ]
 FormatOption = Annotated[
     DetectFormat,
-    typer.Option("--format", "-f", help="voc and yolo write one file per image into --output."),
+    typer.Option(
+        "--format",
+        "-f",
+        help="voc and yolo write one file per image into --output.",
+        callback=by_suffix,
+    ),
 ]
 
 
@@ -106,9 +115,11 @@ def infer(
     precision: PrecisionOption = "auto",
     format: FormatOption = DetectFormat.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print the objects in images, image by image and best first."""
-    from dlkit.core.images import SUFFIXES, files, keep_apart
+    from dlkit.core.images import SUFFIXES, keep_apart
     from dlkit.detect import formats
     from dlkit.detect.boxes import suppression_of
     from dlkit.detect.finder import Method, thresholds_of
@@ -129,18 +140,16 @@ def infer(
         workers,
     )
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
-    folders = [folder for folder in (save, output if files_of_each else None) if folder is not None]
-    if folders:
-        images = list(files(images))
-        for folder in folders:
-            keep_apart(folder, images)
+    part = Part(format, output, shard, resume)
+    paths = keep_apart([save, output if files_of_each else None], images)
     detector = load(model, device, precision)
-    results = detect(images, detector, method)
+    results = detect(paths, detector, method, part.share)
     if save is not None:
-        results = save_pictures(results, save, detector.labels)
+        names = part.file_names(save, picture_suffix)
+        results = save_pictures(results, names, detector.labels)
     if format == DetectFormat.coco:
         write(results, format, output, partial(formats.write_coco, labels=detector.labels))
     elif files_of_each:
         write(formats.write_files(results, format, output, detector.labels))
     else:
-        write(results, format, output)
+        part.write(results)

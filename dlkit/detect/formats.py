@@ -66,7 +66,7 @@ def write_files(
     make, suffix = {"voc": (voc_xml, ".xml"), "yolo": (yolo_lines, ".txt")}[format]
     names = FileNames(folder)
     if format == "yolo" and is_main_process():
-        names.taken.add(folder / "classes.txt")
+        names.path_for("classes", ".txt")
         with whole_file(folder / "classes.txt") as partial:
             partial.write_text("".join(f"{label}\n" for label in labels))
     for result in results:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from dlkit.core import checkpoint, device, distributed, images, weights
-from dlkit.core.distributed import Process
+from dlkit.core import checkpoint, device, images, weights
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, is_main_process, track
+from dlkit.core.sharing import Share, spread
 from dlkit.detect import published
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.draw import draw_boxes
@@ -73,28 +72,26 @@ def load(
 
 
 def detect(
-    paths: Iterable[str], detector: Detector, method: Method = PLAIN
+    paths: Iterable[str],
+    detector: Detector,
+    method: Method = PLAIN,
+    share: Share | None = None,
 ) -> Iterator[Detections | Failure]:
     """The objects in each image, in input order; a Failure for one that cannot be read.
 
-    Under torchrun the processes share the images.
+    Only a `share` of the images is looked at; without one, the processes under torchrun share them.
     """
     finder = Finder(detector, method)
 
-    def results(process: Process) -> Iterator[Detections | Failure]:
-        shared = track(process.share(images.files(paths)), "detecting")
-        for path, picture, found in finder.predict(shared):
+    def results(shared: Iterator[str]) -> Iterator[Detections | Failure]:
+        for path, picture, found in finder.predict(track(shared, "detecting")):
             if isinstance(picture, Failure):
                 yield picture
             else:
                 objects = named(found, detector.labels)
                 yield Detections(path, picture.width, picture.height, objects)
 
-    def gathered() -> Iterator[Detections | Failure]:
-        with distributed.launch(str(detector.device)) as process:
-            yield from process.gather(results(process))
-
-    return gathered()
+    return spread(results, images.files(paths), str(detector.device), share)
 
 
 def named(found: Found, labels: Sequence[str]) -> list[Object]:
@@ -108,10 +105,9 @@ def named(found: Found, labels: Sequence[str]) -> list[Object]:
 
 
 def save_pictures(
-    results: Iterable[Detections | Failure], folder: Path, labels: Sequence[str]
+    results: Iterable[Detections | Failure], names: FileNames, labels: Sequence[str]
 ) -> Iterator[Detections | Failure]:
-    """The results unchanged, while each image is written to `folder` with its boxes drawn."""
-    names = FileNames(folder)
+    """The results unchanged, while each image is written with its boxes drawn."""
     for result in results:
         if isinstance(result, Detections) and is_main_process():
             path = names.path_for(result.path, picture_suffix(result.path))

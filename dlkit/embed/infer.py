@@ -15,6 +15,7 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Counted, whole_file
 from dlkit.core.progress import Failure
+from dlkit.core.sharing import Share, spread
 from dlkit.core.weights import find
 from dlkit.embed import model as files
 from dlkit.embed.config import DEFAULT_MODEL
@@ -195,24 +196,39 @@ def similar(
     vocabulary: Vocabulary,
     count: int = 10,
     restrict: int | None = None,
+    share: Share | None = None,
 ) -> Iterator[Similar | Failure]:
-    """The words nearest to each query of the batches, which may be a sentence."""
-    for batch in batches:
-        vectors: list[np.ndarray] = []
-        results: list[Failure | None] = []
-        for query in batch:
-            try:
-                if not query.strip():
-                    raise DlkitError("an empty query: give a word or a sentence")
-                vectors.append(unit(vocabulary.vector_of_text(query)))
-                results.append(None)
-            except DlkitError as error:
-                results.append(Failure(query, str(error)))
-        asked = [q for q, result in zip(batch, results, strict=True) if result is None]
-        without = [vocabulary.indices(query) for query in asked]
-        found = iter(nearest(vocabulary, vectors, count, without, restrict))
-        for query, result in zip(batch, results, strict=True):
-            yield result or Similar(query, [Neighbour(*pair) for pair in next(found)])
+    """The words nearest to each query of the batches, which may be a sentence.
+
+    Only a `share` of the queries is answered; without one, the processes under torchrun share them.
+    """
+
+    def results(shared: Iterator[list[tuple[int, str]]]) -> Iterator[Similar | Failure]:
+        for numbered in shared:
+            yield from of_batch([query for _, query in numbered], vocabulary, count, restrict)
+
+    return spread(results, batches, share=share, deal=Share.of_windows)
+
+
+def of_batch(
+    batch: list[str], vocabulary: Vocabulary, count: int, restrict: int | None
+) -> Iterator[Similar | Failure]:
+    """The words nearest to each query; all are looked up together."""
+    vectors: list[np.ndarray] = []
+    results: list[Failure | None] = []
+    for query in batch:
+        try:
+            if not query.strip():
+                raise DlkitError("an empty query: give a word or a sentence")
+            vectors.append(unit(vocabulary.vector_of_text(query)))
+            results.append(None)
+        except DlkitError as error:
+            results.append(Failure(query, str(error)))
+    asked = [q for q, result in zip(batch, results, strict=True) if result is None]
+    without = [vocabulary.indices(query) for query in asked]
+    found = iter(nearest(vocabulary, vectors, count, without, restrict))
+    for query, result in zip(batch, results, strict=True):
+        yield result or Similar(query, [Neighbour(*pair) for pair in next(found)])
 
 
 def nearest(
@@ -287,15 +303,24 @@ def solve(
     return top_k(embedding, terms, count, without, restrict, multiplied)
 
 
-def vectors(texts: Iterable[str], vocabulary: Vocabulary) -> Iterator[Vector | Failure]:
-    """The vector of each word or sentence, also of a blank one: rows stay in step with lines."""
-    for text in texts:
-        try:
-            vector = vocabulary.vector_of_text(text)
-        except DlkitError as error:
-            yield Failure(text, str(error))
-        else:
-            yield Vector(text, [float(f"{number:.9g}") for number in vector.tolist()])
+def vectors(
+    texts: Iterable[str], vocabulary: Vocabulary, share: Share | None = None
+) -> Iterator[Vector | Failure]:
+    """The vector of each word or sentence, also of a blank one: rows stay in step with lines.
+
+    Only a `share` of the texts gets one; without it, the processes under torchrun share them.
+    """
+
+    def results(shared: Iterator[str]) -> Iterator[Vector | Failure]:
+        for text in shared:
+            try:
+                vector = vocabulary.vector_of_text(text)
+            except DlkitError as error:
+                yield Failure(text, str(error))
+            else:
+                yield Vector(text, [float(f"{number:.9g}") for number in vector.tolist()])
+
+    return spread(results, texts, share=share)
 
 
 def write_array(texts: Iterable[str], vocabulary: Vocabulary, path: Path) -> None:

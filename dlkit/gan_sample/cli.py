@@ -190,15 +190,13 @@ def reconstruct(
 
     Prints the mean squared error of values from 0 to 1, its decibels, the class, the file.
     """
-    from dlkit.core.images import files, keep_apart
+    from dlkit.core.images import keep_apart
     from dlkit.gan_sample import infer as drawing
     from dlkit.gan_sample.reconstruct import reconstruct
 
     sheet = sheet_for(output, separate, "reconstructions.png")
     check_vectors_name(save_latents)
-    if separate is not None:
-        images = list(files(images))
-        keep_apart(separate, images)
+    paths = keep_apart([separate], images)
     sampler = drawing.load_to_sample(model, device, precision)
     if sampler.has_encoder:
         for name, given in {"--steps": steps, "--seed": seed}.items():
@@ -206,7 +204,7 @@ def reconstruct(
                 raise DlkitError(f"{name} is for models without an encoder, which {model} has")
     kinds = drawing.chosen_classes(sampler, classes)
     results = reconstruct(
-        images,
+        paths,
         sampler,
         kinds,
         STEPS if steps is None else steps,
@@ -240,16 +238,15 @@ def translate_images(
 
     Prints each picture, its translation's file, width and height.
     """
-    from dlkit.core.images import files, keep_apart
+    from dlkit.core.images import keep_apart
     from dlkit.gan_sample.infer import load
     from dlkit.gan_sample.translate_images import translate_images
 
-    images = list(files(images))
-    keep_apart(save, images)
+    paths = keep_apart([save], images)
     sampler = load(model, device, precision)
     if not sampler.translates:
         raise DlkitError(f"{model} draws from noise: translate-images needs a cyclegan's model")
-    write(translate_images(images, sampler, save, back, image_size, workers), format)
+    write(translate_images(paths, sampler, save, back, image_size, workers), format)
 
 
 @app.command()

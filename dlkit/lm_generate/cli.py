@@ -11,6 +11,8 @@ from dlkit.core.command import (
     Device,
     Output,
     PrecisionOption,
+    Resume,
+    Shard,
     add_models,
     add_train,
     group,
@@ -18,6 +20,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
+from dlkit.core.sharing import Part, Record
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
 
 if TYPE_CHECKING:
@@ -99,6 +102,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Continue a prompt, printed as it is written; or many, a line each.
 
@@ -118,13 +123,22 @@ def infer(
     )
     if prompt is not None and file:
         raise DlkitError("give a prompt or --file, not both")
+    part = Part(format, output, shard, resume, is_first_sample if samples > 1 else None)
     prompts = iter([prompt]) if prompt is not None else lines_of(file, "a prompt, --file")
-    results = texts.generate(prompts, texts.load(model, device, precision), how)
+    loaded = texts.load(model, device, precision)
     if format != Format.text:
-        write(printing.finished(results), format, output)
+        part.write(texts.continuations(prompts, loaded, how, part.share))
     else:
         one = prompt is not None and samples == 1
-        write(results, format, output, printing.write_one if one else printing.write_many)
+        part.write(
+            texts.generate(prompts, loaded, how),
+            printing.write_one if one else printing.write_many,
+        )
+
+
+def is_first_sample(record: Record) -> bool:
+    """Whether this record is the first of its prompt."""
+    return not record.get("sample")
 
 
 @app.command()
@@ -137,6 +151,8 @@ def score(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print each line's log-probability (natural), perplexity and tokens, and the line.
 
@@ -146,8 +162,10 @@ def score(
 
     if lines and text is not None:
         raise DlkitError("give files or --text, not both")
+    part = Part(format, output, shard, resume)
     some = iter([text]) if text is not None else lines_of(lines, "files, --text")
-    write(texts.score(some, texts.load(model, device, precision), batch_size), format, output)
+    loaded = texts.load(model, device, precision)
+    part.write(texts.score(some, loaded, batch_size, part.share))
 
 
 @app.command()

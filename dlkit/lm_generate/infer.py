@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, log
 from dlkit.core.sampling import Sampling, Uniforms
+from dlkit.core.sharing import Share, spread
 from dlkit.core.weights import bundled, cached, find
 from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING, TRANSFORMERS
 from dlkit.lm_generate.generate import Limits, Text, Texts, beam_search, grow
@@ -95,6 +96,13 @@ class Model:
     @property
     def arch(self) -> str:
         return self.header.arch
+
+    @property
+    def device_name(self) -> str | None:
+        """Where torch computes; None without it."""
+        if self.arch == "ngram":
+            return None
+        return str(next(self.network.parameters()).device)
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -354,6 +362,33 @@ def generate(
     prompts: Iterable[str], model: Model, how: Generation = Generation()
 ) -> Iterator[Writing | Failure]:
     """Continue each prompt `how.samples` times, in order: each text as it grows."""
+    yield from generate_numbered(enumerate(prompts), model, how)
+
+
+def continuations(
+    prompts: Iterable[str], model: Model, how: Generation, share: Share | None = None
+) -> Iterator[Continuation | Failure]:
+    """The texts, each once it has ended, of a `share` of the prompts.
+
+    Without one, the processes under torchrun share them.
+    """
+
+    def results(shared: Iterator[tuple[int, str]]) -> Iterator[list[Continuation | Failure]]:
+        of_prompt: list[Continuation | Failure] = []
+        for text in generate_numbered(shared, model, how):
+            of_prompt.append(text.result() if isinstance(text, Writing) else text)
+            if isinstance(text, Failure) or len(of_prompt) == how.samples:
+                yield of_prompt
+                of_prompt = []
+
+    of_prompts = spread(results, enumerate(prompts), model.device_name, share)
+    return chain.from_iterable(of_prompts)
+
+
+def generate_numbered(
+    prompts: Iterable[tuple[int, str]], model: Model, how: Generation
+) -> Iterator[Writing | Failure]:
+    """Continue each prompt; its number decides, with the seed, what is drawn for it."""
     if model.arch not in (*GENERATING, "ngram"):
         raise DlkitError(f"{model.name} is of --arch {model.arch}, which does not continue texts")
     notices = Notices(model)
@@ -371,9 +406,9 @@ def generate(
 
 
 def jobs_of(
-    prompts: Iterable[str], model: Model, samples: int, notices: Notices
+    prompts: Iterable[tuple[int, str]], model: Model, samples: int, notices: Notices
 ) -> Iterator[Job | Failure]:
-    for number, prompt in enumerate(prompts):
+    for number, prompt in prompts:
         try:
             ids = model.prompt_ids(prompt)
         except DlkitError as error:
@@ -404,8 +439,12 @@ class Score:
         ]
 
 
-def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[Score]:
-    """The log-probability of each text.
+def score(
+    texts: Iterable[str], model: Model, batch_size: int = 16, share: Share | None = None
+) -> Iterator[Score]:
+    """The log-probability of each text, or of a `share` of them.
+
+    Without one, the processes under torchrun share them.
 
     Where the end of a line is a token, it counts as the last of the text. Where texts have no token
     that begins them, nothing foretells the first one, which then does not count. Of a bert it is
@@ -413,18 +452,21 @@ def score(texts: Iterable[str], model: Model, batch_size: int = 16) -> Iterator[
     it is the mean of both directions.
     """
     notices = Notices(model)
-    waiting = iter(texts)
-    while some := list(islice(waiting, batch_size)):
-        ids = []
-        for text in some:
-            ids.append(model.units.encode(text))
-            notices.unknown_in(text, ids[-1])
-        for text, tokens in zip(some, scored_tokens(ids, model), strict=True):
-            logprob = total(tokens)
-            perplexity = None
-            if tokens and logprob is not None:
-                perplexity = round(math.exp(min(-logprob / len(tokens), 700)), 4)
-            yield Score(text, logprob, perplexity, tokens)
+
+    def results(waiting: Iterator[str]) -> Iterator[Score]:
+        while some := list(islice(waiting, batch_size)):
+            ids = []
+            for text in some:
+                ids.append(model.units.encode(text))
+                notices.unknown_in(text, ids[-1])
+            for text, tokens in zip(some, scored_tokens(ids, model), strict=True):
+                logprob = total(tokens)
+                perplexity = None
+                if tokens and logprob is not None:
+                    perplexity = round(math.exp(min(-logprob / len(tokens), 700)), 4)
+                yield Score(text, logprob, perplexity, tokens)
+
+    return spread(results, texts, model.device_name, share)
 
 
 def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]:

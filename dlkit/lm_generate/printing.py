@@ -1,10 +1,10 @@
 """How texts are printed, as they grow. Loads no torch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TextIO
 
 from dlkit.core.progress import Failure
-from dlkit.lm_generate.infer import Continuation, Writing, one_line
+from dlkit.lm_generate.infer import Writing, one_line
 
 RULE = "-" * 20
 
@@ -37,8 +37,3 @@ def write_whole(writing: Writing, file: TextIO) -> None:
         file.flush()
     file.write("\n")
     file.flush()
-
-
-def finished(results: Iterable[Writing | Failure]) -> Iterator[Continuation | Failure]:
-    """The texts, each once it has ended."""
-    return (r.result() if isinstance(r, Writing) else r for r in results)

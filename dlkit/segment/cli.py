@@ -12,12 +12,15 @@ from dlkit.core.command import (
     Images,
     Output,
     PrecisionOption,
+    Resume,
+    Shard,
     Workers,
     model_argument,
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.output import Format
+from dlkit.core.sharing import Part
 from dlkit.segment.config import DEFAULT_MODEL, SegmentTrainConfig
 
 app = task("segment", "Label every pixel of images.", SegmentTrainConfig, DEFAULT_MODEL)
@@ -75,22 +78,22 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print the classes in images, each with its share of the pixels and the box around them.
 
     With a model that finds objects: these, one by one, best first.
     """
-    from dlkit.core.images import SUFFIXES, files, keep_apart
+    from dlkit.core.images import SUFFIXES, keep_apart
     from dlkit.segment.infer import Method, load, segment
     from dlkit.segment.instances import find_objects
 
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: use --save FOLDER")
-    folders = [folder for folder in (save, probabilities) if folder is not None]
-    if folders:
-        images = list(files(images))
-        for folder in folders:
-            keep_apart(folder, images)
+    part = Part(format, output, shard, resume)
+    paths = keep_apart([save, probabilities], images)
+    save, probabilities = part.folder(save), part.folder(probabilities)
     predictor = load(model, device, precision)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     masks = format in {Format.json, Format.jsonl}
@@ -103,7 +106,7 @@ def infer(
         for option in (name for name, given in of_pixels.items() if given):
             raise DlkitError(f"{option} is for models that label pixels, and {model} finds objects")
         found = find_objects(
-            images,
+            paths,
             predictor,
             0.5 if threshold is None else threshold,
             wanted,
@@ -112,10 +115,11 @@ def infer(
             image_size,
             batch_size,
             workers,
+            part.share,
         )
-        write(found, format, output)
+        part.write(found)
         return
     if threshold is not None:
         raise DlkitError(f"--threshold is for models that find objects: {model} labels pixels")
     method = Method(image_size, tile, tta, batch_size, workers)
-    write(segment(images, predictor, method, wanted, masks, save, probabilities), format, output)
+    part.write(segment(paths, predictor, method, wanted, masks, save, probabilities, part.share))

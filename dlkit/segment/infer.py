@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import checkpoint, device, distributed, images, weights
+from dlkit.core import checkpoint, device, images, weights
 from dlkit.core.batches import WINDOW, next_window, of_one_shape
-from dlkit.core.distributed import Process
 from dlkit.core.drawing import Colour
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.output import FileNames, whole_file
 from dlkit.core.progress import Failure, each, track
+from dlkit.core.sharing import Share, spread
 from dlkit.core.tile import in_tiles
 from dlkit.segment import published, rle
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
@@ -172,19 +172,18 @@ def segment(
     masks: bool = False,
     save: Path | None = None,
     probabilities: Path | None = None,
+    share: Share | None = None,
 ) -> Iterator[Segmentation | Failure]:
     """The classes in each image, in input order; a Failure for one that cannot be read.
 
     `classes` leaves out all others; `masks` adds run-length coded masks. Into the folder `save`
     go NAME.png, the label map with a palette, and NAME-overlay.jpg; into `probabilities` NAME.npz.
-    Under torchrun the processes share the images.
+    Only a `share` of the images is segmented; without one, the processes under torchrun share them.
     """
     wanted = chosen_classes(predictor, classes)
     drawn = [label if k in wanted else "" for k, label in enumerate(predictor.labels)]
 
-    def results(process: Process) -> Iterator[Segmentation | Failure]:
-        # Named before they are shared, so that all processes agree on the names.
-        named = process.share(with_targets(images.files(paths), save, probabilities))
+    def results(named: Iterator[tuple[str, Targets]]) -> Iterator[Segmentation | Failure]:
         targets: deque[Targets] = deque()
 
         def shared() -> Iterator[str]:
@@ -211,11 +210,9 @@ def segment(
             regions = regions_of(found.labels, predictor.labels, wanted, masks)
             yield Segmentation(path, picture.width, picture.height, regions)
 
-    def gathered() -> Iterator[Segmentation | Failure]:
-        with distributed.launch(str(predictor.device)) as process:
-            yield from process.gather(results(process))
-
-    return gathered()
+    # Named before they are shared, so that all processes agree on the names.
+    named = with_targets(images.files(paths), save, probabilities)
+    return spread(results, named, str(predictor.device), share)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from dlkit.core import device, distributed, images
-from dlkit.core.distributed import Process
+from dlkit.core import device, images
 from dlkit.core.drawing import colour
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Picture
 from dlkit.core.progress import Failure, each, track
+from dlkit.core.sharing import Share, spread
 from dlkit.segment import rle
 from dlkit.segment.draw import draw_masks, index_picture
 from dlkit.segment.infer import (
@@ -90,19 +90,18 @@ def find_objects(
     image_size: int | None = None,
     batch_size: int = 4,
     workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[Instances | Failure]:
     """The objects in each image, in input order; a Failure for one that cannot be read.
 
     `classes` leaves out all others; `masks` adds run-length coded masks. Into the folder `save`
-    go NAME.png, whose pixels are the objects' numbers from 1 on, and NAME-overlay.jpg. Under
-    torchrun the processes share the images. `image_size` is the longest side that the network
-    sees; None: as trained.
+    go NAME.png, whose pixels are the objects' numbers from 1 on, and NAME-overlay.jpg.
+    `image_size` is the longest side that the network sees; None: as trained. Only a `share` of the
+    images is looked at; without one, the processes under torchrun share them.
     """
     wanted = sorted(chosen_classes(predictor, classes))
 
-    def results(process: Process) -> Iterator[Instances | Failure]:
-        # Named before they are shared, so that all processes agree on the names.
-        named = process.share(with_targets(images.files(paths), save, None))
+    def results(named: Iterator[tuple[str, Targets]]) -> Iterator[Instances | Failure]:
         targets: deque[Targets] = deque()
 
         def shared() -> Iterator[str]:
@@ -130,11 +129,9 @@ def find_objects(
             listed = list(instances_of(objects, predictor.labels, masks))
             yield Instances(path, picture.width, picture.height, listed)
 
-    def gathered() -> Iterator[Instances | Failure]:
-        with distributed.launch(str(predictor.device)) as process:
-            yield from process.gather(results(process))
-
-    return gathered()
+    # Named before they are shared, so that all processes agree on the names.
+    named = with_targets(images.files(paths), save, None)
+    return spread(results, named, str(predictor.device), share)
 
 
 def predict_objects(

@@ -10,6 +10,8 @@ import typer
 from dlkit.core.command import (
     AnyFormat,
     Output,
+    Resume,
+    Shard,
     TaskGroup,
     Trained,
     add_models,
@@ -18,6 +20,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write, write_blocks
+from dlkit.core.sharing import Part, Share
 from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
 
 app = typer.Typer(
@@ -74,12 +77,17 @@ def infer(
     format: AnyFormat = Format.text,
     output: Output = None,
     force: Force = False,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print the tokens of each line, a line for a line."""
     import random
 
     from dlkit.tokenize import infer as encoding
 
+    part = Part(format, output, shard, resume)
+    if part.share is not None:
+        output = None if resume else part.output
     sources, tokenizer = prepared(texts, text, model, output, force)
     if not 0 <= dropout < 1:
         raise DlkitError(f"--dropout {dropout} is not from 0 to below 1")
@@ -92,7 +100,9 @@ def infer(
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, write_blocks)
     else:
-        write(encoding.encode_lines(sources, text, tokenizer, options), format, output)
+        if dropout and part.share not in (None, Share()):
+            raise DlkitError("--dropout draws line after line: leave out --shard and --resume")
+        part.write(encoding.encode_lines(sources, text, tokenizer, options, part.share))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import Any
 from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
+from dlkit.core.sharing import Share, spread
 from dlkit.core.weights import find
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
@@ -63,14 +64,29 @@ class Options:
 
 
 def encode_lines(
-    sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
+    sources: Sequence[str],
+    text: str | None,
+    tokenizer: Tokenizer,
+    options: Options,
+    share: Share | None = None,
 ) -> Iterator[Line | Failure]:
-    """A record for each line, in order; a Failure for a file that cannot be read."""
-    for block in each_block(sources, text, options.errors, options.bar):
-        if isinstance(block, Failure):
-            yield block
-            continue
-        for line in short_lines(block):
+    """A record for each line, in order; a Failure for a file that cannot be read.
+
+    Only a `share` of the lines is encoded; without one, the processes under torchrun share them.
+    """
+
+    def lines() -> Iterator[str | Failure]:
+        for block in each_block(sources, text, options.errors, options.bar):
+            if isinstance(block, Failure):
+                yield block
+            else:
+                yield from short_lines(block)
+
+    def results(shared: Iterator[str | Failure]) -> Iterator[Line | Failure]:
+        for line in shared:
+            if isinstance(line, Failure):
+                yield line
+                continue
             if options.offsets:
                 found = tokenizer.encode_spans(line, options.parse_special)
                 ids, offsets = [i for i, _ in found], [span for _, span in found]
@@ -78,6 +94,8 @@ def encode_lines(
                 ids = tokenizer.encode(line, options.parse_special, options.dropout)
                 offsets = None
             yield Line(line, [tokenizer.names[i] for i in ids], ids, offsets)
+
+    return spread(results, lines(), share=share)
 
 
 def encode_text(

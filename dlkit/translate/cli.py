@@ -12,6 +12,8 @@ from dlkit.core.command import (
     Device,
     Output,
     PrecisionOption,
+    Resume,
+    Shard,
     add_models,
     add_train,
     group,
@@ -20,6 +22,7 @@ from dlkit.core.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
 from dlkit.core.progress import Failure, log
+from dlkit.core.sharing import Part
 from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL, TranslateTrainConfig
 
 if TYPE_CHECKING:
@@ -108,6 +111,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Translate line by line: a line out for each line in, in order, and nothing else.
 
@@ -132,10 +137,11 @@ def infer(
     )
     if files and text is not None:
         raise DlkitError("give files or --text, not both")
+    part = Part(format, output, shard, resume)
     loaded = translation.load(model, device, precision)
     turns = translation.turns_before(loaded, context, alignment)
-    results = translation.translate(windows(files, text), loaded, search, turns)
-    write(results, format, output, writer_of(format, line_writer(n_best > 1, scores, alignment)))
+    results = translation.translate(windows(files, text), loaded, search, turns, part.share)
+    part.write(results, writer_of(format, line_writer(n_best > 1, scores, alignment)))
 
 
 def writer_of(format: Format, lines: Any) -> Any:

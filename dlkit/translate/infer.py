@@ -19,8 +19,9 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.config import Precision
 from dlkit.core.decoding import check_tokens, quick, rebuilt
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
+from dlkit.core.progress import Failure, world_size
 from dlkit.core.sampling import Sampling, Uniforms
+from dlkit.core.sharing import Share, spread
 from dlkit.core.weights import find
 from dlkit.translate.alignment import Aligned, aligned, joined
 from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL
@@ -32,6 +33,9 @@ LONGER = 50  # tokens by which a translation may be longer than its source (Vasw
 LONGEST = 256  # tokens of a source, where the model does not say what it was trained on
 CHARACTERS = 16  # of a token, at most, on average: what is longer need not be tokenized to be cut
 ROWS, POSITIONS = 512, 1 << 16  # beams that are computed at once, and the tokens of all of them
+
+
+Line = tuple[int, str]  # its number, from 1 on, and its text
 
 
 @dataclass(frozen=True)
@@ -169,35 +173,61 @@ def translate(
     model: Model,
     search: Search = Search(),
     context: int = 0,
+    share: Share | None = None,
 ) -> Iterator[Translation | Failure]:
     """The translation of each line, in order; `windows` are the lines that are there at once.
 
     With a `context` they are a dialogue: so many turns before a line, those of both sides, are
-    read with it. An empty line ends a dialogue. A Failure among the windows is passed on.
+    read with it. An empty line ends a dialogue. A Failure among the windows is passed on. Only a
+    `share` of the lines is translated; without one, the processes under torchrun share them.
     """
-    number = 0
-    turns: list[str] = []
-    for lines in one_by_one(windows) if context else windows:
-        if isinstance(lines, Failure):
-            yield lines
-            continue
-        parts = [
-            parts_of(line, number + i, turns, model, search) for i, line in enumerate(lines, 1)
-        ]
-        write([part for of_line in parts if isinstance(of_line, list) for part in of_line],
-              model, search)  # fmt: skip
-        for line, of_line in zip(lines, parts, strict=True):
-            number += 1
-            if isinstance(of_line, Failure):
-                yield of_line
+    if context and (world_size() > 1 or share not in (None, Share())):
+        raise DlkitError(
+            "a dialogue is read line after line: translate it in one process, without --shard and"
+            " --resume, or give --context 0"
+        )
+
+    def results(shared: Iterator[Sequence[Line] | Failure]) -> Iterator[Translation | Failure]:
+        turns: list[str] = []
+        for lines in one_by_one(shared) if context else shared:
+            if isinstance(lines, Failure):
+                yield lines
                 continue
-            found = result(number, line, of_line, model, search)
-            yield found
-            if context and isinstance(found, Translation):
-                turns = [*turns, line.strip(), found.translation][-context:] if of_line else []
+            parts = [parts_of(line, number, turns, model, search) for number, line in lines]
+            write([part for of_line in parts if isinstance(of_line, list) for part in of_line],
+                  model, search)  # fmt: skip
+            for (number, line), of_line in zip(lines, parts, strict=True):
+                if isinstance(of_line, Failure):
+                    yield of_line
+                    continue
+                found = result(number, line, of_line, model, search)
+                yield found
+                if context and isinstance(found, Translation):
+                    turns = [*turns, line.strip(), found.translation][-context:] if of_line else []
+
+    return spread(results, windows, str(model.device), share, deal_lines)
 
 
-def one_by_one(windows: Iterable[Sequence[str] | Failure]) -> Iterator[Sequence[str] | Failure]:
+def deal_lines(
+    share: Share, windows: Iterable[Sequence[str] | Failure]
+) -> Iterator[Sequence[Line] | Failure]:
+    """The lines of a share with their numbers, from 1 on; a file that cannot be read has none."""
+    failures = 0
+
+    def counted() -> Iterator[Sequence[str] | Failure]:
+        nonlocal failures
+        for window in windows:
+            failures += isinstance(window, Failure)
+            yield window
+
+    for window in share.of_windows(counted()):
+        if isinstance(window, Failure):
+            yield window
+        else:
+            yield [(number + 1 - failures, line) for number, line in window]
+
+
+def one_by_one(windows: Iterable[Sequence[Line] | Failure]) -> Iterator[Sequence[Line] | Failure]:
     for lines in windows:
         if isinstance(lines, Failure):
             yield lines
