@@ -6,6 +6,8 @@
     COCO      annotations/captions_SPLIT*.json, or one json file
     CSV       SPLIT.csv in a folder, or one file: columns path, caption and, if any, split; an image
               with several captions has several rows
+    tar       WebDataset's shards SPLIT-000.tar or SPLIT/000.tar, or *.tar without splits; samples
+              are 7.jpg and 7.txt, a caption in each line; or one tar file
 
 Where there is no split `val`, it is a share of the training images, the same in every run of one
 seed. Where there are no splits at all, `test` is another such share. `all` means everything.
@@ -19,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core import coco
+from dlkit.core import coco, tars
 from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import is_image
+from dlkit.core.images import SUFFIXES, is_image, is_there
 from dlkit.core.progress import Skipped
 from dlkit.core.text import lines
 
@@ -105,7 +107,7 @@ def usable(chosen: Iterable[Line], skipped: Skipped) -> list[Sample]:
         path = line.path
         if path in missing:
             continue
-        if path not in samples and not path.is_file():
+        if path not in samples and not is_there(path):
             missing.add(path)
             skipped.add("missing image", f"{path} ({line.where})")
             continue
@@ -132,6 +134,8 @@ def dealt(listed: list[Line], share: float, seed: int) -> tuple[list[Line], list
 
 def listed_splits(data: Path, split: str, skipped: Skipped) -> Listed:
     """The captions of each split that the data has."""
+    if shards := tars.of_splits(data, SPLITS):
+        return {name: from_tars(files, skipped) for name, files in shards.items()}
     if data.suffix == ".json":
         return {"all": from_coco(data, data, "all", skipped)}
     if data.suffix == ".csv":
@@ -205,6 +209,20 @@ def csv_captions(file: Path) -> Iterator[tuple[str, str, str]]:
     """Image, caption and place of each row."""
     for number, row in csv_rows(file):
         yield value(row, PATHS, file), value(row, CAPTIONS, file), f"{file}:{number}"
+
+
+def from_tars(files: list[Path], skipped: Skipped) -> list[Line]:
+    """The captions in tar files: the lines of the part `txt` of each sample."""
+    found: list[Line] = []
+    for sample in tars.samples(files):
+        image = sample.image(SUFFIXES)
+        if image is None or "txt" not in sample.parts:
+            kind = "sample without an image" if image is None else "image without a caption"
+            skipped.add(kind, f"{sample.tar}/{sample.key}")
+            continue
+        where = str(sample.path("txt"))
+        found += [Line(image, line, where) for line in sample.text("txt").strip().split("\n")]
+    return found
 
 
 def from_csv(file: Path) -> Listed:

@@ -3,6 +3,8 @@
     folders   SPLIT/LABEL/*.jpg, or LABEL/*.jpg without splits
     CSV       SPLIT.csv in a folder, or one file: columns path, label and, if any, split; several
               labels of an image are separated by ;
+    tar       WebDataset's shards SPLIT-000.tar or SPLIT/000.tar, or *.tar without splits; samples
+              are 7.jpg and 7.cls, a label or its line in classes.txt from 0 on; or one tar file
 
 Without a split `val`, it is a share of the training images, the same in every run of one seed.
 Where there are no splits at all, `test` is another such share. `all` means everything there is.
@@ -12,10 +14,12 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlkit.core import tars
 from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import SUFFIXES
 from dlkit.core.progress import Skipped
+from dlkit.core.text import lines
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
 PATHS = ["path", "image", "file", "filename"]
@@ -106,6 +110,8 @@ def dealt(listed: Listed, share: float, seed: int) -> tuple[Listed, Listed]:
 
 def listed_splits(data: Path, skipped: Skipped) -> dict[str, Listed]:
     """The splits that the data has; `all` alone where it has none."""
+    if shards := tars.of_splits(data, SPLITS):
+        return {split: from_tars(data, files, skipped) for split, files in shards.items()}
     if data.is_file():
         return from_csv(data, skipped)
     found: dict[str, Listed] = {}
@@ -133,6 +139,32 @@ def from_folders(folder: Path, skipped: Skipped) -> Listed:
             f"{folder}: no folders with images (LABEL/*.jpg) and no CSV of paths and labels"
         )
     return listed
+
+
+def from_tars(data: Path, files: list[Path], skipped: Skipped) -> Listed:
+    """The images in tar files; a part `cls` of the same sample has the label."""
+    names = class_names(data)
+    listed: Listed = []
+    for sample in tars.samples(files):
+        image = sample.image(SUFFIXES)
+        if image is None:
+            skipped.add("sample without an image", f"{sample.tar}/{sample.key}")
+        elif "cls" not in sample.parts:
+            skipped.add("image without a label", str(image))
+        else:
+            label = sample.text("cls").strip()
+            if names and label.isdecimal() and int(label) < len(names):
+                label = names[int(label)]
+            listed.append((image, [label]))
+    if not listed:
+        raise DlkitError(f"{files[0]}: no samples with an image and a label (7.jpg, 7.cls)")
+    return listed
+
+
+def class_names(data: Path) -> list[str]:
+    """The lines of classes.txt, if the folder has it."""
+    file = data / "classes.txt"
+    return [line.strip() for line in lines(str(file))] if file.is_file() else []
 
 
 def from_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from dlkit.core import tars
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.text import lines
@@ -69,6 +71,8 @@ class Picture:
 def files(sources: Iterable[str]) -> Iterator[str]:
     """Paths and URLs of images: files, folders (with all below), globs, URLs, `-` for a list.
 
+    A tar file stands for the images in it, and `shard-{000..099}.tar` for many.
+
     What does not exist is passed on, so that reading it fails in its place among the others.
     """
     for source in sources:
@@ -76,15 +80,31 @@ def files(sources: Iterable[str]) -> Iterator[str]:
             yield from files(line for line in lines("-") if line)
         elif "://" in source:
             yield source
-        elif not os.path.exists(source) and glob.has_magic(source):
+        elif os.path.exists(source) or tars.split(source):
+            yield from some_or_itself(below(source), source)
+        elif tars.BRACES.search(source):
+            yield from files(tars.expanded(source))
+        elif glob.has_magic(source):
             found = iter(sorted(glob.glob(source, recursive=True)))
             yield from some_or_itself((path for name in found for path in below(name)), source)
         else:
-            yield from some_or_itself(below(source), source)
+            yield source
+
+
+def inside(tar: str) -> Iterator[str]:
+    """The images in a tar file; it itself if it is damaged, which is said when it is read."""
+    try:
+        for name, _ in tars.members(tar, lambda name: Path(name).suffix.lower() in SUFFIXES):
+            yield f"{tar}/{name}"
+    except DlkitError:
+        yield tar
 
 
 def below(name: str) -> Iterator[str]:
     """The images in a folder and its folders; a file is itself."""
+    if tars.is_tar(name):
+        yield from inside(name)
+        return
     if not os.path.isdir(name):
         yield name
         return
@@ -122,7 +142,12 @@ def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterab
 
 
 def is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return path.suffix.lower() in SUFFIXES and is_there(path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether this is a file, on its own or in a tar file."""
+    return path.is_file() or tars.split(str(path)) is not None
 
 
 def beside(stem: Path) -> Path:
@@ -169,7 +194,7 @@ def read(
 
 
 def opened(source: str) -> Path | io.BytesIO:
-    """What Pillow opens: the path, or the bytes behind a URL."""
+    """What Pillow opens: the path, or the bytes behind a URL or in a tar file."""
     if "://" in source:
         buffer = io.BytesIO()
         try:
@@ -182,7 +207,15 @@ def opened(source: str) -> Path | io.BytesIO:
             raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
         buffer.seek(0)
         return buffer
+    if in_tar := tars.split(source):
+        return io.BytesIO(tars.read(*in_tar))
     path = Path(source)
+    if tars.is_tar(source):
+        try:
+            deque(tars.members(source), maxlen=0)
+        except DlkitError as error:
+            raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
+        raise DlkitError("a tar file without images")
     try:
         bytes_there = path.stat().st_size
     except FileNotFoundError:
@@ -300,7 +333,7 @@ def as_srgb(image: Image.Image) -> Image.Image:
 def size(path: Path) -> tuple[int, int]:
     """Width and height of an image as shown, from its header."""
     try:
-        with Image.open(path) as image:
+        with Image.open(opened(str(path))) as image:
             width, height = checked_size(image)
             return (height, width) if turn_of(image) in SIDEWAYS else (width, height)
     except DlkitError as error:

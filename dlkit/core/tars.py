@@ -1,0 +1,171 @@
+"""WebDataset's shards: tar files of samples, whose parts share a name: 000123.jpg and 000123.cls.
+
+A member is named like a file in a folder, `shard-000.tar/000123.jpg`, and read where it lies: a tar
+file is not unpacked, and of many only the last ones' tables of contents are kept.
+"""
+
+import os
+import re
+import tarfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from threading import Lock
+
+from dlkit.core.errors import DlkitError
+
+SUFFIX = ".tar"
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a member's bytes lie in its tar file."""
+
+    offset: int
+    size: int
+
+
+def is_tar(path: str) -> bool:
+    return path.endswith(SUFFIX) and os.path.isfile(path)
+
+
+def split(path: str) -> tuple[str, str] | None:
+    """The tar file and the member that a path means; None for other paths."""
+    at = path.find(f"{SUFFIX}/")
+    while at >= 0:
+        end = at + len(SUFFIX)
+        if os.path.isfile(path[:end]):
+            return path[:end], path[end + 1 :]
+        at = path.find(f"{SUFFIX}/", end)
+    return None
+
+
+def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[str, Place]]:
+    """The files in a tar file, in its order. Raises DlkitError for a damaged or packed one."""
+    try:
+        with tarfile.open(tar, "r:") as file:
+            while (member := file.next()) is not None:
+                if member.isfile() and wanted(member.name):
+                    yield member.name, Place(member.offset_data, member.size)
+                file.members = []  # type: ignore[attr-defined]  # else all that were read are kept
+    except (OSError, tarfile.TarError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DlkitError(f"{tar}: a damaged tar file, or a compressed one ({reason})") from error
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The parts of one sample by what follows the first dot of their names: jpg, cls, txt."""
+
+    tar: str
+    key: str
+    parts: dict[str, str]
+
+    def text(self, kind: str) -> str:
+        """A part that is text."""
+        try:
+            return read(self.tar, self.parts[kind]).decode()
+        except UnicodeDecodeError as error:
+            raise DlkitError(f"{self.path(kind)}: not UTF-8 ({error.reason})") from error
+
+    def path(self, kind: str) -> Path:
+        return Path(self.tar, self.parts[kind])
+
+    def image(self, suffixes: set[str]) -> Path | None:
+        """The part that is an image, by its suffix."""
+        return next(
+            (self.path(kind) for kind in self.parts if f".{kind.lower()}" in suffixes), None
+        )
+
+
+def samples(tars: Iterable[Path]) -> Iterator[Sample]:
+    """The samples of tar files, in their order; a sample's parts follow each other.
+
+    The tables of contents are kept: whoever trains reads the samples again, in any order.
+    """
+    tars = list(tars)
+    contents.most = max(contents.most, len(tars))
+    for tar in map(str, tars):
+        for key, names in groupby(contents.of(tar), key=key_of):
+            yield Sample(tar, key, {name[len(key) + 1 :]: name for name in names})
+
+
+def key_of(name: str) -> str:
+    """The name up to the first dot behind the last slash."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def of_splits(data: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+    """The tar files of each split, train-000.tar or train/000.tar; `all` where there is no split.
+
+    `data` is their folder, or one tar file.
+    """
+    if is_tar(str(data)):
+        return {"all": [data]}
+    found = {
+        split: sorted(
+            {
+                tar
+                for name in spellings
+                for tar in [*data.glob(f"{name}*.tar"), *data.glob(f"{name}/*.tar")]
+            }
+        )
+        for split, spellings in splits.items()
+    }
+    found = {split: tars for split, tars in found.items() if tars}
+    unsplit = sorted(data.glob("*.tar"))
+    return found or ({"all": unsplit} if unsplit else {})
+
+
+def expanded(source: str) -> Iterator[str]:
+    """`shard-{000..099}.tar` and `{a,b}.tar` as a shell expands them; others as they are."""
+    match = BRACES.search(source)
+    if match is None:
+        yield source
+        return
+    first, last, listed = match.groups()
+    if listed is None:
+        width = len(first) if first.startswith("0") else 0
+        choices: Iterable[str] = (f"{n:0{width}}" for n in range(int(first), int(last) + 1))
+    else:
+        choices = listed.split(",")
+    for choice in choices:
+        yield from expanded(source[: match.start()] + choice + source[match.end() :])
+
+
+class Contents:
+    """The tables of contents of the tar files used last."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.lock = most, Lock()
+        self.tables: OrderedDict[str, dict[str, Place]] = OrderedDict()
+
+    def of(self, tar: str) -> dict[str, Place]:
+        with self.lock:
+            if tar in self.tables:
+                self.tables.move_to_end(tar)
+            else:
+                self.tables[tar] = dict(members(tar))
+                if len(self.tables) > self.most:
+                    self.tables.popitem(last=False)
+            return self.tables[tar]
+
+
+contents = Contents(most=4)
+
+
+def read(tar: str, name: str) -> bytes:
+    """The bytes of a member."""
+    place = contents.of(tar).get(name)
+    if place is None:
+        raise DlkitError(f"no such file in {tar}")
+    with open(tar, "rb") as file:
+        file.seek(place.offset)
+        data = file.read(place.size)
+    if len(data) < place.size:
+        raise DlkitError(f"{tar} is cut short")
+    return data
