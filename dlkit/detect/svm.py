@@ -13,7 +13,7 @@ from dlkit.detect.boxes import encode, iou
 from dlkit.detect.models.rcnn import RCNN
 from dlkit.detect.models.regions import numbered
 
-FITTED_ON = 500  # training images, spread over the data
+FITTED_ON, PROPOSALS = 200, 100  # training images, spread over the data, and regions of each
 # As in Girshick et al. 2014, sections 2.3 and appendix C, and in its published code.
 NEGATIVE = 0.3  # a region that overlaps every object of a label less is no such object
 CLOSE = 0.6  # a region that overlaps an object more teaches how to correct its box
@@ -37,6 +37,7 @@ def fit(network: RCNN, examples: Iterable[Example]) -> None:
     means, overlaps, maps, told, offsets = [], [], [], [], []
     for example in examples:
         image, boxes, labels, proposed = (part.to(device) for part in example)
+        proposed = proposed[:PROPOSALS]
         regions = torch.cat([boxes, proposed])
         of_image = torch.cat(list(network.last_maps(image[None], numbered([regions]))))
         each = iou(regions[:, None], boxes[None])
