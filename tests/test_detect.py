@@ -20,10 +20,11 @@ from dlkit.classify.model import build as classifier_of
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import Suppression, complete_iou, iou, suppressed
-from dlkit.detect.loss import assign, fasterrcnn_losses, yolo_losses
+from dlkit.detect.loss import LOSSES, assign, yolo_losses
 from dlkit.detect.model import build
-from dlkit.detect.models.yolo import ConvBlock, Grids, cell_centers
-from tests.conftest import run
+from dlkit.detect.models.detector import ConvBlock
+from dlkit.detect.models.yolo import Grids, cell_centers
+from tests.conftest import NARROW, run
 
 TRAIN = "--size nano --image-size 64 --batch-size 4 --workers 0 --device cpu"
 
@@ -232,19 +233,6 @@ def test_fusing_twice_changes_nothing() -> None:
     assert torch.equal(block(x), before)
 
 
-NARROW: dict[str, Any] = {
-    "arch": "resnet18",
-    "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width": 0.125},
-    "preprocessing": {
-        "image_size": 96,
-        "fit": "squash",
-        "channels": 3,
-        "mean": (0.4, 0.5, 0.6),
-        "std": (0.2, 0.25, 0.3),
-    },
-}
-
-
 def test_yolo_on_a_backbone_of_dlkit_classify() -> None:
     torch.manual_seed(0)
     network = build("yolo", num_labels=2, size="nano", backbone=NARROW).eval()
@@ -263,7 +251,7 @@ def test_yolo_on_a_backbone_of_dlkit_classify() -> None:
         before = network(images)
         network.prepare(torch.float32)
         after = network(images)
-    assert [tuple(m.shape) for m in own] == [(2, 16, 8, 12), (2, 32, 4, 6), (2, 64, 2, 3)]
+    assert [tuple(m.shape) for m in own] == [(2, 32, 8, 12), (2, 64, 4, 6), (2, 128, 2, 3)]
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(own, expected, strict=True))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     assert torch.allclose(before.boxes, after.boxes, atol=1e-2)
@@ -300,8 +288,12 @@ def test_training_starts_from_the_backbone_or_only_from_its_form(
     [
         ("--backbone cifar10", "strides [1, 2, 4, 8]"),
         ("--backbone digits", "1-channel"),
-        ("--arch fasterrcnn --backbone caltech101", "mobilenet and resnet50"),
+        ("--arch ssd --backbone cifar10", "strides [1, 2, 4, 8]"),
+        ("--arch ssd --backbone resnet50", "resnet50"),
         ("--from-scratch", "--backbone"),
+        ("--arch fasterrcnn --from-scratch", "--backbone"),
+        ("--arch ssd --size nano", "--size"),
+        ("--arch yolo-v1 --multi-scale 1.5", "--multi-scale"),
     ],
 )
 def test_backbones_that_do_not_fit(
@@ -313,28 +305,34 @@ def test_backbones_that_do_not_fit(
     assert len(done.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("arch", ["yolo", "yolo on a backbone", "fasterrcnn"])
+CHOICES: dict[str, dict[str, Any]] = {
+    "yolo": {"size": "nano"},
+    "yolo on a backbone": {"size": "nano", "backbone": NARROW},
+    "yolo-v1": {"image_size": 64, "backbone": NARROW},
+    "ssd": {"image_size": 64, "backbone": NARROW},
+    "retinanet": {"backbone": NARROW},
+    "fcos": {"backbone": NARROW},
+    "fasterrcnn": {"backbone": "mobilenet"},
+    "fasterrcnn on a backbone": {"backbone": NARROW},
+}
+COUNTS = {"yolo": 3, "yolo-v1": 5, "ssd": 2, "retinanet": 2, "fcos": 3, "fasterrcnn": 4}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("objects", [0, 2])
-def test_losses_are_finite_and_reach_every_weight(arch: str, objects: int) -> None:
+def test_losses_are_finite_and_reach_every_weight(choice: str, objects: int) -> None:
     torch.manual_seed(0)
-    choices: dict[str, dict[str, Any]] = {
-        "yolo": {"size": "nano"},
-        "yolo on a backbone": {"size": "nano", "backbone": NARROW},
-        "fasterrcnn": {"backbone": "mobilenet"},
-    }
-    settings = choices[arch]
-    arch = arch.partition(" ")[0]
-    network = build(arch, num_labels=3, **settings).train()
+    arch = choice.partition(" ")[0]
+    network = build(arch, num_labels=3, **CHOICES[choice]).train()
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[[4.0, 4, 40, 40], [20, 10, 60, 50]]] * 2)
     labels = torch.full((2, 2), -1)
     labels[0, :objects] = torch.arange(objects)
-    losses_of = yolo_losses if arch == "yolo" else fasterrcnn_losses
-    losses = losses_of(network, images, boxes, labels)
+    losses = LOSSES[arch](network, images, boxes, labels)
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert torch.isfinite(total)
-    assert len(losses) == (3 if arch == "yolo" else 4)
+    assert len(losses) == COUNTS[arch]
     if objects:
         without = [n for n, p in network.named_parameters() if p.grad is None]
         assert not without
@@ -354,6 +352,11 @@ def test_training_at_several_sizes_with_copies(shapes: Path, tmp_path: Path) -> 
     [
         ("yolo", "--size nano --epochs 25 --lr 0.005"),
         ("fasterrcnn", "--epochs 8 --lr 0.001 --mosaic 0"),
+        ("fasterrcnn", "--epochs 8 --lr 0.001 --mosaic 0 --backbone caltech101"),
+        ("ssd", "--epochs 12 --lr 0.001"),
+        ("yolo-v1", "--epochs 12 --lr 0.0003 --mosaic 0"),
+        ("retinanet", "--epochs 10 --lr 0.0005"),
+        ("fcos", "--epochs 10 --lr 0.0005"),
     ],
 )
 def test_an_architecture_learns_squares_and_discs(

@@ -373,7 +373,7 @@ def test_models_that_do_not_fit(detect: Any, model: Path) -> None:
     one_line(run(*command), "other.safetensors", "no such")
     for wrong, said in [
         (Header("segment", "unet", {}, ["a"]), "dlkit segment"),
-        (Header("detect", "retinanet", {}, ["a"]), "retinanet"),
+        (Header("detect", "detr", {}, ["a"]), "detr"),
         (Header("detect", "yolo", {"num_labels": 7}, LABELS, header.config), "other.safetensors"),
         (Header("detect", "yolo", {"depth": 7}, LABELS, header.config), "other.safetensors"),
         (Header("detect", "yolo", header.settings, LABELS), "other.safetensors"),

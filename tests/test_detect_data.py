@@ -14,8 +14,9 @@ from PIL import Image
 
 from dlkit.core.errors import DlkitError
 from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.data import GREY, MOST_PASTED, Pictures, collate, rescaled
+from dlkit.detect.data import MOST_PASTED, Pictures, collate, rescaled
 from dlkit.detect.layouts import Annotated, read_split
+from dlkit.detect.models.detector import GREY
 from tests.conftest import LABELS, SIDE, Box, scene, voc_xml, write_voc
 
 SPLITS = {"train": [0, 1, 2], "val": [3, 4]}

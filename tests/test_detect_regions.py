@@ -375,7 +375,7 @@ def test_an_architecture_learns_squares_and_discs(
     [
         ("--arch fast-rcnn --size nano", "--size is for yolo, not fast-rcnn"),
         ("--arch rcnn --backbone digits", "1-channel"),
-        ("--arch fasterrcnn --from-scratch", "--from-scratch is for yolo, rcnn, fast-rcnn"),
+        ("--arch fasterrcnn --from-scratch", "--from-scratch needs a --backbone"),
     ],
 )
 def test_options_that_do_not_fit(shapes: Path, tmp_path: Path, options: str, message: str) -> None:

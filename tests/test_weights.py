@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,29 +100,48 @@ def test_a_name_is_never_taken_for_a_file(tmp_path: Path) -> None:
         weights.find("detect", "animal")
 
 
-def test_torchvisions_published_detector_loads_by_name(
-    server: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+THEIRS = {
+    "fasterrcnn-mobilenet-coco": (detection.fasterrcnn_mobilenet_v3_large_fpn, 0.5),
+    "retinanet-coco": (detection.retinanet_resnet50_fpn, 0.5),
+    "fcos-coco": (detection.fcos_resnet50_fpn, 0.6),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_torchvisions_published_detectors_load_by_name(
+    name: str, server: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    theirs = detection.fasterrcnn_mobilenet_v3_large_fpn(
-        weights=None, weights_backbone=None, num_classes=91, min_size=256, max_size=256
+    make, iou = THEIRS[name]
+    theirs: Any = make(
+        weights=None, weights_backbone=None, num_classes=91, min_size=128, max_size=128
     ).eval()
+    one_stage = not hasattr(theirs, "roi_heads")
     for norm in theirs.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
             nn.init.uniform_(norm.get_buffer("running_mean"), -0.1, 0.1)
-    # Frozen norms, as in the published file, count no batches.
-    state = {k: v for k, v in theirs.state_dict().items() if "num_batches" not in k}
+    if one_stage:
+        logits = theirs.head.classification_head.cls_logits
+        nn.init.normal_(logits.weight, std=0.1)
+        with torch.no_grad():
+            logits.bias.view(-1, 91)[:, 0] = -50.0  # the background's, which is never said
+    # Frozen norms, as in the published file, count no batches; those of RetinaNet have no epsilon.
+    state = {k: v.clone() for k, v in theirs.state_dict().items() if "num_batches" not in k}
+    if name == "retinanet-coco":
+        for key, value in state.items():
+            if key.endswith("running_var"):
+                value += torchvision_weights.NORM_EPS
     torch.save(state, tmp_path / "served" / "model.pth")
-    name = "fasterrcnn-mobilenet-coco"
     monkeypatch.setitem(published.PUBLISHED, name, f"{server}/model.pth")
 
     detector = load(name, "cpu", "fp32")
     assert detector.labels[0] == "person"
     assert len(detector.labels) == len(set(detector.labels)) == 90
-    image = torch.randint(0, 255, (1, 3, 256, 256), dtype=torch.uint8)
-    (ours,) = detector.network.predict(image, 0.0, Suppression(), 10)
-    theirs.roi_heads.score_thresh, theirs.roi_heads.detections_per_img = 0.0, 10
+    image = torch.randint(0, 255, (1, 3, 128, 128), dtype=torch.uint8)
+    (ours,) = detector.network.predict(image, 0.0, Suppression(iou=iou), 10)
+    chooses = theirs if one_stage else theirs.roi_heads
+    chooses.score_thresh, chooses.detections_per_img = 0.0, 10
     with torch.inference_mode():
         (expected,) = theirs([image[0] / 255])
     assert torch.allclose(ours.scores, expected["scores"], atol=1e-4)

@@ -16,28 +16,40 @@ PUBLISHED = {
     "fasterrcnn-mobilenet-coco": (
         f"{HUB}fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth#sha256=fb6a3cc7"
     ),
+    "retinanet-coco": f"{HUB}retinanet_resnet50_fpn_coco-eeacb38b.pth#sha256=eeacb38b",
+    "fcos-coco": f"{HUB}fcos_resnet50_fpn_coco-99b0c9b7.pth#sha256=99b0c9b7",
 }
 
+# Backbones of torchvision's own, untrained.
+TORCHVISION_BACKBONES = {
+    "fasterrcnn": ("mobilenet", "resnet50"),
+    "retinanet": ("resnet50",),
+    "fcos": ("resnet50",),
+}
+# What stands first in a network if nobody says; yolo has layers of its own.
+DEFAULT_BACKBONES = {"yolo": None, "fasterrcnn": "mobilenet"}
+DEFAULT_BACKBONE = "caltech101"  # of all others
 
-DEFAULT_BACKBONE = "caltech101"
 PROPOSING = ("rcnn", "fast-rcnn")  # architectures that look at regions of selective search
-ON_BACKBONES = PROPOSING  # architectures that always start with a network of dlkit classify
 
 # Architectures of the options that are not for all.
-OWN = {"size": ("yolo",), "from_scratch": ("yolo", *ON_BACKBONES)}
+OWN = {
+    "size": ("yolo",),
+    "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", *PROPOSING),
+}
 
 
 @dataclass(kw_only=True)
 class DetectTrainConfig(TrainConfig):
-    arch: Literal["yolo", "fasterrcnn", "rcnn", "fast-rcnn"] = option(
-        "yolo", "Architecture to train."
-    )
+    arch: Literal[
+        "yolo", "yolo-v1", "ssd", "retinanet", "fcos", "fasterrcnn", "fast-rcnn", "rcnn"
+    ] = option("yolo", "Architecture to train.")
     size: Literal["nano", "small", "medium"] = option("small", "How large a yolo.")
     backbone: str | None = option(
         None,
-        "First part of the network: a model of dlkit classify to start from, such as caltech101"
-        " (default, but yolo has one of its own). fasterrcnn: mobilenet (default) or resnet50,"
-        " untrained.",
+        "First part of the network: a model of dlkit classify to start from (default: caltech101,"
+        " but yolo has layers of its own), or torchvision's untrained: mobilenet (fasterrcnn's"
+        " default), resnet50 (fasterrcnn, retinanet, fcos).",
     )
     from_scratch: bool = option(False, "Of the --backbone take the form, not the trained weights.")
     image_size: int = option(256, "Longest side of the images, in pixels.", min=64)

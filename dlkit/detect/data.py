@@ -20,9 +20,9 @@ from dlkit.core.output import whole_file
 from dlkit.core.progress import log, track
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.layouts import Sample
+from dlkit.detect.models.detector import GREY
 
 PROPOSED = -1  # the label of a proposal among objects
-GREY = 114  # the border around images that do not fill the square
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
 MOST_PASTED, SMALLEST_PASTED = 3, 8  # objects a picture, pixels a side
 NO_BOXES, NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)

@@ -14,8 +14,7 @@ from dlkit.core.images import Picture
 from dlkit.core.progress import Failure, each
 from dlkit.detect import views
 from dlkit.detect.boxes import Suppression
-from dlkit.detect.data import GREY
-from dlkit.detect.models.detector import Found
+from dlkit.detect.models.detector import GREY, Found
 
 MOST_DETECTIONS = 1000  # in an image, before those that are not wanted are left out
 WINDOW = 8  # batches among which images of one shape are looked for

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from dlkit.detect.boxes import complete_iou, iou
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses
+from dlkit.detect.losses.ssd import ssd_losses
+from dlkit.detect.losses.yolo_v1 import yolo_v1_losses
 from dlkit.detect.models.yolo import Grids
 
 CANDIDATES = 10  # cells an object is assigned to, at most
@@ -90,22 +92,21 @@ def yolo_losses(
     }
 
 
-def fasterrcnn_losses(
+def torchvision_losses(
     network: nn.Module, images: Tensor, boxes: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
-    """The four losses of Ren et al. 2015: objectness and box of the region proposals, class and
-    box of the regions. Takes what `yolo_losses` takes."""
-    targets = [
-        {"boxes": own[present >= 0], "labels": present[present >= 0] + 1}
-        for own, present in zip(boxes, labels, strict=True)
-    ]
-    losses: dict[str, Tensor] = network(images, targets)
+    """The losses that torchvision's networks return. Takes what `yolo_losses` takes."""
+    losses: dict[str, Tensor] = network(images, boxes, labels)
     return losses
 
 
 LOSSES: dict[str, Callable[..., dict[str, Tensor]]] = {
     "yolo": yolo_losses,
-    "fasterrcnn": fasterrcnn_losses,
+    "yolo-v1": yolo_v1_losses,
+    "ssd": ssd_losses,
+    "retinanet": torchvision_losses,
+    "fcos": torchvision_losses,
+    "fasterrcnn": torchvision_losses,
     "rcnn": rcnn_losses,
     "fast-rcnn": fast_rcnn_losses,
 }

@@ -11,14 +11,22 @@ from torch import nn
 from dlkit.core.errors import DlkitError
 from dlkit.detect.models.fast_rcnn import FastRCNN
 from dlkit.detect.models.fasterrcnn import FasterRCNN
+from dlkit.detect.models.fcos import FCOS
 from dlkit.detect.models.rcnn import RCNN
+from dlkit.detect.models.retinanet import RetinaNet
+from dlkit.detect.models.ssd import SSD
 from dlkit.detect.models.yolo import Yolo
+from dlkit.detect.models.yolo_v1 import YoloV1
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     "yolo": Yolo,
+    "yolo-v1": YoloV1,
+    "ssd": SSD,
+    "retinanet": RetinaNet,
+    "fcos": FCOS,
     "fasterrcnn": FasterRCNN,
-    "rcnn": RCNN,
     "fast-rcnn": FastRCNN,
+    "rcnn": RCNN,
 }
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from dlkit.core import checkpoint
@@ -10,7 +11,14 @@ from dlkit.core.torchvision_weights import read, weights_of
 from dlkit.core.weights import cache, download
 from dlkit.detect.config import PUBLISHED
 
-BACKBONES = {"fasterrcnn-coco": "resnet50", "fasterrcnn-mobilenet-coco": "mobilenet"}
+# Architecture and backbone of each, and whether its norms were trained without epsilon.
+FORMS = {
+    "fasterrcnn-coco": ("fasterrcnn", "resnet50", True),
+    "fasterrcnn-mobilenet-coco": ("fasterrcnn", "mobilenet", False),
+    "retinanet-coco": ("retinanet", "resnet50", True),
+    "fcos-coco": ("fcos", "resnet50", False),
+}
+CLASSES = 91  # as COCO counts them, from 0, the background
 IMAGE_SIZE = 1066  # of a 4:3 image whose shortest side is torchvision's 800
 
 
@@ -23,9 +31,19 @@ def fetch(name: str) -> Path:
     state = read(file)
     categories = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
     labels = [c if c != "N/A" else f"unused {i}" for i, c in enumerate(categories, 1)]
-    settings = {"num_labels": len(labels), "backbone": BACKBONES[name]}
+    arch, backbone, frozen_eps = FORMS[name]
+    settings = {"num_labels": len(labels), "backbone": backbone}
     card = {"data": "COCO train2017", "source": PUBLISHED[name], "license": "BSD-3-Clause"}
-    header = Header("detect", "fasterrcnn", settings, labels, {"image_size": IMAGE_SIZE}, card=card)
-    checkpoint.save(target, weights_of(state, frozen_eps=BACKBONES[name] == "resnet50"), header)
+    header = Header("detect", arch, settings, labels, {"image_size": IMAGE_SIZE}, card=card)
+    checkpoint.save(target, without_background(weights_of(state, frozen_eps)), header)
     file.unlink()
     return target
+
+
+def without_background(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the scores of class 0, which one-stage networks have and never use."""
+    for name, tensor in weights.items():
+        if ".cls_logits." in name and tensor.shape[0] % CLASSES == 0:
+            by_class = tensor.unflatten(0, (-1, CLASSES))  # for each anchor of a place
+            weights[name] = by_class[:, 1:].flatten(0, 1).contiguous()
+    return weights

@@ -14,14 +14,21 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.training import Run
 from dlkit.detect import published, svm
-from dlkit.detect.config import DEFAULT_BACKBONE, OWN, PROPOSING, PUBLISHED, DetectTrainConfig
+from dlkit.detect.config import (
+    DEFAULT_BACKBONE,
+    DEFAULT_BACKBONES,
+    OWN,
+    PROPOSING,
+    PUBLISHED,
+    TORCHVISION_BACKBONES,
+    DetectTrainConfig,
+)
 from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector
 from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.model import build
-from dlkit.detect.models.fasterrcnn import RCNN_BACKBONES
 from dlkit.detect.models.rcnn import RCNN
 
 
@@ -83,20 +90,18 @@ def network_settings(
 ) -> tuple[dict[str, Any], backbones.Backbone | None]:
     """How to build the network, and the trained backbone to start from."""
     settings: dict[str, Any] = {"num_labels": num_labels}
-    if config.arch == "fasterrcnn":
-        settings["backbone"] = config.backbone or "mobilenet"
-        if settings["backbone"] not in RCNN_BACKBONES:
-            raise DlkitError(
-                f"--backbone {config.backbone}: fasterrcnn has {' and '.join(RCNN_BACKBONES)}"
-            )
-        return settings, None
     if config.arch == "yolo":
         settings["size"] = config.size
-        if config.backbone is None:
-            if config.from_scratch:
-                raise DlkitError("--from-scratch needs a --backbone")
-            return settings, None
-    trained, settings["backbone"] = backbones.load(config.backbone or DEFAULT_BACKBONE)
+    if config.arch in {"ssd", "yolo-v1"}:
+        settings["image_size"] = config.image_size
+    name = config.backbone or DEFAULT_BACKBONES.get(config.arch, DEFAULT_BACKBONE)
+    if name is None or name in TORCHVISION_BACKBONES.get(config.arch, ()):
+        if config.from_scratch:
+            raise DlkitError("--from-scratch needs a --backbone of dlkit classify")
+        if name is not None:
+            settings["backbone"] = name
+        return settings, None
+    trained, settings["backbone"] = backbones.load(name)
     return settings, None if config.from_scratch else trained
 
 

@@ -1,84 +1,49 @@
 """Region proposals, and a closer look at each: torchvision's implementation."""
 
-from contextlib import nullcontext
+from typing import Any
 
-import torch
-from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from dlkit.detect.boxes import MOST_CANDIDATES, Suppression, suppressed
-from dlkit.detect.models.detector import IMAGENET, Found
+from dlkit.detect.models.torchvision_detector import PYRAMID_WIDTH, Pyramid, TorchvisionDetector
 
 RCNN_BACKBONES = {
     "mobilenet": detection.fasterrcnn_mobilenet_v3_large_fpn,
     "resnet50": detection.fasterrcnn_resnet50_fpn,
 }
+SAMPLED = 128  # regions an image that are learnt from: Girshick 2015, section 2.3
+ANCHORS = ((32,), (64,), (128,), (256,))  # sides in pixels, of each map of the pyramid
+RATIOS = ((0.5, 1.0, 2.0),) * len(ANCHORS)
+REGION, REPRESENTATION = 7, 512  # places a side of a region's map, units of its layers
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(TorchvisionDetector):
     """Two stages: regions that may hold an object, then a closer look at each (Ren et al. 2015).
 
-    torchvision's region proposal network, RoI align and heads on a feature pyramid. The images
-    come resized, so torchvision's own resizing is left out.
+    torchvision's region proposal network, RoI align and heads on a feature pyramid, on one of its
+    own backbones or on a network of `dlkit.classify`.
     """
 
-    def __init__(self, num_labels: int, backbone: str = "mobilenet") -> None:
-        super().__init__()
-        make = RCNN_BACKBONES[backbone]
-        # torchvision counts the background as label 0; 128 regions an image are learnt from, as
-        # in Girshick 2015, section 2.3 (torchvision's 512 take four times as long on a CPU).
-        self.network = make(
-            weights=None,
-            weights_backbone=None,
-            num_classes=num_labels + 1,
-            box_batch_size_per_image=128,
-        )
-        self.dtype = torch.float32
-
-    def features(self, images: Tensor) -> tuple[ImageList, dict[str, Tensor]]:
-        """The images as torchvision's list, and the maps of the feature pyramid."""
-        mean, std = torch.tensor(IMAGENET, device=images.device).view(2, 3, 1, 1)
-        x = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
-        return ImageList(x, sizes), self.network.backbone(x)
-
-    def forward(self, images: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The four losses; `targets` hold boxes (N, 4) and labels (N,) counted from 1."""
-        listed, maps = self.features(images)
-        proposals, first = self.network.rpn(listed, maps, targets)
-        _, second = self.network.roi_heads(maps, proposals, listed.image_sizes, targets)
-        return {**first, **second}
-
-    @torch.inference_mode()
-    def predict(
-        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
-        """The objects of each image that score at least `threshold`, best first."""
-        heads = self.network.roi_heads
-        # All that score well; of those that overlap, ours decides.
-        heads.score_thresh, heads.nms_thresh = threshold, 1.0
-        heads.detections_per_img = MOST_CANDIDATES
-        mixed = self.dtype != torch.float32
-        # Without a dtype of its own it keeps to the autocast around it, as in training.
-        with torch.autocast(images.device.type, self.dtype) if mixed else nullcontext():
-            listed, maps = self.features(images)
-            proposals, _ = self.network.rpn(listed, maps)
-            results, _ = heads(maps, proposals, listed.image_sizes)
-        return [
-            Found(
-                *suppressed(
-                    r["boxes"].float(),
-                    r["scores"].float(),
-                    r["labels"] - 1,
-                    threshold,
-                    suppression,
-                    limit,
-                )
+    def __init__(self, num_labels: int, backbone: str | dict[str, Any] = "mobilenet") -> None:
+        # torchvision counts the background as label 0. Its 512 regions an image take four times as
+        # long on a CPU.
+        if isinstance(backbone, str):
+            network: detection.FasterRCNN = RCNN_BACKBONES[backbone](
+                weights=None,
+                weights_backbone=None,
+                num_classes=num_labels + 1,
+                box_batch_size_per_image=SAMPLED,
             )
-            for r in results
-        ]
-
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: products in `dtype`; torchvision's own operators keep fp32."""
-        self.dtype = dtype
+        else:
+            network = detection.FasterRCNN(
+                Pyramid(backbone, LastLevelMaxPool()),
+                rpn_anchor_generator=AnchorGenerator(ANCHORS, RATIOS),
+                box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], REGION, sampling_ratio=2),
+                box_head=TwoMLPHead(PYRAMID_WIDTH * REGION**2, REPRESENTATION),
+                box_predictor=FastRCNNPredictor(REPRESENTATION, num_labels + 1),
+                box_batch_size_per_image=SAMPLED,
+            )
+        super().__init__(network, (network.rpn.head, network.roi_heads.box_predictor), 1)

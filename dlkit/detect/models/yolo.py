@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression, suppressed
-from dlkit.detect.models.detector import Found, channels_at
+from dlkit.detect.models.detector import ConvBlock, Found, channels_at, fuse_blocks, maps_at
 
 STRIDES = (8, 16, 32)
 WIDTHS = {"nano": 8, "small": 16, "medium": 24}
@@ -28,23 +27,6 @@ class Grids(NamedTuple):
     confidence: Tensor
     labels: Tensor
     centers: Tensor
-
-
-class ConvBlock(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
-            nn.Hardswish(),
-        )
-
-    def fuse(self) -> None:
-        """Fold the normalisation into the convolution, for inference."""
-        convolution, norm = self[0], self[1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            self[0] = fuse_conv_bn_eval(convolution, norm)
-            self[1] = nn.Identity()
-            self[2] = nn.Hardswish(inplace=True)
 
 
 class ResidualBlock(nn.Module):
@@ -173,11 +155,10 @@ class Yolo(nn.Module):
 
     def first_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The maps of features at STRIDES, before they are mixed."""
-        dtype = next(self.parameters()).dtype
         if self.backbone is not None:
-            maps = self.backbone(self.backbone.preprocessing.normalise(images).to(dtype))
-            at = dict(zip(self.backbone.strides, maps, strict=True))
-            return at[8], at[16], at[32]
+            c3, c4, c5 = maps_at(STRIDES, self.backbone, images)
+            return c3, c4, c5
+        dtype = next(self.parameters()).dtype
         x = images.to(dtype, memory_format=torch.channels_last)
         c3 = self.stage3(self.stem((x - 114) / 58))
         c4 = self.stage4(c3)
@@ -205,9 +186,7 @@ class Yolo(nn.Module):
 
     def prepare(self, dtype: torch.dtype) -> None:
         """For inference: fold each normalisation into its convolution, weights in `dtype`."""
-        for block in self.modules():
-            if isinstance(block, ConvBlock):
-                block.fuse()
+        fuse_blocks(self)
         if self.backbone is not None:
             self.backbone.fuse()
         self.to(dtype)
