@@ -20,7 +20,7 @@ from dlkit.classify.model import build as classifier_of
 from dlkit.core import checkpoint
 from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import Suppression, complete_iou, iou, suppressed
-from dlkit.detect.loss import LOSSES, assign, yolo_losses
+from dlkit.detect.loss import LOSSES, assign, distillation_losses, yolo_losses
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import ConvBlock
 from dlkit.detect.models.yolo import Grids, cell_centers
@@ -209,6 +209,39 @@ def test_losses_by_hand() -> None:
     assert float(losses["labels"]) == pytest.approx(ln2, rel=1e-5)
 
 
+def test_a_teacher_is_learnt_from_where_it_is_sure() -> None:
+    ln2 = 0.6931472
+    box, other = [0.0, 0, 16, 16], [90.0, 90, 99, 99]
+    sure = [50.0, -50.0, -50.0, -50.0]  # of its first cell, and of no other
+    taught = grids_of(torch.tensor([box] * 4), sure, torch.tensor([[50.0, 0]] * 4))
+    same = distillation_losses(taught, taught)
+    assert [float(loss) for loss in same.values()] == pytest.approx([0, 0, 0], abs=1e-4)
+    # Even odds cost ln 2 in each cell; boxes and labels of the first cell alone count.
+    grids = grids_of(torch.tensor([box, other, other, other]), [0.0] * 4, torch.zeros(4, 2))
+    losses = distillation_losses(grids, taught)
+    assert float(losses["taught_confidence"]) == pytest.approx(4 * ln2, rel=1e-5)
+    assert float(losses["taught_boxes"]) == pytest.approx(0, abs=1e-4)
+    assert float(losses["taught_labels"]) == pytest.approx(ln2, rel=1e-5)
+    grids = grids_of(torch.tensor([other, box, box, box]), [0.0] * 4, torch.zeros(4, 2))
+    far = 2.5 * (1 - float(complete_iou(torch.tensor(other), torch.tensor(box))))
+    assert float(distillation_losses(grids, taught)["taught_boxes"]) == pytest.approx(far)
+
+
+def test_training_with_a_teacher(model: Path, shapes: Path, tmp_path: Path) -> None:
+    done = run(
+        "detect", "train", shapes, "--out", tmp_path / "run", *TRAIN.split(), "--epochs", 1,
+        "--teacher", model, "--multi-scale", 1.6,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (line,) = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    taught = {k: v for k, v in json.loads(line).items() if k.startswith("loss_taught_")}
+    assert len(taught) == 3
+    assert all(value > 0 for value in taught.values())
+    done = run("detect", "train", shapes, "--out", tmp_path / "other", "--teacher", "animals")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "disc, square" in done.err
+
+
 def test_prepared_for_inference_the_network_says_the_same() -> None:
     torch.manual_seed(0)
     network = build("yolo", num_labels=3, size="nano")
@@ -293,6 +326,7 @@ def test_training_starts_from_the_backbone_or_only_from_its_form(
         ("--from-scratch", "--backbone"),
         ("--arch fasterrcnn --from-scratch", "--backbone"),
         ("--arch ssd --size nano", "--size"),
+        ("--arch fcos --teacher animals", "--teacher"),
         ("--arch yolo-v1 --multi-scale 1.5", "--multi-scale"),
     ],
 )

@@ -35,6 +35,7 @@ PROPOSING = ("rcnn", "fast-rcnn")  # architectures that look at regions of selec
 # Architectures of the options that are not for all.
 OWN = {
     "size": ("yolo",),
+    "teacher": ("yolo",),
     "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", *PROPOSING),
 }
 
@@ -52,6 +53,9 @@ class DetectTrainConfig(TrainConfig):
         " default), resnet50 (fasterrcnn, retinanet, fcos).",
     )
     from_scratch: bool = option(False, "Of the --backbone take the form, not the trained weights.")
+    teacher: str | None = option(
+        None, "A trained, larger yolo of the same labels, to learn from besides the truth."
+    )
     image_size: int = option(256, "Longest side of the images, in pixels.", min=64)
     epochs: int = option(100, "Passes over the training data.", min=1)
     lr: float = option(2e-3, "Learning rate after warm-up.", min=0)

@@ -64,11 +64,16 @@ def assign(grids: Grids, boxes: Tensor, labels: Tensor) -> Assignment:
 
 
 def yolo_losses(
-    network: nn.Module, images: Tensor, boxes: Tensor, labels: Tensor
+    network: nn.Module,
+    images: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    taught: Grids | None = None,
 ) -> dict[str, Tensor]:
     """Losses of the confidences, of the boxes and of the labels, per object of the batch.
 
-    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N) with -1 for padding.
+    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N) with -1 for padding. If a
+    teacher's answer comes along, there are its losses besides.
     """
     grids: Grids = network(images)
     assignment = assign(grids, boxes, labels)
@@ -85,10 +90,34 @@ def yolo_losses(
     cross_entropy = F.cross_entropy(
         grids.labels[responsible], labels[image, objects], reduction="none", label_smoothing=0.05
     )
-    return {
+    losses = {
         "confidence": CONFIDENCE_WEIGHT * confidence / total,
         "boxes": BOX_WEIGHT * ((1 - overlap) * weights).sum() / total,
         "labels": LABEL_WEIGHT * (cross_entropy * weights).sum() / total,
+    }
+    return losses if taught is None else losses | distillation_losses(grids, taught)
+
+
+def distillation_losses(grids: Grids, taught: Grids) -> dict[str, Tensor]:
+    """What a teacher's answer on the same images adds (Mehta and Ozturk 2018, section 3).
+
+    Its confidences are the goals of the confidences, and weigh how much its boxes and its
+    probabilities of labels (Hinton et al. 2015) count in a cell; per object that it sees.
+    """
+    weights = taught.confidence.sigmoid()
+    total = weights.sum().clamp(min=1.0)
+    confidence = F.binary_cross_entropy_with_logits(grids.confidence, weights, reduction="sum")
+    overlap = complete_iou(grids.boxes, taught.boxes)
+    divergence = F.kl_div(
+        grids.labels.log_softmax(dim=-1),
+        taught.labels.log_softmax(dim=-1),
+        reduction="none",
+        log_target=True,
+    ).sum(dim=-1)
+    return {
+        "taught_confidence": CONFIDENCE_WEIGHT * confidence / total,
+        "taught_boxes": BOX_WEIGHT * ((1 - overlap) * weights).sum() / total,
+        "taught_labels": LABEL_WEIGHT * (divergence * weights).sum() / total,
     }
 
 

@@ -25,11 +25,12 @@ from dlkit.detect.config import (
 )
 from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
-from dlkit.detect.infer import Detector
+from dlkit.detect.infer import Detector, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.model import build
 from dlkit.detect.models.rcnn import RCNN
+from dlkit.detect.models.yolo import Yolo
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -42,6 +43,7 @@ def train(config: DetectTrainConfig) -> Path:
 
         if config.init_from in PUBLISHED:
             published.fetch(config.init_from)
+        teacher = None if config.teacher is None else teacher_of(config, names, process.device)
         settings, trained = network_settings(config, len(names))
         model = build(config.arch, **settings)
         if trained is not None:
@@ -65,13 +67,14 @@ def train(config: DetectTrainConfig) -> Path:
             # The last epochs see whole images, as inference does.
             if epoch >= config.epochs - config.plain_epochs:
                 pictures.mosaic = pictures.copy_paste = 0.0
-            for images, boxes, labels, *proposed in run.batches(batches):
+            for images, boxes, labels, *more in run.batches(batches):
                 if config.multi_scale > 1:
-                    images, boxes, *proposed = rescaled(
-                        config.multi_scale, images, boxes, *proposed
-                    )
+                    images, boxes, *more = rescaled(config.multi_scale, images, boxes, *more)
+                if teacher is not None:
+                    with torch.no_grad():
+                        more = [teacher(images)]
                 with run.autocast():
-                    losses = LOSSES[config.arch](network, images, boxes, labels, *proposed)
+                    losses = LOSSES[config.arch](network, images, boxes, labels, *more)
                 run.step(torch.stack(list(losses.values())).sum(), optimizer)
             detector.network.eval()
             if isinstance(detector.network, RCNN):
@@ -103,6 +106,16 @@ def network_settings(
         return settings, None
     trained, settings["backbone"] = backbones.load(name)
     return settings, None if config.from_scratch else trained
+
+
+def teacher_of(config: DetectTrainConfig, names: list[str], device: torch.device) -> Yolo:
+    """The network of `--teacher`, which has to fill the same grids."""
+    detector = load(str(config.teacher), str(device), config.precision)
+    if not isinstance(detector.network, Yolo) or detector.labels != names:
+        raise DlkitError(
+            f"--teacher {config.teacher}: not a yolo for {', '.join(names)}, in this order"
+        )
+    return detector.network
 
 
 def plain_pictures(pictures: Pictures) -> Iterator[svm.Example]:
