@@ -327,6 +327,7 @@ def test_training_starts_from_the_backbone_or_only_from_its_form(
         ("--arch fasterrcnn --from-scratch", "--backbone"),
         ("--arch ssd --size nano", "--size"),
         ("--arch fcos --teacher animals", "--teacher"),
+        ("--image-size 100", "multiple of 32"),
         ("--arch yolo-v1 --multi-scale 1.5", "--multi-scale"),
     ],
 )

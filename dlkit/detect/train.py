@@ -30,7 +30,7 @@ from dlkit.detect.layouts import read_split
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.model import build
 from dlkit.detect.models.rcnn import RCNN
-from dlkit.detect.models.yolo import Yolo
+from dlkit.detect.models.yolo import STRIDES, Yolo
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -94,6 +94,8 @@ def network_settings(
     """How to build the network, and the trained backbone to start from."""
     settings: dict[str, Any] = {"num_labels": num_labels}
     if config.arch == "yolo":
+        if config.image_size % STRIDES[-1]:
+            raise DlkitError(f"--image-size {config.image_size}: yolo needs a multiple of 32")
         settings["size"] = config.size
     if config.arch in {"ssd", "yolo-v1"}:
         settings["image_size"] = config.image_size
