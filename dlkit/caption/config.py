@@ -8,7 +8,7 @@ from dlkit.core.config import Optimizer, TrainConfig, given, option, refuse_unus
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "flickr8k"
-BEAM, ALPHA = 5, 1.0  # of the search, unless asked for otherwise
+BEAM, ALPHA = 5, 0.6  # of the search, unless asked for otherwise
 
 Arch = Literal["nic", "attend", "transformer"]
 # Tokenizers that `train` learns from the captions, by their algorithms; other names are models.
