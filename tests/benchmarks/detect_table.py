@@ -34,6 +34,11 @@ from tests.benchmarks import harness
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "rcnn": ({"lr": 5e-4}, 0.4),
     "fast-rcnn": ({}, 1.0),
+    "fasterrcnn": ({"lr": 1e-3}, 0.4),
+    "yolo-v1": ({"lr": 3e-4}, 1.5),
+    "ssd": ({"lr": 1e-3}, 1.5),
+    "retinanet": ({"lr": 5e-4}, 0.7),
+    "fcos": ({"lr": 1e-3}, 0.7),
     "yolo": ({"size": "nano"}, 1.5),
 }
 TIMED, ROUNDS = 32, 3  # images, in batches of 16, and the median of so many rounds
