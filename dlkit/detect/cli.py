@@ -3,7 +3,7 @@
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,8 @@ from dlkit.core.command import (
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import picture_suffix, write
+from dlkit.core.output import FileNames, picture_suffix, write
+from dlkit.core.progress import world_size
 from dlkit.core.sharing import Part
 from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
 
@@ -39,7 +40,20 @@ class DetectFormat(StrEnum):
 
 
 Model = model_argument("detect")
-Save = Annotated[Path | None, typer.Option(help="Folder for the images with their boxes drawn.")]
+Save = Annotated[
+    Path | None, typer.Option(help="Folder for the images or videos with their boxes drawn.")
+]
+Crops = Annotated[
+    Path | None, typer.Option(help="Folder for a picture of each object, in a folder of its label.")
+]
+Track = Annotated[
+    bool,
+    typer.Option(
+        "--track",
+        help="Number the objects of a video, or of images that are its frames, and follow them.",
+    ),
+]
+Count = Annotated[bool, typer.Option("--count", help="Print how many there are of each label.")]
 Threshold = Annotated[
     str,
     typer.Option(
@@ -99,6 +113,9 @@ def infer(
     images: Images,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     save: Save = None,
+    crops: Crops = None,
+    track: Track = False,
+    count: Count = False,
     threshold: Threshold = "0.3",
     iou: Iou = None,
     nms: NmsOption = "hard",
@@ -118,15 +135,33 @@ def infer(
     shard: Shard = None,
     resume: Resume = False,
 ) -> None:
-    """Print the objects in images, image by image and best first."""
-    from dlkit.core.images import SUFFIXES, keep_apart
-    from dlkit.detect import formats
+    """Print the objects in images, image by image and best first.
+
+    Videos and cameras (camera:0) are read frame by frame.
+    """
+    from dlkit.core import video
+    from dlkit.core.images import SUFFIXES, files, keep_apart
+    from dlkit.detect import formats, results
     from dlkit.detect.boxes import suppression_of
     from dlkit.detect.finder import Method, thresholds_of
     from dlkit.detect.infer import detect, load, save_pictures
+    from dlkit.detect.watch import watch
 
-    if output is not None and output.suffix.lower() in SUFFIXES:
-        raise DlkitError(f"{output} is an image's name, and results are text: choose another")
+    if output is not None and output.suffix.lower() in SUFFIXES | video.SUFFIXES:
+        raise DlkitError(f"{output} is an image's name or a video's, and results are text")
+    videos = [source for source in images if video.is_video(source)]
+    if videos and len(videos) < len(images):
+        raise DlkitError("videos and images cannot be mixed: give them to commands of their own")
+    if format in {DetectFormat.coco, DetectFormat.voc, DetectFormat.yolo}:
+        for what, given in [("--count", count), ("--track", track), ("a video", bool(videos))]:
+            if given:
+                raise DlkitError(f"-f {format} has no place for {what}: use jsonl, json or csv")
+    in_order = track or bool(videos)
+    if in_order and (world_size() > 1 or shard is not None or resume):
+        raise DlkitError(
+            "frames that follow each other are for one process: do without torchrun, --shard and"
+            " --resume"
+        )
     wanted = None if labels is None else [label.strip() for label in labels.split(",")]
     method = Method(
         *thresholds_of(threshold),
@@ -140,16 +175,29 @@ def infer(
         workers,
     )
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
-    part = Part(format, output, shard, resume)
-    paths = keep_apart([save, output if files_of_each else None], images)
+    # What can be resumed stands in a file of its own; frames cannot be.
+    part = Part(format, output, shard, resume) if not in_order else None
+    paths = keep_apart([save, crops, output if files_of_each else None], images)
     detector = load(model, device, precision)
-    results = detect(paths, detector, method, part.share)
-    if save is not None:
-        names = part.file_names(save, picture_suffix)
-        results = save_pictures(results, names, detector.labels)
-    if format == DetectFormat.coco:
-        write(results, format, output, partial(formats.write_coco, labels=detector.labels))
-    elif files_of_each:
-        write(formats.write_files(results, format, output, detector.labels))
+    found: Any
+    if videos:
+        found = watch(files(paths), detector, method, track, save, crops)
     else:
-        part.write(results)
+        found = detect(paths, detector, method, None if part is None else part.share)
+        if track:
+            found = results.follow(found)
+        if save is not None:
+            names = part.file_names(save, picture_suffix) if part else FileNames(save)
+            found = save_pictures(found, names, detector.labels)
+        if crops is not None:
+            found = results.save_crops(found, results.Crops.of(part, crops))
+    if count:
+        found = results.counted(found)
+    if format == DetectFormat.coco:
+        write(found, format, output, partial(formats.write_coco, labels=detector.labels))
+    elif files_of_each:
+        write(formats.write_files(found, format, output, detector.labels))
+    elif part is not None:
+        part.write(found)
+    else:
+        write(found, format, output)

@@ -13,8 +13,12 @@ def draw_boxes(
     names: Sequence[str],
     scores: Sequence[float] | None,
     labels: Sequence[str],
+    tracks: Sequence[int] | None = None,
 ) -> Image.Image:
-    """A copy of the picture with each box framed and named; `labels` are all the model knows."""
+    """A copy of the picture with each box framed and named; `labels` are all the model knows.
+
+    With `tracks`, the number of each object stands in the place of its score, and gives the colour.
+    """
     drawn = picture.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
     height = text_size(max(drawn.size))
@@ -23,10 +27,14 @@ def draw_boxes(
     # The best come first and are drawn last, on top.
     for index in reversed(range(len(boxes))):
         x1, y1, x2, y2 = boxes[index]
-        shade = colour(labels.index(names[index]))
+        shade = colour(labels.index(names[index]) if tracks is None else tracks[index])
         # A dark line outside the bright one shows on any background.
         canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)
         canvas.rectangle((x1, y1, x2, y2), outline=shade, width=line)
-        text = names[index] if scores is None else f"{names[index]} {scores[index]:.2f}"
+        text = names[index]
+        if tracks is not None:
+            text = f"{text} {tracks[index]}"
+        elif scores is not None:
+            text = f"{text} {scores[index]:.2f}"
         draw_text(canvas, text, x1, y1, shade, font, drawn.size)
     return drawn

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 
 from dlkit.core import checkpoint, device, images, weights
 from dlkit.core.errors import DlkitError
@@ -29,6 +30,13 @@ class Object:
     y1: float
     x2: float
     y2: float
+
+
+@dataclass(frozen=True)
+class TrackedObject(Object):
+    """An object that has the same number in every frame."""
+
+    track: int
 
 
 @dataclass(frozen=True)
@@ -116,9 +124,14 @@ def save_pictures(
             except DlkitError as error:  # a URL may fail the second time
                 yield Failure(result.path, str(error))
                 continue
-            found = result.objects
-            corners = [(o.x1, o.y1, o.x2, o.y2) for o in found]
-            scores = [o.score for o in found]
-            drawn = draw_boxes(picture, corners, [o.label for o in found], scores, labels)
-            images.save(drawn, path)
+            images.save(drawn(picture, result.objects, labels), path)
         yield result
+
+
+def drawn(picture: Image.Image, objects: Sequence[Object], labels: Sequence[str]) -> Image.Image:
+    """A copy of the picture with the objects' boxes; `labels` are all the model knows."""
+    corners = [(found.x1, found.y1, found.x2, found.y2) for found in objects]
+    scores = [found.score for found in objects]
+    tracks = [found.track for found in objects if isinstance(found, TrackedObject)]
+    names = [found.label for found in objects]
+    return draw_boxes(picture, corners, names, scores, labels, tracks or None)
