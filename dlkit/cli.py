@@ -99,6 +99,8 @@ def main(args: list[str] | None = None) -> None:
     """Run one command; a DlkitError becomes one line on stderr and exit code 2."""
     # Pillow's warnings of odd metadata do not say of which file; damage is an error of ours.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    # What torch's C++ notes about networks and gradients is of no use here; errors still come.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a file's name may be any bytes

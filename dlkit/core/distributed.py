@@ -4,7 +4,6 @@ import os
 import random
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +62,6 @@ class Process:
         ids = [self.device.index or 0] if self.device.type == "cuda" else None
         # Looking for unused parameters keeps the gradients where they are in the sums: else torch
         # orders them anew after the first step, and a resumed run rounds that step otherwise.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         in_order = self.device.type == "cpu"
         wrapped = DistributedDataParallel(model, device_ids=ids, find_unused_parameters=in_order)
         self.wrapped.add(wrapped)
