@@ -3,6 +3,8 @@
 The processes speak by gloo, two and four of them on one machine.
 """
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -106,6 +108,25 @@ def test_one_two_and_four_processes_have_the_same_losses(
         found[count] = losses(out)
     assert found[2] == pytest.approx(found[1], rel=1e-4)
     assert found[4] == pytest.approx(found[1], rel=1e-4)
+
+
+def tokenizer(text: Path, out: Path, algorithm: str) -> None:
+    """Blocks of a few lines, so that there are some for each process."""
+    with mock.patch("dlkit.core.text.BLOCK", 100), contextlib.redirect_stdout(io.StringIO()):
+        main(
+            ["tokenize", "train", str(text), "-a", algorithm, "--vocab-size", "270", "-o", str(out)]
+        )
+
+
+@pytest.mark.parametrize("algorithm", ["byte-bpe", "wordpiece", "words"])
+def test_processes_count_what_one_counts(algorithm: str, data: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text((data / "source.txt").read_text() + "naïve café 日本語\n" * 30)
+    for count in (1, 2, 4):
+        assert on_processes(count, tokenizer, text, tmp_path / f"{count}", algorithm) == [0] * count
+    one = (tmp_path / "1").read_bytes()
+    assert len(one) > 500
+    assert (tmp_path / "2").read_bytes() == (tmp_path / "4").read_bytes() == one
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -35,9 +35,22 @@ class Pieces:
         ]
 
 
-def count(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
-    """The different pre-tokens of all lines (each with its end), and how often each occurs."""
-    pieces = counted(blocks, split, steps, workers)
+def count(
+    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, together: bool = False
+) -> Pieces:
+    """The different pre-tokens of all lines (each with its end), and how often each occurs.
+
+    With `together`, each process that torchrun or srun started counts a share of the blocks, and
+    all get the sums.
+    """
+    if not together:
+        pieces = counted(blocks, split, steps, workers)
+    else:
+        from dlkit.core import distributed  # and with it torch, which one process does without
+
+        with distributed.launch("cpu") as process:
+            own = counted(process.share(blocks), split, steps, workers)
+            pieces = added(list(process.gather([own])))
     longest = pieces.lengths.max(initial=0)
     if longest > LONGEST:
         raise DlkitError(
@@ -98,8 +111,17 @@ def sum_counters(counters: Iterable[Counter[str]]) -> Counter[str]:
     return total
 
 
+def added(shares: Iterable[Pieces]) -> Pieces:
+    """The counts of several processes together."""
+    total: Counter[str] = Counter()
+    for share in shares:
+        counts = share.counts.tolist()
+        total.update(dict(zip(share.texts(), counts, strict=True)))
+    return from_counter(total)
+
+
 def from_counter(counter: Counter[str]) -> Pieces:
-    encoded = [piece.encode() for piece in counter]
+    encoded = [piece.encode("utf-8", "surrogateescape") for piece in counter]
     return Pieces(
         np.frombuffer(b"".join(encoded), np.uint8),
         np.array([len(piece) for piece in encoded], np.int64),

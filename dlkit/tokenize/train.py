@@ -10,7 +10,7 @@ from dlkit.core.checkpoint import Header
 from dlkit.core.config import settings_of, spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
-from dlkit.core.progress import log
+from dlkit.core.progress import is_main_process, log, world_size
 from dlkit.tokenize import data, splitting
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
 from dlkit.tokenize.model import (
@@ -35,11 +35,15 @@ SPLITS = {
 
 
 def train(
-    corpus: Iterable[str | Path], config: TokenizeTrainConfig | None = None, **settings: Any
+    corpus: Iterable[str | Path],
+    config: TokenizeTrainConfig | None = None,
+    together: bool = False,
+    **settings: Any,
 ) -> Tokenizer:
     """A tokenizer for a corpus: each str is a text, each Path a file or folder of text.
 
-    The settings are the fields of TokenizeTrainConfig: `train(texts, vocab_size=4000)`.
+    The settings are the fields of TokenizeTrainConfig: `train(texts, vocab_size=4000)`. With
+    `together`, the processes that torchrun or srun started share the counting; all must call this.
     """
     config = config or TokenizeTrainConfig(corpus=[], **settings)
     try:
@@ -64,7 +68,8 @@ def train(
         from dlkit.tokenize.counting import count
         from dlkit.tokenize.learning import LEARNERS
 
-        pieces = count(data.text_blocks(corpus, config.errors), split, steps, config.workers)
+        blocks = data.text_blocks(corpus, config.errors)
+        pieces = count(blocks, split, steps, config.workers, together)
         if not len(pieces.counts):
             raise DlkitError("the corpus is empty: there is nothing to learn from")
         tokens, merges = LEARNERS[config.algorithm](pieces, list(special), config, header)
@@ -97,9 +102,12 @@ def train_file(config: TokenizeTrainConfig) -> Path:
     if config.out.exists() and not config.force:
         raise DlkitError(f"{config.out} exists: give another --out, or --force")
     paths = [source if source == "-" else Path(source) for source in config.corpus]
-    tokenizer = train([Path(path) for path in paths], config)
-    with whole_file(config.out) as partial:
-        partial.write_text(tokenizer.to_json(), encoding="utf-8")
+    if "-" in config.corpus and world_size() > 1:
+        raise DlkitError("several processes cannot share stdin: give files")
+    tokenizer = train([Path(path) for path in paths], config, together=world_size() > 1)
+    if is_main_process():  # all have learnt the same
+        with whole_file(config.out) as partial:
+            partial.write_text(tokenizer.to_json(), encoding="utf-8")
     return config.out
 
 
