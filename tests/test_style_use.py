@@ -595,6 +595,27 @@ def test_a_painter_of_few_styles_paints_all_of_them(folder: Path) -> None:
     assert (values("out/a-night.png") - expected).abs().max() < 0.005
 
 
+def test_shards_paint_what_one_run_paints_and_resume_what_is_missing(folder: Path) -> None:
+    painted = records(paint_in_one_pass("fast", "photos", "-o", "one", "-f", "jsonl"))
+    of_shards = []
+    for index in range(2):
+        shard = ["--shard", f"{index}/2", "-o", "two", "-f", "jsonl"]
+        of_shards.append(records(paint_in_one_pass("fast", "photos", *shard)))
+    names = [Path(record["output"]).name for record in painted]
+    found = [[Path(record["output"]).name for record in of_shard] for of_shard in of_shards]
+    assert found == [names[:2], names[2:]]
+    for name in names:
+        assert Path("two", name).read_bytes() == Path("one", name).read_bytes()
+    content = Path("two", names[2]).read_bytes()
+    Path("two", names[2]).unlink()
+    again = paint_in_one_pass("fast", "photos", "--resume", "-o", "two", "-f", "jsonl")
+    assert [Path(record["output"]).name for record in records(again)] == names[2:]
+    assert Path("two", names[2]).read_bytes() == content
+    refused = paint_in_one_pass("fast", "photos", "--resume", "-o", "two", "--grid", "grid.png")
+    assert refused.code == 2
+    assert "--grid shows all paintings" in refused.err
+
+
 def test_one_style_by_its_name_or_a_file_of_that_name(folder: Path) -> None:
     for style in ("night", "styles/night.png"):
         done = paint_in_one_pass("fast", "photos/a.png", "--style", style, "-o", "x.png")

@@ -19,6 +19,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
+from dlkit.core.sharing import shard_of
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL, StyleTrainConfig
 
 app = group("style-transfer", "Paint photographs in the style of a picture.")
@@ -256,14 +257,26 @@ def apply_(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Only every N-th photograph, from number I on, counted from 0."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out the photographs whose paintings are there.")
+    ] = False,
 ) -> None:
     """Paint photographs in one pass of a trained network.
 
     Prints the photograph, the style, and the painting's file, width and height.
     """
     from dlkit.style_transfer import apply as passes
-    from dlkit.style_transfer.jobs import plan, save_grid, together
+    from dlkit.style_transfer.jobs import left_to_do, plan, save_grid, together
 
+    part = shard_of(shard)
+    if grid is not None and (shard is not None or resume):
+        raise DlkitError("--grid shows all paintings: leave out --shard and --resume")
     painter = passes.load(model, device, precision)
     pictures = existing(photos)
     names = existing(styles or []) or painter.styles
@@ -272,7 +285,7 @@ def apply_(
     if style_size is not None and painter.styles:
         raise DlkitError(f"--style-size is for painters of any style, not for {model}")
     groups = together(names, blend)
-    jobs = plan(pictures, groups, output)
+    jobs = left_to_do(plan(pictures, groups, output), len(groups), part, resume)
     how = passes.Pass(
         size=size,
         style_size=style_size or SIZE,

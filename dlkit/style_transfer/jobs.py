@@ -92,6 +92,21 @@ def plan(photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Pat
     return jobs
 
 
+def left_to_do(jobs: Sequence[Job], styles: int, shard: tuple[int, int], resume: bool) -> list[Job]:
+    """The jobs of this shard's photographs, each with so many styles.
+
+    With `resume` without the photographs whose paintings are all there: a file is there whole.
+    """
+    index, count = shard
+    of_photos = [jobs[start : start + styles] for start in range(0, len(jobs), styles)]
+    return [
+        job
+        for of_photo in of_photos[index::count]
+        if not (resume and all(job.target.exists() for job in of_photo))
+        for job in of_photo
+    ]
+
+
 def save_grid(
     results: Iterable[Any],
     photos: Sequence[str],
