@@ -36,14 +36,22 @@ PROPOSING = ("rcnn", "fast-rcnn")  # architectures that look at regions of selec
 OWN = {
     "size": ("yolo",),
     "teacher": ("yolo",),
-    "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", *PROPOSING),
+    "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", "sliding-window", *PROPOSING),
 }
 
 
 @dataclass(kw_only=True)
 class DetectTrainConfig(TrainConfig):
     arch: Literal[
-        "yolo", "yolo-v1", "ssd", "retinanet", "fcos", "fasterrcnn", "fast-rcnn", "rcnn"
+        "yolo",
+        "yolo-v1",
+        "ssd",
+        "retinanet",
+        "fcos",
+        "fasterrcnn",
+        "fast-rcnn",
+        "rcnn",
+        "sliding-window",
     ] = option("yolo", "Architecture to train.")
     size: Literal["nano", "small", "medium"] = option("small", "How large a yolo.")
     backbone: str | None = option(

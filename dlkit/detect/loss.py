@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dlkit.detect.boxes import complete_iou, iou
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses
+from dlkit.detect.losses.sliding_window import sliding_window_losses
 from dlkit.detect.losses.ssd import ssd_losses
 from dlkit.detect.losses.yolo_v1 import yolo_v1_losses
 from dlkit.detect.models.yolo import Grids
@@ -138,4 +139,5 @@ LOSSES: dict[str, Callable[..., dict[str, Tensor]]] = {
     "fasterrcnn": torchvision_losses,
     "rcnn": rcnn_losses,
     "fast-rcnn": fast_rcnn_losses,
+    "sliding-window": sliding_window_losses,
 }

@@ -14,6 +14,7 @@ from dlkit.detect.models.fasterrcnn import FasterRCNN
 from dlkit.detect.models.fcos import FCOS
 from dlkit.detect.models.rcnn import RCNN
 from dlkit.detect.models.retinanet import RetinaNet
+from dlkit.detect.models.sliding_window import SlidingWindow
 from dlkit.detect.models.ssd import SSD
 from dlkit.detect.models.yolo import Yolo
 from dlkit.detect.models.yolo_v1 import YoloV1
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "fasterrcnn": FasterRCNN,
     "fast-rcnn": FastRCNN,
     "rcnn": RCNN,
+    "sliding-window": SlidingWindow,
 }
 
 

@@ -47,7 +47,8 @@ def train(config: DetectTrainConfig) -> Path:
         settings, trained = network_settings(config, len(names))
         model = build(config.arch, **settings)
         if trained is not None:
-            model.backbone.load_state_dict(trained.state_dict())
+            given = trained.state_dict()  # the network may lack the last stages
+            model.backbone.load_state_dict({k: given[k] for k in model.backbone.state_dict()})
         network = process.wrap(model)  # the same weights, with gradients averaged over processes
         run = Run(config, process, model, Header("detect", config.arch, settings, names))
         optimizer = run.optimizer(model)

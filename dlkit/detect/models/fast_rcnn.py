@@ -12,7 +12,7 @@ from torchvision.ops import roi_pool
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression, decode
-from dlkit.detect.models.detector import Found, channels_at
+from dlkit.detect.models.detector import Found, channels_at, maps_at
 from dlkit.detect.models.regions import found_in, numbered, proposals
 
 STRIDE = 16  # of the map, in pixels
@@ -51,10 +51,9 @@ class FastRCNN(nn.Module):
     def forward(self, images: Tensor, regions: list[Tensor]) -> Answers:
         """What is in the regions (N, 4) of each of uint8 images (B, 3, H, W)."""
         dtype = self.fc6.weight.dtype
-        maps = self.backbone(self.backbone.preprocessing.normalise(images).to(dtype))
-        at = dict(zip(self.backbone.strides, maps, strict=True))
-        coarse = F.interpolate(at[32], size=at[STRIDE].shape[-2:])
-        shared = F.relu(self.join(torch.cat([at[STRIDE], coarse], dim=1)))
+        fine, coarse = maps_at((STRIDE, 32), self.backbone, images)
+        coarse = F.interpolate(coarse, size=fine.shape[-2:])
+        shared = F.relu(self.join(torch.cat([fine, coarse], dim=1)))
         # torchvision's pooling knows no bf16 on CPUs.
         pooled = roi_pool(shared.float(), numbered(regions), CELLS, 1 / STRIDE)
         x = F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1).to(dtype)))))

@@ -1,0 +1,113 @@
+"""A classifier that slides over the image.
+
+Shapes: B images, Y x X windows, C labels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlkit.classify import backbones
+from dlkit.detect.boxes import Suppression
+from dlkit.detect.models.detector import Found, best_of, channels_at
+
+STRIDE = 16  # of the windows and of the map, in pixels of the image as scaled for a window
+WINDOW = 112  # side that every window is scaled to
+CROP = 224  # side of what the classifier sees: the window and what surrounds it
+CROPS_AT_ONCE = 64
+SIDES = (1.0, 0.7, 0.5, 0.35)  # of windows, as shares of the image's longest side
+SHAPES = (1.0, 2.0, 0.5)  # width / height
+
+
+class SlidingWindow(nn.Module):
+    """A classifier over windows of several sizes, with a label for background.
+
+    The classifier is the middle of the backbone's map at stride 16 of a crop around the window,
+    and a linear layer. It sees no pixel beyond the crop, so that all windows of a size can be had
+    in one pass over the image, whose map then has a place for each (Sermanet et al. 2014): exactly
+    the same numbers, without doing again what windows share. Boxes are as the windows lie.
+    """
+
+    def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
+        super().__init__()
+        self.backbone = backbones.build(backbone)
+        [channels] = channels_at((STRIDE,), self.backbone)
+        del self.backbone.stages[self.backbone.strides.index(STRIDE) + 1 :]
+        self.labels = nn.Linear(channels, 1 + num_labels)
+        self.by_cropping = False  # each window on its own, as before Sermanet et al.
+
+    def forward(self, images: Tensor, width: float, height: float) -> Tensor:
+        """Logits (B, Y, X, 1 + C), the background first, of all windows of a size in pixels."""
+        scaled = self.scaled(images, width, height)
+        middle = CROP // 2 // STRIDE
+        if not self.by_cropping:
+            places = self.backbone(scaled)[-1].permute(0, 2, 3, 1)
+            rows, columns = (side // STRIDE - 2 * middle + 1 for side in scaled.shape[-2:])
+            places = places[:, middle : middle + rows, middle : middle + columns]
+            return self.labels(places).float()
+        crops = scaled.unfold(2, CROP, STRIDE).unfold(3, CROP, STRIDE).permute(0, 2, 3, 1, 4, 5)
+        logits = [
+            self.labels(self.backbone(part)[-1][:, :, middle, middle]).float()
+            for part in crops.flatten(0, 2).split(CROPS_AT_ONCE)
+        ]
+        return torch.cat(logits).unflatten(0, crops.shape[:3])
+
+    def scaled(self, images: Tensor, width: float, height: float) -> Tensor:
+        """Normalised images in which windows of that size have the side WINDOW.
+
+        Around them is grey, for the crops of windows at the border.
+        """
+        normal = self.backbone.preprocessing.normalise(images)
+        lengths = [
+            max(1, round(side * WINDOW / window))
+            for side, window in zip(images.shape[-2:], (height, width), strict=True)
+        ]
+        normal = F.interpolate(normal, lengths, mode="bilinear", antialias=True)
+        # The last windows' centers are at the border, or less than a stride beyond it.
+        beyond = [CROP // 2 + -length % STRIDE for length in lengths]
+        edge = (CROP // 2, beyond[1], CROP // 2, beyond[0])
+        dtype = self.labels.weight.dtype
+        return F.pad(normal, edge).to(dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def predict(
+        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
+    ) -> list[Found]:
+        """The objects of each image that score at least `threshold`, best first."""
+        scores, boxes = [], []
+        for width, height in sizes(images):
+            logits = self(images, width, height)
+            scores.append(logits.softmax(dim=-1)[..., 1:].flatten(1, 2))
+            boxes.append(windows(images, width, height).flatten(0, 1))
+        every = torch.cat(boxes)
+        return [
+            best_of(every, own, threshold, suppression, limit) for own in torch.cat(scores, dim=1)
+        ]
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        self.backbone.fuse()
+        self.to(dtype)
+
+
+def sizes(images: Tensor) -> list[tuple[float, float]]:
+    """Widths and heights of the windows, in pixels of images (B, 3, H, W)."""
+    longest = max(images.shape[-2:])
+    return [
+        (longest * side * shape**0.5, longest * side / shape**0.5)
+        for side in SIDES
+        for shape in SHAPES
+    ]
+
+
+def windows(images: Tensor, width: float, height: float) -> Tensor:
+    """The boxes (Y, X, 4) of all windows of a size, in pixels of images (B, 3, H, W)."""
+    lengths = []
+    for side, window in zip(images.shape[-2:], (height, width), strict=True):
+        scaled = max(1, round(side * WINDOW / window))
+        places = torch.arange(-(-scaled // STRIDE) + 1, device=images.device)
+        lengths.append(places * STRIDE * side / scaled)
+    y, x = torch.meshgrid(*lengths, indexing="ij")
+    return torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
