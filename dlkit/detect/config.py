@@ -31,11 +31,18 @@ DEFAULT_BACKBONES = {"yolo": None, "fasterrcnn": "mobilenet"}
 DEFAULT_BACKBONE = "caltech101"  # of all others
 
 PROPOSING = ("rcnn", "fast-rcnn")  # architectures that look at regions of selective search
+# All but localize, which learns one object an image and so sees whole ones.
+SEVERAL_OBJECTS = (
+    *("yolo", "yolo-v1", "ssd", "retinanet", "fcos", "fasterrcnn", "sliding-window"),
+    *PROPOSING,
+)
 
 # Architectures of the options that are not for all.
 OWN = {
     "size": ("yolo",),
     "teacher": ("yolo",),
+    "mosaic": SEVERAL_OBJECTS,
+    "copy_paste": SEVERAL_OBJECTS,
     "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", "sliding-window", *PROPOSING),
 }
 
@@ -52,6 +59,7 @@ class DetectTrainConfig(TrainConfig):
         "fast-rcnn",
         "rcnn",
         "sliding-window",
+        "localize",
     ] = option("yolo", "Architecture to train.")
     size: Literal["nano", "small", "medium"] = option("small", "How large a yolo.")
     backbone: str | None = option(

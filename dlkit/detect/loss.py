@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.detect.boxes import complete_iou, iou
+from dlkit.detect.losses.localize import localize_losses
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses
 from dlkit.detect.losses.sliding_window import sliding_window_losses
 from dlkit.detect.losses.ssd import ssd_losses
@@ -140,4 +141,5 @@ LOSSES: dict[str, Callable[..., dict[str, Tensor]]] = {
     "rcnn": rcnn_losses,
     "fast-rcnn": fast_rcnn_losses,
     "sliding-window": sliding_window_losses,
+    "localize": localize_losses,
 }

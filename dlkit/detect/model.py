@@ -12,6 +12,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.detect.models.fast_rcnn import FastRCNN
 from dlkit.detect.models.fasterrcnn import FasterRCNN
 from dlkit.detect.models.fcos import FCOS
+from dlkit.detect.models.localize import Localizer
 from dlkit.detect.models.rcnn import RCNN
 from dlkit.detect.models.retinanet import RetinaNet
 from dlkit.detect.models.sliding_window import SlidingWindow
@@ -29,6 +30,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "fast-rcnn": FastRCNN,
     "rcnn": RCNN,
     "sliding-window": SlidingWindow,
+    "localize": Localizer,
 }
 
 

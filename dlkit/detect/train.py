@@ -66,7 +66,7 @@ def train(config: DetectTrainConfig) -> Path:
 
         for epoch in run.epochs():
             # The last epochs see whole images, as inference does.
-            if epoch >= config.epochs - config.plain_epochs:
+            if epoch >= config.epochs - config.plain_epochs or config.arch == "localize":
                 pictures.mosaic = pictures.copy_paste = 0.0
             for images, boxes, labels, *more in run.batches(batches):
                 if config.multi_scale > 1:
@@ -98,7 +98,7 @@ def network_settings(
         if config.image_size % STRIDES[-1]:
             raise DlkitError(f"--image-size {config.image_size}: yolo needs a multiple of 32")
         settings["size"] = config.size
-    if config.arch in {"ssd", "yolo-v1"}:
+    if config.arch in {"ssd", "yolo-v1", "localize"}:
         settings["image_size"] = config.image_size
     name = config.backbone or DEFAULT_BACKBONES.get(config.arch, DEFAULT_BACKBONE)
     if name is None or name in TORCHVISION_BACKBONES.get(config.arch, ()):
