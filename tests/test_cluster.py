@@ -129,6 +129,23 @@ def test_processes_count_what_one_counts(algorithm: str, data: Path, tmp_path: P
     assert (tmp_path / "2").read_bytes() == (tmp_path / "4").read_bytes() == one
 
 
+def test_painters_and_recurrent_networks_train_on_two_processes(data: Path, tmp_path: Path) -> None:
+    """A frozen encoder beside what is learnt; a state of its own for each part of a batch."""
+    pictures, text = data / "images" / "train", data / "source.txt"
+    commands = [
+        f"style-transfer train {pictures / 'dark'} --images {pictures / 'light'} --arch adain"
+        " --features random:0 --image-size 32 --steps-per-epoch 2 --batch-size 2 --epochs 1",
+        f"lm-generate train {text} --arch lstm --width 16 --context 8 --batch-size 8 --epochs 1"
+        " --steps-per-epoch 4 --accumulate 2",
+    ]
+    notices = tmp_path / "notices"
+    for number, command in enumerate(commands):
+        out = tmp_path / str(number)
+        codes = on_processes(2, dlkit, notices, *command.split(), "--out", out)
+        assert codes == [0, 0], notices.read_text()
+        assert len(losses(out)) == 1
+
+
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize(
     ("fault", "codes", "notice"),

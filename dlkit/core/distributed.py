@@ -57,7 +57,7 @@ class Process:
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model on its device, in channels_last, its gradients averaged over processes."""
         model.to(self.device).to(memory_format=torch.channels_last)
-        if self.world_size == 1:
+        if self.world_size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         ids = [self.device.index or 0] if self.device.type == "cuda" else None
         # Looking for unused parameters keeps the gradients where they are in the sums: else torch
