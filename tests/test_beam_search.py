@@ -232,3 +232,30 @@ def test_a_source_may_be_features() -> None:
     sampling, uniforms = Sampling(), [[Uniforms(3, n, 0) for n in range(5)] for _ in range(2)]
     drawn = draw(network, rows, lengths, limits.tolist(), sampling, uniforms[0])
     assert draw(network, features, lengths, limits.tolist(), sampling, uniforms[1]) == drawn
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_no_run_of_tokens_is_written_twice(number: int) -> None:
+    network = Table(vocab_size=7, seed=3, sharp=0.3)  # three words only: texts must repeat them
+    network.logits.data[..., EOS] -= 4
+    rows, lengths = sources(6)
+    limits = torch.full((6,), 12)
+    free = beam_search(network, rows, lengths, limits, 3, 0.6)
+    once = beam_search(network, rows, lengths, limits, 3, 0.6, number)
+
+    def repeats(text: Written) -> bool:
+        runs = list(zip(*(text.ids[i:] for i in range(number)), strict=False))
+        return len(set(runs)) < len(runs)
+
+    assert any(repeats(text) for texts in free for text in texts)
+    assert not any(repeats(text) for texts in once for text in texts if math.isfinite(text.logprob))
+    for row, length, texts in zip(rows, lengths, once, strict=True):
+        logprobs = network.logits.detach()[table_of(row, length)].log_softmax(-1)
+        for text in texts:  # what is left is as probable as it was
+            if math.isfinite(text.logprob):
+                ids = [BOS, *text.ids, *([EOS] if text.finish == "end" else [])]
+                sum_ = sum(
+                    float(logprobs[step, a, b])
+                    for step, (a, b) in enumerate(itertools.pairwise(ids))
+                )
+                assert math.isclose(sum_, text.logprob, abs_tol=1e-3)

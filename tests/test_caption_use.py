@@ -236,7 +236,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_images_number(photos: Path) -
     assert said([*range(10)], replace(search, seed=4)) != everything
     assert all(first != second for first, second in everything)
     cold = said([*range(10)], replace(search, sampling=Sampling(temperature=1e-4)))
-    best = said([*range(10)], Search(beam=1, max_length=8))
+    best = said([*range(10)], Search(beam=1, no_repeat=0, max_length=8))
     assert cold == [2 * texts for texts in best]
 
 
@@ -326,6 +326,7 @@ def test_sentences_are_wrapped_between_words() -> None:
     [
         (["--sample", "--beam", "2"], "--beam goes without --sample"),
         (["--sample", "--length-penalty", "1"], "--length-penalty goes without --sample"),
+        (["--sample", "--no-repeat", "2"], "--no-repeat goes without --sample"),
         (["--temperature", "2"], "--temperature is for --sample"),
         (["--seed", "1"], "--seed is for --sample"),
         (["--sample", "--top-p", "0"], "--top-p 0 is not above 0"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, CaptionTrainConfig
+from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig
 from dlkit.core.command import (
     AnyFormat,
     BatchSize,
@@ -54,6 +54,14 @@ LengthPenalty = Annotated[
         min=0,
     ),
 ]
+NoRepeat = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens in a row that a caption may have once only; 0: any; default: "
+        f"{NO_REPEAT} where tokens are words, else 0.",
+        min=0,
+    ),
+]
 Count = Annotated[
     int, typer.Option("--captions", "-n", help="Captions of each image, best first.", min=1)
 ]
@@ -90,6 +98,7 @@ def infer(
     count: Count = 1,
     beam: Beam = None,
     length_penalty: LengthPenalty = None,
+    no_repeat: NoRepeat = None,
     max_length: MaxLength = None,
     sample: Sample = False,
     temperature: Temperature = None,
@@ -111,7 +120,7 @@ def infer(
     from dlkit.core.images import SUFFIXES, keep_apart
     from dlkit.core.sampling import Sampling
 
-    searching = {"--beam": beam, "--length-penalty": length_penalty}
+    searching = {"--beam": beam, "--length-penalty": length_penalty, "--no-repeat": no_repeat}
     drawing = {"--temperature": temperature, "--top-p": top_p, "--seed": seed}
     refuse(searching if sample else drawing, sample)
     if scores and format != CaptionFormat.text:
@@ -123,6 +132,7 @@ def infer(
     search = Search(
         beam=max(BEAM, count) if beam is None else beam,
         alpha=ALPHA if length_penalty is None else length_penalty,
+        no_repeat=no_repeat,
         count=count,
         max_length=max_length,
         sampling=Sampling(
@@ -160,6 +170,7 @@ def attention(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     beam: Beam = None,
     length_penalty: LengthPenalty = None,
+    no_repeat: NoRepeat = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -176,6 +187,7 @@ def attention(
     search = Search(
         beam=BEAM if beam is None else beam,
         alpha=ALPHA if length_penalty is None else length_penalty,
+        no_repeat=no_repeat,
     )
     found = attention(image, loaded, search)
     if save is not None:

@@ -9,6 +9,7 @@ from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "flickr8k"
 BEAM, ALPHA = 5, 0.6  # of the search, unless asked for otherwise
+NO_REPEAT = 3  # words in a row that a caption has once only, where tokens are words
 
 Arch = Literal["nic", "attend", "transformer"]
 # Tokenizers that `train` learns from the captions, by their algorithms; other names are models.

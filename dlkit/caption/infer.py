@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL
+from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, NO_REPEAT
 from dlkit.caption.draw import captioned
 from dlkit.caption.model import Captioner, build
 from dlkit.core import checkpoint, images
@@ -31,6 +31,7 @@ from dlkit.core.weights import find
 from dlkit.tokenize import Vocabulary
 
 LONGEST = 40  # tokens of a caption, where the model does not say what it was trained on
+WORDS = ("words", "whitespace")  # tokenizers whose tokens are words
 ROWS = 512  # beams that are computed at once
 OVERFLOW = "the model's numbers overflow: try --precision fp32"
 
@@ -40,11 +41,13 @@ class Search:
     """How captions are found: by beam search, or with `sampling` by drawing at random.
 
     `count` is how many of each image, `max_length` the most tokens of one, by default those of the
-    longest caption that the model was trained on.
+    longest caption that the model was trained on. No caption has the same `no_repeat` tokens in a
+    row twice; 0: it may; None: 3 where tokens are words, else 0.
     """
 
     beam: int = BEAM
     alpha: float = ALPHA
+    no_repeat: int | None = None
     count: int = 1
     max_length: int | None = None
     sampling: Sampling | None = None
@@ -229,7 +232,10 @@ def of_batch(
     places = torch.full((len(rows),), memory.shape[1], device=memory.device)
     if search.sampling is None:
         limits = torch.full_like(places, longest)
-        texts = beam_search(model.network, rows, places, limits, search.beam, search.alpha)
+        once = search.no_repeat
+        if once is None:
+            once = NO_REPEAT if model.vocabulary.tokenizer.algorithm in WORDS else 0
+        texts = beam_search(model.network, rows, places, limits, search.beam, search.alpha, once)
         return [of_image[: search.count] for of_image in texts]
     uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(search.count)]
     most = [longest] * len(rows)

@@ -68,12 +68,14 @@ def beam_search(
     limits: Tensor,
     beam: int,
     alpha: float,
+    no_repeat: int = 0,
 ) -> list[list[Written]]:
     """Up to `beam` texts to each source, best first by logprob / length_penalty.
 
     source (B, S, ...), of ids or of features, is padded at its right, lengths (B); limits (B) are
     the most tokens to write, </s> included. A search ends when `beam` texts have ended, or at its
-    limit. It is empty where the model's numbers overflow.
+    limit. It is empty where the model's numbers overflow. No text has the same `no_repeat` tokens
+    in a row twice (0: it may).
     """
     found: list[list[Written]] = [[] for _ in range(len(source))]
     state = model.start(source, lengths, int(limits.max()))
@@ -88,7 +90,9 @@ def beam_search(
     for length in count(1):
         logits, _ = model.step(newest, state)
         # A beam ends in one token at most, so that among twice as many `beam` go on.
-        values, parents, tokens = candidates(logits, totals, 2 * beam, banned)
+        values, parents, tokens = candidates(
+            logits, totals, 2 * beam, banned, repeating(written, no_repeat, model.pad)
+        )
         ends = tokens == model.eos
         last = limits <= length
         ended = (ends | last[:, None]) & values.isfinite()
@@ -125,16 +129,19 @@ def beam_search(
 
 
 def candidates(
-    logits: Tensor, totals: Tensor, number: int, banned: Tensor
+    logits: Tensor, totals: Tensor, number: int, banned: Tensor, repeats: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable continuations of each source, best first.
 
     From logits (B x K, V) and the log-probabilities of the beams so far (B, K): theirs, their
     beams and their tokens (B, C). Where there are less than `number`, those behind have -inf.
+    No text goes on in one of the tokens `banned`, nor each beam in its own `repeats` (B x K, N).
     """
     batch, beams = totals.shape
     size = logits.shape[1]
     logprobs = logits.log_softmax(-1).index_fill_(1, banned, -torch.inf)
+    if repeats is not None:
+        logprobs.scatter_(1, repeats, -torch.inf)
     # To look for the highest of all logits takes longer than to compute them: the highest of
     # blocks are found quickly, and the best tokens are in the best blocks.
     whole = size // BLOCK * BLOCK
@@ -157,6 +164,20 @@ def candidates(
     block = best.gather(1, places // BLOCK)
     tokens = block % blocks * BLOCK + places % BLOCK
     return values, block // blocks, tokens.clamp(max=size - 1)  # where there is none
+
+
+def repeating(written: Tensor, number: int, pad: int) -> Tensor | None:
+    """The tokens (B x K, N) that would repeat `number` tokens of what is written (B, K, T).
+
+    None where nothing can repeat; `pad` stands where a token does not.
+    """
+    if not number or written.shape[2] < number:
+        return None
+    if number == 1:
+        return written.flatten(0, 1)
+    before = written.unfold(2, number - 1, 1)  # all runs of one token less: (B, K, N + 1, number-1)
+    same = (before[:, :, :-1] == before[:, :, -1:]).all(-1)
+    return written[:, :, number - 1 :].masked_fill(~same, pad).flatten(0, 1)
 
 
 @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 `python -m tests.benchmarks.caption_table FOLDER` reads a folder of captions with train, val and
 test. It prints a line for each architecture: parameters without the encoder, the scores of the
-test's captions (beam 3), and minutes of the CPU in training. Each network has the width that comes
+test's captions, and minutes of the CPU in training. Each network has the width that comes
 closest to --parameters. Runs that are in --out are not repeated; the encoder's features are made
 once.
 """
