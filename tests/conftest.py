@@ -207,12 +207,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny detector, trained for five seconds: it finds every square and disc."""
+    """A tiny detector, trained for seconds: it finds every square and disc."""
     out = tmp_path_factory.mktemp("run") / "shapes"
     options = (
-        "--size nano --image-size 64 --epochs 6 --batch-size 4 --lr 5e-3 --warmup 0.2 --ema 0"
-        " --mosaic 0 --scale 1.2 --seed 1 --workers 0 --device cpu --precision fp32"
+        "--size nano --image-size 64 --epochs 7 --batch-size 4 --lr 5e-3 --warmup 0.2 --ema 0"
+        " --mosaic 0 --scale 1.2 --seed 0 --workers 0 --device cpu --precision fp32"
     )
     done = run("detect", "train", shapes, "--out", out, *options.split())
     assert done.code == 0, done.err
-    return Path(done.out.strip())
+    return out / "last.safetensors"  # the best is the first to find all, and unsure of it
