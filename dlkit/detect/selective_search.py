@@ -20,7 +20,7 @@ SIDE = 256  # longest side searched, in pixels: the rest is measured in these
 SPACES = ("HSV", "YCbCr")
 SIGMA, SCALE, SMALLEST = 0.8, 100.0, 50  # of the segments (Felzenszwalb and Huttenlocher 2004)
 BINS = 25  # of each channel's histogram
-LIMIT = 300  # proposals an image, which meet 86 % of the VOC animals
+LIMIT = 300  # proposals an image
 THINNEST = 8  # pixels; a narrower box is no proposal
 
 
