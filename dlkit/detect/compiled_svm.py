@@ -20,7 +20,7 @@ def dual_descent(features, signs, costs, tolerance, most_passes, seed):
     alphas = np.zeros(count)
     squares = np.empty(count)
     for i in range(count):
-        squares[i] = np.dot(features[i], features[i])
+        squares[i] = (features[i] * features[i]).sum()  # np.dot would need scipy
     order = np.arange(count)
     for _ in range(most_passes):
         np.random.shuffle(order)
