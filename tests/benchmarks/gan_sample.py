@@ -97,6 +97,7 @@ def ours(
     def work() -> str:
         assert folder.name  # kept as long as the work is
         balance = Balance()
+        run.done = 0  # each round is the first epoch again
         for pixels, _ in run.batches(batches):
             real = from_bytes(pixels)
             z = torch.randn(len(real), LATENT, device=process.device)

@@ -149,6 +149,7 @@ def train_dlkit(steps: int, device: str, precision: Precision) -> Callable[[], o
     ids = text_ids()
 
     def work() -> float:
+        run.done = 0  # each round is the first epoch again
         for batch, targets in run.batches(data.batches(ids, config, process, run.epoch)):
             with run.autocast():
                 loss = next_token_loss(model, batch, targets, None)

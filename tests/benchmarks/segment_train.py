@@ -100,6 +100,7 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
 
     def work() -> str:
         assert folder.name  # kept as long as the work is
+        run.done = 0  # each round is the first epoch again
         for pictures, indices, _ in run.batches(batches):
             inputs = model.normalise(recoloured(pictures.float(), config.recolour))
             with run.autocast():
