@@ -3,9 +3,8 @@
 from typing import Any
 
 from torchvision.models import detection
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from dlkit.detect.models.torchvision_detector import PYRAMID_WIDTH, Pyramid, TorchvisionDetector
+from dlkit.detect.models.torchvision_detector import TorchvisionDetector, one_stage
 
 
 class FCOS(TorchvisionDetector):
@@ -16,11 +15,6 @@ class FCOS(TorchvisionDetector):
     """
 
     def __init__(self, num_labels: int, backbone: str | dict[str, Any]) -> None:
-        if isinstance(backbone, str):
-            network = detection.fcos_resnet50_fpn(
-                weights=None, weights_backbone=None, num_classes=num_labels
-            )
-        else:
-            pyramid = Pyramid(backbone, LastLevelP6P7(PYRAMID_WIDTH, PYRAMID_WIDTH))
-            network = detection.FCOS(pyramid, num_labels)
+        make = detection.fcos_resnet50_fpn
+        network = one_stage(detection.FCOS, make, num_labels, backbone)
         super().__init__(network, (network.head,))

@@ -1,7 +1,7 @@
 """What torchvision's detectors share: images that come resized, precision, suppression of ours."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import MOST_CANDIDATES, Suppression, suppressed
@@ -122,6 +122,22 @@ class Pyramid(nn.Module):
         maps = maps_at(PYRAMID_STRIDES, self.body, images)
         found: dict[str, Tensor] = self.fpn(OrderedDict(zip("012", maps, strict=True)))
         return found
+
+
+def one_stage(
+    network: Callable[..., Any],
+    on_resnet50: Callable[..., Any],
+    num_labels: int,
+    backbone: str | dict[str, Any],
+) -> Any:
+    """One of torchvision's one-stage networks, untrained, on five maps at strides 8 to 128.
+
+    They come of its ResNet-50, or of the network of `dlkit.classify` with these settings.
+    """
+    if isinstance(backbone, str):
+        return on_resnet50(weights=None, weights_backbone=None, num_classes=num_labels)
+    pyramid = Pyramid(backbone, LastLevelP6P7(PYRAMID_WIDTH, PYRAMID_WIDTH))
+    return network(pyramid, num_labels)
 
 
 def as_floats(_module: nn.Module, _inputs: Any, output: Any) -> Any:
