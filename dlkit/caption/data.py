@@ -20,6 +20,7 @@ from dlkit.caption.layouts import Sample
 from dlkit.classify import backbones
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.order import weighted_parts
 from dlkit.core.padding import padded
 from dlkit.core.progress import Failure, Skipped, each, log, track
 from dlkit.tokenize import Vocabulary
@@ -238,13 +239,11 @@ def dealt(
 ) -> tuple[list[list[int]], list[float]]:
     """This process's parts of each batch, and the weights of their mean losses.
 
-    By these the mean over all parts is that of all tokens. Where there is nothing for a part, the
-    batch's first stands in, and counts for nothing.
+    See `weighted_parts`.
     """
-    parts, of = process.parts(config.accumulate)
-    mine = [(batch, batch[part::of]) for batch in batches for part in parts]
-    weights = [tokens(own) * of / tokens(batch) for batch, own in mine]
-    return [own or batch[:1] for batch, own in mine], weights
+    own = process.parts(config.accumulate)
+    mine = [pair for batch in batches for pair in weighted_parts(batch, tokens, *own)]
+    return [part for part, _ in mine], [weight for _, weight in mine]
 
 
 def unreadable(

@@ -7,7 +7,7 @@ go on anywhere without a generator's state, and on another number of processes.
 import hashlib
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,19 @@ from torch.utils.data import Dataset, Sampler
 def seed_of(*place: int) -> int:
     """A seed (64 bits) for that place; those of neighbours have nothing in common."""
     return int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=8).digest(), "little")
+
+
+def weighted_parts(
+    batch: list[int], tokens: Callable[[Sequence[int]], int], parts: range, of: int
+) -> Iterator[tuple[list[int], float]]:
+    """Some `parts` of a batch that is cut in `of`, and the weights of their mean losses.
+
+    By these the mean over all parts is that of all tokens. Where there is nothing for a part, the
+    batch's first stands in, and counts for nothing.
+    """
+    for part in parts:
+        own = batch[part::of]
+        yield own or batch[:1], tokens(own) * of / tokens(batch)
 
 
 def seed_everything(*place: int, device: torch.device | None = None) -> None:

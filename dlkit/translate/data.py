@@ -5,6 +5,7 @@ Shapes: N pairs, B pairs of a batch, S source ids and T target ids of the longes
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.order import weighted_parts
 from dlkit.core.padding import padded
 from dlkit.core.progress import Skipped, log
 from dlkit.translate.config import LEARNT, TranslateTrainConfig
@@ -129,12 +131,10 @@ class Batches(IterableDataset[list[Tensor]]):
         return len(self.batches) * len(self.parts)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
+        tokens = partial(tokens_of, self.pairs)
         for batch in self.batches:
-            for part in self.parts:
-                mine = batch[part :: self.of]
-                share = tokens_of(self.pairs, mine) * self.of / tokens_of(self.pairs, batch)
-                # A part without pairs computes one that counts for nothing.
-                yield [*collated(self.pairs, mine or batch[:1], self.pad), torch.tensor(share)]
+            for mine, weight in weighted_parts(batch, tokens, self.parts, self.of):
+                yield [*collated(self.pairs, mine, self.pad), torch.tensor(weight)]
 
 
 def by_tokens(pairs: Pairs, most: int, order: np.ndarray) -> list[list[int]]:
