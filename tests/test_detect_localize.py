@@ -32,12 +32,13 @@ def test_the_multitask_loss_by_hand() -> None:
     boxes = torch.tensor([[[0.0, 0, 8, 8], [8, 16, 56, 64]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
     labels = torch.tensor([[0, 1], [-1, -1]])
     said = torch.tensor([[0.125, 0.25, 0.875, 0.5], [9.0, 9, 9, 9]])
+    images = torch.zeros(2, 3, 64, 64)
     network = Fixed(torch.tensor([[0.0, np.log(3)], [50.0, -50.0]]), said)
-    losses = localize_losses(network, torch.zeros(2, 3, 64, 64), boxes, labels)
+    losses = localize_losses(network, images, boxes, labels, alpha=0.7)
     # The box is 1/8, 1/4, 7/8, 1 of the side, its label has three quarters.
-    assert float(losses["labels"]) == pytest.approx(0.5 * np.log(4 / 3), rel=1e-5)
-    assert float(losses["boxes"]) == pytest.approx(0.5 * 0.25, rel=1e-5)
-    nothing = localize_losses(network, torch.zeros(2, 3, 64, 64), boxes, labels * 0 - 1)
+    assert float(losses["labels"]) == pytest.approx(0.7 * np.log(4 / 3), rel=1e-5)
+    assert float(losses["boxes"]) == pytest.approx(0.3 * 0.25, rel=1e-5)
+    nothing = localize_losses(network, images, boxes, labels * 0 - 1, alpha=0.7)
     assert [float(loss) for loss in nothing.values()] == [0, 0]
 
 

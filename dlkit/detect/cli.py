@@ -21,7 +21,7 @@ from dlkit.core.command import (
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import FileNames, picture_suffix, write
+from dlkit.core.output import FileNames, Format, picture_suffix, write
 from dlkit.core.progress import world_size
 from dlkit.core.sharing import Part
 from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
@@ -141,10 +141,10 @@ def infer(
     """
     from dlkit.core import video
     from dlkit.core.images import SUFFIXES, files, keep_apart
-    from dlkit.detect import formats, results
+    from dlkit.detect import formats, keypoints, results
     from dlkit.detect.boxes import suppression_of
     from dlkit.detect.finder import Method, thresholds_of
-    from dlkit.detect.infer import detect, load, save_pictures
+    from dlkit.detect.infer import detect, drawn_in, load, save_pictures
     from dlkit.detect.watch import watch
 
     if output is not None and output.suffix.lower() in SUFFIXES | video.SUFFIXES:
@@ -180,7 +180,19 @@ def infer(
     paths = keep_apart([save, crops, output if files_of_each else None], images)
     detector = load(model, device, precision)
     found: Any
-    if videos:
+    if keypoints.finds_keypoints(detector):
+        plain = Method(batch_size=batch_size, workers=workers)
+        if method != plain or in_order or count or crops or format not in set(Format):
+            raise DlkitError(
+                f"{model} finds the keypoints of images: options for boxes and scores, videos,"
+                " --image-size and the formats coco, voc and yolo are not for it"
+            )
+        assert part is not None
+        found = keypoints.locate(paths, detector, batch_size, workers, part.share)
+        if save is not None:
+            names = part.file_names(save, picture_suffix)
+            found = save_pictures(found, names, keypoints.drawn)
+    elif videos:
         found = watch(files(paths), detector, method, track, save, crops)
     else:
         found = detect(paths, detector, method, None if part is None else part.share)
@@ -188,7 +200,7 @@ def infer(
             found = results.follow(found)
         if save is not None:
             names = part.file_names(save, picture_suffix) if part else FileNames(save)
-            found = save_pictures(found, names, detector.labels)
+            found = save_pictures(found, names, partial(drawn_in, labels=detector.labels))
         if crops is not None:
             found = results.save_crops(found, results.Crops.of(part, crops))
     if count:

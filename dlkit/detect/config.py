@@ -43,8 +43,13 @@ OWN = {
     "teacher": ("yolo",),
     "mosaic": SEVERAL_OBJECTS,
     "copy_paste": SEVERAL_OBJECTS,
+    "plain_epochs": SEVERAL_OBJECTS,
     "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", "sliding-window", *PROPOSING),
+    "alpha": ("localize",),
+    "keypoints": ("localize",),
 }
+# Options of localize that mean nothing to keypoints: a mirrored left eye would be a right one.
+WITHOUT_KEYPOINTS = {"alpha", "flip", "flip_vertical"}
 
 
 @dataclass(kw_only=True)
@@ -69,6 +74,15 @@ class DetectTrainConfig(TrainConfig):
         " default), resnet50 (fasterrcnn, retinanet, fcos).",
     )
     from_scratch: bool = option(False, "Of the --backbone take the form, not the trained weights.")
+    alpha: float = option(
+        0.5, "Share of the label in the loss of localize; the box has the rest.", min=0, max=1
+    )
+    keypoints: int = option(
+        0,
+        "Points of an object that localize finds, in place of a label and a box; from CSV files,"
+        " see the README.",
+        min=0,
+    )
     teacher: str | None = option(
         None, "A trained, larger yolo of the same labels, to learn from besides the truth."
     )

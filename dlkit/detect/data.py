@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log, track
 from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.layouts import Sample
+from dlkit.detect.layouts import Photograph, Sample
 from dlkit.detect.models.detector import GREY
 
 PROPOSED = -1  # the label of a proposal among objects
@@ -27,27 +28,20 @@ MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
 MOST_PASTED, SMALLEST_PASTED = 3, 8  # objects a picture, pixels a side
 NO_BOXES, NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
+P = TypeVar("P", bound=Photograph)
 
-class Pictures(Dataset[tuple[Tensor, ...]]):
-    """Training pictures of one size, augmented: image (3, S, S), boxes (N, 4), labels (N,).
 
-    Where there are `proposals` of each sample, in pixels of its file, (P, 4) of them come last.
-    """
+class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
+    """Photographs, kept in memory where they fit, to be put on canvases of one size."""
 
-    def __init__(
-        self,
-        samples: list[Sample],
-        config: DetectTrainConfig,
-        proposals: list[np.ndarray] | None = None,
-    ) -> None:
-        self.samples, self.config, self.proposals = samples, config, proposals
-        self.mosaic, self.copy_paste = config.mosaic, config.copy_paste
+    def __init__(self, samples: list[P], config: DetectTrainConfig) -> None:
+        self.samples, self.config = samples, config
         self.kept: list[np.ndarray | None] = []
         if len(samples) * config.image_size**2 * 3 <= MOST_IN_MEMORY:
             with ThreadPoolExecutor() as pool:
                 self.kept = list(track(pool.map(self.decode, samples), "reading", len(samples)))
 
-    def decode(self, sample: Sample) -> np.ndarray | None:
+    def decode(self, sample: P) -> np.ndarray | None:
         """Pixels (h, w, 3) whose longest side is the training size; None for a damaged image."""
         try:
             pixels = images.read(str(sample.path), self.config.image_size).pixels
@@ -59,9 +53,87 @@ class Pictures(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def pixels(self, index: int) -> np.ndarray | None:
+        """Those of an image, as `decode` gives them."""
+        return self.kept[index] if self.kept else self.decode(self.samples[index])
+
+    def put(
+        self, canvas: Image.Image, region: tuple[int, int, int, int], index: int, zoom: float
+    ) -> np.ndarray | None:
+        """Paste an image, zoomed and shifted at random, into a region; None for a damaged one.
+
+        Returns the scales (2,) and the offsets (2,), as a matrix (2, 2), that lead from pixels of
+        the file to those of the canvas. `zoom` 1 fits the longest side to the canvas; width and
+        height vary a little besides.
+        """
+        pixels, sample = self.pixels(index), self.samples[index]
+        if pixels is None:
+            return None
+        image = Image.fromarray(pixels)
+        x1, y1, x2, y2 = region
+        zoom *= self.config.image_size / max(image.size)
+        stretch = random.uniform(0.9, 1.11) ** 0.5
+        sizes, offsets, crop, target = [], [], [], []
+        for length, room, scale in zip(
+            image.size, (x2 - x1, y2 - y1), (zoom * stretch, zoom / stretch), strict=True
+        ):
+            whole = max(1, round(length * scale))
+            shift = round(random.uniform(0, room - whole))  # negative when the image is larger
+            sizes.append(whole)
+            offsets.append(shift)
+            low, high = max(0, -shift), min(whole, room - shift)
+            crop.append((low * length / whole, high * length / whole))
+            target.append((max(0, shift), high - low))
+        box = (crop[0][0], crop[1][0], crop[0][1], crop[1][1])
+        part = image.resize((target[0][1], target[1][1]), Image.Resampling.BILINEAR, box)
+        canvas.paste(part, (x1 + target[0][0], y1 + target[1][0]))
+        return np.array(
+            [
+                [sizes[0] / sample.width, sizes[1] / sample.height],
+                [offsets[0] + x1, offsets[1] + y1],
+            ]
+        )
+
+    def recoloured(self, canvas: Image.Image) -> np.ndarray:
+        """The canvas's pixels (S, S, 3) in colours that are changed at random."""
+        return np.array(canvas.point(self.colour_table()) if self.config.recolour else canvas)
+
+    def colour_table(self) -> list[int]:
+        """For each channel the 256 new values: brightness, contrast and a cast of colour."""
+        share = self.config.recolour
+        contrast, brightness = (1 + random.uniform(-share, share) for _ in range(2))
+        values = np.arange(256)
+        table = []
+        for _ in range(3):
+            cast = brightness * (1 + random.uniform(-share, share) / 3)
+            table += list(((values * cast - 128) * contrast + 128).clip(0, 255).astype(int))
+        return table
+
+
+def empty(side: int) -> Image.Image:
+    """A grey canvas."""
+    return Image.new("RGB", (side, side), (GREY, GREY, GREY))
+
+
+class Pictures(Canvases[Sample]):
+    """Training pictures of one size, augmented: image (3, S, S), boxes (N, 4), labels (N,).
+
+    Where there are `proposals` of each sample, in pixels of its file, (P, 4) of them come last.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        config: DetectTrainConfig,
+        proposals: list[np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(samples, config)
+        self.proposals = proposals
+        self.mosaic, self.copy_paste = config.mosaic, config.copy_paste
+
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         side = self.config.image_size
-        canvas = Image.new("RGB", (side, side), (GREY, GREY, GREY))
+        canvas = empty(side)
         if random.random() < self.mosaic:
             x, y = (int(side * random.uniform(0.3, 0.7)) for _ in range(2))
             regions = [(0, 0, x, y), (x, 0, side, y), (0, y, x, side), (x, y, side, side)]
@@ -78,7 +150,7 @@ class Pictures(Dataset[tuple[Tensor, ...]]):
         if self.copy_paste and random.random() < self.copy_paste:
             for _ in range(random.randint(1, MOST_PASTED)):
                 boxes, labels = self.paste(canvas, boxes, labels)
-        pixels = np.array(canvas.point(self.colour_table()) if self.config.recolour else canvas)
+        pixels = self.recoloured(canvas)
         if random.random() < self.config.flip:
             pixels = pixels[:, ::-1]
             boxes = np.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], 1)
@@ -94,8 +166,7 @@ class Pictures(Dataset[tuple[Tensor, ...]]):
 
     def plain(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """A whole image (3, h, w) with its boxes, labels and proposals; None if it is damaged."""
-        sample = self.samples[index]
-        pixels = self.kept[index] if self.kept else self.decode(sample)
+        pixels, sample = self.pixels(index), self.samples[index]
         if pixels is None or self.proposals is None:
             return None
         height, width, _ = pixels.shape
@@ -110,41 +181,17 @@ class Pictures(Dataset[tuple[Tensor, ...]]):
     def place(
         self, canvas: Image.Image, region: tuple[int, int, int, int], index: int, zoom: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Paste an image, zoomed and shifted at random, into a region; its boxes and labels there.
-
-        `zoom` 1 fits the longest side to the canvas; width and height vary a little besides.
-        """
-        sample = self.samples[index]
-        pixels = self.kept[index] if self.kept else self.decode(sample)
-        if pixels is None:
+        """Put an image into a region of the canvas (see `put`); its boxes and labels there."""
+        way = self.put(canvas, region, index, zoom)
+        if way is None:
             return NO_BOXES, NO_LABELS
-        image = Image.fromarray(pixels)
-        x1, y1, x2, y2 = region
-        zoom *= self.config.image_size / max(image.size)
-        stretch = random.uniform(0.9, 1.11) ** 0.5
-        scales, offsets, crop, target = [], [], [], []
-        for length, room, scale in zip(
-            image.size, (x2 - x1, y2 - y1), (zoom * stretch, zoom / stretch), strict=True
-        ):
-            whole = max(1, round(length * scale))
-            shift = round(random.uniform(0, room - whole))  # negative when the image is larger
-            scales.append(whole)
-            offsets.append(shift)
-            low, high = max(0, -shift), min(whole, room - shift)
-            crop.append((low * length / whole, high * length / whole))
-            target.append((max(0, shift), high - low))
-        box = (crop[0][0], crop[1][0], crop[0][1], crop[1][1])
-        part = image.resize((target[0][1], target[1][1]), Image.Resampling.BILINEAR, box)
-        canvas.paste(part, (x1 + target[0][0], y1 + target[1][0]))
-
-        size = np.array([sample.width, sample.height] * 2, dtype=np.float32)
+        sample = self.samples[index]
         boxes, labels = sample.boxes[~sample.crowd], sample.labels[~sample.crowd]
         if self.proposals is not None:  # they move with the objects
             boxes = np.concatenate([boxes, self.proposals[index]])
             labels = np.concatenate([labels, np.full(len(self.proposals[index]), PROPOSED)])
-        boxes = boxes / size * np.array(scales * 2, dtype=np.float32)
-        boxes = boxes + np.array([offsets[0] + x1, offsets[1] + y1] * 2, dtype=np.float32)
-        return cut(boxes, labels, region)
+        scale, offset = np.tile(way, 2).astype(np.float32)
+        return cut(boxes * scale + offset, labels, region)
 
     def paste(
         self, canvas: Image.Image, boxes: np.ndarray, labels: np.ndarray
@@ -155,8 +202,7 @@ class Pictures(Dataset[tuple[Tensor, ...]]):
         what else is in the box comes along. An object more than half of which is covered goes.
         """
         index, side = random.randrange(len(self)), self.config.image_size
-        sample = self.samples[index]
-        pixels = self.kept[index] if self.kept else self.decode(sample)
+        pixels, sample = self.pixels(index), self.samples[index]
         choices = np.flatnonzero(~sample.crowd).tolist()
         if pixels is None or not choices:
             return boxes, labels
@@ -182,17 +228,6 @@ class Pictures(Dataset[tuple[Tensor, ...]]):
             moved, sample.labels[~sample.crowd], (x, y, x + width, y + height)
         )
         return np.concatenate([boxes[seen], pasted]), np.append(labels[seen], their_labels)
-
-    def colour_table(self) -> list[int]:
-        """For each channel the 256 new values: brightness, contrast and a cast of colour."""
-        share = self.config.recolour
-        contrast, brightness = (1 + random.uniform(-share, share) for _ in range(2))
-        values = np.arange(256)
-        table = []
-        for _ in range(3):
-            cast = brightness * (1 + random.uniform(-share, share) / 3)
-            table += list(((values * cast - 128) * contrast + 128).clip(0, 255).astype(int))
-        return table
 
 
 def soft_edges(width: int, height: int) -> Image.Image:

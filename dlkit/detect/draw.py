@@ -1,4 +1,4 @@
-"""Boxes and their labels drawn into pictures."""
+"""Boxes and their labels, and keypoints, drawn into pictures."""
 
 from collections.abc import Sequence
 
@@ -37,4 +37,21 @@ def draw_boxes(
         elif scores is not None:
             text = f"{text} {scores[index]:.2f}"
         draw_text(canvas, text, x1, y1, shade, font, drawn.size)
+    return drawn
+
+
+def draw_keypoints(
+    picture: Image.Image, points: Sequence[Sequence[float]], names: Sequence[str]
+) -> Image.Image:
+    """A copy of the picture with each keypoint (x, y) marked and named."""
+    drawn = picture.convert("RGB")
+    canvas = ImageDraw.Draw(drawn)
+    height = text_size(max(drawn.size))
+    font = ImageFont.load_default(height)
+    radius = max(3, height // 4)
+    for index, ((x, y), name) in enumerate(zip(points, names, strict=True)):
+        shade = colour(index)
+        around = (x - radius, y - radius, x + radius, y + radius)
+        canvas.ellipse(around, fill=shade, outline="black", width=max(1, radius // 4))
+        draw_text(canvas, name, x + radius, y - radius, shade, font, drawn.size)
     return drawn

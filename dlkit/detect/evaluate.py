@@ -11,10 +11,12 @@ from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure, is_main_process, log, track
 from dlkit.core.scores import Score, rounded
+from dlkit.detect import keypoints
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.finder import Detector, Finder, Method
 from dlkit.detect.infer import load
+from dlkit.detect.keypoint_data import read_keypoints
 from dlkit.detect.layouts import Sample, read_split
 from dlkit.detect.metrics import (
     DEFINITIONS,
@@ -73,6 +75,9 @@ def evaluate_checkpoint(
 ) -> Iterator[Score]:
     """The scores of a model on one split, for all labels and for each; pictures go to `save`."""
     detector = load(model, device, precision)
+    if keypoints.finds_keypoints(detector):
+        yield from evaluate_keypoints(data, split, detector, save, workers)
+        return
     annotated = read_split(data, split, detector.labels)
     if not any(len(sample.boxes) for sample in annotated.samples):
         raise DlkitError(
@@ -93,6 +98,18 @@ def evaluate_checkpoint(
         yield Score("truths", label, int(count), "Annotated objects of this label.")
         for name, value in evaluation.metrics.per_label[label].items():
             yield Score(name, label, rounded(value), DEFINITIONS[name])
+
+
+def evaluate_keypoints(
+    data: Path, split: str, detector: Detector, save: Path | None, workers: int
+) -> Iterator[Score]:
+    """The scores of a model that finds keypoints, for all of them and for each."""
+    samples, _ = read_keypoints(data, split, len(detector.labels))
+    with distributed.launch(str(detector.device)) as process:
+        found = keypoints.evaluate(detector, samples, process, workers)
+    if save is not None and is_main_process():
+        keypoints.save_curve(found, save)
+    yield from keypoints.scores(found)
 
 
 def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> None:

@@ -1,8 +1,8 @@
 """From image files to objects: `detect()`, and what evaluation and training share with it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -52,6 +52,16 @@ class Detections:
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"path": self.path, **vars(found)} for found in self.objects]
+
+
+class OfImage(Protocol):
+    """What was found in one image."""
+
+    @property
+    def path(self) -> str: ...
+
+
+R = TypeVar("R", bound=OfImage)
 
 
 def load(
@@ -113,19 +123,26 @@ def named(found: Found, labels: Sequence[str]) -> list[Object]:
 
 
 def save_pictures(
-    results: Iterable[Detections | Failure], names: FileNames, labels: Sequence[str]
-) -> Iterator[Detections | Failure]:
-    """The results unchanged, while each image is written with its boxes drawn."""
+    results: Iterable[R | Failure],
+    names: FileNames,
+    draw: Callable[[Image.Image, R], Image.Image],
+) -> Iterator[R | Failure]:
+    """The results unchanged, while each image is written with what was found drawn into it."""
     for result in results:
-        if isinstance(result, Detections) and is_main_process():
+        if not isinstance(result, Failure) and is_main_process():
             path = names.path_for(result.path, picture_suffix(result.path))
             try:
                 picture = images.as_pillow(images.read(result.path))
             except DlkitError as error:  # a URL may fail the second time
                 yield Failure(result.path, str(error))
                 continue
-            images.save(drawn(picture, result.objects, labels), path)
+            images.save(draw(picture, result), path)
         yield result
+
+
+def drawn_in(picture: Image.Image, found: Detections, labels: Sequence[str]) -> Image.Image:
+    """A copy of the image with the boxes of its objects."""
+    return drawn(picture, found.objects, labels)
 
 
 def drawn(picture: Image.Image, objects: Sequence[Object], labels: Sequence[str]) -> Image.Image:

@@ -20,22 +20,29 @@ import yaml
 
 from dlkit.core import coco, images
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Skipped
+from dlkit.core.output import whole_file
+from dlkit.core.progress import Skipped, is_main_process
 from dlkit.core.text import lines
 
 NO_BOX = (1.0, 1.0, 0.0, 0.0)  # stands for what cannot be read; it has no area
 
 
 @dataclass(frozen=True)
-class Sample:
+class Photograph:
+    """An image file, and its size in pixels as shown."""
+
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Sample(Photograph):
     """An image and its boxes (N, 4), their areas, labels and marks (N,).
 
     `crowd` boxes are left out of training; `areas` are COCO's of the segments, else the boxes'.
     """
 
-    path: Path
-    width: int
-    height: int
     boxes: np.ndarray
     labels: np.ndarray
     areas: np.ndarray
@@ -108,6 +115,13 @@ def layout(data: Path) -> Callable[[Path, str, Skipped], Listed]:
         f"{data}: no training data in a known layout: VOC has Annotations/ and ImageSets/,"
         " COCO annotations/*.json, YOLO images/ and labels/ (see the README)"
     )
+
+
+def save_skipped(skipped: Skipped, folder: Path) -> None:
+    """skipped.txt: what was left out, and why; if anything was."""
+    if skipped.places and is_main_process():
+        with whole_file(folder / "skipped.txt") as partial:
+            partial.write_text("\n".join(skipped.lines()) + "\n")
 
 
 def measured(path: Path) -> tuple[int, int] | str:

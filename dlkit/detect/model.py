@@ -1,7 +1,8 @@
 """The architectures by name.
 
 Each has `forward`, which the losses call, `predict`, which finds the objects of uint8 images
-(B, 3, H, W), and `prepare`, which brings it into its form for inference.
+(B, 3, H, W), and `prepare`, which brings it into its form for inference; `keypoints`, which is
+`--arch localize --keypoints K`, finds no objects and so has no `predict`.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.detect.models.fast_rcnn import FastRCNN
 from dlkit.detect.models.fasterrcnn import FasterRCNN
 from dlkit.detect.models.fcos import FCOS
-from dlkit.detect.models.localize import Localizer
+from dlkit.detect.models.localize import KeypointLocalizer, Localizer
 from dlkit.detect.models.rcnn import RCNN
 from dlkit.detect.models.retinanet import RetinaNet
 from dlkit.detect.models.sliding_window import SlidingWindow
@@ -31,6 +32,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "rcnn": RCNN,
     "sliding-window": SlidingWindow,
     "localize": Localizer,
+    "keypoints": KeypointLocalizer,
 }
 
 

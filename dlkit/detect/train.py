@@ -1,6 +1,7 @@
 """The training loop of `dlkit detect train`."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ from dlkit.core import distributed
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
 from dlkit.core.training import Run
-from dlkit.detect import published, svm
+from dlkit.detect import published, svm, train_keypoints
 from dlkit.detect.config import (
     DEFAULT_BACKBONE,
     DEFAULT_BACKBONES,
@@ -26,7 +26,7 @@ from dlkit.detect.config import (
 from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import Detector, load
-from dlkit.detect.layouts import read_split
+from dlkit.detect.layouts import read_split, save_skipped
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.model import build
 from dlkit.detect.models.rcnn import RCNN
@@ -36,6 +36,8 @@ from dlkit.detect.models.yolo import STRIDES, Yolo
 def train(config: DetectTrainConfig) -> Path:
     """Train a detector, and return the path of its best checkpoint."""
     refuse_unused(config, OWN)
+    if config.keypoints:
+        return train_keypoints.train(config)
     with distributed.launch(config.device, config.seed) as process:
         training = read_split(config.data, "train")
         validation = read_split(config.data, "val", training.labels)
@@ -52,9 +54,7 @@ def train(config: DetectTrainConfig) -> Path:
         network = process.wrap(model)  # the same weights, with gradients averaged over processes
         run = Run(config, process, model, Header("detect", config.arch, settings, names))
         optimizer = run.optimizer(model)
-        if process.is_main and training.skipped.places:
-            with whole_file(run.folder / "skipped.txt") as partial:
-                partial.write_text("\n".join(training.skipped.lines()) + "\n")
+        save_skipped(training.skipped, run.folder)
         proposals = None
         if config.arch in PROPOSING:
             proposals = proposals_of(training.samples, run.folder / "proposals.npz", process)
@@ -63,6 +63,10 @@ def train(config: DetectTrainConfig) -> Path:
         detector = Detector(
             run.evaluated, names, config.image_size, process.device, config.precision
         )
+
+        losses_of = LOSSES[config.arch]
+        if config.arch == "localize":
+            losses_of = partial(losses_of, alpha=config.alpha)
 
         for epoch in run.epochs():
             # The last epochs see whole images, as inference does.
@@ -75,7 +79,7 @@ def train(config: DetectTrainConfig) -> Path:
                     with torch.no_grad():
                         more = [teacher(images)]
                 with run.autocast():
-                    losses = LOSSES[config.arch](network, images, boxes, labels, *more)
+                    losses = losses_of(network, images, boxes, labels, *more)
                 run.step(torch.stack(list(losses.values())).sum(), optimizer)
             detector.network.eval()
             if isinstance(detector.network, RCNN):

@@ -1,6 +1,6 @@
-"""Classification with localisation: one object an image.
+"""One object an image: its label and its box, or its keypoints.
 
-Shapes: B images, C labels.
+Shapes: B images, C labels, K keypoints.
 """
 
 from typing import Any, NamedTuple
@@ -24,16 +24,14 @@ class Answer(NamedTuple):
     boxes: Tensor
 
 
-class Localizer(nn.Module):
-    """A classifier with four more numbers: the box of the one object that an image shows.
+class Regressor(nn.Module):
+    """Numbers for each image, from the last map of a network of `dlkit.classify`.
 
-    After Sermanet et al. 2014, section 4: the last map of a network of `dlkit.classify`, whose
-    places the fully connected layers keep apart, then a label and a box in one go.
+    The fully connected layers keep the map's places apart.
     """
 
-    def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
+    def __init__(self, outputs: int, image_size: int, backbone: dict[str, Any]) -> None:
         super().__init__()
-        self.num_labels = num_labels
         cells = -(-image_size // STRIDE)
         self.side = cells * STRIDE
         self.backbone = backbones.build(backbone)
@@ -44,13 +42,34 @@ class Localizer(nn.Module):
             nn.Flatten(),
             nn.Linear(CHANNELS * cells**2, HIDDEN),
             nn.ReLU(),
-            nn.Linear(HIDDEN, num_labels + 4),
+            nn.Linear(HIDDEN, outputs),
         )
 
-    def forward(self, images: Tensor) -> Answer:
-        """What uint8 images (B, 3, H, W) show, each the upper left of a square."""
+    def numbers(self, images: Tensor) -> Tensor:
+        """Those (B, outputs) of uint8 images (B, 3, H, W), each the upper left of a square."""
         (features,) = maps_at((STRIDE,), self.backbone, squared(images, self.side))
-        labels, boxes = self.head(features).float().split([self.num_labels, 4], dim=1)
+        numbers: Tensor = self.head(features).float()
+        return numbers
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        self.backbone.fuse()
+        self.to(dtype)
+
+
+class Localizer(Regressor):
+    """A classifier with four more numbers: the box of the one object that an image shows.
+
+    After Sermanet et al. 2014, section 4, with a label and a box in one go.
+    """
+
+    def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
+        super().__init__(num_labels + 4, image_size, backbone)
+        self.num_labels = num_labels
+
+    def forward(self, images: Tensor) -> Answer:
+        """What uint8 images (B, 3, H, W) show."""
+        labels, boxes = self.numbers(images).split([self.num_labels, 4], dim=1)
         return Answer(labels, boxes)
 
     @torch.inference_mode()
@@ -67,7 +86,14 @@ class Localizer(nn.Module):
             found.append(Found(box[kept], score[kept], label[kept]))
         return found
 
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
-        self.backbone.fuse()
-        self.to(dtype)
+
+class KeypointLocalizer(Regressor):
+    """The places of the one object's keypoints (Toshev and Szegedy 2014, the first stage)."""
+
+    def __init__(self, keypoints: int, image_size: int, backbone: dict[str, Any]) -> None:
+        super().__init__(2 * keypoints, image_size, backbone)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Keypoints (B, K, 2) of uint8 images (B, 3, H, W) in shares of the square's side."""
+        # Learning begins in the middle.
+        return 0.5 + self.numbers(images).unflatten(1, (-1, 2))

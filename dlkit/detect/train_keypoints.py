@@ -1,0 +1,58 @@
+"""The training loop of `dlkit detect train --arch localize --keypoints K`."""
+
+from pathlib import Path
+
+from dlkit.classify import backbones
+from dlkit.core import distributed
+from dlkit.core.checkpoint import Header
+from dlkit.core.config import given, spelled
+from dlkit.core.errors import DlkitError
+from dlkit.core.training import Run
+from dlkit.detect.config import DEFAULT_BACKBONE, WITHOUT_KEYPOINTS, DetectTrainConfig
+from dlkit.detect.finder import Detector
+from dlkit.detect.keypoint_data import KeypointPictures, read_keypoints
+from dlkit.detect.keypoints import evaluate, save_examples
+from dlkit.detect.layouts import save_skipped
+from dlkit.detect.losses.localize import keypoint_loss
+from dlkit.detect.model import build
+
+
+def train(config: DetectTrainConfig) -> Path:
+    """Train a network that finds keypoints, and return the path of its best checkpoint."""
+    for name in given(config):
+        if name in WITHOUT_KEYPOINTS:
+            raise DlkitError(f"{spelled(name)} is for boxes, not for --keypoints")
+    with distributed.launch(config.device, config.seed) as process:
+        training, skipped = read_keypoints(config.data, "train", config.keypoints)
+        validation, _ = read_keypoints(config.data, "val", config.keypoints)
+
+        trained, backbone = backbones.load(config.backbone or DEFAULT_BACKBONE)
+        settings = {
+            "keypoints": config.keypoints,
+            "image_size": config.image_size,
+            "backbone": backbone,
+        }
+        model = build("keypoints", **settings)
+        if not config.from_scratch:
+            model.backbone.load_state_dict(trained.state_dict())
+        network = process.wrap(model)  # the same weights, with gradients averaged over processes
+        names = [str(number) for number in range(1, config.keypoints + 1)]
+        run = Run(config, process, model, Header("detect", "keypoints", settings, names))
+        optimizer = run.optimizer(model)
+        save_skipped(skipped, run.folder)
+        batches = run.loader(KeypointPictures(training, config))
+        detector = Detector(
+            run.evaluated, names, config.image_size, process.device, config.precision
+        )
+
+        for _ in run.epochs():
+            for images, points in run.batches(batches):
+                with run.autocast():
+                    loss = keypoint_loss(network, images, points)
+                run.step(loss, optimizer)
+            detector.network.eval()
+            scores = evaluate(detector, validation, process).scores()
+            better = run.finish_epoch(-scores["distance"], **scores)
+            if better and process.is_main:
+                save_examples(detector, validation, run.folder / "examples.png")
+    return run.best
