@@ -8,9 +8,11 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 
 from dlkit.cli import leave, main
 from dlkit.core import checkpoint
+from dlkit.core.errors import DlkitError
 from dlkit.core.training import Run
 from tests.conftest import on_processes, write_voc
 from tests.test_training import settings, train
@@ -47,6 +50,33 @@ def toy(notices: Path, out: Path, resume: bool, fault: str | None = None) -> Non
         config = settings(out, save_every=2, resume=resume)
         train(config, at_each_step=befall, norm=count == 2)  # norms want two samples in each
     leave(0)
+
+
+def killed(notices: Path, *args: object) -> None:
+    """`dlkit` under torchrun, whose second rank is killed in its sixth step when first started."""
+    take = Run.step
+
+    def step(run: Run, *of: Any) -> None:
+        take(run, *of)
+        place = os.environ["TORCHELASTIC_RESTART_COUNT"], run.process.rank, run.steps
+        if place == ("0", 1, 6):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with mock.patch.object(Run, "step", step):
+        dlkit(notices, *args)
+
+
+def failing(notices: Path, error: type[Exception], *args: object) -> None:
+    """`dlkit`, whose second rank raises such an error in its third step."""
+    take = Run.step
+
+    def step(run: Run, *of: Any) -> None:
+        if (run.process.rank, run.steps) == (1, 2):
+            raise error("out of luck")
+        take(run, *of)
+
+    with mock.patch.object(Run, "step", step):
+        dlkit(notices, *args)
 
 
 def losses(out: Path) -> list[float]:
@@ -176,6 +206,58 @@ def test_nothing_is_lost_with_a_process(
     whole, broken = weights(tmp_path / "whole"), weights(out)
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
     assert losses(tmp_path / "whole") == losses(out)
+
+
+def test_torchrun_starts_all_again_when_one_is_killed(data: Path, tmp_path: Path) -> None:
+    """What `--max-restarts` and `--resume auto` make of it: two steps are lost, no weight differs.
+
+    The state was last saved after four steps, and the sixth was taken when the kill came.
+    """
+    notices, options = tmp_path / "notices", ["--save-every", 4, "--resume", "auto"]
+    command = [*commands(data)["lm-generate"].split(), *options, "--out"]
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom tests.test_cluster import killed\n"
+        "killed(Path(sys.argv[1]), *sys.argv[2:])\n"
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node", "2", "--max-restarts", "1", str(script)]
+    done = subprocess.run(
+        [*launcher, *map(str, [notices, *command, tmp_path / "broken"])],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + notices.read_text()
+    assert f"resuming {tmp_path / 'broken'} after epoch 0 and 4 steps" in notices.read_text()
+    assert on_processes(2, dlkit, notices, *command, tmp_path / "whole") == [0, 0]
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (DlkitError, 2, "dlkit: process 1: out of luck"),
+        (KeyError, 70, "dlkit: process 1: KeyError: 'out of luck'"),
+    ],
+)
+def test_an_error_of_any_process_is_said_and_stops_all(
+    error: type[Exception], code: int, line: str, data: Path, tmp_path: Path
+) -> None:
+    notices, began = tmp_path / "notices", time.monotonic()
+    command = [*commands(data)["classify"].split(), "--out", tmp_path / "run"]
+    assert on_processes(2, failing, notices, error, *command) == [75, code], notices.read_text()
+    assert time.monotonic() - began < 60
+    lines = notices.read_text().splitlines()
+    assert lines.count(line) == 1
+    assert ("Traceback (most recent call last):" in lines) == (error is KeyError)
+    assert [of[:41] for of in lines if "process 0" in of] == [
+        "dlkit: process 0: another process was lost"[:41]
+    ]
 
 
 def test_a_process_that_never_comes_is_said(tmp_path: Path) -> None:

@@ -1,29 +1,34 @@
 """One process, or the many that torchrun or srun started: the same code runs in both."""
 
+import itertools
 import os
 import random
 import re
+import socket
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice, zip_longest
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from dlkit.core.device import choose
 from dlkit.core.errors import DlkitError
+from dlkit.core.progress import say_failed
 
 T = TypeVar("T")
 MISSING = object()
 REQUEUE = 75  # exit code of what may go well the next time: EX_TEMPFAIL of sysexits.h
 # What gloo says of another process that is gone or silent; torch has no class for it.
 GLOO = ("gloo", "Gloo", "Application timeout", "Connection closed by peer", "Timed out waiting")
+MEETINGS = itertools.count()  # of the processes, in this one's life
 SECONDS = 1800  # that the others are waited for, unless DLKIT_TIMEOUT says otherwise
 MOST_AT_ONCE = 256  # results of each process that are exchanged together
 
@@ -88,7 +93,7 @@ class Process:
 
     def share(self, items: Iterable[T]) -> Iterator[T]:
         """Every `world_size`-th item, from this process's rank on."""
-        return islice(items, self.rank, None, self.world_size)
+        return itertools.islice(items, self.rank, None, self.world_size)
 
     def gather(self, results: Iterable[T]) -> Iterator[T]:
         """What all processes made of their shares, in the order of the inputs, in each of them.
@@ -102,8 +107,8 @@ class Process:
         count = 1
         while True:
             shares: list[Any] = [None] * self.world_size
-            distributed.all_gather_object(shares, list(islice(results, count)))
-            for round_ in zip_longest(*shares, fillvalue=MISSING):
+            distributed.all_gather_object(shares, list(itertools.islice(results, count)))
+            for round_ in itertools.zip_longest(*shares, fillvalue=MISSING):
                 yield from (item for item in round_ if item is not MISSING)
             if all(len(share) < count for share in shares):
                 return
@@ -142,6 +147,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     try:
         distributed.init_process_group(
             "nccl" if chosen.type == "cuda" else "gloo",
+            store=fresh_store(rank, seconds),
             rank=rank,
             world_size=world_size,
             timeout=timedelta(seconds=seconds),
@@ -149,7 +155,6 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     except RuntimeError as error:  # torch's DistError is one, too
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         leave_alone(
-            rank,
             f"not all of {world_size} processes met at {place} within {seconds} s: is every node"
             f" up, and can it reach that one? DLKIT_TIMEOUT sets the seconds ({first_line(error)})",
         )
@@ -161,7 +166,6 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
         if not of_the_network(error):
             raise
         leave_alone(
-            rank,
             "another process was lost, or did not answer within"
             f" {seconds} s (DLKIT_TIMEOUT): {first_line(error)}",
         )
@@ -183,14 +187,43 @@ def set_meeting_place() -> None:
     os.environ.setdefault("MASTER_PORT", str(20000 + job % 10000 if job else 29500))
 
 
+def fresh_store(rank: int, seconds: int) -> TCPStore | None:
+    """A store of this start of the processes alone; None: torch opens one.
+
+    torchrun has one store for all its restarts (torch 2.15): a process may find there the addresses
+    of those before it, and wait for them. So the main process opens one anew, whose port the others
+    find in torchrun's. Where they still find that of an earlier start, nobody answers.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    patience = timedelta(seconds=seconds)
+    agent = TCPStore(address, port, is_master=False, timeout=patience)
+    key = f"dlkit/port/{next(MEETINGS)}"
+    if rank == 0:
+        own = TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=patience)
+        agent.set(key, str(own.port))
+        return own
+    end = time.monotonic() + seconds
+    while True:
+        port = int(agent.get(key))
+        try:
+            socket.create_connection((address, port), seconds).close()
+            return TCPStore(address, port, is_master=False, timeout=patience)
+        except OSError as error:
+            if time.monotonic() > end:
+                raise distributed.DistNetworkError(str(error)) from error
+            time.sleep(0.1)
+
+
 def of_the_network(error: RuntimeError) -> bool:
     """Whether this was raised because another process is gone or silent."""
     return isinstance(error, distributed.DistError) or any(part in str(error) for part in GLOO)
 
 
-def leave_alone(rank: int, why: str) -> None:
-    """Say on stderr, from any process, what went wrong between them, and exit."""
-    sys.stderr.write(f"dlkit: process {rank}: {why}\n")
+def leave_alone(why: str) -> None:
+    """Say what went wrong between the processes, and exit."""
+    say_failed(why)
     sys.exit(REQUEUE)
 
 

@@ -51,6 +51,16 @@ def log(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+def say_failed(why: str) -> None:
+    """A line on stderr about what ends this process, whichever it is; of several it names itself.
+
+    It is written in one piece, since several may fail at once.
+    """
+    which = f"process {rank()}: " if world_size() > 1 else ""
+    sys.stderr.write(f"dlkit: {which}{why}\n")
+    sys.stderr.flush()
+
+
 @dataclass
 class Skipped:
     """Data left out because something is wrong with it: counted by kind, named by place."""
