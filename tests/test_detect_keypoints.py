@@ -147,11 +147,9 @@ def test_what_is_no_keypoint_is_left_out_and_named(
     rows = [CORNERS, "a.png,1,2,64,48,,", "a.png,65,2,1,x,nan,3", "gone.png,1,2,3,4,5,6"]
     (tmp_path / "val.csv").write_text("\n".join(rows))
     samples, skipped = read_keypoints(tmp_path, "val", 3)
-    assert np.array_equal(
-        [sample.points for sample in samples],
-        [[[1, 2], [64, 48], [NAN, NAN]], [[NAN, NAN]] * 3],
-        equal_nan=True,
-    )
+    expected = np.array([[[1, 2], [64, 48], [NAN, NAN]], [[NAN, NAN]] * 3])
+    found = np.array([sample.points for sample in samples])
+    assert np.array_equal(found, expected, equal_nan=True)
     where = f"{tmp_path / 'val.csv'}:3: keypoint"
     assert skipped.places == {
         "keypoint outside the image": [f"{where} 1", f"{where} 3"],

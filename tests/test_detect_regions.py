@@ -16,8 +16,18 @@ from dlkit.detect.compiled_regions import blurred, described, merged, segments
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses, sampled
 from dlkit.detect.model import build
 from dlkit.detect.models.fast_rcnn import Answers
+from dlkit.detect.models.rcnn import linear
+from dlkit.detect.models.regions import numbered
 from dlkit.detect.selective_search import LIMIT, SIDE, gaussian, propose
-from dlkit.detect.svm import COST, POSITIVE_COST, fit_ridge, fit_svm, linear_svm
+from dlkit.detect.svm import (
+    COST,
+    POSITIVE_COST,
+    calibration,
+    fit,
+    fit_ridge,
+    fit_svm,
+    linear_svm,
+)
 from tests.conftest import loud, run, scene, write_voc
 from tests.test_detect import NARROW, random_boxes
 
@@ -310,6 +320,51 @@ def test_adding_hard_negatives_ends_with_the_svm_of_all_of_them() -> None:
     ours, theirs = (points @ v[:-1] + v[-1] for v in (found, expected))
     assert np.abs(ours - theirs).max() < 0.05
     assert ours[:50].mean() > 0 > ours[50:].mean()
+
+
+def test_margins_become_the_chances_that_made_them() -> None:
+    rng = np.random.default_rng(0)
+    margins = rng.normal(0, 2, 40_000)
+    for slope, offset in [(2.0, -1.0), (0.3, -3.0)]:
+        shows = rng.random(len(margins)) < 1 / (1 + np.exp(-slope * margins - offset))
+        assert calibration(margins, shows) == pytest.approx((slope, offset), rel=0.06)
+    # The scale of the margins makes no difference to the chances.
+    first, second = calibration(margins, shows), calibration(margins * 50, shows)
+    assert (second[0] * 50, second[1]) == pytest.approx(first, rel=1e-4)
+    apart = calibration(np.array([-1.0, -1, 1, 1]), np.array([False, False, True, True]))
+    assert np.isfinite(apart).all()
+    assert apart[0] > 0
+    # Where all is background, that is all that is known.
+    assert calibration(np.zeros(98), np.zeros(98, bool)) == pytest.approx((0, np.log(1 / 99)))
+
+
+def test_scores_of_rcnn_are_chances_in_each_label() -> None:
+    """Over all regions that it was fitted to, the scores of a label add up to its regions."""
+    torch.manual_seed(0)
+    network = build("rcnn", num_labels=3, backbone=NARROW).eval()
+    examples, shown, scores = [], [], []
+    for seed in range(4):
+        image, objects = scene(seed)
+        pixels = np.asarray(image)
+        boxes = torch.tensor([box for _, box in objects]).float()
+        proposed = torch.from_numpy(propose(pixels)).float()[:40]
+        tensor = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        examples.append((tensor, boxes, torch.tensor([0, 1]), proposed))
+    fit(network, examples)
+    for tensor, boxes, _, proposed in examples:
+        regions = torch.cat([boxes, proposed])
+        shown.append(iou(regions[:, None], boxes[None]) >= 0.5)
+        with torch.no_grad():
+            maps = torch.cat(list(network.last_maps(tensor[None], numbered([regions]))))
+        scores.append(linear(maps.mean(dim=(2, 3)), network.svms).sigmoid())
+    truth, found = torch.cat(shown), torch.cat(scores)
+    for label in (0, 1):
+        yes, no = int(truth[:, label].sum()), int((~truth[:, label]).sum())
+        expected = yes * (yes + 1) / (yes + 2) + no / (no + 2)  # by Platt's targets
+        assert yes > 4
+        assert float(found[:, label].sum()) == pytest.approx(expected, rel=1e-3)
+        assert found[truth[:, label], label].mean() > 2 * found[~truth[:, label], label].mean()
+    assert found[:, 2].max() < 0.02  # a label that the images do not show
 
 
 @pytest.mark.parametrize("count", [10, 60])

@@ -1,4 +1,4 @@
-"""The last two stages of R-CNN's training: linear SVMs, and corrections of the boxes.
+"""The last stages of R-CNN's training: linear SVMs, their scores, and corrections of the boxes.
 
 Shapes: N regions, D features, C labels.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlkit.detect.boxes import encode, iou
-from dlkit.detect.models.rcnn import RCNN
+from dlkit.detect.models.rcnn import RCNN, linear
 from dlkit.detect.models.regions import numbered
 
 FITTED_ON, PROPOSALS = 200, 100  # training images, spread over the data, and regions of each
@@ -23,6 +23,7 @@ BIAS = 10.0  # stands in a further feature, so that the bias is hardly regularis
 RIDGE = 1000.0
 EASY, HARD = -1.2, -1.0  # scores of negatives that are let go of, and that are added
 TOLERANCE, MOST_PASSES, MOST_ROUNDS = 0.01, 300, 20
+POSITIVE, MOST_STEPS = 0.5, 100  # IoU from which a region shows an object; of the calibration
 
 Example = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -31,6 +32,7 @@ Example = tuple[Tensor, Tensor, Tensor, Tensor]
 def fit(network: RCNN, examples: Iterable[Example]) -> None:
     """Fit the SVMs and corrections of a network in evaluation mode to annotated images.
 
+    The SVMs of all labels then say log-odds, which can be compared: an SVM's own margin cannot.
     Each example: uint8 image (3, H, W), boxes (N, 4), labels (N), proposals (P, 4).
     """
     labels_count, device = len(network.svms), network.svms.device
@@ -57,9 +59,14 @@ def fit(network: RCNN, examples: Iterable[Example]) -> None:
     features, shares = torch.cat(means), torch.cat(overlaps)
     for label in range(labels_count):
         positive, negative = shares[:, label] == 2.0, shares[:, label] < NEGATIVE
+        weights = torch.zeros(features.shape[1] + 1)
         if positive.any():
             weights = fit_svm(features[positive], features[negative])
-            network.svms[label] = weights.to(network.svms)
+        margins, shows = linear(features, weights), shares[:, label] >= POSITIVE
+        slope, offset = calibration(margins.double().numpy(), shows.numpy())
+        weights *= slope
+        weights[-1] += offset
+        network.svms[label] = weights.to(network.svms)
     if maps:
         x, labels, targets = torch.cat(maps), torch.cat(told), torch.cat(offsets)
         for label in labels.unique().tolist():
@@ -103,6 +110,34 @@ def linear_svm(
     return dual_descent(
         np.concatenate([positive, negative]), signs, costs, TOLERANCE, MOST_PASSES, 0
     )
+
+
+def calibration(margins: np.ndarray, shows: np.ndarray) -> tuple[float, float]:
+    """Slope and offset that make of margins (N,) the log-odds of what is so or not, `shows` (N,).
+
+    The most likely ones by Platt 1999, whose targets stay clear of 0 and 1, found by Newton's
+    method with halved steps (Lin et al. 2007, algorithm 1).
+    """
+    yes, no = shows.sum(), (~shows).sum()
+    targets = np.where(shows, (yes + 1) / (yes + 2), 1 / (no + 2))
+    x = np.stack([margins, np.ones_like(margins)])
+
+    def loss(w: np.ndarray) -> float:
+        return float((np.logaddexp(0, w @ x) - targets * (w @ x)).sum())
+
+    w = np.array([0.0, np.log((yes + 1) / (no + 1))])
+    for _ in range(MOST_STEPS):
+        chances = 1 / (1 + np.exp(-w @ x))
+        gradient = x @ (chances - targets)
+        if np.abs(gradient).max() < 1e-5:
+            break
+        curvature = (x * chances * (1 - chances)) @ x.T + 1e-12 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        share = 1.0
+        while share > 1e-10 and loss(w - share * step) > loss(w) - 1e-4 * share * step @ gradient:
+            share /= 2
+        w = w - share * step
+    return float(w[0]), float(w[1])
 
 
 def fit_ridge(x: Tensor, targets: Tensor, strength: float) -> Tensor:

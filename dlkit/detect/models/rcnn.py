@@ -26,7 +26,7 @@ class RCNN(nn.Module):
     and told apart by a linear SVM for each label, on the means of the last map; a linear
     regression for each label, on that map, corrects the box. The network is trained with a softmax
     over labels and background, which is not used afterwards; then `dlkit.detect.svm` fits the rest.
-    A score is the SVM's margin through a sigmoid: 0.5 on the border, 0.88 on the margin.
+    A score is how likely a region with the SVM's margin shows the label (Platt 1999).
     """
 
     svms: Tensor
@@ -73,7 +73,7 @@ class RCNN(nn.Module):
         regions = proposals(images)
         scores, boxes = [images.new_zeros(0, len(self.svms)).float()], []
         for maps in self.last_maps(images, numbered(regions)):
-            scores.append(torch.sigmoid(2 * linear(maps.mean(dim=(2, 3)), self.svms)))
+            scores.append(torch.sigmoid(linear(maps.mean(dim=(2, 3)), self.svms)))
             boxes.append(linear(maps.flatten(1), self.corrections))
         references = torch.cat(regions)[:, None]
         corrected = decode(torch.cat(boxes), references) if boxes else references
