@@ -121,7 +121,7 @@ def infer(
     style_size: StyleSize = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimizer.", min=1)] = STEPS,
     content_weight: ContentWeight = 1.0,
-    style_weight: StyleWeight = 10.0,
+    style_weight: StyleWeight = 50.0,
     tv_weight: TvWeight = 30.0,
     content_layers: ContentLayers = CONTENT_LAYERS,
     style_layers: StyleLayers = STYLE_LAYERS,

@@ -12,8 +12,8 @@ Arch = Literal["fast", "adain"]
 # The architectures that have an option which is not for all.
 OWN: dict[str, tuple[str, ...]] = dict.fromkeys(("style_size", "width"), ("fast",))
 BY_ARCH: dict[str, dict[str, Any]] = {
-    "fast": {"content_layer": "relu3_1", "style_weight": 10.0, "tv_weight": 50.0},
-    "adain": {"content_layer": "relu4_1", "style_weight": 10.0, "tv_weight": 20.0},
+    "fast": {"content_layer": "relu3_1", "style_weight": 15.0, "tv_weight": 50.0},
+    "adain": {"content_layer": "relu4_1", "style_weight": 30.0, "tv_weight": 20.0},
 }
 
 
@@ -48,7 +48,7 @@ class StyleTrainConfig(TrainConfig):
         " relu4_1). Earlier ones keep more of the photograph, and train sooner.",
     )
     content_weight: float = option(1.0, "Weight of the content's loss.", min=0)
-    style_weight: float = option(None, "Weight of the style's loss (10).", min=0)
+    style_weight: float = option(None, "Weight of the style's loss (fast: 15, adain: 30).", min=0)
     tv_weight: float = option(None, "Weight of the total variation (fast: 50, adain: 20).", min=0)
     val_share: float = option(0.02, "Share of the photographs to validate on.", min=0, max=0.9)
     every: int = option(1, "Write a sheet of examples after every so many epochs.", min=1)

@@ -40,7 +40,7 @@ class Objective:
     """
 
     content_weight: float = 1.0
-    style_weight: float = 10.0
+    style_weight: float = 50.0
     tv_weight: float = 30.0
     content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu4_2": 1.0})
     style_layers: Mapping[str, float] = field(

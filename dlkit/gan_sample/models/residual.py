@@ -36,8 +36,8 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.relu(self.norm1(x), inplace=True))
         y = self.conv2(F.relu(self.norm2(y), inplace=True))
-        # A convolution of one pixel comes to the same before the enlargement, at a quarter's cost.
-        return y + F.interpolate(self.shortcut(x), scale_factor=2)
+        # Nearest neighbours would draw blocks, which shine through as a grid for long.
+        return y + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
 
 
 class Down(nn.Module):
