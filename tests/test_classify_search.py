@@ -414,6 +414,16 @@ def test_explain_features_and_search_as_commands(folder: Path, model: Path, tmp_
     assert "head.fc\tLinear\t4\n" in run("classify", "features", "--layer", "list", *options).out
     assert run("classify", "features", *options).code == 2
 
+    described = ["classify", "features", folder, *options, "-o"]
+    lines, shards = tmp_path / "all.jsonl", tmp_path / "of.jsonl"
+    assert run(*described, lines).code == 0
+    for index in (1, 0):
+        assert run(*described, shards, "--shard", f"{index}/2").code == 0
+    merged = run("merge", *sorted(tmp_path.glob("of.*.jsonl")))
+    assert merged.out == lines.read_text()
+    assert len(merged.out.splitlines()) == 12
+    assert run(*described, shards, "--shard", "0/3", "--pca", 2).code == 2
+
     found = run("classify", "search", query, "--in", folder, "--top", 3, "-f", "json", *options)
     assert found.code == 0, found.err
     assert len(json.loads(found.out)[0]["hits"]) == 3

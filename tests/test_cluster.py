@@ -24,7 +24,7 @@ from dlkit.cli import leave, main
 from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
 from dlkit.core.training import Run
-from tests.conftest import on_processes, write_voc
+from tests.conftest import on_processes, run, write_voc
 from tests.test_training import settings, train
 
 SMALL = "--workers 1 --device cpu --precision fp32"
@@ -74,6 +74,19 @@ def failing(notices: Path, error: type[Exception], *args: object) -> None:
         if (run.process.rank, run.steps) == (1, 2):
             raise error("out of luck")
         take(run, *of)
+
+    with mock.patch.object(Run, "step", step):
+        dlkit(notices, *args)
+
+
+def preempted(notices: Path, *args: object) -> None:
+    """`dlkit`, whose second rank a scheduler tells in its second step that it will end."""
+    take = Run.step
+
+    def step(run: Run, *of: Any) -> None:
+        take(run, *of)
+        if (run.process.rank, run.steps) == (1, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with mock.patch.object(Run, "step", step):
         dlkit(notices, *args)
@@ -140,6 +153,51 @@ def test_one_two_and_four_processes_have_the_same_losses(
     assert found[4] == pytest.approx(found[1], rel=1e-4)
 
 
+def test_a_sharded_network_learns_what_a_whole_one_does(data: Path, tmp_path: Path) -> None:
+    """Its files are those of one process, too, which generates from them and goes on."""
+    notices = tmp_path / "notices"
+    common = commands(data)["lm-generate"].replace("--sample-tokens 0", "--sample-tokens 9").split()
+    common += ["--accumulate", "2", "--out"]
+    fsdp = ["--parallel", "fsdp"]
+    assert on_processes(2, dlkit, notices, *common, tmp_path / "ddp") == [0, 0]
+    assert on_processes(2, dlkit, notices, *common, tmp_path / "fsdp", *fsdp) == [0, 0], (
+        notices.read_text()
+    )
+    broken = [*common, tmp_path / "broken", *fsdp, "--save-every", 3]
+    assert on_processes(2, preempted, notices, *broken) == [75, 75], notices.read_text()
+    state = torch.load(tmp_path / "broken" / "last.state.pt", weights_only=True)
+    assert state["done"] > 0
+    assert on_processes(2, dlkit, notices, *broken, "--resume") == [0, 0], notices.read_text()
+
+    assert losses(tmp_path / "fsdp") == pytest.approx(losses(tmp_path / "ddp"), rel=1e-5)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "fsdp")
+    ddp, whole, resumed = (weights(tmp_path / name) for name in ("ddp", "fsdp", "broken"))
+    assert [(name, w.shape) for name, w in whole.items()] == [(n, w.shape) for n, w in ddp.items()]
+    assert all(torch.allclose(whole[name], ddp[name], atol=1e-4) for name in ddp)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    samples = [(tmp_path / name / "samples.txt").read_text() for name in ("ddp", "fsdp")]
+    assert samples[0] == samples[1]
+    best = tmp_path / "fsdp" / "best.safetensors"
+    done = run("lm-generate", "w", "-m", best, "--max-tokens", 5, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert len(done.out) > 5
+
+
+def test_processes_share_prompts_also_where_texts_are_printed(data: Path, tmp_path: Path) -> None:
+    notices, prompts = tmp_path / "notices", tmp_path / "prompts"
+    prompts.write_text("w1 w2\nw3\nw4 w\n")
+    command = [*commands(data)["lm-generate"].split(), "--out", tmp_path]
+    assert on_processes(1, dlkit, notices, *command) == [0], notices.read_text()
+    command = ["lm-generate", "--file", prompts, "-m", tmp_path / "best.safetensors", "-n", 2]
+    command += ["--max-tokens", 5, "--batch-size", 1, "--device", "cpu", "--output"]
+    for count in (1, 2):
+        out = tmp_path / f"{count}.txt"
+        assert on_processes(count, counting, notices, *command, out) == [0] * count
+    lines = (tmp_path / "1.txt").read_text().splitlines()
+    assert [line[:2] for line in lines] == ["w1", "w1", "w3", "w3", "w4", "w4"]
+    assert (tmp_path / "2.txt").read_text().splitlines() == lines
+
+
 def tokenizer(text: Path, out: Path, algorithm: str) -> None:
     """Blocks of a few lines, so that there are some for each process."""
     with mock.patch("dlkit.core.text.BLOCK", 100), contextlib.redirect_stdout(io.StringIO()):
@@ -157,6 +215,52 @@ def test_processes_count_what_one_counts(algorithm: str, data: Path, tmp_path: P
     one = (tmp_path / "1").read_bytes()
     assert len(one) > 500
     assert (tmp_path / "2").read_bytes() == (tmp_path / "4").read_bytes() == one
+
+
+def counting(notices: Path, *args: object) -> None:
+    """Blocks of text and slices of words so small that there are some for each process."""
+    sys.stderr = notices.open("a", buffering=1)
+    with (
+        mock.patch("dlkit.core.text.BLOCK", 100),
+        mock.patch("dlkit.embed.cooccurrence.SLICE", 20),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        main([*map(str, args)])
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("lm-generate train TEXT --arch ngram --order 3 --arpa --out", "best.arpa"),
+        ("embed train TEXT --method glove --min-count 1 --dim 8 --epochs 2 --threads 1 --out", ""),
+        ("embed train TEXT --method glove --min-count 1 --dim 8 --epochs 2 --threads 1 --phrases 1"
+         " --threshold 9 --out", ""),
+        ("embed phrases TEXT --passes 2 --min-count 2 --threshold 8 --output", "."),
+    ],
+)  # fmt: skip
+def test_processes_count_words_that_stand_together_as_one_does(
+    command: str, name: str, data: Path, tmp_path: Path
+) -> None:
+    text, notices = tmp_path / "text.txt", tmp_path / "notices"
+    pairs = "new york and san francisco bay\nthe new york times\nold york in the bay\n" * 20
+    text.write_text((data / "source.txt").read_text() + pairs)
+    args = command.replace("TEXT", str(text)).split()
+    for count in (1, 2, 3):
+        out = tmp_path / str(count)
+        assert on_processes(count, counting, notices, *args, out) == [0] * count, (
+            notices.read_text()
+        )
+    results = [tmp_path / str(count) / name for count in (1, 2, 3)]
+    if name:
+        one = results[0].read_bytes()
+        assert len(one) > 1000
+        assert (b"new_york" if name == "." else b"ngram 3=") in one
+        assert all(path.read_bytes() == one for path in results)
+    else:
+        found = [checkpoint.load(path / "best.safetensors")[1] for path in results]
+        assert found[0]["vectors"].shape[1] == 8
+        assert all(torch.equal(found[0][key], of[key]) for of in found for key in found[0])
+        assert not [*results[1].glob("c*")]  # nothing is left of the counting
 
 
 def test_painters_and_recurrent_networks_train_on_two_processes(data: Path, tmp_path: Path) -> None:

@@ -181,9 +181,16 @@ def test_gradients_of_glove_are_limited() -> None:
     )
 
 
+def prepared(
+    ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int, resuming: bool
+) -> np.ndarray:
+    glove.counted(ids, num_words, config, threads, resuming)
+    return glove.shuffled(num_words, config)
+
+
 def glove_run(config: EmbedTrainConfig, threads: int = 1) -> tuple[np.ndarray, list[float]]:
     ids, _ = topics()
-    pairs = glove.prepared(ids, 20, config, threads, resuming=False)
+    pairs = prepared(ids, 20, config, threads, resuming=False)
     state = glove.GloveState.start(20, config.dim, config.seed)
     costs = []
     vectors = glove.train_glove(
@@ -212,7 +219,7 @@ def test_glove_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monk
     config = settings(tmp_path, Method.glove, dim=8, epochs=3)
     whole, _ = glove_run(config)
     ids, _ = topics()
-    pairs = glove.prepared(ids, 20, config, 1, resuming=False)
+    pairs = prepared(ids, 20, config, 1, resuming=False)
     assert len(pairs) > 2 * glove.STEP
     state = glove.GloveState.start(20, 8, config.seed)
     kept: list[glove.GloveState] = []
@@ -223,7 +230,7 @@ def test_glove_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 
     glove.train_glove(pairs, state, config, 1, stop)
     assert 0 < kept[0].done < len(pairs)
-    pairs = glove.prepared(ids[:0], 20, config, 1, resuming=True)  # not counted again
+    pairs = prepared(ids[:0], 20, config, 1, resuming=True)  # not counted again
     again = glove.train_glove(pairs, kept[0], config, 1, lambda _: None)
     np.testing.assert_array_equal(whole, again)
 
@@ -232,7 +239,7 @@ def test_lonely_words_are_nothing_to_learn_from(tmp_path: Path) -> None:
     ids = np.array([0, END, 1, END], np.int32)
     config = settings(tmp_path, Method.glove)
     with pytest.raises(DlkitError, match="nothing to learn from"):
-        glove.prepared(ids, 2, config, 1, resuming=False)
+        prepared(ids, 2, config, 1, resuming=False)
 
 
 def as_dense(matrix: lsa.Sparse) -> np.ndarray:

@@ -28,7 +28,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
-from dlkit.core.sharing import Part
+from dlkit.core.sharing import Part, Share
 from dlkit.core.text import lines
 
 app = group("classify", "Name what images and texts show.")
@@ -301,6 +301,8 @@ def features(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: FeaturesOutput = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print or store descriptors of images: what a layer of the network makes of them."""
     from dlkit.classify.features import describe, layers, printable, reduced, store
@@ -315,14 +317,17 @@ def features(
     if layer == "list":
         write(layers(classifier), format, output)
         return
-    results = describe(images or [], classifier, layer, batch_size, workers)
+    part = Part(format, output, shard, resume)
+    results = describe(images or [], classifier, layer, batch_size, workers, part.share)
     projection = None
     if pca is not None:
+        if part.share not in (None, Share()):
+            raise DlkitError("--pca is of all images: leave out --shard, --resume and torchrun")
         projection, results = reduced(results, pca)
     if numbers_alone is not None:
         write(store(results, numbers_alone, projection))
     else:
-        write(printable(results), format, output)
+        part.write(printable(results))
 
 
 @app.command()

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.classify.infer import Classifier, predict
-from dlkit.core import distributed, images
+from dlkit.core import images
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import Failure, is_main_process, log, track
+from dlkit.core.sharing import Share, spread
 
 
 @dataclass(frozen=True)
@@ -165,20 +166,19 @@ def describe(
     layer: str | None = None,
     batch_size: int = 64,
     workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[Description | Failure]:
     """The descriptor of each image, in input order; a Failure for one that cannot be read.
 
-    Under torchrun the processes share the images.
+    Only a `share` of the images is described; without one, the processes under torchrun share them.
     """
     chosen = describer(classifier, layer)
 
-    def gathered() -> Iterator[Description | Failure]:
-        with distributed.launch(str(classifier.device)) as process:
-            shared = track(process.share(images.files(paths)), "describing")
-            for path, found in process.gather(predict(chosen, shared, batch_size, workers)):
-                yield found if isinstance(found, Failure) else Description(path, found)
+    def results(shared: Iterator[str]) -> Iterator[Description | Failure]:
+        for path, found in predict(chosen, track(shared, "describing"), batch_size, workers):
+            yield found if isinstance(found, Failure) else Description(path, found)
 
-    return gathered()
+    return spread(results, images.files(paths), str(classifier.device), share)
 
 
 def principal_components(descriptors: Tensor, count: int) -> Projection:

@@ -72,6 +72,38 @@ class Process:
         self.wrapped.add(wrapped)
         return wrapped
 
+    def shard(self, model: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
+        """The model on its device, of which each process holds a share (FSDP2); it stays the same.
+
+        So it is with gradients, which are averaged, and with what an optimizer keeps of each
+        weight. The weights of a block are whole only while it computes, and one block at a time
+        comes to the device whole: the model must fit in the memory of the host only. All processes
+        must call it together from then on. One process alone holds all of it.
+        """
+        if self.world_size == 1:
+            return model.to(self.device)
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh(self.device.type, (self.world_size,))
+        for part in (*blocks, model):
+            fully_shard(part.to(self.device), mesh=mesh)
+        return model
+
+    def whole(self, value: Any) -> Any:
+        """What a state_dict() holds, with the shares of sharded tensors put together.
+
+        All processes must call it; the main one gets them, one after another on the CPU.
+        """
+        if isinstance(value, list):
+            return [self.whole(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.whole(item) for name, item in value.items()}
+        if not is_sharded(value):
+            return value
+        tensor = value.full_tensor()
+        return tensor.cpu() if self.is_main else None
+
     def average_gradients(self, now: bool) -> None:
         """Whether the next backward pass averages over processes, or only adds up in each."""
         for wrapped in self.wrapped:
@@ -95,7 +127,7 @@ class Process:
         """Every `world_size`-th item, from this process's rank on."""
         return itertools.islice(items, self.rank, None, self.world_size)
 
-    def gather(self, results: Iterable[T]) -> Iterator[T]:
+    def gather(self, results: Iterable[T], most: int = MOST_AT_ONCE) -> Iterator[T]:
         """What all processes made of their shares, in the order of the inputs, in each of them.
 
         They exchange results as they come, so many at a time: the first soon, no more than fit.
@@ -112,11 +144,33 @@ class Process:
                 yield from (item for item in round_ if item is not MISSING)
             if all(len(share) < count for share in shares):
                 return
-            count = min(2 * count, MOST_AT_ONCE)
+            count = min(2 * count, most)
 
     def barrier(self) -> None:
         if self.world_size > 1:
             distributed.barrier()
+
+
+def is_sharded(value: Any) -> bool:
+    """Whether this is a tensor of which each process has a share."""
+    return isinstance(value, Tensor) and hasattr(value, "full_tensor")
+
+
+def shares_like(parameter: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+    """What an optimizer keeps of a parameter, with whole tensors sharded as the parameter is."""
+    if not is_sharded(parameter):
+        return state
+    from torch.distributed.tensor import distribute_tensor
+
+    where: Any = parameter
+    return {
+        name: distribute_tensor(
+            value.to(parameter.device), where.device_mesh, where.placements, src_data_rank=None
+        )
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+        else value
+        for name, value in state.items()
+    }
 
 
 def environment(*names: str) -> int | None:

@@ -12,14 +12,17 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Counted, FileNames, Format, Writer, is_device, write
 from dlkit.core.progress import Failure, log, rank, world_size
+
+if TYPE_CHECKING:
+    from dlkit.core.distributed import Process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -105,6 +108,37 @@ def spread(
     with distributed.launch(device or "cpu") as process:
         mine = share or Share(process.rank, process.world_size)
         yield from process.gather(work(deal(mine, inputs)))
+
+
+class Alone:
+    """One process by itself, as a `distributed.Process` is one of several, without torch."""
+
+    rank, world_size, is_main = 0, 1, True
+
+    def share(self, items: Iterable[T]) -> Iterator[T]:
+        return iter(items)
+
+    def gather(self, results: Iterable[T], most: int = 1) -> Iterator[T]:
+        return iter(results)
+
+    def barrier(self) -> None:
+        pass
+
+
+ALONE = Alone()
+AnyProcess = Union[Alone, "Process"]
+
+
+@contextmanager
+def together() -> Iterator[AnyProcess]:
+    """This process among those that torchrun or srun started, for work that needs no torch."""
+    if world_size() == 1:
+        yield ALONE
+        return
+    from dlkit.core import distributed
+
+    with distributed.launch("cpu") as process:
+        yield process
 
 
 def numbered_file(path: Path, index: int, count: int) -> Path:

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from dlkit.core import checkpoint, device
 from dlkit.core.checkpoint import Header
 from dlkit.core.config import TrainConfig, settings_of, spelled
-from dlkit.core.distributed import REQUEUE, Process
+from dlkit.core.distributed import REQUEUE, Process, shares_like
 from dlkit.core.errors import DlkitError
 from dlkit.core.order import Order, Seeded, leave_signals_to_the_process, seed_everything
 from dlkit.core.output import whole_file
@@ -148,7 +148,7 @@ class Run:
         before = {field.name: field.default for field in fields(self.config)} | state["config"]
         free = {
             "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
-            "save_every",
+            "save_every", "parallel",
         }  # fmt: skip
         changed = [
             f"{spelled(k)} {before.get(k)}"
@@ -214,7 +214,13 @@ class Run:
         make = OPTIMIZERS[self.config.optimizer]
         optimizer = make(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self.state:
-            optimizer.load_state_dict(self.state["optimizers"][len(self.optimizers)])
+            saved = self.state["optimizers"][len(self.optimizers)]
+            own = {
+                number: shares_like(parameter, saved["state"][number])
+                for number, parameter in enumerate(p for g in groups for p in g["params"])
+                if number in saved["state"]
+            }
+            optimizer.load_state_dict({**saved, "state": own})
         self.optimizers.append(optimizer)
         return optimizer
 
@@ -474,12 +480,11 @@ class Run:
         numbers["seconds"] = round(time.monotonic() - self.began, 2)
         # JSON has no nan, the value of a metric that is not defined on this data.
         record = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
-        if self.process.is_main:
-            self.save(record, better)
-            log(
-                f"epoch {self.epoch}/{self.config.epochs}  loss {loss:.4f}  score {score:.4f}"
-                f"{' (best)' if better else ''}  {numbers['seconds']:.0f} s"
-            )
+        self.save(record, better)
+        log(
+            f"epoch {self.epoch}/{self.config.epochs}  loss {loss:.4f}  score {score:.4f}"
+            f"{' (best)' if better else ''}  {numbers['seconds']:.0f} s"
+        )
         stopped_by = max(self.process.gather([self.signal]))
         if stopped_by and self.epoch < self.config.epochs:
             self.stop(stopped_by)
@@ -492,18 +497,24 @@ class Run:
     def save(self, record: dict[str, Any], better: bool) -> None:
         scores = {k: v for k, v in record.items() if k not in {"lr", "seconds"}}
         header = replace(self.header, metrics=scores)
-        weights = self.evaluated.state_dict()
-        if better:
-            checkpoint.save(self.best, weights, header)
-        checkpoint.save(self.folder / "last.safetensors", weights, header)
-        log_file = self.folder / "log.jsonl"
-        # After a kill between two writes, the log may be one epoch ahead of the state.
-        before = log_file.read_text().splitlines()[: self.epoch - 1] if self.epoch > 1 else []
-        with whole_file(log_file) as partial:
-            partial.write_text("".join(f"{line}\n" for line in [*before, json.dumps(record)]))
+        weights = self.process.whole(self.evaluated.state_dict())
+        if self.process.is_main:
+            if better:
+                checkpoint.save(self.best, weights, header)
+            checkpoint.save(self.folder / "last.safetensors", weights, header)
+            self.write_log(record)
         self.save_state()
-        if time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES:
+        if self.process.is_main and (
+            time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES
+        ):
             self.draw_curves()
+
+    def write_log(self, record: dict[str, Any]) -> None:
+        """Add a line; after a kill between two writes, the log may be an epoch ahead."""
+        path = self.folder / "log.jsonl"
+        before = path.read_text().splitlines()[: self.epoch - 1] if self.epoch > 1 else []
+        with whole_file(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in [*before, json.dumps(record)]))
 
     def save_within(self, number: int, total: int) -> None:
         """Save the state before batch `number` of the `total` of this epoch."""
@@ -511,8 +522,7 @@ class Run:
         began = time.monotonic()
         losses = self.mean_losses()
         carried = list(self.process.gather([[thing.state_dict() for thing in self.carried]]))
-        if self.process.is_main:
-            self.save_state(done=number, batches=total, losses=losses.cpu(), carried=carried)
+        self.save_state(done=number, batches=total, losses=losses.cpu(), carried=carried)
         self.saved_batch, self.saved_at = number, time.monotonic()
         self.seconds_of_saving = self.saved_at - began
 
@@ -520,9 +530,9 @@ class Run:
         """Write last.state.pt; `within` is what going on within an epoch needs besides."""
         state = {
             "config": settings_of(self.config),
-            "model": self.model.state_dict(),
+            "model": self.process.whole(self.model.state_dict()),
             "average": self.average.state_dict() if self.average is not None else {},
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": self.process.whole([of.state_dict() for of in self.optimizers]),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "steps": self.steps,
@@ -532,6 +542,8 @@ class Run:
             "dropped_at": self.dropped_at,
             **within,
         }
+        if not self.process.is_main:
+            return
         with whole_file(self.folder / "last.state.pt") as partial, partial.open("wb") as file:
             try:
                 torch.save(state, file)

@@ -9,6 +9,7 @@ large for `memory` is counted in parts of whole sentences; each leaves a sorted 
 the runs are merged.
 """
 
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.progress import Bar
+from dlkit.core.sharing import ALONE, AnyProcess
 
 COUNT = np.dtype([("key", "<i8"), ("x", "<f8")])  # key = i * len(vocabulary) + j, ascending
 PAIR = np.dtype([("i", "<i4"), ("j", "<i4"), ("x", "<f4")])
@@ -98,30 +100,47 @@ def count(
     folder: Path,
     memory: float = 4.0,
     threads: int = 1,
+    process: AnyProcess = ALONE,
 ) -> np.ndarray:
     """The counts (COUNT, sorted) of a text of word ids with SENTENCE_END after each sentence.
 
-    `memory` is in GB. What it returns lies in `folder`, as COUNTS.
+    `memory` is in GB, for each process. What it returns lies in `folder`, as COUNTS; only the main
+    process gets any. They share the words, not the text, whose sums would be rounded otherwise.
     """
     limit = max(int(memory * 2**30), 1)
-    runs: list[Path] = []
+    runs: list[list[Path]] = []
     bar = Bar("counting", len(ids))
     try:
         with ThreadPoolExecutor(threads) as pool:
             for part in parts(ids, min(max(limit // BYTES_PER_WORD, 1), LONGEST_PART)):
-                runs.append(folder / f"counts-{len(runs)}.run")
-                with runs[-1].open("wb") as file:
-                    for counts in rows_of(part, num_words, window, pool, threads, limit):
+                # Of all processes, those of the first words first.
+                own = folder / f"counts-{len(runs)}-{process.rank}.run"
+                with own.open("wb") as file:
+                    for counts in rows_of(part, num_words, window, pool, threads, limit, process):
                         counts.tofile(file)
+                runs.append(list(process.gather([own])))
                 bar.advance(by=len(part))
     finally:
         bar.close()
+    if not process.is_main:
+        return np.empty(0, COUNT)
     whole = folder / COUNTS
+    for first, *others in runs:
+        append(others, first)
     if len(runs) == 1:
-        runs[0].replace(whole)
+        runs[0][0].replace(whole)
     else:
-        merge(runs, whole, max(limit // (4 * COUNT.itemsize), 1))
+        merge([first for first, *_ in runs], whole, max(limit // (4 * COUNT.itemsize), 1))
     return mapped(whole, COUNT)
+
+
+def append(files: list[Path], whole: Path) -> None:
+    """Put files behind another one; they are removed."""
+    with whole.open("ab") as target:
+        for path in files:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, target)
+            path.unlink()
 
 
 def parts(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
@@ -142,8 +161,12 @@ def rows_of(
     pool: ThreadPoolExecutor,
     threads: int,
     limit: int,
+    process: AnyProcess,
 ) -> Iterator[np.ndarray]:
-    """The counts of a part, in order, some words at a time, in half of `limit` bytes."""
+    """The counts of a part, in order, some words at a time, in half of `limit` bytes.
+
+    Of the rows of words, this process's share, which is in one piece.
+    """
     positions, starts = index(ids, num_words)
     weights = np.array([0.0, *(1 / distance for distance in range(1, window + 1))])
     # A word's row has no more entries than it has neighbours, or words that are not before it.
@@ -157,6 +180,8 @@ def rows_of(
     cuts = np.searchsorted(starts, np.arange(0, len(positions), at_once), side="left")
     bounds = np.unique(np.concatenate([[0], cuts, [num_words]])).tolist()
     slices = list(zip(bounds[:-1], bounds[1:], strict=True))
+    begin, end = (len(slices) * (process.rank + i) // process.world_size for i in (0, 1))
+    slices = slices[begin:end]
     for start in range(0, len(slices), threads):
         yield from pool.map(lambda bounds: rows(*bounds), slices[start : start + threads])
 

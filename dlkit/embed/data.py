@@ -6,18 +6,19 @@ Shapes: N words in the vocabulary.
 
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
 
 from dlkit.core import text
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, log
+from dlkit.core.sharing import ALONE, AnyProcess
 from dlkit.embed.config import EmbedTrainConfig
 
 LONGEST = 1000  # words of a sentence; a longer line is cut, as in word2vec.c
@@ -26,8 +27,12 @@ UNKNOWN = -2
 LINE_END = b"\xff"  # stands for a line break while a block is cut: UTF-8 has no such byte
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
-Text = Callable[[], Iterator[bytes]]
-"""What gives the corpus again each time: blocks of whole lines, UTF-8, ready to be split."""
+
+class Text(Protocol):
+    """What gives the corpus again each time: blocks of whole lines, UTF-8, ready to be split."""
+
+    def __call__(self, process: AnyProcess = ALONE) -> Iterator[bytes]:
+        """The blocks that are this process's share; those of one by itself are all."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +46,51 @@ class Corpus:
 
 
 @contextmanager
-def read(config: EmbedTrainConfig, folder: Path) -> Iterator[Corpus]:
-    """The corpus of `config`; its numbers lie in `folder` as long as they are used."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left_by_a_killed_run in folder.glob("corpus-*"):
-        shutil.rmtree(left_by_a_killed_run)
+def read(config: EmbedTrainConfig, folder: Path, process: AnyProcess = ALONE) -> Iterator[Corpus]:
+    """The corpus of `config`; its numbers lie in `folder` as long as they are used.
+
+    All processes join phrases; the main one numbers the words.
+    """
+    if process.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_by_a_killed_run in folder.glob("corpus-*"):
+            shutil.rmtree(left_by_a_killed_run)
+    process.barrier()
     with TemporaryDirectory(prefix="corpus-", dir=folder) as scratch:
-        source = prepared(config, Path(scratch))
-        first, path = Path(scratch) / "first", Path(scratch) / "ids"
-        index = Index()
-        with first.open("wb") as file:
-            counts, lengths = count(source, index, lambda ids: file.write(ids.data))
-        kept = vocabulary(index, counts, config.min_count, config.max_vocab)
-        renumber(first, lengths, kept, len(counts), path)
-        first.unlink()
-        words = index.words()
-        ids = np.memmap(path, np.int32, "r") if path.stat().st_size else np.zeros(0, np.int32)
-        if len(ids) < 3:
-            raise DlkitError("no line of the corpus holds two words of the vocabulary")
-        total = int(counts.sum())
-        log(f"{total} words; {len(kept)} of {len(counts)} different ones are learnt")
-        yield Corpus([words[i].decode() for i in kept.tolist()], counts[kept], ids, total)
+        source = prepared(config, Path(scratch), process)
+        mine = [numbered(source, config, Path(scratch))] if process.is_main else []
+        ((words, counts, path, total),) = process.gather(mine)
+        yield Corpus(words, counts, mapped_ids(path), total)
 
 
-def prepared(config: EmbedTrainConfig, scratch: Path) -> Text:
-    """The text as `config` asks for it; stdin and joined phrases are kept in `scratch`."""
+def numbered(
+    source: Text, config: EmbedTrainConfig, scratch: Path
+) -> tuple[list[str], np.ndarray, Path, int]:
+    """The words, their counts, the file of the text in numbers, and how many words it has."""
+    first, path = scratch / "first", scratch / "ids"
+    index = Index()
+    with first.open("wb") as file:
+        counts, lengths = count(source, index, lambda ids: file.write(ids.data))
+    kept = vocabulary(index, counts, config.min_count, config.max_vocab)
+    renumber(first, lengths, kept, len(counts), path)
+    first.unlink()
+    if len(mapped_ids(path)) < 3:
+        raise DlkitError("no line of the corpus holds two words of the vocabulary")
+    words, total = index.words(), int(counts.sum())
+    log(f"{total} words; {len(kept)} of {len(counts)} different ones are learnt")
+    return [words[i].decode() for i in kept.tolist()], counts[kept], path, total
+
+
+def mapped_ids(path: Path) -> np.ndarray:
+    """The numbers in a file, mapped, which numpy refuses for an empty one."""
+    return np.memmap(path, np.int32, "r") if path.stat().st_size else np.zeros(0, np.int32)
+
+
+def prepared(config: EmbedTrainConfig, scratch: Path, process: AnyProcess = ALONE) -> Text:
+    """The text as `config` asks for it; stdin and joined phrases are kept in `scratch`.
+
+    All processes join phrases, each with a copy of the text in a scratch folder of its own.
+    """
     from dlkit.embed.phrases import joined
 
     twice = config.phrases > 0
@@ -77,7 +102,7 @@ def prepared(config: EmbedTrainConfig, scratch: Path) -> Text:
     for number in range(config.phrases):
         path = scratch / f"phrases-{number + 1}"
         with path.open("wb") as file:
-            file.writelines(joined(source, config.min_count, config.threshold))
+            file.writelines(joined(source, config.min_count, config.threshold, process))
         source = reading([str(path)], "strict", False, False)
     return source
 
@@ -85,20 +110,22 @@ def prepared(config: EmbedTrainConfig, scratch: Path) -> Text:
 def spooled(scratch: Path) -> str:
     """All of stdin in a file, since phrases are counted before they are joined."""
     path = scratch / "stdin"
-    with path.open("wb") as file:
-        shutil.copyfileobj(text.binary(sys.stdin), file)
+    with path.open("wb") as file, text.stdin() as stream:
+        shutil.copyfileobj(text.binary(stream), file)
     return str(path)
 
 
 def reading(sources: list[str], errors: str, lower: bool, words: bool) -> Text:
-    def blocks() -> Iterator[bytes]:
+    def whole() -> Iterator[bytes]:
         bar = Bar("reading", text.size(sources), unit="bytes")
         try:
             for source in sources:
-                for block in text.blocks(source, errors, lambda n: bar.advance(by=n)):
-                    yield simplified(block, lower, words)
+                yield from text.blocks(source, errors, lambda n: bar.advance(by=n))
         finally:
             bar.close()
+
+    def blocks(process: AnyProcess = ALONE) -> Iterator[bytes]:
+        return (simplified(block, lower, words) for block in process.share(whole()))
 
     return blocks
 
@@ -134,12 +161,18 @@ class Index(dict[bytes, int]):
 
 
 def count(
-    source: Text, index: Index, on_block: Callable[[np.ndarray], object]
+    source: Text,
+    index: Index,
+    on_block: Callable[[np.ndarray], object],
+    process: AnyProcess = ALONE,
 ) -> tuple[np.ndarray, list[int]]:
-    """How often each word of the text occurs (int64), and how many numbers each block has."""
+    """How often each word occurs in this process's share of the text (int64).
+
+    And how many numbers each block of it has.
+    """
     counts = np.zeros(0, np.int64)
     lengths = []
-    for block in source():
+    for block in source(process):
         ids = index.numbers(block)
         new = np.bincount(ids[ids >= 0], minlength=len(index) - 1)
         new[: len(counts)] += counts

@@ -16,9 +16,11 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.sharing import ALONE, AnyProcess
 from dlkit.embed.config import EmbedTrainConfig
-from dlkit.embed.cooccurrence import BUCKET, COUNTS, PAIR, count, mapped, shuffle
+from dlkit.embed.cooccurrence import BUCKET, COUNT, COUNTS, PAIR, count, mapped, shuffle
 
+PAIRS = "pairs.bin"  # the file of the shuffled pairs
 LANES = 16  # numbers that are computed on at once
 LIMIT = np.float32(100)  # of a gradient's size
 WORD, CONTEXT = 0, 1
@@ -113,17 +115,34 @@ def train_pairs(
     return total
 
 
-def prepared(
-    ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int, resuming: bool
-) -> np.ndarray:
-    """The shuffled pairs of the text (see cooccurrence), in a file of the run's folder."""
-    path = config.out / "pairs.bin"
-    if resuming and path.exists():
+def counted(
+    ids: np.ndarray,
+    num_words: int,
+    config: EmbedTrainConfig,
+    threads: int,
+    resuming: bool,
+    process: AnyProcess = ALONE,
+) -> None:
+    """Count the pairs of the text (see cooccurrence) in the run's folder; all processes share that.
+
+    A run that goes on has them already.
+    """
+    pairs = config.out / PAIRS
+    if resuming and pairs.exists():
+        return
+    if process.is_main:
+        config.out.mkdir(parents=True, exist_ok=True)
+        pairs.unlink(missing_ok=True)
+    count(ids, num_words, config.window, config.out, config.memory, threads, process)
+
+
+def shuffled(num_words: int, config: EmbedTrainConfig) -> np.ndarray:
+    """The counted pairs in random order, in a file of the run's folder in place of the counts."""
+    path, counts = config.out / PAIRS, config.out / COUNTS
+    if path.exists():
         return mapped(path, PAIR)
-    config.out.mkdir(parents=True, exist_ok=True)
-    counts = count(ids, num_words, config.window, config.out, config.memory, threads)
-    pairs = shuffle(counts, num_words, path, config.seed)
-    (config.out / COUNTS).unlink()
+    pairs = shuffle(mapped(counts, COUNT), num_words, path, config.seed)
+    counts.unlink()
     if not len(pairs):
         raise DlkitError("no two words of the corpus stand in one line: nothing to learn from")
     return pairs

@@ -7,46 +7,82 @@ Pairs are scored by (Mikolov et al. 2013b, equation 6, times the words T of the 
 A pair above the threshold becomes a_b, from left to right; another pass joins longer ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from dlkit.core.progress import log
+from dlkit.core.sharing import ALONE, AnyProcess, together
 from dlkit.embed import data
 from dlkit.embed.config import EmbedTrainConfig
 
 HALF, LOW = 32, 0xFFFFFFFF
+BLOCKS_AT_ONCE = 4  # of each process, that all get
 
 
 def join(config: EmbedTrainConfig) -> Iterator[bytes]:
     """The corpus of `config` after its passes, in blocks of whole lines."""
-    with TemporaryDirectory() as scratch:
-        yield from data.prepared(config, Path(scratch))()
+    with together() as process, TemporaryDirectory() as scratch:
+        yield from data.prepared(config, Path(scratch), process)()
 
 
-def joined(source: data.Text, min_count: int, threshold: float) -> Iterator[bytes]:
-    """The text with its phrases joined, in blocks of whole lines."""
-    index = data.Index()
+def joined(
+    source: data.Text, min_count: int, threshold: float, process: AnyProcess = ALONE
+) -> Iterator[bytes]:
+    """The text with its phrases joined, in blocks of whole lines.
+
+    The processes share the blocks; each gets all of the joined text.
+    """
+    index, counts, keys, times = pair_counts(source, process)
+    total = counts[counts >= min_count].sum()
+    good = times >= min_count
+    keys, times = keys[good], times[good]
+    left, right = counts[keys >> HALF], counts[keys & LOW]
+    chosen = keys[total * (times - min_count) / left / right > threshold]
+    log(f"{len(chosen)} phrases")
+    blocks = (join_block(block, index, chosen) for block in source(process))
+    yield from process.gather(blocks, most=BLOCKS_AT_ONCE)
+
+
+def pair_counts(
+    source: data.Text, process: AnyProcess
+) -> tuple[data.Index, np.ndarray, np.ndarray, np.ndarray]:
+    """The numbers of the words and how often each occurs; pairs, ascending, and how often."""
+    own = data.Index()
     keys, times = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def add(ids: np.ndarray) -> None:
         nonlocal keys, times
         found, new = np.unique(pairs_of(ids), return_counts=True)
-        new[found < 0] = 0
-        keys, place = np.unique(np.concatenate([keys, found]), return_inverse=True)
-        times = np.bincount(place, np.concatenate([times, new]), len(keys)).astype(np.int64)
+        words = found >= 0
+        keys, times = summed([keys, found[words]], [times, new[words]])
 
-    counts, _ = data.count(source, index, add)
-    total = counts[counts >= min_count].sum()
-    good = (keys >= 0) & (times >= min_count)
-    keys, times = keys[good], times[good]
-    left, right = counts[keys >> HALF], counts[keys & LOW]
-    chosen = keys[total * (times - min_count) / left / right > threshold]
-    log(f"{len(chosen)} phrases")
-    for block in source():
-        yield join_block(block, index, chosen)
+    own_counts, _ = data.count(source, own, add, process)
+    if process.world_size == 1:
+        return own, own_counts, keys, times
+    index, counts = data.Index(), np.zeros(0, np.int64)
+    all_keys, all_times = [], []
+    for words, of_words, own_keys, own_times in process.gather(
+        [(own.words(), own_counts, keys, times)]
+    ):
+        # Its numbers as ours: a word that is new gets the next one.
+        numbers = np.array([index[word] for word in words], np.int64)
+        counts = np.append(counts, np.zeros(len(index.words()) - len(counts), np.int64))
+        counts[numbers] += of_words
+        all_keys.append(numbers[own_keys >> HALF] << HALF | numbers[own_keys & LOW])
+        all_times.append(own_times)
+    return index, counts, *summed(all_keys, all_times)
+
+
+def summed(
+    keys: Sequence[np.ndarray], times: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """All different keys, ascending, and the sums of what they have."""
+    different, place = np.unique(np.concatenate(keys), return_inverse=True)
+    sums = np.bincount(place, np.concatenate(times), len(different))
+    return different, sums.astype(np.int64)
 
 
 def pairs_of(ids: np.ndarray) -> np.ndarray:

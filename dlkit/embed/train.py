@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,6 +23,7 @@ from dlkit.core.config import settings_of, spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import Bar, log
+from dlkit.core.sharing import together
 from dlkit.embed import data
 from dlkit.embed.config import EmbedTrainConfig, Method, by_method
 from dlkit.embed.data import Corpus
@@ -44,16 +45,29 @@ S = TypeVar("S", bound=State)
 
 
 def train(config: EmbedTrainConfig) -> Path:
-    """Train word vectors, and return the path of the model."""
+    """Train word vectors, and return the path of the model.
+
+    Of several processes, all count phrases and pairs of words; then the main one goes on alone.
+    """
     config = by_method(config)
-    run = Run(config)
-    if run.complete:
-        log(f"{run.folder} is complete")
-        return run.best
-    with data.read(config, run.folder) as corpus:
-        run.start(corpus)
-        vectors, subwords = TRAINERS[config.method](corpus, config, run)
-        run.finish(corpus, vectors, subwords)
+    with ExitStack() as meeting:
+        process = meeting.enter_context(together())
+        run = Run(config)
+        process.barrier()  # all have looked at the folder before it changes
+        if run.complete:
+            log(f"{run.folder} is complete")
+            return run.best
+        with data.read(config, run.folder, process) as corpus:
+            if config.method is Method.glove:
+                from dlkit.embed import glove
+
+                num_words, resuming = len(corpus.words), bool(run.saved)
+                glove.counted(corpus.ids, num_words, config, run.threads, resuming, process)
+            meeting.close()
+            if process.is_main:
+                run.start(corpus)
+                vectors, subwords = TRAINERS[config.method](corpus, config, run)
+                run.finish(corpus, vectors, subwords)
     return run.best
 
 
@@ -124,11 +138,11 @@ def train_glove(
     from dlkit.embed import glove
 
     num_words = len(corpus.words)
-    pairs = glove.prepared(corpus.ids, num_words, config, run.threads, bool(run.saved))
+    pairs = glove.shuffled(num_words, config)
     state = run.resumed(glove.GloveState.start(num_words, config.dim, config.seed))
     with run.progress(state, len(pairs), lambda: state.cost / max(state.done, 1)) as report:
         vectors = glove.train_glove(pairs, state, config, run.threads, report)
-    (config.out / "pairs.bin").unlink()
+    (config.out / glove.PAIRS).unlink()
     return vectors, None
 
 

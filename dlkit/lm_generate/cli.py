@@ -20,6 +20,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
+from dlkit.core.progress import world_size
 from dlkit.core.sharing import Part, Record
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
 
@@ -126,14 +127,14 @@ def infer(
     part = Part(format, output, shard, resume, is_first_sample if samples > 1 else None)
     prompts = iter([prompt]) if prompt is not None else lines_of(file, "a prompt, --file")
     loaded = texts.load(model, device, precision)
-    if format != Format.text:
-        part.write(texts.continuations(prompts, loaded, how, part.share))
-    else:
-        one = prompt is not None and samples == 1
-        part.write(
-            texts.generate(prompts, loaded, how),
-            printing.write_one if one else printing.write_many,
-        )
+    one = prompt is not None and samples == 1
+    if format == Format.text and one:
+        part.write(texts.generate(prompts, loaded, how), printing.write_one)
+    elif format == Format.text and world_size() == 1:
+        part.write(texts.generate(prompts, loaded, how), printing.write_many)
+    else:  # several processes share the prompts; then texts are printed once they have ended
+        writer = printing.write_many if format == Format.text else None
+        part.write(texts.continuations(prompts, loaded, how, part.share), writer)
 
 
 def is_first_sample(record: Record) -> bool:

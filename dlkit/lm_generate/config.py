@@ -68,6 +68,11 @@ class LmTrainConfig(TrainConfig):
         False, "Compile the network with torch.compile: quicker steps after a slow start."
     )
 
+    parallel: Literal["ddp", "fsdp"] = option(
+        "ddp",
+        "gpt, under torchrun or srun: each process holds the whole network, or (fsdp) a share of"
+        " it, so that one trains that is too large for a device.",
+    )
     context: int = option(
         None,
         "Tokens that gpt, bert, t5 and bilm see at once (256); that recurrent nets learn through"
@@ -130,6 +135,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "hidden": ("bengio",),
     "direct": ("bengio",),
     "positions": ("gpt",),
+    "parallel": ("gpt",),
     "untied": (*RECURRENT, "gpt"),
     "learn_start": RECURRENT,
     "next_sentence": ("bert",),
@@ -162,6 +168,11 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
             raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
     if config.tokenizer in {"byte"} and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
+    if config.parallel == "fsdp":
+        for name in sorted(changed & {"ema", "average_last", "compile"}):
+            raise DlkitError(f"{spelled(name)} does not go with --parallel fsdp")
+        if config.precision == "fp16":
+            raise DlkitError("--precision fp16 does not go with --parallel fsdp: take bf16 or fp32")
     if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:
         raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}")
     if "val_share" in changed and config.val:

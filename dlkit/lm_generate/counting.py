@@ -1,8 +1,9 @@
 """How often each n-gram of a text occurs, counted in bounded memory; the counts lie on disk.
 
 The positions of the text are sorted by the tokens that follow, so that equal n-grams stand together
-and a trie can be written from front to end. A text too large for `memory` is sorted in parts; each
-leaves a sorted run of n-grams on disk, and the runs are merged.
+and a trie can be written from front to end. A text too large for `memory`, or that several
+processes share, is sorted in parts; each leaves a sorted run of n-grams on disk, at the place in a
+file where the part begins in the text, and the runs are merged.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dlkit.core.progress import Bar
+from dlkit.core.sharing import ALONE, AnyProcess
 from dlkit.lm_generate.compiled_ngram import grow, merge, records, sorted_positions
 from dlkit.lm_generate.ngram import Trie
 
 BLOCK = 1 << 16  # records that are handled at once
 BYTES_PER_TOKEN = 16  # of a part: its id, two positions, and some room
+GRAMS, REPEATS = "runs", "repeats"  # the files of sorted parts: n-grams, how often each occurs
 LONGEST_PART = 1 << 30  # tokens: a position in a part is an int32
 Records = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -38,20 +41,70 @@ class Counts:
         return len(self.counts[0])
 
 
-def count(
+@dataclass(frozen=True)
+class Runs:
+    """Sorted n-grams of parts of a text, on disk: each from a head to before a stop."""
+
+    heads: np.ndarray
+    stops: np.ndarray
+
+
+def sort_parts(
     ids: np.ndarray,
     num_tokens: int,
     order: int,
     line_end: int | None,
     folder: Path,
     memory: float = 2.0,
+    process: AnyProcess = ALONE,
+) -> Runs | None:
+    """Leave the sorted n-grams of parts of a text in `folder`; None where one part is all of it.
+
+    A part fits in `memory` (GB). The processes, each of which must call this, share the parts.
+    """
+    share = -(-len(ids) // process.world_size)
+    length = min(max(int(memory * 2**30) // BYTES_PER_TOKEN, 1), LONGEST_PART, max(share, 1))
+    if len(ids) <= length:
+        return None
+    if process.is_main:
+        for name in (GRAMS, REPEATS):
+            (folder / name).touch()
+    process.barrier()
+
+    def sort(start: int) -> int:
+        """How many n-grams of the part that begins there stand in the files, from there on."""
+        stop, filled = min(start + length, len(ids)), 0
+        with (folder / GRAMS).open("r+b") as grams, (folder / REPEATS).open("r+b") as repeats:
+            grams.seek(start * order * np.dtype(np.int32).itemsize)
+            repeats.seek(start * np.dtype(np.uint32).itemsize)
+            for block, times in records_of(ids, start, stop, num_tokens, order, line_end):
+                block.tofile(grams)
+                times.tofile(repeats)
+                filled += len(block)
+        return filled
+
+    starts = range(0, len(ids), length)
+    filled = list(process.gather(map(sort, process.share(starts))))
+    return Runs(np.array(starts), np.array(starts) + filled)
+
+
+def count(
+    ids: np.ndarray,
+    num_tokens: int,
+    order: int,
+    line_end: int | None,
+    folder: Path,
+    runs: Runs | None = None,
 ) -> Counts:
     """The n-grams of a text of ids, of 1 to `order` tokens; they lie in `folder`.
 
-    `memory` is in GB.
+    `runs` are the sorted parts of a text that does not fit in memory, or that several processes
+    have sorted.
     """
-    length = max(int(memory * 2**30) // BYTES_PER_TOKEN, 1)
-    blocks = sorted_records(ids, num_tokens, order, line_end, folder, min(length, LONGEST_PART))
+    if runs is None:
+        blocks = records_of(ids, 0, len(ids), num_tokens, order, line_end)
+    else:
+        blocks = merged_records(runs, order, folder)
     write_trie(blocks, num_tokens, order, folder)
     words = [mapped(folder / f"words-{level}", np.uint32) for level in range(order)]
     counts = [mapped(folder / f"counts-{level}", np.uint32) for level in range(order)]
@@ -69,31 +122,16 @@ def count(
     return Counts(Trie(words, first, line_end), counts)
 
 
-def sorted_records(
-    ids: np.ndarray, num_tokens: int, order: int, line_end: int | None, folder: Path, length: int
-) -> Records:
-    """n-grams (R, N) and how often each occurs, in order; the text is sorted `length` at a time."""
-    if len(ids) <= length:
-        yield from records_of(ids, 0, len(ids), num_tokens, order, line_end)
-        return
-    ends: list[int] = [0]
-    with (folder / "runs").open("wb") as grams, (folder / "repeats").open("wb") as repeats:
-        for start in range(0, len(ids), length):
-            end = ends[-1]
-            stop = min(start + length, len(ids))
-            for block, times in records_of(ids, start, stop, num_tokens, order, line_end):
-                block.tofile(grams)
-                times.tofile(repeats)
-                end += len(block)
-            ends.append(end)
-    all_grams = mapped(folder / "runs", np.int32).reshape(-1, order)
-    all_repeats = mapped(folder / "repeats", np.uint32)
-    heads, stops = np.array(ends[:-1]), np.array(ends[1:])
+def merged_records(runs: Runs, order: int, folder: Path) -> Records:
+    """The n-grams (R, N) of all runs and how often each occurs, in order; the files are removed."""
+    grams = mapped(folder / GRAMS, np.int32).reshape(-1, order)
+    repeats = mapped(folder / REPEATS, np.uint32)
+    heads = runs.heads.copy()
     merged, times = np.empty((BLOCK, order), np.int32), np.empty(BLOCK, np.uint32)
-    while filled := merge(all_grams, all_repeats, heads, stops, merged, times):
+    while filled := merge(grams, repeats, heads, runs.stops, merged, times):
         yield merged[:filled], times[:filled]
-    (folder / "runs").unlink()
-    (folder / "repeats").unlink()
+    (folder / GRAMS).unlink()
+    (folder / REPEATS).unlink()
 
 
 def records_of(

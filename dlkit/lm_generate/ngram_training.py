@@ -7,9 +7,9 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,16 @@ from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import log
+from dlkit.core.sharing import AnyProcess, together
+from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import OWN, LmTrainConfig
-from dlkit.lm_generate.corpus import Corpus, corpus_of
+from dlkit.lm_generate.corpus import Corpus
 from dlkit.lm_generate.ngram import NGram, Trie, Values, save
+
+if TYPE_CHECKING:
+    from dlkit.lm_generate.counting import Runs
+
+LOOPS = "the loops that count n-grams"
 
 
 def train_ngram(config: LmTrainConfig) -> Path:
@@ -32,28 +39,44 @@ def train_ngram(config: LmTrainConfig) -> Path:
             return best
         raise DlkitError(f"{config.out} holds a run already: give another --out")
     begun = time.monotonic()
-    corpus = corpus_of(config.out)
-    units = corpus.units
-    if len(corpus.training) < 2:
-        raise DlkitError(f"{', '.join(config.data)}: no text to count n-grams of")
-    settings = {"tokenizer": units.to_settings(), "smoothing": config.smoothing}
-    with emptied(config.out / "counting") as scratch:
-        model = NGram(
-            Header("lm-generate", "ngram", settings, [], own_settings(config)),
-            *counted(corpus, config, scratch),
-            config.smoothing == "add-k" and config.add_k > 0,
-        )
-        sizes = [len(words) for words in model.trie.words]
-        shown = ", ".join(f"{size} of order {order}" for order, size in enumerate(sizes, 1))
-        log(f"{sum(sizes)} n-grams: {shown}")
-        if len(corpus.validation) > 1:
-            model.header.metrics.update(held_out_scores(model, corpus.validation))
-        model.header.card["command"] = shlex.join(["dlkit", *sys.argv[1:]])
-        save(best, model, config.quantize)
-        if config.arpa:
-            from dlkit.lm_generate.arpa import write_arpa
+    with ExitStack() as meeting:
+        process = meeting.enter_context(together())
+        if process.is_main:
+            corpus.prepare(config)
+        # The other processes leave when the parts of the text are sorted.
+        with emptied(config.out / "counting", process) as scratch:
+            text = corpus.corpus_of(config.out)
+            if len(text.training) < 2:
+                raise DlkitError(f"{', '.join(config.data)}: no text to count n-grams of")
+            runs = sorted_parts(text, config, scratch, process)
+            meeting.close()
+            if process.is_main:
+                write_model(text, config, scratch, runs, begun)
+    return best
 
-            write_arpa(config.out / "best.arpa", model)
+
+def write_model(
+    text: Corpus, config: LmTrainConfig, scratch: Path, runs: "Runs | None", begun: float
+) -> None:
+    """The model of the counts, and its line in the log."""
+    best = config.out / "best.safetensors"
+    settings = {"tokenizer": text.units.to_settings(), "smoothing": config.smoothing}
+    model = NGram(
+        Header("lm-generate", "ngram", settings, [], own_settings(config)),
+        *counted(text, config, scratch, runs),
+        config.smoothing == "add-k" and config.add_k > 0,
+    )
+    sizes = [len(words) for words in model.trie.words]
+    shown = ", ".join(f"{size} of order {order}" for order, size in enumerate(sizes, 1))
+    log(f"{sum(sizes)} n-grams: {shown}")
+    if len(text.validation) > 1:
+        model.header.metrics.update(held_out_scores(model, text.validation))
+    model.header.card["command"] = shlex.join(["dlkit", *sys.argv[1:]])
+    save(best, model, config.quantize)
+    if config.arpa:
+        from dlkit.lm_generate.arpa import write_arpa
+
+        write_arpa(config.out / "best.arpa", model)
     record = {
         **model.header.metrics,
         "ngrams": sizes,
@@ -61,18 +84,41 @@ def train_ngram(config: LmTrainConfig) -> Path:
     }
     with whole_file(config.out / "log.jsonl") as partial:
         partial.write_text(json.dumps(record) + "\n")
-    return best
 
 
 @contextmanager
-def emptied(folder: Path) -> Iterator[Path]:
-    """A folder to work in, without what a killed run left in it; it is removed in the end."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def emptied(folder: Path, process: AnyProcess) -> Iterator[Path]:
+    """A folder to work in, without what a killed run left in it; the main process removes it."""
+    if process.is_main:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    process.barrier()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        if process.is_main:
+            shutil.rmtree(folder)
+
+
+def sorted_parts(
+    text: Corpus, config: LmTrainConfig, folder: Path, process: AnyProcess
+) -> "Runs | None":
+    """The n-grams of parts of the text, sorted by all processes; see `counting`."""
+    # Here, since it takes a second to load what compiles them.
+    from dlkit.core.compiled import loading
+    from dlkit.lm_generate.counting import sort_parts
+
+    units = text.units
+    with loading(LOOPS, 30):
+        return sort_parts(
+            text.training,
+            units.size,
+            config.order,
+            units.line_end,
+            folder,
+            config.memory,
+            process,
+        )
 
 
 def held_out_scores(model: NGram, ids: np.ndarray) -> dict[str, float]:
@@ -87,30 +133,23 @@ def held_out_scores(model: NGram, ids: np.ndarray) -> dict[str, float]:
 
 
 def counted(
-    corpus: Corpus, config: LmTrainConfig, folder: Path
+    text: Corpus, config: LmTrainConfig, folder: Path, runs: "Runs | None"
 ) -> tuple[Trie, list[Values], list[Values]]:
     """The n-grams of a corpus, their log-probabilities and back-off weights."""
-    # Here, since it takes a second to load what compiles them.
     from dlkit.core.compiled import loading
     from dlkit.lm_generate import pruning, smoothing
     from dlkit.lm_generate.counting import count
 
     thresholds = pruning.thresholds_of(config.prune, config.order)
-    with loading("the loops that count n-grams", 30):
-        counts = count(
-            corpus.training,
-            corpus.units.size,
-            config.order,
-            corpus.units.line_end,
-            folder,
-            config.memory,
-        )
+    with loading(LOOPS, 30):
+        units = text.units
+        counts = count(text.training, units.size, config.order, units.line_end, folder, runs)
         if config.smoothing == "kneser-ney":
             smoothed = smoothing.kneser_ney(counts, thresholds, folder)
         elif config.smoothing == "katz":
             smoothed = smoothing.katz(counts, folder)
         elif config.smoothing == "jelinek-mercer":
-            smoothed = smoothing.jelinek_mercer(counts, corpus.validation, folder)
+            smoothed = smoothing.jelinek_mercer(counts, text.validation, folder)
         else:
             smoothed = smoothing.add_k(counts, config.add_k, folder)
         trie, probs, backoffs = counts.trie, smoothed.probs, smoothed.backoffs

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from dlkit.core.progress import Failure
-from dlkit.lm_generate.infer import Writing, one_line
+from dlkit.lm_generate.infer import Continuation, Writing, one_line
 
 RULE = "-" * 20
 
@@ -16,17 +16,20 @@ def write_one(results: Iterable[Writing | Failure], file: TextIO) -> None:
             write_whole(result, file)
 
 
-def write_many(results: Iterable[Writing | Failure], file: TextIO) -> None:
+def write_many(results: Iterable[Writing | Continuation | Failure], file: TextIO) -> None:
     r"""A line for each text, its own line breaks as \n; on a terminal as they are, with rules."""
     for number, result in enumerate(results):
-        if file.isatty():
-            if number:
-                file.write(RULE + "\n")
-            if isinstance(result, Writing):
-                write_whole(result, file)
-        elif isinstance(result, Writing):
-            file.write(one_line(result.prompt + result.result().text) + "\n")
-            file.flush()
+        if file.isatty() and number:
+            file.write(RULE + "\n")
+        if isinstance(result, Failure):
+            continue
+        if file.isatty() and isinstance(result, Writing):
+            write_whole(result, file)
+            continue
+        ended = result.result() if isinstance(result, Writing) else result
+        text = ended.prompt + ended.text
+        file.write((text if file.isatty() else one_line(text)) + "\n")
+        file.flush()
 
 
 def write_whole(writing: Writing, file: TextIO) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.start import started
 
@@ -14,7 +13,6 @@ def train(config: LmTrainConfig) -> Path:
     if config.arch == "ngram":
         from dlkit.lm_generate.ngram_training import train_ngram
 
-        corpus.prepare(config)
         return train_ngram(config)
     from dlkit.core import distributed
     from dlkit.lm_generate.train_network import train_network

@@ -31,9 +31,15 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
     if start and start.weights:
         model.load_state_dict(start.weights)
         config = replace(config, init_from=None)
-    network = process.wrap(model)  # the same weights, with gradients averaged over processes
+    sharded = config.parallel == "fsdp" and process.world_size > 1
     described = {"network": settings, "tokenizer": text.units.to_settings()}
-    run = Run(config, process, model, Header("lm-generate", config.arch, described, []))
+    header = Header("lm-generate", config.arch, described, [])
+    if sharded:
+        run = Run(config, process, model, header)  # which loads the weights that are sharded then
+        network = shard(model, process)
+    else:
+        network = process.wrap(model)  # the same weights, with gradients averaged over processes
+        run = Run(config, process, model, header)
     optimizer = run.optimizer(model)
     if config.optimizer in {"adam", "adamw"}:
         for group in optimizer.param_groups:
@@ -41,6 +47,7 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
     loss_of = objective(config.arch, text.units.tokenizer, config.next_sentence)
     stepped = torch.compile(network) if config.compile else network
     held_out = text.validation[: config.eval_tokens or None]
+    has_samples = config.sample_tokens > 0 and config.arch in {*STREAMED, "gpt"}
     streams = config.batch_size // process.world_size // config.accumulate
 
     for epoch in run.epochs():
@@ -55,13 +62,25 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
             if state is not None:
                 state.detach()
         scores = {}
+        # All processes compute a sharded network together: each sees all the text then.
+        alone = Process(0, 1, process.device) if sharded else process
         if len(held_out) > 1:
-            scores = held_out_scores(run.evaluated, held_out, config, loss_of, process)
-        if process.is_main and config.sample_tokens and config.arch in {*STREAMED, "gpt"}:
+            scores = held_out_scores(run.evaluated, held_out, config, loss_of, alone)
+        if (process.is_main or sharded) and has_samples:
             write_sample(run, epoch, text.units, config.sample_tokens)
         # With nothing to validate on, the last epoch is the best.
         run.finish_epoch(-scores["val_loss"] if scores else float(epoch), **scores)
     return run.best
+
+
+def shard(model: Any, process: Process) -> Any:
+    """The gpt cut over the processes, block by block."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    process.shard(model, model.blocks)
+    register_fsdp_forward_method(model, "next_logits")
+    model.graphs = False
+    return model
 
 
 def ids_of(config: LmTrainConfig, units: Units) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.sharing import together
 from dlkit.tokenize import splitting
 from dlkit.tokenize.normalize import normalize
 
@@ -36,19 +37,17 @@ class Pieces:
 
 
 def count(
-    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, together: bool = False
+    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, shared: bool = False
 ) -> Pieces:
     """The different pre-tokens of all lines (each with its end), and how often each occurs.
 
-    With `together`, each process that torchrun or srun started counts a share of the blocks, and
+    With `shared`, each process that torchrun or srun started counts a share of the blocks, and
     all get the sums.
     """
-    if not together:
+    if not shared:
         pieces = counted(blocks, split, steps, workers)
     else:
-        from dlkit.core import distributed  # and with it torch, which one process does without
-
-        with distributed.launch("cpu") as process:
+        with together() as process:
             own = counted(process.share(blocks), split, steps, workers)
             pieces = added(list(process.gather([own])))
     longest = pieces.lengths.max(initial=0)

@@ -20,10 +20,11 @@ COUNT = """
 import sys, numpy as np
 from pathlib import Path
 from dlkit.embed.config import EmbedTrainConfig, Method, by_method
-from dlkit.embed.glove import prepared
+from dlkit.embed.glove import counted, shuffled
 ids, num_words, threads = np.memmap(sys.argv[1], np.int32, "r"), int(sys.argv[2]), int(sys.argv[3])
 config = by_method(EmbedTrainConfig(corpus=[], method=Method.glove, out=Path(sys.argv[4])))
-prepared(ids, num_words, config, threads, resuming=False)
+counted(ids, num_words, config, threads, resuming=False)
+shuffled(num_words, config)
 """
 TRAIN = """
 import sys, numpy as np

@@ -42,7 +42,7 @@ class Cache(State):
         shape = (2, batch, heads, rounded(capacity, self.block), size)  # keys, and values
         self.capacity = capacity
         # Zeros: masked attention multiplies what was never written with 0, and 0 x NaN is NaN.
-        self.layers = [like.new_zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.layers = [torch.zeros(shape, dtype=dtype, device=like.device) for _ in range(layers)]
         self.lengths = torch.zeros(batch, dtype=torch.long, device=like.device)  # tokens, each row
         self.longest = 0  # no row has more tokens
         self.even = True  # all rows have `longest` tokens

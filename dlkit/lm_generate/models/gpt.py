@@ -121,6 +121,7 @@ class GPT(LanguageModel):
     """The Transformer; it looks back on at most `context` tokens."""
 
     context: int
+    graphs = True  # CUDA graphs speed up single tokens; not of a network that is sharded
     cos: Tensor
     sin: Tensor
 
@@ -221,7 +222,7 @@ class GPT(LanguageModel):
 
     def next_logits(self, ids: Tensor, state: State, lengths: Tensor | None = None) -> Tensor:
         assert isinstance(state, Cache)
-        if ids.is_cuda and ids.shape[1] == 1 and lengths is None:
+        if self.graphs and ids.is_cuda and ids.shape[1] == 1 and lengths is None:
             state.steps += 1
             if state.steps > BEFORE_GRAPHS:
                 return self.replayed(ids, state)
