@@ -198,23 +198,25 @@ def compare_processes(
     """Milliseconds of whole processes: by the clock on the wall, or of CPU time (user + system)."""
 
     def timed(command: Sequence[str]) -> Seconds:
-        def seconds() -> float:
-            with tempfile.TemporaryFile() as errors:
-                start = time.perf_counter()
-                process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-                _, status, used = os.wait4(process.pid, 0)
-                wall = time.perf_counter() - start
-                process.returncode = os.waitstatus_to_exitcode(status)
-                if process.returncode != 0:
-                    errors.seek(0)
-                    sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode()}")
-            return wall if clock == "wall" else used.ru_utime + used.ru_stime
-
-        return seconds
+        return lambda: seconds_of(command, clock)
 
     rounds = take_turns({label: timed(command) for label, command in commands.items()}, repeats)
     times = [{label: 1000 * seconds for label, seconds in round_.items()} for round_ in rounds]
     return report(name, times, f"ms {clock}", peer)
+
+
+def seconds_of(command: Sequence[str], clock: Clock = "wall") -> float:
+    """The seconds of a process; if it fails, the benchmark ends with what it said."""
+    with tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{errors.read().decode()}")
+    return wall if clock == "wall" else used.ru_utime + used.ru_stime
 
 
 def take_turns(contenders: Mapping[str, Seconds], repeats: int) -> list[dict[str, float]]:
