@@ -16,7 +16,6 @@ from dlkit.detect.metrics import (
     Predictions,
     Truth,
     box_area,
-    coco_metrics,
     confusion_matrix,
     detection_metrics,
     pool_images,
@@ -187,11 +186,10 @@ def test_without_detections_all_is_zero() -> None:
     assert metrics.curves["cat"].recall.size == 0
 
 
-def test_every_number_is_defined_and_coco_metrics_is_the_first_part() -> None:
+def test_every_number_is_defined() -> None:
     truths, found = random_case(2, images=6, objects=9, strays=8)
     metrics = detection_metrics(truths, found, LABELS)
     assert list(metrics.summary) == list(DEFINITIONS)
-    assert coco_metrics(truths, found, LABELS).items() <= metrics.summary.items()
     assert metrics.per_label["cat"].keys() <= DEFINITIONS.keys()
     assert list(metrics.per_label) == LABELS
     assert np.isnan(list(metrics.per_label["fish"].values())).all()
@@ -252,7 +250,7 @@ def test_voc_compares_with_the_nearest_truth_even_if_taken() -> None:
     # The second has IoU 0.92 with the first truth and 0.87 with the free one: false for VOC.
     assert voc(truths, found) == (pytest.approx(6 / 11), pytest.approx(1 / 2))
     # COCO gives it the free one.
-    assert coco_metrics(truths, found, LABELS)["ap50_coco101"] == pytest.approx(1)
+    assert detection_metrics(truths, found, LABELS).summary["ap50_coco101"] == pytest.approx(1)
 
 
 def test_voc_recall_of_exactly_a_tenth_counts() -> None:
@@ -266,7 +264,7 @@ def test_voc_has_no_limit_of_100_detections() -> None:
     strays = [(0.9, [50, 50, 60, 60], 0)] * 100
     found = [predictions(*strays, (0.1, [0, 0, 10, 10], 0))]
     assert voc(truths, found) == (pytest.approx(1 / 101), pytest.approx(1 / 101))
-    assert coco_metrics(truths, found, LABELS)["ap50_coco101"] == 0
+    assert detection_metrics(truths, found, LABELS).summary["ap50_coco101"] == 0
 
 
 def test_voc_mean_leaves_out_labels_of_difficult_truth_only() -> None:
@@ -283,7 +281,9 @@ def test_equal_overlaps_choose_the_last_truth_for_coco_and_the_first_for_voc() -
     found = [predictions((0.9, [0, 0, 30, 10], 0), (0.8, [10, 0, 30, 10], 0))]
     assert_equals_pycocotools(truths, found)
     # COCO: one truth is found, so the precision is 1 at recalls 0, 0.01 ... 0.50.
-    assert coco_metrics(truths, found, LABELS)["ap50_coco101"] == pytest.approx(51 / 101)
+    assert detection_metrics(truths, found, LABELS).summary["ap50_coco101"] == pytest.approx(
+        51 / 101
+    )
     assert voc(truths, found) == (pytest.approx(1), pytest.approx(1))
 
 

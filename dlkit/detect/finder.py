@@ -188,7 +188,7 @@ def padded_shape(pixels: Tensor) -> tuple[int, int]:
     return -(-pixels.shape[1] // 32) * 32, -(-pixels.shape[2] // 32) * 32
 
 
-def padded(pictures: Sequence[Picture], shape: tuple[int, int]) -> Tensor:
+def as_batch(pictures: Sequence[Picture], shape: tuple[int, int]) -> Tensor:
     """The pictures as one batch (B, 3, *shape), each in the upper left of a grey image."""
     batch = torch.full((len(pictures), *shape, 3), GREY, dtype=torch.uint8).permute(0, 3, 1, 2)
     for canvas, picture in zip(batch, pictures, strict=True):
@@ -205,7 +205,7 @@ def predict_batch(
     limit: int,
 ) -> list[Found]:
     """What is found in pictures padded to one shape, on the CPU, in the pixels of each as shown."""
-    batch = padded(pictures, shape)
+    batch = as_batch(pictures, shape)
     with torch.inference_mode(), device.autocast(detector.device, detector.autocast):
         results = detector.network.predict(batch.to(detector.device), threshold, suppression, limit)
     return [

@@ -21,7 +21,7 @@ from dlkit.core.progress import Failure, each, log, track
 from dlkit.core.scores import Score, known_mean, rounded
 from dlkit.core.sharing import Share, spread
 from dlkit.detect.draw import draw_keypoints
-from dlkit.detect.finder import Detector, padded
+from dlkit.detect.finder import Detector, as_batch
 from dlkit.detect.keypoint_data import KeypointSample
 from dlkit.detect.models.localize import KeypointLocalizer
 
@@ -76,7 +76,7 @@ def positions(
         read = [entry[1] for entry in entries if not isinstance(entry, Failure)]
         found: Iterator[np.ndarray] = iter(())
         if read:
-            batch = padded(read, (side, side)).to(detector.device)
+            batch = as_batch(read, (side, side)).to(detector.device)
             with torch.inference_mode(), device.autocast(detector.device, detector.autocast):
                 found = iter(detector.network(batch).cpu().numpy())
         for entry in entries:

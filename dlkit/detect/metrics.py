@@ -103,15 +103,6 @@ def detection_metrics(
     return DetectionMetrics(summary, per_label, coco_curves(pool, matches[0], label_names))
 
 
-def coco_metrics(
-    truths: Sequence[Truth], predictions: Sequence[Predictions], label_names: Sequence[str]
-) -> dict[str, float]:
-    """The twelve numbers of pycocotools only."""
-    pool = pool_images(truths, predictions, len(label_names))
-    matches = [match_coco(pool, area_range) for area_range in AREA_RANGES.values()]
-    return coco_summary(*coco_precision_recall(pool, matches))
-
-
 # ---- Overlaps ------------------------------------------------------------------------------------
 
 

@@ -1,17 +1,19 @@
 """The course's detectors on one data set: `python -m tests.benchmarks.detect_table DATA`.
 
-Prints a line for each: parameters, mAP and AP50 on the split test, images a second from file to
-boxes on all cores, and minutes of training. All start from the same backbone and learn from the
-same pictures of the same size; those that need more time for an epoch have fewer, so that all
-take about as long. With --picture FILE, what each finds in a photograph is drawn into one
-picture, FILE.table.png beside the runs. Runs that are in --out are not repeated.
+Trains them one after the other, from the same backbone and on the same pictures of the same size,
+and writes a row for each as soon as it is done: parameters, mAP and AP50 on the split test, epochs
+and minutes of training. `rcnn`, `sliding-window` and `fasterrcnn`, for which an epoch takes some
+times as long, have fewer. In the end all are timed in turns, images a second from file to boxes;
+the table is in table.md. With --picture FILE, what each finds in a photograph is drawn into one
+picture. What is in --out is not done again, and a run that was cut off is taken up.
 """
 
 import argparse
 import json
 import math
-import statistics
-import time
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +21,33 @@ import torch
 
 from dlkit.core import images
 from dlkit.core.checkpoint import metadata
+from dlkit.core.output import whole_file
 from dlkit.core.scores import Score
-from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.draw import draw_boxes
+from dlkit.detect.config import PROPOSING, DetectTrainConfig
 from dlkit.detect.evaluate import evaluate_checkpoint
 from dlkit.detect.finder import Detector, Finder, Method
-from dlkit.detect.infer import Detections, detect, load
+from dlkit.detect.infer import Detections, detect, drawn, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.model import ARCHITECTURES
-from dlkit.detect.models.sliding_window import SlidingWindow
 from dlkit.detect.train import train
 from tests.benchmarks import harness
 
 # In the order of the story: what differs from the common settings, and the share of the epochs.
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
-    "sliding-window": ({}, 0.6),
-    "rcnn": ({"lr": 5e-4}, 0.4),
+    "sliding-window": ({}, 0.2),
+    "rcnn": ({"lr": 5e-4}, 0.2),
     "fast-rcnn": ({}, 1.0),
     "fasterrcnn": ({"lr": 1e-3}, 0.4),
-    "yolo-v1": ({"lr": 3e-4}, 1.5),
-    "ssd": ({"lr": 1e-3}, 1.5),
-    "retinanet": ({"lr": 5e-4}, 0.7),
-    "fcos": ({"lr": 1e-3}, 0.7),
-    "yolo": ({"size": "nano"}, 1.5),
+    "yolo-v1": ({"lr": 3e-4}, 1.0),
+    "ssd": ({"lr": 1e-3}, 1.0),
+    "retinanet": ({"lr": 5e-4}, 1.0),
+    "fcos": ({"lr": 1e-3}, 1.0),
+    "yolo": ({"size": "nano"}, 1.0),
 }
 TIMED, ROUNDS = 32, 3  # images, in batches of 16, and the median of so many rounds
-TIMED_BY_CROPPING = 1  # image, a window at a time
+BY_CROPPING = "sliding-window, by cropping"  # one image, once: a window at a time
+SHOWN = 0.3  # the score from which an object is drawn; the best one always is
+COLUMNS = ("parameters", "map", "ap50", "images_a_second", "epochs", "minutes")
 
 
 def main() -> None:
@@ -53,26 +56,31 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("detect-table"))
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--image-size", type=int, default=192)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--image-size", type=int, default=160)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--backbone", default="caltech101")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=[*METHODS])
     parser.add_argument("--picture", type=Path, help="a photograph for every method")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     assert METHODS.keys() <= ARCHITECTURES.keys()
-    harness.machine(torch.get_num_threads())
-    drawn = []
+    harness.machine(options.threads)
+    best: dict[str, Path] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for arch in options.only:
-        best = trained(arch, options)
-        facts = measured(best, options)
-        harness.note(model=arch, **facts)
-        if options.picture is not None:
-            drawn.append(picture_of(best, options))
-    if drawn:
-        path = options.out / f"{options.picture.stem}.table.png"
-        images.save(images.grid(drawn, min(4, len(drawn)), captions=options.only), path)
+        best[arch] = trained(arch, options)
+        rows[arch] = scored(arch, best[arch], options)
+    for arch, rate in speeds(best, options).items():
+        rows.setdefault(arch, {})["images_a_second"] = rate
+    with whole_file(options.out / "table.md") as partial_file:
+        partial_file.write_text(table(rows))
+    harness.show(table(rows))
+    if options.picture is not None:
+        drawings = [picture_of(path, options) for path in best.values()]
+        path = options.out / f"{options.picture.stem}.png"
+        images.save(images.grid(drawings, min(3, len(drawings)), captions=[*best]), path)
         harness.note(picture=str(path))
 
 
@@ -83,12 +91,14 @@ def trained(arch: str, options: argparse.Namespace) -> Path:
     epochs = max(1, round(options.epochs * share))
     log = out / "log.jsonl"
     if not log.exists() or len(log.read_text().splitlines()) < epochs:
+        share_proposals(arch, options.out)
         common = {
             "data": options.data,
             "out": out,
             "arch": arch,
             "backbone": options.backbone,
             "epochs": epochs,
+            "warmup": 0.3,
             "plain_epochs": max(1, epochs // 4),
             "image_size": options.image_size,
             "batch_size": options.batch_size,
@@ -96,58 +106,89 @@ def trained(arch: str, options: argparse.Namespace) -> Path:
             "ema": 0.998,
             "workers": 0,
             "device": options.device,
-            "resume": log.exists(),  # a run that was cut off is taken up again
+            "resume": True,
         }
         train(DetectTrainConfig(**{**common, **own}))
     return out / "best.safetensors"
 
 
-def measured(best: Path, options: argparse.Namespace) -> dict[str, object]:
+def share_proposals(arch: str, out: Path) -> None:
+    """Let a method begin with the proposals that another one has searched for."""
+    target = out / arch / "proposals.npz"
+    files = (out / other / target.name for other in PROPOSING)
+    found = next((file for file in files if file.exists()), None)
+    if arch in PROPOSING and found is not None and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found, target)
+
+
+def scored(arch: str, best: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The row of a method but for its speed, as it is kept beside the run."""
+    file = best.parent / "row.json"
     # What is in the folder may be of an earlier call, so the log says how long it took.
-    lines = (best.parent / "log.jsonl").read_text().splitlines()
-    scores = {
-        score.metric: score.value
-        for score in evaluate_checkpoint(options.data, "test", str(best), device=options.device)
-        if isinstance(score, Score) and score.label == "all"
-    }
-    tensors = metadata(best)[1].values()
-    detector = load(str(best), options.device)
-    facts: dict[str, object] = {
-        "parameters": sum(math.prod(tensor["shape"]) for tensor in tensors),
-        "map": scores["map_50_95_coco101"],
-        "ap50": scores["ap50_coco101"],
-        "images_a_second": round(speed(detector, options.data, TIMED), 1),
-        "epochs": len(lines),
-        "minutes": round(sum(json.loads(line)["seconds"] for line in lines) / 60, 1),
-    }
-    if isinstance(detector.network, SlidingWindow):
-        detector.network.by_cropping = True
-        by_cropping = speed(detector, options.data, TIMED_BY_CROPPING)
-        facts["images_a_second_by_cropping"] = round(by_cropping, 3)
-    return facts
+    log = [json.loads(line) for line in (best.parent / "log.jsonl").read_text().splitlines()]
+    row: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if row.get("epochs") != len(log):
+        scores = {
+            score.metric: score.value
+            for score in evaluate_checkpoint(options.data, "test", str(best), device=options.device)
+            if isinstance(score, Score) and score.label == "all"
+        }
+        row = {
+            "parameters": sum(math.prod(own["shape"]) for own in metadata(best)[1].values()),
+            "map": scores["map_50_95_coco101"],
+            "ap50": scores["ap50_coco101"],
+            "epochs": len(log),
+            "minutes": round(sum(epoch["seconds"] for epoch in log) / 60, 1),
+        }
+        with whole_file(file) as partial_file:
+            partial_file.write_text(json.dumps(row))
+    harness.note(method=arch, **row)
+    return row
 
 
-def speed(detector: Detector, data: Path, count: int) -> float:
-    """Images of the split test a second, after one round to warm up; the median of the rounds."""
-    paths = [str(s.path) for s in read_split(data, "test", detector.labels).samples[:count]]
-    seconds = []
-    for _ in range(1 + ROUNDS):
-        begun = time.perf_counter()
-        for _ in Finder(detector, Method()).predict(paths):
-            pass
-        seconds.append(time.perf_counter() - begun)
-    return count / statistics.median(seconds[1:])
+def speeds(best: dict[str, Path], options: argparse.Namespace) -> dict[str, float]:
+    """Images a second of all methods, which take turns; of the sliding window also by cropping."""
+    paths = [str(s.path) for s in read_split(options.data, "test").samples[:TIMED]]
+    detectors = {arch: load(str(path), options.device) for arch, path in best.items()}
+    work: dict[str, Callable[[], object]] = {
+        arch: partial(looked_at, paths, detector) for arch, detector in detectors.items()
+    }
+    measured = harness.compare(
+        "detection", work, "images", len(paths), ROUNDS, threads=options.threads
+    )
+    rates = {arch: own.value for arch, own in measured.items()}
+    if "sliding-window" in detectors:
+        detectors["sliding-window"].network.by_cropping = True
+        work = {BY_CROPPING: partial(looked_at, paths[:1], detectors["sliding-window"])}
+        own = harness.compare("detection", work, "images", 1, 1, threads=options.threads)
+        rates[BY_CROPPING] = own[BY_CROPPING].value
+    return rates
+
+
+def looked_at(paths: list[str], detector: Detector) -> int:
+    """How many images were looked at, from file to boxes."""
+    return sum(1 for _ in Finder(detector, Method()).predict(paths))
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows in Markdown, in the order of the story."""
+    lines = [["method", *(name.replace("_", " ") for name in COLUMNS)], ["---"] * 7]
+    for arch in [BY_CROPPING, *METHODS]:
+        if arch in rows:
+            values = [rows[arch].get(name, "") for name in COLUMNS]
+            lines.append([arch, *(f"{v:.3g}" if isinstance(v, float) else f"{v}" for v in values)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def picture_of(best: Path, options: argparse.Namespace) -> Any:
     """The photograph with the boxes that the model finds."""
     detector = load(str(best), options.device)
-    [found] = detect([str(options.picture)], detector)
+    [found] = detect([str(options.picture)], detector, Method(threshold=0.01))
     assert isinstance(found, Detections)
-    boxes = [(o.x1, o.y1, o.x2, o.y2) for o in found.objects]
-    names, scores = [o.label for o in found.objects], [o.score for o in found.objects]
+    sure = [own for own in found.objects if own.score >= SHOWN]
     photograph = images.as_pillow(images.read(str(options.picture)))
-    return draw_boxes(photograph, boxes, names, scores, detector.labels)
+    return drawn(photograph, sure or found.objects[:1], detector.labels)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from dlkit.detect.boxes import iou
 from dlkit.detect.models.sliding_window import sizes, windows
 
 OBJECT, BACKGROUND = 0.5, 0.4  # IoU from which, and below which, a window shows an object
-SIZES = 3  # of windows, drawn for each batch
 PER_OBJECT, AT_LEAST = 3, 16  # windows of background that are taken
 
 
@@ -22,19 +21,18 @@ def sliding_window_losses(
 ) -> dict[str, Tensor]:
     """The cross-entropy of windows that show an object and of some that show background.
 
-    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N). The windows go through the
-    network as in inference, all of a size at once: as good as crops, and many times cheaper.
+    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N). The windows, of one size
+    drawn for each batch, go through the network as in inference, all at once: as good as crops, and
+    many times cheaper.
     """
-    logits, told = [], []
-    for width, height in random.sample(sizes(images), SIZES):
-        logits.append(network(images, width, height).flatten(0, 2))
-        told.append(labels_of(windows(images, width, height).flatten(0, 1), boxes, labels))
-    every, target = torch.cat(logits), torch.cat([own.flatten() for own in told])
+    width, height = random.choice(sizes(images))
+    logits = network(images, width, height).flatten(0, 2)
+    target = labels_of(windows(images, width, height).flatten(0, 1), boxes, labels).flatten()
     background = (target == 0).nonzero().flatten()
     wanted = max(PER_OBJECT * int((target > 0).sum()), AT_LEAST)
     left_out = background[torch.randperm(len(background), device=background.device)[wanted:]]
     target[left_out] = -1
-    total = F.cross_entropy(every, target, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(logits, target, ignore_index=-1, reduction="sum")
     return {"labels": total / (target >= 0).sum().clamp(min=1)}
 
 
