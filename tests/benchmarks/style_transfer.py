@@ -49,15 +49,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--brief", action="store_true", help="Of ours, only what users get.")
     options = parser.parse_args()
     harness.machine(options.threads)
     arguments = (options.content, options.style, options.size, options.steps)
+    variants = {
+        "dlkit, one size": partial(ours, *arguments, "auto", 1),
+        "dlkit, one size, fp32": partial(ours, *arguments, "fp32", 1),
+    }
     results = harness.compare_apart(
         f"style-transfer, {options.steps} steps at {options.size} pixels",
         {
             "dlkit": partial(ours, *arguments, "auto", 2),
-            "dlkit, one size": partial(ours, *arguments, "auto", 1),
-            "dlkit, one size, fp32": partial(ours, *arguments, "fp32", 1),
+            **({} if options.brief else variants),
             "PyTorch's tutorial": partial(tutorial, *arguments),
         },
         "steps",
