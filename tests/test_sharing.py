@@ -362,7 +362,7 @@ def test_two_processes_print_texts_as_one_does(
 
 
 def test_memory_does_not_grow_with_the_inputs(stub: Path, photos: list[str]) -> None:
-    """A list of 300 and of 3000 paths: less than 8 bytes a path more at the peak."""
+    """A list of 300 and of 3000 paths: at the peak less than an object a path more."""
     classifier = load(str(stub), "cpu")
 
     def peak(count: int) -> int:
@@ -378,4 +378,4 @@ def test_memory_does_not_grow_with_the_inputs(stub: Path, photos: list[str]) -> 
 
     peak(100)
     few, many = peak(300), peak(3000)
-    assert many - few < 8 * 2700
+    assert many - few < sys.getsizeof(object()) * 2700
