@@ -24,6 +24,7 @@ from dlkit.cli import leave, main
 from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
 from dlkit.core.training import Run
+from dlkit.tokenize.model import Tokenizer
 from tests.conftest import on_processes, run, write_voc
 from tests.test_training import settings, train
 
@@ -215,6 +216,54 @@ def test_processes_count_what_one_counts(algorithm: str, data: Path, tmp_path: P
     one = (tmp_path / "1").read_bytes()
     assert len(one) > 500
     assert (tmp_path / "2").read_bytes() == (tmp_path / "4").read_bytes() == one
+
+
+def test_processes_share_the_blocks_of_a_text_that_is_encoded_and_decoded(
+    data: Path, tmp_path: Path
+) -> None:
+    """Of several files, one of which is not there and one ends without a line's end."""
+    notices, files = tmp_path / "notices", [tmp_path / f"{number}.txt" for number in range(4)]
+    text = (data / "source.txt").read_text() + "naïve café 日本語\n" * 30
+    texts = [text, "one line", "", text[:200] + "\n"]
+    for file, content in zip(files, texts, strict=True):
+        file.write_text(content)
+    sources = [*files[:2], tmp_path / "none.txt", *files[2:]]
+    one, three = tmp_path / "one.ids", tmp_path / "three.ids"
+    assert run("tokenize", *sources, "--ids", "-o", one).code == 1
+    command = ["tokenize", *sources, "--ids", "-o", three]
+    assert on_processes(3, counting, notices, *command) == [1] * 3, notices.read_text()
+    assert three.read_text() == one.read_text()
+    assert notices.read_text().count("none.txt: No such file") == 1
+    command = ["tokenize", "decode", one, "-o", tmp_path / "back.txt"]
+    assert on_processes(2, counting, notices, *command) == [0, 0], notices.read_text()
+    assert (tmp_path / "back.txt").read_text() == text + "one line\n" + texts[3]
+
+    # What compiled code makes of blocks stands in its own memory.
+    command = ["tokenize", *files, "-o", tmp_path / "capitals.txt"]
+    assert on_processes(2, compiled, notices, *command) == [0, 0], notices.read_text()
+    assert (tmp_path / "capitals.txt").read_text() == f"{text}one line\n{texts[3]}".upper()
+
+    wrong = tmp_path / "wrong.ids"
+    wrong.write_text(one.read_text() + "seven\n")
+    command = ["tokenize", "decode", wrong, "-o", tmp_path / "wrong.txt"]
+    assert 2 in on_processes(2, counting, notices, *command)
+    number = one.read_text().count("\n") + 1
+    assert f"line {number}: 'seven' is not an id" in notices.read_text()
+
+
+def compiled(notices: Path, *args: object) -> None:
+    """`counting`, where something else stands for the compiled encoder, from the first block on."""
+
+    def written(block: bytes) -> memoryview:
+        return memoryview(f"{block.decode().upper().rstrip()}\n".encode())
+
+    encoder = mock.Mock()
+    encoder.writer.return_value = written
+    with (
+        mock.patch("dlkit.tokenize.infer.MANY", 0),
+        mock.patch.object(Tokenizer, "compiled_encoder", return_value=encoder),
+    ):
+        counting(notices, *args)
 
 
 def counting(notices: Path, *args: object) -> None:

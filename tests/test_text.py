@@ -1,11 +1,13 @@
 """Reading text: lines as soon as they are there."""
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dlkit.core.text import line_batches, lines
+from dlkit.core.text import blocks, line_batches, lines
 
 
 def test_lines_of_a_silent_pipe_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +22,30 @@ def test_lines_of_a_silent_pipe_are_not_held_back(monkeypatch: pytest.MonkeyPatc
         writer.write("vier\r\n\nfünf".encode())
         writer.close()
         assert [line for batch in batches for line in batch] == ["vier", "", "fünf"]
+
+
+def test_several_processes_see_the_same_blocks_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """srun copies its stdin to each of them, to one in larger pieces than to another."""
+
+    class Pieces(io.RawIOBase):
+        def __init__(self, size: int) -> None:
+            self.source, self.size = io.BytesIO(b"one\ntwo\nthree\nfour\nfive"), size
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            return self.source.readinto(memoryview(buffer)[: self.size])
+
+    def found(size: int) -> list[bytes]:
+        stdin = io.TextIOWrapper(io.BufferedReader(Pieces(size)))
+        monkeypatch.setattr("sys.stdin", stdin)
+        return list(blocks("-"))
+
+    monkeypatch.setattr("dlkit.core.text.BLOCK", 10)
+    assert found(4) != found(7)  # one process takes what is there
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert found(4) == found(7) == [b"one\ntwo\n", b"three\nfour\n", b"five"]
 
 
 def test_batches_of_a_file(tmp_path: Path) -> None:

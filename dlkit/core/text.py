@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.progress import world_size
 
 BLOCK = 1 << 21
 SUFFIXES = (".txt", ".text", ".md", ".raw", ".tok", ".en", ".de", ".fr")  # in folders
@@ -115,8 +116,9 @@ def blocks(
     parts: list[bytes] = []
     try:
         with opened(source) as (file, raw):
-            # What stdin holds is taken at once; a file is read in full blocks.
-            read = file.read1 if source == "-" else file.read
+            # What stdin holds is taken at once. A file is read in full blocks, and so is stdin by
+            # several processes: all must see the same blocks.
+            read = file.read1 if source == "-" and world_size() == 1 else file.read
             while data := read(BLOCK):
                 if on_read is not None:
                     now = offset + len(data) if source == "-" else raw.tell()

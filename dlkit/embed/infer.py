@@ -14,7 +14,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Counted, whole_file
-from dlkit.core.progress import Failure
+from dlkit.core.progress import Failure, is_main_process
 from dlkit.core.sharing import Share, spread
 from dlkit.core.weights import find
 from dlkit.embed import model as files
@@ -331,8 +331,9 @@ def write_array(texts: Iterable[str], vocabulary: Vocabulary, path: Path) -> Non
         nothing if isinstance(result, Failure) else np.array(result.vector, np.float32)
         for result in results
     ]
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.save(file, np.stack(rows) if rows else nothing[None][:0])
+    if is_main_process():
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.save(file, np.stack(rows) if rows else nothing[None][:0])
     results.end()
 
 

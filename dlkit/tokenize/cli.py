@@ -20,6 +20,7 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write, write_blocks
+from dlkit.core.progress import world_size
 from dlkit.core.sharing import Part, Share
 from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
 
@@ -93,6 +94,10 @@ def infer(
         raise DlkitError(f"--dropout {dropout} is not from 0 to below 1")
     if dropout and offsets:
         raise DlkitError("--offsets cannot be had with --dropout")
+    if dropout and (world_size() > 1 or part.share not in (None, Share())):
+        raise DlkitError(
+            "--dropout draws line after line: leave out --shard, --resume and torchrun"
+        )
     random.seed(seed)
     bar = text is None and not (output is None and sys.stdout.isatty())
     options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers, bar)
@@ -100,8 +105,6 @@ def infer(
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, write_blocks)
     else:
-        if dropout and part.share not in (None, Share()):
-            raise DlkitError("--dropout draws line after line: leave out --shard and --resume")
         part.write(encoding.encode_lines(sources, text, tokenizer, options, part.share))
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Bar, Failure
-from dlkit.core.sharing import Share, spread
+from dlkit.core.sharing import Share, spread, together
 from dlkit.core.weights import find
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
 
 Buffer = bytes | memoryview
 LONGEST_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
+BLOCKS_AT_ONCE = 4  # of each process that are exchanged together
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def encode_lines(
 def encode_text(
     sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
 ) -> Iterator[Buffer | Failure]:
-    """Lines of tokens or ids as they are printed, in blocks; large inputs by compiled code."""
+    """Lines of tokens or ids as they are printed, in blocks; large inputs by compiled code.
+
+    The processes under torchrun share the blocks.
+    """
     name: Callable[[int], str] = str if options.ids else lambda i: shown(tokenizer.names[i])
     ordinary = not (options.offsets or options.parse_special or options.dropout)
 
@@ -116,20 +120,33 @@ def encode_text(
                 written.append(" ".join(map(name, ids)))
         return ("\n".join(written) + "\n").encode()
 
-    blocks = each_block(sources, text, options.errors, options.bar)
-    size = 0
-    for block in blocks:
-        if isinstance(block, Failure):
-            yield block
-            continue
-        size += len(block)
-        if ordinary and size > MANY and (encoder := tokenizer.compiled_encoder()):
-            compiled = encoder.writer(name)
-            yield compiled(block)
-            live = text is None and "-" in sources
-            yield from in_threads(compiled, blocks, options.workers, live)
-            return
-        yield write(block)
+    def results(blocks: Iterator[bytes | Failure]) -> Iterator[Buffer | Failure]:
+        size = 0
+        for block in blocks:
+            if isinstance(block, Failure):
+                yield block
+                continue
+            size += len(block)
+            if ordinary and size > MANY and (encoder := tokenizer.compiled_encoder()):
+                compiled = encoder.writer(name)
+                yield compiled(block)
+                live = text is None and "-" in sources
+                yield from in_threads(compiled, blocks, options.workers, live)
+                return
+            yield write(block)
+
+    return dealt_out(results, each_block(sources, text, options.errors, options.bar))
+
+
+def dealt_out(
+    work: Callable[[Iterator[Any]], Iterator[Buffer | Failure]], blocks: Iterator[Any]
+) -> Iterator[Buffer | Failure]:
+    """What `work` makes of the blocks, in their order; the processes under torchrun share them."""
+    with together() as process:
+        results = work(process.share(blocks))
+        if process.world_size > 1:  # a memoryview cannot be sent
+            results = (bytes(r) if isinstance(r, memoryview) else r for r in results)
+        yield from process.gather(results, BLOCKS_AT_ONCE)
 
 
 def short_lines(block: bytes) -> Iterator[str]:
@@ -196,8 +213,11 @@ def decode_lines(
     tokenizer: Tokenizer,
     tokens: bool = False,
     skip_special: bool = False,
-) -> Iterator[bytes | Failure]:
-    """The text of lines of ids (or of tokens), in blocks."""
+) -> Iterator[Buffer | Failure]:
+    """The text of lines of ids (or of tokens), in blocks.
+
+    The processes under torchrun share the blocks.
+    """
     numbers = {shown(token): i for i, token in tokenizer.names.items()}
 
     def id_of(word: str) -> int:
@@ -210,19 +230,28 @@ def decode_lines(
         except ValueError:
             raise DlkitError(f"{word!r} is not an id") from None
 
-    number = 0
-    for block in each_block(sources, text, "strict"):
-        if isinstance(block, Failure):
-            yield block
-            continue
-        written = []
-        for line in reading.lines_of(block):
-            number += 1
-            try:
-                written.append(decoded(tokenizer, map(id_of, line.split()), skip_special))
-            except DlkitError as error:
-                raise DlkitError(f"line {number}: {error}") from error
-        yield b"\n".join(written) + b"\n"
+    def numbered() -> Iterator[tuple[int, bytes | Failure]]:
+        """The blocks, each with how many lines are before it."""
+        before = 0
+        for block in each_block(sources, text, "strict"):
+            yield before, block
+            if not isinstance(block, Failure):
+                before += block.count(b"\n") + (not block.endswith(b"\n"))
+
+    def results(shared: Iterator[tuple[int, bytes | Failure]]) -> Iterator[Buffer | Failure]:
+        for before, block in shared:
+            if isinstance(block, Failure):
+                yield block
+                continue
+            written = []
+            for number, line in enumerate(reading.lines_of(block), before + 1):
+                try:
+                    written.append(decoded(tokenizer, map(id_of, line.split()), skip_special))
+                except DlkitError as error:
+                    raise DlkitError(f"line {number}: {error}") from error
+            yield b"\n".join(written) + b"\n"
+
+    return dealt_out(results, numbered())
 
 
 def decoded(tokenizer: Tokenizer, ids: Iterable[int], skip_special: bool) -> bytes:
