@@ -146,7 +146,7 @@ def training(folder: Path, options: argparse.Namespace) -> float:
 def train(folder: Path, out: Path, epochs: int) -> list[str]:
     command = (
         f"classify train {folder / 'data'} --out {out} --epochs {epochs} --arch resnet18"
-        " --width 0.5 --image-size 32 --batch-size 64 --val-share 0"
+        " --width 0.5 --image-size 32 --val-share 0"
     )
     return [*command.split(), *CPU]
 
