@@ -20,7 +20,8 @@ from dlkit.core.publish import publish
 from dlkit.gan_sample import infer, latents
 from dlkit.gan_sample.data import from_bytes, to_bytes
 from dlkit.gan_sample.model import build
-from tests.conftest import run
+from tests.conftest import on_processes, run
+from tests.test_cluster import dlkit as on_rank
 
 SIDE = 16
 CELL = SIDE + 4  # with the white around it
@@ -379,6 +380,64 @@ def test_a_search_is_each_pictures_own(models: dict[str, Path], photos: Path) ->
     alone_, *_ = records("reconstruct", photos / "03.png", *options)
     together = records("reconstruct", photos, *options)
     assert together[3]["mse"] == pytest.approx(alone_["mse"], rel=1e-3)
+
+
+@pytest.mark.parametrize("command", ["reconstruct -m vae --separate", "translate-images --save"])
+def test_shards_and_processes_make_what_one_run_makes(
+    command: str, models: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    options = command.replace("vae", str(models["vae"])).split()
+    if "vae" not in command:
+        options[1:1] = ["-m", str(models["cyclegan"])]
+    options[1:1] = ["--precision", "fp32"]
+    for name in ("a/00.png", "a/broken.png"):  # a second 00.png, and no picture
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((photos / "05.png").read_bytes() if "00" in name else b"-")
+    inputs = [photos, tmp_path / "a"]
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    everything = run("gan-sample", *options, one, *inputs, "-f", "json")
+    assert everything.code == 1
+    names = [Path(r["output"]).name for r in json.loads(everything.out) if "error" not in r]
+    assert len(names) == 13
+    assert names[-1] == "00-2.png"
+
+    of_shards = [
+        json.loads(run("gan-sample", *options, two, *inputs, "--shard", f"{i}/3", "-f", "json").out)
+        for i in range(3)
+    ]
+    assert [len(records) for records in of_shards] == [5, 5, 4]
+    (two / names[2]).unlink()
+    again = run("gan-sample", *options, two, *inputs, "--resume", "-f", "json")
+    assert [r.get("output", r.get("error")) for r in json.loads(again.out)] == [
+        str(two / names[2]),
+        json.loads(everything.out)[-1]["error"],
+    ]
+    notices = tmp_path / "notices"
+    command_line = ["gan-sample", *options, three, *inputs]
+    if "vae" in command:
+        command_line += ["-o", tmp_path / "all.png", "--save-latents", tmp_path / "z.npy"]
+    assert on_processes(2, on_rank, notices, *command_line) == [1, 1], notices.read_text()
+    assert notices.read_text().count("broken.png: not an image") == 1
+    for name in names:
+        assert_nearly_equal(array(two / name), array(one / name))
+        assert_nearly_equal(array(three / name), array(one / name))
+    if "vae" in command:
+        for number, name in enumerate(names):
+            assert (cell(array(tmp_path / "all.png"), 1, number) == array(three / name)).all()
+        assert np.load(tmp_path / "z.npy").shape == (13, 5)
+
+
+def test_shards_are_refused_for_files_of_all_pictures(
+    models: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    command = ("gan-sample", "reconstruct", photos, "-m", models["vae"])
+    done = run(*command, "--shard", "0/2")
+    assert done.code == 2
+    assert "--shard is for a file of each picture: give --separate FOLDER" in done.err
+    done = run(*command, "--resume", "--separate", tmp_path / "one", "-o", tmp_path / "all.png")
+    assert done.code == 2
+    assert "--output is of all pictures: leave out --shard and --resume" in done.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_written_where_nothing_can_be_read(

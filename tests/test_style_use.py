@@ -624,6 +624,21 @@ def test_shards_paint_what_one_run_paints_and_resume_what_is_missing(folder: Pat
     assert "--grid shows all paintings" in refused.err
 
 
+def test_shards_paint_by_optimisation_what_one_run_paints(folder: Path) -> None:
+    sources = ["photos", "styles/wave.png", "-f", "jsonl"]
+    painted = records(paint(*sources, "-o", "one"))
+    for index in (0, 1):
+        assert len(records(paint(*sources, "-o", "two", "--shard", f"{index}/2"))) == 1
+    names = [Path(record["output"]).name for record in painted]
+    for name in names:
+        assert Path("two", name).read_bytes() == Path("one", name).read_bytes()
+    Path("two", names[1]).unlink()
+    again = records(paint(*sources, "-o", "two", "--resume"))
+    assert [Path(record["output"]).name for record in again] == [names[1]]
+    refused = paint(*sources, "-o", "two", "--shard", "0/2", "--grid", "grid.png")
+    one_line(refused, "--grid shows all paintings")
+
+
 def test_one_style_by_its_name_or_a_file_of_that_name(folder: Path) -> None:
     for style in ("night", "styles/night.png"):
         done = paint_in_one_pass("fast", "photos/a.png", "--style", style, "-o", "x.png")

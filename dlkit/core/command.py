@@ -215,6 +215,17 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Leave out the inputs whose results are in -o FILE.jsonl."),
 ]
+PictureShard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only every N-th input, from number I on, counted from 0.",
+    ),
+]
+PictureResume = Annotated[
+    bool, typer.Option("--resume", help="Leave out the inputs whose pictures are there.")
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")
 ]

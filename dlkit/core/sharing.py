@@ -157,6 +157,19 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return index, count
 
 
+def to_make(
+    jobs: Iterable[T], shard: str | None, resume: bool, is_made: Callable[[T], bool]
+) -> Iterator[T]:
+    """The jobs of this shard, where each has files of its own, which appear whole.
+
+    With `resume` without those that are made.
+    """
+    index, count = shard_of(shard)
+    for job in itertools.islice(jobs, index, None, count):
+        if not (resume and is_made(job)):
+            yield job
+
+
 class Part:
     """This process's part of a command: its share of the inputs, and where its results go.
 

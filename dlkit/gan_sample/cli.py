@@ -11,6 +11,8 @@ from dlkit.core.command import (
     Device,
     Images,
     Output,
+    PictureResume,
+    PictureShard,
     PrecisionOption,
     Split,
     Workers,
@@ -185,6 +187,8 @@ def reconstruct(
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
     format: AnyFormat = Format.text,
+    shard: PictureShard = None,
+    resume: PictureResume = False,
 ) -> None:
     """Make pictures again as the model can: by its encoder, or by a search for latent vectors.
 
@@ -194,6 +198,13 @@ def reconstruct(
     from dlkit.gan_sample import infer as drawing
     from dlkit.gan_sample.reconstruct import reconstruct
 
+    if shard is not None or resume:
+        option = "--resume" if shard is None else "--shard"
+        if separate is None:
+            raise DlkitError(f"{option} is for a file of each picture: give --separate FOLDER")
+        for name, path in {"--output": output, "--save-latents": save_latents}.items():
+            if path is not None:
+                raise DlkitError(f"{name} is of all pictures: leave out --shard and --resume")
     sheet = sheet_for(output, separate, "reconstructions.png")
     check_vectors_name(save_latents)
     paths = keep_apart([separate], images)
@@ -213,6 +224,8 @@ def reconstruct(
         separate,
         save_latents,
         workers,
+        shard,
+        resume,
     )
     write(results, format)
 
@@ -233,6 +246,8 @@ def translate_images(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
+    shard: PictureShard = None,
+    resume: PictureResume = False,
 ) -> None:
     """Turn pictures of one domain into ones of another, by a cyclegan that you trained.
 
@@ -246,7 +261,8 @@ def translate_images(
     sampler = load(model, device, precision)
     if not sampler.translates:
         raise DlkitError(f"{model} draws from noise: translate-images needs a cyclegan's model")
-    write(translate_images(paths, sampler, save, back, image_size, workers), format)
+    results = translate_images(paths, sampler, save, back, image_size, workers, shard, resume)
+    write(results, format)
 
 
 @app.command()

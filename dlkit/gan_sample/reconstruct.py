@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core import images
+from dlkit.core import distributed, images
+from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import FileNames, whole_file
 from dlkit.core.progress import Failure, each, log, track
+from dlkit.core.sharing import to_make
 from dlkit.gan_sample import latents
 from dlkit.gan_sample.data import Shape, from_bytes
 from dlkit.gan_sample.infer import Sampler
@@ -44,6 +46,20 @@ class Reconstruction:
     output: str | None
 
 
+@dataclass(frozen=True)
+class Made:
+    """A picture (C, S, S) as it was given and as it was found, of vector z (Z,).
+
+    `cut` says that the middle was taken.
+    """
+
+    about: Reconstruction
+    z: Tensor
+    given: Tensor
+    found: Tensor
+    cut: bool
+
+
 def reconstruct(
     paths: Iterable[str],
     sampler: Sampler,
@@ -54,62 +70,80 @@ def reconstruct(
     separate: Path | None = None,
     save_latents: Path | None = None,
     workers: int = 2,
+    shard: str | None = None,
+    resume: bool = False,
 ) -> Iterator[Reconstruction | Failure]:
     """Each picture as the model makes it again, in input order; Failures where one is unreadable.
 
     `sheet` is a file for the pictures, each with its reconstruction below, `separate` a folder for
-    these alone, and `save_latents` a file for the vectors that `sample` makes them of.
+    these alone, and `save_latents` a file for the vectors that `sample` makes them of. Of the
+    pictures only those of a `shard` are taken, and with `resume` those that `separate` lacks. Under
+    torchrun the processes share them.
     """
     network = sampler.network
     shape = Shape(network.image_size, network.channels)
     names = None if separate is None else FileNames(separate)
-    sources = list(images.files(paths))
-    if sheet is not None and sheet.resolve() in {Path(source).resolve() for source in sources}:
+    jobs = [
+        (source, None if names is None else names.path_for(source, ".png"))
+        for source in images.files(paths)
+    ]
+    if sheet is not None and sheet.resolve() in {Path(source).resolve() for source, _ in jobs}:
         raise DlkitError(f"{sheet} is an input, which stays as it is: choose another name")
-    columns = min(COLUMNS, len(sources)) or 1
-    cells = 2 * columns * -(-len(sources) // columns)
+    columns = min(COLUMNS, len(jobs)) or 1
+    cells = 2 * columns * -(-len(jobs) // columns)
     shown = None if sheet is None else Sheet(cells, columns, shape.image_size, shape.channels)
 
-    def read(path: str) -> tuple[str, Tensor, bool]:
-        return path, *shape.read(path)
+    def is_made(job: tuple[str, Path | None]) -> bool:
+        return job[1] is not None and job[1].exists()
 
-    def made() -> Iterator[Reconstruction | Failure]:
-        vectors: list[Tensor] = []
-        done = cropped = 0
-        entries = enumerate(each(read, track(sources, "reconstructing"), workers))
+    def made(process: Process) -> Iterator[Made | Failure]:
+        left = list(process.share(to_make(jobs, shard, resume, is_made)))
+        sources = track([source for source, _ in left], "reconstructing")
+        entries = zip(each(shape.read, sources, workers), left, strict=True)
         while batch := list(islice(entries, BATCH)):
-            good = [entry[1] for _, entry in batch if not isinstance(entry, Failure)]
+            good = [entry[0] for entry, _ in batch if not isinstance(entry, Failure)]
             results: Iterator[tuple[Tensor, Tensor, int | None]] = iter(())
             if good:
                 results = zip(*back(sampler, torch.stack(good), classes, steps, seed), strict=True)
-            for number, entry in batch:
+            for entry, (path, target) in batch:
                 if isinstance(entry, Failure):
                     yield entry
                     continue
-                path, given, cut = entry
-                done, cropped = done + 1, cropped + cut
+                given, cut = entry
                 z, found, kind = next(results)
-                target = None if names is None else names.path_for(path, ".png")
                 if target is not None:
                     images.save(as_image(found), target)
+                about = described(path, given, found, sampler.labels, kind, target)
+                yield Made(about, z, given, found, cut)
+
+    def gathered() -> Iterator[Reconstruction | Failure]:
+        vectors: list[Tensor] = []
+        done = cropped = 0
+        with distributed.launch(str(sampler.device)) as process:
+            for number, one in enumerate(process.gather(made(process), BATCH)):
+                if isinstance(one, Failure):
+                    yield one
+                    continue
+                done, cropped = done + 1, cropped + one.cut
                 if shown is not None:
                     row, column = divmod(number, columns)
-                    shown.put(2 * row * columns + column, given)
-                    shown.put((2 * row + 1) * columns + column, found)
+                    shown.put(2 * row * columns + column, one.given)
+                    shown.put((2 * row + 1) * columns + column, one.found)
                 if save_latents is not None:
-                    vectors.append(z)
-                yield described(path, given, found, sampler.labels, kind, target)
-        if cropped:
-            log(f"{cropped} pictures are not square: their middle is used")
-        if done and shown is not None and sheet is not None:
-            images.save(shown.image(), sheet)
-            log(f"saved {sheet}")
-        if done and save_latents is not None:
-            with whole_file(save_latents) as partial, partial.open("wb") as file:
-                np.save(file, torch.stack(vectors).numpy())
-            log(f"saved {save_latents}")
+                    vectors.append(one.z)
+                yield one.about
+            if cropped:
+                log(f"{cropped} pictures are not square: their middle is used")
+            if done and process.is_main:
+                if shown is not None and sheet is not None:
+                    images.save(shown.image(), sheet)
+                    log(f"saved {sheet}")
+                if save_latents is not None:
+                    with whole_file(save_latents) as partial, partial.open("wb") as file:
+                        np.save(file, torch.stack(vectors).numpy())
+                    log(f"saved {save_latents}")
 
-    return made()
+    return gathered()
 
 
 def described(

@@ -5,15 +5,18 @@ Shapes: B pictures, C channels, H x W pixels.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import device, images
+from dlkit.core import device, distributed, images
+from dlkit.core.distributed import Process
 from dlkit.core.output import FileNames
 from dlkit.core.progress import Failure, each, track
+from dlkit.core.sharing import to_make
 from dlkit.gan_sample.data import from_bytes, grey, to_bytes
 from dlkit.gan_sample.infer import Sampler
 from dlkit.gan_sample.sheet import as_image
@@ -39,30 +42,40 @@ def translate_images(
     back: bool = False,
     image_size: int | None = None,
     workers: int = 2,
+    shard: str | None = None,
+    resume: bool = False,
 ) -> Iterator[Translated | Failure]:
     """Each picture as one of domain B, or `back` of A, in `folder`/NAME.png, in input order.
 
-    `image_size` is the longest side of the result; None: as trained.
+    `image_size` is the longest side of the result; None: as trained. Of the pictures only those of
+    a `shard` are translated, and with `resume` those that are not there yet. Under torchrun the
+    processes share them.
     """
     side = image_size or sampler.network.image_size
 
-    def read(path: str) -> tuple[str, Tensor]:
+    def read(path: str) -> Tensor:
         pixels = images.read(path, side).pixels
-        return path, grey(pixels) if sampler.network.channels == 1 else pixels
+        return grey(pixels) if sampler.network.channels == 1 else pixels
 
-    def made() -> Iterator[Translated | Failure]:
+    def made(process: Process) -> Iterator[Translated | Failure]:
         names = FileNames(folder)
-        for entry in each(read, track(images.files(paths), "translating"), workers):
+        jobs = ((path, names.path_for(path, ".png")) for path in images.files(paths))
+        left = process.share(to_make(jobs, shard, resume, lambda job: job[1].exists()))
+        ahead, left = tee(left)
+        sources = track((path for path, _ in ahead), "translating")
+        for entry, (path, target) in zip(each(read, sources, workers), left, strict=True):
             if isinstance(entry, Failure):
                 yield entry
                 continue
-            path, pixels = entry
-            target = names.path_for(path, ".png")
-            (found,) = translated(sampler, pixels[None], back)
+            (found,) = translated(sampler, entry[None], back)
             images.save(as_image(found), target)
             yield Translated(path, str(target), found.shape[2], found.shape[1])
 
-    return made()
+    def gathered() -> Iterator[Translated | Failure]:
+        with distributed.launch(str(sampler.device)) as process:
+            yield from process.gather(made(process))
+
+    return gathered()
 
 
 @torch.inference_mode()

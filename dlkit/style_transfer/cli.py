@@ -10,6 +10,8 @@ from dlkit.core.command import (
     BatchSize,
     Device,
     Output,
+    PictureResume,
+    PictureShard,
     PrecisionOption,
     Workers,
     add_models,
@@ -19,7 +21,6 @@ from dlkit.core.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import Format, write
-from dlkit.core.sharing import shard_of
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL, StyleTrainConfig
 
 app = group("style-transfer", "Paint photographs in the style of a picture.")
@@ -172,6 +173,18 @@ def infer(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Only every N-th painting, from number I on, counted from 0."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Leave out the paintings that are there, also one that Ctrl-C ended."
+        ),
+    ] = False,
 ) -> None:
     """Paint each photograph in each style, by optimisation (Gatys et al. 2016).
 
@@ -179,16 +192,17 @@ def infer(
     content and style, and the seconds.
     """
     from dlkit.style_transfer import infer as painting
-    from dlkit.style_transfer.jobs import plan, save_grid, together
+    from dlkit.style_transfer.jobs import left_to_do, plan, save_grid, together
     from dlkit.style_transfer.optimise import Objective
 
+    refuse_grid_of_part(grid, shard, resume)
     pictures = existing(photos)
     groups = together(existing([style, *(more_styles or [])]), blend)
     if mask and (len(pictures) > 1 or len(groups) > 1):
         raise DlkitError("--mask is for one photograph, and one style or a --blend")
     if mask and len(mask) != len(groups[0]):
         raise DlkitError(f"give --mask once for each style: {len(groups[0])} times")
-    jobs = plan(pictures, groups, output)
+    jobs = left_to_do(plan(pictures, groups, output), 1, shard, resume)
     objective = Objective(
         content_weight=content_weight,
         style_weight=style_weight,
@@ -220,6 +234,11 @@ def infer(
     network = painting.load(features, device, pooling, caffe)
     results = painting.paint(jobs, network, objective, method)
     write(save_grid(results, pictures, groups, grid), format)
+
+
+def refuse_grid_of_part(grid: Path | None, shard: str | None, resume: bool) -> None:
+    if grid is not None and (shard is not None or resume):
+        raise DlkitError("--grid shows all paintings: leave out --shard and --resume")
 
 
 @app.command("apply")
@@ -257,15 +276,8 @@ def apply_(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N", help="Only every N-th photograph, from number I on, counted from 0."
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out the photographs whose paintings are there.")
-    ] = False,
+    shard: PictureShard = None,
+    resume: PictureResume = False,
 ) -> None:
     """Paint photographs in one pass of a trained network.
 
@@ -274,9 +286,7 @@ def apply_(
     from dlkit.style_transfer import apply as passes
     from dlkit.style_transfer.jobs import left_to_do, plan, save_grid, together
 
-    part = shard_of(shard)
-    if grid is not None and (shard is not None or resume):
-        raise DlkitError("--grid shows all paintings: leave out --shard and --resume")
+    refuse_grid_of_part(grid, shard, resume)
     painter = passes.load(model, device, precision)
     pictures = existing(photos)
     names = existing(styles or []) or painter.styles
@@ -285,7 +295,7 @@ def apply_(
     if style_size is not None and painter.styles:
         raise DlkitError(f"--style-size is for painters of any style, not for {model}")
     groups = together(names, blend)
-    jobs = left_to_do(plan(pictures, groups, output), len(groups), part, resume)
+    jobs = left_to_do(plan(pictures, groups, output), len(groups), shard, resume)
     how = passes.Pass(
         size=size,
         style_size=style_size or SIZE,

@@ -11,6 +11,7 @@ from dlkit.core import images
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import picture_suffix
 from dlkit.core.progress import Failure, is_main_process
+from dlkit.core.sharing import to_make
 
 CELL = 256  # pixels a side, of the grid
 BLANK = Image.new("RGB", (CELL, CELL), "white")
@@ -92,19 +93,17 @@ def plan(photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Pat
     return jobs
 
 
-def left_to_do(jobs: Sequence[Job], styles: int, shard: tuple[int, int], resume: bool) -> list[Job]:
-    """The jobs of this shard's photographs, each with so many styles.
+def left_to_do(jobs: Sequence[Job], together: int, shard: str | None, resume: bool) -> list[Job]:
+    """This shard's jobs, of which so many are done together: those of one photograph.
 
-    With `resume` without the photographs whose paintings are all there: a file is there whole.
+    With `resume` without those whose paintings are all there.
     """
-    index, count = shard
-    of_photos = [jobs[start : start + styles] for start in range(0, len(jobs), styles)]
-    return [
-        job
-        for of_photo in of_photos[index::count]
-        if not (resume and all(job.target.exists() for job in of_photo))
-        for job in of_photo
-    ]
+
+    def is_made(group: Sequence[Job]) -> bool:
+        return all(job.target.exists() for job in group)
+
+    groups = (jobs[start : start + together] for start in range(0, len(jobs), together))
+    return [job for group in to_make(groups, shard, resume, is_made) for job in group]
 
 
 def save_grid(
