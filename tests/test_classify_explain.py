@@ -29,7 +29,7 @@ from dlkit.classify.model import build
 from dlkit.classify.models.network import Network, PooledHead
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Fit
-from dlkit.core.output import write
+from dlkit.core.output import FileNames, write
 from dlkit.core.progress import Failure
 
 SIDE = 64  # pixels the hand-made network sees
@@ -142,7 +142,7 @@ def test_the_box_is_in_the_pixels_of_the_image(
     box = (middle_x - 24, middle_y - 36, middle_x + 12, middle_y + 24)
     path = with_square(tmp_path / "a.png", width, height, box)
     classifier = brightness_finder(fit)
-    (found,) = explain([str(path)], classifier, label="light", boxes=True, share=0.5)
+    (found,) = explain([str(path)], classifier, label="light", boxes=True, above=0.5)
     assert isinstance(found, Localisation)
     corners = list(vars(found.regions[0]).values())
     # A place covers this many pixels of the image.
@@ -157,7 +157,7 @@ def test_a_turned_photograph_is_explained_as_shown(tmp_path: Path) -> None:
     stored = Image.open(with_square(tmp_path / "a.png", 96, 48, (40, 8, 56, 24)))
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
     classifier = brightness_finder("squash")
-    (found,) = explain([str(tmp_path / "a.jpg")], classifier, boxes=True, share=0.5, label="light")
+    (found,) = explain([str(tmp_path / "a.jpg")], classifier, boxes=True, above=0.5, label="light")
     assert isinstance(found, Localisation)
     box = np.array(list(vars(found.regions[0]).values()))
     assert np.abs(box - (24, 40, 40, 56)).max() <= 3
@@ -210,7 +210,7 @@ def test_batches_failures_labels_and_pictures(tmp_path: Path) -> None:
     bad.write_bytes(b"no image")
     paths = [str(path) for path in (good[0], bad, good[1], good[2])]
     classifier = brightness_finder()
-    results = list(explain(paths, classifier, save=tmp_path / "maps", batch_size=2))
+    results = list(explain(paths, classifier, names=FileNames(tmp_path / "maps"), batch_size=2))
     assert [type(result) for result in results] == [Explanation, Failure, Explanation, Explanation]
     pixels = torch.stack([classifier.preprocessing.read(str(path)) for path in good])
     scores = classifier.probabilities(classifier.outputs(pixels))

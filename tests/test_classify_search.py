@@ -33,7 +33,8 @@ from dlkit.classify.search import Hits, Index, nearest, open_index, save_sheet, 
 from dlkit.core.checkpoint import Header, save
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
-from tests.conftest import run
+from tests.conftest import on_processes, run
+from tests.test_cluster import dlkit as on_rank
 
 COLOURS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
 
@@ -429,6 +430,99 @@ def test_explain_features_and_search_as_commands(folder: Path, model: Path, tmp_
     assert len(json.loads(found.out)[0]["hits"]) == 3
     into = run("classify", "search", query, "--in", folder, "--save", folder / "a.png", *options)
     assert into.code == 2
+
+
+def test_shards_explain_and_search_what_one_run_does(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
+    options = ["-m", model, "--device", "cpu", "--precision", "fp32"]
+    one, shards = tmp_path / "one.jsonl", tmp_path / "of.jsonl"
+
+    def merged() -> str:
+        return run("merge", *sorted(tmp_path.glob("of.*.jsonl"))).out
+
+    explaining = ["classify", "explain", folder, "--boxes", *options, "--save"]
+    assert run(*explaining, tmp_path / "maps", "-o", one).code == 0
+    for index in range(2):
+        done = run(*explaining, tmp_path / "of", "-o", shards, "--shard", f"{index}/2")
+        assert done.code == 0, done.err
+    assert merged() == one.read_text()
+    assert one.read_text().count("regions") == 12
+    drawn = sorted(path.read_bytes() for path in (tmp_path / "maps").iterdir())
+    assert sorted(path.read_bytes() for path in (tmp_path / "of").rglob("*.png")) == drawn
+    first = tmp_path / "of.00000-of-00002.jsonl"
+    lines = first.read_text().splitlines(keepends=True)
+    first.with_name(f"{first.name}.partial").write_text("".join(lines[:4]))
+    first.unlink()
+    last = tmp_path / "of" / "00000-of-00002"
+    pictures = {path.name: path.read_bytes() for path in last.iterdir()}
+    for path in last.iterdir():
+        path.unlink()
+    done = run(*explaining, tmp_path / "of", "-o", shards, "--shard", "0/2", "--resume")
+    assert "4 inputs are done" in done.err
+    assert first.read_text() == "".join(lines)
+    drawn_now = {path.name: path.read_bytes() for path in last.iterdir()}
+    assert len(drawn_now) == 2
+    assert drawn_now.items() <= pictures.items()
+
+    for path in tmp_path.glob("*.jsonl"):
+        path.unlink()
+    search_in = ["classify", "search", folder / "red", "--in", folder, "--top", 2, *options]
+    assert run(*search_in, "-o", one).code == 0
+    refused = run(*search_in, "-o", shards, "--shard", "0/2")
+    assert refused.code == 2
+    assert f"each of 2 parts would index {folder}" in refused.err
+    for index in range(2):
+        done = run(*search_in, "-o", shards, "--shard", f"{index}/2", "--no-update")
+        assert done.code == 0, done.err
+    assert merged() == one.read_text()
+    assert one.read_text().count("hits") > 2
+    sheet = ["--no-update", "--save", tmp_path / "sheet.png"]
+    refused = run(*search_in, "-o", shards, "--shard", "0/2", *sheet)
+    assert refused.code == 2
+    assert "--save shows all queries" in refused.err
+
+
+def test_processes_explain_and_search_what_one_does(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
+    options = ["-m", model, "--device", "cpu", "--precision", "fp32"]
+    notices, texts = tmp_path / "notices", tmp_path / "texts"
+    texts.write_text("never boring\na dull film\nit was fun <b>\n")
+    commands = {
+        "explain": ["explain", folder, "--boxes", *options],
+        "search": ["search", folder / "red", "--in", folder, "--top", 2, *options],
+        "words": ["explain", texts, "-m", "reviews", "--save", tmp_path / "page"],
+    }
+    pages = []
+    for name, command in commands.items():
+        found = {}
+        for count in (1, 2):
+            out = tmp_path / f"{name}-{count}.csv"
+            if name == "search":
+                command = [*command, "--index", tmp_path / f"{count}.safetensors"]
+            codes = on_processes(count, on_rank, notices, "classify", *command, "-o", out)
+            assert codes == [0] * count, notices.read_text()
+            found[count] = out.read_text()
+            if name == "words":
+                pages.append((tmp_path / "page" / "words.html").read_text())
+        assert found[1] == found[2]
+        assert found[1].count("\n") > 8
+    assert pages[0] == pages[1]
+    assert pages[0].count("<p>") == 3
+
+
+def test_a_page_of_texts_holds_those_that_were_done_before(tmp_path: Path) -> None:
+    command = ["classify", "explain", "-m", "reviews", "--device", "cpu", "--save", tmp_path]
+    command += ["-o", tmp_path / "out.jsonl"]
+    texts = "never boring\na dull film\nit was fun\n"
+    assert run(*command, stdin=texts).code == 0
+    page, out = tmp_path / "words.html", tmp_path / "out.jsonl"
+    whole, lines = page.read_text(), out.read_text().splitlines(keepends=True)
+    page.unlink()
+    out.write_text("".join(lines[:2]))
+    assert run(*command, "--resume", stdin=texts).code == 0
+    assert page.read_text() == whole
 
 
 @pytest.mark.slow

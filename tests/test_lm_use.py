@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -573,6 +574,24 @@ def test_a_bilm_scores_from_both_sides() -> None:
     assert [t.logprob for t in result.tokens] == pytest.approx(sums, abs=1e-3)
     with pytest.raises(DlkitError, match="does not continue"):
         next(generate(["the"], model))
+
+
+@pytest.mark.parametrize("command", ["fill", "features"])
+def test_shards_of_texts_merge_into_what_one_run_makes(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = "the [MASK] sat\nthe dog\nthe cat [MASK] on\n"
+    with mock.patch("dlkit.lm_generate.infer.load", return_value=bert()):
+        one = run("lm-generate", command, "-o", "one.jsonl", stdin=texts)
+        assert one.code == (command == "fill"), one.err  # the second text has no gap
+        for index in (0, 1):
+            options = ["-o", "of.jsonl", "--shard", f"{index}/2"]
+            done = run("lm-generate", command, *options, stdin=texts)
+            assert done.code == (command == "fill" and index == 1), done.err
+    merged = run("merge", "of.00001-of-00002.jsonl", "of.00000-of-00002.jsonl")
+    assert merged.out == Path("one.jsonl").read_text()
+    assert merged.out.count("\n") == 3
 
 
 def test_tokens_are_described_in_their_context() -> None:

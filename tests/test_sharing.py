@@ -61,6 +61,7 @@ def whole(*command: object, stdin: str, code: int = 0) -> bytes:
 COMMANDS = {
     "classify": "",
     "texts": "classify -m reviews --precision fp32",
+    "words": "classify explain -m reviews --precision fp32",
     "translate": "translate --sample --max-length 4 --seed 3",
     "prompts": "lm-generate -m english-ngram -n 2 --max-tokens 4 --seed 3",
     "scores": "lm-generate score -m english-ngram",

@@ -27,7 +27,7 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.output import Format, picture_suffix, write
 from dlkit.core.sharing import Part, Share
 from dlkit.core.text import lines
 
@@ -244,12 +244,15 @@ def explain(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Show where in images a label is seen, or which words of texts speak for it."""
     from dlkit.classify.infer import is_for_texts
 
+    part = Part(format, output, shard, resume)
     if is_for_texts(model):
-        explain_texts(inputs, text, model, save, device, precision, format, output)
+        explain_texts(inputs, text, model, save, device, precision, part)
         return
     from dlkit.classify.explain import explain as explained
     from dlkit.classify.infer import load
@@ -262,9 +265,18 @@ def explain(
     paths = keep_apart([save], inputs)
     classifier = load(model, device, precision)
     results = explained(
-        paths, classifier, method, label, boxes, box_share, save, batch_size, workers
+        paths,
+        classifier,
+        method,
+        label,
+        boxes,
+        box_share,
+        None if save is None else part.file_names(save, picture_suffix),
+        batch_size,
+        workers,
+        part.share,
     )
-    write(results, format, output)
+    part.write(results)
 
 
 def explain_texts(
@@ -274,19 +286,18 @@ def explain_texts(
     save: Path | None,
     device: str,
     precision: str,
-    format: Format,
-    output: Path | None,
+    part: Part,
 ) -> None:
     from dlkit.classify import explain_text
     from dlkit.classify.infer import load_for_texts
 
-    results = explain_text.explain_texts(
-        lines_of(inputs, text), load_for_texts(model, device, precision)
-    )
+    classifier = load_for_texts(model, device, precision)
+    results = explain_text.explain_texts(lines_of(inputs, text), classifier, part.share)
     if save is not None:
-        results = explain_text.save_page(results, save)
-    on_terminal = format == Format.text and output is None and sys.stdout.isatty()
-    write(results, format, output, explain_text.write_coloured if on_terminal else None)
+        before = map(explain_text.from_record, part.records_so_far())
+        results = explain_text.save_page(results, part.folder(save) or save, before)
+    on_terminal = part.format == Format.text and part.output is None and sys.stdout.isatty()
+    part.write(results, explain_text.write_coloured if on_terminal else None)
 
 
 @app.command()
@@ -347,6 +358,8 @@ def search(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Find the images of a folder that are most like others."""
     from dlkit.classify.infer import load
@@ -354,10 +367,30 @@ def search(
 
     if save is not None and save.resolve().is_relative_to(folder.resolve()):
         raise DlkitError(f"{save} would be searched in, too: choose another place")
+    part = Part(format, output, shard, resume)
+    if save is not None and part.share not in (None, Share()):
+        raise DlkitError(
+            "--save shows all queries: leave out --shard and --resume, and -o under torchrun"
+        )
+    if update and part.count > 1:
+        raise DlkitError(
+            f"each of {part.count} parts would index {folder}: search in it once as a whole, and"
+            " give --no-update to the parts"
+        )
     classifier = load(model, device, precision)
     results = search(
-        queries, folder, classifier, index, layer, top, distance, update, batch_size, workers
+        queries,
+        folder,
+        classifier,
+        index,
+        layer,
+        top,
+        distance,
+        update,
+        batch_size,
+        workers,
+        part.share,
     )
     if save is not None:
         results = save_sheet(results, save)
-    write(results, format, output)
+    part.write(results)

@@ -6,7 +6,6 @@ Shapes: B images of a batch, K maps of h x w places, L labels, S x S pixels.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,11 +16,12 @@ from torch.nn import functional as F
 
 from dlkit.classify.infer import Classifier
 from dlkit.classify.models.network import Network, PooledHead
-from dlkit.core import distributed, images
+from dlkit.core import images
 from dlkit.core.errors import DlkitError
 from dlkit.core.images import Fit
 from dlkit.core.output import FileNames, picture_suffix
 from dlkit.core.progress import Failure, each, is_main_process, track
+from dlkit.core.sharing import Share, spread
 
 Method = Literal["auto", "cam", "grad-cam"]
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -92,42 +92,43 @@ def explain(
     method: Method = "auto",
     label: str | None = None,
     boxes: bool = False,
-    share: float = SHARE,
-    save: Path | None = None,
+    above: float = SHARE,
+    names: FileNames | None = None,
     batch_size: int = 64,
     workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[Explanation | Failure]:
     """What each image was taken for, in input order; a Failure for one that cannot be read.
 
     `label` asks for the places that speak for this label, whatever the image was taken for.
-    With `boxes` the results are Localisations, of the regions above `share` of the map's maximum.
-    Pictures of the maps over the images are written to the folder `save`. Under torchrun the
-    processes share the images.
+    With `boxes` the results are Localisations, of the regions above that share of the map's
+    maximum. Pictures of the maps over the images go to files of these `names`. Only a `share` of
+    the images is explained; without one, the processes under torchrun share them.
     """
     chosen = method_for(classifier, method)
     asked = None if label is None else index_of(classifier, label)
 
-    def gathered() -> Iterator[Explanation | Failure]:
-        names = None if save is None else FileNames(save)
-        with distributed.launch(str(classifier.device)) as process:
-            shared = track(process.share(images.files(paths)), "explaining")
-            maps = heat_maps(shared, classifier, chosen, asked, batch_size, workers)
-            for found in process.gather(maps):
-                if isinstance(found, Failure):
-                    yield found
-                    continue
-                fit = classifier.preprocessing.fit
-                regions = regions_of(found, fit, share) if boxes else []
-                if names is not None and is_main_process():
-                    try:
-                        save_picture(found, fit, regions, names)
-                    except DlkitError as error:  # a URL may fail the second time
-                        yield Failure(found.path, str(error))
-                        continue
-                about = (found.path, found.label, round(found.score, 4))
-                yield Localisation(*about, regions) if boxes else Explanation(*about)
+    def maps(shared: Iterator[str]) -> Iterator[HeatMap | Failure]:
+        shared = track(shared, "explaining")
+        return heat_maps(shared, classifier, chosen, asked, batch_size, workers)
 
-    return gathered()
+    def results() -> Iterator[Explanation | Failure]:
+        fit = classifier.preprocessing.fit
+        for found in spread(maps, images.files(paths), str(classifier.device), share):
+            if isinstance(found, Failure):
+                yield found
+                continue
+            regions = regions_of(found, fit, above) if boxes else []
+            if names is not None and is_main_process():
+                try:
+                    save_picture(found, fit, regions, names)
+                except DlkitError as error:  # a URL may fail the second time
+                    yield Failure(found.path, str(error))
+                    continue
+            about = (found.path, found.label, round(found.score, 4))
+            yield Localisation(*about, regions) if boxes else Explanation(*about)
+
+    return results()
 
 
 def method_for(classifier: Classifier, method: Method) -> Literal["cam", "grad-cam"]:

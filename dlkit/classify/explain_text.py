@@ -10,6 +10,7 @@ from dlkit.classify.infer import TextClassifier, text_probabilities
 from dlkit.classify.text import padded
 from dlkit.core.output import whole_file
 from dlkit.core.progress import is_main_process, log
+from dlkit.core.sharing import Record, Share, spread
 
 FOR, AGAINST = (40, 160, 70), (215, 60, 50)  # red, green, blue
 
@@ -35,24 +36,37 @@ class WeighedText:
         return [{"label": self.label, **vars(word)} for word in self.words]
 
 
-def explain_texts(texts: Iterable[str], classifier: TextClassifier) -> Iterator[WeighedText]:
+def explain_texts(
+    texts: Iterable[str], classifier: TextClassifier, share: Share | None = None
+) -> Iterator[WeighedText]:
     """The label of each text and the weights of its words, in input order.
 
     What a weight is depends on the network: attention's weights, and for the others how much the
-    word adds to the label's logit (see `word_weights` of each).
+    word adds to the label's logit (see `word_weights` of each). Only a `share` of the texts is
+    explained; without one, the processes under torchrun share them.
     """
-    for text in texts:
-        scores = text_probabilities([classifier], [text])[0]
-        best = int(scores.argmax())
-        ids = padded(classifier.vocabulary.encode_batch([text], classifier.max_length))
-        weights = classifier.network.word_weights(ids.to(classifier.device))[0].tolist()
-        words = classifier.vocabulary.words(text)[: classifier.max_length]
-        yield WeighedText(
-            text,
-            classifier.labels[best],
-            round(float(scores[best]), 4),
-            [Word(w, round(v, 4)) for w, v in zip(words, weights, strict=False)],
-        )
+
+    def results(shared: Iterator[str]) -> Iterator[WeighedText]:
+        for text in shared:
+            scores = text_probabilities([classifier], [text])[0]
+            best = int(scores.argmax())
+            ids = padded(classifier.vocabulary.encode_batch([text], classifier.max_length))
+            weights = classifier.network.word_weights(ids.to(classifier.device))[0].tolist()
+            words = classifier.vocabulary.words(text)[: classifier.max_length]
+            yield WeighedText(
+                text,
+                classifier.labels[best],
+                round(float(scores[best]), 4),
+                [Word(w, round(v, 4)) for w, v in zip(words, weights, strict=False)],
+            )
+
+    return spread(results, texts, str(classifier.device), share)
+
+
+def from_record(record: Record) -> WeighedText:
+    """What was written as JSON, again."""
+    words = [Word(**word) for word in record["words"]]
+    return WeighedText(record["text"], record["label"], record["score"], words)
 
 
 def shade(weight: float, most: float) -> tuple[int, int, int]:
@@ -77,15 +91,25 @@ def write_coloured(results: Iterable[WeighedText], file: TextIO) -> None:
         print(f"{found.label} {found.score:.2f}  {words}", file=file, flush=True)
 
 
-def save_page(results: Iterable[WeighedText], folder: Path) -> Iterator[WeighedText]:
-    """The results unchanged, and in the end FOLDER/words.html with their words in colours."""
-    lines = []
+def paragraph(found: WeighedText) -> str:
+    """A text as HTML."""
+    words = " ".join(
+        f'<span style="background: rgb{colour}">{html.escape(word)}</span>'
+        for word, colour in shaded(found)
+    )
+    return f"<p><b>{html.escape(found.label)} {found.score:.2f}</b> {words}</p>\n"
+
+
+def save_page(
+    results: Iterable[WeighedText], folder: Path, before: Iterable[WeighedText] = ()
+) -> Iterator[WeighedText]:
+    """The results unchanged, and in the end FOLDER/words.html with their words in colours.
+
+    It begins with those that were there `before`.
+    """
+    lines = list(map(paragraph, before))
     for found in results:
-        words = " ".join(
-            f'<span style="background: rgb{colour}">{html.escape(word)}</span>'
-            for word, colour in shaded(found)
-        )
-        lines.append(f"<p><b>{html.escape(found.label)} {found.score:.2f}</b> {words}</p>\n")
+        lines.append(paragraph(found))
         yield found
     if is_main_process():
         with whole_file(folder / "words.html") as partial:

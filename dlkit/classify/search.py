@@ -29,6 +29,7 @@ from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
 from dlkit.core.progress import Failure, Skipped, is_main_process, log, track
+from dlkit.core.sharing import Share
 from dlkit.core.weights import cache
 
 Distance = Literal["cosine", "euclidean"]
@@ -88,13 +89,14 @@ def search(
     update: bool = True,
     batch_size: int = 64,
     workers: int = 2,
+    share: Share | None = None,
 ) -> Iterator[Hits | Failure]:
     """The `top` images of the folder nearest to each query, in the order of the queries.
 
     A query that lies in the folder is not among its own hits. Equally near images come in the
     order of their paths. The index is made or brought up to date first, unless `update` is false;
-    it is in dlkit's cache unless `index_path` says where. Under torchrun the processes share the
-    images.
+    it is in dlkit's cache unless `index_path` says where. Only a `share` of the queries is
+    answered; without one, the processes under torchrun share them, and the images to be indexed.
     """
     if not folder.is_dir():
         raise DlkitError(f"{folder}: no such folder to search in")
@@ -109,10 +111,15 @@ def search(
             else:
                 index = open_index(path, made_by)
             report(index, folder)
-            shared = process.share(images.files(queries))
-            described = process.gather(predict(chosen, shared, batch_size, workers))
-            while window := list(islice(described, QUERIES_AT_ONCE)):
-                yield from answers(window, index, folder, top, distance)
+            mine = share or Share(process.rank, process.world_size)
+            described = predict(chosen, mine.of(images.files(queries)), batch_size, workers)
+            yield from process.gather(answered(described, index))
+
+    def answered(
+        described: Iterator[tuple[str, Tensor | Failure]], index: Index
+    ) -> Iterator[Hits | Failure]:
+        while window := list(islice(described, QUERIES_AT_ONCE)):
+            yield from answers(window, index, folder, top, distance)
 
     return gathered()
 

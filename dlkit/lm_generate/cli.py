@@ -214,6 +214,8 @@ def fill(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print the most probable tokens for each [MASK]: a bert's, `-m hf:OWNER/NAME` too.
 
@@ -222,8 +224,9 @@ def fill(
     from dlkit.lm_generate import fill as gaps
     from dlkit.lm_generate.infer import load
 
+    part = Part(format, output, shard, resume)
     some = iter([text]) if text is not None else lines_of(None, "a text")
-    write(gaps.fill(some, load(model, device, precision), count), format, output)
+    part.write(gaps.fill(some, load(model, device, precision), count, part.share))
 
 
 @app.command()
@@ -240,13 +243,16 @@ def features(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
+    shard: Shard = None,
+    resume: Resume = False,
 ) -> None:
     """Print a vector for each token of a text in its context: a bilm's (ELMo) or a bert's."""
     from dlkit.lm_generate import features as vectors
     from dlkit.lm_generate.infer import load
 
+    part = Part(format, output, shard, resume)
     some = iter([text]) if text is not None else lines_of(None, "a text")
-    write(vectors.features(some, load(model, device, precision), layer), format, output)
+    part.write(vectors.features(some, load(model, device, precision), layer, part.share))
 
 
 @app.command()

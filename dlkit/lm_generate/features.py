@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
+from dlkit.core.sharing import Share, spread
 from dlkit.lm_generate.infer import Model, one_line
 
 
@@ -28,21 +29,28 @@ class Features:
 
 
 def features(
-    texts: Iterable[str], model: Model, layer: int | None = None
+    texts: Iterable[str], model: Model, layer: int | None = None, share: Share | None = None
 ) -> Iterator[Features | Failure]:
-    """What a layer of the network knows of each token; by default the last layer."""
+    """What a layer of the network knows of each token; by default the last layer.
+
+    Only a `share` of the texts is described; without one, the processes under torchrun share them.
+    """
     if model.arch not in ("bilm", "bert"):
         raise DlkitError(f"{model.name} is of --arch {model.arch}: bilm and bert describe tokens")
-    for text in texts:
-        try:
-            ids = model.units.encode(text)
-            vectors = described(ids, model, layer) if ids else []
-        except DlkitError as error:
-            yield Failure(text, str(error))
-            continue
-        names = [model.units.tokenizer.names[i] for i in ids]
-        shortest = [[float(f"{number:.7g}") for number in vector] for vector in vectors]
-        yield Features(text, names, shortest)
+
+    def results(shared: Iterator[str]) -> Iterator[Features | Failure]:
+        for text in shared:
+            try:
+                ids = model.units.encode(text)
+                vectors = described(ids, model, layer) if ids else []
+            except DlkitError as error:
+                yield Failure(text, str(error))
+                continue
+            names = [model.units.tokenizer.names[i] for i in ids]
+            shortest = [[float(f"{number:.7g}") for number in vector] for vector in vectors]
+            yield Features(text, names, shortest)
+
+    return spread(results, texts, model.device_name, share)
 
 
 @torch.inference_mode()

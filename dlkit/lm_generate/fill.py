@@ -13,6 +13,7 @@ import torch
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import Failure
+from dlkit.core.sharing import Share, spread
 from dlkit.lm_generate.generate import Limits, Text, beam_search
 from dlkit.lm_generate.infer import Model, one_line
 from dlkit.lm_generate.neural_texts import NeuralTexts
@@ -56,15 +57,24 @@ class Filled:
         ]
 
 
-def fill(texts: Iterable[str], model: Model, count: int = 5) -> Iterator[Filled | Failure]:
-    """The `count` most probable ways to fill the gaps of each text."""
+def fill(
+    texts: Iterable[str], model: Model, count: int = 5, share: Share | None = None
+) -> Iterator[Filled | Failure]:
+    """The `count` most probable ways to fill the gaps of each text, or of a `share` of them.
+
+    Without one, the processes under torchrun share them.
+    """
     if model.arch not in ("bert", "t5"):
         raise DlkitError(f"{model.name} is of --arch {model.arch}: bert and t5 fill gaps")
-    for text in texts:
-        try:
-            yield (fill_masks if model.arch == "bert" else fill_spans)(text, model, count)
-        except DlkitError as error:
-            yield Failure(text, str(error))
+
+    def results(shared: Iterator[str]) -> Iterator[Filled | Failure]:
+        for text in shared:
+            try:
+                yield (fill_masks if model.arch == "bert" else fill_spans)(text, model, count)
+            except DlkitError as error:
+                yield Failure(text, str(error))
+
+    return spread(results, texts, model.device_name, share)
 
 
 @torch.inference_mode()
