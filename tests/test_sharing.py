@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.distributed import TCPStore
 
 from dlkit.classify.infer import classify, load
+from dlkit.cli import main
 from dlkit.core.output import Format
 from dlkit.core.sharing import Part
-from tests.conftest import Result, run, save_stub
+from tests.conftest import Result, on_processes, run, save_stub
 
 COUNT = 11
 LINES = ["a cat", "two dogs run", "qqxxqq", "snow", "the old man", "", "a boy in a hat", "go home"]
@@ -348,6 +351,43 @@ def test_each_process_under_torchrun_writes_its_file_to_the_end(
     assert run("merge", *files, "-o", "all.jsonl") == Result(0, "", "")
     found = [json.loads(line)["path"] for line in Path("all.jsonl").read_text().splitlines()]
     assert found == stdin.splitlines()
+
+
+def started_again(notices: Path, appended: Path, *args: object) -> None:
+    """A process under a torchrun that started it again, and counts that on each node for itself.
+
+    The first keeps torchrun's store; the second takes longer.
+    """
+    sys.stderr = notices.open("a", buffering=1)
+    rank, port = int(os.environ["RANK"]), int(os.environ["MASTER_PORT"])
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = "0" if rank else "2"
+    store = TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)
+    append = Part.append
+
+    def late(part: Part, results: Any) -> None:
+        time.sleep(1)
+        append(part, results)
+        appended.touch()
+
+    try:
+        with mock.patch.object(Part, "append", late if rank else append):
+            main([*map(str, args)])
+    finally:
+        if rank == 0 and not appended.exists():
+            os._exit(3)
+        del store
+
+
+def test_a_process_with_failures_ends_last_also_where_torchrun_started_all_again(
+    stub: Path, tmp_path: Path
+) -> None:
+    notices, out, photo = (tmp_path / name for name in ("notices", "out.jsonl", "a.png"))
+    Image.new("RGB", (8, 8), "red").save(photo)
+    command = ["classify", tmp_path / "none.png", photo, "-m", stub, "--device", "cpu", "-o", out]
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    codes = on_processes(2, started_again, notices, tmp_path / "done", *command, **agent)
+    assert codes == [1, 0], notices.read_text()
+    assert len(list(tmp_path.glob("out.*.jsonl"))) == 2
 
 
 def test_two_processes_print_texts_as_one_does(

@@ -141,6 +141,16 @@ def together() -> Iterator[AnyProcess]:
         yield process
 
 
+def name_of_start() -> str:
+    """A name of this start of the processes by torchrun; all learn it from the main one.
+
+    torchrun may start all again, with the store that it gives them, and counts its starts on each
+    node for itself.
+    """
+    with together() as process:
+        return list(process.gather([os.urandom(8).hex()]))[0]
+
+
 def numbered_file(path: Path, index: int, count: int) -> Path:
     """The file of one of several shards: out.00003-of-00128.jsonl."""
     return path.with_name(f"{path.stem}.{index:05}-of-{count:05}{path.suffix}")
@@ -205,7 +215,10 @@ class Part:
         self.numbered = self.processes > 1 or shard is not None
         if self.numbered:
             self.output = output = numbered_file(output, self.index, self.count)
+        self.start = ""
         if self.processes > 1:
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+                self.start = name_of_start()
             # From here on this process is one by itself: it speaks, and waits for nobody.
             os.environ.update(RANK="0", WORLD_SIZE="1")
         self.partial = output.with_name(f"{output.name}.partial")
@@ -274,7 +287,7 @@ class Part:
             return
         counted = Counted(results, self.done, self.failed)
         self.append(counted)
-        if self.processes > 1 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        if self.start:
             self.say_done(wait=counted.failed > 0)
         counted.end()
 
@@ -327,7 +340,7 @@ class Part:
         from torch.distributed import TCPStore
 
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        key = f"dlkit/done/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+        key = f"dlkit/done/{self.start}"
         with suppress(RuntimeError):  # the launcher is gone
             store = TCPStore(*address, is_master=False)
             done = store.add(key, 1)
