@@ -402,7 +402,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("fast-rcnn", "--epochs 5 --lr 0.005 --batch-size 4", 0.3),
         ("rcnn", "--epochs 1 --lr 0.003 --batch-size 4", 0.5),
-        ("sliding-window", "--epochs 2 --lr 0.005 --batch-size 4", 0.1),
+        ("sliding-window", "--epochs 3 --lr 0.005 --batch-size 4", 0.3),
     ],
 )
 def test_an_architecture_learns_squares_and_discs(

@@ -34,7 +34,7 @@ from tests.benchmarks import harness
 
 # In the order of the story: what differs from the common settings, and the share of the epochs.
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
-    "sliding-window": ({}, 1.0),
+    "sliding-window": ({"lr": 1e-3}, 1.0),
     "rcnn": ({"lr": 5e-4}, 0.2),
     "fast-rcnn": ({}, 1.0),
     "fasterrcnn": ({"lr": 1e-3}, 0.4),

@@ -21,19 +21,30 @@ def sliding_window_losses(
 ) -> dict[str, Tensor]:
     """The cross-entropy of windows that show an object and of some that show background.
 
-    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N). The windows, of one size
-    drawn for each batch, go through the network as in inference, all at once: as good as crops, and
-    many times cheaper.
+    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N). The windows, for each batch
+    of the size that fits one of its objects, go through the network as in inference, all at once:
+    as good as crops, and many times cheaper. Of the background, by far the most, the windows count
+    that look most like objects (hard negatives, Dalal and Triggs 2005, section 4).
     """
-    width, height = random.choice(sizes(images))
+    width, height = size_for_one(images, boxes[labels >= 0])
     logits = network(images, width, height).flatten(0, 2)
     target = labels_of(windows(images, width, height).flatten(0, 1), boxes, labels).flatten()
     background = (target == 0).nonzero().flatten()
     wanted = max(PER_OBJECT * int((target > 0).sum()), AT_LEAST)
-    left_out = background[torch.randperm(len(background), device=background.device)[wanted:]]
-    target[left_out] = -1
+    sure = logits.detach()[background].log_softmax(dim=-1)[:, 0]
+    target[background[sure.argsort()[wanted:]]] = -1
     total = F.cross_entropy(logits, target, ignore_index=-1, reduction="sum")
     return {"labels": total / (target >= 0).sum().clamp(min=1)}
+
+
+def size_for_one(images: Tensor, boxes: Tensor) -> tuple[float, float]:
+    """The size of window that overlaps one of these boxes (N, 4) most; any if there are none."""
+    if len(boxes) == 0:
+        return random.choice(sizes(images))
+    x1, y1, x2, y2 = random.choice(boxes.tolist())
+    own = torch.tensor([[0.0, 0.0, x2 - x1, y2 - y1]])
+    overlaps = iou(own, torch.tensor([[0.0, 0.0, *size] for size in sizes(images)]))
+    return sizes(images)[int(overlaps.argmax())]
 
 
 @torch.no_grad()
