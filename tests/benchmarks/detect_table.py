@@ -2,16 +2,17 @@
 
 Trains them one after the other, from the same backbone and on the same pictures of the same size,
 and writes a row for each as soon as it is done: parameters, mAP and AP50 on the split test, epochs
-and minutes of training. `rcnn` and `fasterrcnn`, for which an epoch takes some times as long, have
-fewer. In the end all are timed in turns, images a second from file to boxes; the table is in
-table.md. With --picture FILE, what each finds in a photograph is drawn into one picture. What is in
---out is not done again, and a run that was cut off is taken up.
+and core minutes (CPU time) of training. `rcnn` and `fasterrcnn`, for which an epoch takes some
+times as long, have fewer. In the end all are timed in turns, images a second from file to boxes;
+the table is in table.md. With --picture FILE, what each finds in a photograph is drawn into one
+picture. What is in --out is not done again, and a run that was cut off is taken up.
 """
 
 import argparse
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,7 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
 TIMED, ROUNDS = 32, 3  # images, in batches of 16, and the median of so many rounds
 BY_CROPPING = "sliding-window, by cropping"  # one image, once: a window at a time
 SHOWN = 0.3  # the score from which an object is drawn; the best one always is
-COLUMNS = ("parameters", "map", "ap50", "images_a_second", "epochs", "minutes")
+COLUMNS = ("parameters", "map", "ap50", "images_a_second", "epochs", "core_minutes")
 
 
 def main() -> None:
@@ -70,8 +71,9 @@ def main() -> None:
     best: dict[str, Path] = {}
     rows: dict[str, dict[str, Any]] = {}
     for arch in options.only:
-        best[arch] = trained(arch, options)
-        rows[arch] = scored(arch, best[arch], options)
+        best[arch] = options.out / arch / "best.safetensors"
+        core_minutes = trained(arch, options)
+        rows[arch] = scored(arch, best[arch], core_minutes, options)
     for arch, rate in speeds(best, options).items():
         rows.setdefault(arch, {})["images_a_second"] = rate
     with whole_file(options.out / "table.md") as partial_file:
@@ -84,32 +86,41 @@ def main() -> None:
         harness.note(picture=str(path))
 
 
-def trained(arch: str, options: argparse.Namespace) -> Path:
-    """The best checkpoint of a run that is there, or is made now."""
+def trained(arch: str, options: argparse.Namespace) -> float | None:
+    """Finish a run that is not; the core minutes that all its epochs take, None if it was."""
     out: Path = options.out / arch
     own, share = METHODS[arch]
     epochs = max(1, round(options.epochs * share))
+    before = len(logged(out))
+    if before >= epochs:
+        return None
+    began = time.process_time()
+    share_proposals(arch, options.out)
+    common = {
+        "data": options.data,
+        "out": out,
+        "arch": arch,
+        "backbone": options.backbone,
+        "epochs": epochs,
+        "warmup": 0.3,
+        "plain_epochs": max(1, epochs // 4),
+        "image_size": options.image_size,
+        "batch_size": options.batch_size,
+        "mosaic": 0.3,
+        "ema": 0.998,
+        "workers": 0,
+        "device": options.device,
+        "resume": True,
+    }
+    train(DetectTrainConfig(**{**common, **own}))
+    minutes = (time.process_time() - began) / 60
+    return minutes * epochs / (epochs - before)
+
+
+def logged(out: Path) -> list[str]:
+    """A line for each epoch that a run has done."""
     log = out / "log.jsonl"
-    if not log.exists() or len(log.read_text().splitlines()) < epochs:
-        share_proposals(arch, options.out)
-        common = {
-            "data": options.data,
-            "out": out,
-            "arch": arch,
-            "backbone": options.backbone,
-            "epochs": epochs,
-            "warmup": 0.3,
-            "plain_epochs": max(1, epochs // 4),
-            "image_size": options.image_size,
-            "batch_size": options.batch_size,
-            "mosaic": 0.3,
-            "ema": 0.998,
-            "workers": 0,
-            "device": options.device,
-            "resume": True,
-        }
-        train(DetectTrainConfig(**{**common, **own}))
-    return out / "best.safetensors"
+    return log.read_text().splitlines() if log.exists() else []
 
 
 def share_proposals(arch: str, out: Path) -> None:
@@ -122,13 +133,14 @@ def share_proposals(arch: str, out: Path) -> None:
         shutil.copy(found, target)
 
 
-def scored(arch: str, best: Path, options: argparse.Namespace) -> dict[str, Any]:
+def scored(
+    arch: str, best: Path, core_minutes: float | None, options: argparse.Namespace
+) -> dict[str, Any]:
     """The row of a method but for its speed, as it is kept beside the run."""
     file = best.parent / "row.json"
-    # What is in the folder may be of an earlier call, so the log says how long it took.
-    log = [json.loads(line) for line in (best.parent / "log.jsonl").read_text().splitlines()]
+    epochs = len(logged(best.parent))
     row: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    if row.get("epochs") != len(log):
+    if row.get("epochs") != epochs:
         scores = {
             score.metric: score.value
             for score in evaluate_checkpoint(options.data, "test", str(best), device=options.device)
@@ -138,8 +150,8 @@ def scored(arch: str, best: Path, options: argparse.Namespace) -> dict[str, Any]
             "parameters": sum(math.prod(own["shape"]) for own in metadata(best)[1].values()),
             "map": scores["map_50_95_coco101"],
             "ap50": scores["ap50_coco101"],
-            "epochs": len(log),
-            "minutes": round(sum(epoch["seconds"] for epoch in log) / 60, 1),
+            "epochs": epochs,
+            "core_minutes": "" if core_minutes is None else round(core_minutes, 1),
         }
         with whole_file(file) as partial_file:
             partial_file.write_text(json.dumps(row))
