@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 
 from dlkit.core import checkpoint, distributed
 from dlkit.core.checkpoint import Header
-from dlkit.core.config import TrainConfig
+from dlkit.core.config import TrainConfig, option
 from dlkit.core.errors import DlkitError
 from dlkit.core.order import Order
+from dlkit.core.start import Source
 from dlkit.core.training import OPTIMIZERS, Run
 
 
@@ -445,3 +446,25 @@ def test_init_from_takes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture
         distributed.launch("cpu") as p,
     ):
         Run(config, p, nn.Linear(9, 9), Header("toy", "linear", {}, []))
+
+
+@dataclass(kw_only=True)
+class WithArch(TrainConfig):
+    data: Path = Path("toy")
+    arch: str = option("large", "Architecture to train.")
+    width: int = option(8, "Channels.")
+
+
+def test_a_model_to_go_on_from_keeps_its_form() -> None:
+    source = Source("first", Header("toy", "small", {"tokenizer": [1, 2]}, []))
+    for config in (WithArch(), WithArch(arch="small"), WithArch(lr=0.5)):
+        source.refuse_its_own(config, ["width"])
+    with pytest.raises(DlkitError, match="--width is that of the model first: leave it out"):
+        source.refuse_its_own(WithArch(width=9), ["width"])
+    with pytest.raises(DlkitError, match="first is of --arch small: leave --arch tiny out"):
+        source.refuse_its_own(WithArch(arch="tiny"), ["width"])
+    with pytest.raises(DlkitError, match="first: its header has no usable 'network'"):
+        source.start(0.1, sum)
+    whole = Source("second", Header("toy", "small", {"tokenizer": [1, 2], "network": {"a": 3}}, []))
+    start = whole.start(0.1, sum)
+    assert (start.vocabulary, start.network) == (3, {"a": 3, "dropout": 0.1})

@@ -1,11 +1,11 @@
 """What a training goes on from: `--init-from`. Loads no torch to read one of our headers."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlkit.core import start
 from dlkit.core.checkpoint import Header, read_header
-from dlkit.core.config import spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.weights import find
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
@@ -22,11 +22,9 @@ ITS_OWN = (
 
 
 @dataclass(frozen=True)
-class Start:
+class Start(start.Start[Units]):
     """A model to go on from; `weights` where it is one of Hugging Face's."""
 
-    units: Units
-    network: dict[str, Any]
     weights: "dict[str, Tensor] | None"
 
 
@@ -34,21 +32,14 @@ def started(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
     """The settings, with those of the model that `--init-from` names, and that model."""
     name = str(config.init_from)
     header, weights = of_model(name)
-    defaults = {field.name: field.default for field in fields(config)}
-    for option in ITS_OWN:
-        if getattr(config, option) != defaults[option]:
-            raise DlkitError(f"{spelled(option)} is that of the model {name}: leave it out")
-    if config.arch not in {header.arch, defaults["arch"]}:
-        raise DlkitError(f"{name} is a {header.arch}: leave --arch {config.arch} out")
+    source = start.Source(name, header)
+    source.refuse_its_own(config, ITS_OWN)
     if header.arch == "ngram":
         raise DlkitError(
             f"{name} is an n-gram model, which is counted: no training goes on from it"
         )
-    try:
-        network = {**header.settings["network"], "dropout": config.dropout}
-        units = Units.from_settings(header.settings["tokenizer"])
-    except (KeyError, TypeError) as error:
-        raise DlkitError(f"{name}: its header has no usable {error}") from error
+    found = source.start(config.dropout, Units.from_settings)
+    network = found.network
     own: dict[str, Any] = {k: network[k] for k in ITS_OWN if k in network and k != "vocab_size"}
     own["arch"] = header.arch
     context = config.context
@@ -57,7 +48,7 @@ def started(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
         if context > network["context"]:
             raise DlkitError(f"--context {context} is more than the {network['context']} of {name}")
     changed = replace(config, context=context, **own)
-    return changed, Start(units, network, weights)
+    return changed, Start(found.vocabulary, network, weights)
 
 
 def of_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":

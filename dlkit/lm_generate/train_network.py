@@ -23,7 +23,7 @@ from dlkit.lm_generate.units import Units
 def train_network(config: LmTrainConfig, process: Process, start: Start | None = None) -> Path:
     """Train a network, and return the path of its best checkpoint."""
     if process.is_main:
-        corpus.prepare(config, start.units if start else None)
+        corpus.prepare(config, start.vocabulary if start else None)
     process.barrier()
     text = corpus.corpus_of(config.out)
     settings = start.network if start else network_settings(config, ids_of(config, text.units))
