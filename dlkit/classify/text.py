@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import LABELS, SPLITS
 from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
+from dlkit.core.padding import padded_tensors
 from dlkit.core.progress import Skipped
 from dlkit.tokenize import Tokenizer, from_json, load, train
 
@@ -104,8 +104,7 @@ def network_settings(config: ClassifyTrainConfig, vocabulary: Vocabulary) -> dic
 
 def padded(ids: Sequence[Tensor]) -> Tensor:
     """The ids of several texts (B, T), 0 after the shorter ones; T is 1 or more."""
-    batch = pad_sequence([*ids, torch.zeros(1)], batch_first=True, padding_value=0)
-    return batch[:-1].long()
+    return padded_tensors(ids, 0).long()
 
 
 class Texts(Dataset[list[Tensor]]):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray], pad: int) -> Tensor:
@@ -13,3 +14,9 @@ def padded(rows: Sequence[Sequence[int] | np.ndarray], pad: int) -> Tensor:
     for row, ids in zip(matrix, rows, strict=True):
         row[: len(ids)] = ids
     return torch.from_numpy(matrix)
+
+
+def padded_tensors(rows: Sequence[Tensor], pad: float) -> Tensor:
+    """Tensors (N, ...) of one type as (B, largest N or 1, ...), with `pad` after the shorter."""
+    one = rows[0].new_zeros(1, *rows[0].shape[1:])  # where all are empty
+    return pad_sequence([*rows, one], batch_first=True, padding_value=pad)[:-1]

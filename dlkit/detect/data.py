@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -18,6 +17,7 @@ from dlkit.core import images
 from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
 from dlkit.core.output import whole_file
+from dlkit.core.padding import padded_tensors
 from dlkit.core.progress import log, track
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.layouts import Photograph, Sample
@@ -260,17 +260,8 @@ def collate(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     Of samples with proposals also those, (B, P, 4), padded with boxes without area.
     """
     images, boxes, labels, *proposals = zip(*samples, strict=True)
-    batch = [torch.stack(images), padded(boxes, 0.0), padded(labels, -1)]
-    return (*batch, *(padded(own, 0.0) for own in proposals))
-
-
-def padded(rows: Sequence[Tensor], value: float) -> Tensor:
-    """Tensors (N, ...) as one (B, largest N or 1, ...)."""
-    most = max(1, *(len(row) for row in rows))
-    batch = rows[0].new_full((len(rows), most, *rows[0].shape[1:]), value)
-    for row, own in zip(batch, rows, strict=True):
-        row[: len(own)] = own
-    return batch
+    batch = [torch.stack(images), padded_tensors(boxes, 0), padded_tensors(labels, -1)]
+    return (*batch, *(padded_tensors(own, 0) for own in proposals))
 
 
 def proposals_of(samples: list[Sample], file: Path, process: Process) -> list[np.ndarray]:

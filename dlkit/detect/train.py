@@ -3,34 +3,23 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from dlkit.classify import backbones
 from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.training import Run
 from dlkit.detect import published, svm, train_keypoints
-from dlkit.detect.config import (
-    DEFAULT_BACKBONE,
-    DEFAULT_BACKBONES,
-    OWN,
-    PROPOSING,
-    PUBLISHED,
-    TORCHVISION_BACKBONES,
-    DetectTrainConfig,
-)
+from dlkit.detect.config import OWN, PROPOSING, PUBLISHED, DetectTrainConfig
 from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
-from dlkit.detect.infer import Detector, load
+from dlkit.detect.infer import load
 from dlkit.detect.layouts import read_split, save_skipped
 from dlkit.detect.loss import LOSSES
-from dlkit.detect.model import build
 from dlkit.detect.models.rcnn import RCNN
-from dlkit.detect.models.yolo import STRIDES, Yolo
+from dlkit.detect.models.yolo import Yolo
+from dlkit.detect.start import in_training, started
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -46,13 +35,9 @@ def train(config: DetectTrainConfig) -> Path:
         if config.init_from in PUBLISHED:
             published.fetch(config.init_from)
         teacher = None if config.teacher is None else teacher_of(config, names, process.device)
-        settings, trained = network_settings(config, len(names))
-        model = build(config.arch, **settings)
-        if trained is not None:
-            given = trained.state_dict()  # the network may lack the last stages
-            model.backbone.load_state_dict({k: given[k] for k in model.backbone.state_dict()})
+        model, header = started(config, names)
         network = process.wrap(model)  # the same weights, with gradients averaged over processes
-        run = Run(config, process, model, Header("detect", config.arch, settings, names))
+        run = Run(config, process, model, header)
         optimizer = run.optimizer(model)
         save_skipped(training.skipped, run.folder)
         proposals = None
@@ -60,9 +45,7 @@ def train(config: DetectTrainConfig) -> Path:
             proposals = proposals_of(training.samples, run.folder / "proposals.npz", process)
         pictures = Pictures(training.samples, config, proposals)
         batches = run.loader(pictures, collate)
-        detector = Detector(
-            run.evaluated, names, config.image_size, process.device, config.precision
-        )
+        detector = in_training(run, config)
 
         losses_of = LOSSES[config.arch]
         if config.arch == "localize":
@@ -91,28 +74,6 @@ def train(config: DetectTrainConfig) -> Path:
             if better and process.is_main:
                 save_examples(detector, validation.samples, run.folder / "examples.png")
     return run.best
-
-
-def network_settings(
-    config: DetectTrainConfig, num_labels: int
-) -> tuple[dict[str, Any], backbones.Backbone | None]:
-    """How to build the network, and the trained backbone to start from."""
-    settings: dict[str, Any] = {"num_labels": num_labels}
-    if config.arch == "yolo":
-        if config.image_size % STRIDES[-1]:
-            raise DlkitError(f"--image-size {config.image_size}: yolo needs a multiple of 32")
-        settings["size"] = config.size
-    if config.arch in {"ssd", "yolo-v1", "localize"}:
-        settings["image_size"] = config.image_size
-    name = config.backbone or DEFAULT_BACKBONES.get(config.arch, DEFAULT_BACKBONE)
-    if name is None or name in TORCHVISION_BACKBONES.get(config.arch, ()):
-        if config.from_scratch:
-            raise DlkitError("--from-scratch needs a --backbone of dlkit classify")
-        if name is not None:
-            settings["backbone"] = name
-        return settings, None
-    trained, settings["backbone"] = backbones.load(name)
-    return settings, None if config.from_scratch else trained
 
 
 def teacher_of(config: DetectTrainConfig, names: list[str], device: torch.device) -> Yolo:

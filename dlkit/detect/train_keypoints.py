@@ -2,19 +2,16 @@
 
 from pathlib import Path
 
-from dlkit.classify import backbones
 from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import given, spelled
 from dlkit.core.errors import DlkitError
 from dlkit.core.training import Run
-from dlkit.detect.config import DEFAULT_BACKBONE, WITHOUT_KEYPOINTS, DetectTrainConfig
-from dlkit.detect.finder import Detector
+from dlkit.detect.config import WITHOUT_KEYPOINTS, DetectTrainConfig
 from dlkit.detect.keypoint_data import KeypointPictures, read_keypoints
 from dlkit.detect.keypoints import evaluate, save_examples
 from dlkit.detect.layouts import save_skipped
 from dlkit.detect.losses.localize import keypoint_loss
-from dlkit.detect.model import build
+from dlkit.detect.start import in_training, started
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -26,24 +23,14 @@ def train(config: DetectTrainConfig) -> Path:
         training, skipped = read_keypoints(config.data, "train", config.keypoints)
         validation, _ = read_keypoints(config.data, "val", config.keypoints)
 
-        trained, backbone = backbones.load(config.backbone or DEFAULT_BACKBONE)
-        settings = {
-            "keypoints": config.keypoints,
-            "image_size": config.image_size,
-            "backbone": backbone,
-        }
-        model = build("keypoints", **settings)
-        if not config.from_scratch:
-            model.backbone.load_state_dict(trained.state_dict())
-        network = process.wrap(model)  # the same weights, with gradients averaged over processes
         names = [str(number) for number in range(1, config.keypoints + 1)]
-        run = Run(config, process, model, Header("detect", "keypoints", settings, names))
+        model, header = started(config, names)
+        network = process.wrap(model)  # the same weights, with gradients averaged over processes
+        run = Run(config, process, model, header)
         optimizer = run.optimizer(model)
         save_skipped(skipped, run.folder)
         batches = run.loader(KeypointPictures(training, config))
-        detector = Detector(
-            run.evaluated, names, config.image_size, process.device, config.precision
-        )
+        detector = in_training(run, config)
 
         for _ in run.epochs():
             for images, points in run.batches(batches):
