@@ -206,6 +206,25 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def handful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four squares and discs to train on, where a step or two is enough; one to validate."""
+    return write_voc(
+        tmp_path_factory.mktemp("data") / "handful", {"train": [*range(4)], "val": [4]}
+    )
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier of dlkit classify, untrained."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("backbone") / "narrow.safetensors"
+    about = {k: NARROW[k] for k in ("network", "preprocessing")} | {"loss": "cross-entropy"}
+    header = checkpoint.Header("classify", NARROW["arch"], about, ["a", "b"])
+    checkpoint.save(path, build(NARROW["arch"], **NARROW["network"]).state_dict(), header)
+    return path
+
+
+@pytest.fixture(scope="session")
 def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny detector, trained for seconds: it finds every square and disc."""
     out = tmp_path_factory.mktemp("run") / "shapes"

@@ -8,9 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify.model import build as classifier_of
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import Suppression, iou
 from dlkit.detect.losses.ssd import hardest, match, ssd_losses
 from dlkit.detect.losses.yolo_v1 import targets_of, yolo_v1_losses
@@ -18,7 +15,7 @@ from dlkit.detect.model import build
 from dlkit.detect.models.detector import widen_narrow_maps
 from dlkit.detect.models.ssd import DefaultBoxes, default_boxes
 from dlkit.detect.models.yolo_v1 import Cells, corners, squared
-from tests.conftest import NARROW, run, scene, write_voc
+from tests.conftest import NARROW, run, scene
 
 NO_IMAGES = torch.zeros(1, 3, 100, 100, dtype=torch.uint8)
 
@@ -149,6 +146,20 @@ def test_ssd_finds_the_box_that_its_loss_asks_for() -> None:
     (found,) = network.predict(images, 0.5, Suppression(), 10)
     assert found.labels.tolist() == [1]
     assert torch.allclose(found.boxes, truth[0], atol=0.1)
+
+
+def test_ssd_learns_from_one_image_at_a_time() -> None:
+    """Its last maps have one place; together with another image they are as ever."""
+    torch.manual_seed(0)
+    network = build("ssd", num_labels=2, image_size=64, backbone=NARROW).train()
+    images = torch.randint(0, 255, (1, 3, 64, 64), dtype=torch.uint8)
+    network(images).logits.square().sum().backward()
+    grads = [parameter.grad for parameter in network.extras.parameters()]
+    assert all(grad is not None and grad.isfinite().all() and grad.any() for grad in grads)
+    last = network.extras[-1][1][1]
+    assert int(last.num_batches_tracked) == 0
+    network(images.repeat(2, 1, 1, 1))
+    assert int(last.num_batches_tracked) == 1
 
 
 # ---- YOLO v1 -------------------------------------------------------------------------------------
@@ -296,16 +307,12 @@ def test_boxes_are_exact_in_bf16() -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_an_architecture_trains_and_is_used(arch: str, tmp_path: Path) -> None:
-    data = write_voc(tmp_path / "data", {"train": [*range(4)], "val": [4]})
-    network = classifier_of(NARROW["arch"], **NARROW["network"])
-    described = {k: NARROW[k] for k in ("network", "preprocessing")} | {"loss": "cross-entropy"}
-    header = Header("classify", "resnet18", described, ["a", "b"])
-    checkpoint.save(tmp_path / "small.safetensors", network.state_dict(), header)
+def test_an_architecture_trains_and_is_used(
+    arch: str, handful: Path, narrow: Path, tmp_path: Path
+) -> None:
     done = run(
-        "detect", "train", data, "--out", tmp_path / "run", "--arch", arch, "--backbone",
-        tmp_path / "small.safetensors", "--epochs", 1, "--image-size", 64, "--batch-size", 4,
-        "--workers", 0, "--device", "cpu",
+        "detect", "train", handful, "--out", tmp_path / "run", "--arch", arch, "--backbone", narrow,
+        "--epochs", 1, "--image-size", 64, "--batch-size", 4, "--workers", 0, "--device", "cpu",
     )  # fmt: skip
     assert done.code == 0, done.err
     scene(20)[0].crop((0, 0, 96, 60)).save(tmp_path / "a.png")

@@ -8,9 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.classify.model import build as classifier_of
 from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
 from dlkit.detect.boxes import decode, encode, iou
 from dlkit.detect.compiled_regions import blurred, described, merged, segments
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses, sampled
@@ -377,18 +375,6 @@ def test_corrections_solve_the_ridge_regression(count: int) -> None:
     (off.square().sum() + 5.0 * found[:, :-1].square().sum()).backward()
     assert found.grad is not None
     assert found.grad.abs().max() < 1e-3
-
-
-@pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small classifier of dlkit classify, untrained."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("backbone") / "narrow.safetensors"
-    network = classifier_of(NARROW["arch"], **NARROW["network"])
-    about = {k: NARROW[k] for k in ("network", "preprocessing")} | {"loss": "cross-entropy"}
-    header = Header("classify", NARROW["arch"], about, ["a", "b"])
-    checkpoint.save(path, network.state_dict(), header)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,15 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pictures_that_no_video_holds_are_said(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DlkitError, match=r"wide\.mp4: cannot be written as a video"),
+        video.recorder(tmp_path / "wide.mp4", Fraction(10)) as recording,
+    ):
+        recording.add(np.zeros((32, 20_000, 3), np.uint8), 0.0)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("turned", "corner"), [(0, (0, 0)), (90, (-1, 0)), (-90, (0, -1)), (180, (-1, -1))]
 )

@@ -223,9 +223,15 @@ class Recorder:
 
 @contextmanager
 def recorder(path: Path, rate: Fraction) -> Iterator[Recorder]:
-    """A video that appears as `path` when all went well, and not at all otherwise."""
+    """A video that appears as `path` when all went well, and not at all otherwise.
+
+    Raises DlkitError for what the encoder refuses, such as pictures that are too wide.
+    """
     with whole_file(path) as partial:
         recording = Recorder(partial, rate)
-        with recording.container:
-            yield recording
-            recording.finish()
+        try:
+            with recording.container:
+                yield recording
+                recording.finish()
+        except recording.av.error.FFmpegError as error:
+            raise DlkitError(f"{path}: cannot be written as a video ({error.strerror})") from error

@@ -95,8 +95,8 @@ def watch_one(
                 count += 1
                 yield result
                 bar.advance(speed)
-        if count == 0 and frames.error is not None:
-            raise frames.error
+        if count == 0:  # also where Ctrl-C came before a camera's first frame
+            raise frames.error or DlkitError("a video without pictures")
     log(f"{path}: {count} frames, {speed()}")
     if frames.error is not None:
         yield Failure(path, str(frames.error))

@@ -25,11 +25,24 @@ class Found(NamedTuple):
     labels: Tensor
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that also trains on one image's map of one place.
+
+    That has no variance; it is normalised as at inference.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == input.shape[1]:
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
 class ConvBlock(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
+            BatchNorm(outputs, eps=1e-3, momentum=0.03),
             nn.Hardswish(),
         )
 
