@@ -188,4 +188,5 @@ def test_data_without_keypoints_says_what_is_missing(shapes: Path, tmp_path: Pat
     (tmp_path / "train.csv").write_text(f"{CORNERS}\ngone.png,1,2,3,4,5,6\n")
     done = run("detect", "train", tmp_path, *command)
     assert done.code == 2
-    assert "no image of it that can be read has a keypoint" in done.err
+    assert "no image of it that can be read has a keypoint (missing image: " in done.err
+    assert len(done.err.strip().splitlines()) == 1

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dlkit.core.errors import DlkitError
+from dlkit.core.output import whole_file
+
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
 @pytest.mark.parametrize("arguments", [["models"], ["models", "-f", "json"], ["models", "--help"]])
@@ -19,3 +22,9 @@ def test_a_full_disk_is_one_line_and_exit_code_2(arguments: list[str]) -> None:
         )
     assert done.returncode == 2
     assert done.stderr == "dlkit: stdout: cannot be written (No space left on device)\n"
+
+
+def test_a_folder_is_no_file_to_write_and_that_is_said_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(DlkitError, match="Is a directory"), whole_file(tmp_path):
+        pytest.fail("the work was begun")
+    assert not list(tmp_path.iterdir())

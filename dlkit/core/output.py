@@ -5,6 +5,7 @@ where it has them (one image holds many objects), else its fields.
 """
 
 import csv
+import errno
 import json
 import os
 import sys
@@ -43,6 +44,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        if path.is_dir():  # said before the work, not after it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)

@@ -138,25 +138,22 @@ class Finder:
 def thresholds_of(text: str) -> tuple[float, dict[str, float]]:
     """The threshold of all labels and those of single ones, from `0.4`, `cat=0.5` or both.
 
-    Raises DlkitError for what is no score.
+    Raises DlkitError for what is no score, and for two scores of one label.
     """
-    threshold, own = PLAIN.threshold, {}
+    own: dict[str, float] = {}
     for part in text.split(","):
-        label, _, number = part.rpartition("=")
+        label, equals, number = (piece.strip() for piece in part.rpartition("="))
         try:
             score = float(number)
         except ValueError:
             score = -1.0
-        if not 0 <= score <= 1:
+        if not 0 <= score <= 1 or label in own or (equals and not label):
             raise DlkitError(
-                f"--threshold {text}: give a score from 0 to 1, or scores of labels as in"
-                " cat=0.5,dog=0.3"
+                f"--threshold {text}: give a score from 0 to 1, or scores of labels, each once, as"
+                " in cat=0.5,dog=0.3"
             )
-        if label:
-            own[label.strip()] = score
-        else:
-            threshold = score
-    return threshold, own
+        own[label] = score
+    return own.pop("", PLAIN.threshold), own
 
 
 def least_scores(detector: Detector, method: Method) -> Tensor:
@@ -168,7 +165,8 @@ def least_scores(detector: Detector, method: Method) -> Tensor:
     unknown = [label for label in named_labels if label not in detector.labels]
     if unknown:
         raise DlkitError(
-            f"the model knows no {', '.join(unknown)}: its labels are {', '.join(detector.labels)}"
+            f"the model knows no {', '.join(map(repr, unknown))}: its labels are"
+            f" {', '.join(detector.labels)}"
         )
     return torch.tensor(
         [

@@ -62,7 +62,10 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
         ]
         samples.append(KeypointSample(row.path, *size, np.array(points, np.float32)))
     if not any(np.isfinite(sample.points).any() for sample in samples):
-        raise DlkitError(f"{file}: no image of it that can be read has a keypoint")
+        why = "; ".join(f"{kind}: {places[0]}" for kind, places in skipped.places.items())
+        raise DlkitError(
+            f"{file}: no image of it that can be read has a keypoint{why and f' ({why})'}"
+        )
     skipped.report()
     return samples, skipped
 
