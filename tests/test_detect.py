@@ -386,7 +386,7 @@ def test_training_at_several_sizes_with_copies(handful: Path, tmp_path: Path) ->
         ("yolo", "--size nano --epochs 5 --lr 0.005", 0.6),
         ("fasterrcnn", "--epochs 2 --lr 0.001 --backbone caltech101", 0.5),
         ("ssd", "--epochs 5 --lr 0.001", 0.4),
-        ("yolo-v1", "--epochs 6 --lr 0.001 --batch-size 8 --backbone NARROW", 0.15),
+        ("yolo-v1", "--epochs 6 --lr 0.001 --batch-size 8 --backbone NARROW", 0.2),
         ("retinanet", "--epochs 4 --lr 0.0005", 0.4),
         ("fcos", "--epochs 2 --lr 0.001", 0.6),
     ],
@@ -394,7 +394,7 @@ def test_training_at_several_sizes_with_copies(handful: Path, tmp_path: Path) ->
 def test_an_architecture_learns_squares_and_discs(
     shapes: Path, narrow: Path, tmp_path: Path, arch: str, options: str, least: float
 ) -> None:
-    """Before training, none scores more than 0.15 on these four images, and yolo-v1 0."""
+    """Before training none scores more than 0.15 on these four images, and yolo-v1 0.003."""
     done = run(
         "detect", "train", shapes, "--out", tmp_path / "run", "--arch", arch, *LEARN.split(),
         *options.replace("NARROW", str(narrow)).split(),
