@@ -773,28 +773,19 @@ def test_options_that_do_not_go_together_are_one_line(
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
     root = folders(tmp_path / "data")
-    options = [*SMALL, "--epochs", "4", "--ema", "0.9", "--crop", "40", "--elastic", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def start(out: str, *more: str) -> subprocess.Popen[str]:
-        arguments = ["segment", "train", str(root), "--out", str(tmp_path / out), *options, *more]
-        return subprocess.Popen(
-            [sys.executable, "-m", "dlkit", *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    whole = start("whole")
-    assert whole.communicate()[1].count("epoch") == 4
-    killed = start("killed")
-    while not (tmp_path / "killed/last.state.pt").exists():
-        assert killed.poll() is None
-        time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    resumed = start("killed", "--resume")
-    assert "resuming" in resumed.communicate()[1]
+    command = ["segment", "train", str(root), *SMALL, "--epochs", "4", "--ema", "0.9"]
+    command += ["--crop", "40", "--elastic", "2", "--out"]
+    assert run(*command, tmp_path / "whole").err.count("epoch") == 4
+    with subprocess.Popen(
+        [sys.executable, "-m", "dlkit", *command, str(tmp_path / "killed")],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        while not (tmp_path / "killed/last.state.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert "resuming" in run(*command, tmp_path / "killed", "--resume").err
     for name in ("best.safetensors", "last.safetensors"):
         _, expected = checkpoint.load(tmp_path / "whole" / name)
         _, found = checkpoint.load(tmp_path / "killed" / name)
