@@ -260,6 +260,17 @@ def test_yolo_v1_sees_a_square() -> None:
 
 # ---- all on one backbone -------------------------------------------------------------------------
 
+
+def test_fcos_begins_with_boxes_that_overlap_objects() -> None:
+    """Boxes without a size have a generalised IoU of 0 at most, and so a loss of 1 or more."""
+    torch.manual_seed(0)
+    network = build("fcos", num_labels=2, backbone=NARROW)
+    images = torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8)
+    boxes = torch.tensor([[[20.0, 20, 64, 64]], [[30, 40, 110, 120]]])
+    losses = network(images, boxes, torch.tensor([[0], [1]]))
+    assert losses["bbox_regression"].item() < 0.8
+
+
 ARCHITECTURES = ["ssd", "yolo-v1", "retinanet", "fcos", "fasterrcnn"]
 
 
