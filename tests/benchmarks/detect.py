@@ -30,6 +30,7 @@ from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.finder import Method
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
+from dlkit.detect.models.yolo import WIDTHS
 from tests.benchmarks import harness
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=256)
     parser.add_argument("--peer", default="yolov8n", help="which of ultralytics' architectures")
+    parser.add_argument("--models", nargs="*", default=[], help="further checkpoints to time")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="of throughput")
     parser.add_argument("--only", choices=["throughput", "start"], help="default: both")
     settings = parser.parse_args()
@@ -83,22 +85,25 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
       a cell, and returns tensors. Its CPU precision is fp32; it has no bf16.
     """
     size, batch, peer = settings.image_size, settings.batch, settings.peer
-    small = default_model(paths, folder, size)
-    nano, medium = (random_model(name, paths, folder, size) for name in ("nano", "medium"))
+    default = default_model(paths, folder, size)
+    models = {"dlkit": default, "dlkit fp32": default}
+    models |= {f"dlkit {name}": random_model(name, paths, folder, size) for name in WIDTHS}
+    for model in settings.models:
+        models[checkpoint.read_header(weights.find("detect", model)).arch] = model
     contenders = {
-        "dlkit": partial(ours, paths, small, "auto", size, batch),
-        "dlkit fp32": partial(ours, paths, small, "fp32", size, batch),
-        "dlkit nano": partial(ours, paths, nano, "auto", size, batch),
-        "dlkit medium": partial(ours, paths, medium, "auto", size, batch),
+        label: partial(ours, paths, model, "fp32" if "fp32" in label else "auto", size, batch)
+        for label, model in models.items()
     }
-    for label, model in {"dlkit": small, "dlkit nano": nano, "dlkit medium": medium}.items():
+    for label, model in models.items():
         header = checkpoint.read_header(weights.find("detect", model))
-        describe(label, build(header.arch, **header.settings), size, torch.uint8)
+        network = build(header.arch, **header.settings)
+        describe(label, network, size, torch.uint8, partial(look, network))
     if find_spec("ultralytics") is None:
         harness.show("no peer: pip install ultralytics (dlkit does not depend on it) to compare")
         peer = None
     else:
-        describe(peer, their_network(peer, folder), size, torch.float32)
+        network = their_network(peer, folder)
+        describe(peer, network, size, torch.float32, network)
         contenders[peer] = partial(theirs, paths, peer, folder, size, batch, settings.threads)
         contenders[f"{peer} one by one"] = partial(
             theirs, paths, peer, folder, size, 1, settings.threads
@@ -114,7 +119,9 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
         settings.clock,
     )
     if peer is not None:
-        harness.require(measured["dlkit"], at_least=3)
+        for label in models:
+            if label != "dlkit fp32":
+                harness.require(measured[label], at_least=3)
 
 
 def default_model(paths: list[str], folder: Path, size: int) -> str:
@@ -195,11 +202,18 @@ def theirs(
     return work
 
 
-def describe(name: str, network: nn.Module, size: int, dtype: torch.dtype) -> None:
+def look(network: Any, images: Tensor) -> None:
+    """Find the objects that are all but certain: next to none."""
+    network.predict(images, 0.99, Suppression(), 1)
+
+
+def describe(
+    name: str, network: nn.Module, size: int, dtype: torch.dtype, work: Callable[[Tensor], object]
+) -> None:
     """Print how much a network computes for a square image."""
     network.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, size, size, dtype=dtype))
+        work(torch.zeros(1, 3, size, size, dtype=dtype))
     harness.note(
         network=name,
         multiply_adds=f"{counter.get_total_flops() / 2e9:.2f}G",
