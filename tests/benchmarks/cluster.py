@@ -60,6 +60,7 @@ finally:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=6000)
+    parser.add_argument("--image-size", type=int, default=64, help="of training")
     parser.add_argument("--epochs", type=int, default=2, help="of training; the last one counts")
     parser.add_argument("--minutes", type=float, default=5, help="about, of the run that saves")
     parser.add_argument("--repeats", type=int, default=5)
@@ -72,7 +73,7 @@ def main() -> None:
         start_of_a_rank(folder, options.repeats)
         inference(folder, options)
         rate = training(folder, options)
-        saving(folder, rate, options.minutes)
+        saving(folder, rate, options)
 
 
 def draw(folder: Path, count: int) -> None:
@@ -133,7 +134,7 @@ def training(folder: Path, options: argparse.Namespace) -> float:
     def rate(processes: int) -> float:
         with tempfile.TemporaryDirectory(dir=folder) as out:
             run = Path(out) / "run"
-            ran(processes, "-m", "dlkit", *train(folder, run, options.epochs))
+            ran(processes, "-m", "dlkit", *train(folder, run, options.epochs, options.image_size))
             last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
         return float(options.images / last["seconds"])
 
@@ -143,21 +144,21 @@ def training(folder: Path, options: argparse.Namespace) -> float:
     return statistics.median(of["one"] for of in rounds)
 
 
-def train(folder: Path, out: Path, epochs: int) -> list[str]:
+def train(folder: Path, out: Path, epochs: int, image_size: int) -> list[str]:
     command = (
         f"classify train {folder / 'data'} --out {out} --epochs {epochs} --arch resnet18"
-        " --width 0.5 --image-size 32 --val-share 0"
+        f" --width 0.5 --image-size {image_size} --val-share 0"
     )
     return [*command.split(), *CPU]
 
 
-def saving(folder: Path, rate: float, minutes: float) -> None:
+def saving(folder: Path, rate: float, options: argparse.Namespace) -> None:
     """The share of its time for which a training waits until its state is saved."""
     script, told = folder / "saving.py", folder / "told"
     script.write_text(SAVING)
     images = len([*(folder / "data").rglob("*.jpg")])
-    epochs = max(round(60 * minutes * rate / images), 1)
-    ran(1, script, told, *train(folder, folder / "saved", epochs))
+    epochs = max(round(60 * options.minutes * rate / images), 1)
+    ran(1, script, told, *train(folder, folder / "saved", epochs, options.image_size))
     seconds, times, whole = map(float, told.read_text().split())
     harness.note(saving=f"{100 * seconds / whole:.2f} %", aim="< 2 %", times=times, seconds=whole)
 
