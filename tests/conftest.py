@@ -7,7 +7,10 @@ import contextlib
 import io
 import multiprocessing
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +71,27 @@ def run(*args: object, stdin: str = "") -> Result:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return Result(code, out.getvalue(), err.getvalue())
+
+
+def assert_killed_ends_as_whole(folder: Path, epochs: int, *command: str) -> None:
+    """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
+    command = (*command, "--epochs", str(epochs), "--out")
+    whole, killed = folder / "whole", folder / "killed"
+    assert run(*command, whole).err.count("epoch") == epochs
+    with subprocess.Popen(
+        [sys.executable, "-m", "dlkit", *command, str(killed)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        while not (killed / "last.state.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert "resuming" in run(*command, killed, "--resume").err
+    for name in ("best.safetensors", "last.safetensors"):
+        _, expected = checkpoint.load(whole / name)
+        _, found = checkpoint.load(killed / name)
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
 def on_processes(

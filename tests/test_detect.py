@@ -2,11 +2,6 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,7 @@ from dlkit.detect.loss import LOSSES, assign, distillation_losses, yolo_losses
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import ConvBlock
 from dlkit.detect.models.yolo import Grids, cell_centers
-from tests.conftest import NARROW, run
+from tests.conftest import NARROW, assert_killed_ends_as_whole, run
 
 TRAIN = "--size nano --image-size 64 --batch-size 4 --workers 0 --device cpu"
 LEARN = (
@@ -408,24 +403,7 @@ def test_an_architecture_learns_squares_and_discs(
 
 
 def test_a_killed_training_resumes_to_the_same_weights(shapes: Path, tmp_path: Path) -> None:
-    """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
-    command = ["detect", "train", str(shapes), *TRAIN.split(), "--epochs", "2", "--out"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run(*command, whole).err.count("epoch") == 2
-    with subprocess.Popen(
-        [sys.executable, "-m", "dlkit", *command, str(killed)],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        while not (killed / "last.state.pt").exists():
-            assert process.poll() is None
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert "resuming" in run(*command, killed, "--resume").err
-    for name in ("best.safetensors", "last.safetensors"):
-        _, expected = checkpoint.load(whole / name)
-        _, found = checkpoint.load(killed / name)
-        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert_killed_ends_as_whole(tmp_path, 2, "detect", "train", str(shapes), *TRAIN.split())
 
 
 PACK = Path(__file__).parent.parent.parent / "shared" / "data" / "voc-animals.zip"

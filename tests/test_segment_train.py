@@ -4,12 +4,7 @@ losses are those of the papers, and training learns, and resumes exactly.
 
 import json
 import math
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +31,7 @@ from dlkit.segment.loss import (
     segmentation_loss,
 )
 from dlkit.segment.masks import MaskFile, Object, classes_of, filled_polygon
-from tests.conftest import run
+from tests.conftest import assert_killed_ends_as_whole, run
 
 NAMES = ["background", "disc", "square"]
 COLOURS = [(0, 0, 0), (60, 120, 255), (255, 60, 40)]
@@ -771,22 +766,6 @@ def test_options_that_do_not_go_together_are_one_line(
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
     root = folders(tmp_path / "data")
-    command = ["segment", "train", str(root), *SMALL, "--epochs", "4", "--ema", "0.9"]
-    command += ["--crop", "40", "--elastic", "2", "--out"]
-    assert run(*command, tmp_path / "whole").err.count("epoch") == 4
-    with subprocess.Popen(
-        [sys.executable, "-m", "dlkit", *command, str(tmp_path / "killed")],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        while not (tmp_path / "killed/last.state.pt").exists():
-            assert process.poll() is None
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert "resuming" in run(*command, tmp_path / "killed", "--resume").err
-    for name in ("best.safetensors", "last.safetensors"):
-        _, expected = checkpoint.load(tmp_path / "whole" / name)
-        _, found = checkpoint.load(tmp_path / "killed" / name)
-        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    command = ["segment", "train", str(root), *SMALL, "--ema", "0.9", "--crop", "40"]
+    assert_killed_ends_as_whole(tmp_path, 4, *command, "--elastic", "2")

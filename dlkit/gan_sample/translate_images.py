@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import device, distributed, images
-from dlkit.core.distributed import Process
+from dlkit.core import device, images
 from dlkit.core.output import FileNames
 from dlkit.core.progress import Failure, each, track
-from dlkit.core.sharing import to_make
+from dlkit.core.sharing import spread, to_make
 from dlkit.gan_sample.data import from_bytes, grey, to_bytes
 from dlkit.gan_sample.infer import Sampler
 from dlkit.gan_sample.sheet import as_image
@@ -57,10 +56,7 @@ def translate_images(
         pixels = images.read(path, side).pixels
         return grey(pixels) if sampler.network.channels == 1 else pixels
 
-    def made(process: Process) -> Iterator[Translated | Failure]:
-        names = FileNames(folder)
-        jobs = ((path, names.path_for(path, ".png")) for path in images.files(paths))
-        left = process.share(to_make(jobs, shard, resume, lambda job: job[1].exists()))
+    def made(left: Iterator[tuple[str, Path]]) -> Iterator[Translated | Failure]:
         ahead, left = tee(left)
         sources = track((path for path, _ in ahead), "translating")
         for entry, (path, target) in zip(each(read, sources, workers), left, strict=True):
@@ -71,11 +67,10 @@ def translate_images(
             images.save(as_image(found), target)
             yield Translated(path, str(target), found.shape[2], found.shape[1])
 
-    def gathered() -> Iterator[Translated | Failure]:
-        with distributed.launch(str(sampler.device)) as process:
-            yield from process.gather(made(process))
-
-    return gathered()
+    names = FileNames(folder)
+    jobs = ((path, names.path_for(path, ".png")) for path in images.files(paths))
+    left = to_make(jobs, shard, resume, lambda job: job[1].exists())
+    return spread(made, left, str(sampler.device))
 
 
 @torch.inference_mode()

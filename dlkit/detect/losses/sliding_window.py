@@ -38,12 +38,13 @@ def sliding_window_losses(
 
 def size_for_one(images: Tensor, boxes: Tensor) -> tuple[float, float]:
     """The size of window that overlaps one of these boxes (N, 4) most; any if there are none."""
+    every = sizes(images)
     if len(boxes) == 0:
-        return random.choice(sizes(images))
+        return random.choice(every)
     x1, y1, x2, y2 = random.choice(boxes.tolist())
     own = torch.tensor([[0.0, 0.0, x2 - x1, y2 - y1]])
-    overlaps = iou(own, torch.tensor([[0.0, 0.0, *size] for size in sizes(images)]))
-    return sizes(images)[int(overlaps.argmax())]
+    overlaps = iou(own, torch.tensor([[0.0, 0.0, *size] for size in every]))
+    return every[int(overlaps.argmax())]
 
 
 @torch.no_grad()
