@@ -14,10 +14,11 @@ import typer
 from dlkit import __version__
 from dlkit.caption.cli import app as caption
 from dlkit.classify.cli import app as classify
-from dlkit.core.command import AnyFormat, Output
+from dlkit.core.cli.command import AnyFormat, Output
+from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
-from dlkit.core.progress import say_failed, world_size
+from dlkit.core.io.writers import Format, write
+from dlkit.core.progress import say_failed
 from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
 from dlkit.gan_sample.cli import app as gan_sample
@@ -67,7 +68,7 @@ def models(
     output: Output = None,
 ) -> None:
     """List the models that are bundled or cached."""
-    from dlkit.core.models import listing
+    from dlkit.core.cli.models import listing
 
     if task is not None and task not in TASKS:
         raise DlkitError(f"no task named {task!r}: there is {', '.join(TASKS)}")
@@ -82,7 +83,7 @@ def merge(
     output: Output = None,
 ) -> None:
     """Put results of shards together, in the order of the inputs; exit with 1 if any is missing."""
-    from dlkit.core.merge import merge as merged
+    from dlkit.core.parallel.merge import merge as merged
 
     merged(files, output)
 
@@ -90,7 +91,7 @@ def merge(
 @app.command()
 def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
     """Print versions, devices, precision and folders, and check every bundled file."""
-    from dlkit.core.doctor import examine
+    from dlkit.core.cli.doctor import examine
 
     write(examine(TASKS), format, output)
 

@@ -27,7 +27,7 @@ from torch import nn
 
 from dlkit.classify.model import build
 from dlkit.cli import main
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 
 LABELS = ["disc", "square"]
 SIDE = 96  # of the generated images

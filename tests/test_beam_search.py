@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.beam_search import Written, beam_search, candidates, draw, length_penalty
-from dlkit.core.sampling import Sampling, Uniforms
-from dlkit.core.states import State
+from dlkit.core.generation.beam_search import Written, beam_search, candidates, draw, length_penalty
+from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.nn.decoder_state import State
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 

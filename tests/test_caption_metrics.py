@@ -17,8 +17,8 @@ from dlkit.caption.metrics import (
     longest_common,
     rouge_l,
 )
+from dlkit.caption.ptb_tokenize import words
 from dlkit.caption.stemming import stem
-from dlkit.caption.words import words
 
 TEXT = (
     "a a a the the two dog dogs man men woman child children boy running runs run red blue shirt"

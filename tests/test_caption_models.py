@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from dlkit.caption.loss import ENTROPY, doubly_stochastic, objective, reinforce
 from dlkit.caption.model import ARCHITECTURES, SETTINGS, Foretold, build
-from dlkit.core.decoding import quick
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn.fast_inference import quick
 
 V, W, SIDE = 23, 16, 64
 PAD, BOS = 0, 1

@@ -21,10 +21,10 @@ from dlkit.caption.model import build
 from dlkit.caption.train import augmented, train
 from dlkit.caption.validation import held_out_scores
 from dlkit.classify import backbones
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header, read_header
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header, read_header
 
 SIDE = 32
 ALONE = Process(0, 1, torch.device("cpu"))

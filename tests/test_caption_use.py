@@ -23,11 +23,11 @@ from dlkit.caption.evaluate import Described, save_sheet, scores
 from dlkit.caption.infer import Captions, Model, Search, caption, load, written
 from dlkit.caption.layouts import Sample
 from dlkit.caption.model import build
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
-from dlkit.core.sampling import Sampling
+from dlkit.core.failures import Failure
+from dlkit.core.generation.sampling import Sampling
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import Vocabulary
 from tests.conftest import run
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 
 HEADER = Header("detect", "yolo", {"num_labels": 2}, ["cat", "Hündin"], metrics={"ap": 0.5})
 

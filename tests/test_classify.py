@@ -15,9 +15,9 @@ from PIL import Image
 
 from dlkit.classify.config import Arch
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
-from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.store import checkpoint
+from dlkit.core.train.run import Run
 from tests.conftest import Result, run
 
 SIDE = 28

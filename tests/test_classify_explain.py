@@ -28,9 +28,10 @@ from dlkit.classify.infer import Classifier
 from dlkit.classify.model import build
 from dlkit.classify.models.network import Network, PooledHead
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Fit
-from dlkit.core.output import FileNames, write
-from dlkit.core.progress import Failure
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import FileNames
+from dlkit.core.io.writers import write
+from dlkit.core.vision.images import Fit
 
 SIDE = 64  # pixels the hand-made network sees
 

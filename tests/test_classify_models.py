@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
-from dlkit.classify import published
+from dlkit.classify import torchvision_zoo
 from dlkit.classify.config import PUBLISHED
 from dlkit.classify.model import ARCHITECTURES, FLAT, build, options
-from dlkit.classify.models.choices import ACTIVATIONS, INITS
+from dlkit.classify.models.activations_and_init import ACTIVATIONS, INITS
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.lenet import TABLE, ScaledTanh
 from dlkit.classify.models.network import Network, PooledHead, WithAuxiliary
 from dlkit.classify.models.resnet import BasicBlock
-from dlkit.classify.published import architecture, torchvisions_name, weights_of
-from dlkit.core import checkpoint
+from dlkit.classify.torchvision_zoo import architecture, torchvisions_name, weights_of
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
 
 NETWORKS = [arch for arch in ARCHITECTURES if arch != "knn"]  # that has nothing to learn
 FAMILIES = list({ARCHITECTURES[arch]: arch for arch in reversed(NETWORKS)}.values())
@@ -463,7 +463,7 @@ def test_published_weights_become_a_checkpoint(
     monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(PUBLISHED, f"{arch}-imagenet", f"{server}/weights.pth")
 
-    path = published.fetch(f"{arch}-imagenet")
+    path = torchvision_zoo.fetch(f"{arch}-imagenet")
 
     assert [file.name for file in (tmp_path / "cache").rglob("*.*")] == [path.name]
     header, weights = checkpoint.load(path, "classify")
@@ -476,11 +476,11 @@ def test_published_weights_become_a_checkpoint(
     assert (inputs["image_size"], inputs["fit"], inputs["channels"]) == (224, "crop", 3)
     pixels = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        expected = theirs(normalised(pixels, *published.IMAGENET))
+        expected = theirs(normalised(pixels, *torchvision_zoo.IMAGENET))
         found = ours(normalised(pixels, inputs["mean"], inputs["std"]))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     (tmp_path / "weights.pth").unlink()
-    assert published.fetch(f"{arch}-imagenet") == path  # from the cache
+    assert torchvision_zoo.fetch(f"{arch}-imagenet") == path  # from the cache
 
 
 def normalised(pixels: Tensor, mean: list[float], std: list[float]) -> Tensor:
@@ -494,7 +494,7 @@ def test_other_weights_are_refused(
     monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(PUBLISHED, "resnet18-imagenet", f"{server}/weights.pth")
     with pytest.raises(DlkitError, match="not the weights of resnet18; remove it and try again"):
-        published.fetch("resnet18-imagenet")
+        torchvision_zoo.fetch("resnet18-imagenet")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -30,9 +30,9 @@ from dlkit.classify.features import (
 from dlkit.classify.infer import Classifier
 from dlkit.classify.model import build
 from dlkit.classify.search import Hits, Index, nearest, open_index, save_sheet, scan, search
-from dlkit.core.checkpoint import Header, save
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
+from dlkit.core.failures import Failure
+from dlkit.core.store.checkpoint import Header, save
 from tests.conftest import on_processes, run
 from tests.test_cluster import dlkit as on_rank
 

@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 
 from dlkit.cli import leave, main
-from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.store import checkpoint
+from dlkit.core.train.run import Run
 from dlkit.tokenize.model import Tokenizer
 from tests.conftest import on_processes, run, write_voc
 from tests.test_training import settings, train
@@ -201,7 +201,7 @@ def test_processes_share_prompts_also_where_texts_are_printed(data: Path, tmp_pa
 
 def tokenizer(text: Path, out: Path, algorithm: str) -> None:
     """Blocks of a few lines, so that there are some for each process."""
-    with mock.patch("dlkit.core.text.BLOCK", 100), contextlib.redirect_stdout(io.StringIO()):
+    with mock.patch("dlkit.core.io.text.BLOCK", 100), contextlib.redirect_stdout(io.StringIO()):
         main(
             ["tokenize", "train", str(text), "-a", algorithm, "--vocab-size", "270", "-o", str(out)]
         )
@@ -270,7 +270,7 @@ def counting(notices: Path, *args: object) -> None:
     """Blocks of text and slices of words so small that there are some for each process."""
     sys.stderr = notices.open("a", buffering=1)
     with (
-        mock.patch("dlkit.core.text.BLOCK", 100),
+        mock.patch("dlkit.core.io.text.BLOCK", 100),
         mock.patch("dlkit.embed.cooccurrence.SLICE", 20),
         contextlib.redirect_stdout(io.StringIO()),
     ):

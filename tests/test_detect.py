@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import ops
 
 from dlkit.classify import backbones
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import Suppression, complete_iou, iou, suppressed
 from dlkit.detect.loss import LOSSES, assign, distillation_losses, yolo_losses
 from dlkit.detect.model import build

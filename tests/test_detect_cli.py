@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from dlkit.core import checkpoint, images
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.detect import finder, infer, layouts
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import images
+from dlkit.detect import infer, layouts, predictor
 from dlkit.detect.boxes import Suppression, suppressed
 from dlkit.detect.evaluate import save_examples
 from dlkit.detect.formats import voc_xml
@@ -393,7 +394,7 @@ def test_output_appears_whole_or_not_at_all(detect: Any) -> None:
     Path("out").mkdir()
     Path("out/x.json").write_text("before")
     assert detect("in", "--labels", "cat", "-f", "json", "-o", "out/x.json").code == 2
-    with mock.patch.object(finder, "predict_batch", side_effect=RuntimeError("our bug")):
+    with mock.patch.object(predictor, "predict_batch", side_effect=RuntimeError("our bug")):
         done = detect("in", "-f", "json", "-o", "out/x.json")
     assert done.code not in {0, 1, 2}
     assert "our bug" in done.err
@@ -437,11 +438,11 @@ def test_the_picture_of_a_url(detect: Any) -> None:
     """It has the URL's name; one that cannot be had again for drawing fails alone."""
     content = Path("in/20.jpg").read_bytes()
     url = "http://host/a.jpg?size=full"
-    with mock.patch("dlkit.core.images.fetch", side_effect=lambda *_: iter([content])):
+    with mock.patch("dlkit.core.vision.images.fetch", side_effect=lambda *_: iter([content])):
         assert len(table(detect(url, "--save", "out"))) == 2
     assert [path.name for path in Path("out").iterdir()] == ["a.jpg"]
     answers = [iter([content]), DlkitError("the server answered 503")]
-    with mock.patch("dlkit.core.images.fetch", side_effect=answers):
+    with mock.patch("dlkit.core.vision.images.fetch", side_effect=answers):
         done = detect(url, "in/21.jpg", "--save", "later", "-f", "jsonl")
     assert [record["path"] for record in records(done)] == [url, "in/21.jpg"]
     assert Path("later/21.jpg").exists()
@@ -606,4 +607,4 @@ def test_a_failure_is_no_surprise_to_python_either(detect: Any, model: Path) -> 
     assert isinstance(results[0], Detections)
     assert vars(results[1]) == {"path": "missing.jpg", "error": "no such file"}
     with pytest.raises(DlkitError, match="cat"):
-        list(infer.detect(["in/20.jpg"], detector, finder.Method(labels=["cat"])))
+        list(infer.detect(["in/20.jpg"], detector, predictor.Method(labels=["cat"])))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.losses.localize import localize_losses
 from dlkit.detect.model import build

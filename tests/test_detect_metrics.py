@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dlkit.core.average_precision import AREA_RANGES, coco_precision_recall, match_coco
+from dlkit.core.vision.average_precision import AREA_RANGES, coco_precision_recall, match_coco
 from dlkit.detect.metrics import (
     DEFINITIONS,
     Predictions,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import decode, encode, iou
 from dlkit.detect.compiled_regions import blurred, described, merged, segments
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses, sampled

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dlkit.core.images import Picture
-from dlkit.detect import finder, infer, views
+from dlkit.core.vision.images import Picture
+from dlkit.detect import infer, predictor, tta
 from dlkit.detect.boxes import iou
 from dlkit.detect.models.detector import Found
 from tests.conftest import SIDE, run, scene
@@ -75,7 +75,7 @@ def test_tiles_hold_each_object_once_and_whole(tile: int, whole: bool) -> None:
             results = look(pictures)
             return results if whole or tile >= 256 else [empty(), *results[1:]]
 
-        result = views.in_tiles(look.picture, tile, shrunk, 0.5, 100, False)
+        result = tta.in_tiles(look.picture, tile, shrunk, 0.5, 100, False)
         assert look.sizes[0] == (256, 240)
         assert all(max(size) <= tile for size in look.sizes[1:])
         order = result.boxes[:, 0].argsort()
@@ -93,7 +93,7 @@ def test_neighbours_of_one_label_stay_two() -> None:
     """They touch, within two tiles' common part and across it."""
     boxes = torch.tensor([[90.0, 40, 110, 60], [110.0, 40, 130, 60], [40.0, 90, 60, 130]])
     look = AllSeeing(boxes, [0, 0, 0], 240, 240)
-    result = views.in_tiles(look.picture, 128, look, 0.5, 100, False)
+    result = tta.in_tiles(look.picture, 128, look, 0.5, 100, False)
     assert sorted(result.boxes.tolist()) == sorted(boxes.tolist())
 
 
@@ -101,25 +101,25 @@ def test_labels_are_kept_apart_unless_suppression_is_of_all() -> None:
     regions = torch.tensor([[0.0, 0, 100, 100], [0, 0, 60, 60]])
     box = [10.0, 10, 30, 30]
     parts = [found([box], [0.6], [0]), found([box], [0.8], [1])]
-    assert views.merged(parts, regions, 0.5, 10).labels.tolist() == [1, 0]
-    assert views.merged(parts, regions, 0.5, 10, agnostic=True).labels.tolist() == [1]
-    assert views.merged(parts, regions, 0.5, 1).labels.tolist() == [1]
+    assert tta.merged(parts, regions, 0.5, 10).labels.tolist() == [1, 0]
+    assert tta.merged(parts, regions, 0.5, 10, agnostic=True).labels.tolist() == [1]
+    assert tta.merged(parts, regions, 0.5, 1).labels.tolist() == [1]
 
 
 def test_weighted_boxes_by_hand() -> None:
     """Solovyev et al. 2021, eq. 1-3 and section 3's step 6, with T = 2 views."""
     first = found([[0.0, 0, 10, 10], [50, 50, 60, 60]], [0.8, 0.6], [0, 0])
     second = found([[2.0, 0, 12, 10], [0, 0, 10, 10]], [0.4, 0.5], [0, 1])
-    boxes, scores, labels = views.fused([first, second], 10)
+    boxes, scores, labels = tta.fused([first, second], 10)
     # x: (0.8 * 0 + 0.4 * 2) / 1.2; score: mean 0.6 of two in two views. The others are alone.
     expected = [[2 / 3, 0, 32 / 3, 10], [50, 50, 60, 60], [0, 0, 10, 10]]
     assert torch.allclose(boxes, torch.tensor(expected))
     assert scores.tolist() == pytest.approx([0.6, 0.3, 0.25])
     assert labels.tolist() == [0, 0, 1]
-    assert views.fused([first, second], 1).scores.tolist() == pytest.approx([0.6])
+    assert tta.fused([first, second], 1).scores.tolist() == pytest.approx([0.6])
     # Of any label: (0.8 + 0.5 + 0.4) / 3, and three boxes count as the two views.
-    assert views.fused([first, second], 10, agnostic=True).scores[0] == pytest.approx(1.7 / 3)
-    assert views.fused([empty(), empty()], 10).boxes.shape == (0, 4)
+    assert tta.fused([first, second], 10, agnostic=True).scores[0] == pytest.approx(1.7 / 3)
+    assert tta.fused([empty(), empty()], 10).boxes.shape == (0, 4)
 
 
 def test_augmentation_of_a_perfect_detector_is_perfect() -> None:
@@ -138,7 +138,7 @@ def test_augmentation_of_a_perfect_detector_is_perfect() -> None:
             results.append(found([[v * share for v in (x1, y1, x2, y2)]], [0.7], [0]))
         return results
 
-    (result,) = views.augmented([Picture(pixels, 200, 120)], 160, look, 10, False)
+    (result,) = tta.augmented([Picture(pixels, 200, 120)], 160, look, 10, False)
     assert result.boxes[0].tolist() == pytest.approx([20, 40, 120, 80], abs=1.5)
     assert result.scores.tolist() == pytest.approx([0.7])
     assert widths == [120, 120, 160, 160, 200, 200]
@@ -218,8 +218,8 @@ def test_thresholds_of_labels(tmp_path: Path, model: Path) -> None:
     paths = [str(tmp_path / f"{seed}.png") for seed in (20, 21)]
 
     def scores(text: str, **settings: int) -> list[tuple[str, float]]:
-        threshold, own = finder.thresholds_of(text)
-        method = finder.Method(threshold, own, **settings)  # type: ignore[arg-type]
+        threshold, own = predictor.thresholds_of(text)
+        method = predictor.Method(threshold, own, **settings)  # type: ignore[arg-type]
         results = infer.detect(paths, detector, method)
         return [
             (o.label, o.score)

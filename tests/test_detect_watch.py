@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dlkit.core import images, video
-from dlkit.detect import watch
+from dlkit.core.vision import images, video
+from dlkit.detect import video as video_detection
 from dlkit.detect.infer import Object
 from dlkit.detect.results import Crops
 from tests.conftest import SIDE, Result, run, scene
@@ -226,10 +226,10 @@ def test_what_could_be_read_of_a_damaged_video_is_kept(detect: Any) -> None:
 def test_before_a_camera_until_ctrl_c(detect: Any, model: Path) -> None:
     """FFmpeg's test pattern is a camera without end; each frame is said at once."""
     pattern: tuple[str, str, dict[str, str]] = ("testsrc=size=96x96:rate=10", "lavfi", {})
-    detector = watch.Finder.find
+    detector = video_detection.Finder.find
     seen: list[int] = []
 
-    def find(self: watch.Finder, pictures: Any) -> Any:
+    def find(self: video_detection.Finder, pictures: Any) -> Any:
         seen.append(len(pictures))
         if len(seen) == 5:
             os.kill(os.getpid(), signal.SIGINT)
@@ -237,7 +237,7 @@ def test_before_a_camera_until_ctrl_c(detect: Any, model: Path) -> None:
 
     with (
         mock.patch.dict(video.CAMERAS, {sys.platform: pattern}),
-        mock.patch.object(watch.Finder, "find", find),
+        mock.patch.object(video_detection.Finder, "find", find),
     ):
         done = detect("camera:0", "-f", "jsonl", "--save", "out")
     assert done.code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 
 TRAIN = "--size nano --epochs 2 --image-size 64 --batch-size 4 --workers 0 --device cpu"
 
@@ -63,7 +63,8 @@ def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
         "import sys, torch\n"
         "from pathlib import Path\n"
         "from torch import nn\n"
-        "from dlkit.core import checkpoint, distributed\n"
+        "from dlkit.core.parallel import distributed\n"
+        "from dlkit.core.store import checkpoint\n"
         "def step():\n"
         "    with distributed.launch('cpu', seed=3) as process:\n"
         "        model = nn.Linear(4, 1)\n"

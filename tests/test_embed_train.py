@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.embed import compiled, data, huffman, loss, phrases
+from dlkit.embed import compiled, corpus, huffman, loss, phrases
 from dlkit.embed.cbow import cbow
 from dlkit.embed.config import EmbedTrainConfig, Method, by_method
 from dlkit.embed.fasttext import fasttext
@@ -180,10 +180,10 @@ def test_negative_words_and_kept_words_have_their_probabilities() -> None:
     np.testing.assert_allclose(draw.keep / 2**32, kept, atol=1e-6)
 
 
-def read(tmp_path: Path, stdin: str | None = None, **changed: Any) -> data.Corpus:
+def read(tmp_path: Path, stdin: str | None = None, **changed: Any) -> corpus.Corpus:
     config = by_method(EmbedTrainConfig(**{"min_count": 1, **changed}))
-    with data.read(config, tmp_path / "run") as corpus:
-        return data.Corpus(corpus.words, corpus.counts, np.array(corpus.ids), corpus.total)
+    with corpus.read(config, tmp_path / "run") as found:
+        return corpus.Corpus(found.words, found.counts, np.array(found.ids), found.total)
 
 
 def test_a_corpus_in_numbers(tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_raw_text(tmp_path: Path) -> None:
 
 def test_long_lines_are_cut() -> None:
     ids = np.append(np.arange(2500) % 7, [-1, 3, -1, -1, 4, 5, -1]).astype(np.int32)
-    found = data.cut(ids)
+    found = corpus.cut(ids)
     assert np.diff(np.flatnonzero(found == -1), prepend=-1).tolist() == [1001, 1001, 501, 3]
-    edges = data.bounds(found, 1200)
+    edges = corpus.bounds(found, 1200)
     assert edges[0] == 0
     assert edges[-1] == len(found)
     assert all(found[edge - 1] == -1 for edge in edges[1:])

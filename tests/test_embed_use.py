@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
 from dlkit.embed import formats
 from dlkit.embed.compiled_subwords import hashed
 from dlkit.embed.evaluate import pearson, ranks

@@ -10,8 +10,8 @@ import torch
 from dlkit import __version__
 from dlkit.caption.config import CaptionTrainConfig
 from dlkit.cli import TASKS
-from dlkit.core import checkpoint
 from dlkit.core.config import TrainConfig
+from dlkit.core.store import checkpoint
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
@@ -88,7 +88,7 @@ def test_doctor_verifies_the_bundled_files() -> None:
 
 def test_doctor_names_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "weights"
-    monkeypatch.setattr("dlkit.core.weights.folder", lambda task: folder)
+    monkeypatch.setattr("dlkit.core.store.weights.folder", lambda task: folder)
     path = folder / "bad.safetensors"
     checkpoint.save(path, {"x": torch.ones(9)}, checkpoint.Header("detect", "yolo", {}, []))
     content = bytearray(path.read_bytes())

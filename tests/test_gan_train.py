@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.store import checkpoint
+from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig, by_arch
 from dlkit.gan_sample.data import (
     Pictures,

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dlkit.classify import infer as classifying
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
-from dlkit.core.publish import publish
+from dlkit.core.cli.publish import publish
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from dlkit.gan_sample import infer, latents
 from dlkit.gan_sample.data import from_bytes, to_bytes
 from dlkit.gan_sample.model import build
@@ -596,7 +596,7 @@ def test_a_bundled_model_has_eight_bits_a_weight_and_no_discriminator(
     model = build("dcgan", **settings)
     path = tmp_path / "run" / "best.safetensors"
     checkpoint.save(path, model.state_dict(), Header("gan-sample", "dcgan", settings, []))
-    monkeypatch.setattr("dlkit.core.publish.folder", lambda task: tmp_path)
+    monkeypatch.setattr("dlkit.core.cli.publish.folder", lambda task: tmp_path)
     publish(path.parent, "tiny", [photos], "fid", "photographs", "free", bits=8)
     header, weights = checkpoint.load(tmp_path / "tiny.safetensors", "gan-sample")
     assert header.card["score"] == f"fid {header.metrics['fid']:.3f} on {photos.name} test"

@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
 
-from dlkit.core import images
 from dlkit.core.errors import DlkitError
+from dlkit.core.vision import images
 
 # ---- making images -------------------------------------------------------------------------------
 

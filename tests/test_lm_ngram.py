@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.weights import find
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.weights import find
 from dlkit.lm_generate import counting, ngram, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
 from dlkit.lm_generate.compiled_ngram import losses_without

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core.layers import Dropout
+from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models.gpt import causal_attention
 from dlkit.lm_generate.models.recurrent import Recurrence

@@ -19,19 +19,19 @@ import zstandard
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
-from dlkit.core.scores import Score
-from dlkit.lm_generate import corpus, foretelling
+from dlkit.core.io.scores import Score
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.lm_generate import corpus, perplexity
 from dlkit.lm_generate.config import NEURAL, OWN, LmTrainConfig, by_arch
 from dlkit.lm_generate.data import Streams, Windows
 from dlkit.lm_generate.evaluate import evaluate
 from dlkit.lm_generate.infer import Model
 from dlkit.lm_generate.loss import both_directions_loss, objective
 from dlkit.lm_generate.model import build, network_settings
+from dlkit.lm_generate.text_codec import Units, pieces
 from dlkit.lm_generate.train import train
-from dlkit.lm_generate.units import Units, pieces
 from tests.conftest import run
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "a", "log"]
@@ -92,7 +92,7 @@ def test_units_give_the_text_back_with_its_lines(algorithm: str) -> None:
 def test_a_long_text_is_encoded_in_pieces_of_whole_lines_or_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dlkit.lm_generate.units.PIECE", 1000)
+    monkeypatch.setattr("dlkit.lm_generate.text_codec.PIECE", 1000)
     for text in (some_text(400), some_text(400).replace("\n", " ")):
         cut = list(pieces(text))
         assert "".join(cut) == text
@@ -286,7 +286,7 @@ def test_windows_foretell_each_token_once_from_what_they_hold(length: int, strid
     torch.manual_seed(0)
     network: Any = build("gpt", vocab_size=7, context=8, layers=1, heads=1, width=8).eval()
     ids = np.random.default_rng(0).integers(0, 7, length)
-    found = foretelling.window_losses(network, ids, 8, stride, ALONE)
+    found = perplexity.window_losses(network, ids, 8, stride, ALONE)
     assert len(found) == length - 1
     for place in range(1, length):
         number = max(0, -(-(place - 8) // stride))  # of the window that first foretells it
@@ -301,7 +301,7 @@ def test_streams_foretell_each_token_once(streams: int) -> None:
     torch.manual_seed(0)
     network: Any = build("gru", vocab_size=7, width=8).eval()
     ids = np.random.default_rng(0).integers(0, 7, 600)
-    found = foretelling.stream_losses(network, ids, ALONE, streams)
+    found = perplexity.stream_losses(network, ids, ALONE, streams)
     size = -(-599 // streams)
     expected = []
     for start in range(0, 599, size):
@@ -317,7 +317,7 @@ def test_a_bilm_is_measured_from_both_sides() -> None:
     torch.manual_seed(0)
     network: Any = build("bilm", vocab_size=7, width=8, context=50).eval()
     ids = np.random.default_rng(0).integers(0, 7, 30)
-    losses = foretelling.both_directions(network, ids, 25, ALONE)
+    losses = perplexity.both_directions(network, ids, 25, ALONE)
     whole = torch.from_numpy(ids)[None]
     right, left = network(whole)
     before = nn.functional.cross_entropy(right[0, :-1], whole[0, 1:])
@@ -404,7 +404,7 @@ def failing_in(epoch: int) -> Any:
         calls += 1
         if calls == epoch:
             raise KeyboardInterrupt
-        return foretelling.held_out_scores(*arguments)
+        return perplexity.held_out_scores(*arguments)
 
     return scores
 

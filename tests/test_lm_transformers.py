@@ -17,17 +17,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
-from dlkit.core.decoding import PackedLinear, Unfilled, can_pack, quick
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn.fast_inference import PackedLinear, can_pack, quick
+from dlkit.core.nn.rebuild import Unfilled
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate import huggingface, masking
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models import gpt as gpt_module
 from dlkit.lm_generate.models.bert import BERT
 from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 from dlkit.tokenize import Tokenizer, from_json, train
 from tests.conftest import loud
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.core import checkpoint, sampling, tensor_sampling
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.sampling import Sampling
-from dlkit.core.weights import find
+from dlkit.core.generation import sampling, tensor_sampling
+from dlkit.core.generation.sampling import Sampling
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.weights import find
 from dlkit.lm_generate import neural_texts
 from dlkit.lm_generate.chat import Dialogue, Speakers, chat
 from dlkit.lm_generate.generate import Limits, Text, beam_search
@@ -32,7 +33,7 @@ from dlkit.lm_generate.infer import (
     score,
 )
 from dlkit.lm_generate.model import build
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 from dlkit.tokenize import from_json, train
 from tests.conftest import run
 from tests.test_layers import loaded_by

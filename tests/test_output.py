@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")

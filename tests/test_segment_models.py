@@ -18,9 +18,9 @@ from dlkit.classify.backbones import Backbone
 from dlkit.classify.data import Preprocessing
 from dlkit.classify.model import build as classifier
 from dlkit.classify.models.network import Network
-from dlkit.core import checkpoint
 from dlkit.core.errors import DlkitError
-from dlkit.segment import published
+from dlkit.core.store import checkpoint
+from dlkit.segment import torchvision_zoo
 from dlkit.segment.model import ARCHITECTURES, build, load_backbone, options
 from dlkit.segment.models.dilated import DILATIONS, WIDTHS, Context
 from dlkit.segment.models.fcn import Upsampling
@@ -417,7 +417,7 @@ def test_torchvisions_weights_give_torchvisions_logits() -> None:
     ).eval()
     random_norms(theirs)
     network = build("deeplabv3", 21, backbone="mobilenet").eval()
-    network.load_state_dict(published.weights_of(theirs.state_dict(), frozen_eps=False))
+    network.load_state_dict(torchvision_zoo.weights_of(theirs.state_dict(), frozen_eps=False))
     images = torch.randn(1, 3, 45, 60)
     with torch.no_grad():
         assert torch.allclose(network(images), theirs(images)["out"], atol=1e-5)
@@ -432,7 +432,7 @@ def test_frozen_norms_without_epsilon_give_the_same_maps() -> None:
             module.eps = 0.0
     network = MaskRCNN(90).eval()
     state = {f"backbone.{name}": tensor for name, tensor in theirs.state_dict().items()}
-    ours = published.weights_of(state, frozen_eps=True)
+    ours = torchvision_zoo.weights_of(state, frozen_eps=True)
     missing = network.load_state_dict(ours, strict=False)
     assert not missing.unexpected_keys
     assert not [name for name in missing.missing_keys if name.startswith("network.backbone")]
@@ -448,19 +448,19 @@ def test_a_published_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest.M
     theirs = segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
     file = tmp_path / "fetched.pth"
     torch.save(theirs.state_dict(), file)
-    with mock.patch.object(published, "download", return_value=file):
-        path = published.fetch("lraspp-voc")
-    assert published.fetch("lraspp-voc") == path
+    with mock.patch.object(torchvision_zoo, "download", return_value=file):
+        path = torchvision_zoo.fetch("lraspp-voc")
+    assert torchvision_zoo.fetch("lraspp-voc") == path
     assert not file.exists()
     header, weights = checkpoint.load(path, "segment")
     assert (len(header.labels), header.labels[0], header.labels[15]) == (21, "background", "person")
     build(header.arch, len(header.labels), **header.settings).load_state_dict(weights)
     file.write_bytes(b"no weights")
     with (
-        mock.patch.object(published, "download", return_value=file),
+        mock.patch.object(torchvision_zoo, "download", return_value=file),
         pytest.raises(DlkitError, match="not a file of weights"),
     ):
-        published.fetch("deeplabv3-voc")
+        torchvision_zoo.fetch("deeplabv3-voc")
 
 
 def test_instances_of_mask_rcnn() -> None:

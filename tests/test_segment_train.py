@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from dlkit.classify import backbones
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 from dlkit.segment.augment import moved
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.data import Pictures, border_map, class_weights, collate, numbered

@@ -18,11 +18,12 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core import checkpoint, images
-from dlkit.core.average_precision import COCO_DEFINITIONS
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.tile import in_tiles, shares, spans
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import images
+from dlkit.core.vision.average_precision import COCO_DEFINITIONS
+from dlkit.core.vision.tile import in_tiles, shares, spans
 from dlkit.segment import model, rle
 from dlkit.segment.draw import overlay, palette
 from dlkit.segment.infer import Method, Predictor, enlarged, load, predict
@@ -543,7 +544,7 @@ def test_images_smaller_than_the_stride(segment: Any, tmp_path: Path) -> None:
 def test_a_url_that_fails_the_second_time_fails_alone(segment: Any) -> None:
     content = Path("in/0.png").read_bytes()
     answers = [iter([content]), DlkitError("the server answered 503")]
-    with mock.patch("dlkit.core.images.fetch", side_effect=answers):
+    with mock.patch("dlkit.core.vision.images.fetch", side_effect=answers):
         options = ("--save", "out", "--image-size", 32, "-f", "jsonl")
         done = segment("http://host/a.png?size=full", "in/1.png", *options)
     assert done.code == 1

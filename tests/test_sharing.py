@@ -20,8 +20,8 @@ from torch.distributed import TCPStore
 
 from dlkit.classify.infer import classify, load
 from dlkit.cli import main
-from dlkit.core.output import Format
-from dlkit.core.sharing import Part
+from dlkit.core.io.writers import Format
+from dlkit.core.parallel.sharding import Part
 from tests.conftest import Result, on_processes, run, save_stub
 
 COUNT = 11

@@ -12,9 +12,9 @@ from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import to_pil_image
 
 from dlkit.classify.model import build as build_classifier
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.loss import (
     PART,
@@ -35,7 +35,7 @@ from dlkit.style_transfer.models.features import (
     like_photographs,
     load_features,
 )
-from dlkit.style_transfer.optimise import Loss, Objective, Step, first_picture, optimise
+from dlkit.style_transfer.optimize import Loss, Objective, Step, first_picture, optimise
 from dlkit.style_transfer.publish import publish
 
 CPU = torch.device("cpu")

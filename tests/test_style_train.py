@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.core import checkpoint, images
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
+from dlkit.core.vision import images
 from dlkit.style_transfer import train as training
 from dlkit.style_transfer.config import StyleTrainConfig, by_arch
 from dlkit.style_transfer.data import Squares, found, middle_squares, random_square

@@ -15,15 +15,17 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import checkpoint, device, images
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.style_transfer import apply, cli, colour, evaluate, infer, masks, preview
-from dlkit.style_transfer.jobs import Style, plan, together
+from dlkit.core.parallel import device
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import images
+from dlkit.style_transfer import apply, cli, color, evaluate, infer, masks, preview
 from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.model import build
 from dlkit.style_transfer.models.features import load_features
-from dlkit.style_transfer.optimise import ADAM_LR, Objective, Step, optimise
+from dlkit.style_transfer.optimize import ADAM_LR, Objective, Step, optimise
+from dlkit.style_transfer.plan import Style, plan, together
 from dlkit.style_transfer.tile import TiledFeatures, paint_in_tiles
 from tests.conftest import Result, run
 
@@ -91,24 +93,24 @@ def paint(*args: object) -> Result:
 
 def test_matched_colours_have_the_photographs_mean_and_covariance() -> None:
     style, photo = smooth(40, 60, 1), smooth(30, 50, 2)
-    found = colour.matched(style, photo).flatten(1).numpy()
+    found = color.matched(style, photo).flatten(1).numpy()
     wanted = photo.flatten(1).numpy()
     np.testing.assert_allclose(found.mean(axis=1), wanted.mean(axis=1), atol=1e-5)
     np.testing.assert_allclose(np.cov(found, ddof=0), np.cov(wanted, ddof=0), atol=1e-5)
     # The nearest such change of colours: none where they are those of the photograph.
-    torch.testing.assert_close(colour.matched(photo, photo), photo, atol=1e-4, rtol=0)
+    torch.testing.assert_close(color.matched(photo, photo), photo, atol=1e-4, rtol=0)
 
 
 def test_the_colours_of_a_grey_style_do_not_blow_up() -> None:
-    style = colour.grey(smooth(40, 60, 1)) + 0.002 * torch.randn(3, 40, 60)
-    found = colour.matched(style, smooth(30, 50, 2))
-    chroma = found - colour.luminance(found)
+    style = color.grey(smooth(40, 60, 1)) + 0.002 * torch.randn(3, 40, 60)
+    found = color.matched(style, smooth(30, 50, 2))
+    chroma = found - color.luminance(found)
     assert chroma.std() < 0.15
 
 
 def test_a_grey_style_has_the_photographs_brightness_and_contrast() -> None:
     style, photo = smooth(40, 60, 1) * 0.4, smooth(30, 50, 2)
-    found, wanted = colour.grey_like(style, photo), colour.luminance(photo)
+    found, wanted = color.grey_like(style, photo), color.luminance(photo)
     assert torch.equal(found[0], found[2])
     torch.testing.assert_close(found.mean(), wanted.mean(), atol=1e-4, rtol=0)
     torch.testing.assert_close(found[0].std(), wanted.std(), atol=1e-4, rtol=0)
@@ -116,17 +118,17 @@ def test_a_grey_style_has_the_photographs_brightness_and_contrast() -> None:
 
 def test_the_photographs_chroma_under_the_paintings_brightness() -> None:
     photo, painting = smooth(40, 60, 1), smooth(40, 60, 2)
-    found = colour.with_chroma_of(photo, painting)
+    found = color.with_chroma_of(photo, painting)
     assert found.min() >= 0
     assert found.max() <= 1
-    torch.testing.assert_close(colour.luminance(found), colour.luminance(painting))
-    chroma, wanted = found - colour.luminance(found), photo - colour.luminance(photo)
+    torch.testing.assert_close(color.luminance(found), color.luminance(painting))
+    chroma, wanted = found - color.luminance(found), photo - color.luminance(photo)
     # Less of it where the colour would not exist, but never another hue.
     share = (chroma * wanted).sum(dim=0) / wanted.square().sum(dim=0)
     torch.testing.assert_close(chroma, wanted * share, atol=1e-5, rtol=0)
     assert share.max() <= 1.0001
     assert (share > 0.999).float().mean() > 0.5
-    torch.testing.assert_close(colour.with_chroma_of(photo, photo), photo)
+    torch.testing.assert_close(color.with_chroma_of(photo, photo), photo)
 
 
 # ---- masks and tiles -----------------------------------------------------------------------------
@@ -376,10 +378,10 @@ def test_the_photographs_colours_can_stay(folder: Path) -> None:
         common = ("photos/a.png", "styles/night.png", "--steps", 10, "-o", f"{how}.png")
         assert paint(*common, "--preserve-colour", how).code == 0
     painting = values("luminance.png")
-    chroma, wanted = painting - colour.luminance(painting), photo - colour.luminance(photo)
+    chroma, wanted = painting - color.luminance(painting), photo - color.luminance(photo)
     agreement = F.cosine_similarity(chroma.flatten(1), wanted.flatten(1), dim=0)
     assert agreement[wanted.flatten(1).norm(dim=0) > 0.1].min() > 0.95
-    assert (colour.luminance(painting) - colour.luminance(photo)).abs().mean() > 0.004
+    assert (color.luminance(painting) - color.luminance(photo)).abs().mean() > 0.004
     assert (values("histogram.png").mean(dim=(1, 2)) - photo.mean(dim=(1, 2))).abs().max() < 0.1
 
 
@@ -704,9 +706,9 @@ def test_size_tiles_and_colours_in_one_pass(folder: Path) -> None:
     for how in ("luminance", "histogram"):
         done = paint_in_one_pass("fast", *common, "--preserve-colour", how, "-o", f"{how}.png")
         assert done.code == 0, done.err
-    expected = colour.with_chroma_of(photo, values("whole.png"))
+    expected = color.with_chroma_of(photo, values("whole.png"))
     assert (values("luminance.png") - expected).abs().max() < 0.02
-    expected = colour.matched(values("whole.png"), photo).clamp(0, 1)
+    expected = color.matched(values("whole.png"), photo).clamp(0, 1)
     assert (values("histogram.png") - expected).abs().max() < 0.05
 
 

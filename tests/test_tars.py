@@ -12,8 +12,9 @@ from PIL import Image
 
 from dlkit.caption import layouts as caption_layouts
 from dlkit.classify import layouts as classify_layouts
-from dlkit.core import images, tars
 from dlkit.core.errors import DlkitError
+from dlkit.core.io import tars
+from dlkit.core.vision import images
 from tests.conftest import run, save_stub
 
 

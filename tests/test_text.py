@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlkit.core.text import blocks, line_batches, lines
+from dlkit.core.io.text import blocks, line_batches, lines
 
 
 def test_lines_of_a_silent_pipe_are_not_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_several_processes_see_the_same_blocks_of_a_pipe(monkeypatch: pytest.Mon
         monkeypatch.setattr("sys.stdin", stdin)
         return list(blocks("-"))
 
-    monkeypatch.setattr("dlkit.core.text.BLOCK", 10)
+    monkeypatch.setattr("dlkit.core.io.text.BLOCK", 10)
     assert found(4) != found(7)  # one process takes what is there
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert found(4) == found(7) == [b"one\ntwo\n", b"three\nfour\n", b"five"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlkit.tokenize import Tokenizer, bpe, splitting, train
+from dlkit.tokenize import Tokenizer, bpe, pretokenize, train
 from dlkit.tokenize.convert import convert, read
 from dlkit.tokenize.model import marked_symbols
 from dlkit.tokenize.normalize import normalize
@@ -147,7 +147,7 @@ def from_their_symbols(
     """The vocabulary we learn if the first symbols stand in their order."""
     counts: Counter[str] = Counter()
     for line in lines:
-        counts.update(splitting.splitter(split)(line))
+        counts.update(pretokenize.splitter(split)(line))
     words = [marked_symbols(word, mark) for word in counts]
     first = {char for word in counts for char in word} | {s for word in words for s in word}
     order = sorted(theirs, key=theirs.__getitem__)
@@ -212,7 +212,7 @@ def test_ids_of_tiktoken_for_the_same_ranks(split: str, lines: list[str], tmp_pa
     convert([str(tmp_path / "own.json")], path, "tiktoken")
     theirs = tiktoken.Encoding(
         "own",
-        pat_str=splitting.PATTERNS[split],
+        pat_str=pretokenize.PATTERNS[split],
         mergeable_ranks=load_tiktoken_bpe(str(path)),
         special_tokens={},
     )
@@ -278,7 +278,7 @@ def test_compiled_splits_are_the_patterns(split: str) -> None:
                 found.append([])
             else:
                 found[-1].append(data[i:j].tobytes().decode())
-    assert found[:-1] == [splitting.splitter(split)(text) for text in texts]
+    assert found[:-1] == [pretokenize.splitter(split)(text) for text in texts]
 
 
 def test_keys_tell_all_strings_apart() -> None:
@@ -380,7 +380,7 @@ def test_large_corpora_are_counted_as_small_ones_are(monkeypatch: pytest.MonkeyP
         with monkeypatch.context() as patch:
             patch.setattr(counting, "SMALL", 1)
             patch.setattr(learning, "SMALL", 1)
-            patch.setattr("dlkit.core.text.BLOCK", 2000)
+            patch.setattr("dlkit.core.io.text.BLOCK", 2000)
             large = train(lines, vocab_size=600, **settings)
         assert large.to_json() == small.to_json()
 

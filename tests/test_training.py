@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from dlkit.core import checkpoint, distributed
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import TrainConfig, option
 from dlkit.core.errors import DlkitError
-from dlkit.core.order import Order
-from dlkit.core.start import Source
-from dlkit.core.training import OPTIMIZERS, Run
+from dlkit.core.parallel import distributed
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.init_from import Source
+from dlkit.core.train.optimizers import OPTIMIZERS
+from dlkit.core.train.run import Run
+from dlkit.core.train.sampler import Order
 
 
 class Noisy(Dataset[tuple[Tensor, Tensor]]):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.states import Sources
-from dlkit.core.transformer import (
+from dlkit.core.nn.decoder_state import Sources
+from dlkit.core.nn.transformer import (
     DecoderLayer,
     EncoderLayer,
     Layer,

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core.decoding import quick
 from dlkit.core.errors import DlkitError
-from dlkit.core.transformer import (
-    sinusoids,
-)
+from dlkit.core.nn.fast_inference import quick
+from dlkit.core.nn.transformer import sinusoids
 from dlkit.translate.loss import objective
 from dlkit.translate.model import SETTINGS, build
 from dlkit.translate.models.rnn import turned

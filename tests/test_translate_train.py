@@ -17,10 +17,10 @@ import sacrebleu
 import torch
 from torch import Tensor, nn
 
-from dlkit.core import checkpoint
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Skipped
+from dlkit.core.failures import Skipped
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store import checkpoint
 from dlkit.tokenize import train as train_tokenizer
 from dlkit.translate import data, evaluate, validation
 from dlkit.translate.config import TranslateTrainConfig, by_arch

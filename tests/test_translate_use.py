@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlkit.core import checkpoint
-from dlkit.core.beam_search import length_penalty
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.sampling import Sampling
+from dlkit.core.generation.beam_search import length_penalty
+from dlkit.core.generation.sampling import Sampling
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from dlkit.translate import infer
 from dlkit.translate.alignment import Aligned, Link, aligned, joined
 from dlkit.translate.infer import LineFailure, Model, Search, Translation, load, translate
 from dlkit.translate.model import Translator, build
-from dlkit.translate.splitting import pieces
+from dlkit.translate.sentences import pieces
 from dlkit.translate.vocabulary import Vocabulary
 from tests.conftest import run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlkit.core import checkpoint
+from dlkit.core.store import checkpoint
 from tests.conftest import on_processes
 from tests.test_cluster import SMALL, dlkit
 

@@ -10,8 +10,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from dlkit.core import video
 from dlkit.core.errors import DlkitError
+from dlkit.core.vision import video
 
 av = pytest.importorskip("av")
 

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torchvision.models import detection
 
-from dlkit.core import checkpoint, torchvision_weights, weights
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.detect import published
+from dlkit.core.store import checkpoint, torchvision, weights
+from dlkit.core.store.checkpoint import Header
+from dlkit.detect import torchvision_zoo
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.infer import load
 
@@ -131,9 +131,9 @@ def test_torchvisions_published_detectors_load_by_name(
     if name == "retinanet-coco":
         for key, value in state.items():
             if key.endswith("running_var"):
-                value += torchvision_weights.NORM_EPS
+                value += torchvision.NORM_EPS
     torch.save(state, tmp_path / "served" / "model.pth")
-    monkeypatch.setitem(published.PUBLISHED, name, f"{server}/model.pth")
+    monkeypatch.setitem(torchvision_zoo.PUBLISHED, name, f"{server}/model.pth")
 
     detector = load(name, "cpu", "fp32")
     assert detector.labels[0] == "person"
@@ -159,8 +159,8 @@ def test_frozen_norms_without_epsilon_give_the_same_numbers() -> None:
     nn.init.uniform_(norm.get_buffer("running_var"), 0.1, 2)
     norm.eps = 0.0
     x = torch.randn(2, 4, 3, 3)
-    converted = torchvision_weights.weights_of(norm.state_dict(), frozen_eps=True)
-    ours = nn.BatchNorm2d(4, eps=torchvision_weights.NORM_EPS).eval()
+    converted = torchvision.weights_of(norm.state_dict(), frozen_eps=True)
+    ours = nn.BatchNorm2d(4, eps=torchvision.NORM_EPS).eval()
     ours.load_state_dict({k.removeprefix("network."): v for k, v in converted.items()})
     assert torch.allclose(norm(x), ours(x), atol=1e-6)
 

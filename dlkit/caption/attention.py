@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from dlkit.caption.infer import OVERFLOW, Model, Search, written
-from dlkit.core import images, plots
 from dlkit.core.errors import DlkitError
+from dlkit.core.io import plots
+from dlkit.core.vision import images
 
 SIDE = 320  # pixels of a panel
 COLUMNS = 5  # panels in a row

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
     Device,
@@ -23,8 +23,9 @@ from dlkit.core.command import (
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, picture_suffix, write
-from dlkit.core.sharing import Part
+from dlkit.core.io.files import picture_suffix
+from dlkit.core.io.writers import Format, write
+from dlkit.core.parallel.sharding import Part
 
 app = task("caption", "Say what images show.", CaptionTrainConfig, DEFAULT_MODEL)
 
@@ -117,8 +118,8 @@ def infer(
     """Print a sentence that says what an image shows, image by image."""
     from dlkit.caption.formats import write_coco, write_lines
     from dlkit.caption.infer import Search, caption, load, save_pictures
-    from dlkit.core.images import SUFFIXES, keep_apart
-    from dlkit.core.sampling import Sampling
+    from dlkit.core.generation.sampling import Sampling
+    from dlkit.core.vision.images import SUFFIXES, keep_apart
 
     searching = {"--beam": beam, "--length-penalty": length_penalty, "--no-repeat": no_repeat}
     drawing = {"--temperature": temperature, "--top-p": top_p, "--seed": seed}

@@ -18,11 +18,12 @@ from dlkit.caption.config import LEARNT, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import Sample
 from dlkit.classify import backbones
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.order import weighted_parts
-from dlkit.core.padding import padded
-from dlkit.core.progress import Failure, Skipped, each, log, track
+from dlkit.core.failures import Failure, Skipped, each
+from dlkit.core.nn.padding import padded
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log, track
+from dlkit.core.train.sampler import weighted_parts
 from dlkit.tokenize import Vocabulary
 
 MOST_UNKNOWN = 0.1  # share of the captions' tokens beyond which a notice says what to do

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dlkit.core.drawing import Font, text_size
+from dlkit.core.vision.drawing import Font, text_size
 
 NARROWEST = 200  # pixels of a sheet: words need some room
 

@@ -9,11 +9,12 @@ import numpy as np
 from dlkit.caption.infer import Captions, Model, Search, caption, load
 from dlkit.caption.layouts import Sample, read_split
 from dlkit.caption.metrics import DEFINITIONS, caption_metrics, cider_d
-from dlkit.caption.words import words
-from dlkit.core import images
+from dlkit.caption.ptb_tokenize import words
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import is_main_process, log
-from dlkit.core.scores import Score, rounded
+from dlkit.core.io.scores import Score, rounded
+from dlkit.core.progress import log
+from dlkit.core.vision import images
 
 SHOWN = 8  # images of the best, and of the worst
 SIDE = 240  # pixels of an image on the sheet

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from dlkit.caption.model import Captioner
-from dlkit.core.arrays import map_arrays, write_arrays
-from dlkit.core.checkpoint import Header, digest, read_header
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, each, log, track
+from dlkit.core.failures import Failure, each
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log, track
+from dlkit.core.store.checkpoint import Header, digest, read_header
+from dlkit.core.store.mapped import map_arrays, write_arrays
 
 TASK, ARCH = "caption", "features"  # what the header says in place of a model's
 BATCH = 32  # images that are encoded at once

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from dlkit.caption.infer import Captions
-from dlkit.core.output import write_text
-from dlkit.core.progress import Failure
+from dlkit.core.failures import Failure
+from dlkit.core.io.writers import write_text
 
 
 @dataclass(frozen=True)

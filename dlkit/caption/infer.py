@@ -17,17 +17,21 @@ from torch import Tensor
 from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, NO_REPEAT
 from dlkit.caption.draw import captioned
 from dlkit.caption.model import Captioner, build
-from dlkit.core import checkpoint, images
-from dlkit.core import device as devices
-from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
-from dlkit.core.decoding import check_tokens, quick, rebuilt
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Picture
-from dlkit.core.output import FileNames, picture_suffix
-from dlkit.core.progress import Failure, each, is_main_process, track
-from dlkit.core.sampling import Sampling, Uniforms
-from dlkit.core.sharing import Share, spread
-from dlkit.core.weights import find
+from dlkit.core.failures import Failure, each
+from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
+from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.nn.fast_inference import quick
+from dlkit.core.nn.rebuild import check_tokens, rebuilt
+from dlkit.core.parallel import device as devices
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import track
+from dlkit.core.store import checkpoint
+from dlkit.core.store.weights import find
+from dlkit.core.vision import images
+from dlkit.core.vision.images import Picture
 from dlkit.tokenize import Vocabulary
 
 LONGEST = 40  # tokens of a caption, where the model does not say what it was trained on

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlkit.core import coco, tars
-from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import SUFFIXES, is_image, is_there
-from dlkit.core.progress import Skipped
-from dlkit.core.text import lines
+from dlkit.core.failures import Skipped
+from dlkit.core.io import coco, tars
+from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.text import lines
+from dlkit.core.vision.images import SUFFIXES, is_image, is_there
 
 SPLITS = {
     "train": ["train", "training"],

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlkit.caption.meteor import meteor
-from dlkit.caption.words import words
+from dlkit.caption.ptb_tokenize import words
 
 Words = Sequence[str]
 Ngrams = Counter[tuple[str, ...]]

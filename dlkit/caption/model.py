@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Fit
-from dlkit.core.states import State
+from dlkit.core.nn.decoder_state import State
+from dlkit.core.vision.images import Fit
 
 # Where the class of an architecture stands, under `models`, and the settings it takes beside those
 # of `Captioner`.

@@ -12,17 +12,17 @@ from dlkit.caption import data
 from dlkit.caption.config import CaptionTrainConfig
 from dlkit.caption.data import Pictures, Remembered, unreadable
 from dlkit.caption.features import Features, features
+from dlkit.caption.init_from import started
 from dlkit.caption.loss import objective, reinforce
 from dlkit.caption.model import SETTINGS, Captioner, build
-from dlkit.caption.start import started
 from dlkit.caption.validation import Memories, held_out_scores
 from dlkit.classify import backbones
-from dlkit.core import distributed
-from dlkit.core.augment import recoloured, warped
-from dlkit.core.checkpoint import Header
-from dlkit.core.order import leave_signals_to_the_process
-from dlkit.core.output import whole_file
-from dlkit.core.training import Run
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel import distributed
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
+from dlkit.core.train.sampler import leave_signals_to_the_process
+from dlkit.core.vision.augment import recoloured, warped
 from dlkit.tokenize import Vocabulary
 
 SAMPLES = 3  # captions of an epoch in samples.txt

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from dlkit.caption.config import CaptionTrainConfig
 from dlkit.caption.data import Captions
 from dlkit.caption.metrics import caption_metrics
-from dlkit.core import device
-from dlkit.core.beam_search import beam_search
-from dlkit.core.distributed import Process
-from dlkit.core.padding import padded
+from dlkit.core.generation.beam_search import beam_search
+from dlkit.core.nn.padding import padded
+from dlkit.core.parallel import device
+from dlkit.core.parallel.distributed import Process
 from dlkit.tokenize import Vocabulary
 
 BATCH = 64  # images or captions that are computed at once

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.core.augment import recoloured, warped
+from dlkit.core.vision.augment import recoloured, warped
 
 
 def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:

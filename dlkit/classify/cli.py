@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlkit.classify.config import DEFAULT_MODEL, ClassifyTrainConfig
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
     Data,
@@ -27,9 +27,10 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, picture_suffix, write
-from dlkit.core.sharing import Part, Share
-from dlkit.core.text import lines
+from dlkit.core.io.files import picture_suffix
+from dlkit.core.io.text import lines
+from dlkit.core.io.writers import Format, write
+from dlkit.core.parallel.sharding import Part, Share
 
 app = group("classify", "Name what images and texts show.")
 add_train(app, "classify", ClassifyTrainConfig)
@@ -256,7 +257,7 @@ def explain(
         return
     from dlkit.classify.explain import explain as explained
     from dlkit.classify.infer import load
-    from dlkit.core.images import keep_apart
+    from dlkit.core.vision.images import keep_apart
 
     if text is not None or not inputs:
         raise DlkitError(f"{model} classifies images: give files, folders, or - for a list")

@@ -15,12 +15,12 @@ from dlkit.classify.infer import is_for_texts
 from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
 from dlkit.classify.train import train
-from dlkit.core.checkpoint import read_header
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
-from dlkit.core.scores import Score, rounded
-from dlkit.core.weights import find
+from dlkit.core.store.checkpoint import read_header
+from dlkit.core.store.weights import find
 
 
 def cross_validate(

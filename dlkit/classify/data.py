@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import Sample
-from dlkit.core import images
-from dlkit.core.augment import GREY_WEIGHTS
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Fit, Picture
-from dlkit.core.progress import Skipped, track
+from dlkit.core.failures import Skipped
+from dlkit.core.progress import track
+from dlkit.core.vision import images
+from dlkit.core.vision.augment import GREY_WEIGHTS
+from dlkit.core.vision.images import Fit, Picture
 
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded images that are kept
 LARGEST_SIDE = 224  # chosen by itself; more only where --image-size asks for it

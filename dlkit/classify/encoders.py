@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlkit.classify.data import Preprocessing
-from dlkit.core.checkpoint import Header
+from dlkit.core.store.checkpoint import Header
 
 DENSE = {"encoder.features.1.": "head.1.", "encoder.features.3.": "head.4."}
 CONVOLUTIONAL = {"encoder.features.": "features."}

@@ -27,11 +27,15 @@ from dlkit.classify.metrics import (
     single_label,
 )
 from dlkit.classify.text import Texts, read_texts
-from dlkit.core import distributed, images, plots
-from dlkit.core.distributed import Process
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, is_main_process, log, track
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io import plots
+from dlkit.core.io.scores import Score, rounded
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 
 BATCH = 256
 MISTAKES = 24  # on the contact sheet

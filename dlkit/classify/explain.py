@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 from dlkit.classify.infer import Classifier
 from dlkit.classify.models.network import Network, PooledHead
-from dlkit.core import images
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Fit
-from dlkit.core.output import FileNames, picture_suffix
-from dlkit.core.progress import Failure, each, is_main_process, track
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure, each
+from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import track
+from dlkit.core.vision import images
+from dlkit.core.vision.images import Fit
 
 Method = Literal["auto", "cam", "grad-cam"]
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, TextIO
 
 from dlkit.classify.infer import TextClassifier, text_probabilities
 from dlkit.classify.text import padded
-from dlkit.core.output import whole_file
-from dlkit.core.progress import is_main_process, log
-from dlkit.core.sharing import Record, Share, spread
+from dlkit.core.environment import is_main_process
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel.sharding import Record, Share, spread
+from dlkit.core.progress import log
 
 FOR, AGAINST = (40, 160, 70), (215, 60, 50)  # red, green, blue
 

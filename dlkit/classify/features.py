@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.classify.infer import Classifier, predict
-from dlkit.core import images
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.progress import Failure, is_main_process, log, track
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 
 
 @dataclass(frozen=True)

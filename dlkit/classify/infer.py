@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify import published
+from dlkit.classify import torchvision_zoo
 from dlkit.classify.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.classify.data import Preprocessing
 from dlkit.classify.model import build
@@ -21,11 +21,14 @@ from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.text import Vocabulary, padded
-from dlkit.core import checkpoint, device, images, weights
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Picture
-from dlkit.core.progress import Failure, each, track
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure, each
+from dlkit.core.parallel import device
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import track
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.vision import images
+from dlkit.core.vision.images import Picture
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def load(
 def read(model: str) -> tuple[checkpoint.Header, nn.Module]:
     """Header and network of a model, on the CPU in fp32."""
     if model in PUBLISHED:
-        path = published.fetch(model)
+        path = torchvision_zoo.fetch(model)
     else:
         path = weights.find("classify", model, PUBLISHED)
     header, tensors = checkpoint.load(path, "classify")

@@ -14,12 +14,12 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlkit.core import tars
-from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import SUFFIXES
-from dlkit.core.progress import Skipped
-from dlkit.core.text import lines
+from dlkit.core.failures import Skipped
+from dlkit.core.io import tars
+from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.text import lines
+from dlkit.core.vision.images import SUFFIXES
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
 PATHS = ["path", "image", "file", "filename"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from dlkit.classify.models.activations_and_init import UnitLength, activate, initialise
 from dlkit.classify.models.alexnet import alexnet
-from dlkit.classify.models.choices import UnitLength, activate, initialise
 from dlkit.classify.models.densenet import BLOCKS as DENSENETS
 from dlkit.classify.models.densenet import densenet
 from dlkit.classify.models.encoder import encoder

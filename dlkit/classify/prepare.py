@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dlkit.classify import layouts, published
+from dlkit.classify import layouts, torchvision_zoo
 from dlkit.classify.config import (
     OF_CROSS_ENTROPY,
     ONLY,
@@ -18,12 +18,12 @@ from dlkit.classify.config import (
 from dlkit.classify.data import Pictures, Preprocessing, preprocessing
 from dlkit.classify.encoders import Start, start_of
 from dlkit.classify.text import Texts, Vocabulary, read_texts
-from dlkit.core.checkpoint import read_header
 from dlkit.core.config import given, spelled
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.weights import find
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import read_header
+from dlkit.core.store.weights import find
 
 CHOICES = ["width", "hidden", "norm", "dropout", "drop_path", "activation", "init"]
 
@@ -156,7 +156,7 @@ def start(config: ClassifyTrainConfig) -> str | None:
                 f" {', '.join(name.removesuffix('-imagenet') for name in PUBLISHED)}"
             )
     if model in PUBLISHED:
-        published.fetch(model)
+        torchvision_zoo.fetch(model)
     return model
 
 

@@ -17,8 +17,8 @@ import torch
 from numba import njit
 
 from dlkit.classify.text import Vocabulary, read_texts
-from dlkit.core.checkpoint import Header, save
 from dlkit.core.progress import log
+from dlkit.core.store.checkpoint import Header, save
 
 WINDOW = 5
 CONTEXT_POWER = 0.75

@@ -24,13 +24,17 @@ from torch import Tensor
 
 from dlkit.classify.features import describer
 from dlkit.classify.infer import Classifier, predict
-from dlkit.core import checkpoint, distributed, images
-from dlkit.core.distributed import Process
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.progress import Failure, Skipped, is_main_process, log, track
-from dlkit.core.sharing import Share
-from dlkit.core.weights import cache
+from dlkit.core.failures import Failure, Skipped
+from dlkit.core.io.download import cache
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.parallel.sharding import Share
+from dlkit.core.progress import log, track
+from dlkit.core.store import checkpoint
+from dlkit.core.vision import images
 
 Distance = Literal["cosine", "euclidean"]
 Stamp = tuple[int, int]  # size of a file in bytes, and its time of change in ns

@@ -7,8 +7,8 @@ from PIL import Image
 from torch import nn
 
 from dlkit.classify.data import Preprocessing
-from dlkit.core import images
-from dlkit.core.images import Picture
+from dlkit.core.vision import images
+from dlkit.core.vision.images import Picture
 
 
 def save_templates(model: nn.Module, inputs: Preprocessing, names: list[str], path: Path) -> None:

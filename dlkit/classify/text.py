@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import LABELS, SPLITS
-from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
-from dlkit.core.padding import padded_tensors
-from dlkit.core.progress import Skipped
+from dlkit.core.failures import Skipped
+from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.nn.padding import padded_tensors
 from dlkit.tokenize import Tokenizer, from_json, load, train
 
 TEXTS = ["text", "sentence", "review", "document", "content"]  # names of a CSV's column

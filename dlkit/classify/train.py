@@ -20,7 +20,6 @@ from dlkit.classify.loss import (
     perceptron_loss,
     triplet_loss,
 )
-from dlkit.classify.memorise import memorise
 from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.prepare import (
@@ -33,10 +32,11 @@ from dlkit.classify.prepare import (
     with_recipe,
 )
 from dlkit.classify.templates import save_templates
-from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
-from dlkit.core.training import Run
+from dlkit.classify.train_knn import memorise
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 
 RULES = {"perceptron": perceptron_loss, "adaline": adaline_loss}
 SCORES = {"cross-entropy": "top1", "bce": "map", "triplet": "recall_at_1"}  # what `best` goes by

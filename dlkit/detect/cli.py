@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     BatchSize,
     Device,
     Images,
@@ -20,10 +20,11 @@ from dlkit.core.command import (
     model_argument,
     task,
 )
+from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import FileNames, Format, picture_suffix, write
-from dlkit.core.progress import world_size
-from dlkit.core.sharing import Part
+from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.io.writers import Format, write
+from dlkit.core.parallel.sharding import Part
 from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
 
 app = task("detect", "Find objects in images.", DetectTrainConfig, DEFAULT_MODEL)
@@ -139,13 +140,13 @@ def infer(
 
     Videos and cameras (camera:0) are read frame by frame.
     """
-    from dlkit.core import video
-    from dlkit.core.images import SUFFIXES, files, keep_apart
+    from dlkit.core.vision import video
+    from dlkit.core.vision.images import SUFFIXES, files, keep_apart
     from dlkit.detect import formats, keypoints, results
     from dlkit.detect.boxes import suppression_of
-    from dlkit.detect.finder import Method, thresholds_of
     from dlkit.detect.infer import detect, drawn_in, load, save_pictures
-    from dlkit.detect.watch import watch
+    from dlkit.detect.predictor import Method, thresholds_of
+    from dlkit.detect.video import watch
 
     if output is not None and output.suffix.lower() in SUFFIXES | video.SUFFIXES:
         raise DlkitError(f"{output} is an image's name or a video's, and results are text")

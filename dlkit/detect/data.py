@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from dlkit.core import images
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.padding import padded_tensors
+from dlkit.core.io.files import whole_file
+from dlkit.core.nn.padding import padded_tensors
+from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.layouts import Photograph, Sample
 from dlkit.detect.models.detector import GREY

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dlkit.core.drawing import colour, draw_text, text_size
+from dlkit.core.vision.drawing import colour, draw_text, text_size
 
 
 def draw_boxes(

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core import distributed, images, plots
-from dlkit.core.distributed import Process
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, is_main_process, log, track
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io import plots
+from dlkit.core.io.scores import Score, rounded
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 from dlkit.detect import keypoints
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.draw import draw_boxes
-from dlkit.detect.finder import Detector, Finder, Method
 from dlkit.detect.infer import load
 from dlkit.detect.keypoint_data import read_keypoints
 from dlkit.detect.layouts import Sample, read_split
@@ -26,6 +29,7 @@ from dlkit.detect.metrics import (
     confusion_matrix,
     detection_metrics,
 )
+from dlkit.detect.predictor import Detector, Finder, Method
 
 # Average precision needs the doubtful detections too, and for the same reason a higher IoU than
 # people; 100 detections an image are what COCO counts.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import FileNames, whole_file
-from dlkit.core.progress import Failure, is_main_process
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import FileNames, whole_file
 from dlkit.detect.infer import Detections
 
 

@@ -7,17 +7,21 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from PIL import Image
 
-from dlkit.core import checkpoint, device, images, weights
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import FileNames, picture_suffix
-from dlkit.core.progress import Failure, is_main_process, track
-from dlkit.core.sharing import Share, spread
-from dlkit.detect import published
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.parallel import device
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import track
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.vision import images
+from dlkit.detect import torchvision_zoo
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.draw import draw_boxes
-from dlkit.detect.finder import PLAIN, Detector, Finder, Method
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import Found
+from dlkit.detect.predictor import PLAIN, Detector, Finder, Method
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def load(
     chosen = device.choose(device_name)
     device.keep_freed_memory()
     if model in PUBLISHED:
-        path = published.fetch(model)
+        path = torchvision_zoo.fetch(model)
     else:
         path = weights.find("detect", model, PUBLISHED)
     header, tensors = checkpoint.load(path, "detect")

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core.csv_files import csv_rows, value
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Skipped
+from dlkit.core.failures import Skipped
+from dlkit.core.io.csv_files import csv_rows, value
 from dlkit.detect.data import Canvases, empty
 from dlkit.detect.layouts import Photograph, measured
 

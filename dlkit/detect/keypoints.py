@@ -13,17 +13,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dlkit.core import device, images, plots
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Picture
-from dlkit.core.progress import Failure, each, log, track
-from dlkit.core.scores import Score, known_mean, rounded
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure, each
+from dlkit.core.io import plots
+from dlkit.core.io.scores import Score, known_mean, rounded
+from dlkit.core.parallel import device
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
+from dlkit.core.vision.images import Picture
 from dlkit.detect.draw import draw_keypoints
-from dlkit.detect.finder import Detector, as_batch
 from dlkit.detect.keypoint_data import KeypointSample
 from dlkit.detect.models.localize import KeypointLocalizer
+from dlkit.detect.predictor import Detector, as_batch
 
 BATCH = 16
 EXAMPLES = 8  # images in the grid

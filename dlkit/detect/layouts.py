@@ -18,11 +18,13 @@ from xml.parsers import expat
 import numpy as np
 import yaml
 
-from dlkit.core import coco, images
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.progress import Skipped, is_main_process
-from dlkit.core.text import lines
+from dlkit.core.failures import Skipped
+from dlkit.core.io import coco
+from dlkit.core.io.files import whole_file
+from dlkit.core.io.text import lines
+from dlkit.core.vision import images
 
 NO_BOX = (1.0, 1.0, 0.0, 0.0)  # stands for what cannot be read; it has no area
 

@@ -1,6 +1,6 @@
 """Detection metrics as COCO and Pascal VOC define them, in numpy.
 
-COCO's are in dlkit.core.average_precision. The VOC numbers follow the development kit (Everingham
+COCO's are in dlkit.core.vision.average_precision. The VOC numbers follow the development kit (Everingham
 et al. 2010): each detection claims the truth it overlaps most, and AP is the mean at 11 recalls
 (2007) or the area under the curve (2010 on).
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.core.average_precision import (
+from dlkit.core.io.scores import known_mean
+from dlkit.core.vision.average_precision import (
     AREA_RANGES,
     COCO_DEFINITIONS,
     IOU_THRESHOLDS,
@@ -26,7 +27,6 @@ from dlkit.core.average_precision import (
     match_coco,
     pool_overlaps,
 )
-from dlkit.core.scores import known_mean
 
 _VOC = "Pascal VOC, IoU 0.50, mean over labels, difficult and crowd ignored"
 DEFINITIONS = {

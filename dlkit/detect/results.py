@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from dlkit.core import images
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import FileNames, picture_suffix
-from dlkit.core.progress import Failure, is_main_process
-from dlkit.core.sharing import Part
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.parallel.sharding import Part
+from dlkit.core.vision import images
 from dlkit.detect.infer import Detections, Object, TrackedObject
 from dlkit.detect.track import Tracker
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 import numpy as np
 from PIL import Image
 
-from dlkit.core.compiled import loading
+from dlkit.core.numba_tools import loading
 
 with loading("selective search", 10):
     from dlkit.detect.compiled_regions import blurred, described, merged, segments

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import torch
 
-from dlkit.core import distributed
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
-from dlkit.detect import published, svm, train_keypoints
+from dlkit.core.parallel import distributed
+from dlkit.core.train.run import Run
+from dlkit.detect import svm, torchvision_zoo, train_keypoints
 from dlkit.detect.config import OWN, PROPOSING, PUBLISHED, DetectTrainConfig
 from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import load
+from dlkit.detect.init_from import in_training, started
 from dlkit.detect.layouts import read_split, save_skipped
 from dlkit.detect.loss import LOSSES
 from dlkit.detect.models.rcnn import RCNN
 from dlkit.detect.models.yolo import Yolo
-from dlkit.detect.start import in_training, started
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -33,7 +33,7 @@ def train(config: DetectTrainConfig) -> Path:
         names = training.labels
 
         if config.init_from in PUBLISHED:
-            published.fetch(config.init_from)
+            torchvision_zoo.fetch(config.init_from)
         teacher = None if config.teacher is None else teacher_of(config, names, process.device)
         model, header = started(config, names)
         network = process.wrap(model)  # the same weights, with gradients averaged over processes

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from dlkit.core import distributed
 from dlkit.core.config import given, spelled
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.parallel import distributed
+from dlkit.core.train.run import Run
 from dlkit.detect.config import WITHOUT_KEYPOINTS, DetectTrainConfig
+from dlkit.detect.init_from import in_training, started
 from dlkit.detect.keypoint_data import KeypointPictures, read_keypoints
 from dlkit.detect.keypoints import evaluate, save_examples
 from dlkit.detect.layouts import save_skipped
 from dlkit.detect.losses.localize import keypoint_loss
-from dlkit.detect.start import in_training, started
 
 
 def train(config: DetectTrainConfig) -> Path:

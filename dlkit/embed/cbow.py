@@ -8,7 +8,7 @@ and in fastText's CBOW also those of its n-grams, all of which count alike in th
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import LANES, load, store, times, zeros
+from dlkit.core.numba_tools import LANES, load, store, times, zeros
 from dlkit.embed.compiled import (
     NO_LOSS_OF,
     after,

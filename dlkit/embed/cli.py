@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     Output,
     Resume,
@@ -21,8 +21,8 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write, write_blocks
-from dlkit.core.sharing import Part
+from dlkit.core.io.writers import Format, write, write_blocks
+from dlkit.core.parallel.sharding import Part
 from dlkit.embed.config import DEFAULT_MODEL, EmbedTrainConfig
 
 LINES_AT_ONCE = 1024  # of stdin, which are answered together
@@ -277,7 +277,7 @@ def objective(cosmul: bool) -> Literal["3cosadd", "3cosmul"]:
 
 def texts_of(words: list[str] | None) -> Iterable[list[str]]:
     """The words given, or batches of the lines of stdin, unless someone would have to type them."""
-    from dlkit.core.text import line_batches
+    from dlkit.core.io.text import line_batches
 
     if words:
         return [words]

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import LANES, item, load, store, times, total, zeros
-from dlkit.embed.data import LONGEST
+from dlkit.core.numba_tools import LANES, item, load, store, times, total, zeros
+from dlkit.embed.corpus import LONGEST
 
 GROUP = 6  # outputs that are worked on at once: their sums fill the registers
 ROW = 8  # cells for the scores of an input with a group

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from dlkit.core.parallel.sharding import ALONE, AnyProcess
 from dlkit.core.progress import Bar
-from dlkit.core.sharing import ALONE, AnyProcess
 
 COUNT = np.dtype([("key", "<i8"), ("x", "<f8")])  # key = i * len(vocabulary) + j, ascending
 PAIR = np.dtype([("i", "<i4"), ("j", "<i4"), ("x", "<f4")])

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io.scores import Score, rounded
 from dlkit.embed.infer import Objective, Vocabulary, load, solve
 from dlkit.embed.nearest import unit
 

@@ -20,10 +20,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
 from dlkit.core.progress import log
+from dlkit.core.store.checkpoint import Header
 from dlkit.embed.model import BLOCK, Embedding, Subwords, Words
 
 SUFFIXES = (".txt", ".vec", ".bin", ".npy", ".ftz", ".gz")
@@ -131,7 +131,7 @@ def shown(word: bytes) -> str:
 
 def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
     """word2vec's text, .vec, or GloVe's, which has no header."""
-    from dlkit.core.compiled import loading
+    from dlkit.core.numba_tools import loading
     from dlkit.embed import compiled_text
 
     with loading("the reader of text", 5):

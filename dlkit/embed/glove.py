@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.sharing import ALONE, AnyProcess
+from dlkit.core.parallel.sharding import ALONE, AnyProcess
 from dlkit.embed.config import EmbedTrainConfig
 from dlkit.embed.cooccurrence import BUCKET, COUNT, COUNTS, PAIR, count, mapped, shuffle
 

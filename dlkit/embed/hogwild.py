@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.core.compiled import LANES, loading
+from dlkit.core.numba_tools import LANES, loading
 from dlkit.embed import huffman
 from dlkit.embed.cbow import cbow
 from dlkit.embed.compiled import Draw, Scratch, alias_table, scratch
 from dlkit.embed.config import EmbedTrainConfig, Method
-from dlkit.embed.data import bounds
+from dlkit.embed.corpus import bounds
 from dlkit.embed.fasttext import fasttext
 from dlkit.embed.skipgram import skipgram
 

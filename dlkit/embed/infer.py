@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Counted, whole_file
-from dlkit.core.progress import Failure, is_main_process
-from dlkit.core.sharing import Share, spread
-from dlkit.core.weights import find
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import whole_file
+from dlkit.core.io.writers import Counted
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.store.weights import find
 from dlkit.embed import model as files
 from dlkit.embed.config import DEFAULT_MODEL
 from dlkit.embed.formats import is_foreign, read

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core.arrays import damaged, map_arrays, write_arrays
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
 
 FEW = 64  # words that are looked up by searching; more are worth an index
 BLOCK = 4096  # rows computed on at once: they stay in the processor's cache

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from dlkit.core.parallel.sharding import ALONE, AnyProcess, together
 from dlkit.core.progress import log
-from dlkit.core.sharing import ALONE, AnyProcess, together
-from dlkit.embed import data
+from dlkit.embed import corpus
 from dlkit.embed.config import EmbedTrainConfig
 
 HALF, LOW = 32, 0xFFFFFFFF
@@ -25,11 +25,11 @@ BLOCKS_AT_ONCE = 4  # of each process, that all get
 def join(config: EmbedTrainConfig) -> Iterator[bytes]:
     """The corpus of `config` after its passes, in blocks of whole lines."""
     with together() as process, TemporaryDirectory() as scratch:
-        yield from data.prepared(config, Path(scratch), process)()
+        yield from corpus.prepared(config, Path(scratch), process)()
 
 
 def joined(
-    source: data.Text, min_count: int, threshold: float, process: AnyProcess = ALONE
+    source: corpus.Text, min_count: int, threshold: float, process: AnyProcess = ALONE
 ) -> Iterator[bytes]:
     """The text with its phrases joined, in blocks of whole lines.
 
@@ -47,10 +47,10 @@ def joined(
 
 
 def pair_counts(
-    source: data.Text, process: AnyProcess
-) -> tuple[data.Index, np.ndarray, np.ndarray, np.ndarray]:
+    source: corpus.Text, process: AnyProcess
+) -> tuple[corpus.Index, np.ndarray, np.ndarray, np.ndarray]:
     """The numbers of the words and how often each occurs; pairs, ascending, and how often."""
-    own = data.Index()
+    own = corpus.Index()
     keys, times = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def add(ids: np.ndarray) -> None:
@@ -59,10 +59,10 @@ def pair_counts(
         words = found >= 0
         keys, times = summed([keys, found[words]], [times, new[words]])
 
-    own_counts, _ = data.count(source, own, add, process)
+    own_counts, _ = corpus.count(source, own, add, process)
     if process.world_size == 1:
         return own, own_counts, keys, times
-    index, counts = data.Index(), np.zeros(0, np.int64)
+    index, counts = corpus.Index(), np.zeros(0, np.int64)
     all_keys, all_times = [], []
     for words, of_words, own_keys, own_times in process.gather(
         [(own.words(), own_counts, keys, times)]
@@ -91,7 +91,7 @@ def pairs_of(ids: np.ndarray) -> np.ndarray:
     return np.where((left >= 0) & (right >= 0), left << HALF | right, -1)
 
 
-def join_block(block: bytes, index: data.Index, chosen: np.ndarray) -> bytes:
+def join_block(block: bytes, index: corpus.Index, chosen: np.ndarray) -> bytes:
     ids = index.numbers(block)
     keys = pairs_of(ids)
     places = np.minimum(np.searchsorted(chosen, keys), max(len(chosen) - 1, 0))

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.plots import figure, save_figure
-from dlkit.core.progress import Skipped
+from dlkit.core.failures import Skipped
+from dlkit.core.io.plots import figure, save_figure
 from dlkit.embed.infer import Vocabulary
 from dlkit.embed.nearest import unit
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from dlkit.core.output import Format, write
-from dlkit.core.scores import Score
-from dlkit.core.weights import folder
+from dlkit.core.io.scores import Score
+from dlkit.core.io.writers import Format, write
+from dlkit.core.store.weights import folder
 from dlkit.embed.evaluate import evaluate_files
 from dlkit.embed.model import load, save
 

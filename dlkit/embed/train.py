@@ -18,15 +18,15 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import settings_of, spelled
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel.sharding import together
 from dlkit.core.progress import Bar, log
-from dlkit.core.sharing import together
-from dlkit.embed import data
+from dlkit.core.store.checkpoint import Header
+from dlkit.embed import corpus as corpus_files
 from dlkit.embed.config import EmbedTrainConfig, Method, by_method
-from dlkit.embed.data import Corpus
+from dlkit.embed.corpus import Corpus
 from dlkit.embed.model import Embedding, Subwords, Words, save
 
 SECONDS_BETWEEN_CHECKPOINTS = 240
@@ -57,7 +57,7 @@ def train(config: EmbedTrainConfig) -> Path:
         if run.complete:
             log(f"{run.folder} is complete")
             return run.best
-        with data.read(config, run.folder, process) as corpus:
+        with corpus_files.read(config, run.folder, process) as corpus:
             if config.method is Method.glove:
                 from dlkit.embed import glove
 
@@ -167,7 +167,7 @@ def accelerator(name: str) -> str | None:
     """The CUDA device of that name; None for the CPU."""
     if name == "cpu":
         return None
-    from dlkit.core.device import choose
+    from dlkit.core.parallel.device import choose
 
     device = choose(name)
     if device.type == "mps" and name != "auto":

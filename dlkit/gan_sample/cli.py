@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     Data,
     Device,
@@ -22,7 +22,7 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.io.writers import Format, write
 from dlkit.gan_sample.config import DEFAULT_MODEL, GanTrainConfig
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def interpolate(
     Each way is a row; of a model with classes a row for each of them.
     """
     from dlkit.gan_sample import infer as drawing
+    from dlkit.gan_sample.grid import check_name
     from dlkit.gan_sample.interpolate import interpolate, points_of
-    from dlkit.gan_sample.sheet import check_name
 
     check_name(output)
     if bool(seeds) == (latents is not None):
@@ -194,7 +194,7 @@ def reconstruct(
 
     Prints the mean squared error of values from 0 to 1, its decibels, the class, the file.
     """
-    from dlkit.core.images import keep_apart
+    from dlkit.core.vision.images import keep_apart
     from dlkit.gan_sample import infer as drawing
     from dlkit.gan_sample.reconstruct import reconstruct
 
@@ -253,7 +253,7 @@ def translate_images(
 
     Prints each picture, its translation's file, width and height.
     """
-    from dlkit.core.images import keep_apart
+    from dlkit.core.vision.images import keep_apart
     from dlkit.gan_sample.infer import load
     from dlkit.gan_sample.translate_images import translate_images
 
@@ -302,7 +302,7 @@ def evaluate(
 
 def sheet_for(output: Path | None, separate: Path | None, default: str) -> Path | None:
     """The file for all pictures together: as asked, or where nothing else is."""
-    from dlkit.gan_sample.sheet import check_name
+    from dlkit.gan_sample.grid import check_name
 
     sheet = output if output is not None or separate is not None else Path(default)
     if sheet is not None:

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlkit.core import images
-from dlkit.core.augment import GREY_WEIGHTS
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Skipped, log, track
+from dlkit.core.failures import Skipped
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
+from dlkit.core.vision.augment import GREY_WEIGHTS
 from dlkit.gan_sample.models.dcgan import possible_size
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}

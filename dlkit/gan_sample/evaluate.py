@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.scores import Score, rounded
+from dlkit.core.io.scores import Score, rounded
 from dlkit.gan_sample import features
 from dlkit.gan_sample.data import Listed, Pictures, Shape, from_bytes, list_pictures
 from dlkit.gan_sample.features import FeatureNetwork

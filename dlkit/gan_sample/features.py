@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.classify import features, infer
-from dlkit.core.augment import GREY_WEIGHTS
+from dlkit.core.vision.augment import GREY_WEIGHTS
 
 BATCH = 256
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.core import device
+from dlkit.core.parallel import device
 from dlkit.gan_sample.data import to_bytes
 
 BATCH = 32

@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core import checkpoint, device, images, weights
 from dlkit.core.errors import DlkitError
+from dlkit.core.parallel import device
 from dlkit.core.progress import track
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.vision import images
 from dlkit.gan_sample import latents, vector_files
 from dlkit.gan_sample.config import DEFAULT_MODEL
 from dlkit.gan_sample.generate import BATCH, decoded
+from dlkit.gan_sample.grid import Sheet, as_image, square
 from dlkit.gan_sample.model import Autoencoder, CycleGan, restore
-from dlkit.gan_sample.sheet import Sheet, as_image, square
 
 MOST_COLUMNS = 20  # classes that get a column each
 MOST_WAITING = 2 * BATCH  # pictures to be written while the next are drawn

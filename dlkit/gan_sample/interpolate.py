@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlkit.core import images
 from dlkit.core.errors import DlkitError
+from dlkit.core.vision import images
 from dlkit.gan_sample import latents
+from dlkit.gan_sample.grid import Sheet, save_animation, square
 from dlkit.gan_sample.infer import Drawn, Sampler
-from dlkit.gan_sample.sheet import Sheet, save_animation, square
 
 MILLISECONDS = 60  # of a GIF's frame
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from dlkit.core.training import Run
+from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import Pictures, list_pictures, shape_of
 from dlkit.gan_sample.model import options

@@ -14,16 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlkit.core import distributed, images
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import FileNames, whole_file
-from dlkit.core.progress import Failure, each, log, track
-from dlkit.core.sharing import to_make
+from dlkit.core.failures import Failure, each
+from dlkit.core.io.files import FileNames, whole_file
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.parallel.sharding import to_make
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 from dlkit.gan_sample import latents
 from dlkit.gan_sample.data import Shape, from_bytes
+from dlkit.gan_sample.grid import Sheet, as_image
 from dlkit.gan_sample.infer import Sampler
-from dlkit.gan_sample.sheet import Sheet, as_image
 
 BATCH = 16
 CANDIDATES = 64  # vectors, of each class, among which a search begins

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.train.run import Run
 
 
 class Balance:

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig, by_arch
 from dlkit.gan_sample.data import as_it_is, from_bytes
 from dlkit.gan_sample.diffaugment import augmented, policy
-from dlkit.gan_sample.judge import judge_of, save_samples
+from dlkit.gan_sample.fid import judge_of, save_samples
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss, gradient_penalty
 from dlkit.gan_sample.model import build
 from dlkit.gan_sample.prepare import optimizer_of, prepared

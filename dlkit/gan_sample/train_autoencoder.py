@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
-from dlkit.core.training import Run
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import Pictures, as_it_is, from_bytes, to_bytes
-from dlkit.gan_sample.judge import judge_of, sample_path, save_grid, save_samples
+from dlkit.gan_sample.fid import judge_of, sample_path, save_grid, save_samples
 from dlkit.gan_sample.loss import kl_divergence, reconstruction_loss, sparsity_loss
 from dlkit.gan_sample.model import VariationalAutoencoder, build
 from dlkit.gan_sample.prepare import optimizer_of, prepared, with_length

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.training import Run
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import (
     Pictures,
@@ -25,8 +25,8 @@ from dlkit.gan_sample.data import (
     shape_of,
     to_bytes,
 )
+from dlkit.gan_sample.fid import Judge, judge_of, sample_path, save_grid
 from dlkit.gan_sample.generate import BATCH
-from dlkit.gan_sample.judge import Judge, judge_of, sample_path, save_grid
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss
 from dlkit.gan_sample.model import build
 from dlkit.gan_sample.prepare import LEAST_STEPS, optimizer_of, with_size

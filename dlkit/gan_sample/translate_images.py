@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import device, images
-from dlkit.core.output import FileNames
-from dlkit.core.progress import Failure, each, track
-from dlkit.core.sharing import spread, to_make
+from dlkit.core.failures import Failure, each
+from dlkit.core.io.files import FileNames
+from dlkit.core.parallel import device
+from dlkit.core.parallel.sharding import spread, to_make
+from dlkit.core.progress import track
+from dlkit.core.vision import images
 from dlkit.gan_sample.data import from_bytes, grey, to_bytes
+from dlkit.gan_sample.grid import as_image
 from dlkit.gan_sample.infer import Sampler
-from dlkit.gan_sample.sheet import as_image
 
 STEP = 4  # pixels of which sides are multiples: they are halved twice
 LEAST = 8  # pixels a side

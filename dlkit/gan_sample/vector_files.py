@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
 
 Stored = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -16,11 +16,11 @@ from typing import IO
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
+from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate.ngram import ABSENT, NGram, Trie, Values
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 from dlkit.tokenize import from_json
 
 BLOCK = 1 << 16  # n-grams

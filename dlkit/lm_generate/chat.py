@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
+from dlkit.core.failures import Failure
 from dlkit.lm_generate.infer import Generation, Model, Writing, generate
 
 

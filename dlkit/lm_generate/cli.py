@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     Device,
     Output,
@@ -18,14 +18,14 @@ from dlkit.core.command import (
     group,
     model_argument,
 )
+from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
-from dlkit.core.progress import world_size
-from dlkit.core.sharing import Part, Record
+from dlkit.core.io.writers import Format, write
+from dlkit.core.parallel.sharding import Part, Record
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
 
 if TYPE_CHECKING:
-    from dlkit.core.sampling import Sampling
+    from dlkit.core.generation.sampling import Sampling
 
 app = group("lm-generate", "Language models: continue, score and fill in text; training.")
 add_train(app, "lm-generate", LmTrainConfig)
@@ -111,7 +111,7 @@ def infer(
     -f jsonl has the log-probability of each token.
     """
     from dlkit.lm_generate import infer as texts
-    from dlkit.lm_generate import printing
+    from dlkit.lm_generate import writers
 
     how = texts.Generation(
         chosen(greedy, beam, repetition_penalty, temperature, top_k, top_p, min_p),
@@ -129,11 +129,11 @@ def infer(
     loaded = texts.load(model, device, precision)
     one = prompt is not None and samples == 1
     if format == Format.text and one:
-        part.write(texts.generate(prompts, loaded, how), printing.write_one)
+        part.write(texts.generate(prompts, loaded, how), writers.write_one)
     elif format == Format.text and world_size() == 1:
-        part.write(texts.generate(prompts, loaded, how), printing.write_many)
+        part.write(texts.generate(prompts, loaded, how), writers.write_many)
     else:  # several processes share the prompts; then texts are printed once they have ended
-        writer = printing.write_many if format == Format.text else None
+        writer = writers.write_many if format == Format.text else None
         part.write(texts.continuations(prompts, loaded, how, part.share), writer)
 
 
@@ -314,7 +314,7 @@ def chosen(
     min_p: float | None,
 ) -> "Sampling":
     """How tokens are chosen; refuses what would have no effect."""
-    from dlkit.core.sampling import Sampling
+    from dlkit.core.generation.sampling import Sampling
 
     sampling = Sampling(
         temperature=TEMPERATURE if temperature is None else temperature,
@@ -337,7 +337,7 @@ def chosen(
 
 def lines_of(files: list[str] | None, what: str) -> Iterator[str]:
     """The lines of the files, or of stdin, unless someone would have to type them."""
-    from dlkit.core.text import lines
+    from dlkit.core.io.text import lines
 
     if not files and sys.stdin.isatty():
         raise DlkitError(f"nothing to read: give {what}, or lines on stdin")

@@ -9,7 +9,7 @@ Shapes: T ids, N the order, M n-grams of a level, P those of the level before, R
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import item, prefetch
+from dlkit.core.numba_tools import item, prefetch
 
 AHEAD = 24  # positions whose ids are fetched before they are needed
 

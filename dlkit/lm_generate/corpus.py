@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io import text as reading
+from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
 from dlkit.lm_generate.config import LEARNT, LmTrainConfig
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 
 PARTS = ("training", "validation")
 ABOUT = "tokens.json"  # what the files of ids hold; written last

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from dlkit.core.parallel.sharding import ALONE, AnyProcess
 from dlkit.core.progress import Bar
-from dlkit.core.sharing import ALONE, AnyProcess
 from dlkit.lm_generate.compiled_ngram import grow, merge, records, sorted_positions
 from dlkit.lm_generate.ngram import Trie
 

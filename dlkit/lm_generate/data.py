@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
+from dlkit.core.parallel.distributed import Process
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
 
 BENGIO_STEP = 64  # tokens of a stream that one step predicts

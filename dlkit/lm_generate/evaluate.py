@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from dlkit.core import text as reading
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io import text as reading
+from dlkit.core.io.scores import Score, rounded
 from dlkit.lm_generate.config import DEFAULT_MODEL, STREAMED
 from dlkit.lm_generate.corpus import Text
 from dlkit.lm_generate.infer import Model, load
@@ -145,20 +145,20 @@ def losses_of(model: Model, ids: np.ndarray, stride: int | None) -> np.ndarray:
         return of_ngrams
     import torch
 
-    from dlkit.core.distributed import Process
-    from dlkit.lm_generate import foretelling
+    from dlkit.core.parallel.distributed import Process
+    from dlkit.lm_generate import perplexity
 
     network = model.network
     process = Process(0, 1, network.embedding.weight.device)
     with torch.inference_mode():
         if model.arch in STREAMED:
-            return foretelling.stream_losses(network, ids, process)
+            return perplexity.stream_losses(network, ids, process)
         if model.arch in {"bert", "t5"}:
-            return foretelling.hidden_losses(model.arch, network, model.units, ids, process)
+            return perplexity.hidden_losses(model.arch, network, model.units, ids, process)
         stride = stride or max(network.context // 2, 1)
         if model.arch == "bilm":
-            return foretelling.both_directions(network, ids, stride, process)
-        return foretelling.window_losses(network, ids, network.context, stride, process)
+            return perplexity.both_directions(network, ids, stride, process)
+        return perplexity.window_losses(network, ids, network.context, stride, process)
 
 
 def refuse_stride(model: Model, stride: int | None) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure
+from dlkit.core.parallel.sharding import Share, spread
 from dlkit.lm_generate.infer import Model, one_line
 
 

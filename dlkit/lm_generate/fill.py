@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure
+from dlkit.core.parallel.sharding import Share, spread
 from dlkit.lm_generate.generate import Limits, Text, beam_search
 from dlkit.lm_generate.infer import Model, one_line
 from dlkit.lm_generate.neural_texts import NeuralTexts

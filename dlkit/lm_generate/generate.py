@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dlkit.core.sampling import Sampling, Uniforms
-from dlkit.lm_generate.units import Units
+from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.lm_generate.text_codec import Units
 
 # Tokens of a prompt that are decoded with what follows, for the space between: a character may be
 # made of four byte tokens.

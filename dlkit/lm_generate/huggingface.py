@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.core.checkpoint import Header, metadata
-from dlkit.core.decoding import Unfilled
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.download import cache, download
+from dlkit.core.nn.rebuild import Unfilled
 from dlkit.core.progress import log
-from dlkit.core.weights import cache, download
+from dlkit.core.store.checkpoint import Header, metadata
 from dlkit.lm_generate.masking import OF_BERT, vocab_size
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, from_json, read

@@ -12,16 +12,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.checkpoint import Header, read_header
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, log
-from dlkit.core.sampling import Sampling, Uniforms
-from dlkit.core.sharing import Share, spread
-from dlkit.core.weights import bundled, cached, find
+from dlkit.core.failures import Failure
+from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import log
+from dlkit.core.store.checkpoint import Header, read_header
+from dlkit.core.store.weights import bundled, cached, find
 from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING, TRANSFORMERS
 from dlkit.lm_generate.generate import Limits, Text, Texts, beam_search, grow
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 
 BETWEEN_TEXTS = ("<|endoftext|>", "<|end_of_text|>")  # ends a text, and begins the next
 END = ("</s>", "<eos>", "[EOS]", *BETWEEN_TEXTS)
@@ -212,7 +213,7 @@ def load(
         if device not in {"auto", "cpu"} or precision in {"bf16", "fp16"}:
             raise DlkitError(f"{name} counts n-grams: it needs no --device and no --precision")
         return of_counts(name, path)
-    from dlkit.core import checkpoint
+    from dlkit.core.store import checkpoint
 
     return of_network(name, *checkpoint.load(path), device, precision)
 
@@ -234,8 +235,9 @@ def of_network(
     name: str, header: Header, weights: dict[str, Any], device: str, precision: Precision
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
-    from dlkit.core import device as devices
-    from dlkit.core.decoding import check_tokens, quick, rebuilt
+    from dlkit.core.nn.fast_inference import quick
+    from dlkit.core.nn.rebuild import check_tokens, rebuilt
+    from dlkit.core.parallel import device as devices
     from dlkit.lm_generate.model import build
 
     units, network = rebuilt(name, header, weights, build, Units.from_settings)

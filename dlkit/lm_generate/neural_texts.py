@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.sampling import Sampling
-from dlkit.core.tensor_sampling import choose
+from dlkit.core.generation.sampling import Sampling
+from dlkit.core.generation.tensor_sampling import choose
 
 PREFILLED = 1 << 12  # tokens of prompts that are read at once, over all rows
 

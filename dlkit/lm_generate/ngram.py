@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from dlkit.core.arrays import damaged, map_arrays, write_arrays
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.units import Units
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
+from dlkit.lm_generate.text_codec import Units
 from dlkit.tokenize import Tokenizer
 
 ABSENT = -1

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from dlkit.core.sampling import Sampling, choose, penalised
+from dlkit.core.generation.sampling import Sampling, choose, penalised
 from dlkit.lm_generate.ngram import NGram
 
 

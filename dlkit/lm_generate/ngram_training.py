@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel.sharding import AnyProcess, together
 from dlkit.core.progress import log
-from dlkit.core.sharing import AnyProcess, together
+from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import OWN, LmTrainConfig
 from dlkit.lm_generate.corpus import Corpus
@@ -105,7 +105,7 @@ def sorted_parts(
 ) -> "Runs | None":
     """The n-grams of parts of the text, sorted by all processes; see `counting`."""
     # Here, since it takes a second to load what compiles them.
-    from dlkit.core.compiled import loading
+    from dlkit.core.numba_tools import loading
     from dlkit.lm_generate.counting import sort_parts
 
     units = text.units
@@ -136,7 +136,7 @@ def counted(
     text: Corpus, config: LmTrainConfig, folder: Path, runs: "Runs | None"
 ) -> tuple[Trie, list[Values], list[Values]]:
     """The n-grams of a corpus, their log-probabilities and back-off weights."""
-    from dlkit.core.compiled import loading
+    from dlkit.core.numba_tools import loading
     from dlkit.lm_generate import pruning, smoothing
     from dlkit.lm_generate.counting import count
 

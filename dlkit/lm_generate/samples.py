@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from dlkit.core.training import Run
+from dlkit.core.train.run import Run
 from dlkit.lm_generate.infer import Generation, Model, Writing, generate
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 
 
 def write_sample(run: Run, epoch: int, units: Units, tokens: int) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
-from dlkit.lm_generate.start import started
+from dlkit.lm_generate.init_from import started
 
 
 def train(config: LmTrainConfig) -> Path:
@@ -14,7 +14,7 @@ def train(config: LmTrainConfig) -> Path:
         from dlkit.lm_generate.ngram_training import train_ngram
 
         return train_ngram(config)
-    from dlkit.core import distributed
+    from dlkit.core.parallel import distributed
     from dlkit.lm_generate.train_network import train_network
 
     with distributed.launch(config.device, config.seed) as process:

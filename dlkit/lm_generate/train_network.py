@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
-from dlkit.core.training import Run
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.lm_generate import corpus, data
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
-from dlkit.lm_generate.foretelling import held_out_scores
+from dlkit.lm_generate.init_from import Start
 from dlkit.lm_generate.loss import objective
 from dlkit.lm_generate.masking import bert_marks, t5_marks, vocab_size
 from dlkit.lm_generate.model import build, network_settings
+from dlkit.lm_generate.perplexity import held_out_scores
 from dlkit.lm_generate.samples import write_sample
-from dlkit.lm_generate.start import Start
-from dlkit.lm_generate.units import Units
+from dlkit.lm_generate.text_codec import Units
 
 
 def train_network(config: LmTrainConfig, process: Process, start: Start | None = None) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
     Device,
@@ -19,8 +19,8 @@ from dlkit.core.command import (
     task,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format
-from dlkit.core.sharing import Part
+from dlkit.core.io.writers import Format
+from dlkit.core.parallel.sharding import Part
 from dlkit.segment.config import DEFAULT_MODEL, SegmentTrainConfig
 
 app = task("segment", "Label every pixel of images.", SegmentTrainConfig, DEFAULT_MODEL)
@@ -85,7 +85,7 @@ def infer(
 
     With a model that finds objects: these, one by one, best first.
     """
-    from dlkit.core.images import SUFFIXES, keep_apart
+    from dlkit.core.vision.images import SUFFIXES, keep_apart
     from dlkit.segment.infer import Method, load, segment
     from dlkit.segment.instances import find_objects
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from dlkit.core import images
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 from dlkit.segment.augment import moved
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.layouts import Sample

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dlkit.core.drawing import Colour, colour, draw_text, text_size
+from dlkit.core.vision.drawing import Colour, colour, draw_text, text_size
 from dlkit.segment.masks import IGNORED
 
 OPACITY = 0.55  # of the colours over the picture

@@ -5,12 +5,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from dlkit.core import distributed, images, plots
-from dlkit.core.average_precision import COCO_DEFINITIONS, Overlaps
-from dlkit.core.distributed import Process
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, is_main_process, log, track
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io import plots
+from dlkit.core.io.scores import Score, rounded
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log, track
+from dlkit.core.vision import images
+from dlkit.core.vision.average_precision import COCO_DEFINITIONS, Overlaps
 from dlkit.segment.draw import draw_masks, errors, index_picture, with_legend
 from dlkit.segment.infer import Method, Predictor, load, predict
 from dlkit.segment.instance_metrics import InstanceMetrics, instance_metrics, overlaps

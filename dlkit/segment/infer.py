@@ -15,16 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import checkpoint, device, images, weights
-from dlkit.core.batches import WINDOW, next_window, of_one_shape
-from dlkit.core.drawing import Colour
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Picture
-from dlkit.core.output import FileNames, whole_file
-from dlkit.core.progress import Failure, each, track
-from dlkit.core.sharing import Share, spread
-from dlkit.core.tile import in_tiles
-from dlkit.segment import published, rle
+from dlkit.core.failures import Failure, each
+from dlkit.core.io.files import FileNames, whole_file
+from dlkit.core.parallel import device
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import track
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.vision import images
+from dlkit.core.vision.batches import WINDOW, next_window, of_one_shape
+from dlkit.core.vision.drawing import Colour
+from dlkit.core.vision.images import Picture
+from dlkit.core.vision.tile import in_tiles
+from dlkit.segment import rle, torchvision_zoo
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import index_picture, overlay, palette
 from dlkit.segment.model import build
@@ -146,7 +149,7 @@ def load(
     chosen = device.choose(device_name)
     device.keep_freed_memory()
     if model in PUBLISHED:
-        path = published.fetch(model)
+        path = torchvision_zoo.fetch(model)
     else:
         path = weights.find("segment", model, PUBLISHED)
     header, tensors = checkpoint.load(path, "segment")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.core.average_precision import (
+from dlkit.core.vision.average_precision import (
     AREA_RANGES,
     Overlaps,
     coco_precision_recall,

@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from dlkit.core import device, images
-from dlkit.core.drawing import colour
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Picture
-from dlkit.core.progress import Failure, each, track
-from dlkit.core.sharing import Share, spread
+from dlkit.core.failures import Failure, each
+from dlkit.core.parallel import device
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.progress import track
+from dlkit.core.vision import images
+from dlkit.core.vision.drawing import colour
+from dlkit.core.vision.images import Picture
 from dlkit.segment import rle
 from dlkit.segment.draw import draw_masks, index_picture
 from dlkit.segment.infer import (

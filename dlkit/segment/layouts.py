@@ -22,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core import coco, images
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Skipped, track
-from dlkit.core.text import lines
+from dlkit.core.failures import Skipped
+from dlkit.core.io import coco
+from dlkit.core.io.text import lines
+from dlkit.core.progress import track
+from dlkit.core.vision import images
 from dlkit.segment.masks import (
     BACKGROUND,
     IGNORED,

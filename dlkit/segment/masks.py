@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import BAD_FILE
+from dlkit.core.vision.images import BAD_FILE
 from dlkit.segment.rle import decode
 
 IGNORED = 255  # pixels of no class: they count in no loss and no score

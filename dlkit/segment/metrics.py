@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.core.scores import known_mean
+from dlkit.core.io.scores import known_mean
 from dlkit.segment.masks import IGNORED
 
 TOLERANCE = 0.0075  # of the image's diagonal: how far apart two boundaries may be

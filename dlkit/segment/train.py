@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from dlkit.classify import backbones
-from dlkit.core import distributed
-from dlkit.core.augment import recoloured
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import given, spelled
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.training import Run
-from dlkit.segment import published
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
+from dlkit.core.vision.augment import recoloured
+from dlkit.segment import torchvision_zoo
 from dlkit.segment.config import PUBLISHED, SegmentTrainConfig
 from dlkit.segment.data import Pictures, class_weights, collate
 from dlkit.segment.draw import palette
@@ -45,7 +45,7 @@ def train(config: SegmentTrainConfig) -> Path:
             refuse_one_class(config.data, training)
 
         if config.init_from in PUBLISHED:
-            published.fetch(config.init_from)
+            torchvision_zoo.fetch(config.init_from)
         settings, trained = network_settings(config)
         model = build(config.arch, len(names), **settings)
         if trained is not None:

@@ -11,16 +11,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dlkit.core import checkpoint, device, distributed, images, weights
-from dlkit.core.batches import BATCH_PIXELS, WINDOW, next_window, of_one_shape
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, each, track
-from dlkit.style_transfer import colour
+from dlkit.core.failures import Failure, each
+from dlkit.core.parallel import device, distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import track
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.vision import images
+from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, next_window, of_one_shape
+from dlkit.style_transfer import color
 from dlkit.style_transfer.config import DEFAULT_MODEL
 from dlkit.style_transfer.infer import Colours, as_pillow, read_style
-from dlkit.style_transfer.jobs import Job, Style, spoken, stem
 from dlkit.style_transfer.model import ARCHITECTURES, Painter, build
+from dlkit.style_transfer.plan import Job, Style, spoken, stem
 from dlkit.style_transfer.tile import paint_in_tiles
 
 TILE = 1024  # of photographs too large to be painted as a whole
@@ -226,7 +229,7 @@ def write(painted: Painted, how: Pass) -> Applied:
     painting = painted.pixels.float() / 255
     if how.colours != "style":
         photo = painted.photo.float() / 255
-        keep = colour.with_chroma_of if how.colours == "luminance" else colour.matched_after
+        keep = color.with_chroma_of if how.colours == "luminance" else color.matched_after
         painting = keep(photo, painting)
     picture = as_pillow(painting)
     images.save(picture, painted.job.target)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
     Device,
@@ -20,7 +20,7 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
+from dlkit.core.io.writers import Format, write
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL, StyleTrainConfig
 
 app = group("style-transfer", "Paint photographs in the style of a picture.")
@@ -192,8 +192,8 @@ def infer(
     content and style, and the seconds.
     """
     from dlkit.style_transfer import infer as painting
-    from dlkit.style_transfer.jobs import left_to_do, plan, save_grid, together
-    from dlkit.style_transfer.optimise import Objective
+    from dlkit.style_transfer.optimize import Objective
+    from dlkit.style_transfer.plan import left_to_do, plan, save_grid, together
 
     refuse_grid_of_part(grid, shard, resume)
     pictures = existing(photos)
@@ -284,7 +284,7 @@ def apply_(
     Prints the photograph, the style, and the painting's file, width and height.
     """
     from dlkit.style_transfer import apply as passes
-    from dlkit.style_transfer.jobs import left_to_do, plan, save_grid, together
+    from dlkit.style_transfer.plan import left_to_do, plan, save_grid, together
 
     refuse_grid_of_part(grid, shard, resume)
     painter = passes.load(model, device, precision)
@@ -377,7 +377,7 @@ def evaluate(
 
 def existing(sources: list[str]) -> list[str]:
     """The files, folders, globs and URLs as single pictures."""
-    from dlkit.core.images import files
+    from dlkit.core.vision.images import files
 
     return list(files(sources))
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from dlkit.core import images
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log, track
+from dlkit.core.vision import images
 
 REACH = 2  # times the square's side: the most of a picture's shorter side that a square shows
 

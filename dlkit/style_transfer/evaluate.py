@@ -11,18 +11,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dlkit.core import images
+from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.progress import Failure, is_main_process, log
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import whole_file
+from dlkit.core.io.scores import Score, rounded
+from dlkit.core.progress import log
+from dlkit.core.vision import images
 from dlkit.style_transfer import apply, infer
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL
 from dlkit.style_transfer.infer import Method, read, read_style, resized
-from dlkit.style_transfer.jobs import CELL, Style, plan, shown, stem
 from dlkit.style_transfer.loss import content_loss, gram, style_loss
 from dlkit.style_transfer.models.features import FeatureNetwork
-from dlkit.style_transfer.optimise import Objective
+from dlkit.style_transfer.optimize import Objective
+from dlkit.style_transfer.plan import CELL, Style, plan, shown, stem
 
 GATYS = "gatys"
 PHOTO = "photo"  # the photographs as they are

@@ -14,15 +14,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core import device, distributed, images
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Bar, Failure, log
-from dlkit.style_transfer import colour, masks
+from dlkit.core.failures import Failure
+from dlkit.core.parallel import device, distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import Bar, log
+from dlkit.core.vision import images
+from dlkit.style_transfer import color, masks
 from dlkit.style_transfer.config import DEFAULT_FEATURES
-from dlkit.style_transfer.jobs import Job, spoken
 from dlkit.style_transfer.models.features import FeatureNetwork, Pooling, load_features
-from dlkit.style_transfer.optimise import Objective, Optimizer, Step, first_picture, optimise, used
+from dlkit.style_transfer.optimize import Objective, Optimizer, Step, first_picture, optimise, used
+from dlkit.style_transfer.plan import Job, spoken
 from dlkit.style_transfer.preview import Way
 from dlkit.style_transfer.tile import TiledFeatures
 
@@ -202,10 +204,10 @@ class Canvas:
         side = method.style_size or method.size
         styles = [read_style(style.name, side) for style in job.styles]
         if method.colours == "histogram":
-            styles = [colour.matched(style, content) for style in styles]
+            styles = [color.matched(style, content) for style in styles]
         elif method.colours == "luminance":
-            styles = [colour.grey_like(style, content) for style in styles]
-            content = colour.grey(content)
+            styles = [color.grey_like(style, content) for style in styles]
+            content = color.grey(content)
         shares = [style.share for style in job.styles]
         self.content = self.on_device(content)
         self.styles = [
@@ -243,7 +245,7 @@ class Canvas:
             photo = resized(photo, (size[1], size[0]))
         painting = resized(painting, (size[1], size[0]))
         if self.method.colours == "luminance":
-            painting = colour.with_chroma_of(photo, painting)
+            painting = color.with_chroma_of(photo, painting)
         if self.whole_masks is not None:
             whole = masks.resized(self.whole_masks, size[0], size[1])
             painting = masks.painted_within(whole, painting, photo)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.core import images
 from dlkit.core.errors import DlkitError
-from dlkit.style_transfer.colour import luminance
+from dlkit.core.vision import images
+from dlkit.style_transfer.color import luminance
 
 MOST_ASPECT = 1.02  # the aspects of mask and photograph may differ by rounding
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from dlkit.core import images
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
+from dlkit.core.vision import images
 
 FRAMES = 40  # at most, of the animation
 SIDE = 320  # of its frames, at most

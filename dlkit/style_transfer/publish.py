@@ -2,7 +2,7 @@
 
 It folds the batch norms of a VGG of `dlkit classify` into its convolutions, repeats the border
 where they would see zeros, which the painting would show as a frame, and scales the maps on photos.
-Painters are published by `dlkit.core.publish`.
+Painters are published by `dlkit.core.cli.publish`.
 """
 
 import random
@@ -12,9 +12,10 @@ from typing import Annotated
 import torch
 import typer
 
-from dlkit.core import checkpoint, images
-from dlkit.core.checkpoint import Header
-from dlkit.core.weights import folder
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.weights import folder
+from dlkit.core.vision import images
 from dlkit.style_transfer.models.features import FeatureNetwork, of_classifier
 
 PHOTOGRAPHS, SIDE = 48, 192  # on which maps are scaled, and their pixels a side

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dlkit.core.tile import in_tiles
+from dlkit.core.vision.tile import in_tiles
 from dlkit.style_transfer.models.features import FeatureNetwork
 from dlkit.style_transfer.models.painter import Painter
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
-from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.images import Picture, as_pillow, grid, save
-from dlkit.core.training import Run
+from dlkit.core.parallel import distributed
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
+from dlkit.core.vision.images import Picture, as_pillow, grid, save
 from dlkit.style_transfer.config import StyleTrainConfig, by_arch
 from dlkit.style_transfer.data import Squares, found, middle_squares, read
 from dlkit.style_transfer.loss import (

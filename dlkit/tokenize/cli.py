@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     Output,
     Resume,
@@ -18,10 +18,10 @@ from dlkit.core.command import (
     model_argument,
     options_from,
 )
+from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write, write_blocks
-from dlkit.core.progress import world_size
-from dlkit.core.sharing import Part, Share
+from dlkit.core.io.writers import Format, write, write_blocks
+from dlkit.core.parallel.sharding import Part, Share
 from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import item, loading
+from dlkit.core.numba_tools import item, loading
 from dlkit.tokenize import compiled_table
 from dlkit.tokenize.compiled_split import (
     BATCH,

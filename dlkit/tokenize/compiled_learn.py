@@ -7,7 +7,7 @@ made during one step and is given back when its pair is merged, so memory stays 
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import prefetch
+from dlkit.core.numba_tools import prefetch
 from dlkit.tokenize.compiled_table import find_pair, first_row, key_byte_by_byte, pair_row
 
 DONE = -2  # the head of a list whose pair was merged

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-from dlkit.core.compiled import item, prefetch
+from dlkit.core.numba_tools import item, prefetch
 from dlkit.tokenize.compiled_table import (
     LONG,
     find,

@@ -15,7 +15,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
-from dlkit.core.compiled import item, pointer
+from dlkit.core.numba_tools import item, pointer
 
 EXACT = 15
 LONG = np.int64(-(2**63))

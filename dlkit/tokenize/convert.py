@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
+from dlkit.core.io.files import whole_file
+from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import (
     CLASSES,
@@ -25,7 +25,7 @@ from dlkit.tokenize.model import (
     as_bytes,
     as_chars,
 )
-from dlkit.tokenize.splitting import PATTERNS, pattern_of
+from dlkit.tokenize.pretokenize import PATTERNS, pattern_of
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
 Json = dict[str, Any]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.sharing import together
-from dlkit.tokenize import splitting
+from dlkit.core.parallel.sharding import together
+from dlkit.tokenize import pretokenize
 from dlkit.tokenize.normalize import normalize
 
 LONGEST = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
@@ -96,7 +96,7 @@ def ahead(pool: Executor, blocks: Iterator[bytes], workers: int, work: Any, *mor
 
 
 def count_block(block: bytes, split: str, steps: list[str]) -> Counter[str]:
-    cut = splitting.splitter(split)
+    cut = pretokenize.splitter(split)
     counter: Counter[str] = Counter()
     for line in re.findall(r"[^\n]*\n|[^\n]+", normalize(block.decode(), steps)):
         counter.update(cut(line))
@@ -130,7 +130,7 @@ def from_counter(counter: Counter[str]) -> Pieces:
 
 def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers: int) -> Pieces:
     """Each thread counts blocks into a table of its own; the tables are added up."""
-    from dlkit.core.compiled import loading
+    from dlkit.core.numba_tools import loading
     from dlkit.tokenize import compiled_split, compiled_table
 
     kinds = compiled_split.kinds(mode)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dlkit.core import text as reading
+from dlkit.core.io import text as reading
 from dlkit.core.progress import Bar
 
 

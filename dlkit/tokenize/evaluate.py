@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Bar, Failure
+from dlkit.core.failures import Failure
+from dlkit.core.io import text as reading
+from dlkit.core.progress import Bar
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import MANY, Tokenizer
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Bar, Failure
-from dlkit.core.sharing import Share, spread, together
-from dlkit.core.weights import find
+from dlkit.core.failures import Failure
+from dlkit.core.io import text as reading
+from dlkit.core.parallel.sharding import Share, spread, together
+from dlkit.core.progress import Bar
+from dlkit.core.store.weights import find
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import bpe
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
 from dlkit.tokenize.counting import Pieces
@@ -42,7 +42,7 @@ def learn(
         counts = words.counts.tolist()
         merges = bpe.learn_merges(tokens, lists, counts, *limits, prefix, likelihood)
     else:
-        from dlkit.core.compiled import loading
+        from dlkit.core.numba_tools import loading
         from dlkit.tokenize import compiled_learn
 
         mark = np.frombuffer(prefix.encode(), np.uint8)

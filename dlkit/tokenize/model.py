@@ -13,9 +13,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from dlkit.core.checkpoint import Header, sealed, unsealed
 from dlkit.core.errors import DlkitError
-from dlkit.tokenize import bpe, splitting
+from dlkit.core.store.checkpoint import Header, sealed, unsealed
+from dlkit.tokenize import bpe, pretokenize
 from dlkit.tokenize.normalize import aligned, normalize
 from dlkit.tokenize.wordpiece import longest_match
 
@@ -68,7 +68,7 @@ class Tokenizer:
         self.normalization: list[str] = header.settings.get("normalize", [])
         self.split: str = header.settings.get("split", "none")
         self.unknown = header.settings.get("unk")
-        self.cut = splitting.splitter(self.split)
+        self.cut = pretokenize.splitter(self.split)
         self.cached: dict[str, tuple[int, ...]] = {}
 
     # What a subclass defines.
@@ -171,7 +171,7 @@ class Tokenizer:
         return found
 
     def plain_spans(self, text: str) -> Iterator[tuple[int, Span]]:
-        for start, end in splitting.bounds(self.split, text):
+        for start, end in pretokenize.bounds(self.split, text):
             ids = self.piece_ids(text[start:end])
             for i, (first, last) in zip(ids, self.piece_spans(text[start:end], ids), strict=True):
                 yield i, (start + first, start + last)

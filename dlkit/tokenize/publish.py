@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from dlkit.core.config import spelled
-from dlkit.core.output import Format, whole_file, write
-from dlkit.core.weights import folder
+from dlkit.core.io.files import whole_file
+from dlkit.core.io.writers import Format, write
+from dlkit.core.store.weights import folder
 from dlkit.tokenize import load
 from dlkit.tokenize.evaluate import Fit, evaluate_files
 

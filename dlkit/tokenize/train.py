@@ -5,13 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dlkit.core import text as reading
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import settings_of, spelled
+from dlkit.core.environment import is_main_process, world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import whole_file
-from dlkit.core.progress import is_main_process, log, world_size
-from dlkit.tokenize import data, splitting
+from dlkit.core.io import text as reading
+from dlkit.core.io.files import whole_file
+from dlkit.core.progress import log
+from dlkit.core.store.checkpoint import Header
+from dlkit.tokenize import data, pretokenize
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
 from dlkit.tokenize.model import (
     BYTE_TO_CHAR,
@@ -56,7 +57,7 @@ def train(
     if config.algorithm in SENTENCEPIECE:
         return train_sentencepiece(corpus, config, steps)
     split = config.split or SPLITS[config.algorithm]
-    splitting.compiled(split)  # a bad pattern is said before a long count
+    pretokenize.compiled(split)  # a bad pattern is said before a long count
     header = Header("tokenize", config.algorithm.value, {"normalize": steps, "split": split}, [])
     header.config.update(changed_settings(config))
     special, unknown = special_tokens(config)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlkit.core.command import (
+from dlkit.core.cli.command import (
     AnyFormat,
     Device,
     Output,
@@ -20,13 +20,14 @@ from dlkit.core.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.output import Format, write
-from dlkit.core.progress import Failure, log
-from dlkit.core.sharing import Part
+from dlkit.core.failures import Failure
+from dlkit.core.io.writers import Format, write
+from dlkit.core.parallel.sharding import Part
+from dlkit.core.progress import log
 from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL, TranslateTrainConfig
 
 if TYPE_CHECKING:
-    from dlkit.core.sampling import Sampling
+    from dlkit.core.generation.sampling import Sampling
 
 app = group("translate", "Translate sentences, or answer them: sequence to sequence; training.")
 add_train(app, "translate", TranslateTrainConfig)
@@ -119,7 +120,7 @@ def infer(
     -f jsonl has the source, all translations, their scores and log-probabilities.
     """
     from dlkit.translate import infer as translation
-    from dlkit.translate.printing import line_writer
+    from dlkit.translate.writers import line_writer
 
     searching = {"--beam": beam, "--length-penalty": length_penalty}
     drawing = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--seed": seed}
@@ -157,7 +158,7 @@ def refuse(given: dict[str, Any], other: str, present: bool) -> None:
 
 
 def sampling(temperature: float | None, top_k: int | None, top_p: float | None) -> "Sampling":
-    from dlkit.core.sampling import Sampling
+    from dlkit.core.generation.sampling import Sampling
 
     return Sampling(
         temperature=1.0 if temperature is None else temperature,
@@ -168,7 +169,7 @@ def sampling(temperature: float | None, top_k: int | None, top_p: float | None) 
 
 def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str] | Failure]:
     """The lines that are there at once; a Failure for a file that cannot be read."""
-    from dlkit.core.text import line_batches
+    from dlkit.core.io.text import line_batches
 
     if text is not None:
         yield text.split("\n")
@@ -275,7 +276,7 @@ def align(
     if save is not None:
         import numpy as np
 
-        from dlkit.core.plots import attention
+        from dlkit.core.io.plots import attention
 
         weights = np.array(found.weights)
         attention(weights, found.target, found.source, "translation", "source", save)

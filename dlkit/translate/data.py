@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.order import weighted_parts
-from dlkit.core.padding import padded
-from dlkit.core.progress import Skipped, log
+from dlkit.core.failures import Skipped
+from dlkit.core.nn.padding import padded
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log
+from dlkit.core.train.sampler import weighted_parts
 from dlkit.translate.config import LEARNT, TranslateTrainConfig
 from dlkit.translate.pairs import Files, Pair, read, split
 from dlkit.translate.vocabulary import Vocabulary

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlkit.core.distributed import Process
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure
-from dlkit.core.scores import Score, rounded
+from dlkit.core.failures import Failure
+from dlkit.core.io.scores import Score, rounded
+from dlkit.core.parallel.distributed import Process
 from dlkit.translate.config import DEFAULT_MODEL
 from dlkit.translate.data import Pairs
 from dlkit.translate.infer import Model, Part, Search, load, result, translate, write

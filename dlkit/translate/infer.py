@@ -12,21 +12,23 @@ from typing import Any
 
 import torch
 
-from dlkit.core import checkpoint
-from dlkit.core import device as devices
-from dlkit.core.beam_search import Written, beam_search, draw, length_penalty
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import Precision
-from dlkit.core.decoding import check_tokens, quick, rebuilt
+from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Failure, world_size
-from dlkit.core.sampling import Sampling, Uniforms
-from dlkit.core.sharing import Share, spread
-from dlkit.core.weights import find
+from dlkit.core.failures import Failure
+from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
+from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.nn.fast_inference import quick
+from dlkit.core.nn.rebuild import check_tokens, rebuilt
+from dlkit.core.parallel import device as devices
+from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.weights import find
 from dlkit.translate.alignment import Aligned, aligned, joined
 from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL
 from dlkit.translate.model import Translator, build
-from dlkit.translate.splitting import pieces
+from dlkit.translate.sentences import pieces
 from dlkit.translate.vocabulary import Vocabulary
 
 LONGER = 50  # tokens by which a translation may be longer than its source (Vaswani et al. 2017)

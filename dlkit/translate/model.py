@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.states import State
+from dlkit.core.nn.decoder_state import State
 
 # Where the class of an architecture stands, under `models`, and the settings it takes beside
 # `vocab_size` and the ids of the special tokens. Only the class that is asked for is imported, so

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-from dlkit.core import text as reading
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import Skipped
+from dlkit.core.failures import Skipped
+from dlkit.core.io import text as reading
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
-from dlkit.core.training import Run
+from dlkit.core.parallel import distributed
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.translate import data
 from dlkit.translate.config import TranslateTrainConfig
 from dlkit.translate.infer import Model
+from dlkit.translate.init_from import started
 from dlkit.translate.loss import objective
 from dlkit.translate.model import SETTINGS, build
-from dlkit.translate.start import started
 from dlkit.translate.validation import held_out_scores
 
 SAMPLES = 3  # translations of an epoch in samples.txt

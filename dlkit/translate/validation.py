@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from dlkit.core import device
-from dlkit.core.distributed import Process
+from dlkit.core.parallel import device
+from dlkit.core.parallel.distributed import Process
 from dlkit.translate.config import TranslateTrainConfig
 from dlkit.translate.data import Pairs, by_tokens, collated
 from dlkit.translate.infer import Model, Part, Search, write

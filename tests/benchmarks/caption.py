@@ -20,7 +20,7 @@ import torch
 from dlkit.caption import infer
 from dlkit.caption.model import build
 from dlkit.classify import backbones
-from dlkit.core.checkpoint import Header, save
+from dlkit.core.store.checkpoint import Header, save
 from dlkit.tokenize import Vocabulary
 from tests.benchmarks import harness
 

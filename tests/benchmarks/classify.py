@@ -28,8 +28,8 @@ from dlkit.classify.infer import Classification, classify, ensemble
 from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.search import nearest, open_index, write_index
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from tests.benchmarks import harness
 
 # What differs from the command's defaults, so that one or two epochs on a CPU are enough.

@@ -27,7 +27,7 @@ START = """
 import sys, time
 from pathlib import Path
 import dlkit.classify.train
-from dlkit.core.distributed import launch
+from dlkit.core.parallel.distributed import launch
 from dlkit.cli import leave
 with launch("cpu") as process:
     booted = time.time() - float(Path("/proc/uptime").read_text().split()[0])

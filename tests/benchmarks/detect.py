@@ -23,14 +23,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlkit.core import checkpoint, images, weights
-from dlkit.core.checkpoint import Header
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import images
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.config import DEFAULT_MODEL
-from dlkit.detect.finder import Method
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
 from dlkit.detect.models.yolo import WIDTHS
+from dlkit.detect.predictor import Method
 from tests.benchmarks import harness
 
 REPOSITORY = Path(__file__).parents[2]

@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from dlkit.core import images
-from dlkit.core.checkpoint import metadata
-from dlkit.core.output import whole_file
-from dlkit.core.scores import Score
+from dlkit.core.io.files import whole_file
+from dlkit.core.io.scores import Score
+from dlkit.core.store.checkpoint import metadata
+from dlkit.core.vision import images
 from dlkit.detect.config import PROPOSING, DetectTrainConfig
 from dlkit.detect.evaluate import evaluate_checkpoint
-from dlkit.detect.finder import Detector, Finder, Method
 from dlkit.detect.infer import Detections, detect, drawn, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.model import ARCHITECTURES
+from dlkit.detect.predictor import Detector, Finder, Method
 from dlkit.detect.train import train
 from tests.benchmarks import harness
 

@@ -9,12 +9,12 @@ from unittest import mock
 
 import torch
 
-from dlkit.core.distributed import Process
+from dlkit.core.parallel.distributed import Process
 from dlkit.detect import evaluate
 from dlkit.detect.config import DEFAULT_MODEL
-from dlkit.detect.finder import Detector, Method
 from dlkit.detect.infer import load
 from dlkit.detect.layouts import Sample, read_split
+from dlkit.detect.predictor import Detector, Method
 from tests.benchmarks import harness
 
 PLAIN = evaluate.METHOD

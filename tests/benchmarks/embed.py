@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
-from dlkit.core.scores import Score
-from dlkit.embed import data
+from dlkit.core.io.scores import Score
+from dlkit.core.store.checkpoint import Header
 from dlkit.embed.config import EmbedTrainConfig, by_method
 from dlkit.embed.evaluate import evaluate_files
 from dlkit.embed.hogwild import HogwildState, train_hogwild
@@ -44,7 +43,7 @@ def settings(corpus: str, method: str, **changed: Any) -> EmbedTrainConfig:
 
 def of_dlkit(corpus: str, method: str, threads: int) -> Callable[[], object]:
     config = settings(corpus, method, epochs=1, out=Path(tempfile.mkdtemp()))
-    with data.read(config, config.out) as read:
+    with corpus_files.read(config, config.out) as read:
         ids = np.array(read.ids)
     num_words = num_rows = len(read.words)
     rows = starts = None
@@ -190,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = Path(folder) / "corpus.txt"
         text = b"".join(path.read_bytes() for path in given.texts)[: given.megabytes * 1_000_000]
         block = text.decode(errors="ignore").encode()
-        corpus.write_bytes(data.simplified(block, lower=True, words=True) + b"\n")
+        corpus.write_bytes(corpus_files.simplified(block, lower=True, words=True) + b"\n")
         for method in METHODS:
             if given.only not in method:
                 continue

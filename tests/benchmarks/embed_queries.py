@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core.checkpoint import Header
+from dlkit.core.store.checkpoint import Header
 from dlkit.embed.infer import Vocabulary, similar
 from dlkit.embed.model import Embedding, Words, lengths, save
 from tests.benchmarks import harness

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dlkit.cli import main as dlkit
-from dlkit.core import checkpoint
-from dlkit.core.training import Run
+from dlkit.core.store import checkpoint
+from dlkit.core.train.run import Run
 from tests.conftest import as_rank
 
 SAVE_EVERY = 7

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from dlkit.core import images
+from dlkit.core.vision import images
 from dlkit.gan_sample import infer
-from dlkit.gan_sample.sheet import Sheet, as_image, square
+from dlkit.gan_sample.grid import Sheet, as_image, square
 from tests.benchmarks import harness
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from dlkit.core import distributed
-from dlkit.core.checkpoint import Header
-from dlkit.core.training import Run
+from dlkit.core.parallel import distributed
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig, by_arch
 from dlkit.gan_sample.data import as_it_is, from_bytes, list_pictures
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss

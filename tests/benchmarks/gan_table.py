@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import metadata
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import metadata
 from dlkit.gan_sample import features, latents
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import Pictures, Shape, list_pictures

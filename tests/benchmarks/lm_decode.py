@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlkit.core.checkpoint import Header
 from dlkit.core.config import Precision
-from dlkit.core.distributed import Process
-from dlkit.core.sampling import Sampling
-from dlkit.core.training import Run
+from dlkit.core.generation.sampling import Sampling
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
 from dlkit.lm_generate import data, infer
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.loss import next_token_loss

@@ -17,7 +17,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from dlkit.core import text
+from dlkit.core.io import text
 from tests.benchmarks import harness
 
 ORDER = 5

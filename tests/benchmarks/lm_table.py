@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from dlkit.core.checkpoint import metadata, read_header
-from dlkit.core.scores import Score
+from dlkit.core.io.scores import Score
+from dlkit.core.store.checkpoint import metadata, read_header
 from dlkit.lm_generate.config import LmTrainConfig
 from dlkit.lm_generate.evaluate import evaluate_checkpoint
 from dlkit.lm_generate.train import train

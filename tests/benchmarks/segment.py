@@ -23,8 +23,10 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlkit.core import checkpoint, device, images
-from dlkit.core.checkpoint import Header
+from dlkit.core.parallel import device
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import images
 from dlkit.segment.draw import index_picture
 from dlkit.segment.infer import Method, load, predict, segment
 from dlkit.segment.model import build

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from dlkit.core.checkpoint import metadata
-from dlkit.core.scores import Score
+from dlkit.core.io.scores import Score
+from dlkit.core.store.checkpoint import metadata
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.evaluate import evaluate_checkpoint
 from dlkit.segment.infer import Method, load, predict

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
-from dlkit.core import distributed
-from dlkit.core.augment import recoloured
-from dlkit.core.checkpoint import Header
-from dlkit.core.training import Run
+from dlkit.core.parallel import distributed
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run import Run
+from dlkit.core.vision.augment import recoloured
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.data import Pictures, collate
 from dlkit.segment.layouts import IGNORED, Sample, read_split

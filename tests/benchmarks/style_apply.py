@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlkit.core import checkpoint
-from dlkit.core.checkpoint import Header
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
 from dlkit.style_transfer.apply import Pass, apply, load
 from dlkit.style_transfer.config import StyleTrainConfig
-from dlkit.style_transfer.jobs import Style, plan
 from dlkit.style_transfer.model import build
+from dlkit.style_transfer.plan import Style, plan
 from tests.benchmarks import harness
 
 DATA = Path(__file__).parents[2] / "data"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
-from dlkit.core import images
+from dlkit.core.vision import images
 from dlkit.style_transfer.models.features import (
     IMAGENET,
     STAGES,
@@ -26,7 +26,7 @@ from dlkit.style_transfer.models.features import (
     FeatureNetwork,
     fill,
 )
-from dlkit.style_transfer.optimise import Objective, optimise
+from dlkit.style_transfer.optimize import Objective, optimise
 from tests.benchmarks import harness
 
 CONTENT_LAYERS, STYLE_LAYERS = ["conv_4"], [f"conv_{number}" for number in range(1, 6)]

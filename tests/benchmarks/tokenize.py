@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dlkit.tokenize import load, train
 from dlkit.tokenize.convert import convert
-from dlkit.tokenize.splitting import PATTERNS
+from dlkit.tokenize.pretokenize import PATTERNS
 from tests.benchmarks import harness
 
 TRAIN_HUGGING_FACE = """

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlkit.core import device as devices
-from dlkit.core.checkpoint import Header, save
+from dlkit.core.parallel import device as devices
+from dlkit.core.store.checkpoint import Header, save
 from dlkit.translate import infer
 from dlkit.translate.model import build
 from dlkit.translate.vocabulary import Vocabulary

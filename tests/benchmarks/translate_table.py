@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from dlkit.core.checkpoint import metadata
-from dlkit.core.progress import Skipped
-from dlkit.core.scores import Score
+from dlkit.core.failures import Skipped
+from dlkit.core.io.scores import Score
+from dlkit.core.store.checkpoint import metadata
 from dlkit.translate.config import TranslateTrainConfig, by_arch
 from dlkit.translate.data import vocabulary_of
 from dlkit.translate.evaluate import scores, translated

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core import device as devices
 from dlkit.core.config import Precision
-from dlkit.core.distributed import Process
-from dlkit.core.transformer import sinusoids
+from dlkit.core.nn.transformer import sinusoids
+from dlkit.core.parallel import device as devices
+from dlkit.core.parallel.distributed import Process
 from dlkit.translate import data
 from dlkit.translate.config import TranslateTrainConfig, by_arch
 from dlkit.translate.loss import objective

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.caption.model import Captioner, Foretold
-from dlkit.core.recurrent import Past, Recurrence, RecurrentWriting
-from dlkit.core.states import Sources
+from dlkit.core.nn.decoder_state import Sources
+from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting
 
 EXPECTED = 0.5  # share of images for which hard attention trains on the mean (section 4.1)
 

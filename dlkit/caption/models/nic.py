@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlkit.caption.model import Captioner, Foretold
-from dlkit.core.recurrent import Past, Recurrence, RecurrentWriting, Stack
+from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting, Stack
 
 
 class NIC(RecurrentWriting, Captioner):

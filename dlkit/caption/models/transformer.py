@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.caption.model import Captioner, Foretold
-from dlkit.core.transformer import EncoderLayer, TransformerDecoding, Written
+from dlkit.core.nn.transformer import EncoderLayer, TransformerDecoding, Written
 
 
 class Transformer(TransformerDecoding, Captioner):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.layers import Dropout
+from dlkit.core.nn.layers import Dropout
 
 PIECES = 5  # linear functions of which a maxout unit takes the largest
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.layers import Dropout
+from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import LanguageModel, State
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core.decoding import ACTIVATIONS
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn.activations import ACTIVATIONS
 from dlkit.lm_generate.models.cache import present
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core.layers import Dropout
+from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.models.cache import present
 
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.core.decoding import ACTIVATIONS, graphed
 from dlkit.core.errors import DlkitError
-from dlkit.core.layers import Dropout
+from dlkit.core.nn.activations import ACTIVATIONS
+from dlkit.core.nn.fast_inference import graphed
+from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import LanguageModel, State
 from dlkit.lm_generate.models.cache import Cache, rounded
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dlkit.core.layers import Dropout
+from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import LanguageModel, State
 
 BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learnt

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.classify import backbones
-from dlkit.core import checkpoint, torchvision_weights
 from dlkit.core.errors import DlkitError
-from dlkit.core.weights import find
+from dlkit.core.store import checkpoint, torchvision
+from dlkit.core.store.weights import find
 
 Pooling = Literal["average", "max"]
 Padding = Literal["zeros", "replicate"]
@@ -223,7 +223,7 @@ def of_torchvision(file: Path, pooling: Pooling, caffe: bool) -> FeatureNetwork:
     """The convolutions of a VGG-16 or VGG-19 in torchvision's names, without batch norms."""
     if not file.is_file():
         raise DlkitError(f"{file}: no such file")
-    state = torchvision_weights.read(file)
+    state = torchvision.read(file)
     names = [n for n, t in state.items() if n.startswith("features.") and t.dim() == 4]
     counts = {sum(counts): counts for counts in STAGES}.get(len(names))
     if counts is None:

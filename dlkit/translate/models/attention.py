@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.recurrent import Past, Recurrence, Stack
-from dlkit.core.states import Sources
+from dlkit.core.nn.decoder_state import Sources
+from dlkit.core.nn.recurrent import Past, Recurrence, Stack
 from dlkit.translate.models.rnn import Recurrent
 
 SCORES = ("additive", "general", "dot")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.recurrent import Recurrence, RecurrentWriting, Stack
-from dlkit.core.states import State
+from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.recurrent import Recurrence, RecurrentWriting, Stack
 from dlkit.translate.model import Translator
 
 

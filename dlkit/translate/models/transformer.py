@@ -8,13 +8,7 @@ Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.transformer import (
-    EncoderLayer,
-    TransformerDecoding,
-    Written,
-    hiding,
-    padding,
-)
+from dlkit.core.nn.transformer import EncoderLayer, TransformerDecoding, Written, hiding, padding
 from dlkit.translate.model import Translator
 
 

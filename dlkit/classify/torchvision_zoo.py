@@ -1,0 +1,100 @@
+"""torchvision's ImageNet classifiers by name: fetched once, kept as checkpoints of ours."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from dlkit.classify.config import PUBLISHED
+from dlkit.classify.model import build
+from dlkit.core.errors import DlkitError
+from dlkit.core.io.download import cache, download
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # mean and standard deviation
+# These two were ported from TensorFlow; torchvision converts the images back inside the network.
+FROM_MINUS_1_TO_1 = ("googlenet", "inception-v3")
+
+# What torchvision's names of weights begin with, and ours; "" is any other beginning.
+BEGINNINGS = {
+    "vgg": {"features.": "features.", "classifier.": "head.classifier."},
+    "googlenet": {
+        "fc.": "head.fc.",
+        "aux1.": "auxiliary.inception4a.",
+        "aux2.": "auxiliary.inception4d.",
+        "": "features.",
+    },
+    "inception": {"fc.": "head.fc.", "AuxLogits.": "auxiliary.Mixed_6e.", "": "features."},
+    "resnet": {"fc.": "head.fc.", "": "features."},
+    "densenet": {"features.": "features.", "classifier.": "head.fc."},
+    "mobilenet-v2": {"features.": "features.", "classifier.1.": "head.fc."},
+    "mobilenet-v3": {"features.": "features.", "classifier.": "head.classifier."},
+}
+
+
+def fetch(name: str) -> Path:
+    """The checkpoint of a published model, downloaded when it is not yet in the cache."""
+    target = cache() / "classify" / f"{name}.safetensors"
+    if target.exists():
+        return target
+    arch, settings = architecture(name)
+    file = download(PUBLISHED[name])
+    network = build(arch, **settings)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        network.load_state_dict(weights_of(arch, state))
+    except Exception as error:
+        raise DlkitError(f"{file}: not the weights of {arch}; remove it and try again") from error
+    published = get_model_weights(torchvisions_name(name)).DEFAULT
+    score = published.meta["_metrics"]["ImageNet-1K"]
+    mean, std = ([0.5] * 3, [0.5] * 3) if arch in FROM_MINUS_1_TO_1 else IMAGENET
+    size = settings["image_size"]
+    inputs = {"image_size": size, "fit": "crop", "channels": 3, "mean": mean, "std": std}
+    header = Header(
+        "classify",
+        arch,
+        {"network": settings, "preprocessing": inputs, "loss": "cross-entropy"},
+        published.meta["categories"],
+        {"image_size": size},
+        card={
+            "data": "ImageNet (ILSVRC 2012)",
+            "source": PUBLISHED[name],
+            "license": "BSD-3-Clause; ImageNet's own terms allow research and teaching",
+            "score": f"top-1 {score['acc@1']} %, top-5 {score['acc@5']} %, as torchvision says",
+        },
+    )
+    checkpoint.save(target, network.state_dict(), header)
+    file.unlink()
+    return target
+
+
+def architecture(name: str) -> tuple[str, dict[str, Any]]:
+    """The architecture of a published model, and its settings."""
+    stem = name.removesuffix("-imagenet")
+    arch = stem.removesuffix("-bn")
+    settings: dict[str, Any] = {"num_labels": 1000, "channels": 3}
+    settings["image_size"] = 299 if arch == "inception-v3" else 224
+    if arch.startswith("vgg"):
+        settings["norm"] = "batch" if stem != arch else "none"
+    return arch, settings
+
+
+def torchvisions_name(name: str) -> str:
+    stem = name.removesuffix("-imagenet").replace("-", "_")
+    return "mobilenet_v3_large" if stem == "mobilenet_v3" else stem
+
+
+def weights_of(arch: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's weights under our names."""
+    beginnings = next(names for family, names in BEGINNINGS.items() if arch.startswith(family))
+    weights = {}
+    for key, tensor in state.items():
+        # Files of 2017 number a dense layer's parts with a point before.
+        name = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key)
+        theirs, ours = next((t, o) for t, o in beginnings.items() if name.startswith(t))
+        weights[ours + name.removeprefix(theirs)] = tensor
+    return weights

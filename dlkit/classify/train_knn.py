@@ -1,0 +1,70 @@
+"""Training of k nearest neighbours: the training images are learnt by heart."""
+
+import math
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.evaluate import evaluate
+from dlkit.classify.infer import Classifier, read
+from dlkit.classify.model import build
+from dlkit.classify.prepare import name_skipped, prepared
+from dlkit.core.config import settings_of
+from dlkit.core.errors import DlkitError
+from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import log
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+
+
+def memorise(config: ClassifyTrainConfig, process: Process) -> Path:
+    """Make a k-nearest-neighbours model: it learns nothing but the training images by heart."""
+    data = prepared(config)
+    config, names, inputs = data.config, data.labels, data.inputs
+    if data.loss != "cross-entropy":
+        raise DlkitError("knn votes for one label an image: it has no other --loss")
+    best = config.out / "best.safetensors"
+    if best.exists():
+        raise DlkitError(f"{config.out} holds a run already: give another --out")
+    settings: dict[str, Any] = {
+        "num_labels": len(names),
+        "image_size": inputs.image_size,
+        "channels": inputs.channels,
+        "neighbours": config.neighbours,
+    }
+    weights = {}
+    if config.features_from:
+        header, source_network = read(config.features_from)
+        settings["described_by"] = {"arch": header.arch, **header.settings["network"]}
+        weights = source_network.get_submodule("features").state_dict(prefix="features.0.")
+    empty = build("knn", **settings)
+    empty.load_state_dict(weights, strict=False)
+    describe = empty.features.eval().to(process.device)
+    with torch.inference_mode():
+        descriptors = torch.cat(
+            [
+                describe(inputs.normalise(pixels.to(process.device))).cpu()
+                for pixels, _ in data.training.batches(256, range(len(data.training)))
+            ]
+        )
+    settings |= {"stored": len(descriptors), "size": descriptors.shape[1]}
+    model = build("knn", **settings)
+    stored = {"head.descriptors": descriptors, "head.labels": data.training.targets}
+    model.load_state_dict({**weights, **stored})
+    model.to(process.device)
+    classifier = Classifier(model, names, inputs, process.device)
+    scores = evaluate(classifier, data.validation, process).summary if len(data.validation) else {}
+    described = {"network": settings, "preprocessing": asdict(inputs), "loss": data.loss}
+    card = {"command": shlex.join(["dlkit", *sys.argv[1:]])}
+    if process.is_main:
+        header = Header("classify", "knn", described, names, settings_of(config), scores, card)
+        checkpoint.save(best, model.state_dict(), header)
+        name_skipped(config.out, data, process)
+        log(f"{len(descriptors)} images  score {scores.get('top1', math.nan):.4f}")
+    process.barrier()
+    return best

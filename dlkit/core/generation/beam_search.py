@@ -1,0 +1,230 @@
+"""Writing texts to many sources at once: beam search, and drawing at random.
+
+Shapes: B sources, K beams of each, B x K rows (the beams of a source are neighbours), S parts of a
+source, T tokens written, C candidates of a source, V tokens of the vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.generation.tensor_sampling import choose
+from dlkit.core.nn.decoder_state import State
+
+BLOCK = 64  # tokens of which the highest logit is found first
+# Of single beams, whose states are not copied at each step, ended ones leave together: when they
+# are one of so many.
+LEAVING = 8
+
+
+class Writer(Protocol):
+    """A model that writes a text to a source, token by token; these are its special ids."""
+
+    pad: int
+    bos: int
+    eos: int
+    unk: int
+
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> State:
+        """Sources that are read, and texts that will have at most `capacity` tokens."""
+
+    def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, V) in fp32 of the token after the newest ones ids (B), and any attention."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A text: its tokens without <s> and </s>, and their natural log-probability.
+
+    That of </s> counts, too, where the model wrote one: `finish` is then "end".
+    """
+
+    ids: list[int]
+    logprob: float
+    finish: Literal["end", "length"]
+
+    @property
+    def length(self) -> int:
+        """The tokens that the model wrote."""
+        return len(self.ids) + (self.finish == "end")
+
+
+def length_penalty(length: int, alpha: float) -> float:
+    """What log-probabilities are divided by (Wu et al. 2016, equation 14); 1 for alpha 0."""
+    return float(((5 + length) / 6) ** alpha)
+
+
+@torch.inference_mode()
+def beam_search(
+    model: Writer,
+    source: Tensor,
+    lengths: Tensor,
+    limits: Tensor,
+    beam: int,
+    alpha: float,
+    no_repeat: int = 0,
+) -> list[list[Written]]:
+    """Up to `beam` texts to each source, best first by logprob / length_penalty.
+
+    source (B, S, ...), of ids or of features, is padded at its right, lengths (B); limits (B) are
+    the most tokens to write, </s> included. A search ends when `beam` texts have ended, or at its
+    limit. It is empty where the model's numbers overflow. No text has the same `no_repeat` tokens
+    in a row twice (0: it may).
+    """
+    found: list[list[Written]] = [[] for _ in range(len(source))]
+    state = model.start(source, lengths, int(limits.max()))
+    banned = never_written(model, source)
+    numbers = torch.arange(
+        len(source), device=source.device
+    )  # of those that are still in the batch
+    ended_before = torch.zeros_like(numbers)
+    newest = torch.full_like(numbers, model.bos)
+    totals = torch.zeros(len(source), 1, device=source.device)
+    written = numbers.new_empty(len(source), 1, 0)
+    for length in count(1):
+        logits, _ = model.step(newest, state)
+        # A beam ends in one token at most, so that among twice as many `beam` go on.
+        values, parents, tokens = candidates(
+            logits, totals, 2 * beam, banned, repeating(written, no_repeat, model.pad)
+        )
+        ends = tokens == model.eos
+        last = limits <= length
+        ended = (ends | last[:, None]) & values.isfinite()
+        ended[:, beam:] = False
+        row, rank = ended.nonzero(as_tuple=True)
+        if len(row):
+            texts = torch.cat([written[row, parents[row, rank]], tokens[row, rank, None]], dim=1)
+            which, sums = numbers[row].tolist(), values[row, rank].tolist()
+            for number, ids, logprob in zip(which, texts.tolist(), sums, strict=True):
+                found[number].append(finished(ids, logprob, model.eos))
+        ended_before += ended.sum(1)
+        done = last | (ended_before >= beam)
+        going = (~done).nonzero()[:, 0]
+        if not len(going):
+            break
+        if beam == 1 and len(going) * LEAVING > len(done) * (LEAVING - 1):
+            values.masked_fill_(done[:, None], -torch.inf)
+            going = torch.arange(len(done), device=source.device)
+        # Those that go on, in their order.
+        places = ends.byte().argsort(dim=1, stable=True)[going, :beam]
+        totals = values[going].gather(1, places)
+        parents = parents[going].gather(1, places)
+        newest = tokens[going].gather(1, places)
+        written = torch.cat([written[going[:, None], parents], newest[..., None]], dim=2)
+        rows = (going[:, None] * (len(logits) // len(done)) + parents).flatten()
+        if len(rows) != len(logits) or not torch.equal(rows, torch.arange(len(rows)).to(rows)):
+            state = state.select(rows)
+        newest = newest.flatten()
+        numbers, limits, ended_before = numbers[going], limits[going], ended_before[going]
+    return [
+        sorted(texts, key=lambda text: -text.logprob / length_penalty(text.length, alpha))[:beam]
+        for texts in found
+    ]
+
+
+def candidates(
+    logits: Tensor, totals: Tensor, number: int, banned: Tensor, repeats: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The most probable continuations of each source, best first.
+
+    From logits (B x K, V) and the log-probabilities of the beams so far (B, K): theirs, their
+    beams and their tokens (B, C). Where there are less than `number`, those behind have -inf.
+    No text goes on in one of the tokens `banned`, nor each beam in its own `repeats` (B x K, N).
+    """
+    batch, beams = totals.shape
+    size = logits.shape[1]
+    logprobs = logits.log_softmax(-1).index_fill_(1, banned, -torch.inf)
+    if repeats is not None:
+        logprobs.scatter_(1, repeats, -torch.inf)
+    # To look for the highest of all logits takes longer than to compute them: the highest of
+    # blocks are found quickly, and the best tokens are in the best blocks.
+    whole = size // BLOCK * BLOCK
+    highest = [logprobs[:, :whole].unflatten(1, (-1, BLOCK)).amax(-1)]
+    if whole < size:
+        highest.append(logprobs[:, whole:].amax(-1, keepdim=True))
+    of_blocks = torch.cat(highest, dim=1).view(batch, beams, -1) + totals[..., None]
+    blocks = of_blocks.shape[-1]
+    best = of_blocks.flatten(1).topk(min(number, beams * blocks)).indices
+    beam = best // blocks
+    token = (best % blocks * BLOCK)[..., None] + torch.arange(BLOCK, device=best.device)
+    row = beam + beams * torch.arange(batch, device=best.device)[:, None]
+    inside = logprobs.flatten()[row[..., None] * size + token.clamp(max=size - 1)]
+    inside = (inside + totals.gather(1, beam)[..., None]).masked_fill_(token >= size, -torch.inf)
+    found = inside.flatten(1)
+    if found.shape[1] < number:  # a tiny vocabulary
+        found = F.pad(found, (0, number - found.shape[1]), value=-torch.inf)
+        best = F.pad(best, (0, number - best.shape[1]))
+    values, places = found.topk(number)
+    block = best.gather(1, places // BLOCK)
+    tokens = block % blocks * BLOCK + places % BLOCK
+    return values, block // blocks, tokens.clamp(max=size - 1)  # where there is none
+
+
+def repeating(written: Tensor, number: int, pad: int) -> Tensor | None:
+    """The tokens (B x K, N) that would repeat `number` tokens of what is written (B, K, T).
+
+    None where nothing can repeat; `pad` stands where a token does not.
+    """
+    if not number or written.shape[2] < number:
+        return None
+    if number == 1:
+        return written.flatten(0, 1)
+    before = written.unfold(2, number - 1, 1)  # all runs of one token less: (B, K, N + 1, number-1)
+    same = (before[:, :, :-1] == before[:, :, -1:]).all(-1)
+    return written[:, :, number - 1 :].masked_fill(~same, pad).flatten(0, 1)
+
+
+@torch.inference_mode()
+def draw(
+    model: Writer,
+    source: Tensor,
+    lengths: Tensor,
+    limits: Sequence[int],
+    sampling: Sampling,
+    uniforms: Sequence[Uniforms],
+) -> list[Written]:
+    """A text to each source, drawn by the model's probabilities; see `beam_search`."""
+    ids: list[list[int]] = [[] for _ in range(len(source))]
+    sums = [0.0] * len(source)
+    state = model.start(source, lengths, max(limits))
+    banned = never_written(model, source)
+    newest = torch.full_like(lengths, model.bos)
+    places = list(range(len(source)))
+    while True:
+        logits, _ = model.step(newest, state)
+        totals = logits.logsumexp(-1)
+        logits.index_fill_(1, banned, -torch.inf)
+        drawn = torch.tensor([uniforms[place].next() for place in places], dtype=torch.float64)
+        newest = choose(logits, sampling, drawn.to(logits.device))
+        logprobs = (logits.gather(1, newest[:, None])[:, 0] - totals).tolist()
+        going = []
+        for row, token in enumerate(newest.tolist()):
+            place = places[row]
+            ids[place].append(token)
+            sums[place] += logprobs[row]
+            if token != model.eos and len(ids[place]) < limits[place]:
+                going.append(row)
+        if not going:
+            break
+        if len(going) < len(places):
+            places = [places[row] for row in going]
+            rows = torch.tensor(going, device=source.device)
+            state, newest = state.select(rows), newest[rows]
+    return [finished(*text, model.eos) for text in zip(ids, sums, strict=True)]
+
+
+def never_written(model: Writer, like: Tensor) -> Tensor:
+    """The ids that are no text and end none."""
+    return torch.tensor([model.pad, model.bos, model.unk], device=like.device)
+
+
+def finished(ids: list[int], logprob: float, eos: int) -> Written:
+    if ids[-1] == eos:
+        return Written(ids[:-1], logprob, "end")
+    return Written(ids, logprob, "length")

@@ -1,0 +1,80 @@
+"""Downloads over HTTP, kept in a cache. Loads no torch; urllib is imported when used."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import whole_file
+from dlkit.core.progress import Bar, log
+
+TIMEOUT = 30  # seconds without a byte
+
+
+def cache() -> Path:
+    """Where downloaded models are kept; made when something is downloaded."""
+    return Path(os.environ.get("DLKIT_CACHE") or Path.home() / ".cache" / "dlkit")
+
+
+def download(url: str, target: Path | None = None) -> Path:
+    """The file behind `url`, fetched once; `#sha256=HEX` at its end is verified (pip's form)."""
+    address, _, fragment = url.partition("#")
+    expected = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
+    name = Path(address.partition("?")[0]).name or "model"
+    key = hashlib.sha256(address.encode()).hexdigest()[:12]
+    target = target or cache() / "downloads" / f"{key}-{name}"
+    if not target.exists():
+        log(f"downloading {address} to {target}")
+        with whole_file(target) as partial, partial.open("wb") as file:
+            for block in fetch(address, f"downloading {name}"):
+                file.write(block)
+            file.flush()
+            verify(partial, expected, address)
+    verify(target, expected, address)
+    return target
+
+
+def verify(path: Path, expected: str, address: str) -> None:
+    if not expected:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected.lower()):
+        path.unlink()
+        raise DlkitError(f"{address}: its sha256 is {found}, not {expected}; nothing was kept")
+
+
+def fetch(address: str, label: str) -> Iterator[bytes]:
+    """The bytes behind an http(s) address, with progress; a DlkitError when they do not come."""
+    import http.client
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
+    if not address.startswith(("http://", "https://")):
+        raise DlkitError(f"{address}: only http:// and https:// can be downloaded")
+    try:
+        quoted = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
+        request = urllib.request.Request(quoted, headers={"User-Agent": "dlkit"})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            length = int(response.headers.get("Content-Length") or 0)
+            bar = Bar(label, length >> 16 or None)
+            received = 0
+            try:
+                while block := response.read(1 << 16):
+                    received += len(block)
+                    yield block
+                    bar.advance()
+            finally:
+                bar.close()
+            if length and received != length:
+                raise DlkitError(
+                    f"{address}: the connection ended after {received} of {length} bytes"
+                )
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DlkitError(f"{address}: the server answered {error.code} {error.reason}") from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
+        raise DlkitError(f"{address}: cannot be reached ({reason})") from error

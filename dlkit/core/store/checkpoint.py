@@ -1,0 +1,193 @@
+"""A model is one safetensors file that says in its header how to build itself.
+
+`__metadata__["dlkit"]` holds the Header as JSON; `__metadata__["sha256"]` the digest of the
+weights. Reading a header loads no torch.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlkit import __version__
+from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import whole_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+STEPS = " steps"  # ends the name of what the whole numbers of a tensor count in
+LONGEST_HEADER = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself; also its model card.
+
+    `settings` are the keyword arguments of the architecture, `config` the training command's
+    settings, `metrics` the scores, `card` what a reader should know: data, terms, command, ...
+    """
+
+    task: str
+    arch: str
+    settings: dict[str, Any]
+    labels: list[str]
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
+    dlkit: str = __version__
+
+
+def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The file's `__metadata__` and its table of tensors."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > LONGEST_HEADER:
+                raise ValueError("its header is too long")
+            table = json.loads(file.read(length))
+        size = (
+            8
+            + length
+            + max((t["data_offsets"][1] for n, t in table.items() if n != "__metadata__"))
+        )
+        if path.stat().st_size != size:
+            raise ValueError(f"it has {path.stat().st_size} bytes of {size}")
+        return table.pop("__metadata__", {}), table
+    except FileNotFoundError:
+        raise DlkitError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DlkitError(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
+        raise DlkitError(f"{path}: not a model file, or a damaged one ({error})") from error
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """JSON with a checksum of all the rest; a tokenizer's file."""
+    return compact({**content, "sha256": hashlib.sha256(compact(content).encode()).hexdigest()})
+
+
+def compact(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def unsealed(text: str | bytes) -> dict[str, Any]:
+    """The content of such a file; a DlkitError if it is not what was sealed.
+
+    A file without a checksum is taken as it is. White space does not count.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise DlkitError(f"not JSON ({error})") from error
+    if not isinstance(content, dict):
+        return {}
+    written = content.pop("sha256", None)
+    if written is not None and sealed(content) != compact({**content, "sha256": written}):
+        raise DlkitError("not a tokenizer as it was written, or a damaged one (wrong checksum)")
+    return content
+
+
+def read_header(path: Path, task: str | None = None) -> Header:
+    """The header of a dlkit checkpoint, without its weights; or of a tokenizer's JSON file.
+
+    A DlkitError if it is a model for another task than `task`.
+    """
+    try:
+        if path.suffix == ".json":
+            header = Header(**json.loads(path.read_bytes())["header"])
+        else:
+            header = Header(**json.loads(metadata(path)[0]["dlkit"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
+    if task is not None and header.task != task:
+        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
+    return header
+
+
+def digest(header: str, weights: "Mapping[str, Tensor | np.ndarray]") -> str:
+    """SHA-256 over the header, and names, types, shapes and bytes, whatever their order.
+
+    Arrays of numpy count as the tensors of the same content.
+    """
+    sha = hashlib.sha256(header.encode())
+    for name, tensor in sorted(weights.items()):
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        sha.update(f"{name} torch.{dtype} {tuple(tensor.shape)}".encode())
+        sha.update(raw(tensor))
+    return sha.hexdigest()
+
+
+def raw(tensor: "Tensor | np.ndarray") -> memoryview:
+    """The bytes of a tensor or array."""
+    import numpy as np
+
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+    import torch
+
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
+
+
+def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 32) -> None:
+    """Write weights and header to `path`, whole or not at all.
+
+    `bits` is what a number of a matrix or kernel takes: 16 is half precision, 8 a share of the
+    largest number of its row (`in_eight_bits`); vectors (norms, biases) stay as they are.
+    """
+    import safetensors.torch
+
+    stored = {}
+    for name, tensor in weights.items():
+        tensor = tensor.detach().cpu()
+        if bits == 32 or tensor.dim() < 2 or not tensor.is_floating_point():
+            stored[name] = tensor.contiguous()
+        elif bits == 16:
+            stored[name] = tensor.half().contiguous()
+        else:
+            stored[name], stored[name + STEPS] = in_eight_bits(tensor)
+    described = json.dumps(asdict(header))
+    about = {"dlkit": described, "sha256": digest(described, stored)}
+    with whole_file(path) as partial:
+        partial.write_bytes(safetensors.torch.save(stored, about))
+
+
+def in_eight_bits(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
+    """A tensor (N, ...) as whole numbers of -127 to 127, and the step (N,) that they count in.
+
+    The step is a 127th of the largest number of each row, so that no number is off by more than
+    half of it.
+    """
+    import torch
+
+    steps = tensor.float().flatten(1).abs().amax(1) / 127
+    shape = (-1, *[1] * (tensor.dim() - 1))
+    counts = (tensor.float() / steps.clamp(min=1e-30).view(shape)).round()
+    return counts.to(torch.int8).contiguous(), steps
+
+
+def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor"]]:
+    """Header and weights (fewer bits come back as fp32) of a checkpoint for `task`."""
+    import safetensors.torch
+    import torch
+
+    about, _ = metadata(path)
+    header = read_header(path, task)
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DlkitError(f"{path}: a damaged model file ({error})") from error
+    if digest(about["dlkit"], weights) != about.get("sha256"):
+        raise DlkitError(f"{path}: a damaged model file (its checksum is wrong); get it again")
+    for name in [name for name in weights if name.endswith(STEPS)]:
+        steps, counts = weights.pop(name), weights[name.removesuffix(STEPS)]
+        shape = (-1, *[1] * (counts.dim() - 1))
+        weights[name.removesuffix(STEPS)] = counts.float() * steps.view(shape)
+    return header, {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in weights.items()
+    }

@@ -1,0 +1,68 @@
+"""Models of numpy arrays: safetensors files like all others, but mapped and without torch.
+
+A query touches the pages it needs.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import whole_file
+from dlkit.core.store.checkpoint import Header, digest, metadata, raw, read_header
+
+DTYPES = {
+    "U8": "uint8",
+    "U16": "uint16",
+    "U32": "uint32",
+    "I64": "int64",
+    "F16": "float16",
+    "F32": "float32",
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+VERIFIED = 32_000_000  # bytes: up to this size the checksum is verified on loading
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], header: Header) -> None:
+    """A safetensors file; the widest types come first, so that each array is aligned."""
+    described = json.dumps(vars(header))  # asdict would copy the vocabulary in it, word by word
+    about = {"dlkit": described, "sha256": digest(described, arrays)}
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    table: dict[str, object] = {"__metadata__": about}
+    end = 0
+    for name, array in ordered:
+        begin, end = end, end + array.nbytes
+        dtype = CODES[str(array.dtype)]
+        table[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(table).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in ordered:
+            file.write(raw(array))
+
+
+def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
+    """Header and arrays of a file for `task`, mapped into memory; small files are verified."""
+    about, table = metadata(path)
+    header = read_header(path, task)
+    mapped = np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
+    try:
+        arrays = {
+            name: np.asarray(mapped[start + begin : start + end])
+            .view(DTYPES[entry["dtype"]])
+            .reshape(entry["shape"])
+            for name, entry in table.items()
+            for begin, end in [entry["data_offsets"]]
+        }
+        if len(mapped) <= VERIFIED and digest(about["dlkit"], arrays) != about["sha256"]:
+            raise ValueError("its checksum is wrong")
+    except (LookupError, TypeError, ValueError) as error:
+        raise damaged(path, error) from error
+    return header, arrays
+
+
+def damaged(path: Path, error: Exception) -> DlkitError:
+    return DlkitError(f"{path}: a damaged model file ({error}); get it again")

@@ -1,0 +1,60 @@
+"""What a training goes on from: the model of `--init-from`, or the run that is resumed.
+
+Loads no torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from dlkit.core.config import TrainConfig, given, spelled
+from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header, read_header
+from dlkit.core.store.weights import find
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Start(Generic[V]):
+    """The vocabulary and the network settings of a model to go on from."""
+
+    vocabulary: V
+    network: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to go on from, and what the user knows it as."""
+
+    name: str
+    header: Header
+
+    def refuse_its_own(self, config: Any, names: Sequence[str]) -> None:
+        """A DlkitError for a setting of these, or another `--arch`, given beside the model."""
+        changed = given(config)
+        for name in names:
+            if name in changed:
+                raise DlkitError(f"{spelled(name)} is that of the model {self.name}: leave it out")
+        if "arch" in changed and config.arch != self.header.arch:
+            raise DlkitError(
+                f"{self.name} is of --arch {self.header.arch}: leave --arch {config.arch} out"
+            )
+
+    def start(self, dropout: float, read: Callable[[Any], V]) -> Start[V]:
+        """What `read` makes of its tokenizer, and its network with another dropout."""
+        try:
+            vocabulary = read(self.header.settings["tokenizer"])
+            return Start(vocabulary, {**self.header.settings["network"], "dropout": dropout})
+        except (KeyError, TypeError) as error:
+            raise DlkitError(f"{self.name}: its header has no usable {error}") from error
+
+
+def source_of(config: TrainConfig, task: str) -> Source | None:
+    """The model that `--init-from` names, or else that of the run that is resumed."""
+    if config.init_from:
+        return Source(config.init_from, read_header(find(task, config.init_from), task))
+    last = config.out / "last.safetensors"
+    if config.resume and last.exists():
+        return Source(str(last), read_header(last, task))
+    return None

@@ -1,0 +1,580 @@
+"""What a training loop calls: batches, steps, resume, log, save. It never calls back.
+
+A run's folder holds `best.safetensors` and `last.safetensors` (usable models, with the moving
+average of the weights where there is one), `last.state.pt` (all that resuming needs, in one file,
+so that a kill between two writes cannot mix two epochs; written within an epoch, too), `log.jsonl`
+and `curves.png`; of models that write texts also `samples.txt`.
+"""
+
+import json
+import math
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from dataclasses import fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
+
+from dlkit.core.config import TrainConfig, settings_of, spelled
+from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import whole_file
+from dlkit.core.parallel import device
+from dlkit.core.parallel.distributed import REQUEUE, Process, shares_like
+from dlkit.core.progress import Bar, log
+from dlkit.core.store import checkpoint
+from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.weights import find
+from dlkit.core.train.curves import curves
+from dlkit.core.train.optimizers import OPTIMIZERS
+from dlkit.core.train.sampler import Order, Seeded, leave_signals_to_the_process, seed_everything
+from dlkit.core.train.schedule import PLATEAU, one_cycle
+
+SECONDS_BETWEEN_CURVES = 60
+
+
+SECONDS_BETWEEN_STATES = 60  # within an epoch, at least
+
+
+SHARE_OF_SAVING = 0.01  # of the time, at most
+
+
+SECONDS_BETWEEN_TALKS = 1  # about: how often processes ask each other whether to save or to stop
+
+
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill
+
+
+class Carried(Protocol):
+    """What a loop carries from batch to batch, as torch's own modules say and take it."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+C = TypeVar("C", bound=Carried)
+
+
+class Run:
+    """One training run: its counters, its optimizers, its files.
+
+    Resuming goes on within the epoch, before the batch of which the state was last saved. The order
+    of the data, all augmentation and all that a step draws are seeded from (seed, epoch, batch,
+    part), and the learning rate is a function of the position, so the weights in the end are those
+    of a run that was never interrupted (bit for bit on the CPU).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        process: Process,
+        model: nn.Module,
+        header: Header,
+        renamed: Callable[[str], str] = str,
+    ) -> None:
+        self.config, self.process, self.model = config, process, model
+        self.folder = Path(config.out)
+        self.best = self.folder / "best.safetensors"
+        self.header = replace(
+            header,
+            config=settings_of(config),
+            card={"command": shlex.join(["dlkit", *sys.argv[1:]])},
+        )
+        device.keep_freed_memory()
+        self.optimizers: list[Optimizer] = []
+        self.epoch = 0
+        self.position = 0.0  # epochs done, with the part of this one
+        self.done = 0  # batches of this epoch
+        self.part = 0  # of the batch, that this process is at
+        self.parts, _ = process.parts(config.accumulate)
+        self.steps = 0
+        self.best_score = -math.inf
+        self.best_epoch = 0
+        self.drops = self.dropped_at = 0  # of the learning rate, under the schedule plateau
+        if config.ema and config.average_last:
+            raise DlkitError("--ema and --average-last are two averages: choose one")
+        if config.schedule == "inverse-sqrt" and not config.warmup:
+            raise DlkitError(
+                "--schedule inverse-sqrt falls from the end of --warmup: give it epochs"
+            )
+        averaged = config.ema or config.average_last
+        self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
+        self.losses: list[Tensor] = []  # of the steps of this epoch
+        self.carried: list[Carried] = []
+        self.curves_drawn_at = self.saved_at = time.monotonic()
+        self.saved_batch = self.talk_at = 0  # of this epoch
+        self.seconds_of_saving = 0.0
+        self.signal = 0  # of the scheduler, that it will end this process
+        self.state = self.open_folder()
+        if self.state:
+            self.restore(self.state)
+        elif config.init_from:
+            self.initialise(config.init_from, renamed)
+        chosen = device.dtype(process.device, config.precision)
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=chosen == torch.float16)
+        if self.state.get("scaler"):
+            self.scaler.load_state_dict(self.state["scaler"])
+
+    def open_folder(self) -> dict[str, Any]:
+        """The state to go on from; refuses to write over a run that nobody asked to continue."""
+        path = self.folder / "last.state.pt"
+        if not path.exists():
+            return {}
+        if not self.config.resume:
+            raise DlkitError(
+                f"{self.folder} holds a run already: add --resume to go on with it,"
+                " or give another --out"
+            )
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise DlkitError(f"{path}: damaged; remove it to start again") from error
+        now = settings_of(self.config)
+        # A setting that dlkit did not have then was as it is by default.
+        before = {field.name: field.default for field in fields(self.config)} | state["config"]
+        free = {
+            "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
+            "save_every", "parallel",
+        }  # fmt: skip
+        changed = [
+            f"{spelled(k)} {before.get(k)}"
+            for k in now
+            if before.get(k) != now[k] and k not in free
+        ]
+        if changed:
+            raise DlkitError(f"{self.folder} was begun with {' '.join(changed)}: resume it so")
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.epoch, self.steps = state["epoch"], state["steps"]
+        self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
+        self.drops, self.dropped_at = state["drops"], state["dropped_at"]
+        self.done = self.saved_batch = state.get("done", 0)
+        if self.done:
+            self.losses = list(state["losses"].to(self.process.device))
+        places = set(self.process.gather([(self.epoch, self.done)]))
+        if len(places) > 1:
+            raise DlkitError(f"{self.folder} is not the same for all processes: share it")
+        within = f" and {self.done} steps" if self.done else ""
+        log(f"resuming {self.folder} after epoch {self.epoch}{within}")
+
+    def initialise(self, source: str, renamed: Callable[[str], str]) -> None:
+        """Take over the weights of another model that, renamed, have a name and shape of this."""
+        path = find(self.header.task, source)
+        weights = {renamed(name): w for name, w in checkpoint.load(path)[1].items()}
+        own = self.model.state_dict()
+        fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
+        if not fitting:
+            raise DlkitError(f"{path}: none of its weights fits {self.header.arch}")
+        self.model.load_state_dict(fitting, strict=False)
+        if self.average is not None:
+            self.average.load_state_dict(fitting, strict=False)
+        log(f"{len(fitting)} of {len(own)} tensors start from {path}")
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model to evaluate and to save: the moving average, or the model itself."""
+        return self.model if self.average is None else self.average
+
+    def optimizer(
+        self, module: nn.Module, slower: nn.Module | None = None, share: float = 1.0
+    ) -> Optimizer:
+        """By `config.optimizer`, without decay on biases and norms; resumed with the run.
+
+        The part `slower` of the module has this share of the learning rate.
+        """
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        apart = set(slower.parameters()) if slower else set()
+        groups: list[dict[str, Any]] = []
+        for of_part, part in (
+            (1.0, [p for p in parameters if p not in apart]),
+            (share, [p for p in parameters if p in apart]),
+        ):
+            if part:
+                flat = [p for p in part if p.dim() <= 1]
+                groups.append({"params": [p for p in part if p.dim() > 1], "share": of_part})
+                groups.append({"params": flat, "share": of_part, "weight_decay": 0.0})
+        make = OPTIMIZERS[self.config.optimizer]
+        optimizer = make(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
+        if self.state:
+            saved = self.state["optimizers"][len(self.optimizers)]
+            own = {
+                number: shares_like(parameter, saved["state"][number])
+                for number, parameter in enumerate(p for g in groups for p in g["params"])
+                if number in saved["state"]
+            }
+            optimizer.load_state_dict({**saved, "state": own})
+        self.optimizers.append(optimizer)
+        return optimizer
+
+    def loader(
+        self,
+        data: Dataset[Any],
+        collate: Callable[[list[Any]], Any] | None = None,
+        workers: int | None = None,
+    ) -> DataLoader[Any]:
+        """Shuffled batches, dealt out to the processes; `batch_size` counts all of them.
+
+        `workers` replaces the configured number, for data that needs none.
+        """
+        samples = len(data)  # type: ignore[arg-type]
+        if samples == 0:
+            raise DlkitError(f"{self.config.data}: no training samples")
+        workers = self.config.workers if workers is None else workers
+        seed, size = self.config.seed, self.config.batch_size
+        parts, of = self.process.parts(self.config.accumulate, size)
+        return DataLoader(
+            Seeded(data, seed),
+            batch_sampler=Order(samples, size, seed, parts, of),
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=self.process.device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=leave_signals_to_the_process,
+        )
+
+    def carry(self, thing: C) -> C:
+        """Save with the state what a loop makes for an epoch and changes with each batch.
+
+        To be called in the same order in each epoch; the thing comes back as it was saved, where
+        the run goes on within this epoch, on as many processes.
+        """
+        own = self.state.get("carried", [])
+        if self.done and len(own) == self.process.world_size:
+            mine = own[self.process.rank][len(self.carried)]
+            thing.load_state_dict(moved(mine, self.process.device))
+        self.carried.append(thing)
+        return thing
+
+    def epochs(self) -> Iterator[int]:
+        """The numbers of the epochs still to do, seeding each."""
+        with self.heeding_signals():
+            while self.epoch < self.config.epochs:
+                waited = self.epoch - self.best_epoch
+                if self.config.patience and waited >= self.config.patience:
+                    log(f"stopped: no better score for {waited} epochs")
+                    break
+                number = self.epoch
+                self.seed(number)
+                self.began = time.monotonic()
+                yield number
+                if self.epoch == number:
+                    raise RuntimeError("the loop did not call finish_epoch()")
+        if self.process.is_main and (self.folder / "log.jsonl").exists():
+            self.draw_curves()
+
+    def seed(self, *place: int) -> None:
+        """Seed what this process draws there in the run."""
+        own = self.parts[self.part]
+        seed_everything(self.config.seed, *place, own, device=self.process.device)
+
+    def batches(self, loader: DataLoader[Any]) -> Iterator[list[Tensor]]:
+        """The batches of this epoch in train mode, on the device, with progress.
+
+        With `--accumulate` the parts of each batch, one after another.
+        """
+        self.model.train()
+        total = len(loader) // len(self.parts)
+        first = self.done
+        if first and self.state["batches"] != total:
+            raise DlkitError(
+                f"{self.folder} was broken off in an epoch of {self.state['batches']} steps, but"
+                f" now one has {total}: resume it with the same data"
+            )
+        parts: Iterator[Any]
+        if isinstance(loader.batch_sampler, Order):
+            loader.batch_sampler.epoch = loader.dataset.epoch = self.epoch  # type: ignore[attr-defined]
+            loader.batch_sampler.first = first
+            parts = iter(loader)
+        else:
+            parts = islice(loader, first * len(self.parts), None)
+        bar = Bar(f"epoch {self.epoch + 1}/{self.config.epochs}", total)
+        bar.advance(by=first)
+        began, images = time.monotonic(), 0
+        self.talk_at = 0
+        try:
+            for number in range(first, total):
+                self.position = self.epoch + number / total
+                if number > first:
+                    self.save_or_stop(number, total, (number - first) / (time.monotonic() - began))
+                for part in range(len(self.parts)):
+                    batch, self.part = next(parts), part
+                    self.seed(self.epoch, number)
+                    self.process.average_gradients(self.part == len(self.parts) - 1)
+                    yield [tensor.to(self.process.device, non_blocking=True) for tensor in batch]
+                    images += len(batch[0]) * self.process.world_size
+                speed = images / (time.monotonic() - began)
+                bar.advance(lambda speed=speed: f"loss {self.loss():.4f}  {speed:.0f}/s")  # type: ignore[misc]
+        finally:
+            bar.close()
+            self.part = 0
+        if self.config.average_last and self.average is not None:
+            self.average_epochs(self.average)
+        for model in filter(None, (self.model, self.average)):
+            self.process.share_buffers(model)
+
+    def save_or_stop(self, number: int, total: int, speed: float) -> None:
+        """Before that batch of `total`: save the state if it is time, or if a scheduler says so.
+
+        All processes do the same. They ask each other only now and then, by the `speed` in batches
+        a second of the main one.
+        """
+        if self.process.world_size > 1 and number < self.talk_at:
+            return
+        if self.config.save_every:
+            due = number - self.saved_batch >= self.config.save_every
+        else:
+            least = max(SECONDS_BETWEEN_STATES, self.seconds_of_saving / SHARE_OF_SAVING)
+            due = time.monotonic() - self.saved_at >= least
+        wait = max(1, int(speed * SECONDS_BETWEEN_TALKS))
+        # Each sees its own signals; about the time the main one decides.
+        answers = list(self.process.gather([(self.signal, due, wait)]))
+        stopped_by, (_, due, wait) = max(answer[0] for answer in answers), answers[0]
+        if due or stopped_by:
+            self.save_within(number, total)
+        if stopped_by:
+            self.stop(stopped_by)
+        self.talk_at = number + wait
+        if self.config.save_every:
+            self.talk_at = min(self.talk_at, self.saved_batch + self.config.save_every)
+
+    def stop(self, by: int) -> None:
+        """Leave, so that a scheduler may start the run again, which then goes on from here."""
+        within = f" and {self.done} steps" if self.done else ""
+        log(
+            f"{signal.Signals(by).name}: saved {self.folder} after epoch {self.epoch}{within};"
+            " go on with --resume"
+        )
+        raise SystemExit(REQUEUE)
+
+    @contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Note what a scheduler sends before it ends this process; the next step acts on it."""
+
+        def note(number: int, frame: object) -> None:
+            self.signal = number
+
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main one can
+            return
+        before = {name: signal.signal(name, note) for name in PREEMPTION}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return device.autocast(self.process.device, self.config.precision)
+
+    def rate(self) -> float:
+        """The learning rate here, as a share of `--lr`: linear warm-up, then the schedule."""
+        if self.config.schedule == "one-cycle":
+            return one_cycle(self.position / self.config.epochs)
+        if self.position < self.config.warmup:
+            return max(self.position, 1e-3) / self.config.warmup  # the first step moves, too
+        if self.config.schedule == "inverse-sqrt":  # Vaswani et al. 2017, section 5.3
+            return math.sqrt(self.config.warmup / self.position)
+        rest = (self.position - self.config.warmup) / max(
+            self.config.epochs - self.config.warmup, 1e-9
+        )
+        if self.config.schedule == "cosine":
+            return 0.01 + 0.99 * (1 + math.cos(math.pi * min(rest, 1))) / 2
+        if self.config.schedule == "linear":
+            return 1 - 0.99 * min(rest, 1)
+        if self.config.schedule == "step":
+            return 0.1 ** ((rest >= 0.5) + (rest >= 0.75))
+        return 0.1**self.drops if self.config.schedule == "plateau" else 1.0
+
+    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """One step down the gradient of `loss`: clipped, scheduled, averaged.
+
+        With `--accumulate` the step is taken after the last part of the batch.
+        """
+        if self.part == 0:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr * self.rate() * group.get("share", 1.0)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss / len(self.parts)).backward()
+        self.losses.append(loss.detach())
+        if self.part < len(self.parts) - 1:
+            return
+        if self.config.clip:
+            self.scaler.unscale_(optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        self.steps += 1
+        if self.config.ema and self.average is not None:
+            # Quicker in the first steps, as in TensorFlow's.
+            self.move(self.average, max(1 - self.config.ema, 9 / (10 + self.steps)))
+        if self.steps % 20 == 1:
+            self.check_loss()
+            device.give_back_freed_memory()
+
+    def average_epochs(self, average: nn.Module) -> None:
+        """The mean of the weights after each of the last epochs; before those, the latest ones."""
+        done = self.epoch - (self.config.epochs - self.config.average_last)
+        self.move(average, 1 / (max(done, 0) + 1))
+
+    @torch.no_grad()
+    def move(self, average: nn.Module, share: float) -> None:
+        """Move the average by this share of its distance to the model."""
+        for mean, value in zip(
+            average.state_dict().values(), self.model.state_dict().values(), strict=True
+        ):
+            if mean.is_floating_point():
+                mean.lerp_(value.to(mean.dtype), share)
+            else:
+                mean.copy_(value)
+
+    def loss(self) -> float:
+        """Mean loss of the latest steps."""
+        latest = self.losses[-50:]
+        return float(torch.stack(latest).float().mean()) if latest else math.nan
+
+    def check_loss(self) -> None:
+        if not math.isfinite(float(self.losses[-1])):
+            raise DlkitError(
+                f"the loss is {float(self.losses[-1])} in epoch {self.epoch + 1}:"
+                f" lower --lr (now {self.config.lr}); {self.folder} keeps the last good state"
+            )
+
+    def finish_epoch(self, score: float, **metrics: float) -> bool:
+        """Log and save; whether `score` (higher is better) is the best so far.
+
+        Leaves the loop, if there is more to do, where a scheduler has announced the end.
+        """
+        self.check_loss()
+        self.epoch += 1
+        better = score > self.best_score or self.epoch == 1
+        if better:
+            # A first score may be nan, and then anything is better.
+            self.best_score = -math.inf if math.isnan(score) else score
+            self.best_epoch = self.epoch
+        elif self.epoch - max(self.best_epoch, self.dropped_at) >= PLATEAU:
+            self.drops, self.dropped_at = self.drops + 1, self.epoch
+        loss = float(self.mean_losses().mean())
+        self.done = self.saved_batch = 0
+        self.losses, self.carried = [], []
+        numbers = {"epoch": self.epoch, "loss": loss, "score": score, **metrics}
+        numbers["lr"] = self.config.lr * self.rate()
+        numbers["seconds"] = round(time.monotonic() - self.began, 2)
+        # JSON has no nan, the value of a metric that is not defined on this data.
+        record = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
+        self.save(record, better)
+        log(
+            f"epoch {self.epoch}/{self.config.epochs}  loss {loss:.4f}  score {score:.4f}"
+            f"{' (best)' if better else ''}  {numbers['seconds']:.0f} s"
+        )
+        stopped_by = max(self.process.gather([self.signal]))
+        if stopped_by and self.epoch < self.config.epochs:
+            self.stop(stopped_by)
+        return better
+
+    def mean_losses(self) -> Tensor:
+        """The losses of the steps of this epoch, each the mean over the processes."""
+        return self.process.mean(torch.stack(self.losses).float())
+
+    def save(self, record: dict[str, Any], better: bool) -> None:
+        scores = {k: v for k, v in record.items() if k not in {"lr", "seconds"}}
+        header = replace(self.header, metrics=scores)
+        weights = self.process.whole(self.evaluated.state_dict())
+        if self.process.is_main:
+            if better:
+                checkpoint.save(self.best, weights, header)
+            checkpoint.save(self.folder / "last.safetensors", weights, header)
+            self.write_log(record)
+        self.save_state()
+        if self.process.is_main and (
+            time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES
+        ):
+            self.draw_curves()
+
+    def write_log(self, record: dict[str, Any]) -> None:
+        """Add a line; after a kill between two writes, the log may be an epoch ahead."""
+        path = self.folder / "log.jsonl"
+        before = path.read_text().splitlines()[: self.epoch - 1] if self.epoch > 1 else []
+        with whole_file(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in [*before, json.dumps(record)]))
+
+    def save_within(self, number: int, total: int) -> None:
+        """Save the state before batch `number` of the `total` of this epoch."""
+        self.done = number
+        began = time.monotonic()
+        losses = self.mean_losses()
+        carried = list(self.process.gather([[thing.state_dict() for thing in self.carried]]))
+        self.save_state(done=number, batches=total, losses=losses.cpu(), carried=carried)
+        self.saved_batch, self.saved_at = number, time.monotonic()
+        self.seconds_of_saving = self.saved_at - began
+
+    def save_state(self, **within: Any) -> None:
+        """Write last.state.pt; `within` is what going on within an epoch needs besides."""
+        state = {
+            "config": settings_of(self.config),
+            "model": self.process.whole(self.model.state_dict()),
+            "average": self.average.state_dict() if self.average is not None else {},
+            "optimizers": self.process.whole([of.state_dict() for of in self.optimizers]),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "drops": self.drops,
+            "dropped_at": self.dropped_at,
+            **within,
+        }
+        if not self.process.is_main:
+            return
+        with whole_file(self.folder / "last.state.pt") as partial, partial.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # of which torch made another
+                    raise error.__context__ from error
+                raise
+
+    def add_sample(self, text: str) -> None:
+        """Add what the model made after this epoch to samples.txt; call before finish_epoch()."""
+        if not self.process.is_main:
+            return
+        path = self.folder / "samples.txt"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        rule = f"{'-' * 20} epoch {self.epoch + 1}\n"
+        # After a kill, there may be one of an epoch that is done again.
+        before = before.partition(rule)[0]
+        with whole_file(path) as partial:
+            partial.write_text(f"{before}{rule}{text}\n", encoding="utf-8")
+
+    def draw_curves(self) -> None:
+        records = [
+            json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()
+        ]
+        curves(records, self.folder / "curves.png")
+        self.curves_drawn_at = time.monotonic()
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """What a state_dict() holds, its tensors on that device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [moved(item, device) for item in value]
+    if isinstance(value, dict):
+        return {name: moved(item, device) for name, item in value.items()}
+    return value

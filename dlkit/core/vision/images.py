@@ -1,0 +1,381 @@
+"""Images in and out, as uint8 tensors (3, H, W), in the orientation they are shown in."""
+
+import glob
+import io
+import json
+import os
+import struct
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.io import tars
+from dlkit.core.io.download import fetch
+from dlkit.core.io.files import whole_file
+from dlkit.core.io.text import lines
+
+Fit = Literal["inside", "crop", "squash"]
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+SMALLEST_SIDE = 8
+MOST_PIXELS = 178_956_970  # where Pillow, too, calls a file a decompression bomb
+MOST_BYTES = 200_000_000  # of an image behind a URL
+
+# What Pillow raises for damaged files, besides UnidentifiedImageError.
+BAD_FILE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    struct.error,
+    EOFError,
+)
+
+# EXIF's orientations; the last four exchange width and height.
+SIDEWAYS = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's warns first, and not thread by thread
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image: `pixels` uint8 (3, h, w); width and height are the image's as shown."""
+
+    pixels: Tensor
+    width: int
+    height: int
+
+
+def files(sources: Iterable[str]) -> Iterator[str]:
+    """Paths and URLs of images: files, folders (with all below), globs, URLs, `-` for a list.
+
+    A tar file stands for the images in it, and `shard-{000..099}.tar` for many.
+
+    What does not exist is passed on, so that reading it fails in its place among the others.
+    """
+    for source in sources:
+        if source == "-":
+            yield from files(line for line in lines("-") if line)
+        elif "://" in source:
+            yield source
+        elif os.path.exists(source) or tars.split(source):
+            yield from some_or_itself(below(source), source)
+        elif tars.BRACES.search(source):
+            yield from files(tars.expanded(source))
+        elif glob.has_magic(source):
+            found = iter(sorted(glob.glob(source, recursive=True)))
+            yield from some_or_itself((path for name in found for path in below(name)), source)
+        else:
+            yield source
+
+
+def inside(tar: str) -> Iterator[str]:
+    """The images in a tar file; it itself if it is damaged, which is said when it is read."""
+    try:
+        for name, _ in tars.members(tar, lambda name: Path(name).suffix.lower() in SUFFIXES):
+            yield f"{tar}/{name}"
+    except DlkitError:
+        yield tar
+
+
+def below(name: str) -> Iterator[str]:
+    """The images in a folder and its folders; a file is itself."""
+    if tars.is_tar(name):
+        yield from inside(name)
+        return
+    if not os.path.isdir(name):
+        yield name
+        return
+    # The entries of one folder at a time: all of a tree may be too many to be held.
+    try:
+        entries = sorted(os.listdir(name))
+    except OSError:
+        yield name  # which fails when it is read
+        return
+    for path in (str(Path(name, entry)) for entry in entries):
+        if os.path.isdir(path) and not os.path.islink(path):
+            yield from below(path)
+        elif is_image(Path(path)):
+            yield path
+
+
+def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterable[str]:
+    """The images of these sources; refuses to write into a folder that holds some of them.
+
+    All are looked at before the first is given out; meanwhile they wait closely packed.
+    """
+    targets = {folder.resolve(): folder for folder in folders if folder is not None}
+    if not targets:
+        return sources
+    waiting = io.BytesIO()
+    for path in files(sources):
+        parent = Path(path).resolve().parent
+        if parent in targets:
+            raise DlkitError(
+                f"{targets[parent]} holds inputs, which stay as they are: choose another"
+            )
+        waiting.write(json.dumps(path).encode() + b"\n")
+    waiting.seek(0)
+    return map(json.loads, waiting)
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and is_there(path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether this is a file, on its own or in a tar file."""
+    return path.is_file() or tars.split(str(path)) is not None
+
+
+def beside(stem: Path) -> Path:
+    """The image of that name, whatever its suffix; `.jpg` where there is none."""
+    for suffix in SUFFIXES:
+        for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
+            if path.exists():
+                return path
+    return stem.with_name(stem.name + ".jpg")
+
+
+def some_or_itself(found: Iterator[str], source: str) -> Iterator[str]:
+    """What was found; the source itself when that is nothing."""
+    first = next(found, None)
+    yield source if first is None else first
+    yield from found
+
+
+def read(
+    source: str, side: int | None = None, fit: Fit = "inside", true_colours: bool = False
+) -> Picture:
+    """Decode an image; with `side`, shrink or enlarge it to that longest side.
+
+    With the fit `crop` the result is the middle square of the image, with `squash` the whole image
+    made square, of `side` pixels a side. `true_colours` converts from the image's own colour
+    profile to sRGB.
+
+    Grey, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
+    the first frame is read. Raises DlkitError for what is no image, damaged, under 8 pixels a
+    side or over 179 million pixels.
+    """
+    try:
+        with Image.open(opened(source)) as image:
+            return decoded(image, side, fit, true_colours)
+    except UnidentifiedImageError:
+        raise DlkitError(
+            "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
+        ) from None
+    except MemoryError as error:
+        raise DlkitError("too large for this machine's memory: make it smaller first") from error
+    except BAD_FILE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DlkitError(f"damaged image ({' '.join(reason.split())})") from error
+
+
+def opened(source: str) -> Path | io.BytesIO:
+    """What Pillow opens: the path, or the bytes behind a URL or in a tar file."""
+    if "://" in source:
+        buffer = io.BytesIO()
+        try:
+            for block in fetch(source, "downloading"):
+                buffer.write(block)
+                if buffer.tell() > MOST_BYTES:
+                    raise DlkitError(f"over {MOST_BYTES / 1e6:.0f} MB: download it yourself first")
+        except DlkitError as error:
+            # Who reports it names the source, as for a file.
+            raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
+        buffer.seek(0)
+        return buffer
+    if in_tar := tars.split(source):
+        return io.BytesIO(tars.read(*in_tar))
+    path = Path(source)
+    if tars.is_tar(source):
+        try:
+            deque(tars.members(source), maxlen=0)
+        except DlkitError as error:
+            raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
+        raise DlkitError("a tar file without images")
+    try:
+        bytes_there = path.stat().st_size
+    except FileNotFoundError:
+        raise DlkitError("no file matches" if glob.has_magic(source) else "no such file") from None
+    except (OSError, ValueError) as error:
+        raise DlkitError(getattr(error, "strerror", None) or str(error)) from error
+    if path.is_dir():
+        raise DlkitError("a folder without images")
+    if not path.is_file():
+        return io.BytesIO(path.read_bytes())  # a pipe, which cannot be rewound
+    if bytes_there == 0:
+        raise DlkitError("an empty file")
+    return path
+
+
+def checked_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the file stores them, if dlkit can do with them."""
+    width, height = image.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise DlkitError(f"{width} x {height} pixels: too small, {SMALLEST_SIDE} a side are needed")
+    if width * height > MOST_PIXELS:
+        most = f"{MOST_PIXELS / 1e6:.0f} million pixels"
+        raise DlkitError(f"{width} x {height}: over {most}, make it smaller first")
+    return width, height
+
+
+def decoded(image: Image.Image, side: int | None, fit: Fit, true_colours: bool = False) -> Picture:
+    width, height = checked_size(image)
+    rgb_of = as_srgb if true_colours else as_rgb
+    if side is not None and fit != "inside" and (width, height) != (side, side):
+        # JPEG only: decodes at a half, a quarter or an eighth.
+        share = 2 * side / min(width, height)
+        image.draft("RGB", (round(width * share), round(height * share)))
+        full = rgb_of(image)
+        kept = min(full.size)
+        wide, high = full.size if fit == "squash" else (kept, kept)
+        x, y = (full.width - wide) / 2, (full.height - high) / 2
+        box = (x, y, x + wide, y + high)
+        rgb = full.resize((side, side), Image.Resampling.BILINEAR, box)
+    elif side is not None and max(width, height) != side:
+        image.draft("RGB", (2 * side, 2 * side))
+        share = side / max(width, height)
+        small = (max(1, round(width * share)), max(1, round(height * share)))
+        rgb = rgb_of(image).resize(small, Image.Resampling.BILINEAR)
+    else:
+        rgb = rgb_of(image)
+    turn = turn_of(image)
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        width, height = (height, width) if turn in SIDEWAYS else (width, height)
+    # np.array copies: the tensor may be written to, and outlives Pillow's buffer.
+    return Picture(torch.from_numpy(np.array(rgb)).permute(2, 0, 1), width, height)
+
+
+def resized(picture: Picture, side: int) -> Picture:
+    """The picture with pixels of that longest side, as `read` gives it."""
+    height, width = picture.pixels.shape[1:]
+    if max(height, width) == side:
+        return picture
+    share = side / max(height, width)
+    small = (max(1, round(width * share)), max(1, round(height * share)))
+    image = as_pillow(picture).resize(small, Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return Picture(pixels, picture.width, picture.height)
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """How the image is to be turned to be as shown; a TIFF is turned by Pillow itself."""
+    # Asked for its EXIF data, Pillow decodes a PNG to look for it behind the pixels.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return None
+    try:
+        orientation = image.getexif().get(0x0112)
+    except BAD_FILE:
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits of red, green and blue, as the image looks on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, dtype=np.float64)
+        # Integers are 16-bit; floats are taken as 0..1 or 0..255, whichever fits.
+        scale = 255 / 65535 if image.mode.startswith("I") else 255 if values.max() <= 1 else 1
+        return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", coloured.size, "white")
+        return Image.alpha_composite(white, coloured).convert("RGB")
+    return image.convert("RGB")
+
+
+def as_srgb(image: Image.Image) -> Image.Image:
+    """As `as_rgb`, in the colours that the profile means; one that cannot be used is left out."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in {"L", "RGB", "RGBA", "CMYK"}:
+        return as_rgb(image)
+    image.load()
+    try:
+        converted = ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGBA" if image.mode == "RGBA" else "RGB",
+        )
+    except (OSError, ImageCms.PyCMSError):
+        return as_rgb(image)
+    assert converted is not None
+    return as_rgb(converted)
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as shown, from its header."""
+    try:
+        with Image.open(opened(str(path))) as image:
+            width, height = checked_size(image)
+            return (height, width) if turn_of(image) in SIDEWAYS else (width, height)
+    except DlkitError as error:
+        raise DlkitError(f"{path}: {error}") from None
+    except BAD_FILE as error:
+        raise DlkitError(f"{path}: not a readable image") from error
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write an image, whole or not at all, in the format of the path's suffix."""
+    with whole_file(path) as partial:
+        kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+        picture.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
+
+
+def as_pillow(picture: Picture) -> Image.Image:
+    """The picture for drawing."""
+    return Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
+
+
+def grid(
+    pictures: Sequence[Image.Image],
+    columns: int,
+    side: int = 320,
+    captions: Sequence[str] | None = None,
+) -> Image.Image:
+    """The pictures in rows of `columns`, each fitted into a square of `side` pixels.
+
+    Captions, one each, stand below; their lines are cut at the square's width.
+    """
+    font = ImageFont.load_default(13)
+    line = 17
+    below = 0 if captions is None else 4 + line * max(c.count("\n") + 1 for c in captions)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * side, rows * (side + below)), "white")
+    canvas = ImageDraw.Draw(sheet)
+    for index, picture in enumerate(pictures):
+        x, y = index % columns * side, index // columns * (side + below)
+        fitted = ImageOps.contain(picture, (side - 4, side - 4))
+        sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
+        for number, text in enumerate(captions[index].splitlines() if captions else []):
+            while text and font.getlength(text) > side - 6:
+                text = text[:-2] + "…" if text[-1] == "…" else text[:-1] + "…"
+            canvas.text((x + 3, y + side + number * line), text, fill="black", font=font)
+    return sheet

@@ -1,0 +1,62 @@
+"""What a training goes on from: `--init-from`. Loads no torch to read one of our headers."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header, read_header
+from dlkit.core.store.weights import find
+from dlkit.core.train import init_from
+from dlkit.lm_generate.config import STREAMED, LmTrainConfig
+from dlkit.lm_generate.text_codec import Units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Settings that are those of the model to go on from.
+ITS_OWN = (
+    "tokenizer", "vocab_size", "lower", "layers", "width", "heads", "hidden", "positions", "untied",
+    "direct", "learn_start", "next_sentence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Start(init_from.Start[Units]):
+    """A model to go on from; `weights` where it is one of Hugging Face's."""
+
+    weights: "dict[str, Tensor] | None"
+
+
+def started(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
+    """The settings, with those of the model that `--init-from` names, and that model."""
+    name = str(config.init_from)
+    header, weights = of_model(name)
+    source = init_from.Source(name, header)
+    source.refuse_its_own(config, ITS_OWN)
+    if header.arch == "ngram":
+        raise DlkitError(
+            f"{name} is an n-gram model, which is counted: no training goes on from it"
+        )
+    found = source.start(config.dropout, Units.from_settings)
+    network = found.network
+    own: dict[str, Any] = {k: network[k] for k in ITS_OWN if k in network and k != "vocab_size"}
+    own["arch"] = header.arch
+    context = config.context
+    if header.arch not in STREAMED and "context" in network:
+        context = context or network["context"]
+        if context > network["context"]:
+            raise DlkitError(f"--context {context} is more than the {network['context']} of {name}")
+    changed = replace(config, context=context, **own)
+    return changed, Start(found.vocabulary, network, weights)
+
+
+def of_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":
+    """The header of one of our models, or all of one of Hugging Face's."""
+    if name.startswith("hf:") or Path(name).is_dir():
+        from dlkit.lm_generate import huggingface
+
+        folder = huggingface.find(name)
+        assert folder is not None
+        return huggingface.load(folder)
+    return read_header(find("lm-generate", name), "lm-generate"), None
