@@ -18,7 +18,7 @@ from dlkit.core.cli.command import AnyFormat, Output
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
-from dlkit.core.progress import say_failed
+from dlkit.core.progress import print_error
 from dlkit.detect.cli import app as detect
 from dlkit.embed.cli import app as embed
 from dlkit.gan_sample.cli import app as gan_sample
@@ -110,18 +110,18 @@ def main(args: list[str] | None = None) -> None:
     except SystemExit as stop:
         leave(stop.code if isinstance(stop.code, int) else 1)
     except DlkitError as error:
-        say_failed(str(error))
+        print_error(str(error))
         leave(2)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             # What stdout still holds would fail once more when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            say_failed(f"{error.filename or 'stdout'}: cannot be written ({error.strerror})")
+            print_error(f"{error.filename or 'stdout'}: cannot be written ({error.strerror})")
             leave(2)
         # A bug of ours: the user needs the trace to report it.
         traceback.print_exc()
         if world_size() > 1:
-            say_failed(f"{type(error).__name__}: {error}")
+            print_error(f"{type(error).__name__}: {error}")
         leave(70)
 
 

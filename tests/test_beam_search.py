@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from dlkit.core.generation.beam_search import Written, beam_search, candidates, draw, length_penalty
 from dlkit.core.generation.sampling import Sampling, Uniforms
-from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.decoder_state import DecoderState
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 
 
-class Memory(State):
+class Memory(DecoderState):
     def __init__(self, tables: Tensor, newest: Tensor) -> None:
         self.tables, self.newest, self.steps = tables, newest, 0
 

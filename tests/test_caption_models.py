@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.caption.loss import ENTROPY, doubly_stochastic, objective, reinforce
-from dlkit.caption.model import ARCHITECTURES, SETTINGS, Foretold, build
+from dlkit.caption.model import ARCHITECTURES, SETTINGS, DecoderOutput, build
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.fast_inference import quick
+from dlkit.core.nn.fast_inference import pack_linears
 
 V, W, SIDE = 23, 16, 64
 PAD, BOS = 0, 1
@@ -160,7 +160,7 @@ def test_packed_weights_give_the_same_logits(name: str) -> None:
     seen, target = images(), targets()
     with torch.inference_mode():
         expected = network(seen, target).logits
-        close(quick(network)(seen, target).logits, expected, 1e-4)
+        close(pack_linears(network)(seen, target).logits, expected, 1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -348,9 +348,11 @@ def test_the_loss_by_its_formulas() -> None:
     ]
     stochastic = ((1 - alphas[0].sum(0)) ** 2).sum() + ((1 - alphas[1, 0]) ** 2).sum()
     close(doubly_stochastic(alphas, real), stochastic / 2)
-    loss = objective(Foretold(logits[real], alphas), after, real, 0.1, 0.5)
+    loss = objective(DecoderOutput(logits[real], alphas), after, real, 0.1, 0.5)
     close(loss, -torch.stack(smoothed).mean() + 0.25 * stochastic)
-    close(objective(Foretold(logits[real]), after, real, 0.1, 0.5), -torch.stack(smoothed).mean())
+    close(
+        objective(DecoderOutput(logits[real]), after, real, 0.1, 0.5), -torch.stack(smoothed).mean()
+    )
 
 
 def test_reinforce_by_its_formula() -> None:
@@ -362,7 +364,7 @@ def test_reinforce_by_its_formula() -> None:
     alphas = torch.rand(2, 3, 4).softmax(-1)
     chosen = alphas[..., 1].log().clone().requires_grad_()
     loss, baseline = reinforce(
-        Foretold(logits[real], alphas, chosen), after, real, torch.tensor(-2.0)
+        DecoderOutput(logits[real], alphas, chosen), after, real, torch.tensor(-2.0)
     )
     logprobs = logits.log_softmax(-1)
     captions = torch.stack([logprobs[0, [0, 1, 2], [3, 4, 1]].sum(), logprobs[1, 0, 2]])
@@ -387,7 +389,7 @@ def test_reinforce_learns_where_to_look() -> None:
         alphas = score.softmax(0).expand(32, 1, 4)
         place = torch.multinomial(alphas[:, 0].detach(), 1)
         chosen = alphas[:, 0].gather(1, place).log()
-        foretold = Foretold(told[place[:, 0]], alphas, chosen)
+        foretold = DecoderOutput(told[place[:, 0]], alphas, chosen)
         loss, baseline = reinforce(foretold, after, real, baseline)
         optimizer.zero_grad()
         loss.backward()

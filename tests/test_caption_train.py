@@ -27,7 +27,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header, read_header
 
 SIDE = 32
-ALONE = Process(0, 1, torch.device("cpu"))
+SINGLE_PROCESS = Process(0, 1, torch.device("cpu"))
 COLOURS = {"red": (220, 40, 30), "blue": (40, 60, 230), "green": (30, 160, 60)}
 NAMES = list(COLOURS)
 
@@ -352,7 +352,7 @@ def test_features_are_the_encoders_maps_also_mirrored(
     network = captioner(encoder)
     paths = [str(photos / "Images" / f"{n}.png") for n in range(3)]
     file = tmp_path / "features.safetensors"
-    kept = features.features(file, network, "mine", paths, ALONE, 0)
+    kept = features.features(file, network, "mine", paths, SINGLE_PROCESS, 0)
     pixels = torch.stack([network.preprocessing.read(path) for path in reversed(paths)])
     with torch.inference_mode():
         images = network.preprocessing.normalise(pixels)
@@ -361,11 +361,11 @@ def test_features_are_the_encoders_maps_also_mirrored(
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     # A second time it is read; with more images it is made again.
     with mock.patch("dlkit.caption.features.make") as make:
-        again = features.features(file, network, "mine", paths[:2], ALONE, 0)
+        again = features.features(file, network, "mine", paths[:2], SINGLE_PROCESS, 0)
     assert not make.called
     assert torch.equal(again.of(paths[:2]), kept.of(paths[:2]))
     more = [*paths, str(photos / "Images" / "3.png")]
-    assert set(features.features(file, network, "mine", more, ALONE, 0).rows) == set(more)
+    assert set(features.features(file, network, "mine", more, SINGLE_PROCESS, 0).rows) == set(more)
 
 
 def test_features_of_another_encoder_are_refused_by_name(
@@ -373,16 +373,16 @@ def test_features_of_another_encoder_are_refused_by_name(
 ) -> None:
     paths = [str(photos / "Images" / "0.png")]
     file = tmp_path / "features.safetensors"
-    features.features(file, captioner(encoder), "mine", paths, ALONE, 0)
+    features.features(file, captioner(encoder), "mine", paths, SINGLE_PROCESS, 0)
     other = captioner(classifier(tmp_path / "other.safetensors", seed=1))
     with pytest.raises(DlkitError, match=r"made by the encoder mine \w{8} .* not by other \w{8}"):
-        features.features(file, other, "other", paths, ALONE, 0)
+        features.features(file, other, "other", paths, SINGLE_PROCESS, 0)
     with pytest.raises(DlkitError, match=r"\(32 pixels, squash, 2 x 2 places\), not by .*64 pix"):
-        features.features(file, captioner(encoder, 64), "mine", paths, ALONE, 0)
+        features.features(file, captioner(encoder, 64), "mine", paths, SINGLE_PROCESS, 0)
     header = Header("caption", "nic", {}, [])
     checkpoint.save(file, {"x": torch.zeros(1)}, header)
     with pytest.raises(DlkitError, match="is a captioner, not a file of features"):
-        features.features(file, captioner(encoder), "mine", paths, ALONE, 0)
+        features.features(file, captioner(encoder), "mine", paths, SINGLE_PROCESS, 0)
 
 
 def test_unreadable_images_are_remembered_too(photos: Path, encoder: Path, tmp_path: Path) -> None:
@@ -391,13 +391,13 @@ def test_unreadable_images_are_remembered_too(photos: Path, encoder: Path, tmp_p
     paths = [str(bad), str(photos / "Images" / "0.png")]
     for _ in range(2):
         kept = features.features(
-            tmp_path / "f.safetensors", captioner(encoder), "mine", paths, ALONE, 0
+            tmp_path / "f.safetensors", captioner(encoder), "mine", paths, SINGLE_PROCESS, 0
         )
         assert set(kept.rows) == {paths[1]}
         assert list(kept.unreadable) == [str(bad)]
     assert "not an image" in kept.unreadable[str(bad)]
     with pytest.raises(DlkitError, match="none of the 1 images can be read"):
-        features.features(tmp_path / "g", captioner(encoder), "mine", paths[:1], ALONE, 0)
+        features.features(tmp_path / "g", captioner(encoder), "mine", paths[:1], SINGLE_PROCESS, 0)
 
 
 def test_captions_of_some_images_leave() -> None:
@@ -575,8 +575,8 @@ def test_zoom_and_recolour_change_images_within_their_limits() -> None:
     zoomed = augmented(left, config)
     assert not torch.allclose(zoomed, left)
     torch.testing.assert_close(zoomed.mean((1, 2, 3)), left.mean((1, 2, 3)), rtol=0.05, atol=0)
-    recoloured = augmented(flat, replace(config, zoom=1.0, recolour=0.2))
-    assert recoloured.std() > 1
-    assert ((recoloured >= 64) & (recoloured <= 144)).all()
+    jitter_color = augmented(flat, replace(config, zoom=1.0, recolour=0.2))
+    assert jitter_color.std() > 1
+    assert ((jitter_color >= 64) & (jitter_color <= 144)).all()
     plain = replace(config, zoom=1.0)
     assert torch.equal(augmented(left, plain), left)

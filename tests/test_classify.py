@@ -271,8 +271,8 @@ def test_rare_labels_weigh_as_much(tmp_path: Path) -> None:
     weights = balanced(torch.tensor([0] * 6 + [1] * 2), 2)
     assert weights.tolist() == pytest.approx([8 / 12, 8 / 4])
     assert float((weights * torch.tensor([6.0, 2.0])).sum()) == pytest.approx(8)
-    several = balanced(torch.tensor([[1.0, 0], [0, 0], [0, 1], [0, 1]]), 2)
-    assert several.tolist() == pytest.approx([3, 1])
+    multi_label = balanced(torch.tensor([[1.0, 0], [0, 0], [0, 1], [0, 1]]), 2)
+    assert multi_label.tolist() == pytest.approx([3, 1])
 
 
 def test_weights_that_start_from_zeros_do_not_learn(stripes: Path, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_rcnn_sees_what_is_in_the_region_and_a_little_around_it() -> None:
     image = Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC)
     images = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     region = [30.0, 20, 100, 90]
-    [crop] = network.warped(images, torch.tensor([[0.0, *region]]))
+    [crop] = network.random_affine(images, torch.tensor([[0.0, *region]]))
     # 96 pixels of the crop show 96 - 2 * 16 * 96 / 227 of the region, the rest surrounds it.
     margin = 70 * ((1 / (1 - 32 / 227)) - 1) / 2
     box = (30 - margin, 20 - margin, 100 + margin, 90 + margin)
@@ -267,7 +267,7 @@ def test_rcnn_sees_what_is_in_the_region_and_a_little_around_it() -> None:
         torch.from_numpy(np.array(expected)).permute(2, 0, 1)[None]
     )[0]
     assert (crop - normal).abs().mean() < 0.03
-    beyond = network.warped(images, torch.tensor([[0.0, -300, -300, -200, -200]]))
+    beyond = network.random_affine(images, torch.tensor([[0.0, -300, -300, -200, -200]]))
     assert not beyond.any()
 
 

@@ -16,7 +16,7 @@ from dlkit.embed import compiled, corpus, huffman, loss, phrases
 from dlkit.embed.cbow import cbow
 from dlkit.embed.config import EmbedTrainConfig, Method, by_method
 from dlkit.embed.fasttext import fasttext
-from dlkit.embed.hogwild import HogwildState, padded, seed_of, what_is_drawn
+from dlkit.embed.hogwild import HogwildState, padded, sampling_tables, seed_of
 from dlkit.embed.model import load
 from dlkit.embed.skipgram import skipgram
 from dlkit.embed.subwords import vector_of_unknown
@@ -110,7 +110,7 @@ def test_hierarchical_softmax_follows_its_gradient() -> None:
             torch.ones_like(code),
         )  # fmt: skip
         descend(value, expected_inputs, expected_outputs)
-    draw = what_is_drawn(counts, settings(method="skipgram", hs=True, window=1, sample=0))
+    draw = sampling_tables(counts, settings(method="skipgram", hs=True, window=1, sample=0))
     own = compiled.scratch(1, 12, padded(DIM))
     flat = inputs.reshape(-1), outputs.reshape(-1), padded(DIM)
     skipgram(SENTENCE, 0, 3, *flat, draw, np.float32(RATE), np.uint64(1), own)
@@ -154,8 +154,10 @@ def test_sigmoid() -> None:
 def test_huffman_codes_by_hand() -> None:
     # d and c (2 + 4 = 6) make node 0; b (5) and node 0 (6) node 1; a (9) and node 1 (11) the root.
     starts, nodes, codes = huffman.paths(np.array([9, 5, 4, 2], np.int64))
-    spelled = [codes[a:b].astype(int).tolist() for a, b in zip(starts, starts[1:], strict=False)]
-    assert spelled == [[0], [1, 0], [1, 1, 1], [1, 1, 0]]
+    option_name = [
+        codes[a:b].astype(int).tolist() for a, b in zip(starts, starts[1:], strict=False)
+    ]
+    assert option_name == [[0], [1, 0], [1, 1, 1], [1, 1, 0]]
     assert nodes.tolist() == [2, 2, 1, 2, 1, 0, 2, 1, 0]
 
 
@@ -168,7 +170,7 @@ def test_huffman_takes_a_made_node_before_a_word_of_the_same_count() -> None:
 
 def test_negative_words_and_kept_words_have_their_probabilities() -> None:
     counts = np.array([1000, 100, 10, 1])
-    draw = what_is_drawn(counts, settings(method="skipgram", sample=0.1))
+    draw = sampling_tables(counts, settings(method="skipgram", sample=0.1))
     wanted = counts**0.75 / (counts**0.75).sum()
     state, drawn = compiled.seeded(np.uint64(3)), np.zeros(4)
     for _ in range(20000):

@@ -61,8 +61,8 @@ def test_every_setting_is_an_option_and_its_help_says_the_default(
 @pytest.mark.parametrize("task", TASKS)
 def test_arguments_without_a_command_go_to_infer(task: str) -> None:
     for arguments in (["no-such-file"], ["--nope"], ["./train"], ["--", "train"]):
-        direct, spelled = run(task, *arguments), run(task, "infer", *arguments)
-        assert (direct.code, direct.out) == (spelled.code, spelled.out)
+        direct, option_name = run(task, *arguments), run(task, "infer", *arguments)
+        assert (direct.code, direct.out) == (option_name.code, option_name.out)
         # A word; a text.
         answered = (task, arguments[-1]) == ("embed", "train") or task == "lm-generate"
         assert direct.code != 0 or answered

@@ -425,7 +425,7 @@ def test_cutout_takes_a_square_of_half_the_side() -> None:
 def test_recolouring_changes_no_grey_picture_into_a_coloured_one() -> None:
     torch.manual_seed(0)
     grey = torch.randn(20, 1, 6, 6).expand(-1, 3, -1, -1)
-    out = diffaugment.recoloured(grey)
+    out = diffaugment.jitter_color(grey)
     assert torch.allclose(out[:, 0], out[:, 2], atol=1e-5)
     contrast = out.std(dim=(1, 2, 3)) / grey.std(dim=(1, 2, 3))
     assert float(contrast.min()) >= 0.5

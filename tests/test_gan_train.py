@@ -28,7 +28,7 @@ from dlkit.gan_sample.data import (
 )
 from dlkit.gan_sample.model import restore
 from dlkit.gan_sample.train import train
-from dlkit.gan_sample.train_autoencoder import spoilt
+from dlkit.gan_sample.train_autoencoder import corrupt
 from dlkit.gan_sample.train_cyclegan import POOL, Pool
 
 SIDE = 16
@@ -306,10 +306,10 @@ def test_a_sparse_autoencoders_codes_are_sparse(bars: Path, tmp_path: Path) -> N
 def test_a_denoising_autoencoder_is_given_spoilt_pictures() -> None:
     torch.manual_seed(0)
     images = torch.full((40, 3, 10, 10), 0.5)
-    assert torch.equal(spoilt(images, 0, 0), images)
-    noisy = spoilt(images, 0.3, 0) - images
+    assert torch.equal(corrupt(images, 0, 0), images)
+    noisy = corrupt(images, 0.3, 0) - images
     assert float(noisy.std()) == pytest.approx(0.3, rel=0.05)
-    masked = spoilt(images, 0, 0.25)
+    masked = corrupt(images, 0, 0.25)
     assert float((masked[:, 0] == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
     assert torch.equal(masked[:, 0], masked[:, 2])  # whole pixels
 

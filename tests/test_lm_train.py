@@ -30,12 +30,12 @@ from dlkit.lm_generate.evaluate import evaluate
 from dlkit.lm_generate.infer import Model
 from dlkit.lm_generate.loss import both_directions_loss, objective
 from dlkit.lm_generate.model import build, network_settings
-from dlkit.lm_generate.text_codec import Units, pieces
+from dlkit.lm_generate.text_codec import TextCodec, pieces
 from dlkit.lm_generate.train import train
 from tests.conftest import run
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "a", "log"]
-ALONE = Process(0, 1, torch.device("cpu"))
+SINGLE_PROCESS = Process(0, 1, torch.device("cpu"))
 TINY: dict[str, Any] = {
     "width": 16, "context": 8, "batch_size": 4, "epochs": 2, "steps_per_epoch": 6,
     "device": "cpu", "precision": "fp32", "sample_tokens": 12,
@@ -75,11 +75,11 @@ def weights(path: Path) -> dict[str, Tensor]:
 @pytest.mark.parametrize("algorithm", ["char", "byte", "byte-bpe", "words", "whitespace", "bpe"])
 def test_units_give_the_text_back_with_its_lines(algorithm: str) -> None:
     text = some_text(30)
-    units = Units.learn([text], algorithm, 300, "gpt")
+    units = TextCodec.learn([text], algorithm, 300, "gpt")
     ids = units.encode(text)
     assert units.decode(ids) == text
     assert max(ids) < units.size
-    for copy in (Units.from_settings(units.to_settings()), units):
+    for copy in (TextCodec.from_settings(units.to_settings()), units):
         in_blocks = list(copy.encode_blocks(text.splitlines(keepends=True)))
         assert np.concatenate(in_blocks).tolist() == ids
     ends = algorithm in {"words", "whitespace", "bpe"}
@@ -98,14 +98,14 @@ def test_a_long_text_is_encoded_in_pieces_of_whole_lines_or_words(
         assert "".join(cut) == text
         assert len(cut) > 5
         assert all(piece[-1] == "\n" or after[0] == " " for piece, after in pairwise(cut))
-        units = Units.learn([text], "char", 300, "gpt")
+        units = TextCodec.learn([text], "char", 300, "gpt")
         assert np.concatenate(list(units.encode_blocks([text], 2))).tolist() == units.encode(text)
 
 
 def test_special_tokens_are_those_of_the_architecture() -> None:
-    bert = Units.learn([some_text(9)], "char", 300, "bert")
+    bert = TextCodec.learn([some_text(9)], "char", 300, "bert")
     assert bert.tokenizer.encode("[MASK]", parse_special=True) == [bert.tokenizer.special["[MASK]"]]
-    t5 = Units.learn([some_text(9)], "words", 300, "t5")
+    t5 = TextCodec.learn([some_text(9)], "words", 300, "t5")
     assert {"<pad>", "</s>", "<extra_id_0>", "<extra_id_99>"} <= t5.tokenizer.special.keys()
 
 
@@ -184,9 +184,10 @@ def test_each_pass_shows_each_token_once_and_processes_share_it() -> None:
     config = by_arch(settings(Path(), Path(), batch_size=6, steps_per_epoch=0, epochs=9))
     seen = []
     for epoch in range(3):
-        whole = list(Windows(ids, config, ALONE, epoch))
+        whole = list(Windows(ids, config, SINGLE_PROCESS, epoch))
         halves = [
-            list(Windows(ids, config, Process(rank, 2, ALONE.device), epoch)) for rank in (0, 1)
+            list(Windows(ids, config, Process(rank, 2, SINGLE_PROCESS.device), epoch))
+            for rank in (0, 1)
         ]
         for (x, y), (a, _), (b, _) in zip(whole, *halves, strict=True):
             assert torch.equal(x[:, 1:], y[:, :-1])
@@ -196,7 +197,7 @@ def test_each_pass_shows_each_token_once_and_processes_share_it() -> None:
     # An epoch is a whole number of batches, a pass a whole number of windows.
     assert len(seen[0].unique()) == len(seen[0]) == 960
     assert not torch.equal(seen[0], seen[1])
-    again = torch.cat([y.flatten() for _, y in Windows(ids, config, ALONE, 1)])
+    again = torch.cat([y.flatten() for _, y in Windows(ids, config, SINGLE_PROCESS, 1)])
     assert torch.equal(seen[1], again)
 
 
@@ -206,20 +207,22 @@ def test_short_epochs_go_on_with_the_pass() -> None:
     short = by_arch(settings(Path(), Path(), batch_size=4, steps_per_epoch=4))
     for arch in (Windows, Streams):
         more = [8] if arch is Streams else []
-        expected = [x for x, _ in arch(ids, long, ALONE, 0, *more)]
-        found = [x for epoch in range(3) for x, _ in arch(ids, short, ALONE, epoch, *more)]
+        expected = [x for x, _ in arch(ids, long, SINGLE_PROCESS, 0, *more)]
+        found = [x for epoch in range(3) for x, _ in arch(ids, short, SINGLE_PROCESS, epoch, *more)]
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
 def test_a_stream_goes_on_where_the_batch_before_ended() -> None:
     ids = np.arange(1000, dtype=np.uint16)
     config = by_arch(settings(Path(), Path(), batch_size=4, steps_per_epoch=0, arch="lstm"))
-    batches = list(Streams(ids, config, ALONE, 0, 8))
+    batches = list(Streams(ids, config, SINGLE_PROCESS, 0, 8))
     assert len(batches) == 999 // 4 // 8 - 1
     for (x, y), (after, _) in pairwise(batches):
         assert torch.equal(x[:, 1:], y[:, :-1])
         assert torch.equal(y[:, -1], after[:, 0])
-    rows = [list(Streams(ids, config, Process(rank, 2, ALONE.device), 0, 8)) for rank in (0, 1)]
+    rows = [
+        list(Streams(ids, config, Process(rank, 2, SINGLE_PROCESS.device), 0, 8)) for rank in (0, 1)
+    ]
     assert torch.equal(rows[1][3][0], batches[3][0][1::2])
 
 
@@ -241,7 +244,7 @@ def test_a_text_shorter_than_a_window_is_said(tmp_path: Path) -> None:
 # ---- losses --------------------------------------------------------------------------------------
 
 
-def digits(units: Units) -> Model:
+def digits(units: TextCodec) -> Model:
     """An lstm that finds all ten digits equally probable, and nothing else possible."""
     network: Any = build("lstm", vocab_size=units.size, width=4)
     for parameter in network.parameters():
@@ -258,7 +261,7 @@ def measured(model: Model, path: Path) -> dict[str, float | None]:
 def test_the_perplexity_of_uniform_digits_is_ten(tmp_path: Path) -> None:
     path = tmp_path / "digits.txt"
     path.write_text("".join(np.random.default_rng(0).choice(list("0123456789"), 1000)))
-    units = Units.learn([path.read_text()], "char", 300, "gpt")
+    units = TextCodec.learn([path.read_text()], "char", 300, "gpt")
     found = measured(digits(units), path)
     assert found["perplexity"] == pytest.approx(10, abs=1e-4)
     assert found["loss"] == pytest.approx(math.log(10), abs=1e-5)
@@ -269,7 +272,7 @@ def test_scores_do_not_depend_on_the_tokens(tmp_path: Path) -> None:
     """Two uniform models, of bytes and of characters, that find a text equally probable."""
     path = tmp_path / "text.txt"
     path.write_text("ab cd\nab\n")
-    units = Units.learn(["ab cd\n"], "words", 300, "gpt")
+    units = TextCodec.learn(["ab cd\n"], "words", 300, "gpt")
     network: Any = build("lstm", vocab_size=units.size, width=4)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
@@ -286,7 +289,7 @@ def test_windows_foretell_each_token_once_from_what_they_hold(length: int, strid
     torch.manual_seed(0)
     network: Any = build("gpt", vocab_size=7, context=8, layers=1, heads=1, width=8).eval()
     ids = np.random.default_rng(0).integers(0, 7, length)
-    found = perplexity.window_losses(network, ids, 8, stride, ALONE)
+    found = perplexity.window_losses(network, ids, 8, stride, SINGLE_PROCESS)
     assert len(found) == length - 1
     for place in range(1, length):
         number = max(0, -(-(place - 8) // stride))  # of the window that first foretells it
@@ -301,7 +304,7 @@ def test_streams_foretell_each_token_once(streams: int) -> None:
     torch.manual_seed(0)
     network: Any = build("gru", vocab_size=7, width=8).eval()
     ids = np.random.default_rng(0).integers(0, 7, 600)
-    found = perplexity.stream_losses(network, ids, ALONE, streams)
+    found = perplexity.stream_losses(network, ids, SINGLE_PROCESS, streams)
     size = -(-599 // streams)
     expected = []
     for start in range(0, 599, size):
@@ -317,7 +320,7 @@ def test_a_bilm_is_measured_from_both_sides() -> None:
     torch.manual_seed(0)
     network: Any = build("bilm", vocab_size=7, width=8, context=50).eval()
     ids = np.random.default_rng(0).integers(0, 7, 30)
-    losses = perplexity.both_directions(network, ids, 25, ALONE)
+    losses = perplexity.both_directions(network, ids, 25, SINGLE_PROCESS)
     whole = torch.from_numpy(ids)[None]
     right, left = network(whole)
     before = nn.functional.cross_entropy(right[0, :-1], whole[0, 1:])
@@ -331,7 +334,7 @@ def test_a_bilm_is_measured_from_both_sides() -> None:
 
 def test_a_network_that_knows_nothing_loses_the_logarithm_of_its_vocabulary() -> None:
     for arch in ("bert", "t5"):
-        units = Units.learn([some_text(50)], "char", 300, arch)
+        units = TextCodec.learn([some_text(50)], "char", 300, arch)
         network: Any = build(arch, vocab_size=units.size, context=64, width=8, layers=1, heads=1)
         for parameter in network.parameters():
             nn.init.zeros_(parameter)
@@ -524,7 +527,7 @@ def test_evaluate_tells_files_apart_and_takes_what_was_held_out(text: Path, tmp_
 
 
 def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> None:
-    units = Units.learn([text.read_text()], "byte-bpe", 280, "gpt")
+    units = TextCodec.learn([text.read_text()], "byte-bpe", 280, "gpt")
     shape = {"context": 16, "width": 8, "layers": 1, "heads": 2, "inner": 24}
     theirs: Any = build("gpt", vocab_size=units.size, **shape).eval()
     folder = tmp_path / "gpt2"

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.fast_inference import PackedLinear, can_pack, quick
-from dlkit.core.nn.rebuild import Unfilled
+from dlkit.core.nn.fast_inference import PackedLinear, can_pack, pack_linears
+from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate import huggingface, masking
@@ -28,7 +28,7 @@ from dlkit.lm_generate.models import gpt as gpt_module
 from dlkit.lm_generate.models.bert import BERT
 from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import Tokenizer, from_json, train
 from tests.conftest import loud
 
@@ -118,7 +118,7 @@ def test_a_step_in_a_window_of_fixed_size_gives_the_same_logits(
     """What a CUDA graph replays, without the graph: no number of it depends on the position."""
     made = []
 
-    def graphed(
+    def as_cuda_graph(
         compute: Callable[[Tensor], Tensor], ids: Tensor, lengths: Tensor
     ) -> Callable[[Tensor], Tensor]:
         before = lengths.clone()
@@ -127,7 +127,7 @@ def test_a_step_in_a_window_of_fixed_size_gives_the_same_logits(
         made.append(ids)
         return compute
 
-    monkeypatch.setattr(gpt_module, "graphed", graphed)
+    monkeypatch.setattr(gpt_module, "graphed", as_cuda_graph)
     monkeypatch.setattr(gpt_module, "WINDOW", 8)
     network = small_gpt("rotary")
     with torch.inference_mode():
@@ -214,7 +214,7 @@ def test_a_quick_network_has_the_same_logits(activation: str, untied: bool) -> N
     ids = torch.randint(50, (2, 9))
     with torch.inference_mode():
         before = network(ids)
-        assert difference(quick(network)(ids), before) < CLOSE
+        assert difference(pack_linears(network)(ids), before) < CLOSE
 
 
 def test_a_quick_bert_and_t5_have_the_same_logits() -> None:
@@ -222,8 +222,8 @@ def test_a_quick_bert_and_t5_have_the_same_logits() -> None:
     bert, t5 = loud(BERT(50, 32, 2, 2, 32)), loud(T5(50, 32, 2, 2, 32))
     with torch.inference_mode():
         before = bert(ids)[0], t5(ids, source=source)
-        assert difference(quick(bert)(ids)[0], before[0]) < CLOSE
-        assert difference(quick(t5)(ids, source=source), before[1]) < CLOSE
+        assert difference(pack_linears(bert)(ids)[0], before[0]) < CLOSE
+        assert difference(pack_linears(t5)(ids, source=source), before[1]) < CLOSE
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0)])
@@ -234,7 +234,7 @@ def test_a_text_is_continued_alike_alone_and_among_others(dtype: torch.dtype, mo
     network = small_gpt("learnt").to(dtype)
     if not can_pack(network.embedding.weight):
         pytest.skip("this processor has no packed weights of that type")
-    quick(network)
+    pack_linears(network)
     with torch.inference_mode():
         ids, lengths = torch.randint(50, (5, 20)), torch.tensor([6, 9, 1, 4, 9])
         together = network.start(5, 20)
@@ -255,7 +255,7 @@ def test_a_text_is_continued_alike_alone_and_among_others(dtype: torch.dtype, mo
 def test_networks_to_be_loaded_are_not_drawn_at_random_first() -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    with Unfilled():
+    with skip_init():
         network: Any = build("gpt", vocab_size=50, width=32, heads=2, positions="rotary")
     assert torch.equal(torch.random.get_rng_state(), before)
     filled = small_gpt("rotary")
@@ -263,7 +263,7 @@ def test_networks_to_be_loaded_are_not_drawn_at_random_first() -> None:
 
 
 def test_the_first_token_waits_for_torch_and_for_no_compiler(tmp_path: Path) -> None:
-    units = Units.learn([TEXT], "char", 100, "gpt")
+    units = TextCodec.learn([TEXT], "char", 100, "gpt")
     settings = {"vocab_size": units.size, "context": 32, "width": 32, "heads": 2}
     described = {"network": settings, "tokenizer": units.to_settings()}
     header = Header("lm-generate", "gpt", described, [])
@@ -345,7 +345,7 @@ def test_gpt2_has_the_logits_of_transformers(gpt2: tuple[Path, Tensor]) -> None:
     folder, logits = gpt2
     with torch.inference_mode():
         assert difference(loaded(folder)(gpt2_ids()), logits) < CLOSE
-        assert difference(quick(loaded(folder))(gpt2_ids()), logits) < CLOSE
+        assert difference(pack_linears(loaded(folder))(gpt2_ids()), logits) < CLOSE
     assert logits.std() > 0.5
 
 
@@ -648,14 +648,14 @@ def test_15_percent_are_chosen_and_of_these_80_10_10() -> None:
     masked = (hidden == marks["[MASK]"])[chosen].float().mean().item()
     same = (hidden == ids)[chosen].float().mean().item()
 
-    def spread(share: float, of: int) -> float:
+    def map_shard(share: float, of: int) -> float:
         return 4 * math.sqrt(share * (1 - share) / of)
 
-    assert count / size == pytest.approx(0.15, abs=spread(0.15, size))
-    assert masked == pytest.approx(0.8, abs=spread(0.8, count))
+    assert count / size == pytest.approx(0.15, abs=map_shard(0.15, size))
+    assert masked == pytest.approx(0.8, abs=map_shard(0.8, count))
     # Of the tokens drawn at random a few are the ones that were there.
     kept = 0.1 + 0.1 / len(ordinary)
-    assert same == pytest.approx(kept, abs=spread(kept, count))
+    assert same == pytest.approx(kept, abs=map_shard(kept, count))
     others = hidden[chosen & (hidden != ids) & (hidden != marks["[MASK]"])]
     assert set(others.tolist()) == set(ordinary.tolist())
 

@@ -33,7 +33,7 @@ from dlkit.lm_generate.infer import (
     score,
 )
 from dlkit.lm_generate.model import build
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import from_json, train
 from tests.conftest import run
 from tests.test_layers import loaded_by
@@ -43,13 +43,13 @@ TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mi
 SETTINGS = {"context": 32, "layers": 2, "heads": 2, "width": 16}
 
 
-def letters(characters: str) -> Units:
+def letters(characters: str) -> TextCodec:
     """Units of these characters, among them the end of a line."""
     settings = {"normalize": [], "split": "characters", "unk": "<unk>"}
     header = Header("tokenize", "char", settings, [])
     vocab = {c: i + 1 for i, c in enumerate(sorted({*characters, "\n"}))}
     content = {"header": vars(header), "special": {"<unk>": 0}, "vocab": vocab}
-    return Units(from_json(json.dumps(content)))
+    return TextCodec(from_json(json.dumps(content)))
 
 
 UNITS = letters(TEXT)
@@ -67,7 +67,7 @@ def network(arch: str = "gpt", seed: int = 0, sharp: float = 6.0, **changed: Any
     return made.eval()
 
 
-def model_of(made: Any, units: Units = UNITS, arch: str = "gpt") -> Model:
+def model_of(made: Any, units: TextCodec = UNITS, arch: str = "gpt") -> Model:
     return Model("random", Header("lm-generate", arch, {}, []), units, made)
 
 
@@ -301,7 +301,7 @@ def test_pieces_are_the_whole_text(algorithm: str) -> None:
     corpus = [" ".join(WORDS) + " and so on for a while"] * 4
     size = {"byte": 8000, "byte-bpe": 300, "unigram": 60}.get(algorithm, 80)
     tokenizer = train(corpus, algorithm=algorithm, vocab_size=size, min_count=1)
-    units = Units(tokenizer)
+    units = TextCodec(tokenizer)
     rng = np.random.default_rng(0)
     for _ in range(20):
         words = [WORDS[i] for i in rng.integers(len(WORDS), size=8)]
@@ -317,7 +317,7 @@ def test_pieces_are_the_whole_text(algorithm: str) -> None:
 
 
 def test_bytes_that_are_no_text_become_replacement_characters() -> None:
-    units = Units(train(["a"], algorithm="byte"))
+    units = TextCodec(train(["a"], algorithm="byte"))
     rng = np.random.default_rng(0)
     data = rng.integers(256, size=300).astype(np.uint8).tobytes()
     ids = units.tokenizer.encode(data)
@@ -326,7 +326,7 @@ def test_bytes_that_are_no_text_become_replacement_characters() -> None:
 
 
 def test_a_space_that_ends_the_prompt_is_not_doubled() -> None:
-    units = Units(train(["the cat sat"] * 3, algorithm="words", vocab_size=20, min_count=1))
+    units = TextCodec(train(["the cat sat"] * 3, algorithm="words", vocab_size=20, min_count=1))
     for prompt, piece in (("the ", "cat"), ("the", " cat")):
         text = Text(units, prompt, units.encode(prompt), Limits(9), ())
         assert text.add(units.encode("cat")[0], 0.0) == piece
@@ -335,7 +335,7 @@ def test_a_space_that_ends_the_prompt_is_not_doubled() -> None:
 def test_special_tokens_and_the_unknown_one_are_not_written() -> None:
     special = ["<unk>", "</s>", "<pad>", "<|endoftext|>"]
     tokenizer = train(["a b c"], algorithm="words", vocab_size=9, min_count=1, special=special)
-    units = Units(tokenizer)
+    units = TextCodec(tokenizer)
     model = model_of(network(vocab_size=units.size + 3), units)
     unwritten = {tokenizer.special[name] for name in ("<unk>", "<pad>")}
     assert model.never_written == unwritten | {units.size, units.size + 1, units.size + 2}
@@ -494,7 +494,7 @@ def test_perplexity_of_uniform_digits_is_10(tmp_path: Path) -> None:
     assert (counts > 0).sum() == 10
 
 
-def names_of(units: Units) -> list[tuple[int, str]]:
+def names_of(units: TextCodec) -> list[tuple[int, str]]:
     return list(units.tokenizer.names.items())
 
 
@@ -509,7 +509,7 @@ def bert() -> Model:
         vocab_size=60,
         special=special,
     )
-    units = Units(tokenizer)
+    units = TextCodec(tokenizer)
     torch.manual_seed(0)
     made: Any = build("bert", vocab_size=units.size, **SETTINGS)
     with torch.no_grad():
@@ -891,7 +891,7 @@ def test_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_line_break_needs_a_first_character() -> None:
-    units = Units(train(["abc"] * 3, algorithm="char"))
+    units = TextCodec(train(["abc"] * 3, algorithm="char"))
     model = model_of(network(vocab_size=units.size), units)
     [failure] = generate([""], model)
     assert "first character" in getattr(failure, "error", "")

@@ -21,7 +21,7 @@ from torch.distributed import TCPStore
 from dlkit.classify.infer import classify, load
 from dlkit.cli import main
 from dlkit.core.io.writers import Format
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 from tests.conftest import Result, on_processes, run, save_stub
 
 COUNT = 11
@@ -362,15 +362,15 @@ def started_again(notices: Path, appended: Path, *args: object) -> None:
     rank, port = int(os.environ["RANK"]), int(os.environ["MASTER_PORT"])
     os.environ["TORCHELASTIC_RESTART_COUNT"] = "0" if rank else "2"
     store = TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)
-    append = Part.append
+    append = ShardWriter.append
 
-    def late(part: Part, results: Any) -> None:
+    def late(writer: ShardWriter, results: Any) -> None:
         time.sleep(1)
-        append(part, results)
+        append(writer, results)
         appended.touch()
 
     try:
-        with mock.patch.object(Part, "append", late if rank else append):
+        with mock.patch.object(ShardWriter, "append", late if rank else append):
             main([*map(str, args)])
     finally:
         if rank == 0 and not appended.exists():
@@ -409,9 +409,9 @@ def test_memory_does_not_grow_with_the_inputs(stub: Path, photos: list[str]) -> 
     def peak(count: int) -> int:
         Path("out.jsonl").unlink(missing_ok=True)
         paths: Iterator[str] = repeat(photos[0], count)
-        part = Part(Format.jsonl, Path("out.jsonl"))
+        writer = ShardWriter(Format.jsonl, Path("out.jsonl"))
         tracemalloc.start()
-        part.write(classify(paths, [classifier], batch_size=16, workers=0, share=part.share))
+        writer.write(classify(paths, [classifier], batch_size=16, workers=0, shard=writer.shard))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(Path("out.jsonl").read_text().splitlines()) == count

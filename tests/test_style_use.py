@@ -403,7 +403,7 @@ def test_pictures_on_the_way_and_an_animation(folder: Path) -> None:
 
 
 def test_a_long_way_has_few_frames(tmp_path: Path) -> None:
-    way = preview.Way(tmp_path / "x.png", 0, True, 1000)
+    way = preview.ProgressRecorder(tmp_path / "x.png", 0, True, 1000)
     picture = infer.as_pillow(smooth(40, 800))
     for number in range(1001):
         way.see(number, lambda: picture)

@@ -24,7 +24,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.init_from import Source
 from dlkit.core.train.optimizers import OPTIMIZERS
 from dlkit.core.train.run import Run
-from dlkit.core.train.sampler import Order
+from dlkit.core.train.sampler import BatchSampler
 
 
 class Noisy(Dataset[tuple[Tensor, Tensor]]):
@@ -247,8 +247,8 @@ def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("samples", [20, 23, 5, 3])
 @pytest.mark.parametrize("of", [1, 2, 4])
 def test_batches_are_the_same_on_any_number_of_processes(samples: int, of: int) -> None:
-    whole = Order(samples, 4, 7, range(1), 1)
-    parts = [Order(samples, 4, 7, [part], of) for part in range(of)]
+    whole = BatchSampler(samples, 4, 7, range(1), 1)
+    parts = [BatchSampler(samples, 4, 7, [part], of) for part in range(of)]
     for order in (whole, *parts):
         order.epoch = 3
     for batch, *own in zip(whole, *parts, strict=True):
@@ -368,7 +368,7 @@ def test_the_last_epochs_weights_are_averaged(tmp_path: Path) -> None:
             nn.init.constant_(model.weight, 10.0**epoch)
             for _ in run.batches(batches):
                 run.step(0 * model.weight.sum(), optimizer)
-            evaluated = float(run.evaluated.state_dict()["weight"])
+            evaluated = float(run.eval_model.state_dict()["weight"])
             assert evaluated == pytest.approx([1.0, 10.0, 55.0][epoch])
             run.finish_epoch(0.0)
 
@@ -414,7 +414,7 @@ def test_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
         run.step(0 * model.weight.sum(), optimizer)  # at rate 0: only the average moves
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
-    assert float(run.evaluated.state_dict()["weight"]) == pytest.approx(expected)
+    assert float(run.eval_model.state_dict()["weight"]) == pytest.approx(expected)
 
 
 def test_decay_spares_biases_and_norms(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_init_from_takes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture
         config = settings(tmp_path / "run", init_from=str(source))
         run = Run(config, process, model, Header("toy", "linear", {}, []))
     assert torch.equal(model.state_dict()["0.weight"], stored["0.weight"])
-    assert torch.equal(run.evaluated.state_dict()["0.weight"], stored["0.weight"])
+    assert torch.equal(run.eval_model.state_dict()["0.weight"], stored["0.weight"])
     assert "1 of 4 tensors" in capsys.readouterr().err
     with (
         pytest.raises(DlkitError, match="none of its weights fits"),
@@ -460,11 +460,11 @@ class WithArch(TrainConfig):
 def test_a_model_to_go_on_from_keeps_its_form() -> None:
     source = Source("first", Header("toy", "small", {"tokenizer": [1, 2]}, []))
     for config in (WithArch(), WithArch(arch="small"), WithArch(lr=0.5)):
-        source.refuse_its_own(config, ["width"])
+        source.check_no_conflict(config, ["width"])
     with pytest.raises(DlkitError, match="--width is that of the model first: leave it out"):
-        source.refuse_its_own(WithArch(width=9), ["width"])
+        source.check_no_conflict(WithArch(width=9), ["width"])
     with pytest.raises(DlkitError, match="first is of --arch small: leave --arch tiny out"):
-        source.refuse_its_own(WithArch(arch="tiny"), ["width"])
+        source.check_no_conflict(WithArch(arch="tiny"), ["width"])
     with pytest.raises(DlkitError, match="first: its header has no usable 'network'"):
         source.start(0.1, sum)
     whole = Source("second", Header("toy", "small", {"tokenizer": [1, 2], "network": {"a": 3}}, []))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.nn.decoder_state import Sources
+from dlkit.core.nn.decoder_state import EncoderMemory
 from dlkit.core.nn.transformer import (
     DecoderLayer,
     EncoderLayer,
     Layer,
     SelfAttention,
-    hiding,
+    additive_mask,
     padding,
 )
 from tests.conftest import loud
@@ -53,7 +53,7 @@ def test_attention_of_several_heads_is_torchs() -> None:
     x, lengths = torch.randn(3, 6, W), torch.tensor([6, 2, 4])
     hidden = padding(6, lengths)
     expected, _ = theirs(x, x, x, key_padding_mask=hidden[:, 0, 0], need_weights=False)
-    close(ours(x, hiding(hidden)), expected)
+    close(ours(x, additive_mask(hidden)), expected)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -67,7 +67,7 @@ def test_an_encoder_layer_is_torchs(pre_norm: bool) -> None:
     copy_shared(ours, theirs, norms)
     x, hidden = torch.randn(3, 6, W), padding(6, torch.tensor([6, 2, 4]))
     expected = theirs(x, src_key_padding_mask=hidden[:, 0, 0])
-    close(ours(x, hiding(hidden)), expected)
+    close(ours(x, additive_mask(hidden)), expected)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -90,11 +90,14 @@ def test_a_decoder_layer_is_torchs(pre_norm: bool) -> None:
     x, memory, lengths = torch.randn(3, 5, W), torch.randn(3, 6, W), torch.tensor([6, 2, 4])
     hidden, later = padding(6, lengths), torch.ones(5, 5, dtype=torch.bool).triu(1)
     expected = theirs(x, memory, tgt_mask=later, memory_key_padding_mask=hidden[:, 0, 0])
-    close(ours(x, hiding(later), ours.reading.keys_and_values(memory), hiding(hidden)), expected)
+    close(
+        ours(x, additive_mask(later), ours.reading.keys_and_values(memory), additive_mask(hidden)),
+        expected,
+    )
 
 
 def test_beams_move_nothing_of_what_was_read() -> None:
-    sources = Sources([torch.arange(6.0).view(1, 3, 2)])
+    sources = EncoderMemory([torch.arange(6.0).view(1, 3, 2)])
     beams = sources.select(torch.tensor([0, 0, 1, 1, 2, 2]))
     assert beams.tensors[0] is sources.tensors[0]
     moved = beams.select(torch.tensor([1, 1, 3, 2, 5, 4]))

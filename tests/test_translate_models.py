@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.fast_inference import quick
+from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.transformer import sinusoids
 from dlkit.translate.loss import objective
 from dlkit.translate.model import SETTINGS, build
@@ -199,7 +199,7 @@ def test_packed_weights_give_the_same_logits(name: str) -> None:
     source, lengths, target, _ = batch()
     with torch.inference_mode():
         expected = model(source, lengths, target)
-        close(quick(model)(source, lengths, target), expected)
+        close(pack_linears(model)(source, lengths, target), expected)
 
 
 @pytest.mark.parametrize("arch", SETTINGS)

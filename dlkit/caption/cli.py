@@ -15,8 +15,8 @@ from dlkit.core.cli.command import (
     Images,
     Output,
     PrecisionOption,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     Workers,
     by_suffix,
     model_argument,
@@ -25,7 +25,7 @@ from dlkit.core.cli.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import picture_suffix
 from dlkit.core.io.writers import Format, write
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 
 app = task("caption", "Say what images show.", CaptionTrainConfig, DEFAULT_MODEL)
 
@@ -112,8 +112,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: FormatOption = CaptionFormat.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print a sentence that says what an image shows, image by image."""
     from dlkit.caption.formats import write_coco, write_lines
@@ -128,7 +128,7 @@ def infer(
         raise DlkitError(f"--scores is for text: -f {format} always has them")
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: choose another")
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     paths = keep_apart([annotate], images)
     search = Search(
         beam=max(BEAM, count) if beam is None else beam,
@@ -145,14 +145,14 @@ def infer(
         seed=seed or 0,
     )
     loaded = load(model, device, precision)
-    results = caption(paths, loaded, search, batch_size, workers, part.share)
+    results = caption(paths, loaded, search, batch_size, workers, writer.shard)
     if annotate is not None:
-        results = save_pictures(results, part.file_names(annotate, picture_suffix))
+        results = save_pictures(results, writer.file_names(annotate, picture_suffix))
     writers: dict[str, Any] = {
         CaptionFormat.text: partial(write_lines, scores=scores),
         CaptionFormat.coco: write_coco,
     }
-    part.write(results, writers.get(format))
+    writer.write(results, writers.get(format))
 
 
 def refuse(given: dict[str, Any], sample: bool) -> None:

@@ -4,7 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dlkit.core.config import Optimizer, TrainConfig, given, option, refuse_unused, spelled
+from dlkit.core.config import (
+    Optimizer,
+    TrainConfig,
+    non_defaults,
+    option,
+    option_name,
+    refuse_unused,
+)
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "flickr8k"
@@ -133,11 +140,11 @@ def by_arch(config: CaptionTrainConfig) -> CaptionTrainConfig:
     Raises DlkitError for an option that was given and would do nothing.
     """
     refuse_unused(config, OWN)
-    changed = set(given(config))
+    changed = set(non_defaults(config))
     own = dict(DEFAULTS[config.arch])
     if config.patch:
         for name in sorted(changed & set(OF_ENCODER)):
-            raise DlkitError(f"{spelled(name)} is for an encoder, and --patch has none")
+            raise DlkitError(f"{option_name(name)} is for an encoder, and --patch has none")
         own["image_size"] = PATCHED_SIZE
     if config.arch == "transformer":
         own["inner"] = 4 * config.width
@@ -147,7 +154,7 @@ def by_arch(config: CaptionTrainConfig) -> CaptionTrainConfig:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if config.finetune_encoder_after is None:
         for name in sorted(changed & {"encoder_lr", "zoom", "recolour"}):
-            raise DlkitError(f"{spelled(name)} goes with --finetune-encoder-after")
+            raise DlkitError(f"{option_name(name)} goes with --finetune-encoder-after")
     if config.features and config.finetune_encoder_after == 0:
         raise DlkitError("--features is of a frozen encoder: leave out --finetune-encoder-after 0")
     if config.select != "loss" and not config.val_images:

@@ -138,7 +138,7 @@ def encoded(
     return made
 
 
-class Remembered(Dataset[list[Tensor]]):
+class CachedFeatures(Dataset[list[Tensor]]):
     """The batches of an epoch with a frozen encoder: captions of about the same length.
 
     Memories (B, P, C), some of the images mirrored, a caption of each (B, T), and the weight of
@@ -164,7 +164,7 @@ class Remembered(Dataset[list[Tensor]]):
         size = config.batch_size
         batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
         random.shuffle(batches)
-        self.batches, self.weights = dealt(batches, self.tokens, config, process)
+        self.batches, self.weights = val_split(batches, self.tokens, config, process)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -210,7 +210,7 @@ class Pictures(Dataset[list[Tensor]]):
             if batches[-1] and len(self.of(batches[-1])) + len(self.ids[image]) > config.batch_size:
                 batches.append([])
             batches[-1].append(image)
-        self.batches, self.weights = dealt(batches, self.tokens, config, process)
+        self.batches, self.weights = val_split(batches, self.tokens, config, process)
 
     def of(self, images: Sequence[int]) -> list[np.ndarray]:
         """The captions of these images."""
@@ -232,7 +232,7 @@ class Pictures(Dataset[list[Tensor]]):
         return sum(len(ids) - 1 for ids in self.of(batch))
 
 
-def dealt(
+def val_split(
     batches: list[list[int]],
     tokens: Callable[[Sequence[int]], int],
     config: CaptionTrainConfig,

@@ -23,10 +23,10 @@ from dlkit.core.failures import Failure, each
 from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.io.files import FileNames, picture_suffix
-from dlkit.core.nn.fast_inference import quick
-from dlkit.core.nn.rebuild import check_tokens, rebuilt
+from dlkit.core.nn.fast_inference import pack_linears
+from dlkit.core.nn.rebuild import check_tokens, rebuild
 from dlkit.core.parallel import device as devices
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint
 from dlkit.core.store.weights import find
@@ -136,15 +136,15 @@ def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str
     """The captioner of this name, file or URL, in its inference form on the device."""
     name = str(model)
     chosen = devices.choose(device)
-    devices.keep_freed_memory()
+    devices.tune_malloc()
     header, weights = checkpoint.load(find("caption", name), "caption")
-    vocabulary, network = rebuilt(name, header, weights, build, Vocabulary.from_settings)
+    vocabulary, network = rebuild(name, header, weights, build, Vocabulary.from_settings)
     check_tokens(name, vocabulary.size, network.vocab_size)
     network.eval().requires_grad_(False)
     if network.encoder is not None:
         network.encoder.fuse()
     network.to(chosen, devices.dtype(chosen, precision)).to(memory_format=torch.channels_last)
-    quick(network)
+    pack_linears(network)
     dealt = header.config.get("val_share", 0.1), header.config.get("seed", 0)
     return Model(name, network, vocabulary, header.settings.get("longest", LONGEST), dealt)
 
@@ -155,11 +155,11 @@ def caption(
     search: Search = Search(),
     batch_size: int = 32,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Captions | Failure]:
     """The captions of each image, in input order; a Failure for one that cannot be read.
 
-    Only a `share` of the images is captioned; without one, the processes under torchrun share them.
+    Only the `shard` of the images is captioned; without one, the processes share them.
     """
 
     def results(numbered: Iterator[tuple[int, str]]) -> Iterator[Captions | Failure]:
@@ -174,7 +174,7 @@ def caption(
         seen = track(shared(), "captioning")
         yield from described(seen, read_on, model, search, batch_size, workers)
 
-    return spread(results, enumerate(images.files(paths)), str(model.device), share)
+    return map_shard(results, enumerate(images.files(paths)), str(model.device), shard)
 
 
 def described(

@@ -21,7 +21,7 @@ def started(config: CaptionTrainConfig) -> tuple[CaptionTrainConfig, Start[Vocab
         return by_arch(config), None
     start = source.start(config.dropout, Vocabulary.from_settings)
     if config.init_from:
-        source.refuse_its_own(config, ITS_OWN)
+        source.check_no_conflict(config, ITS_OWN)
         header, network = source.header, start.network
         own: dict[str, Any] = {"arch": header.arch, "raw": bool(header.settings.get("raw"))}
         own |= {name: network[name] for name in SETTINGS[header.arch]}

@@ -84,10 +84,10 @@ def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> Cap
         chosen = [line for of_split in listed.values() for line in of_split]
     else:
         if set(listed) == {"all"}:
-            held_out, rest = dealt(listed["all"], share, seed)
+            held_out, rest = val_split(listed["all"], share, seed)
             listed = {"test": held_out, "train": rest}
         if "val" not in listed and "train" in listed:
-            listed["val"], listed["train"] = dealt(listed["train"], share, seed + 1)
+            listed["val"], listed["train"] = val_split(listed["train"], share, seed + 1)
         chosen = listed.get(split, [])
     if not chosen and not (split == "val" and share == 0):
         there = ", ".join(name for name, of_split in listed.items() if of_split)
@@ -123,7 +123,7 @@ def usable(chosen: Iterable[Line], skipped: Skipped) -> list[Sample]:
     return [sample for sample in samples.values() if sample.captions]
 
 
-def dealt(listed: list[Line], share: float, seed: int) -> tuple[list[Line], list[Line]]:
+def val_split(listed: list[Line], share: float, seed: int) -> tuple[list[Line], list[Line]]:
     """The captions of a share of the images, one at least, and the rest."""
     paths = list(dict.fromkeys(line.path for line in listed))
     least = 1 if share and len(paths) > 1 else 0

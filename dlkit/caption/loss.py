@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.caption.model import Foretold
+from dlkit.caption.model import DecoderOutput
 
 ENTROPY = 0.002  # weight of the entropy of hard attention, as in the authors' own code
 KEPT = 0.9  # share of the baseline that a step keeps (Xu et al. 2015, section 4.1)
 
 
 def objective(
-    foretold: Foretold, after: Tensor, real: Tensor, smoothing: float, penalty: float = 0.0
+    foretold: DecoderOutput, after: Tensor, real: Tensor, smoothing: float, penalty: float = 0.0
 ) -> Tensor:
     """Mean cross-entropy with smoothed labels in nats per token, and what attention is to learn.
 
@@ -37,7 +37,7 @@ def doubly_stochastic(alphas: Tensor, real: Tensor) -> Tensor:
 
 
 def reinforce(
-    foretold: Foretold, after: Tensor, real: Tensor, baseline: Tensor
+    foretold: DecoderOutput, after: Tensor, real: Tensor, baseline: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What hard attention learns by, per token, and the new baseline (Xu et al. 2015, section 4.1).
 

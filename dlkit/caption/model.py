@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.decoder_state import DecoderState
 from dlkit.core.vision.images import Fit
 
 # Where the class of an architecture stands, under `models`, and the settings it takes beside those
@@ -31,7 +31,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
-class Foretold(NamedTuple):
+class DecoderOutput(NamedTuple):
     """What teacher forcing gives: of T places, or of the N that were asked for.
 
     `logits` (B, T, V) or (N, V) in fp32. `alphas` (B, T, P) are the shares of attention, where
@@ -112,7 +112,7 @@ class Captioner(nn.Module):
 
     def forward(
         self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
-    ) -> Foretold:
+    ) -> DecoderOutput:
         """Teacher forcing: what is foretold at t is the token after target[:, t].
 
         seen is memory (B, P, C) or normalised images (B, 3, H, W), target (B, T). With `at` (B, T)
@@ -121,7 +121,7 @@ class Captioner(nn.Module):
         """
         raise NotImplementedError
 
-    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> State:
+    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> DecoderState:
         """Memories (B, P, C) to write to, in at most `capacity` tokens; lengths (B) are all P."""
         raise NotImplementedError
 

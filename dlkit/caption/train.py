@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from dlkit.caption import data
 from dlkit.caption.config import CaptionTrainConfig
-from dlkit.caption.data import Pictures, Remembered, unreadable
+from dlkit.caption.data import CachedFeatures, Pictures, unreadable
 from dlkit.caption.features import Features, features
 from dlkit.caption.init_from import started
 from dlkit.caption.loss import objective, reinforce
@@ -21,8 +21,8 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.core.train.sampler import leave_signals_to_the_process
-from dlkit.core.vision.augment import recoloured, warped
+from dlkit.core.train.sampler import ignore_preemption_signals
+from dlkit.core.vision.augment import jitter_color, random_affine
 from dlkit.tokenize import Vocabulary
 
 SAMPLES = 3  # captions of an epoch in samples.txt
@@ -79,14 +79,14 @@ def train(config: CaptionTrainConfig) -> Path:
             of_epoch = (config, process, epoch, vocabulary.pad)
             batches: DataLoader[list[Tensor]]
             if frozen is not None:
-                batches = DataLoader(Remembered(training, frozen, *of_epoch), None)
+                batches = DataLoader(CachedFeatures(training, frozen, *of_epoch), None)
             else:
                 pictures = Pictures(training, model.preprocessing, *of_epoch)
                 batches = DataLoader(
                     pictures,
                     None,
                     num_workers=config.workers,
-                    worker_init_fn=leave_signals_to_the_process,
+                    worker_init_fn=ignore_preemption_signals,
                 )
             if network is None or epoch == tuned_from:
                 if model.encoder is not None:
@@ -108,7 +108,7 @@ def train(config: CaptionTrainConfig) -> Path:
                 run.step(loss * weight, optimizer)
             scores: dict[str, float] = {}
             if len(validation):
-                evaluated: Any = run.evaluated
+                evaluated: Any = run.eval_model
                 memories = frozen.of if frozen is not None else encoding(evaluated)
                 scores, written = held_out_scores(
                     evaluated, vocabulary, validation, memories, longest, config, process
@@ -126,9 +126,9 @@ def train(config: CaptionTrainConfig) -> Path:
 def augmented(images: Tensor, config: CaptionTrainConfig) -> Tensor:
     """Images (B, 3, S, S) of values to 255, zoomed and recoloured at random."""
     if config.zoom > 1:
-        images = warped(images.float(), 0.0, config.zoom, 0.0)
+        images = random_affine(images.float(), 0.0, config.zoom, 0.0)
     if config.recolour:
-        images = recoloured(images.float(), config.recolour)
+        images = jitter_color(images.float(), config.recolour)
     return images
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.core.vision.augment import recoloured, warped
+from dlkit.core.vision.augment import jitter_color, random_affine
 
 
 def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
@@ -23,14 +23,14 @@ def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
         change = v2.RandAugment(num_ops=2, magnitude=config.randaugment)
         images = torch.stack([change(image) for image in images])
     if config.rotate or config.zoom > 1:
-        images = warped(images.float(), config.rotate, config.zoom, config.shift)
+        images = random_affine(images.float(), config.rotate, config.zoom, config.shift)
     elif config.shift:
         images = shifted(images, round(config.shift * images.shape[-1]))
     if config.flip:
         mirrored = chance(images, config.flip)
         images = torch.where(mirrored, images.flip(-1), images)
     if config.recolour:
-        images = recoloured(images.float(), config.recolour)
+        images = jitter_color(images.float(), config.recolour)
     if config.cutout:
         images = images.masked_fill(holes(images, config.cutout), 128)
     return images

@@ -16,9 +16,9 @@ from dlkit.core.cli.command import (
     Device,
     Output,
     PrecisionOption,
-    Resume,
+    ResumeOption,
     SaveScores,
-    Shard,
+    ShardOption,
     Split,
     Workers,
     add_models,
@@ -30,7 +30,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import picture_suffix
 from dlkit.core.io.text import lines
 from dlkit.core.io.writers import Format, write
-from dlkit.core.parallel.sharding import Part, Share
+from dlkit.core.parallel.sharding import Shard, ShardWriter
 
 app = group("classify", "Name what images and texts show.")
 add_train(app, "classify", ClassifyTrainConfig)
@@ -159,19 +159,19 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the most probable labels of images, or of texts with a model for texts."""
     from dlkit.classify import infer
 
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     models: list[str] = model
     if infer.is_for_texts(models[0]):
         texts = lines_of(inputs, text)
         text_classifiers = infer.text_ensemble(models, device, precision)
         found: Any = infer.classify_texts(
-            texts, text_classifiers, top, threshold or 0.0, batch_size, part.share
+            texts, text_classifiers, top, threshold or 0.0, batch_size, writer.shard
         )
     elif text is not None:
         raise DlkitError(f"{models[0]} classifies images: --text is for models like reviews")
@@ -181,13 +181,15 @@ def infer(
         if len(models) > 1:
             raise DlkitError("--dense takes one model")
         classifier = infer.ensemble(models, device, precision)[0]
-        found = infer.class_maps(inputs, classifier, image_size, workers, part.share)
+        found = infer.class_maps(inputs, classifier, image_size, workers, writer.shard)
     elif image_size is not None:
         raise DlkitError("--image-size goes with --dense: else images are made as in training")
     else:
         classifiers = infer.ensemble(models, device, precision)
-        found = infer.classify(inputs, classifiers, top, threshold, batch_size, workers, part.share)
-    part.write(found)
+        found = infer.classify(
+            inputs, classifiers, top, threshold, batch_size, workers, writer.shard
+        )
+    writer.write(found)
 
 
 def lines_of(inputs: list[str] | None, text: str | None) -> Iterator[str]:
@@ -245,15 +247,15 @@ def explain(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Show where in images a label is seen, or which words of texts speak for it."""
     from dlkit.classify.infer import is_for_texts
 
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     if is_for_texts(model):
-        explain_texts(inputs, text, model, save, device, precision, part)
+        explain_texts(inputs, text, model, save, device, precision, writer)
         return
     from dlkit.classify.explain import explain as explained
     from dlkit.classify.infer import load
@@ -272,12 +274,12 @@ def explain(
         label,
         boxes,
         box_share,
-        None if save is None else part.file_names(save, picture_suffix),
+        None if save is None else writer.file_names(save, picture_suffix),
         batch_size,
         workers,
-        part.share,
+        writer.shard,
     )
-    part.write(results)
+    writer.write(results)
 
 
 def explain_texts(
@@ -287,18 +289,18 @@ def explain_texts(
     save: Path | None,
     device: str,
     precision: str,
-    part: Part,
+    writer: ShardWriter,
 ) -> None:
     from dlkit.classify import explain_text
     from dlkit.classify.infer import load_for_texts
 
     classifier = load_for_texts(model, device, precision)
-    results = explain_text.explain_texts(lines_of(inputs, text), classifier, part.share)
+    results = explain_text.explain_texts(lines_of(inputs, text), classifier, writer.shard)
     if save is not None:
-        before = map(explain_text.from_record, part.records_so_far())
-        results = explain_text.save_page(results, part.folder(save) or save, before)
-    on_terminal = part.format == Format.text and part.output is None and sys.stdout.isatty()
-    part.write(results, explain_text.write_coloured if on_terminal else None)
+        before = map(explain_text.from_record, writer.records_so_far())
+        results = explain_text.save_page(results, writer.folder(save) or save, before)
+    on_terminal = writer.format == Format.text and writer.output is None and sys.stdout.isatty()
+    writer.write(results, explain_text.write_coloured if on_terminal else None)
 
 
 @app.command()
@@ -313,8 +315,8 @@ def features(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: FeaturesOutput = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print or store descriptors of images: what a layer of the network makes of them."""
     from dlkit.classify.features import describe, layers, printable, reduced, store
@@ -329,17 +331,17 @@ def features(
     if layer == "list":
         write(layers(classifier), format, output)
         return
-    part = Part(format, output, shard, resume)
-    results = describe(images or [], classifier, layer, batch_size, workers, part.share)
+    writer = ShardWriter(format, output, shard, resume)
+    results = describe(images or [], classifier, layer, batch_size, workers, writer.shard)
     projection = None
     if pca is not None:
-        if part.share not in (None, Share()):
+        if writer.shard not in (None, Shard()):
             raise DlkitError("--pca is of all images: leave out --shard, --resume and torchrun")
         projection, results = reduced(results, pca)
     if numbers_alone is not None:
         write(store(results, numbers_alone, projection))
     else:
-        part.write(printable(results))
+        writer.write(printable(results))
 
 
 @app.command()
@@ -359,8 +361,8 @@ def search(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Find the images of a folder that are most like others."""
     from dlkit.classify.infer import load
@@ -368,14 +370,14 @@ def search(
 
     if save is not None and save.resolve().is_relative_to(folder.resolve()):
         raise DlkitError(f"{save} would be searched in, too: choose another place")
-    part = Part(format, output, shard, resume)
-    if save is not None and part.share not in (None, Share()):
+    writer = ShardWriter(format, output, shard, resume)
+    if save is not None and writer.shard not in (None, Shard()):
         raise DlkitError(
             "--save shows all queries: leave out --shard and --resume, and -o under torchrun"
         )
-    if update and part.count > 1:
+    if update and writer.count > 1:
         raise DlkitError(
-            f"each of {part.count} parts would index {folder}: search in it once as a whole, and"
+            f"each of {writer.count} parts would index {folder}: search in it once as a whole, and"
             " give --no-update to the parts"
         )
     classifier = load(model, device, precision)
@@ -390,8 +392,8 @@ def search(
         update,
         batch_size,
         workers,
-        part.share,
+        writer.shard,
     )
     if save is not None:
         results = save_sheet(results, save)
-    part.write(results)
+    writer.write(results)

@@ -80,9 +80,9 @@ def preprocessing(samples: Sequence[Sample], config: ClassifyTrainConfig) -> Pre
     return Preprocessing(size, "crop", channels, [0.5] * channels, [0.25] * channels)
 
 
-def targets_of(samples: Sequence[Sample], num_labels: int, several: bool) -> Tensor:
+def targets_of(samples: Sequence[Sample], num_labels: int, multi_label: bool) -> Tensor:
     """Indices (N,) of the labels, or with `several` 0 and 1 for each label (N, L)."""
-    if not several:
+    if not multi_label:
         return torch.tensor([sample.labels[0] for sample in samples])
     targets = torch.zeros(len(samples), num_labels)
     for row, sample in zip(targets, samples, strict=True):
@@ -102,7 +102,7 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         samples: Sequence[Sample],
         preprocessing: Preprocessing,
         num_labels: int,
-        several: bool,
+        multi_label: bool,
         skipped: Skipped,
     ) -> None:
         self.preprocessing, self.skipped = preprocessing, skipped
@@ -111,7 +111,7 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         size = preprocessing.channels * preprocessing.image_size**2
         if samples and len(samples) * size <= MOST_IN_MEMORY:
             self.decode()
-        self.targets = targets_of(self.samples, num_labels, several)
+        self.targets = targets_of(self.samples, num_labels, multi_label)
 
     def decode(self) -> None:
         side = self.preprocessing.image_size

@@ -51,7 +51,7 @@ def evaluate(classifier: Classifier, pictures: Pictures, process: Process) -> Cl
     outputs = torch.stack(list(process.gather(own)))
     if classifier.descriptor:
         return retrieval(outputs, pictures.targets)
-    score = several_labels if classifier.several else single_label
+    score = several_labels if classifier.multi_label else single_label
     return score(classifier.probabilities(outputs), pictures.targets, classifier.labels)
 
 
@@ -100,8 +100,8 @@ def of_images(
         return of_descriptors(first, labelled.samples, workers, device)
     check_votes(names, classifiers)
     samples, probabilities = of_probabilities(classifiers, labelled.samples, workers, device)
-    targets = targets_of(samples, len(first.labels), first.several)
-    score = several_labels if first.several else single_label
+    targets = targets_of(samples, len(first.labels), first.multi_label)
+    score = several_labels if first.multi_label else single_label
     metrics = score(probabilities, targets, first.labels)
     if save is not None and is_main_process():
         save_pictures(metrics, probabilities, samples, targets, first.labels, save)
@@ -148,7 +148,7 @@ def of_descriptors(
         paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
         found = process.gather(predict(classifier, paths, workers=workers))
         pairs = list(without_failures(samples, found))
-    targets = targets_of([sample for sample, _ in pairs], len(classifier.labels), several=False)
+    targets = targets_of([sample for sample, _ in pairs], len(classifier.labels), multi_label=False)
     return retrieval(torch.stack([row for _, row in pairs]), targets)
 
 

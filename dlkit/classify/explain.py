@@ -20,7 +20,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io.files import FileNames, picture_suffix
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Fit
@@ -98,13 +98,13 @@ def explain(
     names: FileNames | None = None,
     batch_size: int = 64,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Explanation | Failure]:
     """What each image was taken for, in input order; a Failure for one that cannot be read.
 
     `label` asks for the places that speak for this label, whatever the image was taken for.
     With `boxes` the results are Localisations, of the regions above that share of the map's
-    maximum. Pictures of the maps over the images go to files of these `names`. Only a `share` of
+    maximum. Pictures of the maps over the images go to files of these `names`. Only the `shard` of
     the images is explained; without one, the processes under torchrun share them.
     """
     chosen = method_for(classifier, method)
@@ -116,7 +116,7 @@ def explain(
 
     def results() -> Iterator[Explanation | Failure]:
         fit = classifier.preprocessing.fit
-        for found in spread(maps, images.files(paths), str(classifier.device), share):
+        for found in map_shard(maps, images.files(paths), str(classifier.device), shard):
             if isinstance(found, Failure):
                 yield found
                 continue

@@ -10,7 +10,7 @@ from dlkit.classify.infer import TextClassifier, text_probabilities
 from dlkit.classify.text import padded
 from dlkit.core.environment import is_main_process
 from dlkit.core.io.files import whole_file
-from dlkit.core.parallel.sharding import Record, Share, spread
+from dlkit.core.parallel.sharding import Record, Shard, map_shard
 from dlkit.core.progress import log
 
 FOR, AGAINST = (40, 160, 70), (215, 60, 50)  # red, green, blue
@@ -38,12 +38,12 @@ class WeighedText:
 
 
 def explain_texts(
-    texts: Iterable[str], classifier: TextClassifier, share: Share | None = None
+    texts: Iterable[str], classifier: TextClassifier, shard: Shard | None = None
 ) -> Iterator[WeighedText]:
     """The label of each text and the weights of its words, in input order.
 
     What a weight is depends on the network: attention's weights, and for the others how much the
-    word adds to the label's logit (see `word_weights` of each). Only a `share` of the texts is
+    word adds to the label's logit (see `word_weights` of each). Only the `shard` of the texts is
     explained; without one, the processes under torchrun share them.
     """
 
@@ -61,7 +61,7 @@ def explain_texts(
                 [Word(w, round(v, 4)) for w, v in zip(words, weights, strict=False)],
             )
 
-    return spread(results, texts, str(classifier.device), share)
+    return map_shard(results, texts, str(classifier.device), shard)
 
 
 def from_record(record: Record) -> WeighedText:

@@ -18,7 +18,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import whole_file
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 
@@ -168,11 +168,11 @@ def describe(
     layer: str | None = None,
     batch_size: int = 64,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Description | Failure]:
     """The descriptor of each image, in input order; a Failure for one that cannot be read.
 
-    Only a `share` of the images is described; without one, the processes under torchrun share them.
+    Only the `shard` of the images is described; without one, the processes share them.
     """
     chosen = describer(classifier, layer)
 
@@ -180,7 +180,7 @@ def describe(
         for path, found in predict(chosen, track(shared, "describing"), batch_size, workers):
             yield found if isinstance(found, Failure) else Description(path, found)
 
-    return spread(results, images.files(paths), str(classifier.device), share)
+    return map_shard(results, images.files(paths), str(classifier.device), shard)
 
 
 def principal_components(descriptors: Tensor, count: int) -> Projection:

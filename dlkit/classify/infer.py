@@ -24,7 +24,7 @@ from dlkit.classify.text import Vocabulary, padded
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.parallel import device
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
@@ -32,7 +32,7 @@ from dlkit.core.vision.images import Picture
 
 
 @dataclass(frozen=True)
-class Guess:
+class Prediction:
     label: str
     score: float
 
@@ -44,7 +44,7 @@ class Classification:
     columns: ClassVar = ["path", "label", "score"]
 
     path: str
-    labels: list[Guess]
+    labels: list[Prediction]
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"path": self.path, **vars(guess)} for guess in self.labels]
@@ -62,7 +62,7 @@ class Classifier:
     labels: list[str]
     preprocessing: Preprocessing
     device: torch.device
-    several: bool = False
+    multi_label: bool = False
     descriptor: bool = False
     autocast: str = "fp32"  # in training, whose weights stay fp32; prepared ones need none
     dealt: tuple[float, int] = (0.1, 0)  # share and seed by which splits that lack were made
@@ -78,7 +78,7 @@ class Classifier:
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Of each label (..., L): they sum to one, or with `several` each stands for itself."""
-        return outputs.sigmoid() if self.several else outputs.softmax(dim=-1)
+        return outputs.sigmoid() if self.multi_label else outputs.softmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def load(
     if not isinstance(network, Network):
         raise DlkitError(f"{model} classifies texts, not images")
     chosen = device.choose(device_name)
-    device.keep_freed_memory()
+    device.tune_malloc()
     network = fuse(network).to(chosen).to(memory_format=torch.channels_last)
     # Near neighbours differ by less than bf16 can tell.
     network.to(torch.float32 if header.arch == "knn" else device.dtype(chosen, precision))
@@ -150,7 +150,7 @@ def load(
         header.labels,
         Preprocessing(**settings["preprocessing"]),
         chosen,
-        several=settings["loss"] == "bce",
+        multi_label=settings["loss"] == "bce",
         descriptor=settings["loss"] == "triplet",
         dealt=dealt_of(header),
     )
@@ -188,7 +188,10 @@ def check_votes(models: Sequence[str], classifiers: Sequence[Classifier]) -> Non
     for model, classifier in zip(models, classifiers, strict=True):
         if classifier.descriptor:
             raise DlkitError(f"{model} describes images and names no labels: use it in search")
-        if sorted(classifier.labels) != sorted(first.labels) or classifier.several != first.several:
+        if (
+            sorted(classifier.labels) != sorted(first.labels)
+            or classifier.multi_label != first.multi_label
+        ):
             raise DlkitError(f"{model} knows other labels than {models[0]}: they cannot vote")
 
 
@@ -199,17 +202,17 @@ def classify(
     threshold: float | None = None,
     batch_size: int = 64,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Classification | Failure]:
     """The labels of each image, in input order; a Failure for one that cannot be read.
 
     Labels below `threshold` are left out: by default below 0.5 where an image may have several,
-    else none. Of several classifiers the probabilities are averaged. Only a `share` of the images
+    else none. Of several classifiers the probabilities are averaged. Only the `shard` of the images
     is classified; without one, the processes under torchrun share them.
     """
-    names, several = classifiers[0].labels, classifiers[0].several
-    lowest = threshold if threshold is not None else 0.5 if several else 0.0
-    most = len(names) if several and top == 1 else top
+    names, multi_label = classifiers[0].labels, classifiers[0].multi_label
+    lowest = threshold if threshold is not None else 0.5 if multi_label else 0.0
+    most = len(names) if multi_label and top == 1 else top
 
     def results(shared: Iterator[str]) -> Iterator[Classification | Failure]:
         shared = track(shared, "classifying")
@@ -219,7 +222,7 @@ def classify(
             else:
                 yield Classification(path, best(found, names, most, lowest))
 
-    return spread(results, images.files(paths), str(classifiers[0].device), share)
+    return map_shard(results, images.files(paths), str(classifiers[0].device), shard)
 
 
 @dataclass(frozen=True)
@@ -251,12 +254,12 @@ def class_maps(
     classifier: Classifier,
     side: int | None = None,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[ClassMap | Failure]:
     """The map of labels of each image, which may be larger than the network's input.
 
     The head is applied at every place as a convolution (Sermanet et al. 2014). `side` is the
-    longest side the network sees; default: the image's own. Only a `share` of the images is
+    longest side the network sees; default: the image's own. Only the `shard` of the images is
     looked at; without one, the processes under torchrun share them.
     """
     network = dense(cast(Network, classifier.network), classifier.preprocessing.image_size)
@@ -275,7 +278,7 @@ def class_maps(
             except DlkitError as error:
                 yield Failure(entry[0], str(error))
 
-    return spread(results, images.files(paths), str(classifier.device), share)
+    return map_shard(results, images.files(paths), str(classifier.device), shard)
 
 
 @torch.inference_mode()
@@ -311,7 +314,7 @@ class TextClassification:
     columns: ClassVar = ["label", "score"]
 
     text: str
-    labels: list[Guess]
+    labels: list[Prediction]
 
     def rows(self) -> list[dict[str, Any]]:
         return [vars(guess) for guess in self.labels]
@@ -323,11 +326,11 @@ def classify_texts(
     top: int = 1,
     threshold: float = 0.0,
     batch_size: int = 64,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[TextClassification]:
-    """The labels of each text, in input order; of several classifiers, by their mean.
+    """The labels of each text, in input order; Of several classifiers, by their mean.
 
-    The first answer comes as soon as one text is read: a stream stays a stream. Only a `share` of
+    The first answer comes as soon as one text is read: a stream stays a stream. Only the `shard` of
     the texts is classified; without one, the processes under torchrun share them.
     """
     names = classifiers[0].labels
@@ -339,7 +342,7 @@ def classify_texts(
                 yield TextClassification(text, best(row, names, top, threshold))
             window = min(2 * window, batch_size)
 
-    return spread(results, texts, str(classifiers[0].device), share)
+    return map_shard(results, texts, str(classifiers[0].device), shard)
 
 
 def text_probabilities(classifiers: Sequence[TextClassifier], texts: Sequence[str]) -> Tensor:
@@ -361,11 +364,13 @@ def text_ensemble(models: Sequence[str], device_name: str, precision: str) -> li
     return classifiers
 
 
-def best(scores: Tensor, names: Sequence[str], top: int, threshold: float) -> list[Guess]:
+def best(scores: Tensor, names: Sequence[str], top: int, threshold: float) -> list[Prediction]:
     """The labels with the highest scores, rounded to what is meaningful."""
     values, order = scores.topk(min(top, len(names)))
     pairs = zip(values.tolist(), order.tolist(), strict=True)
-    return [Guess(names[index], round(value, 4)) for value, index in pairs if value >= threshold]
+    return [
+        Prediction(names[index], round(value, 4)) for value, index in pairs if value >= threshold
+    ]
 
 
 def averaged(

@@ -40,7 +40,7 @@ class Labelled:
 
     samples: list[Sample]
     labels: list[str]
-    several: bool
+    multi_label: bool
     skipped: Skipped
 
 
@@ -59,7 +59,7 @@ def read_split(
     if not data.exists():
         raise DlkitError(f"{data}: no such folder or file")
     skipped = Skipped()
-    listed, several = of_split(data, split, share, seed, skipped)
+    listed, multi_label = of_split(data, split, share, seed, skipped)
     if labels is None:
         labels = sorted({name for _, names in listed for name in names})
     index = {name: number for number, name in enumerate(labels)}
@@ -70,7 +70,7 @@ def read_split(
             skipped.add("unknown label", f"{path} ({', '.join(unknown)})")
         else:
             samples.append(Sample(path, tuple(sorted(index[name] for name in names))))
-    return Labelled(samples, labels, several, skipped)
+    return Labelled(samples, labels, multi_label, skipped)
 
 
 def of_split(
@@ -78,23 +78,23 @@ def of_split(
 ) -> tuple[Listed, bool]:
     """The images of a split with the names of their labels; whether these may be several."""
     splits = listed_splits(data, skipped)
-    several = any(len(names) != 1 for listed in splits.values() for _, names in listed)
+    multi_label = any(len(names) != 1 for listed in splits.values() for _, names in listed)
     if split == "all":
-        return [pair for listed in splits.values() for pair in listed], several
+        return [pair for listed in splits.values() for pair in listed], multi_label
     if split not in SPLITS:
         raise DlkitError(f"no split is called {split!r}: there is train, val, test and all")
     if set(splits) == {"all"}:
-        held_out, rest = dealt(splits["all"], share, seed)
+        held_out, rest = val_split(splits["all"], share, seed)
         splits = {"test": held_out, "train": rest}
     if "val" not in splits and "train" in splits:
-        splits["val"], splits["train"] = dealt(splits["train"], share, seed + 1)
+        splits["val"], splits["train"] = val_split(splits["train"], share, seed + 1)
     if not splits.get(split) and not (split == "val" and share == 0):
         there = ", ".join(name for name, listed in splits.items() if listed)
         raise DlkitError(f"{data}: no images for the split {split!r}; there is {there or 'none'}")
-    return splits.get(split, []), several
+    return splits.get(split, []), multi_label
 
 
-def dealt(listed: Listed, share: float, seed: int) -> tuple[Listed, Listed]:
+def val_split(listed: Listed, share: float, seed: int) -> tuple[Listed, Listed]:
     """A share of the images of each label, one at least, and the rest, in the order given."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, (_, names) in enumerate(listed):

@@ -18,7 +18,7 @@ from dlkit.classify.config import (
 from dlkit.classify.data import Pictures, Preprocessing, preprocessing
 from dlkit.classify.encoders import Start, start_of
 from dlkit.classify.text import Texts, Vocabulary, read_texts
-from dlkit.core.config import given, spelled
+from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.distributed import Process
@@ -51,8 +51,8 @@ def prepared(config: ClassifyTrainConfig) -> Prepared:
         raise DlkitError(f"{config.data}: one label only ({names[0]}): there is nothing to tell")
     loss = config.loss
     if loss == "auto":
-        loss = "bce" if training.several else "cross-entropy"
-    if training.several and loss != "bce":
+        loss = "bce" if training.multi_label else "cross-entropy"
+    if training.multi_label and loss != "bce":
         raise DlkitError(f"{config.data}: images with several labels need --loss bce")
 
     model = start(config)
@@ -63,9 +63,9 @@ def prepared(config: ClassifyTrainConfig) -> Prepared:
         inputs = replace(inputs, image_size=config.image_size)
     if config.fit != "auto":
         inputs = replace(inputs, fit=config.fit)
-    several = loss == "bce"
-    pictures = Pictures(training.samples, inputs, len(names), several, training.skipped)
-    validation = Pictures(held_out.samples, inputs, len(names), several, held_out.skipped)
+    multi_label = loss == "bce"
+    pictures = Pictures(training.samples, inputs, len(names), multi_label, training.skipped)
+    validation = Pictures(held_out.samples, inputs, len(names), multi_label, held_out.skipped)
     if taken_over is None:
         mean, std = pictures.statistics()
         inputs = replace(inputs, mean=mean, std=std)
@@ -123,8 +123,8 @@ def refuse_unused(config: ClassifyTrainConfig) -> None:
     """Raise DlkitError for an option that was given and would do nothing."""
     kinds = {config.arch, "texts" if config.arch in TEXTS else "images"}
     refused = {name: archs for archs, names in ONLY.items() for name in names}
-    for name in given(config):
-        option = spelled(name)
+    for name in non_defaults(config):
+        option = option_name(name)
         if name in refused and not kinds & set(refused[name]):
             raise DlkitError(f"{option} is for {', '.join(refused[name])}, not for {config.arch}")
         if name in {"embedding", "margin"} and config.loss != "triplet":
@@ -169,8 +169,8 @@ def encoder_of(model: str | None, config: ClassifyTrainConfig) -> Start | None:
         return None
     if encoder.arch != config.arch:
         raise DlkitError(f"{model} is an autoencoder, whose encoder starts --arch {encoder.arch}")
-    for name in sorted(encoder.settings.keys() & set(given(config))):
-        raise DlkitError(f"{spelled(name)} is the encoder's own: {encoder.settings[name]}")
+    for name in sorted(encoder.settings.keys() & set(non_defaults(config))):
+        raise DlkitError(f"{option_name(name)} is the encoder's own: {encoder.settings[name]}")
     return encoder
 
 

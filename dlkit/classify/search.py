@@ -31,7 +31,7 @@ from dlkit.core.io.download import cache
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.parallel.sharding import Share
+from dlkit.core.parallel.sharding import Shard
 from dlkit.core.progress import log, track
 from dlkit.core.store import checkpoint
 from dlkit.core.vision import images
@@ -93,13 +93,13 @@ def search(
     update: bool = True,
     batch_size: int = 64,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Hits | Failure]:
     """The `top` images of the folder nearest to each query, in the order of the queries.
 
     A query that lies in the folder is not among its own hits. Equally near images come in the
     order of their paths. The index is made or brought up to date first, unless `update` is false;
-    it is in dlkit's cache unless `index_path` says where. Only a `share` of the queries is
+    it is in dlkit's cache unless `index_path` says where. Only the `shard` of the queries is
     answered; without one, the processes under torchrun share them, and the images to be indexed.
     """
     if not folder.is_dir():
@@ -115,8 +115,8 @@ def search(
             else:
                 index = open_index(path, made_by)
             report(index, folder)
-            mine = share or Share(process.rank, process.world_size)
-            described = predict(chosen, mine.of(images.files(queries)), batch_size, workers)
+            mine = shard or Shard(process.rank, process.world_size)
+            described = predict(chosen, mine.select(images.files(queries)), batch_size, workers)
             yield from process.gather(answered(described, index))
 
     def answered(

@@ -175,16 +175,16 @@ def of_split(data: Path, split: str, share: float, seed: int, skipped: Skipped) 
     if split not in SPLITS:
         raise DlkitError(f"no split is called {split!r}: there is train, val, test and all")
     if set(splits) == {"all"}:
-        splits["test"], splits["train"] = dealt(splits.pop("all"), share, seed)
+        splits["test"], splits["train"] = val_split(splits.pop("all"), share, seed)
     if "val" not in splits and "train" in splits:
-        splits["val"], splits["train"] = dealt(splits["train"], share, seed + 1)
+        splits["val"], splits["train"] = val_split(splits["train"], share, seed + 1)
     if not splits.get(split) and not (split == "val" and share == 0):
         there = ", ".join(name for name, texts in splits.items() if texts)
         raise DlkitError(f"{data}: no texts for the split {split!r}; there is {there or 'none'}")
     return splits.get(split, [])
 
 
-def dealt(found: list[Found], share: float, seed: int) -> tuple[list[Found], list[Found]]:
+def val_split(found: list[Found], share: float, seed: int) -> tuple[list[Found], list[Found]]:
     """A share of the different texts of each label, and the rest, each in the order given."""
     of_label: dict[str, dict[str, None]] = {}
     for text, label, _ in found:

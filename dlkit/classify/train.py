@@ -68,11 +68,11 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     batches = run.loader(data.training, collate=as_it_is, workers=0 if in_memory else None)
     criterion = criterion_of(config, loss, data.training.targets.to(process.device), len(names))
     classifier = Classifier(
-        run.evaluated,
+        run.eval_model,
         names,
         inputs,
         process.device,
-        several=loss == "bce",
+        multi_label=loss == "bce",
         descriptor=loss == "triplet",
         autocast=config.precision,
     )
@@ -120,7 +120,7 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
         config, "cross-entropy", data.training.targets.to(process.device), len(names)
     )
     classifier = TextClassifier(
-        run.evaluated, names, vocabulary, config.max_length, process.device, config.precision
+        run.eval_model, names, vocabulary, config.max_length, process.device, config.precision
     )
 
     for epoch in run.epochs():

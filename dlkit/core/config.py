@@ -27,12 +27,12 @@ def settings_of(config: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
 
 
-def given(config: Any) -> list[str]:
+def non_defaults(config: Any) -> list[str]:
     """The settings of such a dataclass that are not at their defaults, in their order."""
     return [f.name for f in fields(config) if getattr(config, f.name) != f.default]
 
 
-def spelled(name: str) -> str:
+def option_name(name: str) -> str:
     """The option of a setting."""
     return f"--{name.replace('_', '-')}"
 
@@ -42,9 +42,11 @@ def refuse_unused(config: Any, own: dict[str, tuple[str, ...]]) -> None:
 
     `own` has the architectures of each option that is not for all.
     """
-    for name in sorted(set(given(config)) & own.keys()):
+    for name in sorted(set(non_defaults(config)) & own.keys()):
         if config.arch not in own[name]:
-            raise DlkitError(f"{spelled(name)} is for {', '.join(own[name])}, not {config.arch}")
+            raise DlkitError(
+                f"{option_name(name)} is for {', '.join(own[name])}, not {config.arch}"
+            )
 
 
 def argument(help: str, default: Any = MISSING, **limits: Any) -> Any:

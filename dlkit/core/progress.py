@@ -18,7 +18,7 @@ def log(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
-def say_failed(why: str) -> None:
+def print_error(why: str) -> None:
     """A line on stderr about what ends this process, whichever it is; of several it names itself.
 
     It is written in one piece, since several may fail at once.

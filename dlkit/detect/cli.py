@@ -13,8 +13,8 @@ from dlkit.core.cli.command import (
     Images,
     Output,
     PrecisionOption,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     Workers,
     by_suffix,
     model_argument,
@@ -24,7 +24,7 @@ from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.io.writers import Format, write
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
 
 app = task("detect", "Find objects in images.", DetectTrainConfig, DEFAULT_MODEL)
@@ -133,8 +133,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: FormatOption = DetectFormat.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the objects in images, image by image and best first.
 
@@ -177,7 +177,7 @@ def infer(
     )
     files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
     # What can be resumed stands in a file of its own; frames cannot be.
-    part = Part(format, output, shard, resume) if not in_order else None
+    writer = ShardWriter(format, output, shard, resume) if not in_order else None
     paths = keep_apart([save, crops, output if files_of_each else None], images)
     detector = load(model, device, precision)
     found: Any
@@ -188,29 +188,29 @@ def infer(
                 f"{model} finds the keypoints of images: options for boxes and scores, videos,"
                 " --image-size and the formats coco, voc and yolo are not for it"
             )
-        assert part is not None
-        found = keypoints.locate(paths, detector, batch_size, workers, part.share)
+        assert writer is not None
+        found = keypoints.locate(paths, detector, batch_size, workers, writer.shard)
         if save is not None:
-            names = part.file_names(save, picture_suffix)
+            names = writer.file_names(save, picture_suffix)
             found = save_pictures(found, names, keypoints.drawn)
     elif videos:
         found = watch(files(paths), detector, method, track, save, crops)
     else:
-        found = detect(paths, detector, method, None if part is None else part.share)
+        found = detect(paths, detector, method, None if writer is None else writer.shard)
         if track:
             found = results.follow(found)
         if save is not None:
-            names = part.file_names(save, picture_suffix) if part else FileNames(save)
+            names = writer.file_names(save, picture_suffix) if writer else FileNames(save)
             found = save_pictures(found, names, partial(drawn_in, labels=detector.labels))
         if crops is not None:
-            found = results.save_crops(found, results.Crops.of(part, crops))
+            found = results.save_crops(found, results.Crops.of(writer, crops))
     if count:
         found = results.counted(found)
     if format == DetectFormat.coco:
         write(found, format, output, partial(formats.write_coco, labels=detector.labels))
     elif files_of_each:
         write(formats.write_files(found, format, output, detector.labels))
-    elif part is not None:
-        part.write(found)
+    elif writer is not None:
+        writer.write(found)
     else:
         write(found, format, output)

@@ -94,7 +94,7 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
             ]
         )
 
-    def recoloured(self, canvas: Image.Image) -> np.ndarray:
+    def jitter_color(self, canvas: Image.Image) -> np.ndarray:
         """The canvas's pixels (S, S, 3) in colours that are changed at random."""
         return np.array(canvas.point(self.colour_table()) if self.config.recolour else canvas)
 
@@ -150,7 +150,7 @@ class Pictures(Canvases[Sample]):
         if self.copy_paste and random.random() < self.copy_paste:
             for _ in range(random.randint(1, MOST_PASTED)):
                 boxes, labels = self.paste(canvas, boxes, labels)
-        pixels = self.recoloured(canvas)
+        pixels = self.jitter_color(canvas)
         if random.random() < self.config.flip:
             pixels = pixels[:, ::-1]
             boxes = np.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], 1)

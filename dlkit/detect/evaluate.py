@@ -29,7 +29,7 @@ from dlkit.detect.metrics import (
     confusion_matrix,
     detection_metrics,
 )
-from dlkit.detect.predictor import Detector, Finder, Method
+from dlkit.detect.predictor import Detector, Method, Predictor
 
 # Average precision needs the doubtful detections too, and for the same reason a higher IoU than
 # people; 100 detections an image are what COCO counts.
@@ -51,7 +51,7 @@ def evaluate(
 ) -> Evaluation:
     """COCO's and VOC's metrics of a detector on annotated images, the same in every process."""
     paths = process.share(str(sample.path) for sample in samples)
-    finder = Finder(detector, replace(METHOD, workers=workers))
+    finder = Predictor(detector, replace(METHOD, workers=workers))
     found = process.gather(finder.predict(paths))
     truths, predictions = [], []
     for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
@@ -120,7 +120,7 @@ def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> 
     """A grid of annotated images: the truth, and beside it what the detector finds."""
     step = max(1, len(samples) // EXAMPLES)
     chosen = list(samples[::step][:EXAMPLES])
-    finder = Finder(detector, replace(METHOD, threshold=CONFUSION_THRESHOLD, workers=0))
+    finder = Predictor(detector, replace(METHOD, threshold=CONFUSION_THRESHOLD, workers=0))
     found = finder.predict(str(s.path) for s in chosen)
     pairs = []
     for sample, (_, _, (boxes, scores, labels)) in zip(chosen, found, strict=True):

@@ -12,7 +12,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.parallel import device
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
@@ -21,7 +21,7 @@ from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import Found
-from dlkit.detect.predictor import PLAIN, Detector, Finder, Method
+from dlkit.detect.predictor import PLAIN, Detector, Method, Predictor
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def load(
 ) -> Detector:
     """The detector of that name, file or URL, in its inference form on the device."""
     chosen = device.choose(device_name)
-    device.keep_freed_memory()
+    device.tune_malloc()
     if model in PUBLISHED:
         path = torchvision_zoo.fetch(model)
     else:
@@ -97,13 +97,13 @@ def detect(
     paths: Iterable[str],
     detector: Detector,
     method: Method = PLAIN,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Detections | Failure]:
     """The objects in each image, in input order; a Failure for one that cannot be read.
 
-    Only a `share` of the images is looked at; without one, the processes under torchrun share them.
+    Only the `shard` of the images is processed; without one, the processes share them.
     """
-    finder = Finder(detector, method)
+    finder = Predictor(detector, method)
 
     def results(shared: Iterator[str]) -> Iterator[Detections | Failure]:
         for path, picture, found in finder.predict(track(shared, "detecting")):
@@ -113,7 +113,7 @@ def detect(
                 objects = named(found, detector.labels)
                 yield Detections(path, picture.width, picture.height, objects)
 
-    return spread(results, images.files(paths), str(detector.device), share)
+    return map_shard(results, images.files(paths), str(detector.device), shard)
 
 
 def named(found: Found, labels: Sequence[str]) -> list[Object]:

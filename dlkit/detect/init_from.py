@@ -53,5 +53,5 @@ def network_settings(
 def in_training(run: Run, config: DetectTrainConfig) -> Detector:
     """The network of a run as it is evaluated after each epoch."""
     return Detector(
-        run.evaluated, run.header.labels, config.image_size, run.process.device, config.precision
+        run.eval_model, run.header.labels, config.image_size, run.process.device, config.precision
     )

@@ -115,5 +115,5 @@ class KeypointPictures(Canvases[KeypointSample]):
         if way is not None:
             points = (self.samples[index].points * way[0] + way[1]).astype(np.float32)
         points[((points < 0) | (points > side)).any(axis=1)] = np.nan  # not to be seen
-        pixels = np.ascontiguousarray(self.recoloured(canvas).transpose(2, 0, 1))
+        pixels = np.ascontiguousarray(self.jitter_color(canvas).transpose(2, 0, 1))
         return torch.from_numpy(pixels), torch.from_numpy(points)

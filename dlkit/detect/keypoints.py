@@ -19,7 +19,7 @@ from dlkit.core.io import plots
 from dlkit.core.io.scores import Score, known_mean, rounded
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
@@ -96,11 +96,11 @@ def locate(
     detector: Detector,
     batch_size: int = BATCH,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Keypoints | Failure]:
     """The keypoints in each image, in input order; a Failure for one that cannot be read.
 
-    Only a `share` of the images is looked at; without one, the processes under torchrun share them.
+    Only the `shard` of the images is processed; without one, the processes share them.
     """
 
     def results(shared: Iterator[str]) -> Iterator[Keypoints | Failure]:
@@ -115,7 +115,7 @@ def locate(
                 ]
                 yield Keypoints(path, picture.width, picture.height, named)
 
-    return spread(results, images.files(paths), str(detector.device), share)
+    return map_shard(results, images.files(paths), str(detector.device), shard)
 
 
 def drawn(picture: Image.Image, found: Keypoints) -> Image.Image:

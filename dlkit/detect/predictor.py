@@ -58,7 +58,7 @@ class Method:
 PLAIN = Method()
 
 
-class Finder:
+class Predictor:
     """Finds the objects of pictures with a detector, by a method."""
 
     def __init__(self, detector: Detector, method: Method) -> None:

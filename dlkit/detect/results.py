@@ -14,7 +14,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, picture_suffix
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.vision import images
 from dlkit.detect.infer import Detections, Object, TrackedObject
 from dlkit.detect.track import Tracker
@@ -127,12 +127,12 @@ class Crops:
         self.names: dict[str, FileNames] = {}
 
     @classmethod
-    def of(cls, part: Part | None, folder: Path) -> "Crops":
+    def of(cls, writer: ShardWriter | None, folder: Path) -> "Crops":
         """Those of a part of a command, whose results so far had theirs."""
-        if part is None:
+        if writer is None:
             return cls(folder)
-        crops = cls(part.folder(folder) or folder)
-        for record in part.records_so_far():
+        crops = cls(writer.folder(folder) or folder)
+        for record in writer.records_so_far():
             labels = [own["label"] for own in record.get("objects", [])]
             for label in labels or Counter(record.get("counts", {})).elements():
                 crops.path_for(label, record["path"])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dlkit.core.config import given, spelled
+from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel import distributed
 from dlkit.core.train.run import Run
@@ -16,9 +16,9 @@ from dlkit.detect.losses.localize import keypoint_loss
 
 def train(config: DetectTrainConfig) -> Path:
     """Train a network that finds keypoints, and return the path of its best checkpoint."""
-    for name in given(config):
+    for name in non_defaults(config):
         if name in WITHOUT_KEYPOINTS:
-            raise DlkitError(f"{spelled(name)} is for boxes, not for --keypoints")
+            raise DlkitError(f"{option_name(name)} is for boxes, not for --keypoints")
     with distributed.launch(config.device, config.seed) as process:
         training, skipped = read_keypoints(config.data, "train", config.keypoints)
         validation, _ = read_keypoints(config.data, "val", config.keypoints)

@@ -16,7 +16,7 @@ from dlkit.core.progress import Bar, log
 from dlkit.core.vision import video
 from dlkit.core.vision.images import Picture, as_pillow
 from dlkit.detect.infer import drawn, named
-from dlkit.detect.predictor import PLAIN, Detector, Finder, Method
+from dlkit.detect.predictor import PLAIN, Detector, Method, Predictor
 from dlkit.detect.results import Crops, Frame, TrackedFrame, followed
 from dlkit.detect.track import Tracker
 
@@ -34,14 +34,14 @@ def watch(
     With `track` they have numbers, those of a video. In the folder `save` is then each video with
     the boxes drawn, without its sound, and in `crops` each object of each frame.
     """
-    finder = Finder(detector, method)
+    finder = Predictor(detector, method)
     names = None if save is None else FileNames(save)
     return watched(paths, finder, track, names, None if crops is None else Crops(crops))
 
 
 def watched(
     paths: Iterable[str],
-    finder: Finder,
+    finder: Predictor,
     track: bool,
     names: FileNames | None,
     crops: Crops | None,
@@ -55,7 +55,7 @@ def watched(
 
 def watch_one(
     path: str,
-    finder: Finder,
+    finder: Predictor,
     tracker: Tracker | None,
     names: FileNames | None,
     crops: Crops | None,

@@ -12,8 +12,8 @@ import typer
 from dlkit.core.cli.command import (
     AnyFormat,
     Output,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     Trained,
     add_models,
     add_train,
@@ -22,7 +22,7 @@ from dlkit.core.cli.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write, write_blocks
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.embed.config import DEFAULT_MODEL, EmbedTrainConfig
 
 LINES_AT_ONCE = 1024  # of stdin, which are answered together
@@ -70,15 +70,15 @@ def infer(
     restrict: Restrict = None,
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the words nearest to each word or sentence, with their cosines; so does `similar`."""
     from dlkit.embed import infer as queries
 
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     batches = ([line for line in lines if words or line.strip()] for lines in texts_of(words))
-    part.write(queries.similar(batches, queries.load(model), top, restrict, part.share))
+    writer.write(queries.similar(batches, queries.load(model), top, restrict, writer.shard))
 
 
 app.command("similar")(infer)
@@ -110,8 +110,8 @@ def vector(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the vector of each word or sentence; -o FILE.npy writes them as an array.
 
@@ -119,7 +119,7 @@ def vector(
     """
     from dlkit.embed import infer as queries
 
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     texts = chain.from_iterable(texts_of(words))
     vocabulary = queries.load(model)
     if output is not None and output.suffix == ".npy":
@@ -127,7 +127,7 @@ def vector(
             raise DlkitError("-o FILE.npy is a format of its own: leave --format out")
         queries.write_array(texts, vocabulary, output)
     else:
-        part.write(queries.vectors(texts, vocabulary, part.share))
+        writer.write(queries.vectors(texts, vocabulary, writer.shard))
 
 
 @app.command("odd-one-out")

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from dlkit.core.config import argument, given, option, spelled
+from dlkit.core.config import argument, non_defaults, option, option_name
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "english"
@@ -111,12 +111,12 @@ OWN: dict[str, set[Method]] = {  # settings that not every method has
 def by_method(config: EmbedTrainConfig) -> EmbedTrainConfig:
     """The settings, with the method's own for those left at None; those it would ignore refused."""
     config = replace(config, method=Method(config.method))
-    changed = set(given(config))
+    changed = set(non_defaults(config))
     for name in sorted(changed):
         methods = OWN.get(name, {config.method})
         if config.method not in methods:
             names = ", ".join(sorted(methods))
-            raise DlkitError(f"{spelled(name)} is for {names}, not for {config.method}")
+            raise DlkitError(f"{option_name(name)} is for {names}, not for {config.method}")
     if config.hs and "negative" in changed:
         raise DlkitError("--negative goes with negative sampling: leave it or --hs out")
     if "threshold" in changed and not config.phrases:

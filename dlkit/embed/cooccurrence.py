@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from dlkit.core.parallel.sharding import ALONE, AnyProcess
+from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
 
 COUNT = np.dtype([("key", "<i8"), ("x", "<f8")])  # key = i * len(vocabulary) + j, ascending
@@ -100,7 +100,7 @@ def count(
     folder: Path,
     memory: float = 4.0,
     threads: int = 1,
-    process: AnyProcess = ALONE,
+    process: AnyProcess = SINGLE_PROCESS,
 ) -> np.ndarray:
     """The counts (COUNT, sorted) of a text of word ids with SENTENCE_END after each sentence.
 

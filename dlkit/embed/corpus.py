@@ -17,7 +17,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import text
-from dlkit.core.parallel.sharding import ALONE, AnyProcess
+from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar, log
 from dlkit.embed.config import EmbedTrainConfig
 
@@ -31,7 +31,7 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 class Text(Protocol):
     """What gives the corpus again each time: blocks of whole lines, UTF-8, ready to be split."""
 
-    def __call__(self, process: AnyProcess = ALONE) -> Iterator[bytes]:
+    def __call__(self, process: AnyProcess = SINGLE_PROCESS) -> Iterator[bytes]:
         """The blocks that are this process's share; those of one by itself are all."""
 
 
@@ -46,7 +46,9 @@ class Corpus:
 
 
 @contextmanager
-def read(config: EmbedTrainConfig, folder: Path, process: AnyProcess = ALONE) -> Iterator[Corpus]:
+def read(
+    config: EmbedTrainConfig, folder: Path, process: AnyProcess = SINGLE_PROCESS
+) -> Iterator[Corpus]:
     """The corpus of `config`; its numbers lie in `folder` as long as they are used.
 
     All processes join phrases; the main one numbers the words.
@@ -86,7 +88,7 @@ def mapped_ids(path: Path) -> np.ndarray:
     return np.memmap(path, np.int32, "r") if path.stat().st_size else np.zeros(0, np.int32)
 
 
-def prepared(config: EmbedTrainConfig, scratch: Path, process: AnyProcess = ALONE) -> Text:
+def prepared(config: EmbedTrainConfig, scratch: Path, process: AnyProcess = SINGLE_PROCESS) -> Text:
     """The text as `config` asks for it; stdin and joined phrases are kept in `scratch`.
 
     All processes join phrases, each with a copy of the text in a scratch folder of its own.
@@ -124,7 +126,7 @@ def reading(sources: list[str], errors: str, lower: bool, words: bool) -> Text:
         finally:
             bar.close()
 
-    def blocks(process: AnyProcess = ALONE) -> Iterator[bytes]:
+    def blocks(process: AnyProcess = SINGLE_PROCESS) -> Iterator[bytes]:
         return (simplified(block, lower, words) for block in process.share(whole()))
 
     return blocks
@@ -164,7 +166,7 @@ def count(
     source: Text,
     index: Index,
     on_block: Callable[[np.ndarray], object],
-    process: AnyProcess = ALONE,
+    process: AnyProcess = SINGLE_PROCESS,
 ) -> tuple[np.ndarray, list[int]]:
     """How often each word occurs in this process's share of the text (int64).
 

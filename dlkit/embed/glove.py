@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.parallel.sharding import ALONE, AnyProcess
+from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.embed.config import EmbedTrainConfig
 from dlkit.embed.cooccurrence import BUCKET, COUNT, COUNTS, PAIR, count, mapped, shuffle
 
@@ -121,7 +121,7 @@ def counted(
     config: EmbedTrainConfig,
     threads: int,
     resuming: bool,
-    process: AnyProcess = ALONE,
+    process: AnyProcess = SINGLE_PROCESS,
 ) -> None:
     """Count the pairs of the text (see cooccurrence) in the run's folder; all processes share that.
 

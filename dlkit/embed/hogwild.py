@@ -77,7 +77,7 @@ def aligned(size: int) -> np.ndarray:
     return array[skipped : skipped + size]
 
 
-def what_is_drawn(counts: np.ndarray, config: EmbedTrainConfig) -> Draw:
+def sampling_tables(counts: np.ndarray, config: EmbedTrainConfig) -> Draw:
     """The tables of subsampling (Mikolov et al. 2013b, section 2.3, as in word2vec.c) and outputs.
 
     Of a word with the share f of the text, (sqrt(f / sample) + 1) sample / f are kept; negative
@@ -112,7 +112,7 @@ def train_hogwild(
     `rows` (int32) and `starts` are fastText's: word w is made of rows[starts[w] : starts[w + 1]].
     `on_progress` is called about once a second and after each epoch, when no thread is at work.
     """
-    draw = what_is_drawn(counts, config)
+    draw = sampling_tables(counts, config)
     width = padded(config.dim)
     longest = int(np.diff(draw.path_starts).max()) if config.hs else 1 + config.negative
     is_cbow = Method.cbow in {config.method, Method(config.fasttext_model)}

@@ -17,7 +17,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import whole_file
 from dlkit.core.io.writers import Counted
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.store.weights import find
 from dlkit.embed import model as files
 from dlkit.embed.config import DEFAULT_MODEL
@@ -198,18 +198,18 @@ def similar(
     vocabulary: Vocabulary,
     count: int = 10,
     restrict: int | None = None,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Similar | Failure]:
     """The words nearest to each query of the batches, which may be a sentence.
 
-    Only a `share` of the queries is answered; without one, the processes under torchrun share them.
+    Only the `shard` of the queries is answered; without one, the processes share them.
     """
 
     def results(shared: Iterator[list[tuple[int, str]]]) -> Iterator[Similar | Failure]:
         for numbered in shared:
             yield from of_batch([query for _, query in numbered], vocabulary, count, restrict)
 
-    return spread(results, batches, share=share, deal=Share.of_windows)
+    return map_shard(results, batches, shard=shard, deal=Shard.select_windows)
 
 
 def of_batch(
@@ -306,11 +306,11 @@ def solve(
 
 
 def vectors(
-    texts: Iterable[str], vocabulary: Vocabulary, share: Share | None = None
+    texts: Iterable[str], vocabulary: Vocabulary, shard: Shard | None = None
 ) -> Iterator[Vector | Failure]:
     """The vector of each word or sentence, also of a blank one: rows stay in step with lines.
 
-    Only a `share` of the texts gets one; without it, the processes under torchrun share them.
+    Only the `shard` of the texts gets one; without it, the processes under torchrun share them.
     """
 
     def results(shared: Iterator[str]) -> Iterator[Vector | Failure]:
@@ -322,7 +322,7 @@ def vectors(
             else:
                 yield Vector(text, [float(f"{number:.9g}") for number in vector.tolist()])
 
-    return spread(results, texts, share=share)
+    return map_shard(results, texts, shard=shard)
 
 
 def write_array(texts: Iterable[str], vocabulary: Vocabulary, path: Path) -> None:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from dlkit.core.parallel.sharding import ALONE, AnyProcess, together
+from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess, join_processes
 from dlkit.core.progress import log
 from dlkit.embed import corpus
 from dlkit.embed.config import EmbedTrainConfig
@@ -24,12 +24,12 @@ BLOCKS_AT_ONCE = 4  # of each process, that all get
 
 def join(config: EmbedTrainConfig) -> Iterator[bytes]:
     """The corpus of `config` after its passes, in blocks of whole lines."""
-    with together() as process, TemporaryDirectory() as scratch:
+    with join_processes() as process, TemporaryDirectory() as scratch:
         yield from corpus.prepared(config, Path(scratch), process)()
 
 
 def joined(
-    source: corpus.Text, min_count: int, threshold: float, process: AnyProcess = ALONE
+    source: corpus.Text, min_count: int, threshold: float, process: AnyProcess = SINGLE_PROCESS
 ) -> Iterator[bytes]:
     """The text with its phrases joined, in blocks of whole lines.
 

@@ -18,10 +18,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from dlkit.core.config import settings_of, spelled
+from dlkit.core.config import option_name, settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
-from dlkit.core.parallel.sharding import together
+from dlkit.core.parallel.sharding import join_processes
 from dlkit.core.progress import Bar, log
 from dlkit.core.store.checkpoint import Header
 from dlkit.embed import corpus as corpus_files
@@ -51,7 +51,7 @@ def train(config: EmbedTrainConfig) -> Path:
     """
     config = by_method(config)
     with ExitStack() as meeting:
-        process = meeting.enter_context(together())
+        process = meeting.enter_context(join_processes())
         run = Run(config)
         process.barrier()  # all have looked at the folder before it changes
         if run.complete:
@@ -208,7 +208,7 @@ class Run:
             raise DlkitError(f"{self.state_file}: damaged; remove it to start again") from error
         now = settings_of(self.config)
         changed = [
-            f"{spelled(name)} {saved['config'].get(name)}"
+            f"{option_name(name)} {saved['config'].get(name)}"
             for name in now
             if saved["config"].get(name) != now[name] and name not in FREE
         ]

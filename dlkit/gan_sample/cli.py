@@ -11,8 +11,8 @@ from dlkit.core.cli.command import (
     Device,
     Images,
     Output,
-    PictureResume,
-    PictureShard,
+    PictureResumeOption,
+    PictureShardOption,
     PrecisionOption,
     Split,
     Workers,
@@ -187,8 +187,8 @@ def reconstruct(
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
     format: AnyFormat = Format.text,
-    shard: PictureShard = None,
-    resume: PictureResume = False,
+    shard: PictureShardOption = None,
+    resume: PictureResumeOption = False,
 ) -> None:
     """Make pictures again as the model can: by its encoder, or by a search for latent vectors.
 
@@ -246,8 +246,8 @@ def translate_images(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
-    shard: PictureShard = None,
-    resume: PictureResume = False,
+    shard: PictureShardOption = None,
+    resume: PictureResumeOption = False,
 ) -> None:
     """Turn pictures of one domain into ones of another, by a cyclegan that you trained.
 

@@ -7,10 +7,10 @@ from dlkit.core.config import (
     Optimizer,
     Schedule,
     TrainConfig,
-    given,
+    non_defaults,
     option,
+    option_name,
     refuse_unused,
-    spelled,
 )
 from dlkit.core.errors import DlkitError
 
@@ -203,14 +203,14 @@ def by_arch(config: GanTrainConfig) -> GanTrainConfig:
     Raises DlkitError for an option that was given and would do nothing.
     """
     refuse_unused(config, OWN)
-    changed = set(given(config))
+    changed = set(non_defaults(config))
     own = DEFAULTS[config.arch]
     config = replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})
     if config.network is not None:
         kind = "a dense network" if config.network == "dense" else f"{config.network} networks"
         unused = {"dense": {"width", "kernel"}, "convolutional": {"hidden"}}
         for name in sorted(changed & unused.get(config.network, {"hidden", "kernel"})):
-            raise DlkitError(f"{spelled(name)} has no use in {kind}")
+            raise DlkitError(f"{option_name(name)} has no use in {kind}")
         if config.network == "residual" and config.arch != "cgan":
             raise DlkitError(f"--network residual is for cgan, not {config.arch}")
     if "beta1" in changed and config.optimizer not in {"adam", "adamw"}:

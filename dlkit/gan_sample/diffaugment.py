@@ -31,7 +31,7 @@ def augmented(images: Tensor, names: list[str]) -> Tensor:
     return images
 
 
-def recoloured(images: Tensor) -> Tensor:
+def jitter_color(images: Tensor) -> Tensor:
     """Brightness by up to 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1, device=images.device)
     images = images + (brightness - 0.5).to(images.dtype)
@@ -68,4 +68,4 @@ def cut_out(images: Tensor) -> Tensor:
     return images * (~(in_rows & in_columns))[:, None].to(images.dtype)
 
 
-POLICIES = {"color": recoloured, "translation": translated, "cutout": cut_out}
+POLICIES = {"color": jitter_color, "translation": translated, "cutout": cut_out}

@@ -27,7 +27,7 @@ SCORES = ("fid", "kid", "precision", "recall", "diversity")
 
 
 @dataclass(frozen=True)
-class Judge:
+class FidEvaluator:
     """Compares what a model makes with real pictures, in the features of a classifier."""
 
     network: FeatureNetwork
@@ -63,7 +63,7 @@ class Judge:
 
 def judge_of(
     config: GanTrainConfig, pictures: Pictures, names: list[str], process: Process
-) -> Judge:
+) -> FidEvaluator:
     """With descriptors of `--eval-samples` of the pictures, or all."""
     shape = pictures.shape
     place = str(process.device)
@@ -71,7 +71,7 @@ def judge_of(
     draw = torch.Generator().manual_seed(config.seed)
     chosen = torch.randperm(len(pictures.pixels), generator=draw)[: config.eval_samples]
     real, _ = network.describe(pictures.pixels[chosen])
-    return Judge(network, real.numpy(), names, config, process)
+    return FidEvaluator(network, real.numpy(), names, config, process)
 
 
 def save_samples(model: Any, config: GanTrainConfig, folder: Path, epoch: int) -> None:

@@ -74,7 +74,7 @@ def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str =
     """The model of that name, file or URL on the device."""
     chosen = device.choose(device_name)
     device.dtype(chosen, precision)  # refuses what the device cannot do
-    device.keep_freed_memory()
+    device.tune_malloc()
     header, tensors = checkpoint.load(weights.find("gan-sample", model), "gan-sample")
     try:
         network = restore(header.arch, header.settings, tensors)

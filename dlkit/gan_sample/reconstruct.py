@@ -19,7 +19,7 @@ from dlkit.core.failures import Failure, each
 from dlkit.core.io.files import FileNames, whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.parallel.sharding import to_make
+from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.gan_sample import latents
@@ -99,7 +99,7 @@ def reconstruct(
         return job[1] is not None and job[1].exists()
 
     def made(process: Process) -> Iterator[Made | Failure]:
-        left = list(process.share(to_make(jobs, shard, resume, is_made)))
+        left = list(process.share(remaining_jobs(jobs, shard, resume, is_made)))
         sources = track([source for source, _ in left], "reconstructing")
         entries = zip(each(shape.read, sources, workers), left, strict=True)
         while batch := list(islice(entries, BATCH)):

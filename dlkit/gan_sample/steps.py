@@ -14,7 +14,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.train.run import Run
 
 
-class Balance:
+class GanStats:
     """Who is winning: both losses, and the discriminator's mean output on real and on fake."""
 
     def __init__(self) -> None:

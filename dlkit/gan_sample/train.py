@@ -18,7 +18,7 @@ from dlkit.gan_sample.fid import judge_of, save_samples
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss, gradient_penalty
 from dlkit.gan_sample.model import build
 from dlkit.gan_sample.prepare import optimizer_of, prepared
-from dlkit.gan_sample.steps import Balance, flipped, frozen, stop_if_diverged
+from dlkit.gan_sample.steps import GanStats, flipped, frozen, stop_if_diverged
 from dlkit.gan_sample.train_autoencoder import train_autoencoder
 from dlkit.gan_sample.train_cyclegan import train_cyclegan
 
@@ -50,7 +50,7 @@ def train_gan(config: GanTrainConfig, process: Process) -> Path:
     judge = judge_of(config, pictures, pictures.names, process)
 
     for epoch in run.epochs():
-        balance = run.carry(Balance())
+        balance = run.track(GanStats())
         for step, (pixels, labels) in enumerate(run.batches(batches), run.done + 1):
             real = flipped(from_bytes(pixels), config.flip)
             classes = labels if model.classes else None
@@ -80,9 +80,9 @@ def train_gan(config: GanTrainConfig, process: Process) -> Path:
                 balance.generator.append(loss.detach())
 
         stop_if_diverged(run)
-        scores = judge.scores(run.evaluated)
+        scores = judge.scores(run.eval_model)
         if process.is_main:
-            save_samples(run.evaluated, config, run.folder, epoch)
+            save_samples(run.eval_model, config, run.folder, epoch)
         run.finish_epoch(-scores[config.score], **balance.means(), **scores)
     return run.best
 

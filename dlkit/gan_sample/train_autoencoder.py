@@ -45,12 +45,12 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
         for pixels, _ in run.batches(batches):
             images = flipped(from_bytes(pixels), config.flip)
             with run.autocast():
-                halves, *codes = network(spoilt(images, config.noise, config.masking))
+                halves, *codes = network(corrupt(images, config.noise, config.masking))
             parts = terms(images, halves.float(), codes, config)
             run.step(torch.stack([*parts.values()]).sum(), optimizer)
 
         stop_if_diverged(run)
-        made: Any = run.evaluated.eval()
+        made: Any = run.eval_model.eval()
         scores = validation(run, held_out, config, process)
         if judge is None:
             made.fit(torch.cat(list(codes_of(made, training.pixels[:FITTED], run))))
@@ -66,7 +66,7 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
     return run.best
 
 
-def spoilt(images: Tensor, noise: float, masking: float) -> Tensor:
+def corrupt(images: Tensor, noise: float, masking: float) -> Tensor:
     """What a denoising autoencoder is given: images with Gaussian noise, and pixels made grey."""
     if noise:
         images = images + noise * torch.randn_like(images)
@@ -99,7 +99,7 @@ def validation(
     for start in process.share(range(0, len(held_out), BATCH)):
         images = from_bytes(held_out.pixels[start : start + BATCH].to(process.device))
         with run.autocast():
-            halves, *codes = run.evaluated(images)
+            halves, *codes = run.eval_model(images)
         parts = terms(images, halves.float(), codes, config)
         found.append({k: len(images) * float(v) for k, v in parts.items()})
     gathered = list(process.gather(found))
@@ -124,7 +124,7 @@ def save_reconstructions(
     """samples/epoch-0001-reconstructions.png: pictures, each with its reconstruction below."""
     columns = min(8, len(pictures.pixels))
     pixels = pictures.pixels[: min(SHOWN, len(pictures.pixels) // columns * columns)]
-    images = spoilt(from_bytes(pixels.to(run.process.device)), config.noise, config.masking)
+    images = corrupt(from_bytes(pixels.to(run.process.device)), config.noise, config.masking)
     with run.autocast():
         made = to_bytes(model.reconstruct(images)).cpu()
     path = sample_path(run.folder, epoch)

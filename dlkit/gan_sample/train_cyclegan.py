@@ -25,12 +25,12 @@ from dlkit.gan_sample.data import (
     shape_of,
     to_bytes,
 )
-from dlkit.gan_sample.fid import Judge, judge_of, sample_path, save_grid
+from dlkit.gan_sample.fid import FidEvaluator, judge_of, sample_path, save_grid
 from dlkit.gan_sample.generate import BATCH
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss
 from dlkit.gan_sample.model import build
 from dlkit.gan_sample.prepare import LEAST_STEPS, optimizer_of, with_size
-from dlkit.gan_sample.steps import Balance, flipped, frozen, stop_if_diverged
+from dlkit.gan_sample.steps import GanStats, flipped, frozen, stop_if_diverged
 
 DOMAINS = ("trainA", "trainB")
 POOL = 50  # earlier images that the discriminators also learn from (section 4)
@@ -99,8 +99,8 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
     compared = [judge_of(config, part, [], process) for part in (second, first)]
 
     for epoch in run.epochs():
-        balance = run.carry(Balance())
-        pool_a, pool_b = run.carry(Pool()), run.carry(Pool())
+        balance = run.track(GanStats())
+        pool_a, pool_b = run.track(Pool()), run.track(Pool())
         for pair in run.batches(batches):
             a, b = (flipped(from_bytes(pixels), config.flip) for pixels in pair)
             with frozen(model.discriminator):
@@ -129,7 +129,7 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
             balance.add(loss, torch.stack([on_a, on_b]), torch.stack([on_fake_a, on_fake_b]))
 
         stop_if_diverged(run)
-        made: Any = run.evaluated.eval()
+        made: Any = run.eval_model.eval()
         there = scores_of(made, first, False, compared[0], run)
         back = scores_of(made, second, True, compared[1], run)
         scores = {name: (there[name] + back[name]) / 2 for name in there}
@@ -168,7 +168,9 @@ def translated(model: Any, pixels: Tensor, back: bool, run: Run) -> Tensor:
     return torch.cat(done)
 
 
-def scores_of(model: Any, source: Pictures, back: bool, judge: Judge, run: Run) -> dict[str, float]:
+def scores_of(
+    model: Any, source: Pictures, back: bool, judge: FidEvaluator, run: Run
+) -> dict[str, float]:
     """How far translated pictures are from the real ones of the other domain."""
     shared = list(run.process.share(range(min(len(source.pixels), judge.config.eval_samples))))
     found, _ = judge.described(translated(model, source.pixels[shared], back, run))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from dlkit.core.failures import Failure, each
 from dlkit.core.io.files import FileNames
 from dlkit.core.parallel import device
-from dlkit.core.parallel.sharding import spread, to_make
+from dlkit.core.parallel.sharding import map_shard, remaining_jobs
 from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.gan_sample.data import from_bytes, grey, to_bytes
@@ -71,8 +71,8 @@ def translate_images(
 
     names = FileNames(folder)
     jobs = ((path, names.path_for(path, ".png")) for path in images.files(paths))
-    left = to_make(jobs, shard, resume, lambda job: job[1].exists())
-    return spread(made, left, str(sampler.device))
+    left = remaining_jobs(jobs, shard, resume, lambda job: job[1].exists())
+    return map_shard(made, left, str(sampler.device))
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate.ngram import ABSENT, NGram, Trie, Values
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import from_json
 
 BLOCK = 1 << 16  # n-grams
@@ -245,7 +245,7 @@ class Reader:
         trie.words.append(grams[order, -1].astype(np.uint32))
         return order
 
-    def units(self, words: list[str]) -> Units:
+    def units(self, words: list[str]) -> TextCodec:
         """The tokenizer whose tokens are these words."""
         special = {word: number for number, word in enumerate(words) if word in {UNKNOWN, END}}
         content = {
@@ -258,7 +258,7 @@ class Reader:
             "special": special,
             "vocab": {word: n for n, word in enumerate(words) if word not in special},
         }
-        return Units(from_json(json.dumps(content)))
+        return TextCodec(from_json(json.dumps(content)))
 
     def line(self) -> str:
         """The next line that is not empty."""

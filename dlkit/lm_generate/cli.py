@@ -11,8 +11,8 @@ from dlkit.core.cli.command import (
     Device,
     Output,
     PrecisionOption,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     add_models,
     add_train,
     group,
@@ -21,7 +21,7 @@ from dlkit.core.cli.command import (
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
-from dlkit.core.parallel.sharding import Part, Record
+from dlkit.core.parallel.sharding import Record, ShardWriter
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Continue a prompt, printed as it is written; or many, a line each.
 
@@ -124,17 +124,17 @@ def infer(
     )
     if prompt is not None and file:
         raise DlkitError("give a prompt or --file, not both")
-    part = Part(format, output, shard, resume, is_first_sample if samples > 1 else None)
+    writer = ShardWriter(format, output, shard, resume, is_first_sample if samples > 1 else None)
     prompts = iter([prompt]) if prompt is not None else lines_of(file, "a prompt, --file")
     loaded = texts.load(model, device, precision)
     one = prompt is not None and samples == 1
     if format == Format.text and one:
-        part.write(texts.generate(prompts, loaded, how), writers.write_one)
+        writer.write(texts.generate(prompts, loaded, how), writers.write_one)
     elif format == Format.text and world_size() == 1:
-        part.write(texts.generate(prompts, loaded, how), writers.write_many)
+        writer.write(texts.generate(prompts, loaded, how), writers.write_many)
     else:  # several processes share the prompts; then texts are printed once they have ended
-        writer = writers.write_many if format == Format.text else None
-        part.write(texts.continuations(prompts, loaded, how, part.share), writer)
+        write_texts = writers.write_many if format == Format.text else None
+        writer.write(texts.continuations(prompts, loaded, how, writer.shard), write_texts)
 
 
 def is_first_sample(record: Record) -> bool:
@@ -152,8 +152,8 @@ def score(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print each line's log-probability (natural), perplexity and tokens, and the line.
 
@@ -163,10 +163,10 @@ def score(
 
     if lines and text is not None:
         raise DlkitError("give files or --text, not both")
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     some = iter([text]) if text is not None else lines_of(lines, "files, --text")
     loaded = texts.load(model, device, precision)
-    part.write(texts.score(some, loaded, batch_size, part.share))
+    writer.write(texts.score(some, loaded, batch_size, writer.shard))
 
 
 @app.command()
@@ -214,8 +214,8 @@ def fill(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the most probable tokens for each [MASK]: a bert's, `-m hf:OWNER/NAME` too.
 
@@ -224,9 +224,9 @@ def fill(
     from dlkit.lm_generate import fill as gaps
     from dlkit.lm_generate.infer import load
 
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     some = iter([text]) if text is not None else lines_of(None, "a text")
-    part.write(gaps.fill(some, load(model, device, precision), count, part.share))
+    writer.write(gaps.fill(some, load(model, device, precision), count, writer.shard))
 
 
 @app.command()
@@ -243,16 +243,16 @@ def features(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print a vector for each token of a text in its context: a bilm's (ELMo) or a bert's."""
     from dlkit.lm_generate import features as vectors
     from dlkit.lm_generate.infer import load
 
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     some = iter([text]) if text is not None else lines_of(None, "a text")
-    part.write(vectors.features(some, load(model, device, precision), layer, part.share))
+    writer.write(vectors.features(some, load(model, device, precision), layer, writer.shard))
 
 
 @app.command()

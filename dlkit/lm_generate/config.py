@@ -3,7 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dlkit.core.config import TrainConfig, argument, given, option, refuse_unused, spelled
+from dlkit.core.config import (
+    TrainConfig,
+    argument,
+    non_defaults,
+    option,
+    option_name,
+    refuse_unused,
+)
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "shakespeare"
@@ -162,15 +169,15 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
     Raises DlkitError for an option that was given and would do nothing.
     """
     refuse_unused(config, OWN)
-    changed = set(given(config))
+    changed = set(non_defaults(config))
     if config.tokenizer not in LEARNT:
         for name in sorted(changed & {"vocab_size", "lower"}):
-            raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
+            raise DlkitError(f"{option_name(name)} is for a tokenizer that is learnt from the text")
     if config.tokenizer in {"byte"} and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if config.parallel == "fsdp":
         for name in sorted(changed & {"ema", "average_last", "compile"}):
-            raise DlkitError(f"{spelled(name)} does not go with --parallel fsdp")
+            raise DlkitError(f"{option_name(name)} does not go with --parallel fsdp")
         if config.precision == "fp16":
             raise DlkitError("--precision fp16 does not go with --parallel fsdp: take bf16 or fp32")
     if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:

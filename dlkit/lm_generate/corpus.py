@@ -15,7 +15,7 @@ from dlkit.core.io import text as reading
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
 from dlkit.lm_generate.config import LEARNT, LmTrainConfig
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 
 PARTS = ("training", "validation")
 ABOUT = "tokens.json"  # what the files of ids hold; written last
@@ -26,12 +26,12 @@ LONGEST_LINE = 1 << 16  # bytes that the text is not cut at the end of a line fo
 class Corpus:
     """The ids of the text to train and to validate on, mapped from the run's folder."""
 
-    units: Units
+    units: TextCodec
     training: np.ndarray
     validation: np.ndarray
 
 
-def prepare(config: LmTrainConfig, units: Units | None = None) -> None:
+def prepare(config: LmTrainConfig, units: TextCodec | None = None) -> None:
     """Make the corpus in the run's folder, unless the run goes on and it is there.
 
     `units` are those of the model that the training starts from, if it does.
@@ -43,7 +43,7 @@ def prepare(config: LmTrainConfig, units: Units | None = None) -> None:
         write_tokens(config, units)
 
 
-def write_tokens(config: LmTrainConfig, units: Units | None) -> None:
+def write_tokens(config: LmTrainConfig, units: TextCodec | None) -> None:
     """Read the text, learn its units if they are to be learnt, and write its ids."""
     text = Text.of(config)
     if units is None:
@@ -80,15 +80,15 @@ def corpus_of(folder: Path) -> Corpus:
             )
         except (OSError, ValueError) as error:
             raise DlkitError(f"{path}: missing or damaged; train again in another --out") from error
-    return Corpus(Units.from_settings(about["tokenizer"]), *mapped)
+    return Corpus(TextCodec.from_settings(about["tokenizer"]), *mapped)
 
 
-def units_of(config: LmTrainConfig, text: "Text") -> Units:
+def units_of(config: LmTrainConfig, text: "Text") -> TextCodec:
     """The units that `--tokenizer` names, learnt from the text to train on if need be."""
     if config.tokenizer not in LEARNT:
-        return Units.named(config.tokenizer)
+        return TextCodec.named(config.tokenizer)
     blocks = (block for _, block in text.blocks("training"))
-    return Units.learn(blocks, config.tokenizer, config.vocab_size, config.arch, config.lower)
+    return TextCodec.learn(blocks, config.tokenizer, config.vocab_size, config.arch, config.lower)
 
 
 class Text:
@@ -137,7 +137,7 @@ class Text:
         finally:
             bar.close()
 
-    def ids(self, part: str, units: Units, workers: int) -> Iterator[np.ndarray]:
+    def ids(self, part: str, units: TextCodec, workers: int) -> Iterator[np.ndarray]:
         """The ids of a part; each file begins with the token for that, if there is one."""
         for begins, block in self.blocks(part):
             if begins and units.begin is not None:

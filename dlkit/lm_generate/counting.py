@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from dlkit.core.parallel.sharding import ALONE, AnyProcess
+from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
 from dlkit.lm_generate.compiled_ngram import grow, merge, records, sorted_positions
 from dlkit.lm_generate.ngram import Trie
@@ -56,7 +56,7 @@ def sort_parts(
     line_end: int | None,
     folder: Path,
     memory: float = 2.0,
-    process: AnyProcess = ALONE,
+    process: AnyProcess = SINGLE_PROCESS,
 ) -> Runs | None:
     """Leave the sorted n-grams of parts of a text in `folder`; None where one part is all of it.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.lm_generate.infer import Model, one_line
 
 
@@ -29,11 +29,11 @@ class Features:
 
 
 def features(
-    texts: Iterable[str], model: Model, layer: int | None = None, share: Share | None = None
+    texts: Iterable[str], model: Model, layer: int | None = None, shard: Shard | None = None
 ) -> Iterator[Features | Failure]:
     """What a layer of the network knows of each token; by default the last layer.
 
-    Only a `share` of the texts is described; without one, the processes under torchrun share them.
+    Only the `shard` of the texts is described; without one, the processes share them.
     """
     if model.arch not in ("bilm", "bert"):
         raise DlkitError(f"{model.name} is of --arch {model.arch}: bilm and bert describe tokens")
@@ -50,7 +50,7 @@ def features(
             shortest = [[float(f"{number:.7g}") for number in vector] for vector in vectors]
             yield Features(text, names, shortest)
 
-    return spread(results, texts, model.device_name, share)
+    return map_shard(results, texts, model.device_name, shard)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ import torch
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.lm_generate.generate import Limits, Text, beam_search
 from dlkit.lm_generate.infer import Model, one_line
 from dlkit.lm_generate.neural_texts import NeuralTexts
@@ -58,7 +58,7 @@ class Filled:
 
 
 def fill(
-    texts: Iterable[str], model: Model, count: int = 5, share: Share | None = None
+    texts: Iterable[str], model: Model, count: int = 5, shard: Shard | None = None
 ) -> Iterator[Filled | Failure]:
     """The `count` most probable ways to fill the gaps of each text, or of a `share` of them.
 
@@ -74,7 +74,7 @@ def fill(
             except DlkitError as error:
                 yield Failure(text, str(error))
 
-    return spread(results, texts, model.device_name, share)
+    return map_shard(results, texts, model.device_name, shard)
 
 
 @torch.inference_mode()

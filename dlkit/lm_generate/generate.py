@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from dlkit.core.generation.sampling import Sampling, Uniforms
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 
 # Tokens of a prompt that are decoded with what follows, for the space between: a character may be
 # made of four byte tokens.
@@ -54,7 +54,12 @@ class Text:
     """One text as it grows: its tokens, what of it can be printed, and why it ended."""
 
     def __init__(
-        self, units: Units, prompt: str, ids: Sequence[int], limits: Limits, ends: Collection[int]
+        self,
+        units: TextCodec,
+        prompt: str,
+        ids: Sequence[int],
+        limits: Limits,
+        ends: Collection[int],
     ) -> None:
         self.units, self.limits, self.ends = units, limits, ends
         self.ids: list[int] = []
@@ -115,7 +120,7 @@ class Text:
 class Decoder:
     """Tokens to text one by one, as characters get whole."""
 
-    def __init__(self, units: Units, prompt: str, ids: Sequence[int]) -> None:
+    def __init__(self, units: TextCodec, prompt: str, ids: Sequence[int]) -> None:
         """`ids` are those of the prompt: what follows it may begin with a space."""
         self.units = units
         self.near = tuple(ids[-OVERLAP:])  # the latest tokens; what `known` of them say is known

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.download import cache, download
-from dlkit.core.nn.rebuild import Unfilled
+from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, metadata
 from dlkit.lm_generate.masking import OF_BERT, vocab_size
@@ -100,7 +100,7 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
     found = tensors_of(folder)
     try:
         settings = family.settings(config, found)
-        with Unfilled():
+        with skip_init():
             state = build(family.arch, **settings).state_dict()
     except DlkitError as error:
         raise DlkitError(f"{folder / 'config.json'}: {error}") from error
@@ -179,15 +179,15 @@ def joined(
     rows = shape[0] // len(sources)
     parts = []
     for source in sources:
-        spelled = next((s for s in family.spellings(source) if s in found), None)
-        if spelled is None:
+        option_name = next((s for s in family.spellings(source) if s in found), None)
+        if option_name is None:
             raise DlkitError(f"{folder}: the tensor {source} is missing")
-        tensor = found.pop(spelled)
+        tensor = found.pop(option_name)
         part = (rows, *shape[1:])
         expected = part[::-1] if family.is_transposed(source) else part
         if tuple(tensor.shape) != expected:
             raise DlkitError(
-                f"{folder}: the tensor {spelled} is {tuple(tensor.shape)}, not {expected},"
+                f"{folder}: the tensor {option_name} is {tuple(tensor.shape)}, not {expected},"
                 " which config.json asks for"
             )
         parts.append(tensor.T if family.is_transposed(source) else tensor)

@@ -16,13 +16,13 @@ from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling, Uniforms
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import bundled, cached, find
 from dlkit.lm_generate.config import DEFAULT_MODEL, GENERATING, TRANSFORMERS
 from dlkit.lm_generate.generate import Limits, Text, Texts, beam_search, grow
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 
 BETWEEN_TEXTS = ("<|endoftext|>", "<|end_of_text|>")  # ends a text, and begins the next
 END = ("</s>", "<eos>", "[EOS]", *BETWEEN_TEXTS)
@@ -91,7 +91,7 @@ class Model:
 
     name: str
     header: Header
-    units: Units
+    units: TextCodec
     network: Any
 
     @property
@@ -235,16 +235,16 @@ def of_network(
     name: str, header: Header, weights: dict[str, Any], device: str, precision: Precision
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
-    from dlkit.core.nn.fast_inference import quick
-    from dlkit.core.nn.rebuild import check_tokens, rebuilt
+    from dlkit.core.nn.fast_inference import pack_linears
+    from dlkit.core.nn.rebuild import check_tokens, rebuild
     from dlkit.core.parallel import device as devices
     from dlkit.lm_generate.model import build
 
-    units, network = rebuilt(name, header, weights, build, Units.from_settings)
+    units, network = rebuild(name, header, weights, build, TextCodec.from_settings)
     chosen = devices.choose(device)
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
     if header.arch in TRANSFORMERS:
-        quick(network)
+        pack_linears(network)
     model = Model(name, header, units, network)
     check_tokens(name, model.tokens_with_marks, model.size)
     return model
@@ -368,7 +368,7 @@ def generate(
 
 
 def continuations(
-    prompts: Iterable[str], model: Model, how: Generation, share: Share | None = None
+    prompts: Iterable[str], model: Model, how: Generation, shard: Shard | None = None
 ) -> Iterator[Continuation | Failure]:
     """The texts, each once it has ended, of a `share` of the prompts.
 
@@ -383,7 +383,7 @@ def continuations(
                 yield of_prompt
                 of_prompt = []
 
-    of_prompts = spread(results, enumerate(prompts), model.device_name, share)
+    of_prompts = map_shard(results, enumerate(prompts), model.device_name, shard)
     return chain.from_iterable(of_prompts)
 
 
@@ -442,7 +442,7 @@ class Score:
 
 
 def score(
-    texts: Iterable[str], model: Model, batch_size: int = 16, share: Share | None = None
+    texts: Iterable[str], model: Model, batch_size: int = 16, shard: Shard | None = None
 ) -> Iterator[Score]:
     """The log-probability of each text, or of a `share` of them.
 
@@ -468,7 +468,7 @@ def score(
                     perplexity = round(math.exp(min(-logprob / len(tokens), 700)), 4)
                 yield Score(text, logprob, perplexity, tokens)
 
-    return spread(results, texts, model.device_name, share)
+    return map_shard(results, texts, model.device_name, shard)
 
 
 def scored_tokens(texts: list[list[int]], model: Model) -> Iterator[list[Token]]:

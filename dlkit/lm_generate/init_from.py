@@ -9,7 +9,7 @@ from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import find
 from dlkit.core.train import init_from
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ ITS_OWN = (
 
 
 @dataclass(frozen=True)
-class Start(init_from.Start[Units]):
+class Start(init_from.Start[TextCodec]):
     """A model to go on from; `weights` where it is one of Hugging Face's."""
 
     weights: "dict[str, Tensor] | None"
@@ -33,12 +33,12 @@ def started(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
     name = str(config.init_from)
     header, weights = of_model(name)
     source = init_from.Source(name, header)
-    source.refuse_its_own(config, ITS_OWN)
+    source.check_no_conflict(config, ITS_OWN)
     if header.arch == "ngram":
         raise DlkitError(
             f"{name} is an n-gram model, which is counted: no training goes on from it"
         )
-    found = source.start(config.dropout, Units.from_settings)
+    found = source.start(config.dropout, TextCodec.from_settings)
     network = found.network
     own: dict[str, Any] = {k: network[k] for k in ITS_OWN if k in network and k != "vocab_size"}
     own["arch"] = header.arch

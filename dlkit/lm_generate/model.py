@@ -27,10 +27,10 @@ ARCHITECTURES = {
 }
 
 
-class State:
+class DecoderState:
     """What a model remembers of the texts of a batch."""
 
-    def select(self, rows: Tensor) -> "State":
+    def select(self, rows: Tensor) -> "DecoderState":
         """The state of these rows (N), which may repeat, be fewer, or change places."""
         raise NotImplementedError
 
@@ -56,7 +56,7 @@ class LanguageModel(nn.Module):
 
     context: int | None = None
 
-    def start(self, batch: int, capacity: int) -> State:
+    def start(self, batch: int, capacity: int) -> DecoderState:
         """An empty past for `batch` texts that will have at most `capacity` tokens."""
         raise NotImplementedError
 

@@ -24,7 +24,7 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import Tokenizer
 
 ABSENT = -1
@@ -141,8 +141,8 @@ class NGram:
     floors: bool = False
 
     @cached_property
-    def units(self) -> Units:
-        return Units.from_settings(self.header.settings["tokenizer"])
+    def units(self) -> TextCodec:
+        return TextCodec.from_settings(self.header.settings["tokenizer"])
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -16,7 +16,7 @@ import numpy as np
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
-from dlkit.core.parallel.sharding import AnyProcess, together
+from dlkit.core.parallel.sharding import AnyProcess, join_processes
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate import corpus
@@ -40,7 +40,7 @@ def train_ngram(config: LmTrainConfig) -> Path:
         raise DlkitError(f"{config.out} holds a run already: give another --out")
     begun = time.monotonic()
     with ExitStack() as meeting:
-        process = meeting.enter_context(together())
+        process = meeting.enter_context(join_processes())
         if process.is_main:
             corpus.prepare(config)
         # The other processes leave when the parts of the text are sorted.

@@ -17,7 +17,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.lm_generate.config import STREAMED, LmTrainConfig
 from dlkit.lm_generate.data import ids_and_targets, window
 from dlkit.lm_generate.loss import Objective, masked_loss, span_loss
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 
 LOGITS_AT_ONCE = 1 << 24
 STREAMS = 16  # into which a text is cut while training, each of which starts anew
@@ -117,7 +117,7 @@ def both_directions(model: Any, ids: np.ndarray, stride: int, process: Process) 
 
 
 def hidden_losses(
-    arch: str, model: Any, units: Units, ids: np.ndarray, process: Process
+    arch: str, model: Any, units: TextCodec, ids: np.ndarray, process: Process
 ) -> np.ndarray:
     """Mean losses of what bert or t5 were not shown, in groups of windows."""
     tokens = units.tokenizer

@@ -22,7 +22,7 @@ OF_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))  # those of T5
 
 
-class Units:
+class TextCodec:
     """What a language model reads and writes: ids, from 0 to `size` - 1."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -38,7 +38,7 @@ class Units:
     @classmethod
     def learn(
         cls, texts: Iterable[str], algorithm: str, vocab_size: int, arch: str, lower: bool = False
-    ) -> "Units":
+    ) -> "TextCodec":
         """Units learnt from texts, with the special tokens that the architecture needs."""
         special = {"bert": OF_BERT, "t5": ("<pad>", "</s>", "<unk>", *SENTINELS)}.get(arch, ())
         if not special and algorithm not in {"char", "byte", "byte-bpe"}:
@@ -55,7 +55,7 @@ class Units:
         return cls(with_lines(learnt) if algorithm == "char" else learnt)
 
     @classmethod
-    def named(cls, name: str) -> "Units":
+    def named(cls, name: str) -> "TextCodec":
         """The units of a tokenizer of this name or file."""
         try:
             return cls(load(name))
@@ -63,7 +63,7 @@ class Units:
             raise DlkitError(f"{error}; or learnt from the text: {', '.join(LEARNT)}") from error
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> "Units":
+    def from_settings(cls, settings: dict[str, Any]) -> "TextCodec":
         """The units of a checkpoint: `header.settings["tokenizer"]`."""
         return cls(from_json(json.dumps(settings)))
 

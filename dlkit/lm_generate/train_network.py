@@ -17,7 +17,7 @@ from dlkit.lm_generate.masking import bert_marks, t5_marks, vocab_size
 from dlkit.lm_generate.model import build, network_settings
 from dlkit.lm_generate.perplexity import held_out_scores
 from dlkit.lm_generate.samples import write_sample
-from dlkit.lm_generate.text_codec import Units
+from dlkit.lm_generate.text_codec import TextCodec
 
 
 def train_network(config: LmTrainConfig, process: Process, start: Start | None = None) -> Path:
@@ -53,7 +53,7 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
     for epoch in run.epochs():
         states: list[Any] = [None] * config.accumulate
         if config.arch in STREAMED:
-            states = [run.carry(model.start(streams, config.context)) for _ in states]
+            states = [run.track(model.start(streams, config.context)) for _ in states]
         for ids, targets in run.batches(data.batches(text.training, config, process, epoch)):
             state = states[run.part]
             with run.autocast():
@@ -65,7 +65,7 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
         # All processes compute a sharded network together: each sees all the text then.
         alone = Process(0, 1, process.device) if sharded else process
         if len(held_out) > 1:
-            scores = held_out_scores(run.evaluated, held_out, config, loss_of, alone)
+            scores = held_out_scores(run.eval_model, held_out, config, loss_of, alone)
         if (process.is_main or sharded) and has_samples:
             write_sample(run, epoch, text.units, config.sample_tokens)
         # With nothing to validate on, the last epoch is the best.
@@ -83,7 +83,7 @@ def shard(model: Any, process: Process) -> Any:
     return model
 
 
-def ids_of(config: LmTrainConfig, units: Units) -> int:
+def ids_of(config: LmTrainConfig, units: TextCodec) -> int:
     """How many ids the network knows: those of bert and t5 may be more than the tokenizer's."""
     if config.arch not in {"bert", "t5"}:
         return units.size

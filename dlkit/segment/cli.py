@@ -12,15 +12,15 @@ from dlkit.core.cli.command import (
     Images,
     Output,
     PrecisionOption,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     Workers,
     model_argument,
     task,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.segment.config import DEFAULT_MODEL, SegmentTrainConfig
 
 app = task("segment", "Label every pixel of images.", SegmentTrainConfig, DEFAULT_MODEL)
@@ -78,8 +78,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the classes in images, each with its share of the pixels and the box around them.
 
@@ -91,9 +91,9 @@ def infer(
 
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"{output} is an image's name, and results are text: use --save FOLDER")
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     paths = keep_apart([save, probabilities], images)
-    save, probabilities = part.folder(save), part.folder(probabilities)
+    save, probabilities = writer.folder(save), writer.folder(probabilities)
     predictor = load(model, device, precision)
     wanted = None if classes is None else [name.strip() for name in classes.split(",")]
     masks = format in {Format.json, Format.jsonl}
@@ -115,11 +115,13 @@ def infer(
             image_size,
             batch_size,
             workers,
-            part.share,
+            writer.shard,
         )
-        part.write(found)
+        writer.write(found)
         return
     if threshold is not None:
         raise DlkitError(f"--threshold is for models that find objects: {model} labels pixels")
     method = Method(image_size, tile, tta, batch_size, workers)
-    part.write(segment(paths, predictor, method, wanted, masks, save, probabilities, part.share))
+    writer.write(
+        segment(paths, predictor, method, wanted, masks, save, probabilities, writer.shard)
+    )

@@ -19,7 +19,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io.files import FileNames, whole_file
 from dlkit.core.parallel import device
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
@@ -147,7 +147,7 @@ def load(
 ) -> Predictor:
     """The segmenter of that name, file or URL, in its inference form on the device."""
     chosen = device.choose(device_name)
-    device.keep_freed_memory()
+    device.tune_malloc()
     if model in PUBLISHED:
         path = torchvision_zoo.fetch(model)
     else:
@@ -175,13 +175,13 @@ def segment(
     masks: bool = False,
     save: Path | None = None,
     probabilities: Path | None = None,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Segmentation | Failure]:
     """The classes in each image, in input order; a Failure for one that cannot be read.
 
     `classes` leaves out all others; `masks` adds run-length coded masks. Into the folder `save`
     go NAME.png, the label map with a palette, and NAME-overlay.jpg; into `probabilities` NAME.npz.
-    Only a `share` of the images is segmented; without one, the processes under torchrun share them.
+    Only the `shard` of the images is segmented; without one, the processes share them.
     """
     wanted = chosen_classes(predictor, classes)
     drawn = [label if k in wanted else "" for k, label in enumerate(predictor.labels)]
@@ -215,7 +215,7 @@ def segment(
 
     # Named before they are shared, so that all processes agree on the names.
     named = with_targets(images.files(paths), save, probabilities)
-    return spread(results, named, str(predictor.device), share)
+    return map_shard(results, named, str(predictor.device), shard)
 
 
 @dataclass(frozen=True)

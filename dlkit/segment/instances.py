@@ -16,7 +16,7 @@ import torch
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.parallel import device
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.core.vision.drawing import colour
@@ -92,14 +92,14 @@ def find_objects(
     image_size: int | None = None,
     batch_size: int = 4,
     workers: int = 2,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Instances | Failure]:
     """The objects in each image, in input order; a Failure for one that cannot be read.
 
     `classes` leaves out all others; `masks` adds run-length coded masks. Into the folder `save`
     go NAME.png, whose pixels are the objects' numbers from 1 on, and NAME-overlay.jpg.
-    `image_size` is the longest side that the network sees; None: as trained. Only a `share` of the
-    images is looked at; without one, the processes under torchrun share them.
+    `image_size` is the longest side that the network sees; None: as trained. Only the `shard` of
+    the images is processed; without one, the processes share them.
     """
     wanted = sorted(chosen_classes(predictor, classes))
 
@@ -133,7 +133,7 @@ def find_objects(
 
     # Named before they are shared, so that all processes agree on the names.
     named = with_targets(images.files(paths), save, None)
-    return spread(results, named, str(predictor.device), share)
+    return map_shard(results, named, str(predictor.device), shard)
 
 
 def predict_objects(

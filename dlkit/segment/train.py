@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from dlkit.classify import backbones
-from dlkit.core.config import given, spelled
+from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.core.vision.augment import recoloured
+from dlkit.core.vision.augment import jitter_color
 from dlkit.segment import torchvision_zoo
 from dlkit.segment.config import PUBLISHED, SegmentTrainConfig
 from dlkit.segment.data import Pictures, class_weights, collate
@@ -59,7 +59,7 @@ def train(config: SegmentTrainConfig) -> Path:
         if config.class_weights != "none":
             weights = class_weights(training.samples, config.class_weights).to(process.device)
         predictor = Predictor(
-            run.evaluated,
+            run.eval_model,
             names,
             config.image_size,
             process.device,
@@ -69,7 +69,7 @@ def train(config: SegmentTrainConfig) -> Path:
 
         for _ in run.epochs():
             for pictures, indices, labels in run.batches(batches):
-                images = recoloured(pictures[:, :3].float(), config.recolour)
+                images = jitter_color(pictures[:, :3].float(), config.recolour)
                 mask, numbers = indices[:, 0], indices[:, -1]
                 border = pictures[:, 3].float() / 255 if config.border_weight else None
                 with run.autocast():
@@ -97,8 +97,8 @@ def refuse_unused(config: SegmentTrainConfig) -> None:
     """Raise DlkitError for options that do not go together, or would do nothing."""
     if (config.task == "instance") != (config.arch == "maskrcnn"):
         raise DlkitError("--task instance goes with --arch maskrcnn, and no other task does")
-    for name in given(config):
-        option = spelled(name)
+    for name in non_defaults(config):
+        option = option_name(name)
         if name in OF_PIXELS and config.task == "instance":
             raise DlkitError(f"{option} is for --task semantic: maskrcnn has losses of its own")
         if name in OF_NEIGHBOURS and config.arch == "patch":

@@ -72,7 +72,7 @@ def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str =
     """The painter of that name, file or URL, on the device."""
     chosen = device.choose(device_name)
     device.dtype(chosen, precision)
-    device.keep_freed_memory()
+    device.tune_malloc()
     header, tensors = checkpoint.load(weights.find("style-transfer", model), "style-transfer")
     if header.arch not in ARCHITECTURES:
         raise DlkitError(f"{model} does not paint ({header.arch}): it is for --features")

@@ -10,8 +10,8 @@ from dlkit.core.cli.command import (
     BatchSize,
     Device,
     Output,
-    PictureResume,
-    PictureShard,
+    PictureResumeOption,
+    PictureShardOption,
     PrecisionOption,
     Workers,
     add_models,
@@ -276,8 +276,8 @@ def apply_(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
-    shard: PictureShard = None,
-    resume: PictureResume = False,
+    shard: PictureShardOption = None,
+    resume: PictureResumeOption = False,
 ) -> None:
     """Paint photographs in one pass of a trained network.
 

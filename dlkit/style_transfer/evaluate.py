@@ -48,7 +48,7 @@ class Distance:
     style_distance: float | None
 
 
-class Gauge:
+class StyleMetrics:
     """Measures paintings at one size, with the maps that Gatys' objective compares."""
 
     def __init__(self, network: FeatureNetwork, side: int) -> None:
@@ -113,7 +113,7 @@ def compare(
         raise DlkitError("a method is given twice")
     if len({named(method) for method in methods}) < len(methods):
         raise DlkitError(f"{' and '.join(methods)} have one name among them: rename a file")
-    gauge = Gauge(infer.load(features, device), side)
+    gauge = StyleMetrics(infer.load(features, device), side)
     networks = {name: network_of(name, gauge, device) for name in methods if optimises(name)}
     painters = {
         name: apply.load(name, device, precision) for name in methods if name not in networks
@@ -151,7 +151,7 @@ def optimises(method: str) -> bool:
     return method.partition(":")[0] == GATYS
 
 
-def network_of(method: str, gauge: Gauge, device: str) -> FeatureNetwork:
+def network_of(method: str, gauge: StyleMetrics, device: str) -> FeatureNetwork:
     """The feature network that `gatys:NETWORK` paints with; of `gatys`, the gauge's."""
     name = method.partition(":")[2]
     return infer.load(name, device) if name else gauge.network
@@ -181,7 +181,7 @@ def known(painter: apply.Model, styles: Sequence[str]) -> list[tuple[Style, ...]
 
 
 def measured(
-    entries: Sequence[Entry], gauge: Gauge, distances: list[Distance]
+    entries: Sequence[Entry], gauge: StyleMetrics, distances: list[Distance]
 ) -> Iterator[Score | Failure]:
     """The mean distances of one method's paintings, which are also added to a list one by one."""
     own = []
@@ -197,7 +197,7 @@ def measured(
         yield from scores(own[0].method, own, gauge)
 
 
-def scores(label: str, distances: Sequence[Distance], gauge: Gauge) -> Iterator[Score]:
+def scores(label: str, distances: Sequence[Distance], gauge: StyleMetrics) -> Iterator[Score]:
     for name, definition in gauge.definitions.items():
         values = [getattr(distance, name) for distance in distances]
         yield Score(name, label, rounded(sum(values) / len(values)), definition)
@@ -217,7 +217,7 @@ def measure(
             f"--picture is for one photograph and one style: here are {len(photos)} and"
             f" {len(styles)}"
         )
-    gauge = Gauge(infer.load(features, device), side)
+    gauge = StyleMetrics(infer.load(features, device), side)
     for label, picture in [(PHOTO, photos[0]), *((picture, picture) for picture in pictures)]:
         yield from measured([Entry(label, photos[0], styles[0], picture)], gauge, [])
 

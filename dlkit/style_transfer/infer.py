@@ -25,7 +25,7 @@ from dlkit.style_transfer.config import DEFAULT_FEATURES
 from dlkit.style_transfer.models.features import FeatureNetwork, Pooling, load_features
 from dlkit.style_transfer.optimize import Objective, Optimizer, Step, first_picture, optimise, used
 from dlkit.style_transfer.plan import Job, spoken
-from dlkit.style_transfer.preview import Way
+from dlkit.style_transfer.preview import ProgressRecorder
 from dlkit.style_transfer.tile import TiledFeatures
 
 LEAST_STYLE = 32  # pixels of a style's shorter side: less shows no strokes
@@ -140,7 +140,7 @@ def paint_one(
     began = time.monotonic()
     canvas = Canvas(job, network, method)
     network = within_memory(network, objective, method, canvas)
-    way = Way(job.target, method.every, method.preview, method.steps)
+    way = ProgressRecorder(job.target, method.every, method.preview, method.steps)
     bar = Bar(job.target.name, method.steps)
     reached: Step | None = None
     ended_by: BaseException | None = None

@@ -95,7 +95,7 @@ def optimise(
     size gets its share of the steps. A step that made the picture worse yields the best one so far.
     Raises a DlkitError when the loss is no number any more; what was yielded before is good.
     """
-    device.keep_freed_memory()
+    device.tune_malloc()
     network.to(memory_format=torch.channels_last)
     picture = start
     number = 0

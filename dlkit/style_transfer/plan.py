@@ -11,7 +11,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import picture_suffix
-from dlkit.core.parallel.sharding import to_make
+from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.vision import images
 
 CELL = 256  # pixels a side, of the grid
@@ -104,7 +104,7 @@ def left_to_do(jobs: Sequence[Job], together: int, shard: str | None, resume: bo
         return all(job.target.exists() for job in group)
 
     groups = (jobs[start : start + together] for start in range(0, len(jobs), together))
-    return [job for group in to_make(groups, shard, resume, is_made) for job in group]
+    return [job for group in remaining_jobs(groups, shard, resume, is_made) for job in group]
 
 
 def save_grid(

@@ -13,7 +13,7 @@ SIDE = 320  # of its frames, at most
 FRAME_TIME, LAST_TIME = 80, 1500  # milliseconds
 
 
-class Way:
+class ProgressRecorder:
     """Saves NAME-0050.jpg beside a painting after `every` steps, and `preview` NAME.gif."""
 
     def __init__(self, target: Path, every: int, preview: bool, steps: int) -> None:

@@ -95,7 +95,7 @@ def train_fast(
         )
 
     def validated(images: Tensor) -> Tensor:
-        return loss_of(run.evaluated, images, torch.arange(len(images)) % len(styles))
+        return loss_of(run.eval_model, images, torch.arange(len(images)) % len(styles))
 
     for _ in run.epochs():
         for (squares,) in run.batches(batches):
@@ -140,7 +140,7 @@ def train_adain(
         )
 
     def validated(images: Tensor) -> Tensor:
-        painter = run.evaluated
+        painter = run.eval_model
         assert isinstance(painter, AdaIN)
         own = examples[torch.arange(len(images)) % len(examples)]
         return loss_of(painter, painter.decoder, images, own)
@@ -167,7 +167,7 @@ def finish(
     """End an epoch: by the loss of the photographs held out, if any; with a sheet of examples."""
     # With nothing to validate on, the last epoch is the best.
     scores, score = {}, float(run.epoch)
-    painter = run.evaluated.eval()
+    painter = run.eval_model.eval()
     if len(validation):
         losses = [loss(part) * len(part) for part in validation.split(run.config.batch_size)]
         scores = {"val_loss": float(torch.stack(losses).sum()) / len(validation)}

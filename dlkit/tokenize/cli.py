@@ -10,8 +10,8 @@ import typer
 from dlkit.core.cli.command import (
     AnyFormat,
     Output,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     TaskGroup,
     Trained,
     add_models,
@@ -21,7 +21,7 @@ from dlkit.core.cli.command import (
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write, write_blocks
-from dlkit.core.parallel.sharding import Part, Share
+from dlkit.core.parallel.sharding import Shard, ShardWriter
 from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
 
 app = typer.Typer(
@@ -78,23 +78,23 @@ def infer(
     format: AnyFormat = Format.text,
     output: Output = None,
     force: Force = False,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Print the tokens of each line, a line for a line."""
     import random
 
     from dlkit.tokenize import infer as encoding
 
-    part = Part(format, output, shard, resume)
-    if part.share is not None:
-        output = None if resume else part.output
+    writer = ShardWriter(format, output, shard, resume)
+    if writer.shard is not None:
+        output = None if resume else writer.output
     sources, tokenizer = prepared(texts, text, model, output, force)
     if not 0 <= dropout < 1:
         raise DlkitError(f"--dropout {dropout} is not from 0 to below 1")
     if dropout and offsets:
         raise DlkitError("--offsets cannot be had with --dropout")
-    if dropout and (world_size() > 1 or part.share not in (None, Share())):
+    if dropout and (world_size() > 1 or writer.shard not in (None, Shard())):
         raise DlkitError(
             "--dropout draws line after line: leave out --shard, --resume and torchrun"
         )
@@ -105,7 +105,7 @@ def infer(
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, write_blocks)
     else:
-        part.write(encoding.encode_lines(sources, text, tokenizer, options, part.share))
+        writer.write(encoding.encode_lines(sources, text, tokenizer, options, writer.shard))
 
 
 @app.command()

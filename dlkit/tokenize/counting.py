@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.parallel.sharding import together
+from dlkit.core.parallel.sharding import join_processes
 from dlkit.tokenize import pretokenize
 from dlkit.tokenize.normalize import normalize
 
@@ -47,7 +47,7 @@ def count(
     if not shared:
         pieces = counted(blocks, split, steps, workers)
     else:
-        with together() as process:
+        with join_processes() as process:
             own = counted(process.share(blocks), split, steps, workers)
             pieces = added(list(process.gather([own])))
     longest = pieces.lengths.max(initial=0)

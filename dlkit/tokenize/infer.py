@@ -12,7 +12,7 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
-from dlkit.core.parallel.sharding import Share, spread, together
+from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
 from dlkit.core.progress import Bar
 from dlkit.core.store.weights import find
 from dlkit.tokenize.config import DEFAULT_MODEL
@@ -70,11 +70,11 @@ def encode_lines(
     text: str | None,
     tokenizer: Tokenizer,
     options: Options,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Line | Failure]:
     """A record for each line, in order; a Failure for a file that cannot be read.
 
-    Only a `share` of the lines is encoded; without one, the processes under torchrun share them.
+    Only the `shard` of the lines is encoded; without one, the processes share them.
     """
 
     def lines() -> Iterator[str | Failure]:
@@ -97,7 +97,7 @@ def encode_lines(
                 offsets = None
             yield Line(line, [tokenizer.names[i] for i in ids], ids, offsets)
 
-    return spread(results, lines(), share=share)
+    return map_shard(results, lines(), shard=shard)
 
 
 def encode_text(
@@ -143,7 +143,7 @@ def dealt_out(
     work: Callable[[Iterator[Any]], Iterator[Buffer | Failure]], blocks: Iterator[Any]
 ) -> Iterator[Buffer | Failure]:
     """What `work` makes of the blocks, in their order; the processes under torchrun share them."""
-    with together() as process:
+    with join_processes() as process:
         results = work(process.share(blocks))
         if process.world_size > 1:  # a memoryview cannot be sent
             results = (bytes(r) if isinstance(r, memoryview) else r for r in results)

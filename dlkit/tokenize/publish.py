@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dlkit.core.config import spelled
+from dlkit.core.config import option_name
 from dlkit.core.io.files import whole_file
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.weights import folder
@@ -38,7 +38,7 @@ def publish(
     options = []
     for option, value in settings.items():
         for one in value if isinstance(value, list) else [value]:
-            options.append(f"{spelled(option)} '{one}'")
+            options.append(f"{option_name(option)} '{one}'")
     trained.header.card.update(
         data=data,
         terms=terms,

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.config import settings_of, spelled
+from dlkit.core.config import option_name, settings_of
 from dlkit.core.environment import is_main_process, world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import text as reading
@@ -95,7 +95,7 @@ def refuse_what_has_no_effect(config: TokenizeTrainConfig) -> None:
         was_set = getattr(config, field.name) != field.default
         if was_set and config.algorithm not in algorithms:
             names = ", ".join(sorted(algorithms))
-            raise DlkitError(f"{spelled(field.name)} is for {names} only")
+            raise DlkitError(f"{option_name(field.name)} is for {names} only")
 
 
 def train_file(config: TokenizeTrainConfig) -> Path:

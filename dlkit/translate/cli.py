@@ -12,8 +12,8 @@ from dlkit.core.cli.command import (
     Device,
     Output,
     PrecisionOption,
-    Resume,
-    Shard,
+    ResumeOption,
+    ShardOption,
     add_models,
     add_train,
     group,
@@ -22,7 +22,7 @@ from dlkit.core.cli.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.writers import Format, write
-from dlkit.core.parallel.sharding import Part
+from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.progress import log
 from dlkit.translate.config import ALPHA, BEAM, DEFAULT_MODEL, TranslateTrainConfig
 
@@ -112,8 +112,8 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
-    shard: Shard = None,
-    resume: Resume = False,
+    shard: ShardOption = None,
+    resume: ResumeOption = False,
 ) -> None:
     """Translate line by line: a line out for each line in, in order, and nothing else.
 
@@ -138,11 +138,11 @@ def infer(
     )
     if files and text is not None:
         raise DlkitError("give files or --text, not both")
-    part = Part(format, output, shard, resume)
+    writer = ShardWriter(format, output, shard, resume)
     loaded = translation.load(model, device, precision)
     turns = translation.turns_before(loaded, context, alignment)
-    results = translation.translate(windows(files, text), loaded, search, turns, part.share)
-    part.write(results, writer_of(format, line_writer(n_best > 1, scores, alignment)))
+    results = translation.translate(windows(files, text), loaded, search, turns, writer.shard)
+    writer.write(results, writer_of(format, line_writer(n_best > 1, scores, alignment)))
 
 
 def writer_of(format: Format, lines: Any) -> Any:

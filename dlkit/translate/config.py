@@ -8,10 +8,10 @@ from dlkit.core.config import (
     Schedule,
     TrainConfig,
     argument,
-    given,
+    non_defaults,
     option,
+    option_name,
     refuse_unused,
-    spelled,
 )
 from dlkit.core.errors import DlkitError
 
@@ -148,10 +148,10 @@ def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
     Raises DlkitError for an option that was given and would do nothing.
     """
     refuse_unused(config, OWN)
-    changed = set(given(config))
+    changed = set(non_defaults(config))
     if config.tokenizer not in LEARNT:
         for name in sorted(changed & {"vocab_size", "lower"}):
-            raise DlkitError(f"{spelled(name)} is for a tokenizer that is learnt from the text")
+            raise DlkitError(f"{option_name(name)} is for a tokenizer that is learnt from the text")
     if config.tokenizer == "byte" and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:

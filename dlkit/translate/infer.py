@@ -18,10 +18,10 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.core.generation.sampling import Sampling, Uniforms
-from dlkit.core.nn.fast_inference import quick
-from dlkit.core.nn.rebuild import check_tokens, rebuilt
+from dlkit.core.nn.fast_inference import pack_linears
+from dlkit.core.nn.rebuild import check_tokens, rebuild
 from dlkit.core.parallel import device as devices
-from dlkit.core.parallel.sharding import Share, spread
+from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
@@ -150,13 +150,13 @@ def load(
     header, weights = checkpoint.load(find("translate", name), "translate")
     if "tokenizer" not in header.settings:
         raise DlkitError(f"{name}: its tokenizer is missing: without it no text can be read")
-    vocabulary, network = rebuilt(name, header, weights, build, Vocabulary.from_settings)
+    vocabulary, network = rebuild(name, header, weights, build, Vocabulary.from_settings)
     check_tokens(name, vocabulary.size, network.vocab_size)
     chosen = devices.choose(device)
     if chosen.type == "cpu":
-        devices.keep_freed_memory()
+        devices.tune_malloc()
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
-    quick(network)
+    pack_linears(network)
     return Model(name, header, vocabulary, network)
 
 
@@ -175,7 +175,7 @@ def translate(
     model: Model,
     search: Search = Search(),
     context: int = 0,
-    share: Share | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Translation | Failure]:
     """The translation of each line, in order; `windows` are the lines that are there at once.
 
@@ -183,7 +183,7 @@ def translate(
     read with it. An empty line ends a dialogue. A Failure among the windows is passed on. Only a
     `share` of the lines is translated; without one, the processes under torchrun share them.
     """
-    if context and (world_size() > 1 or share not in (None, Share())):
+    if context and (world_size() > 1 or shard not in (None, Shard())):
         raise DlkitError(
             "a dialogue is read line after line: translate it in one process, without --shard and"
             " --resume, or give --context 0"
@@ -207,11 +207,11 @@ def translate(
                 if context and isinstance(found, Translation):
                     turns = [*turns, line.strip(), found.translation][-context:] if of_line else []
 
-    return spread(results, windows, str(model.device), share, deal_lines)
+    return map_shard(results, windows, str(model.device), shard, deal_lines)
 
 
 def deal_lines(
-    share: Share, windows: Iterable[Sequence[str] | Failure]
+    shard: Shard, windows: Iterable[Sequence[str] | Failure]
 ) -> Iterator[Sequence[Line] | Failure]:
     """The lines of a share with their numbers, from 1 on; a file that cannot be read has none."""
     failures = 0
@@ -222,7 +222,7 @@ def deal_lines(
             failures += isinstance(window, Failure)
             yield window
 
-    for window in share.of_windows(counted()):
+    for window in shard.select_windows(counted()):
         if isinstance(window, Failure):
             yield window
         else:

@@ -22,7 +22,7 @@ def started(
         return by_arch(config), None
     start = source.start(config.dropout, Vocabulary.from_settings)
     if config.init_from:
-        source.refuse_its_own(config, ITS_OWN)
+        source.check_no_conflict(config, ITS_OWN)
         own: dict[str, Any] = {"arch": source.header.arch}
         own |= {name: start.network[name] for name in SETTINGS[source.header.arch]}
         config = replace(config, **own)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.decoder_state import DecoderState
 
 # Where the class of an architecture stands, under `models`, and the settings it takes beside
 # `vocab_size` and the ids of the special tokens. Only the class that is asked for is imported, so
@@ -65,7 +65,7 @@ class Translator(nn.Module):
         chosen = torch.rand(target.shape, device=target.device) < sampled
         return torch.where(chosen, foretold, target)
 
-    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> State:
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> DecoderState:
         """Sources (B, S) that are read, and targets that will have at most `capacity` tokens."""
         raise NotImplementedError
 

@@ -51,7 +51,7 @@ def train(config: TranslateTrainConfig) -> Path:
                 run.step(loss * weight, optimizer)
             scores: dict[str, float] = {}
             if len(validation):
-                evaluated: Any = run.evaluated
+                evaluated: Any = run.eval_model
                 translator = Model(config.arch, run.header, vocabulary, evaluated)
                 scores, written = held_out_scores(translator, validation, config, process)
                 some = zip(validation.texts, written[:SAMPLES], strict=False)

@@ -29,7 +29,7 @@ from dlkit.detect.evaluate import evaluate_checkpoint
 from dlkit.detect.infer import Detections, detect, drawn, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.model import ARCHITECTURES
-from dlkit.detect.predictor import Detector, Finder, Method
+from dlkit.detect.predictor import Detector, Method, Predictor
 from dlkit.detect.train import train
 from tests.benchmarks import harness
 
@@ -180,7 +180,7 @@ def speeds(best: dict[str, Path], options: argparse.Namespace) -> dict[str, floa
 
 def looked_at(paths: list[str], detector: Detector) -> int:
     """How many images were looked at, from file to boxes."""
-    return sum(1 for _ in Finder(detector, Method()).predict(paths))
+    return sum(1 for _ in Predictor(detector, Method()).predict(paths))
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:

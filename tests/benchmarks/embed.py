@@ -21,6 +21,7 @@ import numpy as np
 
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import Header
+from dlkit.embed import corpus as corpus_files
 from dlkit.embed.config import EmbedTrainConfig, by_method
 from dlkit.embed.evaluate import evaluate_files
 from dlkit.embed.hogwild import HogwildState, train_hogwild

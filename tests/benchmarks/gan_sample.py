@@ -25,7 +25,7 @@ from dlkit.gan_sample.data import as_it_is, from_bytes, list_pictures
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss
 from dlkit.gan_sample.model import build
 from dlkit.gan_sample.prepare import optimizer_of, prepared
-from dlkit.gan_sample.steps import Balance, frozen
+from dlkit.gan_sample.steps import GanStats, frozen
 from tests.benchmarks import harness
 
 SIDE = 64
@@ -96,7 +96,7 @@ def ours(
 
     def work() -> str:
         assert folder.name  # kept as long as the work is
-        balance = Balance()
+        balance = GanStats()
         run.done = 0  # each round is the first epoch again
         for pixels, _ in run.batches(batches):
             real = from_bytes(pixels)

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as transform
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.core.vision.augment import recoloured
+from dlkit.core.vision.augment import jitter_color
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.data import Pictures, collate
 from dlkit.segment.layouts import IGNORED, Sample, read_split
@@ -102,7 +102,7 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
         assert folder.name  # kept as long as the work is
         run.done = 0  # each round is the first epoch again
         for pictures, indices, _ in run.batches(batches):
-            inputs = model.normalise(recoloured(pictures.float(), config.recolour))
+            inputs = model.normalise(jitter_color(pictures.float(), config.recolour))
             with run.autocast():
                 logits = model(inputs)
                 loss = segmentation_loss(logits, indices[:, 0], config)

@@ -88,7 +88,7 @@ def learning(args: argparse.Namespace, plain: bool, precision: Precision) -> Cal
     batches, settings = made(config, args.steps, device)
     torch.manual_seed(0)
     if not plain:
-        devices.keep_freed_memory()
+        devices.tune_malloc()
     network: Any = (
         Plain(settings["vocab_size"], settings) if plain else build("transformer", **settings)
     )

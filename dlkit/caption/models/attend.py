@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.caption.model import Captioner, Foretold
-from dlkit.core.nn.decoder_state import Sources
+from dlkit.caption.model import Captioner, DecoderOutput
+from dlkit.core.nn.decoder_state import EncoderMemory
 from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting
 
 EXPECTED = 0.5  # share of images for which hard attention trains on the mean (section 4.1)
@@ -25,7 +25,7 @@ EXPECTED = 0.5  # share of images for which hard attention trains on the mean (s
 class Looking(Recurrence):
     """The LSTM's state, and what is looked at: annotations (1, M, P, C), keys (1, M, P, W)."""
 
-    def __init__(self, past: list[Past], sources: Sources) -> None:
+    def __init__(self, past: list[Past], sources: EncoderMemory) -> None:
         super().__init__(past)
         self.sources = sources
 
@@ -66,9 +66,9 @@ class Attend(RecurrentWriting, Captioner):
         mean = annotations.mean(1)
         past = torch.tanh(self.output_start(mean)), torch.tanh(self.cell_start(mean))
         keys = self.key(annotations)
-        return Looking([past], Sources([annotations[None], keys[None]]))
+        return Looking([past], EncoderMemory([annotations[None], keys[None]]))
 
-    def look(self, state: Looking) -> tuple[Tensor, Tensor]:
+    def encode_image(self, state: Looking) -> tuple[Tensor, Tensor]:
         """The shares alpha (R, P), in fp32, and the gate beta (R, 1), by the state so far."""
         h = state.past[0][0]
         (_, (keys,)) = state.sources.tensors
@@ -100,7 +100,7 @@ class Attend(RecurrentWriting, Captioner):
 
     def forward(
         self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
-    ) -> Foretold:
+    ) -> DecoderOutput:
         memory = self.memory_of(seen, owners)
         rows = len(memory)
         state = self.start(memory, target.new_full((rows,), memory.shape[1]), target.shape[1])
@@ -109,7 +109,7 @@ class Attend(RecurrentWriting, Captioner):
         words = self.embed(target)
         outputs, contexts, alphas, chosen = [], [], [], []
         for of_word in self.gates_of_word(words).unbind(1):
-            alpha, beta = self.look(state)
+            alpha, beta = self.encode_image(state)
             if drawn is None:
                 shares = self.shares(alpha)
             else:
@@ -123,7 +123,7 @@ class Attend(RecurrentWriting, Captioner):
             alphas.append(alpha)
         parts = [words, torch.stack(outputs, dim=1), torch.stack(contexts, dim=1)]
         logits = self.tell(*(parts if at is None else [part[at] for part in parts]))
-        return Foretold(
+        return DecoderOutput(
             logits, torch.stack(alphas, dim=1), torch.stack(chosen, dim=1) if chosen else None
         )
 
@@ -135,7 +135,7 @@ class Attend(RecurrentWriting, Captioner):
 
     def step(self, ids: Tensor, state: Looking) -> tuple[Tensor, Tensor]:
         x = self.embed(ids)
-        alpha, beta = self.look(state)
+        alpha, beta = self.encode_image(state)
         context = self.context(self.shares(alpha), beta, state)
         h = self.read(self.gates_of_word(x), context, state)
         return self.tell(x, h, context), alpha

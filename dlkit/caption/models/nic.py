@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dlkit.caption.model import Captioner, Foretold
+from dlkit.caption.model import Captioner, DecoderOutput
 from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting, Stack
 
 
@@ -23,7 +23,7 @@ class NIC(RecurrentWriting, Captioner):
         self.image = nn.Linear(self.channels, width)
         self.decoder = Stack("lstm", width, layers, dropout, residual=False)
 
-    def look(self, memory: Tensor) -> list[Past]:
+    def encode_image(self, memory: Tensor) -> list[Past]:
         """The layers' states after they have read the image, the mean of its places."""
         x: Tensor = self.dropout(self.image(memory.mean(1)))
         past: list[Past] = self.decoder(x[:, None])[1]
@@ -31,12 +31,12 @@ class NIC(RecurrentWriting, Captioner):
 
     def forward(
         self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
-    ) -> Foretold:
-        x, _ = self.decoder(self.embed(target), self.look(self.memory_of(seen, owners)))
-        return Foretold(self.logits(x if at is None else x[at]))
+    ) -> DecoderOutput:
+        x, _ = self.decoder(self.embed(target), self.encode_image(self.memory_of(seen, owners)))
+        return DecoderOutput(self.logits(x if at is None else x[at]))
 
     def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Recurrence:
-        return Recurrence(self.look(memory))
+        return Recurrence(self.encode_image(memory))
 
     def step(self, ids: Tensor, state: Recurrence) -> tuple[Tensor, None]:
         x, state.past = self.decoder(self.embed(ids[:, None]), state.past)

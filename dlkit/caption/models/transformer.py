@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.caption.model import Captioner, Foretold
+from dlkit.caption.model import Captioner, DecoderOutput
 from dlkit.core.nn.transformer import EncoderLayer, TransformerDecoding, Written
 
 
@@ -54,9 +54,9 @@ class Transformer(TransformerDecoding, Captioner):
 
     def forward(
         self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
-    ) -> Foretold:
+    ) -> DecoderOutput:
         x = self.write(target, *self.read(self.memory_of(seen, owners)))
-        return Foretold(self.logits(x if at is None else x[at]))
+        return DecoderOutput(self.logits(x if at is None else x[at]))
 
     def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Written:
         memories, mask = self.read(memory)

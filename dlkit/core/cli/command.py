@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlkit.core.config import Precision, spelled
+from dlkit.core.config import Precision, option_name
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.weights import bundled, cached
 
@@ -71,7 +71,7 @@ def options_from(config: type[Any]) -> Callable[..., Any]:
             if limits.pop("positional", False):
                 about: Any = typer.Argument(help=help_text, **limits)
             else:
-                names = (spelled(field.name), *short)
+                names = (option_name(field.name), *short)
                 about = typer.Option(*names, help=help_text, **limits)
             default = inspect.Parameter.empty if field.default is MISSING else field.default
             parameters.append(
@@ -203,7 +203,7 @@ AnyFormat = Annotated[
         callback=by_suffix,
     ),
 ]
-Shard = Annotated[
+ShardOption = Annotated[
     str | None,
     typer.Option(
         metavar="I/N",
@@ -211,11 +211,11 @@ Shard = Annotated[
         " out.0000I-of-0000N.jsonl, and `dlkit merge` puts all together.",
     ),
 ]
-Resume = Annotated[
+ResumeOption = Annotated[
     bool,
     typer.Option("--resume", help="Leave out the inputs whose results are in -o FILE.jsonl."),
 ]
-PictureShard = Annotated[
+PictureShardOption = Annotated[
     str | None,
     typer.Option(
         "--shard",
@@ -223,7 +223,7 @@ PictureShard = Annotated[
         help="Only every N-th input, from number I on, counted from 0.",
     ),
 ]
-PictureResume = Annotated[
+PictureResumeOption = Annotated[
     bool, typer.Option("--resume", help="Leave out the inputs whose pictures are there.")
 ]
 Output = Annotated[

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.generation.tensor_sampling import choose
-from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.decoder_state import DecoderState
 
 BLOCK = 64  # tokens of which the highest logit is found first
 # Of single beams, whose states are not copied at each step, ended ones leave together: when they
@@ -31,7 +31,7 @@ class Writer(Protocol):
     eos: int
     unk: int
 
-    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> State:
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> DecoderState:
         """Sources that are read, and texts that will have at most `capacity` tokens."""
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:

@@ -50,7 +50,7 @@ def can_pack(weight: Tensor) -> bool:
     return weight.dtype == torch.float32
 
 
-def quick(network: nn.Module) -> nn.Module:
+def pack_linears(network: nn.Module) -> nn.Module:
     """The network with its linear layers packed, where that is possible; for inference only."""
     if not can_pack(next(network.parameters())):
         return network
@@ -68,7 +68,7 @@ def quick(network: nn.Module) -> nn.Module:
     return network
 
 
-def graphed(
+def as_cuda_graph(
     compute: Callable[[Tensor], Tensor], ids: Tensor, lengths: Tensor
 ) -> Callable[[Tensor], Tensor]:
     """compute(ids) as a CUDA graph: to launch its kernels one by one takes longer than they do.

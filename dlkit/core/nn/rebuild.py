@@ -10,7 +10,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 
 
-class Unfilled(TorchFunctionMode):
+class skip_init(TorchFunctionMode):
     """Networks that are built within have any numbers as weights: theirs are yet to be loaded.
 
     The meta device would do, too, but drawing numbers there imports all of torch's compiler.
@@ -25,7 +25,7 @@ class Unfilled(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def rebuilt(
+def rebuild(
     name: str,
     header: Header,
     weights: dict[str, Tensor],
@@ -39,7 +39,7 @@ def rebuilt(
     """
     try:
         vocabulary = read_vocabulary(header.settings["tokenizer"])
-        with Unfilled():
+        with skip_init():
             network = build(header.arch, **header.settings["network"])
         network.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, RuntimeError) as error:

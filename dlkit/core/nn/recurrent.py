@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.decoder_state import DecoderState
 from dlkit.core.nn.layers import Dropout
 
 Past = tuple[Tensor, ...]  # of a layer: the output (B, W), and of an LSTM the cell (B, W)
@@ -96,7 +96,7 @@ class Stack(nn.Module):
         return x + said if self.residual and number else said
 
 
-class Recurrence(State):
+class Recurrence(DecoderState):
     """Each layer's state."""
 
     def __init__(self, past: list[Past]) -> None:

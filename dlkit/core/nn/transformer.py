@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.activations import ACTIVATIONS
-from dlkit.core.nn.decoder_state import Sources, State
+from dlkit.core.nn.decoder_state import DecoderState, EncoderMemory
 from dlkit.core.nn.layers import Dropout
 
 LARGEST_WAVELENGTH = 10_000  # of the positions, divided by 2 pi
@@ -30,7 +30,7 @@ def sinusoids(positions: int, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def hiding(hidden: Tensor) -> Tensor:
+def additive_mask(hidden: Tensor) -> Tensor:
     """What is added to attention's scores where they are to be `hidden`, in fp32."""
     return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
@@ -136,12 +136,12 @@ class Layer(nn.Module):
         y: Tensor = x if self.pre_norm else norm(x)
         return y
 
-    def listen(self, x: Tensor, mask: Tensor) -> Tensor:
+    def add_self_attention(self, x: Tensor, mask: Tensor) -> Tensor:
         """Attention to the own sequence."""
         added = self.attention(self.before(x, self.attention_norm), mask)
         return self.after(x, added, self.attention_norm)
 
-    def think(self, x: Tensor) -> Tensor:
+    def add_feed_forward(self, x: Tensor) -> Tensor:
         """The feed-forward layer."""
         return self.after(x, self.feed_forward(self.before(x, self.norm)), self.norm)
 
@@ -149,7 +149,7 @@ class Layer(nn.Module):
 class EncoderLayer(Layer):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, S, W) -> (B, S, W)."""
-        return self.think(self.listen(x, mask))
+        return self.add_feed_forward(self.add_self_attention(x, mask))
 
 
 class DecoderLayer(Layer):
@@ -160,9 +160,9 @@ class DecoderLayer(Layer):
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
         """x (B, T, W), keys and values (2, B, H, S, D) of what was read -> (B, T, W)."""
-        x = self.listen(x, mask)
+        x = self.add_self_attention(x, mask)
         added = self.reading(self.before(x, self.reading_norm), memory, memory_mask)
-        return self.think(self.after(x, added, self.reading_norm))
+        return self.add_feed_forward(self.after(x, added, self.reading_norm))
 
     def step(
         self, x: Tensor, past: Tensor, seen: Tensor, memory: Tensor, memory_mask: Tensor
@@ -181,7 +181,7 @@ class DecoderLayer(Layer):
         attention = self.attends(x, memory, memory_mask)
         mixed = attention @ memory[1]
         added = self.reading.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
-        return self.think(self.after(x, added, self.reading_norm)), attention.mean(1)
+        return self.add_feed_forward(self.after(x, added, self.reading_norm)), attention.mean(1)
 
     def attends(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
         """Attention (B, H, T, S) of x (B, T, W) to what was read."""
@@ -189,14 +189,14 @@ class DecoderLayer(Layer):
         return shares(query.to(memory.dtype), memory[0], memory_mask)
 
 
-class Written(State):
+class Written(DecoderState):
     """What was read, and the keys and values of all that was written, by whatever beam.
 
     A beam that goes on in two, or ends, moves none of these: each row only knows which of what was
     written for its source is its own.
     """
 
-    def __init__(self, sources: Sources, seen: Tensor, length: int) -> None:
+    def __init__(self, sources: EncoderMemory, seen: Tensor, length: int) -> None:
         # (2 L, M, H, S, D) of what was read, the mask (1, M, 1, 1, S) of its padding, and
         # (2 L, M, H, at least E, D) of the E tokens written.
         self.sources = sources
@@ -215,7 +215,7 @@ class Written(State):
         if after > past.shape[3]:
             more = past.new_empty(*past.shape[:3], BLOCK * beams, past.shape[4])
             past = self.sources.tensors[2] = torch.cat([past[..., :before, :], more], dim=3)
-        others = hiding(~torch.eye(beams, dtype=torch.bool, device=past.device))
+        others = additive_mask(~torch.eye(beams, dtype=torch.bool, device=past.device))
         others = others.repeat(len(self.seen) // beams, 1)
         self.seen = torch.cat([self.seen, others], dim=1)
         self.length += 1
@@ -292,7 +292,7 @@ class TransformerDecoding(nn.Module):
         """What hides later tokens (T, T)."""
         tokens = target.shape[1]
         later = torch.ones(tokens, tokens, dtype=torch.bool, device=target.device).triu(1)
-        return hiding(later)
+        return additive_mask(later)
 
     def logits(self, x: Tensor) -> Tensor:
         """The decoder's output (..., W) -> (..., V), fp32."""
@@ -308,7 +308,7 @@ class TransformerDecoding(nn.Module):
         if memory.device.type == "cpu":
             memory = memory.float()  # attention of one token to many is quicker than in bf16
         past = memory.new_empty(*memory.shape[:3], min(capacity, BLOCK), memory.shape[4])
-        sources = Sources([memory, mask[None], past])
+        sources = EncoderMemory([memory, mask[None], past])
         return Written(sources, mask.new_empty(memory.shape[1], 0), 0)
 
     def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor]:
@@ -336,5 +336,5 @@ class TransformerDecoding(nn.Module):
         layers = self.decoder_layers()
         for layer, memory in zip(layers[:number], memories, strict=False):
             x = layer(x, causal, memory, mask)
-        x = layers[number].listen(x, causal)
+        x = layers[number].add_self_attention(x, causal)
         return layers[number].attends(x, memories[number], mask).mean(1).float()

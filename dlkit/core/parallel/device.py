@@ -40,7 +40,7 @@ def choose(name: str = "auto") -> torch.device:
 
 
 @functools.cache
-def keep_freed_memory() -> None:
+def tune_malloc() -> None:
     """Have glibc keep freed memory: else each layer's output is faulted in page by page again."""
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
@@ -48,7 +48,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
-def give_back_freed_memory() -> None:
+def trim_malloc() -> None:
     """Give what is free by now back to the system.
 
     To be called now and then where shapes change: the kept memory breaks into pieces then, and

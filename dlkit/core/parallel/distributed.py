@@ -21,15 +21,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.device import choose
-from dlkit.core.progress import say_failed
+from dlkit.core.progress import print_error
 
 T = TypeVar("T")
 MISSING = object()
 REQUEUE = 75  # exit code of what may go well the next time: EX_TEMPFAIL of sysexits.h
 # What gloo says of another process that is gone or silent; torch has no class for it.
 GLOO = ("gloo", "Gloo", "Application timeout", "Connection closed by peer", "Timed out waiting")
-MEETINGS = itertools.count()  # of the processes, in this one's life
-SECONDS = 1800  # that the others are waited for, unless DLKIT_TIMEOUT says otherwise
+groups_made = itertools.count()  # of the processes, in this one's life
+TIMEOUT = 1800  # that the others are waited for, unless DLKIT_TIMEOUT says otherwise
 MOST_AT_ONCE = 256  # results of each process that are exchanged together
 
 
@@ -197,7 +197,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
         yield Process(0, 1, chosen)
         return
     set_meeting_place()
-    seconds = environment("DLKIT_TIMEOUT") or SECONDS
+    seconds = environment("DLKIT_TIMEOUT") or TIMEOUT
     try:
         distributed.init_process_group(
             "nccl" if chosen.type == "cuda" else "gloo",
@@ -208,7 +208,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
         )
     except RuntimeError as error:  # torch's DistError is one, too
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        leave_alone(
+        abort(
             f"not all of {world_size} processes met at {place} within {seconds} s: is every node"
             f" up, and can it reach that one? DLKIT_TIMEOUT sets the seconds ({first_line(error)})",
         )
@@ -219,7 +219,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     except RuntimeError as error:
         if not of_the_network(error):
             raise
-        leave_alone(
+        abort(
             "another process was lost, or did not answer within"
             f" {seconds} s (DLKIT_TIMEOUT): {first_line(error)}",
         )
@@ -253,7 +253,7 @@ def fresh_store(rank: int, seconds: int) -> TCPStore | None:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     patience = timedelta(seconds=seconds)
     agent = TCPStore(address, port, is_master=False, timeout=patience)
-    key = f"dlkit/port/{next(MEETINGS)}"
+    key = f"dlkit/port/{next(groups_made)}"
     if rank == 0:
         own = TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=patience)
         agent.set(key, str(own.port))
@@ -275,9 +275,9 @@ def of_the_network(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or any(part in str(error) for part in GLOO)
 
 
-def leave_alone(why: str) -> None:
+def abort(why: str) -> None:
     """Say what went wrong between the processes, and exit."""
-    say_failed(why)
+    print_error(why)
     sys.exit(REQUEUE)
 
 

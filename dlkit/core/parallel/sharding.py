@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Every `step`-th input from number `first` on; by default all of them.
 
     `last` is the record of this share's input before `first`, which must be of these inputs.
@@ -44,7 +44,7 @@ class Share:
     step: int = 1
     last: Record | None = None
 
-    def has(self, number: int, item: Any) -> bool:
+    def contains(self, number: int, item: Any) -> bool:
         """Whether input `number` is of this share. Raises DlkitError for other inputs."""
         if self.last is not None and number == self.first - self.step:
             self.check(number, item)
@@ -59,16 +59,16 @@ class Share:
                 f" {next(filter(is_text, known), '?')!r} and is {texts[0]!r}"
             )
 
-    def of(self, items: Iterable[T]) -> Iterator[T]:
+    def select(self, items: Iterable[T]) -> Iterator[T]:
         """The items of this share."""
         number = -1
         for number, item in enumerate(items):
-            if self.has(number, item):
+            if self.contains(number, item):
                 yield item
         if self.last is not None and number < self.first - self.step:
             raise DlkitError("--resume: the results so far are of more inputs than there are")
 
-    def of_windows(
+    def select_windows(
         self, windows: Iterable[Sequence[T] | Failure]
     ) -> Iterator[list[tuple[int, T]] | Failure]:
         """The items of this share with their numbers, of those that come at once.
@@ -78,25 +78,25 @@ class Share:
         number = 0
         for window in windows:
             if isinstance(window, Failure):
-                if self.has(number, window):
+                if self.contains(number, window):
                     yield window
                 number += 1
             else:
                 numbered = list(enumerate(window, number))
                 number += len(window)
-                yield [pair for pair in numbered if self.has(*pair)]
+                yield [pair for pair in numbered if self.contains(*pair)]
 
 
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def spread(
+def map_shard(
     work: Callable[[Any], Iterator[R]],
     inputs: Iterable[T],
     device: str | None = None,
-    share: Share | None = None,
-    deal: Callable[[Share, Iterable[T]], Any] = Share.of,
+    shard: Shard | None = None,
+    deal: Callable[[Shard, Iterable[T]], Any] = Shard.select,
 ) -> Iterator[R]:
     """What `work` makes of the inputs, in their order: a result for each.
 
@@ -104,16 +104,16 @@ def spread(
     share them, and all get all results. `device` None: the work needs no torch.
     """
     if device is None and world_size() == 1:
-        yield from work(deal(share or Share(), inputs))
+        yield from work(deal(shard or Shard(), inputs))
         return
     from dlkit.core.parallel import distributed
 
     with distributed.launch(device or "cpu") as process:
-        mine = share or Share(process.rank, process.world_size)
+        mine = shard or Shard(process.rank, process.world_size)
         yield from process.gather(work(deal(mine, inputs)))
 
 
-class Alone:
+class SingleProcess:
     """One process by itself, as a `distributed.Process` is one of several, without torch."""
 
     rank, world_size, is_main = 0, 1, True
@@ -128,15 +128,15 @@ class Alone:
         pass
 
 
-ALONE = Alone()
-AnyProcess = Union[Alone, "Process"]
+SINGLE_PROCESS = SingleProcess()
+AnyProcess = Union[SingleProcess, "Process"]
 
 
 @contextmanager
-def together() -> Iterator[AnyProcess]:
+def join_processes() -> Iterator[AnyProcess]:
     """This process among those that torchrun or srun started, for work that needs no torch."""
     if world_size() == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     from dlkit.core.parallel import distributed
 
@@ -144,13 +144,13 @@ def together() -> Iterator[AnyProcess]:
         yield process
 
 
-def name_of_start() -> str:
+def launch_id() -> str:
     """A name of this start of the processes by torchrun; all learn it from the main one.
 
     torchrun may start all again, with the store that it gives them, and counts its starts on each
     node for itself.
     """
-    with together() as process:
+    with join_processes() as process:
         return list(process.gather([os.urandom(8).hex()]))[0]
 
 
@@ -159,7 +159,7 @@ def numbered_file(path: Path, index: int, count: int) -> Path:
     return path.with_name(f"{path.stem}.{index:05}-of-{count:05}{path.suffix}")
 
 
-def shard_of(text: str | None) -> tuple[int, int]:
+def parse_shard(text: str | None) -> tuple[int, int]:
     """`3/128` as numbers; all inputs are 0/1."""
     if text is None:
         return 0, 1
@@ -170,20 +170,20 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return index, count
 
 
-def to_make(
+def remaining_jobs(
     jobs: Iterable[T], shard: str | None, resume: bool, is_made: Callable[[T], bool]
 ) -> Iterator[T]:
     """The jobs of this shard, where each has files of its own, which appear whole.
 
     With `resume` without those that are made.
     """
-    index, count = shard_of(shard)
+    index, count = parse_shard(shard)
     for job in itertools.islice(jobs, index, None, count):
         if not (resume and is_made(job)):
             yield job
 
 
-class Part:
+class ShardWriter:
     """This process's part of a command: its share of the inputs, and where its results go.
 
     Results in `-o FILE.jsonl` come to stand in FILE.jsonl.partial line by line, so that `resume`
@@ -202,7 +202,7 @@ class Part:
         begins: Callable[[Record], bool] | None = None,
     ) -> None:
         self.format, self.output, self.begins = format, output, begins
-        self.share: Share | None = None
+        self.shard: Shard | None = None
         self.processes = world_size()
         self.done = self.end = self.failed = 0
         own_file = format == Format.jsonl and output is not None and not is_device(output)
@@ -213,7 +213,7 @@ class Part:
             self.index, self.count = 0, 1
             return
         assert output is not None
-        index, count = shard_of(shard)
+        index, count = parse_shard(shard)
         self.index, self.count = index * self.processes + rank(), count * self.processes
         self.numbered = self.processes > 1 or shard is not None
         if self.numbered:
@@ -221,12 +221,12 @@ class Part:
         self.start = ""
         if self.processes > 1:
             if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-                self.start = name_of_start()
+                self.start = launch_id()
             # From here on this process is one by itself: it speaks, and waits for nobody.
             os.environ.update(RANK="0", WORLD_SIZE="1")
         self.partial = output.with_name(f"{output.name}.partial")
         last = self.look_back(resume)
-        self.share = Share(self.index + self.done * self.count, self.count, last)
+        self.shard = Shard(self.index + self.done * self.count, self.count, last)
 
     @property
     def source(self) -> Path:
@@ -285,7 +285,7 @@ class Part:
 
     def write(self, results: Iterable[Any], writer: Writer | None = None) -> None:
         """As `output.write`, into this part's own file if it has one."""
-        if self.share is None:
+        if self.shard is None:
             write(results, self.format, self.output, writer)
             return
         counted = Counted(results, self.done, self.failed)

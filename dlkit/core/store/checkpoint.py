@@ -137,7 +137,7 @@ def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 3
     """Write weights and header to `path`, whole or not at all.
 
     `bits` is what a number of a matrix or kernel takes: 16 is half precision, 8 a share of the
-    largest number of its row (`in_eight_bits`); vectors (norms, biases) stay as they are.
+    largest number of its row (`quantize_int8`); vectors (norms, biases) stay as they are.
     """
     import safetensors.torch
 
@@ -149,14 +149,14 @@ def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 3
         elif bits == 16:
             stored[name] = tensor.half().contiguous()
         else:
-            stored[name], stored[name + STEPS] = in_eight_bits(tensor)
+            stored[name], stored[name + STEPS] = quantize_int8(tensor)
     described = json.dumps(asdict(header))
     about = {"dlkit": described, "sha256": digest(described, stored)}
     with whole_file(path) as partial:
         partial.write_bytes(safetensors.torch.save(stored, about))
 
 
-def in_eight_bits(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
+def quantize_int8(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
     """A tensor (N, ...) as whole numbers of -127 to 127, and the step (N,) that they count in.
 
     The step is a 127th of the largest number of each row, so that no number is off by more than

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from dlkit.core.config import TrainConfig, given, spelled
+from dlkit.core.config import TrainConfig, non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import find
@@ -30,12 +30,14 @@ class Source:
     name: str
     header: Header
 
-    def refuse_its_own(self, config: Any, names: Sequence[str]) -> None:
+    def check_no_conflict(self, config: Any, names: Sequence[str]) -> None:
         """A DlkitError for a setting of these, or another `--arch`, given beside the model."""
-        changed = given(config)
+        changed = non_defaults(config)
         for name in names:
             if name in changed:
-                raise DlkitError(f"{spelled(name)} is that of the model {self.name}: leave it out")
+                raise DlkitError(
+                    f"{option_name(name)} is that of the model {self.name}: leave it out"
+                )
         if "arch" in changed and config.arch != self.header.arch:
             raise DlkitError(
                 f"{self.name} is of --arch {self.header.arch}: leave --arch {config.arch} out"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from dlkit.core.config import TrainConfig, settings_of, spelled
+from dlkit.core.config import TrainConfig, option_name, settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import device
@@ -37,25 +37,30 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
 from dlkit.core.train.optimizers import OPTIMIZERS
-from dlkit.core.train.sampler import Order, Seeded, leave_signals_to_the_process, seed_everything
+from dlkit.core.train.sampler import (
+    BatchSampler,
+    SeededDataset,
+    ignore_preemption_signals,
+    seed_everything,
+)
 from dlkit.core.train.schedule import PLATEAU, one_cycle
 
-SECONDS_BETWEEN_CURVES = 60
+CURVES_INTERVAL = 60
 
 
-SECONDS_BETWEEN_STATES = 60  # within an epoch, at least
+SAVE_INTERVAL = 60  # within an epoch, at least
 
 
-SHARE_OF_SAVING = 0.01  # of the time, at most
+MAX_SAVE_FRACTION = 0.01  # of the time, at most
 
 
-SECONDS_BETWEEN_TALKS = 1  # about: how often processes ask each other whether to save or to stop
+SYNC_INTERVAL = 1  # about: how often processes ask each other whether to save or to stop
 
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill
 
 
-class Carried(Protocol):
+class Stateful(Protocol):
     """What a loop carries from batch to batch, as torch's own modules say and take it."""
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -63,7 +68,7 @@ class Carried(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-C = TypeVar("C", bound=Carried)
+C = TypeVar("C", bound=Stateful)
 
 
 class Run:
@@ -91,7 +96,7 @@ class Run:
             config=settings_of(config),
             card={"command": shlex.join(["dlkit", *sys.argv[1:]])},
         )
-        device.keep_freed_memory()
+        device.tune_malloc()
         self.optimizers: list[Optimizer] = []
         self.epoch = 0
         self.position = 0.0  # epochs done, with the part of this one
@@ -101,7 +106,7 @@ class Run:
         self.steps = 0
         self.best_score = -math.inf
         self.best_epoch = 0
-        self.drops = self.dropped_at = 0  # of the learning rate, under the schedule plateau
+        self.decays = self.decayed_at = 0  # of the learning rate, under the schedule plateau
         if config.ema and config.average_last:
             raise DlkitError("--ema and --average-last are two averages: choose one")
         if config.schedule == "inverse-sqrt" and not config.warmup:
@@ -111,9 +116,9 @@ class Run:
         averaged = config.ema or config.average_last
         self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
         self.losses: list[Tensor] = []  # of the steps of this epoch
-        self.carried: list[Carried] = []
+        self.tracked: list[Stateful] = []
         self.curves_drawn_at = self.saved_at = time.monotonic()
-        self.saved_batch = self.talk_at = 0  # of this epoch
+        self.saved_batch = self.next_sync = 0  # of this epoch
         self.seconds_of_saving = 0.0
         self.signal = 0  # of the scheduler, that it will end this process
         self.state = self.open_folder()
@@ -148,7 +153,7 @@ class Run:
             "save_every", "parallel",
         }  # fmt: skip
         changed = [
-            f"{spelled(k)} {before.get(k)}"
+            f"{option_name(k)} {before.get(k)}"
             for k in now
             if before.get(k) != now[k] and k not in free
         ]
@@ -162,7 +167,7 @@ class Run:
             self.average.load_state_dict(state["average"])
         self.epoch, self.steps = state["epoch"], state["steps"]
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
-        self.drops, self.dropped_at = state["drops"], state["dropped_at"]
+        self.decays, self.decayed_at = state["decays"], state["decayed_at"]
         self.done = self.saved_batch = state.get("done", 0)
         if self.done:
             self.losses = list(state["losses"].to(self.process.device))
@@ -186,7 +191,7 @@ class Run:
         log(f"{len(fitting)} of {len(own)} tensors start from {path}")
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model to evaluate and to save: the moving average, or the model itself."""
         return self.model if self.average is None else self.average
 
@@ -238,31 +243,31 @@ class Run:
         seed, size = self.config.seed, self.config.batch_size
         parts, of = self.process.parts(self.config.accumulate, size)
         return DataLoader(
-            Seeded(data, seed),
-            batch_sampler=Order(samples, size, seed, parts, of),
+            SeededDataset(data, seed),
+            batch_sampler=BatchSampler(samples, size, seed, parts, of),
             collate_fn=collate,
             num_workers=workers,
             pin_memory=self.process.device.type == "cuda",
             prefetch_factor=4 if workers else None,
-            worker_init_fn=leave_signals_to_the_process,
+            worker_init_fn=ignore_preemption_signals,
         )
 
-    def carry(self, thing: C) -> C:
+    def track(self, thing: C) -> C:
         """Save with the state what a loop makes for an epoch and changes with each batch.
 
         To be called in the same order in each epoch; the thing comes back as it was saved, where
         the run goes on within this epoch, on as many processes.
         """
-        own = self.state.get("carried", [])
+        own = self.state.get("tracked", [])
         if self.done and len(own) == self.process.world_size:
-            mine = own[self.process.rank][len(self.carried)]
+            mine = own[self.process.rank][len(self.tracked)]
             thing.load_state_dict(moved(mine, self.process.device))
-        self.carried.append(thing)
+        self.tracked.append(thing)
         return thing
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs still to do, seeding each."""
-        with self.heeding_signals():
+        with self.signal_handlers():
             while self.epoch < self.config.epochs:
                 waited = self.epoch - self.best_epoch
                 if self.config.patience and waited >= self.config.patience:
@@ -296,7 +301,7 @@ class Run:
                 f" now one has {total}: resume it with the same data"
             )
         parts: Iterator[Any]
-        if isinstance(loader.batch_sampler, Order):
+        if isinstance(loader.batch_sampler, BatchSampler):
             loader.batch_sampler.epoch = loader.dataset.epoch = self.epoch  # type: ignore[attr-defined]
             loader.batch_sampler.first = first
             parts = iter(loader)
@@ -305,7 +310,7 @@ class Run:
         bar = Bar(f"epoch {self.epoch + 1}/{self.config.epochs}", total)
         bar.advance(by=first)
         began, images = time.monotonic(), 0
-        self.talk_at = 0
+        self.next_sync = 0
         try:
             for number in range(first, total):
                 self.position = self.epoch + number / total
@@ -333,14 +338,14 @@ class Run:
         All processes do the same. They ask each other only now and then, by the `speed` in batches
         a second of the main one.
         """
-        if self.process.world_size > 1 and number < self.talk_at:
+        if self.process.world_size > 1 and number < self.next_sync:
             return
         if self.config.save_every:
             due = number - self.saved_batch >= self.config.save_every
         else:
-            least = max(SECONDS_BETWEEN_STATES, self.seconds_of_saving / SHARE_OF_SAVING)
+            least = max(SAVE_INTERVAL, self.seconds_of_saving / MAX_SAVE_FRACTION)
             due = time.monotonic() - self.saved_at >= least
-        wait = max(1, int(speed * SECONDS_BETWEEN_TALKS))
+        wait = max(1, int(speed * SYNC_INTERVAL))
         # Each sees its own signals; about the time the main one decides.
         answers = list(self.process.gather([(self.signal, due, wait)]))
         stopped_by, (_, due, wait) = max(answer[0] for answer in answers), answers[0]
@@ -348,9 +353,9 @@ class Run:
             self.save_within(number, total)
         if stopped_by:
             self.stop(stopped_by)
-        self.talk_at = number + wait
+        self.next_sync = number + wait
         if self.config.save_every:
-            self.talk_at = min(self.talk_at, self.saved_batch + self.config.save_every)
+            self.next_sync = min(self.next_sync, self.saved_batch + self.config.save_every)
 
     def stop(self, by: int) -> None:
         """Leave, so that a scheduler may start the run again, which then goes on from here."""
@@ -362,7 +367,7 @@ class Run:
         raise SystemExit(REQUEUE)
 
     @contextmanager
-    def heeding_signals(self) -> Iterator[None]:
+    def signal_handlers(self) -> Iterator[None]:
         """Note what a scheduler sends before it ends this process; the next step acts on it."""
 
         def note(number: int, frame: object) -> None:
@@ -398,7 +403,7 @@ class Run:
             return 1 - 0.99 * min(rest, 1)
         if self.config.schedule == "step":
             return 0.1 ** ((rest >= 0.5) + (rest >= 0.75))
-        return 0.1**self.drops if self.config.schedule == "plateau" else 1.0
+        return 0.1**self.decays if self.config.schedule == "plateau" else 1.0
 
     def step(self, loss: Tensor, optimizer: Optimizer) -> None:
         """One step down the gradient of `loss`: clipped, scheduled, averaged.
@@ -425,7 +430,7 @@ class Run:
             self.move(self.average, max(1 - self.config.ema, 9 / (10 + self.steps)))
         if self.steps % 20 == 1:
             self.check_loss()
-            device.give_back_freed_memory()
+            device.trim_malloc()
 
     def average_epochs(self, average: nn.Module) -> None:
         """The mean of the weights after each of the last epochs; before those, the latest ones."""
@@ -467,11 +472,11 @@ class Run:
             # A first score may be nan, and then anything is better.
             self.best_score = -math.inf if math.isnan(score) else score
             self.best_epoch = self.epoch
-        elif self.epoch - max(self.best_epoch, self.dropped_at) >= PLATEAU:
-            self.drops, self.dropped_at = self.drops + 1, self.epoch
+        elif self.epoch - max(self.best_epoch, self.decayed_at) >= PLATEAU:
+            self.decays, self.decayed_at = self.decays + 1, self.epoch
         loss = float(self.mean_losses().mean())
         self.done = self.saved_batch = 0
-        self.losses, self.carried = [], []
+        self.losses, self.tracked = [], []
         numbers = {"epoch": self.epoch, "loss": loss, "score": score, **metrics}
         numbers["lr"] = self.config.lr * self.rate()
         numbers["seconds"] = round(time.monotonic() - self.began, 2)
@@ -494,16 +499,14 @@ class Run:
     def save(self, record: dict[str, Any], better: bool) -> None:
         scores = {k: v for k, v in record.items() if k not in {"lr", "seconds"}}
         header = replace(self.header, metrics=scores)
-        weights = self.process.whole(self.evaluated.state_dict())
+        weights = self.process.whole(self.eval_model.state_dict())
         if self.process.is_main:
             if better:
                 checkpoint.save(self.best, weights, header)
             checkpoint.save(self.folder / "last.safetensors", weights, header)
             self.write_log(record)
         self.save_state()
-        if self.process.is_main and (
-            time.monotonic() - self.curves_drawn_at > SECONDS_BETWEEN_CURVES
-        ):
+        if self.process.is_main and (time.monotonic() - self.curves_drawn_at > CURVES_INTERVAL):
             self.draw_curves()
 
     def write_log(self, record: dict[str, Any]) -> None:
@@ -518,8 +521,8 @@ class Run:
         self.done = number
         began = time.monotonic()
         losses = self.mean_losses()
-        carried = list(self.process.gather([[thing.state_dict() for thing in self.carried]]))
-        self.save_state(done=number, batches=total, losses=losses.cpu(), carried=carried)
+        tracked = list(self.process.gather([[thing.state_dict() for thing in self.tracked]]))
+        self.save_state(done=number, batches=total, losses=losses.cpu(), tracked=tracked)
         self.saved_batch, self.saved_at = number, time.monotonic()
         self.seconds_of_saving = self.saved_at - began
 
@@ -535,8 +538,8 @@ class Run:
             "steps": self.steps,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
-            "drops": self.drops,
-            "dropped_at": self.dropped_at,
+            "decays": self.decays,
+            "decayed_at": self.decayed_at,
             **within,
         }
         if not self.process.is_main:

@@ -44,7 +44,7 @@ def seed_everything(*place: int, device: torch.device | None = None) -> None:
         torch.mps.manual_seed(seed)
 
 
-class Order(Sampler[list[int]]):
+class BatchSampler(Sampler[list[int]]):
     """The batches of an epoch, as indices: of each batch those `parts` that are this process's.
 
     The batches follow from the seed and the epoch alone; each is cut in `of` parts, which all
@@ -73,7 +73,7 @@ class Order(Sampler[list[int]]):
             yield from (batch[part :: self.of] for part in self.parts)
 
 
-class Seeded(Dataset[Any]):
+class SeededDataset(Dataset[Any]):
     """The data, whose random changes of a sample follow from seed, epoch and index alone.
 
     They are the same in whichever process and after whichever other sample it is made.
@@ -98,7 +98,7 @@ class Seeded(Dataset[Any]):
         return self.data.__getitems__(indices)
 
 
-def leave_signals_to_the_process(number: int) -> None:
+def ignore_preemption_signals(number: int) -> None:
     """For workers of a loader: a scheduler signals them too, and the batch is still wanted."""
     for name in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(name, signal.SIG_IGN)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
 
 
-def warped(images: Tensor, rotate: float, zoom: float, shift: float) -> Tensor:
+def random_affine(images: Tensor, rotate: float, zoom: float, shift: float) -> Tensor:
     """Turned, zoomed and shifted in one interpolation; the border is mirrored.
 
     Floats (B, C, H, W): each is turned by up to `rotate` degrees, zoomed in or out by up to the
@@ -32,7 +32,7 @@ def warped(images: Tensor, rotate: float, zoom: float, shift: float) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def recoloured(images: Tensor, share: float) -> Tensor:
+def jitter_color(images: Tensor, share: float) -> Tensor:
     """Brightness, contrast and saturation each times 1 - share to 1 + share.
 
     Images (B, C, H, W) of floats from 0 to 255; each draws its own changes.

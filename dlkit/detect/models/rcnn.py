@@ -45,11 +45,11 @@ class RCNN(nn.Module):
 
     def forward(self, images: Tensor, regions: list[Tensor]) -> Tensor:
         """Logits (R, 1 + C), the background first, for the regions (N, 4) of each image."""
-        crops = self.warped(images, numbered(regions))
+        crops = self.random_affine(images, numbered(regions))
         means: Tensor = self.backbone(crops)[-1].mean(dim=(2, 3))
         return self.softmax(means.to(self.softmax.weight.dtype)).float()
 
-    def warped(self, images: Tensor, regions: Tensor) -> Tensor:
+    def random_affine(self, images: Tensor, regions: Tensor) -> Tensor:
         """Crops (R, 3, side, side) of regions (R, 5), normalised; grey beyond the image."""
         normal = self.backbone.preprocessing.normalise(images)
         half = (regions[:, 3:] - regions[:, 1:3]) / 2
@@ -63,7 +63,7 @@ class RCNN(nn.Module):
         """The last map (N, D, h, w) of the crops of regions (R, 5), some at a time."""
         dtype = self.softmax.weight.dtype
         for part in regions.split(CROPS_AT_ONCE):
-            yield self.backbone(self.warped(images, part).to(dtype))[-1].float()
+            yield self.backbone(self.random_affine(images, part).to(dtype))[-1].float()
 
     @torch.inference_mode()
     def predict(

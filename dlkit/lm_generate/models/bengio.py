@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.nn.layers import Dropout
-from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.model import DecoderState, LanguageModel
 
 
-class Latest(State):
+class Latest(DecoderState):
     """The last tokens (B, C) of each text."""
 
     def __init__(self, ids: Tensor) -> None:
@@ -63,7 +63,7 @@ class Bengio(LanguageModel):
         return Latest(nothing)
 
     def forward(
-        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self, ids: Tensor, state: DecoderState | None = None, lengths: Tensor | None = None
     ) -> Tensor:
         tokens = ids.shape[1]
         if state is None:

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dlkit.lm_generate.model import State
+from dlkit.lm_generate.model import DecoderState
 
 # On a CPU attention looks at a multiple of so many tokens, of which a mask hides those that are not
 # there: so its sums have the same order for a row, whatever the lengths of the others are.
@@ -27,7 +27,7 @@ def present(ids: Tensor, lengths: Tensor) -> Tensor:
     return seen[:, None, None]
 
 
-class Cache(State):
+class Cache(DecoderState):
     """Keys and values of all layers, in memory reserved for `capacity` tokens."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Cache(State):
         if self.even and not replayed:
             self.places = None
             positions = steps + self.longest
-            self.mask: Tensor | None = self.hiding(places > positions[:, None])
+            self.mask: Tensor | None = self.additive_mask(places > positions[:, None])
             if self.block == 1 and (tokens == 1 or not self.longest):
                 self.mask = None  # it would hide nothing, or what is later: attention knows that
             return positions
@@ -92,10 +92,10 @@ class Cache(State):
             rows, columns = (steps < lengths[:, None]).nonzero(as_tuple=True)
             positions = positions.clamp(max=self.capacity - 1)
         self.places = rows, columns, positions[rows, columns]
-        self.mask = self.hiding((places > positions[..., None])[:, None])
+        self.mask = self.additive_mask((places > positions[..., None])[:, None])
         return positions
 
-    def hiding(self, unseen: Tensor) -> Tensor:
+    def additive_mask(self, unseen: Tensor) -> Tensor:
         """What is added to the scores: numbers, as each layer would make them of the booleans."""
         return torch.zeros(unseen.shape, dtype=self.dtype, device=unseen.device).masked_fill_(
             unseen, -torch.inf

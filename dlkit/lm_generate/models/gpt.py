@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.activations import ACTIVATIONS
-from dlkit.core.nn.fast_inference import graphed
+from dlkit.core.nn.fast_inference import as_cuda_graph
 from dlkit.core.nn.layers import Dropout
-from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.model import DecoderState, LanguageModel
 from dlkit.lm_generate.models.cache import Cache, rounded
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
@@ -216,12 +216,14 @@ class GPT(LanguageModel):
         return logits.float()
 
     def forward(
-        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self, ids: Tensor, state: DecoderState | None = None, lengths: Tensor | None = None
     ) -> Tensor:
         assert state is None or isinstance(state, Cache)
         return self.logits(self.hidden(ids, state, lengths))
 
-    def next_logits(self, ids: Tensor, state: State, lengths: Tensor | None = None) -> Tensor:
+    def next_logits(
+        self, ids: Tensor, state: DecoderState, lengths: Tensor | None = None
+    ) -> Tensor:
         assert isinstance(state, Cache)
         if self.graphs and ids.is_cuda and ids.shape[1] == 1 and lengths is None:
             state.steps += 1
@@ -241,7 +243,7 @@ class GPT(LanguageModel):
         if state.step is None or state.window != window:
             state.window = window
             longest = state.longest
-            state.step = graphed(
+            state.step = as_cuda_graph(
                 lambda given: self.logits(self.hidden(given, state, None)[:, -1]),
                 ids,
                 state.lengths,

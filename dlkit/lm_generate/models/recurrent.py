@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlkit.core.nn.layers import Dropout
-from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.model import DecoderState, LanguageModel
 
 BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learnt
 
 
-class Recurrence(State):
+class Recurrence(DecoderState):
     """What the units say to themselves: tensors with a row for each text."""
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -85,7 +85,7 @@ class Recurrent(LanguageModel):
         return F.linear(self.dropout(hidden), weight, self.bias)
 
     def forward(
-        self, ids: Tensor, state: State | None = None, lengths: Tensor | None = None
+        self, ids: Tensor, state: DecoderState | None = None, lengths: Tensor | None = None
     ) -> Tensor:
         if state is None:
             state = self.start(len(ids), ids.shape[1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.model import LanguageModel, State
+from dlkit.lm_generate.model import DecoderState, LanguageModel
 from dlkit.lm_generate.models.cache import Cache, present
 
 BUCKETS = 32  # of distances, those to both sides together
@@ -114,7 +114,7 @@ class Block(nn.Module):
         return x + self.dropout(self.down(hidden))
 
 
-class T5State(State):
+class T5State(DecoderState):
     """What was read, and what has been written so far."""
 
     def __init__(self, cache: Cache, memories: list[Tensor], memory_bias: Tensor | None) -> None:
@@ -243,7 +243,7 @@ class T5(LanguageModel):
     def forward(
         self,
         ids: Tensor,
-        state: State | None = None,
+        state: DecoderState | None = None,
         lengths: Tensor | None = None,
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,

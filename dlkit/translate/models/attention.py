@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.decoder_state import Sources
+from dlkit.core.nn.decoder_state import EncoderMemory
 from dlkit.core.nn.recurrent import Past, Recurrence, Stack
 from dlkit.translate.models.rnn import Recurrent
 
@@ -51,7 +51,7 @@ class Reading(Recurrence):
     What was read: annotations and keys (B, S, W), and the mask (B, 1, S) of their padding.
     """
 
-    def __init__(self, past: list[Past], sources: Sources, attentional: Tensor) -> None:
+    def __init__(self, past: list[Past], sources: EncoderMemory, attentional: Tensor) -> None:
         super().__init__(past)
         self.sources, self.attentional = sources, attentional
 
@@ -93,7 +93,7 @@ class Attention(Recurrent):
         there = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
         mask = torch.zeros(there.shape, device=there.device).masked_fill_(~there, -torch.inf)
         keys = self.score.key(annotations)
-        sources = Sources([tensor[None] for tensor in (annotations, keys, mask[:, None])])
+        sources = EncoderMemory([tensor[None] for tensor in (annotations, keys, mask[:, None])])
         return Reading(past, sources, torch.zeros_like(annotations[:, 0]))
 
     def write(self, x: Tensor, state: Reading) -> tuple[Tensor, Tensor]:

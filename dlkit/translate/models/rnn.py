@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.decoder_state import State
+from dlkit.core.nn.decoder_state import DecoderState
 from dlkit.core.nn.recurrent import Recurrence, RecurrentWriting, Stack
 from dlkit.translate.model import Translator
 
@@ -59,7 +59,7 @@ class Recurrent(RecurrentWriting, Translator):
             x, _ = self.write(self.embed(target), state)
         return self.logits(x if at is None else x[at])
 
-    def write_sampled(self, target: Tensor, state: State, sampled: float) -> Tensor:
+    def write_sampled(self, target: Tensor, state: DecoderState, sampled: float) -> Tensor:
         """`write`, token by token, where that share of the target is what the model wrote."""
         outputs: list[Tensor] = []
         for t in range(target.shape[1]):
@@ -71,7 +71,7 @@ class Recurrent(RecurrentWriting, Translator):
             outputs.append(self.write(self.embed(ids[:, None]), state)[0])
         return torch.cat(outputs, dim=1)
 
-    def step(self, ids: Tensor, state: State) -> tuple[Tensor, Tensor | None]:
+    def step(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, Tensor | None]:
         x, attention = self.write(self.embed(ids[:, None]), state)
         return self.logits(x[:, 0]), None if attention is None else attention[:, 0]
 

@@ -8,7 +8,13 @@ Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.nn.transformer import EncoderLayer, TransformerDecoding, Written, hiding, padding
+from dlkit.core.nn.transformer import (
+    EncoderLayer,
+    TransformerDecoding,
+    Written,
+    additive_mask,
+    padding,
+)
 from dlkit.translate.model import Translator
 
 
@@ -41,7 +47,7 @@ class Transformer(TransformerDecoding, Translator):
     def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Each decoder layer's keys and values of source (B, S), and what hides its padding."""
         x = self.embed(source)
-        mask = hiding(padding(source.shape[1], lengths))
+        mask = additive_mask(padding(source.shape[1], lengths))
         for layer in self.encoder:
             x = layer(x, mask)
         return self.known(self.encoder_norm(x)), mask
