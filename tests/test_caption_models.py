@@ -244,7 +244,7 @@ def test_patches_are_the_pixels_of_squares() -> None:
         close(memory[:, 4 * row + column], square.flatten(1), 0)
 
 
-def test_images_are_read_at_the_models_size_with_the_encoders_colours() -> None:
+def test_images_are_read_at_the_models_size_with_the_encoders_colors() -> None:
     inputs = small("nic", fit="squash").preprocessing
     assert (inputs.image_size, inputs.fit, inputs.mean) == (SIDE, "squash", [0.5] * 3)
 

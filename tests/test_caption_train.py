@@ -28,8 +28,8 @@ from dlkit.core.store.checkpoint import Header, read_header
 
 SIDE = 32
 SINGLE_PROCESS = Process(0, 1, torch.device("cpu"))
-COLOURS = {"red": (220, 40, 30), "blue": (40, 60, 230), "green": (30, 160, 60)}
-NAMES = list(COLOURS)
+COLORS = {"red": (220, 40, 30), "blue": (40, 60, 230), "green": (30, 160, 60)}
+NAMES = list(COLORS)
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +39,9 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def picture(number: int) -> Image.Image:
-    """A colour above another one."""
-    image = Image.new("RGB", (SIDE, SIDE), COLOURS[NAMES[number % 3]])
-    image.paste(COLOURS[NAMES[(number + 1 + number // 3) % 3]], (0, SIDE // 2, SIDE, SIDE))
+    """A color above another one."""
+    image = Image.new("RGB", (SIDE, SIDE), COLORS[NAMES[number % 3]])
+    image.paste(COLORS[NAMES[(number + 1 + number // 3) % 3]], (0, SIDE // 2, SIDE, SIDE))
     return image
 
 
@@ -77,7 +77,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained classifier, whose maps tell colours apart well enough."""
+    """An untrained classifier, whose maps tell colors apart well enough."""
     return classifier(tmp_path_factory.mktemp("encoder") / "encoder.safetensors", seed=0)
 
 
@@ -246,7 +246,7 @@ def test_data_without_captions_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("caption", "learnt"),
+    ("caption", "learned"),
     [
         ("A tri-colored dog 's ball , isn't red !", "a tri-colored dog s ball isn't red"),
         ("Two dogs : `` play ''", "two dogs play"),
@@ -257,8 +257,8 @@ def test_data_without_captions_is_refused(
         ("...", ""),
     ],
 )
-def test_captions_are_learnt_without_case_and_punctuation(caption: str, learnt: str) -> None:
-    assert plain(caption, raw=False) == learnt
+def test_captions_are_learned_without_case_and_punctuation(caption: str, learned: str) -> None:
+    assert plain(caption, raw=False) == learned
     assert plain(caption, raw=True) == caption
 
 
@@ -322,8 +322,8 @@ def test_an_epoch_of_pictures_has_each_caption_once(
                 assert len(pixels) * 2 == len(target) == len(owners) <= 6
                 for owner, ids in zip(owners.tolist(), target, strict=True):
                     upper = made.vocabulary.decode(ids[1:].tolist()).split()
-                    colour = upper[1] if upper[0] == "a" else upper[0]
-                    assert tuple(pixels[owner, :, 0, 0].tolist()) == COLOURS[colour]
+                    color = upper[1] if upper[0] == "a" else upper[0]
+                    assert tuple(pixels[owner, :, 0, 0].tolist()) == COLORS[color]
                     seen.append(made.vocabulary.decode(ids[1:].tolist()))
         orders.append(list(seen))
     assert orders[1] == orders[2] != orders[0]
@@ -355,7 +355,7 @@ def test_features_are_the_encoders_maps_also_mirrored(
     kept = features.features(file, network, "mine", paths, SINGLE_PROCESS, 0)
     pixels = torch.stack([network.preprocessing.read(path) for path in reversed(paths)])
     with torch.inference_mode():
-        images = network.preprocessing.normalise(pixels)
+        images = network.preprocessing.normalize(pixels)
         expected = network.encode(torch.stack([images[0], images[1].flip(-1), images[2]]))
     found = kept.of(paths[::-1], np.array([False, True, False]))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
@@ -565,7 +565,7 @@ def test_unreadable_images_are_left_out_and_listed(
         assert line.startswith(f"unreadable image\t{tmp_path / 'bad.png'}")
 
 
-def test_zoom_and_recolour_change_images_within_their_limits() -> None:
+def test_zoom_and_recolor_change_images_within_their_limits() -> None:
     config = CaptionTrainConfig(data=Path(), zoom=1.5, finetune_encoder_after=0)
     flat = torch.full((4, 3, 16, 16), 100.0)
     left = torch.zeros(4, 3, 16, 16)
@@ -575,7 +575,7 @@ def test_zoom_and_recolour_change_images_within_their_limits() -> None:
     zoomed = augmented(left, config)
     assert not torch.allclose(zoomed, left)
     torch.testing.assert_close(zoomed.mean((1, 2, 3)), left.mean((1, 2, 3)), rtol=0.05, atol=0)
-    jitter_color = augmented(flat, replace(config, zoom=1.0, recolour=0.2))
+    jitter_color = augmented(flat, replace(config, zoom=1.0, recolor=0.2))
     assert jitter_color.std() > 1
     assert ((jitter_color >= 64) & (jitter_color <= 144)).all()
     plain = replace(config, zoom=1.0)

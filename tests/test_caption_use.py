@@ -33,7 +33,7 @@ from tests.conftest import run
 
 SIDE = 64
 ARCHITECTURES = ("nic", "attend", "transformer", "patches")
-COLOURS = {"red": (220, 40, 30), "blue": (40, 60, 230), "green": (30, 160, 60)}
+COLORS = {"red": (220, 40, 30), "blue": (40, 60, 230), "green": (30, 160, 60)}
 PREPROCESSING = {
     "image_size": SIDE, "fit": "squash", "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3,
 }  # fmt: skip
@@ -51,14 +51,14 @@ def pictures() -> list[tuple[Image.Image, str]]:
     """Ten pictures of a disc or a box, each with its caption."""
     made = []
     for number in range(10):
-        name = list(COLOURS)[number % 3]
+        name = list(COLORS)[number % 3]
         shape, side = ("disc", "box")[number // 3 % 2], ("left", "right")[number // 6]
         image = Image.new("RGB", (SIDE, SIDE), (235, 235, 225))
         canvas = ImageDraw.Draw(image)
         x = 4 + 30 * (side == "right")
         corners = (x, 14, x + 25, 39 + number)
         draw = canvas.ellipse if shape == "disc" else canvas.rectangle
-        draw(corners, fill=COLOURS[name])
+        draw(corners, fill=COLORS[name])
         made.append((image, f"{number + 1} times a {name} {shape} on the {side}"))
     return made
 
@@ -139,7 +139,7 @@ def learn(model: Model) -> None:
 
 @pytest.fixture(scope="session")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The checkpoint of a captioner that has learnt the ten pictures, by its architecture."""
+    """The checkpoint of a captioner that has learned the ten pictures, by its architecture."""
     folder = tmp_path_factory.mktemp("taught")
 
     @cache
@@ -156,7 +156,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_what_was_learnt_by_heart_is_said_word_for_word(
+def test_what_was_learned_by_heart_is_said_word_for_word(
     arch: str, photos: Path, taught: Callable[[str], Path]
 ) -> None:
     done = run("caption", photos / "Images", "-m", taught(arch), "--device", "cpu")
@@ -451,7 +451,7 @@ def test_a_veil_is_thinnest_where_the_attention_is() -> None:
 # ---- evaluating ----------------------------------------------------------------------------------
 
 
-def test_evaluate_scores_what_was_learnt_and_saves_a_sheet(
+def test_evaluate_scores_what_was_learned_and_saves_a_sheet(
     photos: Path, tmp_path: Path, taught: Callable[[str], Path]
 ) -> None:
     command = ("caption", "evaluate", photos, "-m", taught("patches"), "--save", tmp_path)

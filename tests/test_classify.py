@@ -21,26 +21,26 @@ from dlkit.core.train.run import Run
 from tests.conftest import Result, run
 
 SIDE = 28
-COLOURS = {"amber": (230, 160, 20), "blue": (20, 60, 230), "cyan": (20, 210, 210)}
+COLORS = {"amber": (230, 160, 20), "blue": (20, 60, 230), "cyan": (20, 210, 210)}
 QUICK = "--epochs 3 --batch-size 8 --lr 5e-3 --warmup 0.2 --workers 0 --device cpu --precision fp32"
 TINY = ["--arch", "resnet9", "--width", "0.125"]
 
 
 def striped(label: str, seed: int) -> Image.Image:
-    """Stripes of the label's colour on dark noise: lying for blue, standing for the others."""
+    """Stripes of the label's color on dark noise: lying for blue, standing for the others."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 50, (SIDE, SIDE, 3))
     start, width = int(rng.integers(0, 4)), int(rng.integers(2, 5))
     for at in range(start, SIDE, 2 * width):
         where = np.s_[at : at + width] if label == "blue" else np.s_[:, at : at + width]
-        pixels[where] = np.array(COLOURS[label]) + rng.integers(-20, 20, 3)
+        pixels[where] = np.array(COLORS[label]) + rng.integers(-20, 20, 3)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def write_folders(root: Path, counts: dict[str, int]) -> Path:
     """ROOT/SPLIT/LABEL/N.png, so many images a label in each split."""
     for split, count in counts.items():
-        for label in COLOURS:
+        for label in COLORS:
             (root / split / label).mkdir(parents=True)
             for seed in range(count):
                 place = root / split / label / f"{seed}.png"
@@ -161,7 +161,7 @@ def test_several_models_vote(stripes: Path, model: Path, tmp_path: Path) -> None
         return {guess["label"]: guess["score"] for guess in record["labels"]}
 
     first, second, both = answer(model), answer(other), answer(model, other)
-    for label in COLOURS:
+    for label in COLORS:
         assert both[label] == pytest.approx((first[label] + second[label]) / 2, abs=2e-4)
 
 
@@ -187,7 +187,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize("arch", ["perceptron", "adaline", "linear", "mlp", "knn"])
-def test_the_beginnings_learn_colours(stripes: Path, tmp_path: Path, arch: str) -> None:
+def test_the_beginnings_learn_colors(stripes: Path, tmp_path: Path, arch: str) -> None:
     result = run(
         "classify", "train", stripes, "--arch", arch, "--epochs", 4, "--out", tmp_path / arch,
         "--workers", 0, "--device", "cpu",
@@ -203,9 +203,9 @@ def test_linear_shows_its_templates(stripes: Path, tmp_path: Path) -> None:
 
 
 def test_knn_on_a_networks_features(stripes: Path, model: Path, tmp_path: Path) -> None:
-    options = ["--arch", "knn", "--features-from", model, "--neighbours", 3]
-    neighbours = trained(stripes, tmp_path / "run", *options)
-    assert evaluated(stripes, "-m", neighbours)["top1", "all"] == 1.0
+    options = ["--arch", "knn", "--features-from", model, "--neighbors", 3]
+    neighbors = trained(stripes, tmp_path / "run", *options)
+    assert evaluated(stripes, "-m", neighbors)["top1", "all"] == 1.0
 
 
 def test_images_with_several_labels(tmp_path: Path) -> None:
@@ -213,14 +213,14 @@ def test_images_with_several_labels(tmp_path: Path) -> None:
     rows = []
     (tmp_path / "images").mkdir()
     for seed in range(60):
-        colour = ["amber", "cyan"][seed % 2]
-        picture = striped(colour, seed)
+        color = ["amber", "cyan"][seed % 2]
+        picture = striped(color, seed)
         wide = seed % 4 < 2
         if wide:
             picture = picture.rotate(90)
         path = f"images/{seed}.png"
         picture.save(tmp_path / path)
-        labels = ["warm"] * (colour == "amber") + ["wide"] * wide
+        labels = ["warm"] * (color == "amber") + ["wide"] * wide
         split = "test" if seed >= 48 else "train"
         rows.append(f"{path},{';'.join(labels)},{split}")
     data = tmp_path / "all.csv"
@@ -380,7 +380,7 @@ def test_bad_csv_gets_one_line(tmp_path: Path) -> None:
     assert "no column is called path" in train(data, tmp_path / "run").err
 
 
-def test_grey_and_16_bit_images_and_labels_unknown_to_the_model(
+def test_gray_and_16_bit_images_and_labels_unknown_to_the_model(
     stripes: Path, model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "test" / "blue"
@@ -397,12 +397,12 @@ def test_grey_and_16_bit_images_and_labels_unknown_to_the_model(
     assert "2 of the model's 3 labels are not in" in result.err
 
 
-def test_grey_data_trains_a_grey_network(tmp_path: Path) -> None:
+def test_gray_data_trains_a_gray_network(tmp_path: Path) -> None:
     data = write_folders(tmp_path / "data", {"train": 4, "val": 2})
     for path in data.rglob("*.png"):
         with Image.open(path) as image:
-            grey = image.convert("L")
-        grey.save(path)
+            gray = image.convert("L")
+        gray.save(path)
     best = trained(data, tmp_path / "run", *TINY, "--epochs", 1)
     header = checkpoint.read_header(best)
     assert header.settings["preprocessing"]["channels"] == 1

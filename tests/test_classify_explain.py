@@ -14,7 +14,7 @@ from dlkit.classify.data import Preprocessing
 from dlkit.classify.explain import (
     Explanation,
     HeatMap,
-    Localisation,
+    Localization,
     Region,
     class_activation_maps,
     connected,
@@ -124,7 +124,7 @@ def test_the_quadrant_with_the_square_lights_up(x: int, y: int, tmp_path: Path) 
     pixels = classifier.preprocessing.read(str(path))[None]
     with torch.no_grad():
         features = classifier.network.get_submodule("features")(
-            classifier.preprocessing.normalise(pixels)
+            classifier.preprocessing.normalize(pixels)
         )
     head = classifier.network.get_submodule("head")
     for method in (class_activation_maps, grad_cam):
@@ -144,7 +144,7 @@ def test_the_box_is_in_the_pixels_of_the_image(
     path = with_square(tmp_path / "a.png", width, height, box)
     classifier = brightness_finder(fit)
     (found,) = explain([str(path)], classifier, label="light", boxes=True, above=0.5)
-    assert isinstance(found, Localisation)
+    assert isinstance(found, Localization)
     corners = list(vars(found.regions[0]).values())
     # A place covers this many pixels of the image.
     place = max(size) / 16 if fit == "squash" else min(size) / 16
@@ -159,7 +159,7 @@ def test_a_turned_photograph_is_explained_as_shown(tmp_path: Path) -> None:
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
     classifier = brightness_finder("squash")
     (found,) = explain([str(tmp_path / "a.jpg")], classifier, boxes=True, above=0.5, label="light")
-    assert isinstance(found, Localisation)
+    assert isinstance(found, Localization)
     box = np.array(list(vars(found.regions[0]).values()))
     assert np.abs(box - (24, 40, 40, 56)).max() <= 3
 
@@ -224,7 +224,7 @@ def test_batches_failures_labels_and_pictures(tmp_path: Path) -> None:
         assert drawn.size == (256, 128)  # enlarged for the eye
 
     (dark,) = explain(paths[:1], classifier, label="dark", boxes=True)
-    assert isinstance(dark, Localisation)
+    assert isinstance(dark, Localization)
     assert (dark.label, dark.score) == ("dark", pytest.approx(float(scores[0, 0]), abs=1e-4))
     assert dark.regions == []  # no place speaks for it
     assert dark.rows()[0]["x1"] is None
@@ -233,8 +233,8 @@ def test_batches_failures_labels_and_pictures(tmp_path: Path) -> None:
 def test_the_overlay_is_hot_where_the_map_is_and_dark_where_nothing_is_seen() -> None:
     heat = torch.zeros(2, 2)
     heat[0, 0] = 3.0
-    grey = Image.new("RGB", (200, 100), (128, 128, 128))
-    drawn = np.asarray(overlay(grey, heat, seen(200, 100, "crop"))).astype(int)
+    gray = Image.new("RGB", (200, 100), (128, 128, 128))
+    drawn = np.asarray(overlay(gray, heat, seen(200, 100, "crop"))).astype(int)
     assert drawn[5, 10].tolist() == [45, 45, 45]
     hot, cold = drawn[10, 60], drawn[90, 140]
     assert hot[0] > hot[2] + 50  # red

@@ -274,7 +274,7 @@ def test_descriptors_can_have_length_one() -> None:
         ("vgg16", {"norm": "layer"}, "vgg16 has no norm 'layer': there is none, batch"),
         ("resnet18", {"norm": "batch"}, "resnet18 has no norm to choose: there is channels, width"),
         ("mlp", {"activation": "gelu"}, "no activation 'gelu': there is auto, relu"),
-        ("mlp", {"init": "ones"}, "no initialisation 'ones': there is auto, xavier"),
+        ("mlp", {"init": "ones"}, "no initialization 'ones': there is auto, xavier"),
         ("resnet18", {"image_size": 27}, "resnet18 needs images of 28 pixels or more, not 27"),
     ],
 )
@@ -476,14 +476,14 @@ def test_published_weights_become_a_checkpoint(
     assert (inputs["image_size"], inputs["fit"], inputs["channels"]) == (224, "crop", 3)
     pixels = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        expected = theirs(normalised(pixels, *torchvision_zoo.IMAGENET))
-        found = ours(normalised(pixels, inputs["mean"], inputs["std"]))
+        expected = theirs(normalized(pixels, *torchvision_zoo.IMAGENET))
+        found = ours(normalized(pixels, inputs["mean"], inputs["std"]))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     (tmp_path / "weights.pth").unlink()
     assert torchvision_zoo.fetch(f"{arch}-imagenet") == path  # from the cache
 
 
-def normalised(pixels: Tensor, mean: list[float], std: list[float]) -> Tensor:
+def normalized(pixels: Tensor, mean: list[float], std: list[float]) -> Tensor:
     return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 

@@ -209,7 +209,7 @@ def test_shifts_move_each_image_by_its_own_whole_pixels(picture: Tensor) -> None
     assert ((out > 100).sum(dim=(1, 2, 3)) == 48).all()  # the square stays whole
 
 
-def test_a_zoom_keeps_colours_and_changes_sizes(picture: Tensor) -> None:
+def test_a_zoom_keeps_colors_and_changes_sizes(picture: Tensor) -> None:
     out = augmented(picture, settings(zoom=1.5))
     sizes = (out[:, 0] > 120).sum(dim=(1, 2)).float()
     assert float(sizes.max()) > 24
@@ -235,9 +235,9 @@ def test_holes_have_the_asked_size_at_most(picture: Tensor) -> None:
     assert len(set(changed.tolist())) > 3
 
 
-def test_recolouring_keeps_grey_grey_and_in_range() -> None:
-    grey = torch.full((8, 3, 4, 4), 100, dtype=torch.uint8)
-    out = augmented(grey, settings(recolour=0.5))
+def test_recoloring_keeps_gray_gray_and_in_range() -> None:
+    gray = torch.full((8, 3, 4, 4), 100, dtype=torch.uint8)
+    out = augmented(gray, settings(recolor=0.5))
     assert torch.allclose(out[:, 0], out[:, 1], atol=1e-3)
     assert float(out.min()) >= 50 - 1e-3
     assert float(out.max()) <= 150 + 1e-3

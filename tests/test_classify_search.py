@@ -36,7 +36,7 @@ from dlkit.core.store.checkpoint import Header, save
 from tests.conftest import on_processes, run
 from tests.test_cluster import dlkit as on_rank
 
-COLOURS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
+COLORS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +47,19 @@ def classifier() -> Classifier:
     return Classifier(network, list("abcd"), inputs, torch.device("cpu"))
 
 
-def picture(path: Path, seed: int, colour: tuple[int, int, int]) -> Path:
+def picture(path: Path, seed: int, color: tuple[int, int, int]) -> Path:
     noise = np.random.default_rng(seed).integers(-20, 20, (32, 32, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((noise + colour).clip(0, 255).astype(np.uint8)).save(path)
+    Image.fromarray((noise + color).clip(0, 255).astype(np.uint8)).save(path)
     return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four images of each colour, in folders of their own."""
-    for name, colour in COLOURS.items():
+    """Four images of each color, in folders of their own."""
+    for name, color in COLORS.items():
         for number in range(4):
-            picture(tmp_path / "all" / name / f"{number}.png", number, colour)
+            picture(tmp_path / "all" / name / f"{number}.png", number, color)
     return tmp_path / "all"
 
 
@@ -92,7 +92,7 @@ def test_the_default_descriptor_is_the_input_of_the_last_linear_layer(
 
 def test_any_layer_and_places_averaged(classifier: Classifier) -> None:
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    inputs = classifier.preprocessing.normalise(pixels)
+    inputs = classifier.preprocessing.normalize(pixels)
     first = classifier.network.get_submodule("features.0")
     with torch.no_grad():
         before_relu = nn.Sequential(*list(first.children())[:-1])(inputs)
@@ -122,14 +122,14 @@ def test_principal_components_are_numpys(samples: int, numbers: int) -> None:
     rng = np.random.default_rng(0)
     data = rng.normal(size=(samples, numbers)) @ rng.normal(size=(numbers, numbers)) + 3
     projection = principal_components(torch.tensor(data, dtype=torch.float32), 4)
-    centred = data - data.mean(axis=0)
-    _, singular, components = np.linalg.svd(centred, full_matrices=False)
+    centered = data - data.mean(axis=0)
+    _, singular, components = np.linalg.svd(centered, full_matrices=False)
     signs = np.sign((components[:4] * projection.components.numpy()).sum(axis=1))
     np.testing.assert_allclose(projection.components, signs[:, None] * components[:4], atol=1e-4)
     np.testing.assert_allclose(projection.variance, singular[:4] ** 2 / (samples - 1), rtol=1e-4)
     np.testing.assert_allclose(
         projection(torch.tensor(data, dtype=torch.float32)),
-        centred @ components[:4].T * signs,
+        centered @ components[:4].T * signs,
         atol=1e-3,
     )
     largest = projection.components.gather(
@@ -210,10 +210,10 @@ def test_few_rows_and_rows_of_zeros() -> None:
     assert distances[list(rows).index(1)] == 1.0
 
 
-def test_search_finds_the_colour_and_leaves_out_the_query(
+def test_search_finds_the_color_and_leaves_out_the_query(
     folder: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
-    outside = picture(tmp_path / "query.png", 9, COLOURS["green"])
+    outside = picture(tmp_path / "query.png", 9, COLORS["green"])
     queries = [str(folder / "red" / "2.png"), "missing.png", str(outside)]
     sheet = tmp_path / "sheet.png"
     results = list(save_sheet(search(queries, folder, classifier, top=4), sheet))
@@ -263,7 +263,7 @@ def test_the_index_follows_the_folder(
 
     monkeypatch.setattr(Preprocessing, "read", counted)
     file = tmp_path / "index.safetensors"
-    query = str(picture(tmp_path / "query.png", 9, COLOURS["red"]))
+    query = str(picture(tmp_path / "query.png", 9, COLORS["red"]))
 
     def found(top: int = 20) -> list[str]:
         read.clear()
@@ -277,11 +277,11 @@ def test_the_index_follows_the_folder(
     assert read == []
     assert file.stat().st_mtime_ns == written
 
-    picture(folder / "red" / "9.png", 9, COLOURS["red"])  # added
+    picture(folder / "red" / "9.png", 9, COLORS["red"])  # added
     (as_it_was,) = search([query], folder, classifier, file, top=20, update=False)
     assert len(hits_of(as_it_was)) == 12
     (folder / "green" / "1.png").unlink()  # removed
-    picture(folder / "blue" / "3.png", 9, COLOURS["red"])  # changed
+    picture(folder / "blue" / "3.png", 9, COLORS["red"])  # changed
     os.utime(folder / "blue" / "3.png", ns=(1, 1))
     bad = folder / "red" / "bad.png"
     bad.write_bytes(b"no image")
@@ -298,7 +298,7 @@ def test_the_index_follows_the_folder(
     np.testing.assert_allclose(one.descriptors, other.descriptors, atol=1e-5)
     assert one.failed["red/bad.png"][1].startswith("not an image")
 
-    picture(bad, 1, COLOURS["red"])  # mended
+    picture(bad, 1, COLORS["red"])  # mended
     assert "redbad" in found()
     assert read == ["redbad"]
 

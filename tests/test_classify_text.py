@@ -221,7 +221,7 @@ def write_lines(folder: Path, count: int = 40) -> Path:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_small_set_is_learnt(name: str, tmp_path: Path) -> None:
+def test_a_small_set_is_learned(name: str, tmp_path: Path) -> None:
     data = write_lines(tmp_path / "films", 60)
     labels, samples, _ = read_texts(data, "train")
     assert labels == ["neg", "pos"]

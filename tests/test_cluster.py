@@ -313,7 +313,7 @@ def test_processes_count_words_that_stand_together_as_one_does(
 
 
 def test_painters_and_recurrent_networks_train_on_two_processes(data: Path, tmp_path: Path) -> None:
-    """A frozen encoder beside what is learnt; a state of its own for each part of a batch."""
+    """A frozen encoder beside what is learned; a state of its own for each part of a batch."""
     pictures, text = data / "images" / "train", data / "source.txt"
     commands = [
         f"style-transfer train {pictures / 'dark'} --images {pictures / 'light'} --arch adain"

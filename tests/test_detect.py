@@ -206,7 +206,7 @@ def test_losses_by_hand() -> None:
     assert float(losses["labels"]) == pytest.approx(ln2, rel=1e-5)
 
 
-def test_a_teacher_is_learnt_from_where_it_is_sure() -> None:
+def test_a_teacher_is_learned_from_where_it_is_sure() -> None:
     ln2 = 0.6931472
     box, other = [0.0, 0, 16, 16], [90.0, 90, 99, 99]
     sure = [50.0, -50.0, -50.0, -50.0]  # of its first cell, and of no other

@@ -16,7 +16,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.data import MOST_PASTED, Pictures, collate, rescaled
 from dlkit.detect.layouts import Annotated, read_split
-from dlkit.detect.models.detector import GREY
+from dlkit.detect.models.detector import GRAY
 from tests.conftest import LABELS, SIDE, Box, scene, voc_xml, write_voc
 
 SPLITS = {"train": [0, 1, 2], "val": [3, 4]}
@@ -333,7 +333,7 @@ def test_a_truncated_image_is_named_and_left_out(
     image = tmp_path / "JPEGImages/001.jpg"
     image.write_bytes(image.read_bytes()[:1500])
     samples = read_split(tmp_path, "train").samples
-    pictures = Pictures(samples, DetectTrainConfig(data=tmp_path, mosaic=0, recolour=0))
+    pictures = Pictures(samples, DetectTrainConfig(data=tmp_path, mosaic=0, recolor=0))
     (said,) = capsys.readouterr().err.splitlines()
     assert "001.jpg: damaged image" in said
     damaged = [sample.path.name for sample in samples].index("001.jpg")
@@ -425,7 +425,7 @@ def test_a_wrong_split_is_one_line(layout: Callable[[Path], Path], tmp_path: Pat
 PLAIN: dict[str, Any] = {
     "mosaic": 0.0,
     "scale": 1.0,
-    "recolour": 0.0,
+    "recolor": 0.0,
     "flip": 0.0,
     "flip_vertical": 0.0,
 }
@@ -434,9 +434,9 @@ AUGMENTED: dict[str, dict[str, Any]] = {
     "flip": {"flip": 1.0},
     "flip_vertical": {"flip_vertical": 1.0},
     "zoom": {"scale": 2.5},
-    "colour": {"recolour": 0.3},
-    "all": {"flip": 0.5, "flip_vertical": 0.5, "scale": 2.0, "recolour": 0.3},
-    "mosaic": {"mosaic": 1.0, "flip": 0.5, "flip_vertical": 0.5, "recolour": 0.3},
+    "color": {"recolor": 0.3},
+    "all": {"flip": 0.5, "flip_vertical": 0.5, "scale": 2.0, "recolor": 0.3},
+    "mosaic": {"mosaic": 1.0, "flip": 0.5, "flip_vertical": 0.5, "recolor": 0.3},
 }
 
 
@@ -466,7 +466,7 @@ def pictures(data: Annotated, **settings: Any) -> Pictures:
 
 
 def white(pixels: np.ndarray) -> np.ndarray:
-    """Which pixels are of the white rectangles, whatever became of the colours; grey is darker."""
+    """Which pixels are of the white rectangles, whatever became of the colors; gray is darker."""
     values = pixels.mean(axis=0)
     return values > values.min() + 0.75 * (values.max() - values.min())
 
@@ -497,7 +497,7 @@ def test_boxes_follow_the_pixels(name: str, rectangles: Annotated) -> None:
 
 
 def test_the_same_seed_gives_the_same_picture(rectangles: Annotated) -> None:
-    augmented = pictures(rectangles, mosaic=0.5, scale=1.6, recolour=0.3, flip=0.5)
+    augmented = pictures(rectangles, mosaic=0.5, scale=1.6, recolor=0.3, flip=0.5)
 
     def picture(seed: int) -> tuple[np.ndarray, ...]:
         random.seed(seed)
@@ -521,9 +521,9 @@ def test_crowds_are_left_out_and_images_without_boxes_kept(rectangles: Annotated
     assert labels.tolist() == [[-1]]
 
 
-def test_the_border_is_grey(rectangles: Annotated) -> None:
+def test_the_border_is_gray(rectangles: Annotated) -> None:
     image, _, _ = pictures(rectangles)[3]
-    assert (image[:, 0] == GREY).all() or (image[:, -1] == GREY).all()
+    assert (image[:, 0] == GRAY).all() or (image[:, -1] == GRAY).all()
 
 
 def test_pasted_objects_have_their_boxes_and_what_they_cover_has_none(

@@ -1,4 +1,4 @@
-"""Classification with localisation: the largest object of an image."""
+"""Classification with localization: the largest object of an image."""
 
 from pathlib import Path
 

@@ -262,7 +262,7 @@ def test_yolo_v1_sees_a_square() -> None:
 
 
 def test_fcos_begins_with_boxes_that_overlap_objects() -> None:
-    """Boxes without a size have a generalised IoU of 0 at most, and so a loss of 1 or more."""
+    """Boxes without a size have a generalized IoU of 0 at most, and so a loss of 1 or more."""
     torch.manual_seed(0)
     network = build("fcos", num_labels=2, backbone=NARROW)
     images = torch.randint(0, 255, (2, 3, 128, 128), dtype=torch.uint8)

@@ -81,7 +81,7 @@ def segments_by_the_book(image: np.ndarray, scale: float) -> np.ndarray:
 
 @pytest.mark.parametrize("scale", [50.0, 200.0, 800.0])
 def test_segments_are_those_of_the_paper(scale: float) -> None:
-    # Grey levels whose differences are told apart by the sorting in steps.
+    # Gray levels whose differences are told apart by the sorting in steps.
     image = np.random.default_rng(0).integers(0, 64, (7, 9, 1)).astype(np.float32) * 4
     labels, count = segments(image, scale, 0)
     expected = segments_by_the_book(image, scale)
@@ -89,7 +89,7 @@ def test_segments_are_those_of_the_paper(scale: float) -> None:
     assert (labels == expected).all()
 
 
-def test_small_segments_join_a_neighbour() -> None:
+def test_small_segments_join_a_neighbor() -> None:
     image = np.zeros((8, 8, 1), np.float32)
     image[:, 4:] = 200
     image[2, 2] = 100
@@ -119,8 +119,8 @@ def test_merging_takes_the_two_most_alike_each_time() -> None:
     def likeness(a: np.ndarray, b: np.ndarray) -> float:
         x1, y1, x2, y2 = box(a | b)
         both = a.sum() + b.sum()
-        colour = np.minimum(histogram(a), histogram(b)).sum()
-        return colour + 1 - both / labels.size + 1 - ((x2 - x1) * (y2 - y1) - both) / labels.size
+        color = np.minimum(histogram(a), histogram(b)).sum()
+        return color + 1 - both / labels.size + 1 - ((x2 - x1) * (y2 - y1) - both) / labels.size
 
     def touch(a: np.ndarray, b: np.ndarray) -> bool:
         grown = a.copy()
@@ -161,7 +161,7 @@ def test_a_large_image_is_searched_small_and_its_boxes_are_in_its_pixels() -> No
     boxes = propose(np.asarray(large))
     assert boxes[:2].max() == pytest.approx(4 * SIDE)
     assert boxes[:, 3].max() == pytest.approx(3 * SIDE)
-    assert len(propose(np.full((40, 30, 3), 9, np.uint8))) == 1  # one colour, one segment
+    assert len(propose(np.full((40, 30, 3), 9, np.uint8))) == 1  # one color, one segment
 
 
 def test_a_quarter_of_the_regions_shows_objects_and_hard_background_comes_first() -> None:
@@ -234,7 +234,7 @@ def test_fast_rcnn_pools_the_maxima_of_each_region() -> None:
     regions = [torch.tensor([[3.0, 5, 90, 70], [40, 8, 60, 90]]), torch.tensor([[0.0, 0, 128, 96]])]
     with torch.no_grad():
         found = network(images, regions)
-        maps = network.backbone(network.backbone.preprocessing.normalise(images))
+        maps = network.backbone(network.backbone.preprocessing.normalize(images))
         coarse = maps[-1].repeat_interleave(2, 2).repeat_interleave(2, 3)
         shared = network.join(torch.cat([maps[-2], coarse], dim=1)).relu()
         pooled = torch.stack(
@@ -263,7 +263,7 @@ def test_rcnn_sees_what_is_in_the_region_and_a_little_around_it() -> None:
     margin = 70 * ((1 / (1 - 32 / 227)) - 1) / 2
     box = (30 - margin, 20 - margin, 100 + margin, 90 + margin)
     expected = image.resize((96, 96), Image.Resampling.BILINEAR, box)
-    normal = network.backbone.preprocessing.normalise(
+    normal = network.backbone.preprocessing.normalize(
         torch.from_numpy(np.array(expected)).permute(2, 0, 1)[None]
     )[0]
     assert (crop - normal).abs().mean() < 0.03

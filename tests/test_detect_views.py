@@ -89,7 +89,7 @@ def empty() -> Found:
     return found([], [], [])._replace(labels=torch.zeros(0, dtype=torch.long))
 
 
-def test_neighbours_of_one_label_stay_two() -> None:
+def test_neighbors_of_one_label_stay_two() -> None:
     """They touch, within two tiles' common part and across it."""
     boxes = torch.tensor([[90.0, 40, 110, 60], [110.0, 40, 130, 60], [40.0, 90, 60, 130]])
     look = AllSeeing(boxes, [0, 0, 0], 240, 240)

@@ -147,7 +147,7 @@ def test_the_vector_of_an_unknown_word_is_the_mean_of_its_ngrams() -> None:
     assert vector_of_unknown("", subwords) is None
 
 
-# Nearest neighbours
+# Nearest neighbors
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -215,10 +215,10 @@ def test_similar_words_and_no_word_itself(world: Path) -> None:
     records = json.loads(run("embed", "paris", "Rome", "-m", world, "--top", 3, "-f", "json").out)
     assert [record["query"] for record in records] == ["paris", "Rome"]
     for record in records:
-        words = [neighbour["word"] for neighbour in record["neighbours"]]
+        words = [neighbor["word"] for neighbor in record["neighbors"]]
         assert len(words) == 3
         assert record["query"].lower() not in words
-        cosines = [neighbour["cosine"] for neighbour in record["neighbours"]]
+        cosines = [neighbor["cosine"] for neighbor in record["neighbors"]]
         assert cosines == sorted(cosines, reverse=True)
     default, named = (
         run("embed", "paris", "-m", world),
@@ -429,14 +429,14 @@ def test_duplicates_and_invalid_utf8_are_said_and_lose_nothing(tmp_path: Path) -
 
 
 def fasttext_file(
-    words: list[str], matrix: np.ndarray, bucket: int, quantised: bool = False
+    words: list[str], matrix: np.ndarray, bucket: int, quantized: bool = False
 ) -> bytes:
     """A .bin of version 12, field by field."""
     dim = matrix.shape[1]
     arguments = struct.pack("<12id", dim, 5, 5, 1, 5, 1, 2, 2, bucket, 3, 4, 100, 1e-4)
     entries = [word.encode() + b"\0" + struct.pack("<qb", 9, 0) for word in words]
     dictionary = struct.pack("<iiiqq", len(words), len(words), 0, 99, -1) + b"".join(entries)
-    inputs = struct.pack("<?qq", quantised, *matrix.shape) + matrix.astype("<f4").tobytes()
+    inputs = struct.pack("<?qq", quantized, *matrix.shape) + matrix.astype("<f4").tobytes()
     outputs = struct.pack("<?qq", False, len(words), dim) + bytes(4 * dim * len(words))
     return struct.pack("<ii", 793712314, 12) + arguments + dictionary + inputs + outputs
 
@@ -465,8 +465,8 @@ def test_fasttext_bin_by_hand(tmp_path: Path) -> None:
     assert np.allclose(again.vectors, found.embedding.vectors, atol=1e-6)
     assert again.subwords is not None
     assert np.array_equal(again.subwords.vectors, matrix[3:])
-    path.write_bytes(fasttext_file(words, matrix, bucket, quantised=True))
-    assert "quantised" in run("embed", "cat", "-m", path).err
+    path.write_bytes(fasttext_file(words, matrix, bucket, quantized=True))
+    assert "quantized" in run("embed", "cat", "-m", path).err
     path.write_bytes(fasttext_file(words, matrix, bucket)[:300])
     assert "cut short" in run("embed", "cat", "-m", path).err
 
@@ -604,7 +604,7 @@ def test_pca_is_that_of_the_covariance() -> None:
     assert np.allclose(points.var(axis=0, ddof=1), values)
 
 
-def test_tsne_keeps_neighbours_and_has_the_asked_perplexity() -> None:
+def test_tsne_keeps_neighbors_and_has_the_asked_perplexity() -> None:
     matrix = np.repeat(np.eye(3) * 20, 12, axis=0) + RNG.normal(size=(36, 3))
     p = affinities(squared_distances(matrix), 5)
     assert p.sum() == pytest.approx(1)
@@ -668,7 +668,7 @@ def test_gensim_reads_and_writes_the_same(tmp_path: Path) -> None:
         assert again.index_to_key == theirs.index_to_key
     mine = json.loads(run("embed", "w3", "-m", tmp_path / "a.bin", "-f", "json").out)
     expected = theirs.most_similar("w3", topn=10)
-    assert [n["word"] for n in mine[0]["neighbours"]] == [word for word, _ in expected]
+    assert [n["word"] for n in mine[0]["neighbors"]] == [word for word, _ in expected]
     odd = ["w1", "w2", "w3", "w4"]
     found = run("embed", "odd-one-out", *odd, "-m", tmp_path / "a.bin").out.split("\t")[0]
     assert found == theirs.doesnt_match(odd)

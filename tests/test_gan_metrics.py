@@ -121,14 +121,14 @@ def test_the_interval_of_kid_does_not_depend_on_the_order() -> None:
 
 
 def test_precision_and_recall_by_hand() -> None:
-    """Balls to the 1st neighbour, on a line: 0 and 1 reach 1 far, 5 reaches 4 far."""
+    """Balls to the 1st neighbor, on a line: 0 and 1 reach 1 far, 5 reaches 4 far."""
     real = np.array([[0.0], [1.0], [5.0]])
     made = np.array([[1.5], [9.5], [9.6]])
     # 1.5 is in the ball of 1; 9.5 and 9.6 are beyond 9. Generated balls: 8, 0.1, 0.1.
-    precision, recall = precision_and_recall(real, made, neighbours=1)
+    precision, recall = precision_and_recall(real, made, neighbors=1)
     assert precision == pytest.approx(1 / 3)
     assert recall == 1.0
-    assert precision_and_recall(made, real, neighbours=1) == (1.0, pytest.approx(1 / 3))
+    assert precision_and_recall(made, real, neighbors=1) == (1.0, pytest.approx(1 / 3))
 
 
 def test_precision_and_recall_are_prdcs() -> None:
@@ -188,17 +188,17 @@ def test_descriptors_are_those_of_dlkit_classify(tmp_path: Path) -> None:
         Image.fromarray(picture[0].numpy()).save(path)
     outputs = torch.stack([out for _, out in infer.predict(classifier, map(str, paths))])  # type: ignore[misc]
     assert labels.tolist() == outputs.argmax(dim=1).tolist()
-    inputs = classifier.preprocessing.normalise(pixels)
+    inputs = classifier.preprocessing.normalize(pixels)
     with torch.inference_mode():
         assert torch.allclose(found, Describer(classifier.network)(inputs), atol=1e-5)
 
 
 def test_pictures_are_fitted_to_the_classifier() -> None:
     digits, photos = features.load("digits", 28, 1, "cpu"), features.load("cifar10", 32, 3, "cpu")
-    coloured = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 56, 56)
-    small = digits.fitted(coloured)
+    colored = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 56, 56)
+    small = digits.fitted(colored)
     assert small.shape == (1, 1, 28, 28)
     assert float(small.mean()) == pytest.approx(0.299 * 255, rel=1e-4)
-    grey = photos.fitted(torch.full((2, 1, 28, 28), 7.0))
-    assert grey.shape == (2, 3, 32, 32)
-    assert torch.allclose(grey, torch.tensor(7.0))
+    gray = photos.fitted(torch.full((2, 1, 28, 28), 7.0))
+    assert gray.shape == (2, 3, 32, 32)
+    assert torch.allclose(gray, torch.tensor(7.0))

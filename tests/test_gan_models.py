@@ -21,7 +21,7 @@ from dlkit.gan_sample.loss import (
     sparsity_loss,
 )
 from dlkit.gan_sample.model import ARCHITECTURES, GanModel, build, options, restore
-from dlkit.gan_sample.models.autoencoder import reparameterise
+from dlkit.gan_sample.models.autoencoder import reparameterize
 from dlkit.gan_sample.models.dcgan import doublings, possible_size
 from dlkit.gan_sample.models.residual import Down, Up
 
@@ -207,7 +207,7 @@ def test_a_translator_takes_any_multiple_of_four() -> None:
 
 
 def test_the_optimal_discriminator_is_p_over_p_plus_q() -> None:
-    """On four points with a logit for each: D* = p / (p + q) minimises the loss, which is convex.
+    """On four points with a logit for each: D* = p / (p + q) minimizes the loss, which is convex.
 
     Its value there is log 4 - 2 JSD(p, q) (Goodfellow et al. 2014, equation 4).
     """
@@ -309,7 +309,7 @@ def test_a_code_is_drawn_from_its_gaussian_with_gradients() -> None:
     torch.manual_seed(0)
     mean = torch.full((20000, 1), 2.0, requires_grad=True)
     log_variance = torch.full((20000, 1), math.log(9.0), requires_grad=True)
-    z = reparameterise(mean, log_variance)
+    z = reparameterize(mean, log_variance)
     assert float(z.detach().mean()) == pytest.approx(2, abs=0.1)
     assert float(z.detach().std()) == pytest.approx(3, abs=0.1)
     z.sum().backward()
@@ -422,22 +422,22 @@ def test_cutout_takes_a_square_of_half_the_side() -> None:
     assert len(set(rows[rows > 0].tolist())) == len(set(columns[columns > 0].tolist())) == 1
 
 
-def test_recolouring_changes_no_grey_picture_into_a_coloured_one() -> None:
+def test_recoloring_changes_no_gray_picture_into_a_colored_one() -> None:
     torch.manual_seed(0)
-    grey = torch.randn(20, 1, 6, 6).expand(-1, 3, -1, -1)
-    out = diffaugment.jitter_color(grey)
+    gray = torch.randn(20, 1, 6, 6).expand(-1, 3, -1, -1)
+    out = diffaugment.jitter_color(gray)
     assert torch.allclose(out[:, 0], out[:, 2], atol=1e-5)
-    contrast = out.std(dim=(1, 2, 3)) / grey.std(dim=(1, 2, 3))
+    contrast = out.std(dim=(1, 2, 3)) / gray.std(dim=(1, 2, 3))
     assert float(contrast.min()) >= 0.5
     assert float(contrast.max()) <= 1.5
-    assert float((out - grey).mean(dim=(1, 2, 3)).abs().max()) <= 0.5 + 1e-5
+    assert float((out - gray).mean(dim=(1, 2, 3)).abs().max()) <= 0.5 + 1e-5
 
 
 def test_a_policy_is_named() -> None:
     assert diffaugment.policy("none") == []
     assert diffaugment.policy("cutout, color") == ["cutout", "color"]
-    with pytest.raises(DlkitError, match="--augment colour"):
-        diffaugment.policy("colour")
+    with pytest.raises(DlkitError, match="--augment color"):
+        diffaugment.policy("color")
 
 
 def test_an_autoencoder_notes_where_its_codes_lie() -> None:

@@ -269,7 +269,7 @@ def test_a_gan_learns_where_the_bar_is(bars: Path, tmp_path: Path) -> None:
     made = restore("dcgan", header.settings, weights).sample(torch.randn(64, 5)).mean(dim=0)
     paths = sorted(bars.rglob("*.png"))
     real = from_bytes(torch.stack([Shape(SIDE, 1).read(path)[0] for path in paths])).mean(dim=0)
-    start = np.square(real.numpy()).mean() ** 0.5  # of grey, which it makes at first
+    start = np.square(real.numpy()).mean() ** 0.5  # of gray, which it makes at first
     apart = float((made - real).detach().square().mean().sqrt())
     assert apart < 0.5 * start
 
@@ -387,14 +387,14 @@ def test_the_middle_is_the_middle(tmp_path: Path) -> None:
     assert kept.float().mean(dim=(1, 2)).tolist() == [250, 0, 0]
 
 
-def test_grey_among_colour_is_colour_unless_grey_is_asked_for(tmp_path: Path) -> None:
+def test_gray_among_color_is_color_unless_gray_is_asked_for(tmp_path: Path) -> None:
     for seed in range(10):
         draw(tmp_path / f"{seed}.png", 0, seed)
     red = np.full((SIDE, SIDE, 3), (200, 0, 0), np.uint8)
     Image.fromarray(red).save(tmp_path / "red.png")
     listed = list_pictures(tmp_path, "train")
     assert shape_of(listed.paths, None, "auto").channels == 3
-    shape = shape_of(listed.paths, 32, "grey")
+    shape = shape_of(listed.paths, 32, "gray")
     assert shape == Shape(32, 1)
     kept, _ = shape.read(tmp_path / "red.png")
     assert set(kept.flatten().tolist()) == {round(0.299 * 200)}
@@ -469,9 +469,9 @@ def test_an_option_that_would_do_nothing_is_refused(
 def test_what_is_left_open_is_the_papers() -> None:
     wgan = by_arch(GanTrainConfig(data=Path("x"), arch="wgan"))
     assert (wgan.optimizer, wgan.lr, wgan.d_steps, wgan.clip_weights) == ("rmsprop", 5e-5, 5, 0.01)
-    penalised = by_arch(GanTrainConfig(data=Path("x"), arch="wgan-gp"))
-    assert (penalised.lr, penalised.beta1, penalised.d_steps) == (1e-4, 0, 5)
-    assert penalised.gradient_penalty == 10
+    penalized = by_arch(GanTrainConfig(data=Path("x"), arch="wgan-gp"))
+    assert (penalized.lr, penalized.beta1, penalized.d_steps) == (1e-4, 0, 5)
+    assert penalized.gradient_penalty == 10
     dcgan = by_arch(GanTrainConfig(data=Path("x"), arch="dcgan", lr=1e-3))
     assert (dcgan.lr, dcgan.beta1, dcgan.loss) == (1e-3, 0.5, "non-saturating")
 

@@ -60,7 +60,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of several sizes, one of them grey, and two that cannot be read."""
+    """Twelve pictures of several sizes, one of them gray, and two that cannot be read."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for number in range(12):
@@ -609,9 +609,9 @@ def test_a_bundled_model_has_eight_bits_a_weight_and_no_discriminator(
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten bright and ten dark pictures of 28 pixels, in a folder each."""
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     rng = np.random.default_rng(2)
     for label, level in (("bright", 120), ("dark", 0)):
         (folder / label).mkdir()
@@ -622,12 +622,12 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def trained(labeled: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def train(network: str) -> Path:
         out = tmp_path_factory.mktemp(network) / "run"
         size = ("--hidden", 24) if network == "dense" else ("--width", 4)
         done = run(
-            "gan-sample", "train", labelled, "--arch", "autoencoder", "--network", network, *size,
+            "gan-sample", "train", labeled, "--arch", "autoencoder", "--network", network, *size,
             "--latent", 5, "--epochs", 1, "--steps-per-epoch", 3, "--batch-size", 8, "--out", out,
             "--device", "cpu", "--precision", "fp32",
         )  # fmt: skip
@@ -639,7 +639,7 @@ def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.mark.parametrize(("network", "arch"), [("convolutional", "encoder"), ("dense", "mlp")])
 def test_an_encoder_starts_a_classifier(
-    labelled: Path, trained: Callable[[str], Path], network: str, arch: str, tmp_path: Path
+    labeled: Path, trained: Callable[[str], Path], network: str, arch: str, tmp_path: Path
 ) -> None:
     model = trained(network)
     options = (
@@ -655,7 +655,7 @@ def test_an_encoder_starts_a_classifier(
         0,
     )
     start = ("--init-from", model, "--out", tmp_path / "run")
-    done = run("classify", "train", labelled, "--arch", arch, *start, *options, "--lr", 0)
+    done = run("classify", "train", labeled, "--arch", arch, *start, *options, "--lr", 0)
     assert done.code == 0, done.err
     assert "tensors start from" in done.err
     classifier = classifying.load(done.out.strip(), "cpu", "fp32")
@@ -663,7 +663,7 @@ def test_an_encoder_starts_a_classifier(
     pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     with torch.inference_mode():
         expected = autoencoder.encoder.features(from_bytes(pixels))
-        inputs = classifier.preprocessing.normalise(pixels)
+        inputs = classifier.preprocessing.normalize(pixels)
         if network == "dense":
             found = classifier.network.head[:-1](inputs)  # type: ignore[index,operator]
         else:
@@ -682,6 +682,6 @@ def test_an_encoder_starts_a_classifier(
             if "running" not in name and "num" not in name:
                 torch.testing.assert_close(ours[name], tensor)
     assert header.config["init_from"] == str(model)
-    wrong = run("classify", "train", labelled, "--arch", "resnet9", *start, *options)
+    wrong = run("classify", "train", labeled, "--arch", "resnet9", *start, *options)
     assert wrong.code == 2
     assert f"is an autoencoder, whose encoder starts --arch {arch}" in wrong.err

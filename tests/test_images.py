@@ -31,7 +31,7 @@ def gradient(width: int = 48, height: int = 32) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
     """A PNG of any bit depth; `rows` are its lines, each after a filter byte of 0."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -39,7 +39,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -87,7 +87,7 @@ def test_every_format_reads_as_pillow_shows_it(suffix: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
 def test_of_an_animation_the_first_frame_is_read(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (20, 20), color) for color in ("red", "lime", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:], **lossless(suffix))
     assert np.array_equal(array(images.read(str(path))), np.array(frames[0]))
 
@@ -123,9 +123,9 @@ def rgb_with_transparency() -> Image.Image:
 CLEAR = {
     "RGBA": half_transparent,
     "LA": lambda: half_transparent().convert("LA"),
-    "palette, one clear colour": palette_with_transparency,
+    "palette, one clear color": palette_with_transparency,
     "palette, alpha for each": palette_with_alpha,
-    "RGB, one clear colour": rgb_with_transparency,
+    "RGB, one clear color": rgb_with_transparency,
 }
 
 
@@ -159,20 +159,20 @@ def test_other_modes_become_the_rgb_they_show(
     assert np.allclose(array(picture), np.array(expected), atol=2)
 
 
-def test_a_colour_profile_is_honoured_when_asked_for(tmp_path: Path) -> None:
+def test_a_color_profile_is_honored_when_asked_for(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     # The same profile with the primaries of red and blue exchanged in its table.
     swapped = srgb.replace(b"rXYZ", b"----", 1).replace(b"bXYZ", b"rXYZ", 1)
     swapped = swapped.replace(b"----", b"bXYZ", 1)
-    for mode, colour in (("RGB", (200, 40, 90)), ("RGBA", (200, 40, 90, 255))):
+    for mode, color in (("RGB", (200, 40, 90)), ("RGBA", (200, 40, 90, 255))):
         for profile, shown in (
             (swapped, [90, 40, 200]),
             (srgb, [200, 40, 90]),
             (b"bad", [200, 40, 90]),
         ):
             path = tmp_path / "image.png"
-            Image.new(mode, (9, 9), colour).save(path, icc_profile=profile)
-            found = images.read(str(path), true_colours=True).pixels[:, 4, 4].tolist()
+            Image.new(mode, (9, 9), color).save(path, icc_profile=profile)
+            found = images.read(str(path), true_colors=True).pixels[:, 4, 4].tolist()
             assert found == shown
             assert images.read(str(path)).pixels[:, 4, 4].tolist() == [200, 40, 90]
 
@@ -200,7 +200,7 @@ def test_floats_are_read_as_shares_or_bytes(scale: float, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_honoured(orientation: int, suffix: str, tmp_path: Path) -> None:
+def test_orientation_is_honored(orientation: int, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation

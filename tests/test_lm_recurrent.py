@@ -173,7 +173,7 @@ def test_an_lstm_starts_by_remembering() -> None:
 
 
 @pytest.mark.parametrize("arch", ["rnn-elman", "rnn-jordan", "gru", "lstm"])
-def test_a_state_carries_no_gradient_beyond_detach_and_a_start_is_learnt(arch: str) -> None:
+def test_a_state_carries_no_gradient_beyond_detach_and_a_start_is_learned(arch: str) -> None:
     model = network(arch, layers=2, learn_start=True)
     state = model.start(2, 8)
     model(some_ids(2, 4), state)
@@ -184,7 +184,7 @@ def test_a_state_carries_no_gradient_beyond_detach_and_a_start_is_learnt(arch: s
     assert (model.first.grad != 0).any(dim=-1).all()
 
 
-def test_training_starts_some_texts_anew_where_the_start_is_learnt() -> None:
+def test_training_starts_some_texts_anew_where_the_start_is_learned() -> None:
     model = network("gru", layers=1, learn_start=True).train()
     state = Recurrence(torch.full((1, 2000, W), 9.0))
     model.begin_anew(state, model.first)

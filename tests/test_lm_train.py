@@ -158,7 +158,7 @@ def test_a_text_of_one_line_is_cut_between_characters(tmp_path: Path) -> None:
     assert len(found.training) + len(found.validation) == 100_000
 
 
-def test_words_are_learnt_from_the_text_to_train_on_only(tmp_path: Path) -> None:
+def test_words_are_learned_from_the_text_to_train_on_only(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("a b\n" * 90 + "c b\n" * 10)
     found = made(settings(path, tmp_path / "run", tokenizer="words"))
@@ -500,7 +500,7 @@ def test_two_processes_train_what_one_does(text: Path, tmp_path: Path) -> None:
         ("--tokenizer english-8k --vocab-size 100", "--vocab-size is for a tokenizer"),
         ("--tokenizer byte --vocab-size 100", "--vocab-size has no use"),
         ("--val other.txt --val-share 0.2", "--val-share goes without --val"),
-        ("--tokenizer nothing", "or learnt from the text: char"),
+        ("--tokenizer nothing", "or learned from the text: char"),
     ],
 )
 def test_an_option_without_effect_is_refused(

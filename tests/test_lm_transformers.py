@@ -53,7 +53,7 @@ def difference(a: Tensor, b: Tensor) -> float:
 # ---- the cache, and the causal mask --------------------------------------------------------------
 
 
-@pytest.fixture(params=["learnt", "sinusoidal", "rotary", "untied", "t5"])
+@pytest.fixture(params=["learned", "sinusoidal", "rotary", "untied", "t5"])
 def texts(request: pytest.FixtureRequest) -> Iterator[Any]:
     """ids (4, 20), logits (4, 20, V) without a cache, what makes an empty state, the network."""
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def texts(request: pytest.FixtureRequest) -> Iterator[Any]:
             yield ids, full, partial(network.start, 4, 20, source, lengths), network
         else:
             untied = request.param == "untied"
-            network = small_gpt("learnt" if untied else request.param, untied=untied)
+            network = small_gpt("learned" if untied else request.param, untied=untied)
             yield ids, network(ids), partial(network.start, 4, 20), network
 
 
@@ -148,7 +148,7 @@ def test_a_step_in_a_window_of_fixed_size_gives_the_same_logits(
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_graphs_give_the_logits_of_the_cpu() -> None:
-    network = small_gpt("learnt")
+    network = small_gpt("learned")
     with torch.inference_mode():
         ids = torch.randint(50, (3, 20))
         full = network(ids)
@@ -210,7 +210,7 @@ def test_packed_layers_compute_the_same_for_a_row_whatever_the_others_are(
 @pytest.mark.parametrize("activation", ["gelu", "gelu-tanh", "relu"])
 @pytest.mark.parametrize("untied", [False, True])
 def test_a_quick_network_has_the_same_logits(activation: str, untied: bool) -> None:
-    network = small_gpt("learnt", activation=activation, untied=untied)
+    network = small_gpt("learned", activation=activation, untied=untied)
     ids = torch.randint(50, (2, 9))
     with torch.inference_mode():
         before = network(ids)
@@ -231,7 +231,7 @@ def test_a_text_is_continued_alike_alone_and_among_others(dtype: torch.dtype, mo
     """So that the same seed draws the same text, whatever the batch. In bf16 what is not the same
     bit by bit is much different.
     """
-    network = small_gpt("learnt").to(dtype)
+    network = small_gpt("learned").to(dtype)
     if not can_pack(network.embedding.weight):
         pytest.skip("this processor has no packed weights of that type")
     pack_linears(network)

@@ -178,10 +178,10 @@ def test_greedy_takes_the_most_probable() -> None:
 
 def test_repetition_penalty_by_its_definition() -> None:
     logits = np.array([[2.0, -2.0, 1.0, -1.0]])
-    now = neural_texts.penalised(torch.from_numpy(logits), [[0, 1, 0]], 2.0)
+    now = neural_texts.penalized(torch.from_numpy(logits), [[0, 1, 0]], 2.0)
     assert now.tolist() == [[1.0, -4.0, 1.0, -1.0]]
     seen = np.array([[True, True, False, False]])
-    assert sampling.penalised(logits, seen, 2.0).tolist() == now.tolist()
+    assert sampling.penalized(logits, seen, 2.0).tolist() == now.tolist()
 
 
 @pytest.mark.parametrize(
@@ -766,13 +766,13 @@ def test_gpt2_continues_as_transformers_does(tmp_path: Path) -> None:
     settings = {"do_sample": False, "max_new_tokens": 20, "pad_token_id": 0}
     greedy = theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)
     beam = theirs.generate(ids, attention_mask=torch.ones_like(ids), num_beams=4, **settings)
-    penalised = theirs.generate(
+    penalized = theirs.generate(
         ids, attention_mask=torch.ones_like(ids), repetition_penalty=1.5, **settings
     )
     for expected_ids, how in (
         (greedy, {"sampling": Sampling(greedy=True)}),
         (beam, {"beam": 4}),
-        (penalised, {"sampling": Sampling(greedy=True, repetition_penalty=1.5)}),
+        (penalized, {"sampling": Sampling(greedy=True, repetition_penalty=1.5)}),
     ):
         [ours] = written([prompt], model, max_tokens=20, **how)
         assert [t.id for t in ours.tokens] == expected_ids[0, ids.shape[1] :].tolist()

@@ -71,7 +71,7 @@ def test_logits_for_images_of_any_size(arch: str) -> None:
     network = small(arch)
     random_norms(network)
     images = torch.randint(0, 256, (2, 3, 37, 50), dtype=torch.uint8)
-    inputs = network.normalise(images)
+    inputs = network.normalize(images)
     logits = network(inputs)
     assert logits.shape == (2, 3, 37, 50)
     logits.square().mean().backward()
@@ -99,14 +99,14 @@ def test_a_trained_backbone_is_taken_over(arch: str) -> None:
     network.backbone.load_state_dict(trained.state_dict())
     assert network.mean == trained.preprocessing.mean
     images = torch.randint(0, 256, (1, 3, 40, 64), dtype=torch.uint8)
-    expected = trained.preprocessing.normalise(images)
-    assert torch.allclose(network.normalise(images), expected, atol=1e-5)
+    expected = trained.preprocessing.normalize(images)
+    assert torch.allclose(network.normalize(images), expected, atol=1e-5)
     with torch.no_grad():
         assert network.eval()(expected).shape == (1, 4, 40, 64)
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    grey = RESNET | {
+    gray = RESNET | {
         "network": RESNET["network"] | {"channels": 1},
         "preprocessing": PREPROCESSING | {"channels": 1, "mean": [0.5], "std": [0.2]},
     }
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused() -> None:
     refused: list[tuple[str, str, dict[str, Any]]] = [
         ("no architecture 'fcn'", "fcn", {}),
         ("fcn8s has no depth to choose", "fcn8s", {"depth": 3}),
-        ("takes 1-channel images", "unet", {"backbone": grey}),
+        ("takes 1-channel images", "unet", {"backbone": gray}),
         ("and a FCN needs", "fcn32s", {"backbone": fine}),
         ("segnet needs a vgg", "segnet", {"backbone": RESNET}),
         ("dilated needs a resnet or vgg", "dilated", {"backbone": RESNET | {"arch": "resnet9"}}),

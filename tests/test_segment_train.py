@@ -34,7 +34,7 @@ from dlkit.segment.masks import MaskFile, Object, classes_of, filled_polygon
 from tests.conftest import assert_killed_ends_as_whole, run
 
 NAMES = ["background", "disc", "square"]
-COLOURS = [(0, 0, 0), (60, 120, 255), (255, 60, 40)]
+COLORS = [(0, 0, 0), (60, 120, 255), (255, 60, 40)]
 SPLITS = {"train": [0, 1, 2, 3], "val": [4, 5]}
 HEIGHT, WIDTH = 48, 64
 
@@ -55,7 +55,7 @@ def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         mask[inside] = label
         numbers[inside] = label
     noise = rng.integers(0, 40, (HEIGHT, WIDTH, 3))
-    return (np.array(COLOURS)[mask] * 0.8 + noise).astype(np.uint8), mask, numbers
+    return (np.array(COLORS)[mask] * 0.8 + noise).astype(np.uint8), mask, numbers
 
 
 # ---- writing the layouts -------------------------------------------------------------------------
@@ -74,24 +74,24 @@ def picture(values: np.ndarray, palette: bool = False) -> Image.Image:
     if palette:
         image = image.convert("P")
         image.putdata(values.reshape(-1).tolist())
-        image.putpalette([number for colour in COLOURS for number in colour])
+        image.putpalette([number for color in COLORS for number in color])
     return image
 
 
 def folders(root: Path, kind: str = "index", beside: bool = False) -> Path:
     """images/SPLIT/ and masks/SPLIT/, or with `beside` SPLIT/images/ and SPLIT/masks/."""
-    coloured = kind == "colour"
+    colored = kind == "color"
     write(
         root / "classes.txt",
         "".join(
-            f"{name} {r} {g} {b}\n" if coloured else f"{name}\n"
-            for name, (r, g, b) in zip(NAMES, COLOURS, strict=True)
+            f"{name} {r} {g} {b}\n" if colored else f"{name}\n"
+            for name, (r, g, b) in zip(NAMES, COLORS, strict=True)
         ),
     )
     for split, seeds in SPLITS.items():
         for seed in seeds:
             image, mask, numbers = scene(seed)
-            truth = np.array(COLOURS, np.uint8)[mask] if coloured else mask
+            truth = np.array(COLORS, np.uint8)[mask] if colored else mask
             parts = {"images": image, "masks": truth, "instances": numbers}
             for part, values in parts.items():
                 place = root / split / part if beside else root / part / split
@@ -163,7 +163,7 @@ def coco(root: Path) -> Path:
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "index masks": folders,
     "palette masks": lambda root: folders(root, "palette"),
-    "colour masks": lambda root: folders(root, "colour", beside=True),
+    "color masks": lambda root: folders(root, "color", beside=True),
     "voc": voc,
     "camvid": camvid,
     "camvid without lists": lambda root: camvid(root, listed=False),
@@ -191,7 +191,7 @@ def test_every_layout_gives_the_same_masks(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("layout", ["index masks", "colour masks", "voc", "coco"])
+@pytest.mark.parametrize("layout", ["index masks", "color masks", "voc", "coco"])
 def test_objects_have_a_class_and_a_mask(layout: str, tmp_path: Path) -> None:
     read = read_split(LAYOUTS[layout](tmp_path / "data"), "val", instances=True)
     assert read.labels == ["disc", "square"]
@@ -254,7 +254,7 @@ def bad_masks(root: Path) -> list[str]:
     masks, images = root / "masks/train", root / "images/train"
     write(masks / "1.png", picture(mask[:-1]))
     write(masks / "2.png", picture(np.where(mask == 1, 77, mask).astype(np.uint8)))
-    write(masks / "3.png", picture(np.array(COLOURS, np.uint8)[mask]))
+    write(masks / "3.png", picture(np.array(COLORS, np.uint8)[mask]))
     for name in ("alone", "broken"):
         write(images / f"{name}.png", picture(scene(0)[0]))
     write(masks / "broken.png", "text")
@@ -264,7 +264,7 @@ def bad_masks(root: Path) -> list[str]:
     return [
         f"mask of another size: {masks / '1.png'} (64 x 47, its image 64 x 48)",
         f"mask with an unknown value: {masks / '2.png'} (77)",
-        f"colour mask without a table of colours: {masks / '3.png'}",
+        f"color mask without a table of colors: {masks / '3.png'}",
         f"image without a mask: {images / 'alone.png'}",
         f"unreadable mask: {masks / 'broken.png'}",
         f"mask without an image: {masks / 'nobody.png'}",
@@ -318,9 +318,9 @@ def test_masks_of_more_than_eight_bits(tmp_path: Path) -> None:
     assert names == ["1.png", "2.png", "3.png"]
 
 
-def colour_of_no_class(root: Path) -> None:
-    folders(root, "colour")
-    values = np.array(COLOURS, np.uint8)[scene(0)[1]]
+def color_of_no_class(root: Path) -> None:
+    folders(root, "color")
+    values = np.array(COLORS, np.uint8)[scene(0)[1]]
     values[0, 0] = 1, 2, 3
     for seed in SPLITS["train"]:
         write(root / f"masks/train/{seed}.png", picture(values))
@@ -332,8 +332,8 @@ def no_masks(root: Path) -> None:
         path.unlink()
 
 
-def colours_without_table(root: Path) -> None:
-    folders(root, "colour")
+def colors_without_table(root: Path) -> None:
+    folders(root, "color")
     write(root / "classes.txt", "\n".join(NAMES))
 
 
@@ -350,9 +350,9 @@ def damaged_coco(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (colour_of_no_class, "mask with an unknown value"),
+        (color_of_no_class, "mask with an unknown value"),
         (no_masks, "no image of 'train' with a mask that can be used: image without a mask"),
-        (colours_without_table, "colour mask without a table of colours"),
+        (colors_without_table, "color mask without a table of colors"),
         (one_class, "one class only in the training masks (disc)"),
         (damaged_coco, "not a COCO file (KeyError: 'categories')"),
         (lambda root: write(root / "a.txt", ""), "no masks in a known layout"),
@@ -376,7 +376,7 @@ def test_data_that_cannot_be_used_is_one_line(
 
 # ---- augmentation --------------------------------------------------------------------------------
 
-STILL: dict[str, Any] = {"flip": 0.0, "scale": 1.0, "recolour": 0.0}
+STILL: dict[str, Any] = {"flip": 0.0, "scale": 1.0, "recolor": 0.0}
 
 
 def settings(**changes: Any) -> SegmentTrainConfig:

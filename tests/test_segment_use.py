@@ -47,8 +47,8 @@ NAMES = ["red", "green", "blue"]
 FP32 = ("--device", "cpu", "--precision", "fp32")
 
 
-class Colours(Segmenter):
-    """Labels each pixel by the largest of its colours."""
+class Colors(Segmenter):
+    """Labels each pixel by the largest of its colors."""
 
     stride = 8
 
@@ -96,11 +96,11 @@ def stored(path: Path, arch: str) -> Path:
 
 @pytest.fixture
 def segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`dlkit segment ARGS` with a model that knows three colours, and pictures in `in/`."""
+    """`dlkit segment ARGS` with a model that knows three colors, and pictures in `in/`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(model.ARCHITECTURES, "colours", Colours)
+    monkeypatch.setitem(model.ARCHITECTURES, "colors", Colors)
     monkeypatch.setitem(model.ARCHITECTURES, "objects", Objects)
-    path, objects = (stored(Path(f"{n}.safetensors"), n) for n in ("colours", "objects"))
+    path, objects = (stored(Path(f"{n}.safetensors"), n) for n in ("colors", "objects"))
     Path("in").mkdir()
     for seed in range(3):
         picture_of(truth_of(seed)).save(f"in/{seed}.png")
@@ -413,7 +413,7 @@ def test_tta_is_the_mean_of_its_views() -> None:
     torch.manual_seed(1)
     pixels = torch.randint(0, 256, (1, 3, 32, 48), dtype=torch.uint8)
     network = Deep().eval()
-    inputs = network.normalise(pixels)
+    inputs = network.normalize(pixels)
     views = []
     with torch.inference_mode():
         for size in [(24, 36), (32, 48), (40, 60)]:
@@ -474,14 +474,14 @@ def test_files_that_are_saved(segment: Any) -> None:
         assert (numbers.argmax(axis=0) == truth_of(seed)).all()
 
 
-def test_the_overlay_colours_the_chosen_classes_only() -> None:
+def test_the_overlay_colors_the_chosen_classes_only() -> None:
     labels = truth_of(0)
     picture = picture_of(labels)
-    colours = palette(3)
-    drawn = np.array(overlay(picture, labels, colours, ["", "green", ""]))[: len(labels)]
+    colors = palette(3)
+    drawn = np.array(overlay(picture, labels, colors, ["", "green", ""]))[: len(labels)]
     before = np.array(picture)
     assert (drawn[labels != 1] == before[labels != 1]).all()
-    mixed = 0.45 * before[labels == 1] + 0.55 * np.array(colours[1])
+    mixed = 0.45 * before[labels == 1] + 0.55 * np.array(colors[1])
     assert np.abs(drawn[labels == 1] - mixed).max() <= 1
 
 
@@ -489,7 +489,7 @@ def test_classes_leave_out_all_others(segment: Any) -> None:
     every = segment("in").out.splitlines()
     some = segment("in", "--classes", " green,blue ").out.splitlines()
     assert some == [line for line in every if line.split("\t")[1] != "red"]
-    one_line(segment("in", "--classes", "green,grey"), "grey", "red, green, blue")
+    one_line(segment("in", "--classes", "green,gray"), "gray", "red, green, blue")
 
 
 @pytest.mark.parametrize("options", ["--tile 32", "--tta", "--tile 32 --tta", "--batch-size 1"])
@@ -507,13 +507,13 @@ def test_image_size_is_what_the_network_sees(segment: Any) -> None:
     """Half of the pixels give nearly the same map, at the image's own size."""
     picture_of(truth_of(0).repeat(4, axis=0).repeat(4, axis=1)).save("big.png")
     seen: list[torch.Size] = []
-    logits = Colours.logits
+    logits = Colors.logits
 
-    def watched(self: Colours, images: Tensor) -> Tensor:
+    def watched(self: Colors, images: Tensor) -> Tensor:
         seen.append(images.shape)
         return logits(self, images)
 
-    with mock.patch.object(Colours, "logits", watched):
+    with mock.patch.object(Colors, "logits", watched):
         segment("big.png", "--save", "out", "--image-size", 112)
     assert [tuple(shape[-2:]) for shape in seen] == [(80, 112)]
     with Image.open("out/big.png") as picture:
@@ -522,7 +522,7 @@ def test_image_size_is_what_the_network_sees(segment: Any) -> None:
     assert (labels != truth_of(0).repeat(4, axis=0).repeat(4, axis=1)).mean() < 0.03
 
 
-def test_a_picture_on_its_side_is_labelled_as_shown(segment: Any) -> None:
+def test_a_picture_on_its_side_is_labeled_as_shown(segment: Any) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture_of(truth_of(0)).transpose(Image.Transpose.ROTATE_90).save("lying.png", exif=exif)
@@ -648,13 +648,13 @@ def test_wrong_usage(args: str, segment: Any) -> None:
 
 
 def test_models_that_do_not_fit(segment: Any) -> None:
-    weights = model.build("colours", 3).state_dict()
+    weights = model.build("colors", 3).state_dict()
     path = Path("other.safetensors")
     for wrong, said in [
         (Header("detect", "yolo", {}, NAMES), "dlkit detect"),
         (Header("segment", "nothing", {}, NAMES, {"image_size": None}), "nothing"),
         (Header("segment", "unet", {"width": 0.1}, NAMES, {"image_size": None}), "do not fit"),
-        (Header("segment", "colours", {}, NAMES), "do not fit"),
+        (Header("segment", "colors", {}, NAMES), "do not fit"),
     ]:
         checkpoint.save(path, weights, wrong)
         one_line(run("segment", "in", "-m", path, *FP32), said)
@@ -680,7 +680,7 @@ def data(segment: Any) -> Path:
 
 
 def test_evaluate(data: Path, segment: Any) -> None:
-    done = run("segment", "evaluate", data, "-m", "colours.safetensors", *FP32, "--save", "out",
+    done = run("segment", "evaluate", data, "-m", "colors.safetensors", *FP32, "--save", "out",
                "-f", "json")  # fmt: skip
     assert done.code == 0, done.err
     scores = {(s["metric"], s["label"]): s["value"] for s in json.loads(done.out)}
@@ -698,7 +698,7 @@ def test_evaluate(data: Path, segment: Any) -> None:
 
 
 def test_evaluate_says_what_is_missing(data: Path, segment: Any) -> None:
-    command = ("segment", "evaluate", "-m", "colours.safetensors", *FP32)
+    command = ("segment", "evaluate", "-m", "colors.safetensors", *FP32)
     one_line(run(*command, "in"), "no masks")
     one_line(run(*command, data, "--split", "val"), "val")
     one_line(run(*command, "nowhere"), "nowhere")
@@ -708,7 +708,7 @@ def test_evaluate_says_what_is_missing(data: Path, segment: Any) -> None:
         Image.new("RGB", (56, 40)).save(path)
     done = run(*command, data)
     assert (done.code, done.out) == (2, "")
-    assert "colour mask without a table of colours" in done.err
+    assert "color mask without a table of colors" in done.err
 
 
 def test_evaluate_objects(data: Path, segment: Any) -> None:
@@ -731,7 +731,7 @@ def test_evaluate_objects(data: Path, segment: Any) -> None:
 
 
 def test_python_gets_maps_and_failures(segment: Any) -> None:
-    found = list(predict(load("colours.safetensors", "cpu", "fp32"), ["in/0.png", "no"], Method()))
+    found = list(predict(load("colors.safetensors", "cpu", "fp32"), ["in/0.png", "no"], Method()))
     assert found[0][2] is not None
     assert (found[0][2].labels == truth_of(0)).all()
     assert vars(found[1][1]) == {"path": "no", "error": "no such file"}

@@ -1,4 +1,4 @@
-"""Style transfer: feature networks, losses against their formulas, and painting by optimisation."""
+"""Style transfer: feature networks, losses against their formulas, and painting by optimization."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ from dlkit.style_transfer.models.features import (
     like_photographs,
     load_features,
 )
-from dlkit.style_transfer.optimize import Loss, Objective, Step, first_picture, optimise
+from dlkit.style_transfer.optimize import Loss, Objective, Step, first_picture, optimize
 from dlkit.style_transfer.publish import publish
 
 CPU = torch.device("cpu")
@@ -147,14 +147,14 @@ def same_up_to_scales(own: Tensor, expected: Tensor) -> None:
     assert (scale > 0).any()
 
 
-def test_normalised_maps_have_a_mean_of_1(network: FeatureNetwork) -> None:
+def test_normalized_maps_have_a_mean_of_1(network: FeatureNetwork) -> None:
     images = like_photographs(2, 64)
     copied = FeatureNetwork(**network.settings)
     with torch.no_grad():
         for _, convolution in copied.convolutions():
             convolution.bias.fill_(0.1)  # type: ignore[union-attr]
     before = copied(images, ["relu3_1"])["relu3_1"]
-    copied.normalise(images)
+    copied.normalize(images)
     after = copied(images, ["relu1_2", "relu3_1", "relu5_1"])
     means = after["relu1_2"].mean((0, 2, 3))
     assert float(means.max()) == pytest.approx(1, abs=1e-3)
@@ -297,19 +297,19 @@ def test_the_loss_is_no_higher_than_with_torchs_lbfgs(style_weight: float) -> No
     content, style = picture(10, 24, 24), picture(20, 24, 24)
     objective = Objective(style_weight=style_weight)
     loss = Loss(content, [(style, 1.0)], network, objective, None, "fp32")
-    *_, last = optimise(content, [(style, 1.0)], content, network, objective, 40, precision="fp32")
+    *_, last = optimize(content, [(style, 1.0)], content, network, objective, 40, precision="fp32")
     # The moves are the same until one is taken back, up to rounding.
     assert last.losses["total"] <= 1.001 * torchs(loss, content, 40)
 
 
-# ---- painting by optimisation --------------------------------------------------------------------
+# ---- painting by optimization --------------------------------------------------------------------
 
 
 def painted(network: FeatureNetwork, steps: int = 40, **options: object) -> list[Step]:
     settings = {"objective": Objective(), "precision": "fp32", **options}
     styles = settings.pop("styles", [(picture(2, 24, 24), 1.0)])
     start = settings.pop("start", picture(1))
-    return list(optimise(picture(1), styles, start, network, steps=steps, **settings))  # type: ignore[arg-type]
+    return list(optimize(picture(1), styles, start, network, steps=steps, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -397,7 +397,7 @@ def test_a_loss_that_is_no_number_ends_it_and_names_the_weight(network: FeatureN
 
     hook = network.steps["relu1_1"].register_forward_hook(spoil)
     objective = Objective(content_weight=0, style_weight=7, tv_weight=0)
-    steps = optimise(picture(1), [(picture(2), 1.0)], picture(1), network, objective, 20)
+    steps = optimize(picture(1), [(picture(2), 1.0)], picture(1), network, objective, 20)
     good: list[Step] = []
     with pytest.raises(DlkitError, match=r"is nan at step 5: lower --style-weight \(now 7\)"):
         good.extend(steps)  # what came before the error is in it

@@ -1,4 +1,4 @@
-"""`dlkit style-transfer` in use: colours, masks, tiles, and the commands as they are typed."""
+"""`dlkit style-transfer` in use: colors, masks, tiles, and the commands as they are typed."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ from dlkit.style_transfer import apply, cli, color, evaluate, infer, masks, prev
 from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.model import build
 from dlkit.style_transfer.models.features import load_features
-from dlkit.style_transfer.optimize import ADAM_LR, Objective, Step, optimise
+from dlkit.style_transfer.optimize import ADAM_LR, Objective, Step, optimize
 from dlkit.style_transfer.plan import Style, plan, together
 from dlkit.style_transfer.tile import TiledFeatures, paint_in_tiles
 from tests.conftest import Result, run
@@ -88,29 +88,29 @@ def paint(*args: object) -> Result:
     return run("style-transfer", *args, *QUICK)
 
 
-# ---- colours -------------------------------------------------------------------------------------
+# ---- colors -------------------------------------------------------------------------------------
 
 
-def test_matched_colours_have_the_photographs_mean_and_covariance() -> None:
+def test_matched_colors_have_the_photographs_mean_and_covariance() -> None:
     style, photo = smooth(40, 60, 1), smooth(30, 50, 2)
     found = color.matched(style, photo).flatten(1).numpy()
     wanted = photo.flatten(1).numpy()
     np.testing.assert_allclose(found.mean(axis=1), wanted.mean(axis=1), atol=1e-5)
     np.testing.assert_allclose(np.cov(found, ddof=0), np.cov(wanted, ddof=0), atol=1e-5)
-    # The nearest such change of colours: none where they are those of the photograph.
+    # The nearest such change of colors: none where they are those of the photograph.
     torch.testing.assert_close(color.matched(photo, photo), photo, atol=1e-4, rtol=0)
 
 
-def test_the_colours_of_a_grey_style_do_not_blow_up() -> None:
-    style = color.grey(smooth(40, 60, 1)) + 0.002 * torch.randn(3, 40, 60)
+def test_the_colors_of_a_gray_style_do_not_blow_up() -> None:
+    style = color.gray(smooth(40, 60, 1)) + 0.002 * torch.randn(3, 40, 60)
     found = color.matched(style, smooth(30, 50, 2))
     chroma = found - color.luminance(found)
     assert chroma.std() < 0.15
 
 
-def test_a_grey_style_has_the_photographs_brightness_and_contrast() -> None:
+def test_a_gray_style_has_the_photographs_brightness_and_contrast() -> None:
     style, photo = smooth(40, 60, 1) * 0.4, smooth(30, 50, 2)
-    found, wanted = color.grey_like(style, photo), color.luminance(photo)
+    found, wanted = color.gray_like(style, photo), color.luminance(photo)
     assert torch.equal(found[0], found[2])
     torch.testing.assert_close(found.mean(), wanted.mean(), atol=1e-4, rtol=0)
     torch.testing.assert_close(found[0].std(), wanted.std(), atol=1e-4, rtol=0)
@@ -123,7 +123,7 @@ def test_the_photographs_chroma_under_the_paintings_brightness() -> None:
     assert found.max() <= 1
     torch.testing.assert_close(color.luminance(found), color.luminance(painting))
     chroma, wanted = found - color.luminance(found), photo - color.luminance(photo)
-    # Less of it where the colour would not exist, but never another hue.
+    # Less of it where the color would not exist, but never another hue.
     share = (chroma * wanted).sum(dim=0) / wanted.square().sum(dim=0)
     torch.testing.assert_close(chroma, wanted * share, atol=1e-5, rtol=0)
     assert share.max() <= 1.0001
@@ -280,7 +280,7 @@ def test_the_commands_defaults_are_the_objectives(folder: Path) -> None:
     assert str(ADAM_LR) in " ".join(run("style-transfer", "--help").out.split())
 
 
-# ---- painting by optimisation --------------------------------------------------------------------
+# ---- painting by optimization --------------------------------------------------------------------
 
 
 def test_a_painting_has_the_photographs_size_and_the_losses_fall(folder: Path) -> None:
@@ -322,7 +322,7 @@ def test_starting_from_an_image(folder: Path) -> None:
     assert "--init nothing.png: no such file" in failed.err
 
 
-def test_an_exif_orientation_is_honoured(folder: Path) -> None:
+def test_an_exif_orientation_is_honored(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     infer.as_pillow(smooth(64, 96, 1)).save("turned.jpg", exif=exif)
@@ -372,11 +372,11 @@ def test_only_the_white_of_a_mask_is_painted(folder: Path) -> None:
     one_line(paint(*common, "--mask", "mask.png", "--mask", "mask.png"), "1 times")
 
 
-def test_the_photographs_colours_can_stay(folder: Path) -> None:
+def test_the_photographs_colors_can_stay(folder: Path) -> None:
     photo = values("photos/a.png")
     for how in ("luminance", "histogram"):
         common = ("photos/a.png", "styles/night.png", "--steps", 10, "-o", f"{how}.png")
-        assert paint(*common, "--preserve-colour", how).code == 0
+        assert paint(*common, "--preserve-color", how).code == 0
     painting = values("luminance.png")
     chroma, wanted = painting - color.luminance(painting), photo - color.luminance(photo)
     agreement = F.cosine_similarity(chroma.flatten(1), wanted.flatten(1), dim=0)
@@ -459,14 +459,14 @@ def broken(error: BaseException, after: int) -> Callable[..., Iterator[Step]]:
 def test_an_interrupt_keeps_the_picture_reached(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infer, "optimise", broken(KeyboardInterrupt(), 4))
+    monkeypatch.setattr(infer, "optimize", broken(KeyboardInterrupt(), 4))
     result = paint("photos", "styles/wave.png", "-o", "out", "--preview", "-f", "jsonl")
     assert result.code == 130
     (record,) = records(result)  # the second photograph is not begun
     assert record["steps"] == 3
     assert (values("out/a-wave.png") - 0.5 * values("photos/a.png")).abs().max() < 0.01
     assert Path("out/a-wave.gif").exists()
-    monkeypatch.setattr(infer, "optimise", broken(KeyboardInterrupt(), 0))
+    monkeypatch.setattr(infer, "optimize", broken(KeyboardInterrupt(), 0))
     assert paint("photos/a.png", "styles/wave.png", "-o", "none.png").code == 130
     assert not Path("none.png").exists()
 
@@ -478,7 +478,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_picture(
     assert result.code == 1
     assert "lower --style-weight (now 1e+38)" in result.err
     assert not Path("x.png").exists()
-    monkeypatch.setattr(infer, "optimise", broken(DlkitError("the loss is nan"), 4))
+    monkeypatch.setattr(infer, "optimize", broken(DlkitError("the loss is nan"), 4))
     result = paint("photos/a.png", "styles/wave.png", "-o", "x.png")
     assert result.code == 1
     assert "photos/a.png: the loss is nan; x.png keeps the last picture" in result.err
@@ -487,7 +487,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_picture(
 
 def test_without_memory_it_says_what_may_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 GB")
-    monkeypatch.setattr(infer, "optimise", broken(error, 1))
+    monkeypatch.setattr(infer, "optimize", broken(error, 1))
     for options, said in (((), "try --tile 512, or --size 256"), (("--tile", 512), "--tile 256")):
         result = paint("photos/a.png", "styles/wave.png", *options)
         assert result.code == 1
@@ -497,7 +497,7 @@ def test_without_memory_it_says_what_may_fit(folder: Path, monkeypatch: pytest.M
     assert result.code == 1
     assert result.err.count("no memory is left: try --tile 512") == 4
     # Any other error is a bug, and not hidden.
-    monkeypatch.setattr(infer, "optimise", broken(RuntimeError("shape"), 1))
+    monkeypatch.setattr(infer, "optimize", broken(RuntimeError("shape"), 1))
     assert paint("photos/a.png", "styles/wave.png").code == 70
 
 
@@ -514,7 +514,7 @@ def test_a_step_that_goes_astray_is_taken_back(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(LBFGS, "step", wild)
     style_alone = Objective(content_weight=0)
     start = photo[None]
-    found = list(optimise(start, [(style[None], 1.0)], start, network, style_alone, 15))
+    found = list(optimize(start, [(style[None], 1.0)], start, network, style_alone, 15))
     totals = [step.losses["total"] for step in found]
     assert [step.number for step in found] == list(range(16))
     assert max(totals[1:]) <= totals[0] * 1.01
@@ -626,7 +626,7 @@ def test_shards_paint_what_one_run_paints_and_resume_what_is_missing(folder: Pat
     assert "--grid shows all paintings" in refused.err
 
 
-def test_shards_paint_by_optimisation_what_one_run_paints(folder: Path) -> None:
+def test_shards_paint_by_optimization_what_one_run_paints(folder: Path) -> None:
     sources = ["photos", "styles/wave.png", "-f", "jsonl"]
     painted = records(paint(*sources, "-o", "one"))
     for index in (0, 1):
@@ -691,7 +691,7 @@ def test_batches_are_as_one_by_one(folder: Path) -> None:
         assert (one - other).abs().max() < 0.005
 
 
-def test_size_tiles_and_colours_in_one_pass(folder: Path) -> None:
+def test_size_tiles_and_colors_in_one_pass(folder: Path) -> None:
     images.save(infer.as_pillow(smooth(200, 300, 5)), Path("large.png"))
     common = ("large.png", "--style", "wave")
     assert paint_in_one_pass("fast", *common, "--size", 60, "-o", "small.png").code == 0
@@ -704,7 +704,7 @@ def test_size_tiles_and_colours_in_one_pass(folder: Path) -> None:
     assert torch.equal(values("large-tiled.png"), values("tiled.png"))
     photo = values("large.png")
     for how in ("luminance", "histogram"):
-        done = paint_in_one_pass("fast", *common, "--preserve-colour", how, "-o", f"{how}.png")
+        done = paint_in_one_pass("fast", *common, "--preserve-color", how, "-o", f"{how}.png")
         assert done.code == 0, done.err
     expected = color.with_chroma_of(photo, values("whole.png"))
     assert (values("luminance.png") - expected).abs().max() < 0.02

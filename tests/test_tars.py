@@ -130,11 +130,11 @@ def test_what_is_wrong_with_a_tar_file_is_said_in_its_place(shards: Path) -> Non
 
 
 def test_labels_and_captions_come_from_the_same_sample(shards: Path) -> None:
-    labelled = classify_layouts.read_split(shards, "all")
-    assert [(str(s.path.relative_to(shards)), s.labels) for s in labelled.samples] == [
+    labeled = classify_layouts.read_split(shards, "all")
+    assert [(str(s.path.relative_to(shards)), s.labels) for s in labeled.samples] == [
         (path, (number % 2,)) for path, number in zip(MEMBERS, [0, 1, 2] * 2, strict=True)
     ]
-    assert labelled.labels == ["0", "1"]
+    assert labeled.labels == ["0", "1"]
     Path("classes.txt").write_text("cat\ndog\n")
     assert classify_layouts.read_split(shards, "all").labels == ["cat", "dog"]
     captioned = caption_layouts.read_split(shards, "all")

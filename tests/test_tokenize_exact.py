@@ -385,7 +385,7 @@ def test_large_corpora_are_counted_as_small_ones_are(monkeypatch: pytest.MonkeyP
         assert large.to_json() == small.to_json()
 
 
-def test_normalisation_is_that_of_hugging_face() -> None:
+def test_normalization_is_that_of_hugging_face() -> None:
     normalizers = pytest.importorskip("tokenizers").normalizers
     steps: dict[str, list[Any]] = {
         "nfc": [normalizers.NFC()],

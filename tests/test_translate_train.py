@@ -415,7 +415,7 @@ def test_scheduled_sampling_rises_over_the_epochs(
         ("--tokenizer byte --vocab-size 100", "--vocab-size has no use"),
         ("--val-share 0.2", "--val-share goes without"),
         ("--val-sentences 0", "--select bleu needs translations"),
-        ("--tokenizer nothing", "or learnt from the text: bpe, byte-bpe"),
+        ("--tokenizer nothing", "or learned from the text: bpe, byte-bpe"),
         ("--warmup 0", "--schedule inverse-sqrt falls from the end of --warmup"),
         ("--keys en", "--keys en: give two names"),
         ("--width 10", "--width 10"),

@@ -17,7 +17,7 @@ av = pytest.importorskip("av")
 
 
 def picture(number: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A bright stripe that moves to the right on dark grey."""
+    """A bright stripe that moves to the right on dark gray."""
     pixels = np.full((height, width, 3), 40, np.uint8)
     pixels[:, 4 * number : 4 * number + 8] = 220
     return pixels

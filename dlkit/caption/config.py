@@ -20,7 +20,7 @@ NO_REPEAT = 3  # words in a row that a caption has once only, where tokens are w
 
 Arch = Literal["nic", "attend", "transformer"]
 # Tokenizers that `train` learns from the captions, by their algorithms; other names are models.
-LEARNT = ("words", "byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "whitespace",
+LEARNED = ("words", "byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "whitespace",
           "char", "byte")  # fmt: skip
 
 
@@ -61,10 +61,10 @@ class CaptionTrainConfig(TrainConfig):
 
     tokenizer: str = option(
         "words",
-        "words, byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, char or byte, learnt from the"
+        "words, byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, char or byte, learned from the"
         " captions; or the name or file of a model of `dlkit tokenize`.",
     )
-    vocab_size: int = option(3000, "Most tokens of a tokenizer that is learnt.", min=6)
+    vocab_size: int = option(3000, "Most tokens of a tokenizer that is learned.", min=6)
     raw: bool = option(False, "Keep the captions' capital letters and punctuation.")
     max_tokens: int = option(40, "Leave out captions of more tokens; 0: none.", min=0)
     val_share: float = option(
@@ -80,7 +80,7 @@ class CaptionTrainConfig(TrainConfig):
                         min=1)  # fmt: skip
     pre_norm: bool = option(False, "transformer: norms before each block, not after it.")
     dropout: float = option(0.4, "Dropout.", min=0, max=0.95)
-    hard: bool = option(False, "attend: look at one place at a time, learnt by REINFORCE.")
+    hard: bool = option(False, "attend: look at one place at a time, learned by REINFORCE.")
     penalty: float = option(
         1.0, "attend: weight of the penalty on places that are looked at less than others.", min=0
     )
@@ -98,9 +98,9 @@ class CaptionTrainConfig(TrainConfig):
     zoom: float = option(
         1.0, "While the encoder learns: zoom images in or out by up to this factor.", min=1
     )
-    recolour: float = option(
+    recolor: float = option(
         0.0,
-        "While the encoder learns: change brightness, contrast and colours by up to this share.",
+        "While the encoder learns: change brightness, contrast and colors by up to this share.",
         min=0,
         max=1,
     )
@@ -148,12 +148,12 @@ def by_arch(config: CaptionTrainConfig) -> CaptionTrainConfig:
         own["image_size"] = PATCHED_SIZE
     if config.arch == "transformer":
         own["inner"] = 4 * config.width
-    if config.tokenizer not in LEARNT and "vocab_size" in changed:
-        raise DlkitError("--vocab-size is for a tokenizer that is learnt from the captions")
+    if config.tokenizer not in LEARNED and "vocab_size" in changed:
+        raise DlkitError("--vocab-size is for a tokenizer that is learned from the captions")
     if config.tokenizer == "byte" and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if config.finetune_encoder_after is None:
-        for name in sorted(changed & {"encoder_lr", "zoom", "recolour"}):
+        for name in sorted(changed & {"encoder_lr", "zoom", "recolor"}):
             raise DlkitError(f"{option_name(name)} goes with --finetune-encoder-after")
     if config.features and config.finetune_encoder_after == 0:
         raise DlkitError("--features is of a frozen encoder: leave out --finetune-encoder-after 0")

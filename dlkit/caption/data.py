@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlkit.caption import layouts
-from dlkit.caption.config import LEARNT, CaptionTrainConfig
+from dlkit.caption.config import LEARNED, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import Sample
 from dlkit.classify import backbones
@@ -106,15 +106,15 @@ def prepared(config: CaptionTrainConfig, vocabulary: Vocabulary | None = None) -
 
 
 def vocabulary_of(config: CaptionTrainConfig, samples: Sequence[Sample]) -> Vocabulary:
-    """The vocabulary that `--tokenizer` names, learnt from the captions if need be."""
-    if config.tokenizer not in LEARNT:
+    """The vocabulary that `--tokenizer` names, learned from the captions if need be."""
+    if config.tokenizer not in LEARNED:
         return Vocabulary.named(config.tokenizer)
     texts = (plain(text, config.raw) for sample in samples for text in sample.captions)
     return Vocabulary.learn(texts, config.tokenizer, config.vocab_size)
 
 
 def plain(caption: str, raw: bool) -> str:
-    """A caption as it is learnt: in lower case, and without punctuation but within words."""
+    """A caption as it is learned: in lower case, and without punctuation but within words."""
     if raw:
         return caption
     return " ".join(PUNCTUATION.sub(" ", caption.lower()).split())

@@ -76,7 +76,7 @@ def trained_on(data: Path, model: Model) -> list[str] | None:
 
 
 def scores(described: Sequence[Described], training: Sequence[str] | None) -> Iterator[Score]:
-    """All metrics, and how rich and how new the captions are; `training` are those learnt from."""
+    """All metrics, and how rich and how new the captions are; `training` are those learned from."""
     captions = [found.caption for found in described]
     references = [found.sample.captions for found in described]
     yield Score("images", "all", len(described), "Images with a caption and references.")
@@ -99,8 +99,8 @@ def scores(described: Sequence[Described], training: Sequence[str] | None) -> It
         "Different captions over all captions.",
     )
     if training is not None:
-        learnt = {tuple(words(text)) for text in training}
-        new = sum(text not in learnt for text in said)
+        learned = {tuple(words(text)) for text in training}
+        new = sum(text not in learned for text in said)
         about = f"Share of captions that are none of the {len(training)} training captions."
         yield Score("new", "all", rounded(new / len(said)), about)
 

@@ -138,6 +138,6 @@ def make(
 @torch.inference_mode()
 def both_sides(model: Captioner, pixels: Tensor) -> Iterator[Tensor]:
     """The memories (B, P, C) of images of values to 255, as they are and mirrored."""
-    images = model.preprocessing.normalise(pixels)
+    images = model.preprocessing.normalize(pixels)
     yield model.encode(images)
     yield model.encode(images.flip(-1))

@@ -128,7 +128,7 @@ class Model:
     @torch.inference_mode()
     def memory(self, pixels: Tensor) -> Tensor:
         """Memory (B, P, C) of uint8 images (B, 3, S, S)."""
-        inputs = self.network.preprocessing.normalise(pixels.to(self.device))
+        inputs = self.network.preprocessing.normalize(pixels.to(self.device))
         return self.network.encode(inputs.to(next(self.network.parameters()).dtype))
 
 

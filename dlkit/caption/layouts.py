@@ -168,7 +168,7 @@ def flickr_file(data: Path) -> Path | None:
         *sorted(data.glob("*.token")),
         data / "captions.txt",
     ]
-    # The lemmatised captions are another file of the same form.
+    # The lemmatized captions are another file of the same form.
     plain = [file for file in found if file.is_file() and "lemma" not in file.name]
     return plain[0] if plain else None
 

@@ -69,7 +69,7 @@ class Captioner(nn.Module):
     ) -> None:
         """`backbone` are the settings of `dlkit.classify.backbones`; or None, and `patch` is given.
 
-        `preprocessing` reads and normalises the images that `encode` takes.
+        `preprocessing` reads and normalizes the images that `encode` takes.
         """
         super().__init__()
         self.vocab_size = vocab_size
@@ -96,14 +96,14 @@ class Captioner(nn.Module):
         return self
 
     def encode(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> memory (B, P, C); places are row by row."""
+        """Normalized images (B, 3, H, W) -> memory (B, P, C); places are row by row."""
         if self.encoder is None:
             return F.unfold(images, self.patch, stride=self.patch).transpose(1, 2)  # type: ignore[arg-type]
         pooled_map = F.adaptive_avg_pool2d(self.encoder(images)[-1], self.grid)
         return pooled_map.flatten(2).transpose(1, 2)
 
     def memory_of(self, seen: Tensor, owners: Tensor | None = None) -> Tensor:
-        """What was seen: memory (B, P, C) as it is, or normalised images (B, 3, H, W) encoded.
+        """What was seen: memory (B, P, C) as it is, or normalized images (B, 3, H, W) encoded.
 
         With `owners` (N), numbers of these images, it is the memory (N, P, C) of each.
         """
@@ -115,7 +115,7 @@ class Captioner(nn.Module):
     ) -> DecoderOutput:
         """Teacher forcing: what is foretold at t is the token after target[:, t].
 
-        seen is memory (B, P, C) or normalised images (B, 3, H, W), target (B, T). With `at` (B, T)
+        seen is memory (B, P, C) or normalized images (B, 3, H, W), target (B, T). With `at` (B, T)
         the logits are those (N, V) of the N places where it is true: in training those of padding
         are not worth computing. With `owners` the captions are those of these images.
         """

@@ -95,16 +95,16 @@ def train(config: CaptionTrainConfig) -> Path:
                 network = process.wrap(model)
             for seen, target, weight, *owners in run.batches(batches):
                 if frozen is None:
-                    seen = model.preprocessing.normalise(augmented(seen, config))
+                    seen = model.preprocessing.normalize(augmented(seen, config))
                 after = target[:, 1:]
                 real = after != vocabulary.pad
                 with run.autocast():
                     foretold = network(seen, target[:, :-1], real, *owners)
                 loss = objective(foretold, after, real, config.label_smoothing, config.penalty)
                 if foretold.chosen is not None:
-                    learnt, baseline = reinforce(foretold, after, real, model.baseline)
+                    learned, baseline = reinforce(foretold, after, real, model.baseline)
                     model.baseline.copy_(baseline)
-                    loss = loss + learnt
+                    loss = loss + learned
                 run.step(loss * weight, optimizer)
             scores: dict[str, float] = {}
             if len(validation):
@@ -124,11 +124,11 @@ def train(config: CaptionTrainConfig) -> Path:
 
 
 def augmented(images: Tensor, config: CaptionTrainConfig) -> Tensor:
-    """Images (B, 3, S, S) of values to 255, zoomed and recoloured at random."""
+    """Images (B, 3, S, S) of values to 255, zoomed and recolored at random."""
     if config.zoom > 1:
         images = random_affine(images.float(), 0.0, config.zoom, 0.0)
-    if config.recolour:
-        images = jitter_color(images.float(), config.recolour)
+    if config.recolor:
+        images = jitter_color(images.float(), config.recolor)
     return images
 
 
@@ -156,6 +156,6 @@ def encoding(network: Captioner) -> Memories:
     def memories(paths: Sequence[str]) -> Tensor:
         pixels = torch.stack([network.preprocessing.read(path) for path in paths])
         device = next(network.parameters()).device
-        return network.encode(network.preprocessing.normalise(pixels.to(device)))
+        return network.encode(network.preprocessing.normalize(pixels.to(device)))
 
     return memories

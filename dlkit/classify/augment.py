@@ -17,7 +17,7 @@ from dlkit.core.vision.augment import jitter_color, random_affine
 def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
     """Changed copies (B, C, S, S) of images, all with values 0 to 255; float if they were blended.
 
-    Each image draws its own shift, turn, zoom, mirroring, colours and hole.
+    Each image draws its own shift, turn, zoom, mirroring, colors and hole.
     """
     if config.randaugment:
         change = v2.RandAugment(num_ops=2, magnitude=config.randaugment)
@@ -29,8 +29,8 @@ def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
     if config.flip:
         mirrored = chance(images, config.flip)
         images = torch.where(mirrored, images.flip(-1), images)
-    if config.recolour:
-        images = jitter_color(images.float(), config.recolour)
+    if config.recolor:
+        images = jitter_color(images.float(), config.recolor)
     if config.cutout:
         images = images.masked_fill(holes(images, config.cutout), 128)
     return images

@@ -23,7 +23,7 @@ class Backbone(nn.Module):
     """Maps of features at falling resolution.
 
     `channels` and `strides` (pixels that one place stands for) are those of each stage's output;
-    `preprocessing.normalise` makes the input of images with values from 0 to 255. With `head` the
+    `preprocessing.normalize` makes the input of images with values from 0 to 255. With `head` the
     last map has gone through the fully connected layers but the last, turned into convolutions.
     """
 
@@ -67,7 +67,7 @@ class Backbone(nn.Module):
             self.stages[-1].append(layer)  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The output (B, K, h, w) of each stage, the finest first, of normalised images."""
+        """The output (B, K, h, w) of each stage, the finest first, of normalized images."""
         maps = []
         for stage in self.stages:
             images = stage(images)

@@ -216,7 +216,7 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print a model's scores on labelled data."""
+    """Print a model's scores on labeled data."""
     from dlkit.classify.evaluate import evaluate_checkpoint
 
     models: list[str] = model
@@ -300,7 +300,7 @@ def explain_texts(
         before = map(explain_text.from_record, writer.records_so_far())
         results = explain_text.save_page(results, writer.folder(save) or save, before)
     on_terminal = writer.format == Format.text and writer.output is None and sys.stdout.isatty()
-    writer.write(results, explain_text.write_coloured if on_terminal else None)
+    writer.write(results, explain_text.write_colored if on_terminal else None)
 
 
 @app.command()

@@ -58,10 +58,10 @@ ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
     ("fasttext",): ("ngrams",),
     ("attention",): ("sentences",),
     ("bilstm", "transformer"): ("layers",),
-    ("knn",): ("neighbours", "features_from"),
+    ("knn",): ("neighbors", "features_from"),
     ("images",): (
-        "pretrained", "freeze", "image_size", "fit", "colour", "width", "hidden", "activation",
-        "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom", "recolour", "cutout",
+        "pretrained", "freeze", "image_size", "fit", "color", "width", "hidden", "activation",
+        "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom", "recolor", "cutout",
         "mixup", "cutmix", "randaugment",
     ),
 }  # fmt: skip
@@ -100,12 +100,12 @@ class ClassifyTrainConfig(TrainConfig):
     fit: Literal["auto", "crop", "squash"] = option(
         "auto", "How images become square; auto: crop, or as the model to start from does it."
     )
-    colour: Literal["auto", "rgb", "grey"] = option("auto", "auto: grey if the images are.")
+    color: Literal["auto", "rgb", "gray"] = option("auto", "auto: gray if the images are.")
     width: float = option(
         1.0, "Channels of resnets and vgg, as a share of the paper's.", min=0.1, max=4
     )
     hidden: str = option("512,256", "Units of the hidden layers of mlp.")
-    neighbours: int = option(5, "Neighbours that vote in knn.", min=1)
+    neighbors: int = option(5, "Neighbors that vote in knn.", min=1)
     features_from: str | None = option(None, "Model whose features knn compares, not pixels.")
     activation: Activation = option("auto", "Activation; auto: the architecture's own.")
     norm: Literal["auto", "none", "batch", "layer"] = option(
@@ -120,12 +120,12 @@ class ClassifyTrainConfig(TrainConfig):
     )
 
     flip: float | None = option(
-        None, "Share mirrored left to right; default: 0.5, grey images 0.", min=0, max=1
+        None, "Share mirrored left to right; default: 0.5, gray images 0.", min=0, max=1
     )
     shift: float = option(0.1, "Shift by up to this share of the side.", min=0, max=0.5)
     rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
     zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1)
-    recolour: float = option(0.0, "Change brightness, contrast, colours by this share.", min=0)
+    recolor: float = option(0.0, "Change brightness, contrast, colors by this share.", min=0)
     cutout: float = option(0.0, "Side of the square cut out, as a share.", min=0, max=1)
     mixup: float = option(0.0, "Mix pairs of images; alpha of the beta distribution.", min=0)
     cutmix: float = option(0.0, "Paste a part of one image into another; alpha likewise.", min=0)

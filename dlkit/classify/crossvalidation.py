@@ -67,11 +67,11 @@ def table(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
     if texts:
         names, samples, _ = read_texts(data, "all")
         return ["text", "label"], [(text, names[label]) for text, label in samples]
-    labelled = read_split(data, "all")
-    labelled.skipped.report()
+    labeled = read_split(data, "all")
+    labeled.skipped.report()
     rows = [
-        (str(sample.path.resolve()), ";".join(labelled.labels[label] for label in sample.labels))
-        for sample in labelled.samples
+        (str(sample.path.resolve()), ";".join(labeled.labels[label] for label in sample.labels))
+        for sample in labeled.samples
     ]
     return ["path", "label"], rows
 

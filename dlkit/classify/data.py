@@ -18,12 +18,12 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.core.vision.augment import GREY_WEIGHTS
+from dlkit.core.vision.augment import GRAY_WEIGHTS
 from dlkit.core.vision.images import Fit, Picture
 
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded images that are kept
 LARGEST_SIDE = 224  # chosen by itself; more only where --image-size asks for it
-LOOKED_AT = 200  # images from which size and colour are guessed
+LOOKED_AT = 200  # images from which size and color are guessed
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Preprocessing:
 
     def picture(self, source: str) -> Picture:
         """The same, with the image's own width and height."""
-        return self.coloured(images.read(source, self.image_size, self.fit))
+        return self.colored(images.read(source, self.image_size, self.fit))
 
-    def coloured(self, picture: Picture) -> Picture:
+    def colored(self, picture: Picture) -> Picture:
         """The picture with as many channels as the network wants."""
-        return picture if self.channels == 3 else replace(picture, pixels=grey(picture.pixels))
+        return picture if self.channels == 3 else replace(picture, pixels=gray(picture.pixels))
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """Values from 0 to 255 (B, C, S, S) as the network wants them: mean 0, deviation 1."""
         mean = 255 * torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
         std = 255 * torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
@@ -56,27 +56,27 @@ class Preprocessing:
         return normal.contiguous(memory_format=torch.channels_last)
 
 
-def grey(pixels: Tensor) -> Tensor:
+def gray(pixels: Tensor) -> Tensor:
     """The luma (1, S, S) of an RGB image."""
-    weights = torch.tensor(GREY_WEIGHTS).view(3, 1, 1)
+    weights = torch.tensor(GRAY_WEIGHTS).view(3, 1, 1)
     return (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
 
 
 def preprocessing(samples: Sequence[Sample], config: ClassifyTrainConfig) -> Preprocessing:
     """What suits the training images, where the settings leave it open; not yet mean and std."""
-    sides, colours = [], []
+    sides, colors = [], []
     for sample in samples[:: max(1, len(samples) // LOOKED_AT)]:
         try:
             pixels = images.read(str(sample.path), LARGEST_SIDE, "inside").pixels
             sides.append(min(images.size(sample.path)))
         except DlkitError:
             continue  # skipped, and named, when all are decoded
-        colours.append(bool((pixels != pixels[:1]).any()))
+        colors.append(bool((pixels != pixels[:1]).any()))
     if not sides:
         raise DlkitError(f"{config.data}: none of the training images can be read")
     size = config.image_size or min(round(median(sides)), LARGEST_SIDE)
-    grey = config.colour == "grey" or (config.colour == "auto" and not any(colours))
-    channels = 1 if grey else 3
+    gray = config.color == "gray" or (config.color == "auto" and not any(colors))
+    channels = 1 if gray else 3
     return Preprocessing(size, "crop", channels, [0.5] * channels, [0.25] * channels)
 
 

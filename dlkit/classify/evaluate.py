@@ -1,4 +1,4 @@
-"""Scores of classifiers on labelled images, and pictures of them."""
+"""Scores of classifiers on labeled images, and pictures of them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -88,18 +88,18 @@ def of_images(
 ) -> ClassificationMetrics:
     classifiers = [load(name, device, precision) for name in names]
     first = classifiers[0]
-    labelled = read_split(data, split, first.labels, *first.dealt)
-    labelled.skipped.report()
-    if not labelled.samples:
+    labeled = read_split(data, split, first.labels, *first.dealt)
+    labeled.skipped.report()
+    if not labeled.samples:
         raise DlkitError(f"{data}: no image of {split!r} has a label that {names[0]} knows")
-    there = {label for sample in labelled.samples for label in sample.labels}
+    there = {label for sample in labeled.samples for label in sample.labels}
     if len(there) < len(first.labels):
         absent = len(first.labels) - len(there)
         log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
     if first.descriptor and len(names) == 1:
-        return of_descriptors(first, labelled.samples, workers, device)
+        return of_descriptors(first, labeled.samples, workers, device)
     check_votes(names, classifiers)
-    samples, probabilities = of_probabilities(classifiers, labelled.samples, workers, device)
+    samples, probabilities = of_probabilities(classifiers, labeled.samples, workers, device)
     targets = targets_of(samples, len(first.labels), first.multi_label)
     score = several_labels if first.multi_label else single_label
     metrics = score(probabilities, targets, first.labels)

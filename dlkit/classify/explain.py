@@ -32,7 +32,7 @@ SHARE = 0.2  # of a map's maximum: regions are what is above (Zhou et al. 2016, 
 GRID = 224  # places a side to which maps are enlarged before regions are cut out
 SMALLEST_SHOWN, LARGEST_SHOWN = 256, 1280  # pixels of a saved picture's longest side
 # Red, green and blue from the coldest to the hottest places, and how much they cover the image.
-COLOURS = np.array([(20, 20, 130), (20, 140, 255), (120, 230, 120), (255, 210, 0), (220, 0, 0)])
+COLORS = np.array([(20, 20, 130), (20, 140, 255), (120, 230, 120), (255, 210, 0), (220, 0, 0)])
 OPACITY = 0.5
 UNSEEN = 0.35  # of its brightness is left to what the network does not see
 
@@ -57,7 +57,7 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Localisation(Explanation):
+class Localization(Explanation):
     """An explanation with the regions that speak for the label, largest first.
 
     As rows (text, csv) it has the largest region only, which is where the object is taken to be.
@@ -103,7 +103,7 @@ def explain(
     """What each image was taken for, in input order; a Failure for one that cannot be read.
 
     `label` asks for the places that speak for this label, whatever the image was taken for.
-    With `boxes` the results are Localisations, of the regions above that share of the map's
+    With `boxes` the results are Localizations, of the regions above that share of the map's
     maximum. Pictures of the maps over the images go to files of these `names`. Only the `shard` of
     the images is explained; without one, the processes under torchrun share them.
     """
@@ -128,7 +128,7 @@ def explain(
                     yield Failure(found.path, str(error))
                     continue
             about = (found.path, found.label, round(found.score, 4))
-            yield Localisation(*about, regions) if boxes else Explanation(*about)
+            yield Localization(*about, regions) if boxes else Explanation(*about)
 
     return results()
 
@@ -192,7 +192,7 @@ def batch_maps(
     network = classifier.network
     assert isinstance(network, Network)
     dtype = next(network.parameters()).dtype
-    inputs = classifier.preprocessing.normalise(pixels.to(classifier.device)).to(dtype)
+    inputs = classifier.preprocessing.normalize(pixels.to(classifier.device)).to(dtype)
     with torch.no_grad():
         features = network.features(inputs)
         logits = network.head(features.clone()).float()
@@ -310,19 +310,19 @@ def save_picture(found: HeatMap, fit: Fit, regions: list[Region], names: FileNam
 
 
 def overlay(picture: Image.Image, heat: Tensor, part: Box) -> Image.Image:
-    """The picture, coloured by the map (h, w) over the part the network sees, dark elsewhere."""
+    """The picture, colored by the map (h, w) over the part the network sees, dark elsewhere."""
     left, top, right, bottom = (round(edge) for edge in part)
     size = (right - left, bottom - top)
     positive = heat.float().clamp(min=0)
     shares = (positive / positive.max().clamp(min=1e-12)).numpy()
     fine = np.asarray(Image.fromarray(shares).resize(size, Image.Resampling.BILINEAR))
-    steps = np.linspace(0, 1, len(COLOURS))
-    colours = np.stack([np.interp(fine, steps, channel) for channel in COLOURS.T], axis=-1)
+    steps = np.linspace(0, 1, len(COLORS))
+    colors = np.stack([np.interp(fine, steps, channel) for channel in COLORS.T], axis=-1)
     pixels = np.asarray(picture, dtype=np.float32)
-    # Grey, for the image's own colours would be taken for the map's.
+    # Gray, for the image's own colors would be taken for the map's.
     covered = pixels[top:bottom, left:right].mean(axis=2, keepdims=True)
     result = pixels * UNSEEN
-    result[top:bottom, left:right] = covered * (1 - OPACITY) + colours * OPACITY
+    result[top:bottom, left:right] = covered * (1 - OPACITY) + colors * OPACITY
     return Image.fromarray(result.round().clip(0, 255).astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Which words of a text speak for its label: as rows, in colours on a terminal, as a web page."""
+"""Which words of a text speak for its label: as rows, in colors on a terminal, as a web page."""
 
 import html
 from collections.abc import Iterable, Iterator
@@ -74,7 +74,7 @@ def shade(weight: float, most: float) -> tuple[int, int, int]:
     """White for a weight of 0, full green or red for the largest."""
     share = abs(weight) / most if most else 0.0
     target = FOR if weight > 0 else AGAINST
-    red, green, blue = (round(255 + (colour - 255) * share) for colour in target)
+    red, green, blue = (round(255 + (color - 255) * share) for color in target)
     return red, green, blue
 
 
@@ -83,8 +83,8 @@ def shaded(found: WeighedText) -> Iterator[tuple[str, tuple[int, int, int]]]:
     return ((word.word, shade(word.weight, most)) for word in found.words)
 
 
-def write_coloured(results: Iterable[WeighedText], file: TextIO) -> None:
-    """The label, and the words on grounds of their colours, for a terminal."""
+def write_colored(results: Iterable[WeighedText], file: TextIO) -> None:
+    """The label, and the words on grounds of their colors, for a terminal."""
     for found in results:
         words = " ".join(
             f"\033[30;48;2;{r};{g};{b}m{word}\033[0m" for word, (r, g, b) in shaded(found)
@@ -95,8 +95,8 @@ def write_coloured(results: Iterable[WeighedText], file: TextIO) -> None:
 def paragraph(found: WeighedText) -> str:
     """A text as HTML."""
     words = " ".join(
-        f'<span style="background: rgb{colour}">{html.escape(word)}</span>'
-        for word, colour in shaded(found)
+        f'<span style="background: rgb{color}">{html.escape(word)}</span>'
+        for word, color in shaded(found)
     )
     return f"<p><b>{html.escape(found.label)} {found.score:.2f}</b> {words}</p>\n"
 
@@ -104,7 +104,7 @@ def paragraph(found: WeighedText) -> str:
 def save_page(
     results: Iterable[WeighedText], folder: Path, before: Iterable[WeighedText] = ()
 ) -> Iterator[WeighedText]:
-    """The results unchanged, and in the end FOLDER/words.html with their words in colours.
+    """The results unchanged, and in the end FOLDER/words.html with their words in colors.
 
     It begins with those that were there `before`.
     """

@@ -192,11 +192,11 @@ def principal_components(descriptors: Tensor, count: int) -> Projection:
             f" {min(samples, numbers)} principal components"
         )
     mean = descriptors.mean(dim=0)
-    centred = descriptors - mean
+    centered = descriptors - mean
     if samples > numbers:
         # R of the QR decomposition has the same components, and is small.
-        centred = torch.linalg.qr(centred, mode="r").R
-    _, singular, components = torch.linalg.svd(centred, full_matrices=False)
+        centered = torch.linalg.qr(centered, mode="r").R
+    _, singular, components = torch.linalg.svd(centered, full_matrices=False)
     components = components[:count]
     largest = components.gather(1, components.abs().argmax(dim=1, keepdim=True))
     variance = singular[:count].square() / max(1, samples - 1)

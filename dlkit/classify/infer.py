@@ -72,7 +72,7 @@ class Classifier:
         """What the network says (B, L), in fp32 on the CPU, of uint8 images (B, C, S, S)."""
         dtype = next((p.dtype for p in self.network.parameters()), torch.float32)
         with device.autocast(self.device, self.autocast):
-            inputs = self.preprocessing.normalise(pixels.to(self.device)).to(dtype)
+            inputs = self.preprocessing.normalize(pixels.to(self.device)).to(dtype)
             logits: Tensor = self.network(inputs)
         return logits.float().cpu()
 
@@ -142,7 +142,7 @@ def load(
     chosen = device.choose(device_name)
     device.tune_malloc()
     network = fuse(network).to(chosen).to(memory_format=torch.channels_last)
-    # Near neighbours differ by less than bf16 can tell.
+    # Near neighbors differ by less than bf16 can tell.
     network.to(torch.float32 if header.arch == "knn" else device.dtype(chosen, precision))
     settings = header.settings
     return Classifier(
@@ -283,7 +283,7 @@ def class_maps(
 
 @torch.inference_mode()
 def class_map(path: str, picture: Picture, classifier: Classifier, network: nn.Module) -> ClassMap:
-    pixels = classifier.preprocessing.coloured(picture).pixels
+    pixels = classifier.preprocessing.colored(picture).pixels
     height, width = pixels.shape[1:]
     window = classifier.preprocessing.image_size
     if min(height, width) < window:
@@ -291,7 +291,7 @@ def class_map(path: str, picture: Picture, classifier: Classifier, network: nn.M
             f"{width} x {height} pixels: --dense needs {window} a side; a larger --image-size helps"
         )
     dtype = next(p.dtype for p in network.parameters())
-    inputs = classifier.preprocessing.normalise(pixels[None].to(classifier.device)).to(dtype)
+    inputs = classifier.preprocessing.normalize(pixels[None].to(classifier.device)).to(dtype)
     logits = network(inputs)[0].float().cpu()
     values, best_labels = classifier.probabilities(logits.movedim(0, -1)).max(dim=-1)
     rows, columns = values.shape

@@ -1,4 +1,4 @@
-"""Reading labelled images; which layout it is, is seen from the files.
+"""Reading labeled images; which layout it is, is seen from the files.
 
     folders   SPLIT/LABEL/*.jpg, or LABEL/*.jpg without splits
     CSV       SPLIT.csv in a folder, or one file: columns path, label and, if any, split; several
@@ -35,7 +35,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """One split of a data set; `several` where images may have any number of labels."""
 
     samples: list[Sample]
@@ -50,7 +50,7 @@ Listed = list[tuple[Path, list[str]]]
 
 def read_split(
     data: Path, split: str, labels: list[str] | None = None, share: float = 0.1, seed: int = 0
-) -> Labelled:
+) -> Labeled:
     """The images of one split; `labels` fixes the labels and their order.
 
     `share` of the images, chosen by `seed`, are the splits that the data itself does not have.
@@ -70,7 +70,7 @@ def read_split(
             skipped.add("unknown label", f"{path} ({', '.join(unknown)})")
         else:
             samples.append(Sample(path, tuple(sorted(index[name] for name in names))))
-    return Labelled(samples, labels, multi_label, skipped)
+    return Labeled(samples, labels, multi_label, skipped)
 
 
 def of_split(

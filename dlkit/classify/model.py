@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from dlkit.classify.models.activations_and_init import UnitLength, activate, initialise
+from dlkit.classify.models.activations_and_init import UnitLength, activate, initialize
 from dlkit.classify.models.alexnet import alexnet
 from dlkit.classify.models.densenet import BLOCKS as DENSENETS
 from dlkit.classify.models.densenet import densenet
 from dlkit.classify.models.encoder import encoder
 from dlkit.classify.models.flat import NORMS, linear, mlp
 from dlkit.classify.models.inception import googlenet, inception_v3
-from dlkit.classify.models.knn import Neighbours
+from dlkit.classify.models.knn import Neighbors
 from dlkit.classify.models.lenet import lenet
 from dlkit.classify.models.mobilenet import mobilenet_v2, mobilenet_v3
 from dlkit.classify.models.network import Network
@@ -30,7 +30,7 @@ def knn(
     num_labels: int,
     image_size: int,
     channels: int = 3,
-    neighbours: int = 5,
+    neighbors: int = 5,
     stored: int = 1,
     size: int = 1,
     described_by: dict[str, Any] | None = None,
@@ -44,7 +44,7 @@ def knn(
     if described_by is not None:
         maps = build(**described_by).features
         features = nn.Sequential(maps, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Network(features, Neighbours(num_labels, neighbours, stored, size))
+    return Network(features, Neighbors(num_labels, neighbors, stored, size))
 
 
 ARCHITECTURES: dict[str, Callable[..., Network]] = {
@@ -95,7 +95,7 @@ def build(arch: str, num_labels: int, image_size: int, **settings: Any) -> Netwo
     unit_length = chosen.pop("unit_length", False)
     network = ARCHITECTURES[arch](arch, num_labels, image_size, **chosen)
     activate(network, arch, activation)
-    initialise(network, init)
+    initialize(network, init)
     if unit_length:
         network.head.add_module("unit", UnitLength())
     return network

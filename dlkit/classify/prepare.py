@@ -131,7 +131,7 @@ def refuse_unused(config: ClassifyTrainConfig) -> None:
             raise DlkitError(f"{option} goes with --loss triplet")
         rule = config.arch in {"perceptron", "adaline", "knn"} or config.loss == "triplet"
         if name in OF_CROSS_ENTROPY and rule:
-            raise DlkitError(f"{option} goes with cross-entropy, which is not learnt by here")
+            raise DlkitError(f"{option} goes with cross-entropy, which is not learned by here")
 
 
 def with_recipe(config: ClassifyTrainConfig) -> ClassifyTrainConfig:

@@ -409,7 +409,7 @@ def tile(path: str, caption: str, framed: bool = False) -> Image.Image:
     try:
         shown = images.as_pillow(images.read(path, side - CAPTION))
     except DlkitError:
-        shown = Image.new("RGB", (side - CAPTION, side - CAPTION), "lightgrey")
+        shown = Image.new("RGB", (side - CAPTION, side - CAPTION), "lightgray")
     left, top = (side - shown.width) // 2, (side - CAPTION - shown.height) // 2
     drawn.paste(shown, (left, top))
     if framed:

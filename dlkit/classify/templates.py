@@ -1,4 +1,4 @@
-"""Pictures of what the linear classifiers have learnt."""
+"""Pictures of what the linear classifiers have learned."""
 
 from pathlib import Path
 

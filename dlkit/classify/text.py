@@ -1,4 +1,4 @@
-"""Texts as batches of ids: how labelled texts are read, and which words a network knows.
+"""Texts as batches of ids: how labeled texts are read, and which words a network knows.
 
 Shapes: B texts of a batch, T words of the longest of them.
 """
@@ -47,10 +47,10 @@ class Vocabulary:
         if tokenizer != "words":
             return cls(load(tokenizer))
         special = [PADDING, UNKNOWN]
-        learnt = train(
+        learned = train(
             texts, algorithm="words", vocab_size=size, normalize="lower", special=special
         )
-        return cls(learnt)
+        return cls(learned)
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "Vocabulary":
@@ -108,7 +108,7 @@ def padded(ids: Sequence[Tensor]) -> Tensor:
 
 
 class Texts(Dataset[list[Tensor]]):
-    """Labelled texts, encoded once. A share `word_dropout` of the words is left out at random."""
+    """Labeled texts, encoded once. A share `word_dropout` of the words is left out at random."""
 
     def __init__(
         self,

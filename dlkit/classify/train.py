@@ -32,7 +32,7 @@ from dlkit.classify.prepare import (
     with_recipe,
 )
 from dlkit.classify.templates import save_templates
-from dlkit.classify.train_knn import memorise
+from dlkit.classify.train_knn import memorize
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -49,7 +49,7 @@ def train(config: ClassifyTrainConfig) -> Path:
         config = with_recipe(config)
         if config.arch in TEXT_ARCHITECTURES:
             return train_texts(config, process)
-        return (memorise if config.arch == "knn" else train_images)(config, process)
+        return (memorize if config.arch == "knn" else train_images)(config, process)
 
 
 def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
@@ -86,7 +86,7 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
             if config.mixup or config.cutmix:
                 images, targets = mixed(images, as_shares(targets, len(names)), config)
             with run.autocast():
-                output = network(inputs.normalise(images))
+                output = network(inputs.normalize(images))
             cost = criterion(output, targets)
             if config.l1:
                 cost = cost + config.l1 * absolute_weights(model)

@@ -1,4 +1,4 @@
-"""Training of k nearest neighbours: the training images are learnt by heart."""
+"""Training of k nearest neighbors: the training images are learned by heart."""
 
 import math
 import shlex
@@ -22,8 +22,8 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 
 
-def memorise(config: ClassifyTrainConfig, process: Process) -> Path:
-    """Make a k-nearest-neighbours model: it learns nothing but the training images by heart."""
+def memorize(config: ClassifyTrainConfig, process: Process) -> Path:
+    """Make a k-nearest-neighbors model: it learns nothing but the training images by heart."""
     data = prepared(config)
     config, names, inputs = data.config, data.labels, data.inputs
     if data.loss != "cross-entropy":
@@ -35,7 +35,7 @@ def memorise(config: ClassifyTrainConfig, process: Process) -> Path:
         "num_labels": len(names),
         "image_size": inputs.image_size,
         "channels": inputs.channels,
-        "neighbours": config.neighbours,
+        "neighbors": config.neighbors,
     }
     weights = {}
     if config.features_from:
@@ -48,7 +48,7 @@ def memorise(config: ClassifyTrainConfig, process: Process) -> Path:
     with torch.inference_mode():
         descriptors = torch.cat(
             [
-                describe(inputs.normalise(pixels.to(process.device))).cpu()
+                describe(inputs.normalize(pixels.to(process.device))).cpu()
                 for pixels, _ in data.training.batches(256, range(len(data.training)))
             ]
         )

@@ -1,12 +1,12 @@
 """The loops of selective search, compiled: segments of an image, and their merging.
 
-Shapes: H x W pixels, K colour channels, S segments, D bins of a histogram of colours.
+Shapes: H x W pixels, K color channels, S segments, D bins of a histogram of colors.
 """
 
 import numpy as np
 from numba import njit
 
-LEVELS = 1024  # differences of colour are sorted by counting, in steps of 256 * sqrt(3) / 1024
+LEVELS = 1024  # differences of color are sorted by counting, in steps of 256 * sqrt(3) / 1024
 BRIGHTEST = 444.0
 
 
@@ -53,7 +53,7 @@ def difference(image, y1, x1, y2, x2):
 def segments(image, scale, smallest):
     """The segment (H, W) of each pixel of an image (H, W, K), counted from 0, and how many.
 
-    Felzenszwalb and Huttenlocher 2004, algorithm 1, on the grid graph of 4 neighbours: two
+    Felzenszwalb and Huttenlocher 2004, algorithm 1, on the grid graph of 4 neighbors: two
     segments merge over an edge that is no heavier than the heaviest edge inside each, plus
     `scale` / its size (eq. 4 and 5). Then those of fewer than `smallest` pixels merge, as there.
     """
@@ -139,14 +139,14 @@ def described(labels, count, bins, most):
 
 @njit(cache=True, nogil=True)
 def similarity(a, b, boxes, histograms, pixels):
-    """Of two segments: colour + size + fill (Uijlings et al. 2013, eq. 2, 4 and 5)."""
-    colour = np.float32(0.0)
+    """Of two segments: color + size + fill (Uijlings et al. 2013, eq. 2, 4 and 5)."""
+    color = np.float32(0.0)
     for k in range(histograms.shape[1]):
-        colour += min(histograms[a, k], histograms[b, k])
+        color += min(histograms[a, k], histograms[b, k])
     width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
     height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
     # size = 1 - both / pixels and fill = 1 - (box - both) / pixels, where `both` cancels out.
-    return colour + 2 - width * height / pixels
+    return color + 2 - width * height / pixels
 
 
 @njit(cache=True, nogil=True)
@@ -157,14 +157,14 @@ def merged(labels, count, boxes, sizes, histograms):
     """
     height, width = labels.shape
     pixels = np.float32(height * width)
-    neighbours = np.zeros((2 * count, 2 * count), np.bool_)
+    neighbors = np.zeros((2 * count, 2 * count), np.bool_)
     for y in range(height):
         for x in range(width):
             own = labels[y, x]
             if x + 1 < width and labels[y, x + 1] != own:
-                neighbours[own, labels[y, x + 1]] = neighbours[labels[y, x + 1], own] = True
+                neighbors[own, labels[y, x + 1]] = neighbors[labels[y, x + 1], own] = True
             if y + 1 < height and labels[y + 1, x] != own:
-                neighbours[own, labels[y + 1, x]] = neighbours[labels[y + 1, x], own] = True
+                neighbors[own, labels[y + 1, x]] = neighbors[labels[y + 1, x], own] = True
 
     # Of each segment, the most similar one of those counted before it.
     best = np.full(2 * count, -1, np.int64)
@@ -187,16 +187,16 @@ def merged(labels, count, boxes, sizes, histograms):
                 boxes[new, k + 2] = max(boxes[a, k + 2], boxes[b, k + 2])
             alive[a] = alive[b] = False
             for k in range(new):
-                if alive[k] and (neighbours[a, k] or neighbours[b, k]):
-                    neighbours[new, k] = neighbours[k, new] = True
+                if alive[k] and (neighbors[a, k] or neighbors[b, k]):
+                    neighbors[new, k] = neighbors[k, new] = True
                 if alive[k] and (best[k] == a or best[k] == b):
                     best[k], scores[k] = -1, -1.0
                     for other in range(k):
-                        if alive[other] and neighbours[k, other] and alike[k, other] > scores[k]:
+                        if alive[other] and neighbors[k, other] and alike[k, other] > scores[k]:
                             best[k], scores[k] = other, alike[k, other]
         alive[new] = True
         for k in range(new):
-            if alive[k] and neighbours[new, k]:
+            if alive[k] and neighbors[new, k]:
                 alike[new, k] = similarity(new, k, boxes, histograms, pixels)
                 if alike[new, k] > scores[new]:
                     best[new], scores[new] = k, alike[new, k]

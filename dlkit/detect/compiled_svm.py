@@ -9,7 +9,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def dual_descent(features, signs, costs, tolerance, most_passes, seed):
-    """The w (D) that minimises |w|^2 / 2 + sum of costs * max(0, 1 - signs * features @ w).
+    """The w (D) that minimizes |w|^2 / 2 + sum of costs * max(0, 1 - signs * features @ w).
 
     Features (N, D), signs (N) of -1 or 1, costs (N). Coordinate descent in the dual (Hsieh et al.
     2008, algorithm 1), until its gradient's projections differ by less than `tolerance`.

@@ -99,8 +99,6 @@ class DetectTrainConfig(TrainConfig):
         1.0, "Each batch is made up to this factor smaller or larger, in steps of 32 pixels.", min=1
     )
     scale: float = option(1.6, "Zoom in or out by up to this factor.", min=1)
-    recolour: float = option(
-        0.3, "Change brightness and colours by up to this share.", min=0, max=1
-    )
+    recolor: float = option(0.3, "Change brightness and colors by up to this share.", min=0, max=1)
     flip: float = option(0.5, "Share of pictures mirrored left to right.", min=0, max=1)
     flip_vertical: float = option(0.0, "Share of pictures mirrored top to bottom.", min=0, max=1)

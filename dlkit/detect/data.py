@@ -21,7 +21,7 @@ from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.layouts import Photograph, Sample
-from dlkit.detect.models.detector import GREY
+from dlkit.detect.models.detector import GRAY
 
 PROPOSED = -1  # the label of a proposal among objects
 MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
@@ -95,12 +95,12 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
         )
 
     def jitter_color(self, canvas: Image.Image) -> np.ndarray:
-        """The canvas's pixels (S, S, 3) in colours that are changed at random."""
-        return np.array(canvas.point(self.colour_table()) if self.config.recolour else canvas)
+        """The canvas's pixels (S, S, 3) in colors that are changed at random."""
+        return np.array(canvas.point(self.color_table()) if self.config.recolor else canvas)
 
-    def colour_table(self) -> list[int]:
-        """For each channel the 256 new values: brightness, contrast and a cast of colour."""
-        share = self.config.recolour
+    def color_table(self) -> list[int]:
+        """For each channel the 256 new values: brightness, contrast and a cast of color."""
+        share = self.config.recolor
         contrast, brightness = (1 + random.uniform(-share, share) for _ in range(2))
         values = np.arange(256)
         table = []
@@ -111,8 +111,8 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
 
 
 def empty(side: int) -> Image.Image:
-    """A grey canvas."""
-    return Image.new("RGB", (side, side), (GREY, GREY, GREY))
+    """A gray canvas."""
+    return Image.new("RGB", (side, side), (GRAY, GRAY, GRAY))
 
 
 class Pictures(Canvases[Sample]):

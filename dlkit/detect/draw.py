@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dlkit.core.vision.drawing import colour, draw_text, text_size
+from dlkit.core.vision.drawing import color, draw_text, text_size
 
 
 def draw_boxes(
@@ -17,7 +17,7 @@ def draw_boxes(
 ) -> Image.Image:
     """A copy of the picture with each box framed and named; `labels` are all the model knows.
 
-    With `tracks`, the number of each object stands in the place of its score, and gives the colour.
+    With `tracks`, the number of each object stands in the place of its score, and gives the color.
     """
     drawn = picture.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
@@ -27,7 +27,7 @@ def draw_boxes(
     # The best come first and are drawn last, on top.
     for index in reversed(range(len(boxes))):
         x1, y1, x2, y2 = boxes[index]
-        shade = colour(labels.index(names[index]) if tracks is None else tracks[index])
+        shade = color(labels.index(names[index]) if tracks is None else tracks[index])
         # A dark line outside the bright one shows on any background.
         canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)
         canvas.rectangle((x1, y1, x2, y2), outline=shade, width=line)
@@ -50,7 +50,7 @@ def draw_keypoints(
     font = ImageFont.load_default(height)
     radius = max(3, height // 4)
     for index, ((x, y), name) in enumerate(zip(points, names, strict=True)):
-        shade = colour(index)
+        shade = color(index)
         around = (x - radius, y - radius, x + radius, y + radius)
         canvas.ellipse(around, fill=shade, outline="black", width=max(1, radius // 4))
         draw_text(canvas, name, x + radius, y - radius, shade, font, drawn.size)

@@ -1,4 +1,4 @@
-"""What the detectors are trained to minimise.
+"""What the detectors are trained to minimize.
 
 Shapes: B images, N objects (padded, label -1), A cells, C labels.
 """

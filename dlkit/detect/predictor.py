@@ -15,7 +15,7 @@ from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
 from dlkit.detect import tta
 from dlkit.detect.boxes import Suppression
-from dlkit.detect.models.detector import GREY, Found
+from dlkit.detect.models.detector import GRAY, Found
 
 MOST_DETECTIONS = 1000  # in an image, before those that are not wanted are left out
 WINDOW = 8  # batches among which images of one shape are looked for
@@ -188,8 +188,8 @@ def padded_shape(pixels: Tensor) -> tuple[int, int]:
 
 
 def as_batch(pictures: Sequence[Picture], shape: tuple[int, int]) -> Tensor:
-    """The pictures as one batch (B, 3, *shape), each in the upper left of a grey image."""
-    batch = torch.full((len(pictures), *shape, 3), GREY, dtype=torch.uint8).permute(0, 3, 1, 2)
+    """The pictures as one batch (B, 3, *shape), each in the upper left of a gray image."""
+    batch = torch.full((len(pictures), *shape, 3), GRAY, dtype=torch.uint8).permute(0, 3, 1, 2)
     for canvas, picture in zip(batch, pictures, strict=True):
         canvas[:, : picture.pixels.shape[1], : picture.pixels.shape[2]] = picture.pixels
     return batch

@@ -1,8 +1,8 @@
 """Regions that may hold an object, whatever it is: selective search (Uijlings et al. 2013).
 
-A picture is cut into small segments of one colour, and the two neighbours most alike are merged
+A picture is cut into small segments of one color, and the two neighbors most alike are merged
 until one is left; the box around each segment that was there on the way is a proposal. Done in two
-colour spaces, which make different mistakes. Of the paper's four measures of likeness, texture is
+color spaces, which make different mistakes. Of the paper's four measures of likeness, texture is
 left out: on the VOC animals it found no more of the objects and took as long as all the rest.
 """
 
@@ -27,7 +27,7 @@ THINNEST = 8  # pixels; a narrower box is no proposal
 def propose(pixels: np.ndarray) -> np.ndarray:
     """At most LIMIT different boxes (N, 4) in an image (H, W, 3) of uint8, in its pixels.
 
-    Those merged last come first, the colour spaces taking turns.
+    Those merged last come first, the color spaces taking turns.
     """
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels)
@@ -46,10 +46,10 @@ def propose(pixels: np.ndarray) -> np.ndarray:
 
 def hierarchy(image: Image.Image) -> np.ndarray:
     """The boxes (N, 4) of all segments of an image, from the whole of it to the first ones."""
-    colours = np.asarray(image)
-    smooth = blurred(colours.astype(np.float32), gaussian(SIGMA))
+    colors = np.asarray(image)
+    smooth = blurred(colors.astype(np.float32), gaussian(SIGMA))
     labels, count = segments(smooth, SCALE, SMALLEST)
-    bins = (colours.astype(np.int64) * BINS // 256).astype(np.uint8)
+    bins = (colors.astype(np.int64) * BINS // 256).astype(np.uint8)
     return merged(labels, count, *described(labels, count, bins, BINS))[::-1]
 
 

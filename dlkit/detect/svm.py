@@ -19,7 +19,7 @@ NEGATIVE = 0.3  # a region that overlaps every object of a label less is no such
 CLOSE = 0.6  # a region that overlaps an object more teaches how to correct its box
 COST, POSITIVE_COST = 0.001, 2.0
 NORM = 20.0  # mean norm that the features are scaled to
-BIAS = 10.0  # stands in a further feature, so that the bias is hardly regularised
+BIAS = 10.0  # stands in a further feature, so that the bias is hardly regularized
 RIDGE = 1000.0
 EASY, HARD = -1.2, -1.0  # scores of negatives that are let go of, and that are added
 TOLERANCE, MOST_PASSES, MOST_ROUNDS = 0.01, 300, 20
@@ -102,7 +102,7 @@ def fit_svm(positive: Tensor, negative: Tensor) -> Tensor:
 def linear_svm(
     positive: np.ndarray, negative: np.ndarray, positive_cost: float, negative_cost: float
 ) -> np.ndarray:
-    """The w (D) that minimises |w|^2 / 2 + the costs of the hinge losses of both."""
+    """The w (D) that minimizes |w|^2 / 2 + the costs of the hinge losses of both."""
     from dlkit.detect.compiled_svm import dual_descent  # compiled: slow to import
 
     signs = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])

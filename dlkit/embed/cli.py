@@ -149,7 +149,7 @@ def plot(
     groups: Annotated[
         Path | None,
         typer.Option(
-            help="A file with a group of words a line, `name: word word ...`; each has its colour."
+            help="A file with a group of words a line, `name: word word ...`; each has its color."
         ),
     ] = None,
     lines: Annotated[
@@ -202,7 +202,7 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print how well vectors agree with human judgements, and solve analogies."""
+    """Print how well vectors agree with human judgments, and solve analogies."""
     from dlkit.embed.evaluate import evaluate_files
 
     write(evaluate_files(model, files, objective(cosmul), restrict), format, output)

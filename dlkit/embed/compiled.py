@@ -76,7 +76,7 @@ def after(state):
 
 @njit(cache=True, nogil=True)
 def seeded(seed):
-    """A state for a number, far from those of its neighbours (the end of MurmurHash3)."""
+    """A state for a number, far from those of its neighbors (the end of MurmurHash3)."""
     state = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     state = (state ^ (state >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
@@ -183,7 +183,7 @@ def fill_up(n, empty, scratch):
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def sigmoid(x):
-    """1 / (1 + e^-x) to 1e-6, as tanh by a quotient of polynomials (Eigen's), which vectorises."""
+    """1 / (1 + e^-x) to 1e-6, as tanh by a quotient of polynomials (Eigen's), which vectorizes."""
     x = min(max(x * np.float32(0.5), np.float32(-9)), np.float32(9))
     y = x * x
     p = y * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)

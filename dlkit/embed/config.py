@@ -24,14 +24,14 @@ class Method(StrEnum):
 
 @dataclass(kw_only=True)
 class EmbedTrainConfig:
-    """What word vectors are learnt from, and how.
+    """What word vectors are learned from, and how.
 
     A setting whose default is None has one for each method: `by_method` fills it in.
     """
 
     corpus: list[str] = argument("Text files (plain, .gz, .zst), folders of them, or - for stdin.")
     out: Path = option(Path("run"), "Folder for the model, checkpoints and log of this run.")
-    method: Method = option(Method.skipgram, "How vectors are learnt.")
+    method: Method = option(Method.skipgram, "How vectors are learned.")
     fasttext_model: Literal["skipgram", "cbow"] = option(
         "skipgram", "fasttext: what is predicted from what."
     )

@@ -77,18 +77,18 @@ def count_rows(
                     other += step
                     if other < 0 or other >= len(ids) or ids[other] < 0:
                         break
-                    neighbour = ids[other]
+                    neighbor = ids[other]
                     # Two of the same word see each other, which is their count in both directions.
-                    if neighbour >= word:
-                        if row[neighbour] == 0:
-                            seen[num_seen] = neighbour
+                    if neighbor >= word:
+                        if row[neighbor] == 0:
+                            seen[num_seen] = neighbor
                             num_seen += 1
-                        row[neighbour] += weights[distance]
+                        row[neighbor] += weights[distance]
         seen[:num_seen].sort()
-        for neighbour in seen[:num_seen]:
-            counts[filled]["key"] = np.int64(word) * num_words + neighbour
-            counts[filled]["x"] = row[neighbour]
-            row[neighbour] = 0
+        for neighbor in seen[:num_seen]:
+            counts[filled]["key"] = np.int64(word) * num_words + neighbor
+            counts[filled]["x"] = row[neighbor]
+            row[neighbor] = 0
             filled += 1
     return filled
 
@@ -169,7 +169,7 @@ def rows_of(
     """
     positions, starts = index(ids, num_words)
     weights = np.array([0.0, *(1 / distance for distance in range(1, window + 1))])
-    # A word's row has no more entries than it has neighbours, or words that are not before it.
+    # A word's row has no more entries than it has neighbors, or words that are not before it.
     most = np.minimum(2 * window * np.diff(starts), num_words - np.arange(num_words))
 
     def rows(first: int, last: int) -> np.ndarray:

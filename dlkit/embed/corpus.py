@@ -79,7 +79,7 @@ def numbered(
     if len(mapped_ids(path)) < 3:
         raise DlkitError("no line of the corpus holds two words of the vocabulary")
     words, total = index.words(), int(counts.sum())
-    log(f"{total} words; {len(kept)} of {len(counts)} different ones are learnt")
+    log(f"{total} words; {len(kept)} of {len(counts)} different ones are learned")
     return [words[i].decode() for i in kept.tolist()], counts[kept], path, total
 
 

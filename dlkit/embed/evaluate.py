@@ -1,4 +1,4 @@
-"""How good word vectors are: human judgements of similarity, and analogies.
+"""How good word vectors are: human judgments of similarity, and analogies.
 
 Shapes: P pairs, Q questions, D dimensions.
 """

@@ -277,9 +277,9 @@ def read_fasttext(content: np.ndarray) -> Embedding:
             words.append(word)
             counts.append(count)
     fields.bytes(8 * max(pruned, 0))
-    (quantised,) = fields.take("?")
-    if quantised or pruned >= 0:
-        raise DlkitError("a quantised fastText model (.ftz) is not read: give its .bin")
+    (quantized,) = fields.take("?")
+    if quantized or pruned >= 0:
+        raise DlkitError("a quantized fastText model (.ftz) is not read: give its .bin")
     matrix = fields.matrix()
     if len(words) != word_count or len(matrix) < word_count:
         raise DlkitError("a damaged fastText model: its counts of words differ")

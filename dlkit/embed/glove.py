@@ -1,6 +1,6 @@
 """GloVe (Pennington et al. 2014): word and context vectors whose products are log counts.
 
-What is minimised is `loss.weighted_least_squares`, by AdaGrad on one pair at a time, with threads
+What is minimized is `loss.weighted_least_squares`, by AdaGrad on one pair at a time, with threads
 that share the parameters without locks; formulas, starting values and the limit of gradients as in
 glove.c. A pair is stored once and trained in both directions at once: (i, j) changes i as word and
 j as context, (j, i) the opposite, so neither sees what the other does.

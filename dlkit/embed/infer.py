@@ -27,14 +27,14 @@ from dlkit.embed.nearest import top_k, unit
 from dlkit.embed.subwords import vector_of_unknown
 
 SUGGESTED_FROM = 200_000  # the most frequent words, among which close spellings are looked for
-LONGEST_MISSPELT = 40  # characters: nobody misspells a longer word
+LONGEST_MISSPELLED = 40  # characters: nobody misspells a longer word
 EPSILON = 1e-3  # of 3CosMul (Levy and Goldberg 2014)
 
 Objective = Literal["3cosadd", "3cosmul"]
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     word: str
     cosine: float
 
@@ -44,7 +44,7 @@ class Similar:
     """The words nearest to a query, best first."""
 
     query: str
-    neighbours: list[Neighbour]
+    neighbors: list[Neighbor]
 
     @property
     def path(self) -> str:
@@ -52,7 +52,7 @@ class Similar:
         return self.query
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{"query": self.query, "word": n.word, "cosine": n.cosine} for n in self.neighbours]
+        return [{"query": self.query, "word": n.word, "cosine": n.cosine} for n in self.neighbors]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Vocabulary:
 
     def suggestions(self, word: str) -> list[str]:
         """Up to three words, the most frequent, of another case or one edit away."""
-        if len(word) > LONGEST_MISSPELT:
+        if len(word) > LONGEST_MISSPELLED:
             return []
         close = {word.capitalize(), word.upper()}
         for spelling in {word, word.lower()}:
@@ -230,7 +230,7 @@ def of_batch(
     without = [vocabulary.indices(query) for query in asked]
     found = iter(nearest(vocabulary, vectors, count, without, restrict))
     for query, result in zip(batch, results, strict=True):
-        yield result or Similar(query, [Neighbour(*pair) for pair in next(found)])
+        yield result or Similar(query, [Neighbor(*pair) for pair in next(found)])
 
 
 def nearest(

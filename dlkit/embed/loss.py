@@ -1,4 +1,4 @@
-"""What word vectors are trained to minimise, in plain torch.
+"""What word vectors are trained to minimize, in plain torch.
 
 The compiled trainers apply the gradients of these functions by hand; the tests hold them to this.
 Shapes: B examples, K negative words, W context words (padded), L steps of a Huffman code (padded),
@@ -13,7 +13,7 @@ def negative_sampling(inputs: Tensor, positive: Tensor, negatives: Tensor) -> Te
     """Skip-gram with negative sampling, summed (Mikolov et al. 2013b, equation 4).
 
     -log s(u_o . v) - sum over k of log s(-u_k . v) with v `inputs` (B, D), u_o `positive` (B, D)
-    and u_k `negatives` (B, K, D). CBOW and fastText minimise the same with
+    and u_k `negatives` (B, K, D). CBOW and fastText minimize the same with
     `mean_of` their rows as inputs.
     """
     right = (inputs * positive).sum(dim=-1)

@@ -1,6 +1,6 @@
-"""Exact nearest neighbours: the vocabulary in blocks, a matrix product and a top-k for each.
+"""Exact nearest neighbors: the vocabulary in blocks, a matrix product and a top-k for each.
 
-Shapes: N words, D dimensions, Q queries, T terms of a query, B words of a block, K neighbours.
+Shapes: N words, D dimensions, Q queries, T terms of a query, B words of a block, K neighbors.
 """
 
 from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ from dlkit.embed.infer import Vocabulary
 from dlkit.embed.nearest import unit
 
 MOST = 2000  # words: t-SNE is exact and works on all pairs
-STEPS, EXAGGERATED = 1000, 250  # of t-SNE; the early ones pull neighbours together
+STEPS, EXAGGERATED = 1000, 250  # of t-SNE; the early ones pull neighbors together
 PLACES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))  # of a label
 
 Method = Literal["pca", "tsne"]
@@ -26,7 +26,7 @@ Method = Literal["pca", "tsne"]
 
 @dataclass(frozen=True)
 class Group:
-    """A line of a groups file: words of one colour or, with lines, words that belong together."""
+    """A line of a groups file: words of one color or, with lines, words that belong together."""
 
     name: str
     words: list[str]
@@ -91,8 +91,8 @@ def plot(
 
 def pca(matrix: np.ndarray) -> np.ndarray:
     """The first two principal components (N, 2) of the rows; signs so that the extremes are > 0."""
-    centred = matrix - matrix.mean(axis=0)
-    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = matrix - matrix.mean(axis=0)
+    left, scale, _ = np.linalg.svd(centered, full_matrices=False)
     points = left[:, :2] * scale[:2]
     extremes = points[np.abs(points).argmax(axis=0), range(points.shape[1])]
     points = points * np.where(extremes < 0, -1, 1)
@@ -152,16 +152,16 @@ def draw(
     lines: bool,
     path: Path,
 ) -> None:
-    """Points with labels. With lines, a group's words are joined, and each has its own colour."""
+    """Points with labels. With lines, a group's words are joined, and each has its own color."""
     from matplotlib.colors import TABLEAU_COLORS, to_rgb
 
     side = float(np.clip(5 + len(words) / 20, 7, 24))
     drawn = figure(side * 1.2, side)
     axes = drawn.add_subplot()
-    palette = [to_rgb(colour) for colour in TABLEAU_COLORS.values()]
+    palette = [to_rgb(color) for color in TABLEAU_COLORS.values()]
     starts = np.searchsorted(of_group, of_group)
-    colour = (np.arange(len(words)) - starts if lines else of_group) % len(palette)
-    inks = [palette[number] for number in colour]
+    color = (np.arange(len(words)) - starts if lines else of_group) % len(palette)
+    inks = [palette[number] for number in color]
     axes.scatter(points[:, 0], points[:, 1], s=14, c=inks, zorder=2)
     for number, group in enumerate(groups):
         members = np.flatnonzero(of_group == number)

@@ -284,7 +284,7 @@ def evaluate(
         str,
         typer.Option(
             help="Classifier of `dlkit classify` in whose features pictures are compared; auto:"
-            " digits for grey pictures, cifar10 up to 32 pixels, else caltech101."
+            " digits for gray pictures, cifar10 up to 32 pixels, else caltech101."
         ),
     ] = "auto",
     seed: Seed = 0,

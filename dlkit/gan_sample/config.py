@@ -36,8 +36,8 @@ class GanTrainConfig(TrainConfig):
     image_size: int | None = option(
         None, "Pixels a side; default: what fits the pictures, at most 64.", min=8
     )
-    colour: Literal["auto", "grey", "rgb"] = option(
-        "auto", "auto: grey where all pictures are grey."
+    color: Literal["auto", "gray", "rgb"] = option(
+        "auto", "auto: gray where all pictures are gray."
     )
     latent: int | None = option(
         None, "Numbers of a latent vector (100; residual 128; autoencoder, vae 32).", min=1
@@ -97,7 +97,7 @@ class GanTrainConfig(TrainConfig):
         " color,translation,cutout, or none (residual: all three).",
     )
     flip: float | None = option(
-        None, "Share of pictures mirrored left to right (colour: 0.5, grey: 0).", min=0, max=1
+        None, "Share of pictures mirrored left to right (color: 0.5, gray: 0).", min=0, max=1
     )
 
     cycle: float = option(10.0, "cyclegan: weight of the way there and back.", min=0)
@@ -113,7 +113,7 @@ class GanTrainConfig(TrainConfig):
         0.0, "autoencoder: deviation of the noise that a denoising one learns to remove.", min=0
     )
     masking: float = option(
-        0.0, "autoencoder: share of pixels, made grey, that it learns to fill in.", min=0, max=1
+        0.0, "autoencoder: share of pixels, made gray, that it learns to fill in.", min=0, max=1
     )
     sparsity: float = option(
         0.0, "autoencoder: weight of the sparse codes' KL divergence; 0: codes are free.", min=0
@@ -132,7 +132,7 @@ class GanTrainConfig(TrainConfig):
     features: str = option(
         "auto",
         "Classifier of `dlkit classify` in whose features pictures are compared; auto: digits for"
-        " grey pictures, cifar10 up to 32 pixels, else caltech101.",
+        " gray pictures, cifar10 up to 32 pixels, else caltech101.",
     )
 
 

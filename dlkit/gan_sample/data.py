@@ -22,13 +22,13 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
-from dlkit.core.vision.augment import GREY_WEIGHTS
+from dlkit.core.vision.augment import GRAY_WEIGHTS
 from dlkit.gan_sample.models.dcgan import possible_size
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
 FEWEST = 10  # pictures to learn from
 LARGEST_SIDE = 64  # chosen by itself; more only where --image-size asks for it
-LOOKED_AT = 200  # pictures from which size and colour are guessed
+LOOKED_AT = 200  # pictures from which size and color are guessed
 MOST_IN_MEMORY = 8_000_000_000  # bytes of decoded pictures
 
 
@@ -96,31 +96,31 @@ class Shape:
         picture = images.read(str(path), self.image_size, "crop")
         pixels = picture.pixels
         if self.channels == 1:
-            pixels = grey(pixels)
+            pixels = gray(pixels)
         return pixels, picture.width != picture.height
 
 
-def grey(pixels: Tensor) -> Tensor:
+def gray(pixels: Tensor) -> Tensor:
     """The luma (1, H, W) of an RGB picture."""
-    weights = torch.tensor(GREY_WEIGHTS).view(3, 1, 1)
+    weights = torch.tensor(GRAY_WEIGHTS).view(3, 1, 1)
     return (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
 
 
-def shape_of(paths: Sequence[Path], image_size: int | None, colour: str) -> Shape:
+def shape_of(paths: Sequence[Path], image_size: int | None, color: str) -> Shape:
     """What suits the pictures, where the settings leave it open."""
-    sides, colours = [], []
+    sides, colors = [], []
     for path in paths[:: max(1, len(paths) // LOOKED_AT)]:
         try:
             pixels = images.read(str(path), LARGEST_SIDE).pixels
             sides.append(min(images.size(path)))
         except DlkitError:
             continue  # skipped, and named, when all are decoded
-        colours.append(bool((pixels != pixels[:1]).any()))
+        colors.append(bool((pixels != pixels[:1]).any()))
     if not sides:
         raise DlkitError(f"none of the pictures can be read, such as {paths[0]}")
     size = image_size or possible_size(min(round(median(sides)), LARGEST_SIDE))
-    grey = colour == "grey" or (colour == "auto" and not any(colours))
-    return Shape(size, 1 if grey else 3)
+    gray = color == "gray" or (color == "auto" and not any(colors))
+    return Shape(size, 1 if gray else 3)
 
 
 class Pictures(Dataset[list[Tensor]]):

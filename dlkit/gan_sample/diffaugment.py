@@ -36,14 +36,14 @@ def jitter_color(images: Tensor) -> Tensor:
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1, device=images.device)
     images = images + (brightness - 0.5).to(images.dtype)
     if images.shape[1] > 1:
-        grey = images.mean(dim=1, keepdim=True)
-        images = grey + (images - grey) * (2 * saturation).to(images.dtype)
+        gray = images.mean(dim=1, keepdim=True)
+        images = gray + (images - gray) * (2 * saturation).to(images.dtype)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return mean + (images - mean) * (contrast + 0.5).to(images.dtype)
 
 
 def translated(images: Tensor) -> Tensor:
-    """Shifted by up to an eighth of the side each way; 0, grey, comes in."""
+    """Shifted by up to an eighth of the side each way; 0, gray, comes in."""
     side = images.shape[-1]
     most = int(side * SHIFT + 0.5)
     down, right = torch.randint(-most, most + 1, (2, len(images), 1), device=images.device)

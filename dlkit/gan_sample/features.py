@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.classify import features, infer
-from dlkit.core.vision.augment import GREY_WEIGHTS
+from dlkit.core.vision.augment import GRAY_WEIGHTS
 
 BATCH = 256
 
@@ -41,10 +41,10 @@ class FeatureNetwork:
         return found, last_layer(found.to(self.classifier.device)).argmax(dim=1).cpu()
 
     def fitted(self, pixels: Tensor) -> Tensor:
-        """Pictures (N, C, S, S) from 0 to 255 in the size and colours of the classifier."""
+        """Pictures (N, C, S, S) from 0 to 255 in the size and colors of the classifier."""
         inputs = self.classifier.preprocessing
         if inputs.channels == 1 and pixels.shape[1] == 3:
-            pixels = (pixels * torch.tensor(GREY_WEIGHTS).view(3, 1, 1)).sum(dim=1, keepdim=True)
+            pixels = (pixels * torch.tensor(GRAY_WEIGHTS).view(3, 1, 1)).sum(dim=1, keepdim=True)
         pixels = pixels.expand(-1, inputs.channels, -1, -1)
         if pixels.shape[-1] == inputs.image_size:
             return pixels

@@ -48,7 +48,7 @@ def square(count: int) -> int:
 
 
 def as_image(picture: Tensor) -> Image.Image:
-    """A uint8 picture (C, S, S), grey or in colour."""
+    """A uint8 picture (C, S, S), gray or in color."""
     return from_array(picture.permute(1, 2, 0).numpy())
 
 

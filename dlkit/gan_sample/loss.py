@@ -1,4 +1,4 @@
-"""What the models are trained to minimise.
+"""What the models are trained to minimize.
 
 Shapes: B images, C channels, S x S pixels, Z numbers of a code. Logits and scores are (B,), or of
 patches (B, 1, h, w).
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What a discriminator minimises, from its logits of real and of generated images.
+    """What a discriminator minimizes, from its logits of real and of generated images.
 
     minimax and non-saturating: Goodfellow et al. 2014, equation 1, whose optimum is the probability
     p / (p + q) of being real. least-squares: Mao et al. 2017, equation 9. hinge: Miyato et al.
@@ -28,7 +28,7 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: str, fake: Tensor) -> Tensor:
-    """What the generator minimises, from the logits of its images.
+    """What the generator minimizes, from the logits of its images.
 
     minimax is log(1 - D), whose gradient vanishes where the discriminator is sure (it saturates);
     non-saturating is -log D (section 3 of the first paper).

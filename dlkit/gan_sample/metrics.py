@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NEIGHBOURS = 3  # that make the balls of precision and recall
+NEIGHBORS = 3  # that make the balls of precision and recall
 BLOCKS = 10  # that the interval of KID comes from
 T_95 = 2.262  # of Student's t with BLOCKS - 1 degrees of freedom, two-sided
 CHUNK = 1024  # rows of a distance matrix that are held at once
@@ -22,9 +22,9 @@ DEFINITIONS = {
     " (Binkowski et al. 2018); 0 is best, whatever the number of pictures.",
     "kid_low": f"Lower end of KID's 95 % interval, from {BLOCKS} parts that share no picture.",
     "kid_high": f"Upper end of KID's 95 % interval, from {BLOCKS} parts that share no picture.",
-    "precision": f"Share of generated pictures within the {NEIGHBOURS} nearest neighbours' ball of"
+    "precision": f"Share of generated pictures within the {NEIGHBORS} nearest neighbors' ball of"
     " a real one (Kynkaanniemi et al. 2019): how good they are.",
-    "recall": f"Share of real pictures within the {NEIGHBOURS} nearest neighbours' ball of a"
+    "recall": f"Share of real pictures within the {NEIGHBORS} nearest neighbors' ball of a"
     " generated one (Kynkaanniemi et al. 2019): how much of the real ones there is.",
     "diversity": "Mean distance of two generated pictures' descriptors, over that of two real ones;"
     f" a generator below {COLLAPSED} has collapsed.",
@@ -97,24 +97,24 @@ def kernel_distance_interval(real: np.ndarray, made: np.ndarray) -> tuple[float,
 
 
 def precision_and_recall(
-    real: np.ndarray, made: np.ndarray, neighbours: int = NEIGHBOURS
+    real: np.ndarray, made: np.ndarray, neighbors: int = NEIGHBORS
 ) -> tuple[float, float]:
     """Kynkaanniemi et al. 2019, equations 1 and 2; precision, then recall."""
-    return share_inside(real, made, neighbours), share_inside(made, real, neighbours)
+    return share_inside(real, made, neighbors), share_inside(made, real, neighbors)
 
 
-def share_inside(centres: np.ndarray, points: np.ndarray, neighbours: int) -> float:
-    """The share of the points in the ball of any centre, to its `neighbours`-th neighbour."""
-    centres, points = centres.astype(np.float64), points.astype(np.float64)
+def share_inside(centers: np.ndarray, points: np.ndarray, neighbors: int) -> float:
+    """The share of the points in the ball of any center, to its `neighbors`-th neighbor."""
+    centers, points = centers.astype(np.float64), points.astype(np.float64)
     radii = np.concatenate(
         [
-            np.partition(squares, neighbours, axis=1)[:, neighbours]  # the 0th is itself
-            for squares in squared_distances(centres, centres)
+            np.partition(squares, neighbors, axis=1)[:, neighbors]  # the 0th is itself
+            for squares in squared_distances(centers, centers)
         ]
     )
     # Rounding is not to put a point outside of its own copy's ball of no radius.
     inside = [
-        (squares <= radii + 1e-9).any(axis=1) for squares in squared_distances(points, centres)
+        (squares <= radii + 1e-9).any(axis=1) for squares in squared_distances(points, centers)
     ]
     return float(np.concatenate(inside).mean())
 
@@ -145,7 +145,7 @@ def distances(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
     """All that DEFINITIONS lists, but the class accuracy."""
     kid, low, high = kernel_distance_interval(real, made)
     precision, recall = math.nan, math.nan
-    if min(len(real), len(made)) > NEIGHBOURS:
+    if min(len(real), len(made)) > NEIGHBORS:
         precision, recall = precision_and_recall(real, made)
     return {
         "fid": frechet_distance(moments(real), moments(made)),

@@ -17,7 +17,7 @@ LEAST_STEPS = 100  # of an epoch, where nothing else is asked for
 def prepared(config: GanTrainConfig) -> tuple[GanTrainConfig, Pictures, dict[str, Any]]:
     """Settings with nothing left open, decoded pictures, and the keyword arguments of `build`."""
     listed = list_pictures(config.data, "train", classes=config.arch == "cgan")
-    shape = shape_of(listed.paths, config.image_size, config.colour)
+    shape = shape_of(listed.paths, config.image_size, config.color)
     pictures = Pictures(listed, shape)
     pictures.report()
     config = with_size(config, shape.image_size, shape.channels)

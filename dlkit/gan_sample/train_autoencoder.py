@@ -67,7 +67,7 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
 
 
 def corrupt(images: Tensor, noise: float, masking: float) -> Tensor:
-    """What a denoising autoencoder is given: images with Gaussian noise, and pixels made grey."""
+    """What a denoising autoencoder is given: images with Gaussian noise, and pixels made gray."""
     if noise:
         images = images + noise * torch.randn_like(images)
     if masking:

@@ -140,13 +140,13 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
 
 
 def two_domains(config: GanTrainConfig) -> tuple[Pictures, Pictures]:
-    """The pictures of trainA and trainB, in one size and with as many colours."""
+    """The pictures of trainA and trainB, in one size and with as many colors."""
     folders = [config.data / name for name in DOMAINS]
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise DlkitError(f"{missing[0]}: no such folder; cyclegan learns from trainA and trainB")
     listed = [list_pictures(folder, "train") for folder in folders]
     paths = [*listed[0].paths, *listed[1].paths]
-    shape = shape_of(paths, config.image_size, config.colour)
+    shape = shape_of(paths, config.image_size, config.color)
     if shape.image_size % 4 or shape.image_size < SMALLEST:
         raise DlkitError(
             f"--image-size {shape.image_size}: cyclegan needs a multiple of 4, {SMALLEST} or more"

@@ -18,7 +18,7 @@ from dlkit.core.parallel import device
 from dlkit.core.parallel.sharding import map_shard, remaining_jobs
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.gan_sample.data import from_bytes, grey, to_bytes
+from dlkit.gan_sample.data import from_bytes, gray, to_bytes
 from dlkit.gan_sample.grid import as_image
 from dlkit.gan_sample.infer import Sampler
 
@@ -56,7 +56,7 @@ def translate_images(
 
     def read(path: str) -> Tensor:
         pixels = images.read(path, side).pixels
-        return grey(pixels) if sampler.network.channels == 1 else pixels
+        return gray(pixels) if sampler.network.channels == 1 else pixels
 
     def made(left: Iterator[tuple[str, Path]]) -> Iterator[Translated | Failure]:
         ahead, left = tee(left)

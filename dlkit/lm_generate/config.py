@@ -19,7 +19,7 @@ Arch = Literal[
     "ngram", "bengio", "rnn-elman", "rnn-jordan", "gru", "lstm", "bilm", "gpt", "bert", "t5"
 ]  # fmt: skip
 # Tokenizers that `train` learns from the text, by their algorithms; other names are models.
-LEARNT = (
+LEARNED = (
     "char", "byte", "words", "whitespace", "byte-bpe", "bpe", "wordpiece", "unigram",
     "sentencepiece-bpe",
 )  # fmt: skip
@@ -38,11 +38,11 @@ class LmTrainConfig(TrainConfig):
     arch: Arch = option("gpt", "Architecture to train.")
     tokenizer: str = option(
         "char",
-        "char, byte, words, whitespace, byte-bpe, bpe, wordpiece or unigram, learnt from the text;"
+        "char, byte, words, whitespace, byte-bpe, bpe, wordpiece or unigram, learned from the text;"
         " or the name or file of a model of `dlkit tokenize`.",
     )
-    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learnt.", min=2)
-    lower: bool = option(False, "Lower-case the text (a tokenizer that is learnt).")
+    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learned.", min=2)
+    lower: bool = option(False, "Lower-case the text (a tokenizer that is learned).")
     val: list[str] = option(
         (), "Text to validate on, a file or folder; default: the last share of the text."
     )
@@ -91,8 +91,8 @@ class LmTrainConfig(TrainConfig):
     heads: int = option(4, "gpt, bert, t5: attention heads.", min=1)
     hidden: int = option(256, "bengio: units of the hidden layer.", min=1)
     dropout: float = option(0.1, "Dropout.", min=0, max=0.95)
-    positions: Literal["learnt", "sinusoidal", "rotary"] = option(
-        "learnt", "gpt: how it knows the order of tokens."
+    positions: Literal["learned", "sinusoidal", "rotary"] = option(
+        "learned", "gpt: how it knows the order of tokens."
     )
     untied: bool = option(False, "An output layer of its own, not the embedding's matrix.")
     direct: bool = option(False, "bengio: also connect the words directly to the output.")
@@ -170,9 +170,11 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
-    if config.tokenizer not in LEARNT:
+    if config.tokenizer not in LEARNED:
         for name in sorted(changed & {"vocab_size", "lower"}):
-            raise DlkitError(f"{option_name(name)} is for a tokenizer that is learnt from the text")
+            raise DlkitError(
+                f"{option_name(name)} is for a tokenizer that is learned from the text"
+            )
     if config.tokenizer in {"byte"} and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if config.parallel == "fsdp":

@@ -14,7 +14,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io import text as reading
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
-from dlkit.lm_generate.config import LEARNT, LmTrainConfig
+from dlkit.lm_generate.config import LEARNED, LmTrainConfig
 from dlkit.lm_generate.text_codec import TextCodec
 
 PARTS = ("training", "validation")
@@ -44,7 +44,7 @@ def prepare(config: LmTrainConfig, units: TextCodec | None = None) -> None:
 
 
 def write_tokens(config: LmTrainConfig, units: TextCodec | None) -> None:
-    """Read the text, learn its units if they are to be learnt, and write its ids."""
+    """Read the text, learn its units if they are to be learned, and write its ids."""
     text = Text.of(config)
     if units is None:
         units = units_of(config, text)
@@ -84,8 +84,8 @@ def corpus_of(folder: Path) -> Corpus:
 
 
 def units_of(config: LmTrainConfig, text: "Text") -> TextCodec:
-    """The units that `--tokenizer` names, learnt from the text to train on if need be."""
-    if config.tokenizer not in LEARNT:
+    """The units that `--tokenizer` names, learned from the text to train on if need be."""
+    if config.tokenizer not in LEARNED:
         return TextCodec.named(config.tokenizer)
     blocks = (block for _, block in text.blocks("training"))
     return TextCodec.learn(blocks, config.tokenizer, config.vocab_size, config.arch, config.lower)

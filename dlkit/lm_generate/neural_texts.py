@@ -95,7 +95,7 @@ class NeuralTexts:
         logits = allowed = self.logits
         totals = logits.logsumexp(-1)
         if sampling.repetition_penalty != 1:
-            allowed = penalised(logits, self.ids, sampling.repetition_penalty)
+            allowed = penalized(logits, self.ids, sampling.repetition_penalty)
         # Of what is never written, no log-probability is asked for.
         allowed.index_fill_(1, self.banned, -torch.inf)
         drawn = torch.from_numpy(np.asarray(uniforms)).to(self.device)
@@ -151,7 +151,7 @@ def kept_of(context: int) -> int:
     return max(context * 3 // 4, 1)
 
 
-def penalised(logits: Tensor, texts: Sequence[Sequence[int]], penalty: float) -> Tensor:
+def penalized(logits: Tensor, texts: Sequence[Sequence[int]], penalty: float) -> Tensor:
     """A copy of the logits (B, V) with the repetition penalty on the tokens of each text."""
     changed = logits.clone()
     for row, ids in enumerate(texts):

@@ -251,7 +251,7 @@ def has_children(first: np.ndarray) -> np.ndarray:
 def quantized(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers (M) as codes (uint8) and what the codes stand for (256, float32).
 
-    Each code stands for the mean of neighbours in order of size. Their squared error is least when
+    Each code stands for the mean of neighbors in order of size. Their squared error is least when
     codes lie as densely as the cube root of the numbers (Panter & Dite 1951). What must stay exact,
     a back-off weight of 1 and -inf, keeps a code of its own.
     """

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from dlkit.core.generation.sampling import Sampling, choose, penalised
+from dlkit.core.generation.sampling import Sampling, choose, penalized
 from dlkit.lm_generate.ngram import NGram
 
 
@@ -49,7 +49,7 @@ class NGramTexts:
             seen = np.zeros(allowed.shape, bool)
             for row, ids in enumerate(self.ids):
                 seen[row, ids] = True
-            allowed = penalised(allowed, seen, sampling.repetition_penalty)
+            allowed = penalized(allowed, seen, sampling.repetition_penalty)
         tokens = choose(allowed, sampling, np.asarray(uniforms))
         return tokens.tolist(), logprobs[np.arange(len(tokens)), tokens].tolist()
 

@@ -24,7 +24,7 @@ from dlkit.lm_generate.ngram import ABSENT, Trie
 FALLBACK = (0.0, 0.5, 1.0, 1.5)  # discounts of counts 0, 1, 2 and more, as lmplz has them
 KATZ_MOST = 5  # larger counts are reliable, says Katz
 BUCKETS = 64  # of contexts, by the binary digits of their counts
-ITERATIONS = 50  # of expectation maximisation
+ITERATIONS = 50  # of expectation maximization
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def discounts(adjusted: np.ndarray, order: int) -> tuple[float, ...]:
 def jelinek_mercer(counts: Counts, held_out: np.ndarray, folder: Path) -> Smoothed:
     """Each order interpolated with the one below, the lowest with a uniform distribution.
 
-    The weights suit `held_out` best (expectation maximisation). There is one for each order and
+    The weights suit `held_out` best (expectation maximization). There is one for each order and
     each size of the context's count, in powers of two.
     """
     if not len(held_out):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.config import LEARNT
+from dlkit.lm_generate.config import LEARNED
 from dlkit.tokenize import Tokenizer, from_json, load, train
 
 BEGIN = ("<s>", "<bos>", "[BOS]", "<|startoftext|>", "<|endoftext|>", "</s>", "<eos>")
@@ -39,11 +39,11 @@ class TextCodec:
     def learn(
         cls, texts: Iterable[str], algorithm: str, vocab_size: int, arch: str, lower: bool = False
     ) -> "TextCodec":
-        """Units learnt from texts, with the special tokens that the architecture needs."""
+        """Units learned from texts, with the special tokens that the architecture needs."""
         special = {"bert": OF_BERT, "t5": ("<pad>", "</s>", "<unk>", *SENTINELS)}.get(arch, ())
         if not special and algorithm not in {"char", "byte", "byte-bpe"}:
             special = ("<unk>", "</s>")
-        learnt = train(
+        learned = train(
             texts,
             algorithm=algorithm,
             vocab_size=vocab_size,
@@ -52,7 +52,7 @@ class TextCodec:
             # A character of the text is never unknown.
             min_count=1 if algorithm == "char" else 2,
         )
-        return cls(with_lines(learnt) if algorithm == "char" else learnt)
+        return cls(with_lines(learned) if algorithm == "char" else learned)
 
     @classmethod
     def named(cls, name: str) -> "TextCodec":
@@ -60,7 +60,7 @@ class TextCodec:
         try:
             return cls(load(name))
         except DlkitError as error:
-            raise DlkitError(f"{error}; or learnt from the text: {', '.join(LEARNT)}") from error
+            raise DlkitError(f"{error}; or learned from the text: {', '.join(LEARNED)}") from error
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "TextCodec":
@@ -109,7 +109,7 @@ class TextCodec:
 
 
 def with_lines(tokenizer: Tokenizer) -> Tokenizer:
-    """A tokenizer of characters that also knows the end of a line: they are learnt without it."""
+    """A tokenizer of characters that also knows the end of a line: they are learned without it."""
     content = json.loads(tokenizer.to_json())
     content["vocab"]["\n"] = max(tokenizer.names) + 1
     del content["sha256"]

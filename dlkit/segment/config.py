@@ -62,7 +62,7 @@ class SegmentTrainConfig(TrainConfig):
     ema: float = option(0.0, "Decay of the moving average of the weights.", min=0, max=1)
 
     loss: Literal["cross-entropy", "focal", "dice", "cross-entropy+dice"] = option(
-        "cross-entropy", "What is minimised."
+        "cross-entropy", "What is minimized."
     )
     focal_gamma: float = option(2.0, "How much less the focal loss counts easy pixels.", min=0)
     class_weights: Literal["none", "inverse", "median"] = option(
@@ -80,8 +80,8 @@ class SegmentTrainConfig(TrainConfig):
     flip_vertical: float = option(0.0, "Share of pictures mirrored top to bottom.", min=0, max=1)
     scale: float = option(1.5, "Zoom in or out by up to this factor.", min=1)
     rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
-    recolour: float = option(
-        0.2, "Change brightness, contrast and colours by up to this share.", min=0, max=1
+    recolor: float = option(
+        0.2, "Change brightness, contrast and colors by up to this share.", min=0, max=1
     )
     elastic: float = option(
         0.0, "Bend by random shifts of this many pixels (standard deviation; U-Net: 10).", min=0

@@ -8,46 +8,46 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dlkit.core.vision.drawing import Colour, colour, draw_text, text_size
+from dlkit.core.vision.drawing import Color, color, draw_text, text_size
 from dlkit.segment.masks import IGNORED
 
-OPACITY = 0.55  # of the colours over the picture
-# Saturation and value, in turns: colours near on the wheel, eight apart, then differ in these.
+OPACITY = 0.55  # of the colors over the picture
+# Saturation and value, in turns: colors near on the wheel, eight apart, then differ in these.
 SHADES = [(0.85, 0.95), (0.5, 0.95), (0.9, 0.6)]
 
 
-def palette(classes: int) -> list[Colour]:
-    """A colour for each class, and black for IGNORED, as the 256 colours of a PNG."""
-    colours = [colour(number, *SHADES[number % len(SHADES)]) for number in range(classes)]
-    return [*colours, *[(0, 0, 0)] * (IGNORED + 1 - classes)]
+def palette(classes: int) -> list[Color]:
+    """A color for each class, and black for IGNORED, as the 256 colors of a PNG."""
+    colors = [color(number, *SHADES[number % len(SHADES)]) for number in range(classes)]
+    return [*colors, *[(0, 0, 0)] * (IGNORED + 1 - classes)]
 
 
-def index_picture(labels: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
-    """A picture whose pixels are the classes' numbers; viewers show it in the palette's colours."""
+def index_picture(labels: np.ndarray, colors: Sequence[Color]) -> Image.Image:
+    """A picture whose pixels are the classes' numbers; viewers show it in the palette's colors."""
     picture = Image.fromarray(labels)
-    picture.putpalette([value for shade in colours for value in shade])
+    picture.putpalette([value for shade in colors for value in shade])
     return picture
 
 
 def overlay(
-    picture: Image.Image, labels: np.ndarray, colours: Sequence[Colour], names: Sequence[str]
+    picture: Image.Image, labels: np.ndarray, colors: Sequence[Color], names: Sequence[str]
 ) -> Image.Image:
-    """The picture under the classes' colours, with a legend of those named in it.
+    """The picture under the classes' colors, with a legend of those named in it.
 
     `names` has a name for each class; classes with an empty one stay as they are.
     """
-    coloured = index_picture(labels, colours).convert("RGB")
-    blended = Image.blend(picture, coloured, OPACITY)
+    colored = index_picture(labels, colors).convert("RGB")
+    blended = Image.blend(picture, colored, OPACITY)
     present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=IGNORED + 1))
     shown = [k for k in present.tolist() if k < len(names) and names[k]]
     hidden = ~np.isin(labels, shown)
     if hidden.any():
         blended.paste(picture, mask=Image.fromarray(hidden))
-    return with_legend(blended, [(names[k], colours[k]) for k in shown])
+    return with_legend(blended, [(names[k], colors[k]) for k in shown])
 
 
 def errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> Image.Image:
-    """The picture in grey; red where the label is wrong, black where the truth says nothing."""
+    """The picture in gray; red where the label is wrong, black where the truth says nothing."""
     shown = picture.convert("L").convert("RGB")
     red = Image.blend(shown, Image.new("RGB", shown.size, (255, 0, 0)), 0.8)
     shown.paste(red, mask=Image.fromarray((labels != truth) & (truth != IGNORED)))
@@ -55,8 +55,8 @@ def errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> Image
     return shown
 
 
-def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
-    """The picture with white lines below it that name its colours."""
+def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Color]]) -> Image.Image:
+    """The picture with white lines below it that name its colors."""
     size = text_size(picture.width)
     font = ImageFont.load_default(size)
     line, gap = round(1.5 * size), size // 2
@@ -85,11 +85,11 @@ def draw_masks(
     names: Sequence[str],
     scores: Sequence[float] | None,
 ) -> Image.Image:
-    """The picture with each object's mask (H, W) of bool in a colour of its own, and its name."""
+    """The picture with each object's mask (H, W) of bool in a color of its own, and its name."""
     drawn = picture.convert("RGB")
     # The best come first and are drawn last, on top.
     for number in reversed(range(len(masks))):
-        full = Image.new("RGB", drawn.size, colour(number))
+        full = Image.new("RGB", drawn.size, color(number))
         drawn.paste(Image.blend(drawn, full, OPACITY), mask=Image.fromarray(masks[number]))
     canvas = ImageDraw.Draw(drawn)
     font = ImageFont.load_default(text_size(max(drawn.size)))
@@ -99,5 +99,5 @@ def draw_masks(
             name = names[number]
             text = name if scores is None else f"{name} {scores[number]:.2f}"
             x, y = int(columns.min()), int(rows.min())
-            draw_text(canvas, text, x, y, colour(number), font, drawn.size)
+            draw_text(canvas, text, x, y, color(number), font, drawn.size)
     return drawn

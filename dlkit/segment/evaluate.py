@@ -164,7 +164,7 @@ def save_examples(predictor: Predictor, samples: Sequence[Sample], path: Path) -
         columns = ["image", "truth", "prediction", "errors in red"][: len(rows[0])]
         sheet = images.grid(cells, len(columns), captions=columns * len(rows))
         if not predictor.finds_objects:
-            legend = list(zip(predictor.labels, predictor.colours, strict=False))
+            legend = list(zip(predictor.labels, predictor.colors, strict=False))
             sheet = with_legend(sheet, legend)
         images.save(sheet, path)
 
@@ -177,7 +177,7 @@ def label_row(predictor: Predictor, sample: Sample) -> list[Image.Image] | None:
     picture = images.as_pillow(images.read(str(sample.path)))
     truth = sample.truth.mask()
     maps = [
-        index_picture(labels, predictor.colours).convert("RGB")
+        index_picture(labels, predictor.colors).convert("RGB")
         for labels in (truth, label_map.labels)
     ]
     return [picture, *maps, errors(picture, truth, label_map.labels)]

@@ -24,7 +24,7 @@ from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
 from dlkit.core.vision.batches import WINDOW, next_window, of_one_shape
-from dlkit.core.vision.drawing import Colour
+from dlkit.core.vision.drawing import Color
 from dlkit.core.vision.images import Picture
 from dlkit.core.vision.tile import in_tiles
 from dlkit.segment import rle, torchvision_zoo
@@ -101,7 +101,7 @@ class Predictor:
     labels: list[str]
     image_size: int | None
     device: torch.device
-    colours: list[Colour]
+    colors: list[Color]
     autocast: str = "fp32"  # in training, whose weights stay fp32; prepared ones need none
 
     @property
@@ -112,12 +112,12 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits (B, C, h, w) of uint8 images (B, 3, h, w)."""
-        return self.look(self.network.normalise(pixels.to(self.device)))
+        return self.look(self.network.normalize(pixels.to(self.device)))
 
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor, tta: bool) -> Tensor:
         """Probabilities (B, C, h, w) of uint8 images (B, 3, h, w); with `tta` of several views."""
-        inputs = self.network.normalise(pixels.to(self.device))
+        inputs = self.network.normalize(pixels.to(self.device))
         if not tta:
             return self.look(inputs).softmax(dim=1)
         size = inputs.shape[-2:]
@@ -207,7 +207,7 @@ def segment(
                 except DlkitError as error:  # a URL may fail the second time
                     yield Failure(path, str(error))
                     continue
-                save_pictures(shown, found.labels, predictor.colours, drawn, target.map)
+                save_pictures(shown, found.labels, predictor.colors, drawn, target.map)
             if target.probabilities is not None and found.probabilities is not None:
                 save_array(found.probabilities, predictor.labels, target.probabilities)
             regions = regions_of(found.labels, predictor.labels, wanted, masks)
@@ -375,13 +375,13 @@ def full(path: str, picture: Picture) -> Picture:
 def save_pictures(
     picture: Picture,
     labels: np.ndarray,
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     names: Sequence[str],
     target: Path,
 ) -> None:
     """Write the label map to `target`, and beside it the overlay with the classes in `names`."""
-    images.save(index_picture(labels, colours), target)
-    shown = overlay(images.as_pillow(picture), labels, colours, names)
+    images.save(index_picture(labels, colors), target)
+    shown = overlay(images.as_pillow(picture), labels, colors, names)
     images.save(shown, overlay_path(target))
 
 

@@ -19,7 +19,7 @@ from dlkit.core.parallel import device
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.core.vision.drawing import colour
+from dlkit.core.vision.drawing import color
 from dlkit.core.vision.images import Picture
 from dlkit.segment import rle
 from dlkit.segment.draw import draw_masks, index_picture
@@ -193,8 +193,8 @@ def save_pictures(picture: Picture, found: Masks, names: Sequence[str], target: 
     numbers = np.zeros((picture.height, picture.width), np.uint8)
     for number in reversed(range(len(found.masks))):  # the best on top
         numbers[found.masks[number]] = number + 1
-    colours = [(0, 0, 0), *(colour(number) for number in range(255))]
-    images.save(index_picture(numbers, colours), target)
+    colors = [(0, 0, 0), *(color(number) for number in range(255))]
+    images.save(index_picture(numbers, colors), target)
     labels = [names[label] for label in found.labels]
     drawn = draw_masks(images.as_pillow(picture), found.masks, labels, found.scores.tolist())
     images.save(drawn, overlay_path(target))

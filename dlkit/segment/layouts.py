@@ -7,9 +7,9 @@
                 SegmentationObject/ if any; classes.txt where the classes are not VOC's
     COCO        annotations/instances_SPLIT*.json or SPLIT/_annotations.coco.json, and its images
 
-A mask holds an index for each pixel (grey or palette PNG), or the colour of its class. classes.txt
+A mask holds an index for each pixel (gray or palette PNG), or the color of its class. classes.txt
 has a class a line, in the order of the indices, with `red green blue` behind the name where there
-is a table of colours. Value 255, a class called void, ignore or unlabelled, and in CamVid's layout
+is a table of colors. Value 255, a class called void, ignore or unlabeled, and in CamVid's layout
 the index after the last class mean that a pixel is of no class.
 """
 
@@ -34,7 +34,7 @@ from dlkit.segment.masks import (
     NO_CLASS,
     BadMask,
     CocoTruth,
-    Colour,
+    Color,
     MaskFile,
     Object,
     classes_of,
@@ -147,15 +147,15 @@ def checked(entry: Entry, count: int, objects: bool) -> Sample | BadMask:
     return Sample(path, width, height, truth, pixels[:count])
 
 
-def listing(file: Path) -> list[tuple[str, Colour | None]]:
+def listing(file: Path) -> list[tuple[str, Color | None]]:
     """The classes of a file, a line each: a name, and perhaps `red green blue` behind it."""
-    entries: list[tuple[str, Colour | None]] = []
+    entries: list[tuple[str, Color | None]] = []
     for number, line in enumerate(lines(str(file)), 1):
         words = line.replace(",", " ").split()
         if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
             red, green, blue = (int(word) for word in words[-3:])
             if max(red, green, blue) > 255:
-                raise DlkitError(f"{file}:{number}: a colour has three numbers from 0 to 255")
+                raise DlkitError(f"{file}:{number}: a color has three numbers from 0 to 255")
             entries.append((" ".join(words[:-3]), (red, green, blue)))
         elif words:
             entries.append((line.strip(), None))
@@ -167,7 +167,7 @@ def listing(file: Path) -> list[tuple[str, Colour | None]]:
 
 
 def of_files(
-    entries: Sequence[tuple[str, Colour | None]],
+    entries: Sequence[tuple[str, Color | None]],
     labels: list[str] | None,
     instances: bool,
     ignored: Sequence[int],
@@ -181,7 +181,7 @@ def of_files(
     return classes.labels, truths
 
 
-def class_file(data: Path) -> list[tuple[str, Colour | None]]:
+def class_file(data: Path) -> list[tuple[str, Color | None]]:
     file = data / "classes.txt"
     if not file.exists():
         raise DlkitError(f"{file}: no such file; it names the classes, one a line, from index 0 on")

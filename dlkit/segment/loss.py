@@ -1,4 +1,4 @@
-"""What the segmenters are trained to minimise.
+"""What the segmenters are trained to minimize.
 
 Shapes: B images, C classes, H x W pixels, P places, N objects.
 """

@@ -18,10 +18,10 @@ from dlkit.segment.rle import decode
 IGNORED = 255  # pixels of no class: they count in no loss and no score
 UNKNOWN = 254  # while a mask is read
 MOST_CLASSES = 254
-NO_CLASS = {"void", "ignore", "ignored", "unlabelled", "unlabeled"}
+NO_CLASS = {"void", "ignore", "ignored", "unlabeled", "unlabelled"}
 BACKGROUND = "background"
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 class BadMask(DlkitError):
@@ -37,7 +37,7 @@ class Classes:
     """What the values in the masks of a data set mean.
 
     `lookup` (256,) gives the class of each index, IGNORED or UNKNOWN; `codes` likewise those of
-    the colours red << 16 | green << 8 | blue, where the data has a table of them.
+    the colors red << 16 | green << 8 | blue, where the data has a table of them.
     """
 
     labels: list[str]
@@ -56,9 +56,9 @@ class Object:
 
 
 def classes_of(
-    entries: Sequence[tuple[str, Colour | None]], labels: list[str] | None, ignored: Sequence[int]
+    entries: Sequence[tuple[str, Color | None]], labels: list[str] | None, ignored: Sequence[int]
 ) -> Classes:
-    """The meaning of masks whose indices count these names, some perhaps with a colour.
+    """The meaning of masks whose indices count these names, some perhaps with a color.
 
     `labels` fixes the classes and their order: those it does not have are ignored.
     """
@@ -70,10 +70,10 @@ def classes_of(
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[[IGNORED, *ignored]] = IGNORED
     codes = {}
-    for index, (name, colour) in enumerate(entries):
+    for index, (name, color) in enumerate(entries):
         lookup[index] = places.get(name, IGNORED)
-        if colour is not None:
-            red, green, blue = colour
+        if color is not None:
+            red, green, blue = color
             codes[red << 16 | green << 8 | blue] = places.get(name, IGNORED)
     return Classes(labels, lookup, codes)
 
@@ -88,10 +88,10 @@ class MaskFile:
 
     def mask(self) -> np.ndarray:
         """The class of each pixel (H, W), uint8. Raises BadMask."""
-        values, coloured = read_values(self.path)
-        if coloured:
+        values, colored = read_values(self.path)
+        if colored:
             if not self.classes.codes:
-                raise BadMask("colour mask without a table of colours", str(self.path))
+                raise BadMask("color mask without a table of colors", str(self.path))
             codes, places = np.unique(values, return_inverse=True)
             known = [self.classes.codes.get(int(code), UNKNOWN) for code in codes]
             mask = np.array(known, np.uint8)[places.reshape(values.shape)]
@@ -101,7 +101,7 @@ class MaskFile:
             mask = self.classes.lookup[np.where(inside, values, UNKNOWN)]
         if (mask == UNKNOWN).any():
             value = values[mask == UNKNOWN][0]
-            said = f"colour {value >> 16} {value >> 8 & 255} {value & 255}" if coloured else value
+            said = f"color {value >> 16} {value >> 8 & 255} {value & 255}" if colored else value
             raise BadMask("mask with an unknown value", f"{self.path} ({said})")
         return mask
 
@@ -110,8 +110,8 @@ class MaskFile:
         if self.objects_path is None:
             raise BadMask("no mask of objects", str(self.path))
         mask = self.mask()
-        numbers, coloured = read_values(self.objects_path)
-        if coloured or numbers.shape != mask.shape:
+        numbers, colored = read_values(self.objects_path)
+        if colored or numbers.shape != mask.shape:
             raise BadMask("mask of objects that does not fit", str(self.objects_path))
         found = []
         for number in np.unique(numbers):
@@ -124,17 +124,17 @@ class MaskFile:
 
 
 def read_values(path: Path) -> tuple[np.ndarray, bool]:
-    """The numbers (H, W) in a file, or its colours as codes and True."""
+    """The numbers (H, W) in a file, or its colors as codes and True."""
     try:
         with Image.open(path) as image:
             if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
                 return np.asarray(image).astype(np.int64), False
-            colours = np.asarray(image.convert("RGB")).astype(np.int64)
+            colors = np.asarray(image.convert("RGB")).astype(np.int64)
     except FileNotFoundError:
         raise BadMask("missing mask", str(path)) from None
     except BAD_FILE as error:
         raise BadMask("unreadable mask", str(path)) from error
-    return colours @ np.array([1 << 16, 1 << 8, 1]), True
+    return colors @ np.array([1 << 16, 1 << 8, 1]), True
 
 
 @dataclass(frozen=True)

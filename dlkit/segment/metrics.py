@@ -115,7 +115,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
 def boundary_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """F1 (C,) of each class's boundary in one image; nan for a class without any.
 
-    A pixel is on its class's boundary when one of its four neighbours is of another class. A class
+    A pixel is on its class's boundary when one of its four neighbors is of another class. A class
     with a boundary in one of the maps only has 0.
     """
     counted = truth != IGNORED
@@ -145,7 +145,7 @@ def boundaries(labels: np.ndarray, counted: np.ndarray) -> dict[int, np.ndarray]
 
 
 def on_boundary(labels: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Which counted pixels (H, W) have a counted neighbour of another class."""
+    """Which counted pixels (H, W) have a counted neighbor of another class."""
     edges = np.zeros(labels.shape, bool)
     across = (labels[:, 1:] != labels[:, :-1]) & counted[:, 1:] & counted[:, :-1]
     down = (labels[1:] != labels[:-1]) & counted[1:] & counted[:-1]

@@ -29,7 +29,7 @@ CHOICES = ("width", "depth", "padding", "context", "window", "step")
 SCORES = {"semantic": "mean_iou", "instance": "map_50_95_coco101"}  # what `best` goes by
 TORCHVISION = ("deeplabv3", "lraspp", "maskrcnn")  # their backbones are torchvision's, untrained
 OF_PIXELS = ("loss", "focal_gamma", "class_weights", "border_weight", "border_sigma", "loss_share")
-OF_NEIGHBOURS = ("border_weight", "loss_share")  # nothing where single pixels are learnt from
+OF_NEIGHBORS = ("border_weight", "loss_share")  # nothing where single pixels are learned from
 
 
 def train(config: SegmentTrainConfig) -> Path:
@@ -69,7 +69,7 @@ def train(config: SegmentTrainConfig) -> Path:
 
         for _ in run.epochs():
             for pictures, indices, labels in run.batches(batches):
-                images = jitter_color(pictures[:, :3].float(), config.recolour)
+                images = jitter_color(pictures[:, :3].float(), config.recolor)
                 mask, numbers = indices[:, 0], indices[:, -1]
                 border = pictures[:, 3].float() / 255 if config.border_weight else None
                 with run.autocast():
@@ -77,10 +77,10 @@ def train(config: SegmentTrainConfig) -> Path:
                         loss = instance_loss(network, images, numbers, labels)
                     elif config.arch == "patch":
                         places = random_places(mask, config.places)
-                        logits = network(model.normalise(images), places)
+                        logits = network(model.normalize(images), places)
                         loss = segmentation_loss(*as_pixels(logits, mask, places), config, weights)
                     else:
-                        logits = network(model.normalise(images))
+                        logits = network(model.normalize(images))
                         loss = segmentation_loss(logits, mask, config, weights, border)
                 run.step(loss, optimizer)
             predictor.network.eval()
@@ -101,7 +101,7 @@ def refuse_unused(config: SegmentTrainConfig) -> None:
         option = option_name(name)
         if name in OF_PIXELS and config.task == "instance":
             raise DlkitError(f"{option} is for --task semantic: maskrcnn has losses of its own")
-        if name in OF_NEIGHBOURS and config.arch == "patch":
+        if name in OF_NEIGHBORS and config.arch == "patch":
             raise DlkitError(f"{option} is not for patch, which learns from some --places only")
         if name == "places" and config.arch != "patch":
             raise DlkitError(f"{option} is for --arch patch")

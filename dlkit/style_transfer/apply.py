@@ -21,7 +21,7 @@ from dlkit.core.vision import images
 from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, next_window, of_one_shape
 from dlkit.style_transfer import color
 from dlkit.style_transfer.config import DEFAULT_MODEL
-from dlkit.style_transfer.infer import Colours, as_pillow, read_style
+from dlkit.style_transfer.infer import Colors, as_pillow, read_style
 from dlkit.style_transfer.model import ARCHITECTURES, Painter, build
 from dlkit.style_transfer.plan import Job, Style, spoken, stem
 from dlkit.style_transfer.tile import paint_in_tiles
@@ -62,7 +62,7 @@ class Pass:
     size: int | None = None
     style_size: int = 512
     strength: float = 1.0
-    colours: Colours = "style"
+    colors: Colors = "style"
     tile: int | None = None
     batch_size: int = 4
     workers: int = 2
@@ -179,7 +179,7 @@ def paint_stream(
 ) -> Iterator[list[Painted | Failure]]:
     """The paintings of each photograph, one for each code; `jobs` has the files they go to."""
     pictures = each(
-        lambda path: (path, images.read(path, how.size, true_colours=True)), paths, how.workers
+        lambda path: (path, images.read(path, how.size, true_colors=True)), paths, how.workers
     )
     while window := next_window(pictures, WINDOW * how.batch_size):
         found: dict[int, list[Tensor | str]] = {}
@@ -225,11 +225,11 @@ def paint_batch(batch: Tensor, code: Tensor, model: Model, how: Pass) -> Tensor:
 
 
 def write(painted: Painted, how: Pass) -> Applied:
-    """Give the painting its colours, and write it."""
+    """Give the painting its colors, and write it."""
     painting = painted.pixels.float() / 255
-    if how.colours != "style":
+    if how.colors != "style":
         photo = painted.photo.float() / 255
-        keep = color.with_chroma_of if how.colours == "luminance" else color.matched_after
+        keep = color.with_chroma_of if how.colors == "luminance" else color.matched_after
         painting = keep(photo, painting)
     picture = as_pillow(painting)
     images.save(picture, painted.job.target)

@@ -62,11 +62,11 @@ Pictures = Annotated[
 Grid = Annotated[
     Path | None, typer.Option(help="Also write a picture of all: photographs by styles.")
 ]
-PreserveColour = Annotated[
+PreserveColor = Annotated[
     Literal["luminance", "histogram"] | None,
     typer.Option(
-        help="Keep the photograph's colours. luminance: paint its brightness only; histogram: give"
-        " the style the mean and the spread of its colours."
+        help="Keep the photograph's colors. luminance: paint its brightness only; histogram: give"
+        " the style the mean and the spread of its colors."
     ),
 ]
 Size = Annotated[
@@ -144,7 +144,7 @@ def infer(
         float | None,
         typer.Option(help="Learning rate; default: 1 for lbfgs, 0.02 for adam.", min=0),
     ] = None,
-    preserve_colour: PreserveColour = None,
+    preserve_color: PreserveColor = None,
     mask: Annotated[
         list[str] | None,
         typer.Option(
@@ -186,7 +186,7 @@ def infer(
         ),
     ] = False,
 ) -> None:
-    """Paint each photograph in each style, by optimisation (Gatys et al. 2016).
+    """Paint each photograph in each style, by optimization (Gatys et al. 2016).
 
     Prints the photograph, the style, the painting's file, width, height and steps, the losses of
     content and style, and the seconds.
@@ -222,7 +222,7 @@ def infer(
         optimizer=optimizer,
         lr=lr,
         init=init,
-        colours=preserve_colour or "style",
+        colors=preserve_color or "style",
         masks=tuple(mask or []),
         scales=scales,
         tile=tile,
@@ -269,7 +269,7 @@ def apply_(
     strength: Annotated[
         float, typer.Option(help="From 0, the photograph, to 1, the whole style.", min=0, max=1)
     ] = 1.0,
-    preserve_colour: PreserveColour = None,
+    preserve_color: PreserveColor = None,
     tile: Tile = None,
     batch_size: BatchSize = 4,
     workers: Workers = 2,
@@ -300,7 +300,7 @@ def apply_(
         size=size,
         style_size=style_size or SIZE,
         strength=strength,
-        colours=preserve_colour or "style",
+        colors=preserve_color or "style",
         tile=tile,
         batch_size=batch_size,
         workers=workers,
@@ -319,7 +319,7 @@ def evaluate(
         typer.Option(
             "--model",
             "-m",
-            help="What paints: a painter's name, file or URL, or gatys, painting by optimisation"
+            help="What paints: a painter's name, file or URL, or gatys, painting by optimization"
             " (gatys:NETWORK: with that feature network);"
             f" may be given more than once; default: gatys and {DEFAULT_MODEL}.",
         ),
@@ -352,7 +352,7 @@ def evaluate(
 
     The photographs themselves are measured, too: they show what distance there is to a style.
     """
-    from dlkit.style_transfer.evaluate import compare, measure, optimises
+    from dlkit.style_transfer.evaluate import compare, measure, optimizes
 
     contents = existing(photos)
     styles = existing([style, *(more_styles or [])])
@@ -368,7 +368,7 @@ def evaluate(
         scores = measure(existing(pictures), contents, styles, size, features, device)
     else:
         chosen = methods or ["gatys", DEFAULT_MODEL]
-        if steps is not None and not any(map(optimises, chosen)):
+        if steps is not None and not any(map(optimizes, chosen)):
             raise DlkitError("--steps is for gatys, which is not among the models")
         steps = steps or STEPS
         scores = compare(chosen, contents, styles, size, steps, features, save, device, precision)

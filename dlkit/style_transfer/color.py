@@ -1,4 +1,4 @@
-"""The photograph's own colours in a painting (Gatys et al. 2016, arXiv:1606.05897).
+"""The photograph's own colors in a painting (Gatys et al. 2016, arXiv:1606.05897).
 
 Pictures are (3, H, W) of red, green and blue from 0 to 1; h x w may be another size.
 """
@@ -6,23 +6,23 @@ Pictures are (3, H, W) of red, green and blue from 0 to 1; h x w may be another 
 import torch
 from torch import Tensor
 
-from dlkit.core.vision.augment import GREY_WEIGHTS
+from dlkit.core.vision.augment import GRAY_WEIGHTS
 
-SMALLEST_VARIANCE = 1e-4  # of colours, under which they are noise: that of a grey picture, say
+SMALLEST_VARIANCE = 1e-4  # of colors, under which they are noise: that of a gray picture, say
 
 
 def luminance(picture: Tensor) -> Tensor:
     """The brightness (1, H, W) of a picture: luma, the Y of YIQ."""
-    weights = torch.tensor(GREY_WEIGHTS, device=picture.device).view(3, 1, 1)
+    weights = torch.tensor(GRAY_WEIGHTS, device=picture.device).view(3, 1, 1)
     return (picture * weights).sum(dim=0, keepdim=True)
 
 
-def grey(picture: Tensor) -> Tensor:
+def gray(picture: Tensor) -> Tensor:
     return luminance(picture).expand(3, -1, -1)
 
 
-def grey_like(style: Tensor, photo: Tensor) -> Tensor:
-    """The style in grey, with the photograph's mean and spread of brightness ("luminance-only").
+def gray_like(style: Tensor, photo: Tensor) -> Tensor:
+    """The style in gray, with the photograph's mean and spread of brightness ("luminance-only").
 
     Not cut at 0 and 1, which would change both.
     """
@@ -32,9 +32,9 @@ def grey_like(style: Tensor, photo: Tensor) -> Tensor:
 
 
 def with_chroma_of(photo: Tensor, painting: Tensor) -> Tensor:
-    """The painting's brightness in the photograph's colours, both of one size; 0 to 1.
+    """The painting's brightness in the photograph's colors, both of one size; 0 to 1.
 
-    Where that is no colour, because it would be too bright or too dark, the chroma is less.
+    Where that is no color, because it would be too bright or too dark, the chroma is less.
     """
     bright = luminance(painting).clamp(0, 1)
     chroma = photo - luminance(photo)
@@ -44,26 +44,26 @@ def with_chroma_of(photo: Tensor, painting: Tensor) -> Tensor:
 
 
 def matched(style: Tensor, photo: Tensor) -> Tensor:
-    """The style with the photograph's mean and covariance of colours ("histogram matching").
+    """The style with the photograph's mean and covariance of colors ("histogram matching").
 
     The transformation is the symmetric root of one covariance times the inverse root of the other,
     as the paper prefers it. Not cut at 0 and 1.
     """
     own_mean, own_root = statistics(style, -0.5)
     mean, root = statistics(photo, 0.5)
-    centred = style.double().flatten(1) - own_mean
-    return (root @ own_root @ centred + mean).view_as(style).to(style.dtype)
+    centered = style.double().flatten(1) - own_mean
+    return (root @ own_root @ centered + mean).view_as(style).to(style.dtype)
 
 
 def matched_after(photo: Tensor, painting: Tensor) -> Tensor:
-    """A finished painting with the photograph's mean and covariance of colours; 0 to 1."""
+    """A finished painting with the photograph's mean and covariance of colors; 0 to 1."""
     return matched(painting, photo).clamp(0, 1)
 
 
 def statistics(picture: Tensor, power: float) -> tuple[Tensor, Tensor]:
-    """The mean colour (3, 1), and the covariance of colours (3, 3) to this power."""
-    colours = picture.double().flatten(1)
-    mean = colours.mean(dim=1, keepdim=True)
-    values, vectors = torch.linalg.eigh(torch.cov(colours, correction=0))
+    """The mean color (3, 1), and the covariance of colors (3, 3) to this power."""
+    colors = picture.double().flatten(1)
+    mean = colors.mean(dim=1, keepdim=True)
+    values, vectors = torch.linalg.eigh(torch.cov(colors, correction=0))
     powers = values.clamp(min=SMALLEST_VARIANCE) ** power
     return mean, vectors @ powers.diag() @ vectors.T

@@ -114,7 +114,7 @@ def compare(
     if len({named(method) for method in methods}) < len(methods):
         raise DlkitError(f"{' and '.join(methods)} have one name among them: rename a file")
     gauge = StyleMetrics(infer.load(features, device), side)
-    networks = {name: network_of(name, gauge, device) for name in methods if optimises(name)}
+    networks = {name: network_of(name, gauge, device) for name in methods if optimizes(name)}
     painters = {
         name: apply.load(name, device, precision) for name in methods if name not in networks
     }
@@ -146,8 +146,8 @@ def compare(
             images.save(sheet(methods, photos, styles, entries), save / "sheet.jpg")
 
 
-def optimises(method: str) -> bool:
-    """Whether a method is painting by optimisation, with whatever feature network."""
+def optimizes(method: str) -> bool:
+    """Whether a method is painting by optimization, with whatever feature network."""
     return method.partition(":")[0] == GATYS
 
 
@@ -160,7 +160,7 @@ def network_of(method: str, gauge: StyleMetrics, device: str) -> FeatureNetwork:
 def named(method: str) -> str:
     """A method's name as files and captions have it."""
     kind, _, network = method.partition(":")
-    if network and optimises(method):
+    if network and optimizes(method):
         return f"{kind}-{stem(network)}".replace(":", "-")
     return stem(method)
 

@@ -1,4 +1,4 @@
-"""From photographs and styles to paintings by optimisation: `paint()` (Gatys et al. 2016).
+"""From photographs and styles to paintings by optimization: `paint()` (Gatys et al. 2016).
 
 Shapes: H x W pixels of a photograph as shown, h x w those that are painted.
 """
@@ -23,7 +23,7 @@ from dlkit.core.vision import images
 from dlkit.style_transfer import color, masks
 from dlkit.style_transfer.config import DEFAULT_FEATURES
 from dlkit.style_transfer.models.features import FeatureNetwork, Pooling, load_features
-from dlkit.style_transfer.optimize import Objective, Optimizer, Step, first_picture, optimise, used
+from dlkit.style_transfer.optimize import Objective, Optimizer, Step, first_picture, optimize, used
 from dlkit.style_transfer.plan import Job, spoken
 from dlkit.style_transfer.preview import ProgressRecorder
 from dlkit.style_transfer.tile import TiledFeatures
@@ -37,7 +37,7 @@ FALLBACK_TILE = 512
 HISTORY = 20  # of L-BFGS: pairs of pictures
 USABLE = 0.8  # of the free memory
 
-Colours = Literal["style", "luminance", "histogram"]
+Colors = Literal["style", "luminance", "histogram"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Method:
 
     `size` is the longest side that is painted, and `style_size` that of the styles (None: the
     same); the result is enlarged to the photograph's size unless `as_painted`. `init` is `content`,
-    `noise` or an image's path. `colours` are those of the style, or the photograph's kept in one
+    `noise` or an image's path. `colors` are those of the style, or the photograph's kept in one
     of two ways. `scales` None: as many halvings as a large picture needs. `tile` None: where memory
     is short.
     """
@@ -73,7 +73,7 @@ class Method:
     optimizer: Optimizer = "lbfgs"
     lr: float | None = None
     init: str = "content"
-    colours: Colours = "style"
+    colors: Colors = "style"
     masks: tuple[str, ...] = ()
     scales: int | None = None
     tile: int | None = None
@@ -145,7 +145,7 @@ def paint_one(
     reached: Step | None = None
     ended_by: BaseException | None = None
     try:
-        for reached in optimise(
+        for reached in optimize(
             canvas.content,
             canvas.styles,
             canvas.start,
@@ -203,11 +203,11 @@ class Canvas:
         content = resized(self.photo, size)
         side = method.style_size or method.size
         styles = [read_style(style.name, side) for style in job.styles]
-        if method.colours == "histogram":
+        if method.colors == "histogram":
             styles = [color.matched(style, content) for style in styles]
-        elif method.colours == "luminance":
-            styles = [color.grey_like(style, content) for style in styles]
-            content = color.grey(content)
+        elif method.colors == "luminance":
+            styles = [color.gray_like(style, content) for style in styles]
+            content = color.gray(content)
         shares = [style.share for style in job.styles]
         self.content = self.on_device(content)
         self.styles = [
@@ -237,14 +237,14 @@ class Canvas:
         return picture[None].to(self.device)
 
     def finished(self, picture: Tensor) -> Image.Image:
-        """The picture (1, 3, h, w) at its size, in its colours and within its masks."""
+        """The picture (1, 3, h, w) at its size, in its colors and within its masks."""
         painting = picture[0].float().cpu()
         photo, size = self.photo, self.photo.shape[1:]
         if self.method.as_painted:
             size = self.content.shape[2:]
             photo = resized(photo, (size[1], size[0]))
         painting = resized(painting, (size[1], size[0]))
-        if self.method.colours == "luminance":
+        if self.method.colors == "luminance":
             painting = color.with_chroma_of(photo, painting)
         if self.whole_masks is not None:
             whole = masks.resized(self.whole_masks, size[0], size[1])
@@ -254,7 +254,7 @@ class Canvas:
 
 def read(path: str) -> Tensor:
     """An image (3, H, W) from 0 to 1, in sRGB."""
-    return images.read(path, true_colours=True).pixels.float() / 255
+    return images.read(path, true_colors=True).pixels.float() / 255
 
 
 def read_style(path: str, side: int) -> Tensor:

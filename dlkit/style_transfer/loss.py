@@ -77,7 +77,7 @@ def style_loss(
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """The mean square of the differences between neighbours, down and across."""
+    """The mean square of the differences between neighbors, down and across."""
     down, across = images.diff(dim=2), images.diff(dim=3)
     return down.square().mean() + across.square().mean()
 

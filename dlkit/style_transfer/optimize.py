@@ -1,4 +1,4 @@
-"""Painting by optimisation: the picture itself is what is learnt (Gatys et al. 2016).
+"""Painting by optimization: the picture itself is what is learned (Gatys et al. 2016).
 
 Shapes: H x W pixels, h x w those of a style, K maps.
 """
@@ -34,7 +34,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: the weighed losses of content and style, and the total variation.
+    """What is minimized: the weighed losses of content and style, and the total variation.
 
     The layers have weights of their own, by which theirs are multiplied.
     """
@@ -74,7 +74,7 @@ def first_picture(
     return noise.to(content.device)
 
 
-def optimise(
+def optimize(
     content: Tensor,
     styles: Sequence[tuple[Tensor, float]],
     start: Tensor,

@@ -151,6 +151,6 @@ def sheet(
 def shown(path: str) -> Image.Image:
     """A picture for the grid; white where there is none, as for a style that is a name."""
     try:
-        return images.as_pillow(images.read(path, CELL, true_colours=True))
+        return images.as_pillow(images.read(path, CELL, true_colors=True))
     except DlkitError:
         return BLANK

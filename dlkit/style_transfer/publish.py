@@ -39,7 +39,7 @@ def publish(
     paths = sorted(images.files([str(photographs)]))
     random.Random(0).shuffle(paths)
     squares = [images.read(path, SIDE, "crop").pixels for path in paths[:PHOTOGRAPHS]]
-    network.normalise(torch.stack(squares) / 255)
+    network.normalize(torch.stack(squares) / 255)
 
     classifier = checkpoint.read_header(best)
     top1 = classifier.metrics["top1"]

@@ -63,7 +63,7 @@ def train_fast(
     training: Squares,
     validation: Tensor,
 ) -> Path:
-    """Minimise what painting by optimisation does, for all photographs (Johnson et al. 2016)."""
+    """Minimize what painting by optimization does, for all photographs (Johnson et al. 2016)."""
     paths = found(config.data, "style")
     styles = [read(path, config.style_size).to(process.device) for path in paths]
     contents = {config.content_layer: 1.0}

@@ -38,7 +38,7 @@ def learn_merges(
     known = {string: number for number, string in enumerate(strings)}
     symbol_counts: dict[int, int] = defaultdict(int)
     pair_counts: dict[tuple[int, int], int] = defaultdict(int)
-    neighbours: dict[int, list[list]] = defaultdict(list)  # likelihood: queued pairs of a symbol
+    neighbors: dict[int, list[list]] = defaultdict(list)  # likelihood: queued pairs of a symbol
     queue: list[tuple] = []
     serial = 0
 
@@ -59,8 +59,8 @@ def learn_merges(
                 item = [pair, places]
                 push(item)
                 if likelihood:
-                    neighbours[pair[0]].append(item)
-                    neighbours[pair[1]].append(item)
+                    neighbors[pair[0]].append(item)
+                    neighbors[pair[1]].append(item)
 
     where: dict[tuple[int, int], dict[int, None]] = defaultdict(dict)
     for index, (word, count) in enumerate(zip(words, counts, strict=True)):
@@ -107,8 +107,8 @@ def learn_merges(
         push_all(where)
         if likelihood:  # with fewer of left and right, the scores of their other pairs rose
             for symbol in {left, right}:
-                neighbours[symbol] = [other for other in neighbours[symbol] if other[1] is not None]
-                for other in neighbours[symbol]:
+                neighbors[symbol] = [other for other in neighbors[symbol] if other[1] is not None]
+                for other in neighbors[symbol]:
                     push(other)
     return merges
 
@@ -134,7 +134,7 @@ Ranks = Mapping[tuple[int, int], tuple[int, int]]  # pair: rank, what it becomes
 
 
 def apply_merges(symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0) -> list[int]:
-    """Merge a word's symbols, always the pair learnt first, of equals the leftmost.
+    """Merge a word's symbols, always the pair learned first, of equals the leftmost.
 
     `dropout` leaves out each possible merge with this probability (BPE-dropout, Provilkov et al.
     2020). A heap of (rank, position) keeps long words fast.

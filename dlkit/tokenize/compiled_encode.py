@@ -215,7 +215,7 @@ def merged_part(data, at, room, i, j, model, symbols, places):
 def merged_piece(data, i, j, model, ids):
     """The ids of a piece whose symbols are merged, at the beginning of `ids`, which may grow.
 
-    A long piece is merged in windows, with the same result. Ids are right if each two neighbours,
+    A long piece is merged in windows, with the same result. Ids are right if each two neighbors,
     merged by themselves, stay as they are: what is merged first across a border is merged there
     too, since nothing else touches the two before. So a window may begin at the start of any token
     of the one before, if its own first token is the same.

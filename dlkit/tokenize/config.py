@@ -39,7 +39,7 @@ class TokenizeTrainConfig:
     min_count: int = option(2, "Learn nothing that occurs less often.", min=1)
     split: str | None = option(
         None,
-        "How text is cut before tokens are learnt: gpt2, gpt4, whitespace, bert, words, none or a "
+        "How text is cut before tokens are learned: gpt2, gpt4, whitespace, bert, words, none or a "
         "pattern; default: gpt2 for byte-bpe, bert for wordpiece, whitespace for bpe.",
     )
     mark: Mark = option(Mark.end_of_word, "bpe: how a token shows where its word ends or starts.")

@@ -34,9 +34,9 @@ def normalize(text: str, steps: Sequence[str]) -> str:
 
 
 def aligned(text: str, steps: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-    """The normalised text, and for each of its characters the span of `text` it came from.
+    """The normalized text, and for each of its characters the span of `text` it came from.
 
-    A span is the shortest stretch that is normalised by itself: a letter with its accents.
+    A span is the shortest stretch that is normalized by itself: a letter with its accents.
     """
     if not steps:
         return text, [(i, i + 1) for i in range(len(text))]

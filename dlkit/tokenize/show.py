@@ -27,7 +27,7 @@ class MergeRow:
 
 @dataclass(frozen=True)
 class Step:
-    """The word after a merge; `rank` is the merge's place among those learnt."""
+    """The word after a merge; `rank` is the merge's place among those learned."""
 
     merge: str
     rank: int | None
@@ -41,7 +41,7 @@ def vocabulary(tokenizer: Tokenizer) -> Iterator[Entry]:
 
 
 def merges(tokenizer: Tokenizer) -> Iterator[MergeRow]:
-    """The merges, in the order in which they were learnt."""
+    """The merges, in the order in which they were learned."""
     if not tokenizer.merges:
         raise DlkitError(f"a tokenizer of kind {tokenizer.algorithm} has no list of merges")
     for rank, (left, right) in enumerate(tokenizer.merges):

@@ -106,7 +106,7 @@ def train_file(config: TokenizeTrainConfig) -> Path:
     if "-" in config.corpus and world_size() > 1:
         raise DlkitError("several processes cannot share stdin: give files")
     tokenizer = train([Path(path) for path in paths], config, together=world_size() > 1)
-    if is_main_process():  # all have learnt the same
+    if is_main_process():  # all have learned the same
         with whole_file(config.out) as partial:
             partial.write_text(tokenizer.to_json(), encoding="utf-8")
     return config.out

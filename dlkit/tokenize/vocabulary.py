@@ -44,7 +44,7 @@ class Vocabulary:
     def learn(
         cls, texts: Iterable[str], algorithm: str, vocab_size: int, lower: bool = False
     ) -> Self:
-        """A vocabulary learnt from these texts."""
+        """A vocabulary learned from these texts."""
         tokenizer = train(
             texts,
             algorithm=algorithm,
@@ -60,7 +60,9 @@ class Vocabulary:
         try:
             return cls(load(name))
         except DlkitError as error:
-            raise DlkitError(f"{error}; or learnt from the text: {', '.join(Algorithm)}") from error
+            raise DlkitError(
+                f"{error}; or learned from the text: {', '.join(Algorithm)}"
+            ) from error
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:

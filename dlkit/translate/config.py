@@ -20,7 +20,7 @@ BEAM, ALPHA = 5, 0.6  # of the search, unless asked for otherwise
 
 Arch = Literal["rnn", "attention", "transformer"]
 # Tokenizers that `train` learns from both languages, by their algorithms; other names are models.
-LEARNT = ("byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "words", "whitespace",
+LEARNED = ("byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "words", "whitespace",
           "char", "byte")  # fmt: skip
 
 
@@ -60,11 +60,11 @@ class TranslateTrainConfig(TrainConfig):
     )
     tokenizer: str = option(
         "byte-bpe",
-        "byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, words, char or byte, learnt from"
+        "byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, words, char or byte, learned from"
         " both languages together; or the name or file of a model of `dlkit tokenize`.",
     )
-    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learnt.", min=6)
-    lower: bool = option(False, "Lower-case the text (a tokenizer that is learnt).")
+    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learned.", min=6)
+    lower: bool = option(False, "Lower-case the text (a tokenizer that is learned).")
 
     arch: Arch = option("transformer", "Architecture to train.")
     layers: int = option(None, "Layers, of encoder and decoder each (4; rnn, attention: 1).", min=1)
@@ -149,9 +149,11 @@ def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
-    if config.tokenizer not in LEARNT:
+    if config.tokenizer not in LEARNED:
         for name in sorted(changed & {"vocab_size", "lower"}):
-            raise DlkitError(f"{option_name(name)} is for a tokenizer that is learnt from the text")
+            raise DlkitError(
+                f"{option_name(name)} is for a tokenizer that is learned from the text"
+            )
     if config.tokenizer == "byte" and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:

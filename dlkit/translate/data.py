@@ -18,7 +18,7 @@ from dlkit.core.nn.padding import padded
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
 from dlkit.core.train.sampler import weighted_parts
-from dlkit.translate.config import LEARNT, TranslateTrainConfig
+from dlkit.translate.config import LEARNED, TranslateTrainConfig
 from dlkit.translate.pairs import Files, Pair, read, split
 from dlkit.translate.vocabulary import Vocabulary
 
@@ -84,8 +84,8 @@ def prepared(config: TranslateTrainConfig, vocabulary: Vocabulary | None = None)
 
 
 def vocabulary_of(config: TranslateTrainConfig, pairs: Sequence[Pair]) -> Vocabulary:
-    """The vocabulary that `--tokenizer` names, learnt from both sides of the pairs if need be."""
-    if config.tokenizer not in LEARNT:
+    """The vocabulary that `--tokenizer` names, learned from both sides of the pairs if need be."""
+    if config.tokenizer not in LEARNED:
         return Vocabulary.named(config.tokenizer)
     texts = (text for pair in pairs for text in (pair.source, pair.target))
     return Vocabulary.learn(texts, config.tokenizer, config.vocab_size, config.lower)

@@ -77,7 +77,7 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
     """From JPEG files to boxes, each contender in a process of its own, after a warm-up.
 
     Both sides get the same files, threshold, IoU, number of boxes, batch size and threads, and
-    fold their normalisations into their convolutions.
+    fold their normalizations into their convolutions.
     - dlkit decodes ahead in two threads, sorts windows of 128 images into batches of one shape,
       pads them to multiples of 32 (192 x 256 for a 4:3 photograph), keeps every label of a cell
       that scores well, and returns objects with labels and rounded boxes.
@@ -235,7 +235,7 @@ def sample(paths: list[str], size: int) -> Tensor:
 def settle(network: nn.Module, batch: Tensor, finals: Sequence[Any], rare: slice) -> None:
     """Give random weights the statistics of trained ones, so that few cells pass the threshold.
 
-    The normalisations take theirs from the batch. Then the last convolutions are scaled so that
+    The normalizations take theirs from the batch. Then the last convolutions are scaled so that
     their logits spread, and those of the channels `rare` moved down until one cell in 3000 passes.
     """
     for module in network.modules():

@@ -75,7 +75,7 @@ def ours(
             out=Path(folder.name),
             arch="dcgan",
             image_size=SIDE,
-            colour="rgb",
+            color="rgb",
             width=WIDTH,
             latent=LATENT,
             flip=0.0,
@@ -121,7 +121,7 @@ def ours(
 
 
 class Example(Dataset[Tensor]):
-    """What the example's transforms do: decode, resize, crop, normalise, each time."""
+    """What the example's transforms do: decode, resize, crop, normalize, each time."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths

@@ -21,15 +21,15 @@ from dlkit.lm_generate.train import train
 from dlkit.tokenize import train as train_tokenizer
 from tests.benchmarks import harness
 
-LEARNT: dict[str, Any] = {"width": 200, "dropout": 0.3, "batch_size": 32}
-RECURRENT = {**LEARNT, "context": 35}
+LEARNED: dict[str, Any] = {"width": 200, "dropout": 0.3, "batch_size": 32}
+RECURRENT = {**LEARNED, "context": 35}
 MODELS: dict[str, dict[str, Any]] = {
     "kneser-ney-5": {"arch": "ngram", "order": 5},
-    "bengio": {**LEARNT, "arch": "bengio", "context": 4, "hidden": 400},
+    "bengio": {**LEARNED, "arch": "bengio", "context": 4, "hidden": 400},
     "rnn-elman": {**RECURRENT, "arch": "rnn-elman", "lr": 1e-3},
     "gru": {**RECURRENT, "arch": "gru"},
     "lstm": {**RECURRENT, "arch": "lstm"},
-    "gpt": {**LEARNT, "arch": "gpt", "context": 70, "layers": 4, "heads": 4, "dropout": 0.2},
+    "gpt": {**LEARNED, "arch": "gpt", "context": 70, "layers": 4, "heads": 4, "dropout": 0.2},
 }
 
 
@@ -48,14 +48,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = options.out / "words.json"
     if not tokenizer.exists():
-        learnt = train_tokenizer(
+        learned = train_tokenizer(
             [Path(options.train)],
             algorithm="words",
             vocab_size=options.vocab_size,
             normalize="lower",
             special=["<unk>", "</s>"],
         )
-        tokenizer.write_text(learnt.to_json())
+        tokenizer.write_text(learned.to_json())
     for name in options.only:
         harness.note(model=name, **measured(name, tokenizer, options))
 

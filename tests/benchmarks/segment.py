@@ -98,7 +98,7 @@ def throughput(
     - dlkit decodes ahead in two threads and folds its norms into the convolutions; its decoder
       ends at half the resolution, from where the logits are interpolated.
     - segmentation_models.pytorch is a library of networks; the loop around it is the one that its
-      examples have: decode, normalise, pad to 32, argmax, save. Its decoder goes on to the full
+      examples have: decode, normalize, pad to 32, argmax, save. Its decoder goes on to the full
       resolution. On the CPU its precision is fp32; the row in bf16 is under autocast.
     """
     contenders: dict[str, Callable[[], Callable[[], object]]] = {
@@ -140,7 +140,7 @@ def ours(
     def maps() -> str:
         for path, _, found in predict(predictor, paths, method):
             assert found is not None
-            picture = index_picture(found.labels, predictor.colours)
+            picture = index_picture(found.labels, predictor.colors)
             images.save(picture, target / f"{Path(path).stem}.png")
         return f"{len(list(target.glob('*.png')))} masks"
 

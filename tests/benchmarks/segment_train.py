@@ -102,7 +102,7 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
         assert folder.name  # kept as long as the work is
         run.done = 0  # each round is the first epoch again
         for pictures, indices, _ in run.batches(batches):
-            inputs = model.normalise(jitter_color(pictures.float(), config.recolour))
+            inputs = model.normalize(jitter_color(pictures.float(), config.recolor))
             with run.autocast():
                 logits = model(inputs)
                 loss = segmentation_loss(logits, indices[:, 0], config)
@@ -117,7 +117,7 @@ def header() -> Header:
 
 
 class Reference(Dataset[tuple[Tensor, Tensor]]):
-    """What the reference's presets do: decode, resize, mirror, crop, normalise, each time."""
+    """What the reference's presets do: decode, resize, mirror, crop, normalize, each time."""
 
     def __init__(self, samples: list[Sample], crop: int) -> None:
         self.samples, self.crop = samples, crop

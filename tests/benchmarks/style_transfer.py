@@ -1,4 +1,4 @@
-"""How fast a picture is painted by optimisation: `python -m tests.benchmarks.style_transfer`.
+"""How fast a picture is painted by optimization: `python -m tests.benchmarks.style_transfer`.
 
 Against the loop of PyTorch's tutorial "Neural Transfer Using PyTorch", which is written out here:
 VGG-19 with the same random weights, the tutorial's layers and weights of the losses, its L-BFGS,
@@ -26,7 +26,7 @@ from dlkit.style_transfer.models.features import (
     FeatureNetwork,
     fill,
 )
-from dlkit.style_transfer.optimize import Objective, optimise
+from dlkit.style_transfer.optimize import Objective, optimize
 from tests.benchmarks import harness
 
 CONTENT_LAYERS, STYLE_LAYERS = ["conv_4"], [f"conv_{number}" for number in range(1, 6)]
@@ -100,7 +100,7 @@ def ours(
     objective = Objective(1.0, STYLE_WEIGHT, 0.0, {"conv2_2": 1.0}, layers)
 
     def work() -> str:
-        *_, last = optimise(
+        *_, last = optimize(
             photo,
             [(painting, 1.0)],
             photo,

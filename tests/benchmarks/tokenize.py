@@ -1,7 +1,7 @@
 """How fast `dlkit tokenize` is: `python -m tests.benchmarks.tokenize TEXT...`.
 
 Whole processes on the same text: training, and encoding a file line by line, against Hugging Face
-tokenizers, tiktoken, rustbpe, gigatoken and sentencepiece (its own BPE of the same size, learnt
+tokenizers, tiktoken, rustbpe, gigatoken and sentencepiece (its own BPE of the same size, learned
 from the first 20 MB), as far as they are installed; then their memory. dlkit also writes its ids;
 the others only compute theirs.
 """

@@ -1,7 +1,7 @@
 """A Transformer decoder whose memory is the image (Vaswani et al. 2017; Cornia et al. 2020).
 
 Each place of the map, or patch of the image (Dosovitskiy et al. 2021), becomes a vector with a
-learnt one for where it is; Transformer layers let them see each other; the decoder attends to them.
+learned one for where it is; Transformer layers let them see each other; the decoder attends to them.
 
 Shapes: B images, P places of C numbers, T tokens, V vocabulary, W width.
 """
@@ -42,7 +42,7 @@ class Transformer(TransformerDecoding, Captioner):
         self.image_layers = nn.ModuleList(EncoderLayer(*shape) for _ in range(encoder_layers))
         self.image_layers_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
         self.add_decoder(layers, heads, inner, dropout, pre_norm, untied=False)
-        self.initialise()
+        self.initialize()
 
     def read(self, memory: Tensor) -> tuple[list[Tensor], Tensor]:
         """Each decoder layer's keys and values of memory (B, P, C), and a mask that hides none."""

@@ -52,12 +52,12 @@ def activate(network: nn.Module, arch: str, activation: str) -> None:
         setattr(module, name, ACTIVATIONS[activation]())
 
 
-def initialise(network: nn.Module, init: str) -> None:
+def initialize(network: nn.Module, init: str) -> None:
     """Start linear layers and convolutions from other weights, and biases of 0."""
     if init == "auto":
         return
     if init not in INITS:
-        raise DlkitError(f"no initialisation {init!r}: there is auto, {', '.join(INITS)}")
+        raise DlkitError(f"no initialization {init!r}: there is auto, {', '.join(INITS)}")
     for module in network.modules():
         if isinstance(module, TableConvolution):
             module.fill(INITS[init])

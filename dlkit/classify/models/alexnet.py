@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012), whole on one device.
 
 Without the split into two halves the convolutions 2, 4 and 5 see all maps: 884,736 weights in
-conv5. Local response normalisation, overlapping pools and dropout are the paper's.
+conv5. Local response normalization, overlapping pools and dropout are the paper's.
 """
 
 import torch
@@ -12,9 +12,9 @@ from dlkit.classify.models.network import SMALL, Network, map_shape
 
 
 class ResponseNorm(nn.Module):
-    """Local response normalisation over n = 5 maps: k = 2, alpha = 1e-4, beta = 0.75.
+    """Local response normalization over n = 5 maps: k = 2, alpha = 1e-4, beta = 0.75.
 
-    The sum over neighbouring maps is a 1x1 convolution with a band of ones, four times as fast
+    The sum over neighboring maps is a 1x1 convolution with a band of ones, four times as fast
     as nn.LocalResponseNorm (which divides alpha by n).
     """
 

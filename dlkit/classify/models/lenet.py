@@ -50,10 +50,10 @@ class TableConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(pairs), kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(len(table)))
 
-    def fill(self, initialise: Callable[[Tensor], Tensor]) -> None:
+    def fill(self, initialize: Callable[[Tensor], Tensor]) -> None:
         """Start from a whole convolution's weights, and biases of 0."""
         with torch.no_grad():
-            self.weight.copy_(initialise(self.weight.new_empty(self.shape))[self.places])
+            self.weight.copy_(initialize(self.weight.new_empty(self.shape))[self.places])
             self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def lenet(arch: str, num_labels: int, image_size: int, channels: int = 3) -> Net
     if image_size < SIDE:
         before = (SIDE - image_size) // 2
         after = SIDE - image_size - before
-        # The border goes on: a frame of another grey would be an edge.
+        # The border goes on: a frame of another gray would be an edge.
         features.add_module("pad", nn.ReplicationPad2d((before, after, before, after)))
     features.add_module("c1", nn.Conv2d(channels, 6, 5))
     features.add_module("tanh1", ScaledTanh())

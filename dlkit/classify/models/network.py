@@ -17,7 +17,7 @@ class WithAuxiliary(NamedTuple):
 
 
 class Network(nn.Module):
-    """`features` makes a map (B, K, h, w) of normalised images, `head` logits (B, C) of the map.
+    """`features` makes a map (B, K, h, w) of normalized images, `head` logits (B, C) of the map.
 
     For networks on flat vectors (linear, mlp, ...) the map is the image itself.
     """

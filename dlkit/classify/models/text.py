@@ -187,7 +187,7 @@ class BiLSTM(SequenceNetwork):
 
 
 class AdditiveAttention(nn.Module):
-    """Weights by a small network's agreement with one learnt query (Yang et al. 2016, eq. 5-7)."""
+    """Weights by a small network's agreement with one learned query (Yang et al. 2016, eq. 5-7)."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()

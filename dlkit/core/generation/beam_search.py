@@ -1,6 +1,6 @@
 """Writing texts to many sources at once: beam search, and drawing at random.
 
-Shapes: B sources, K beams of each, B x K rows (the beams of a source are neighbours), S parts of a
+Shapes: B sources, K beams of each, B x K rows (the beams of a source are neighbors), S parts of a
 source, T tokens written, C candidates of a source, V tokens of the vocabulary.
 """
 

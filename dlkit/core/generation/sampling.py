@@ -90,7 +90,7 @@ def floor(scaled: np.ndarray, sampling: Sampling) -> np.ndarray:
     return lowest
 
 
-def penalised(logits: np.ndarray, seen: np.ndarray, penalty: float) -> np.ndarray:
+def penalized(logits: np.ndarray, seen: np.ndarray, penalty: float) -> np.ndarray:
     """The logits (B, V) with the repetition penalty on the tokens `seen` (B, V) in the texts."""
     return np.where(seen, np.where(logits > 0, logits / penalty, logits * penalty), logits)
 

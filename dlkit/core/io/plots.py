@@ -43,7 +43,7 @@ def lines(
 def heat_map(
     counts: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str, path: Path
 ) -> None:
-    """A matrix of counts, coloured by each row's shares: truth in rows, prediction in columns."""
+    """A matrix of counts, colored by each row's shares: truth in rows, prediction in columns."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.5 + 0.55 * len(columns)
     drawn = figure(side + 1, side)

@@ -226,7 +226,7 @@ class TransformerDecoding(nn.Module):
     """The part of a model that writes: an embedding, a stack of decoder layers, logits.
 
     It is a base class beside the task's own, so that its layers stand in the model itself under
-    the same names in all tasks: a subclass calls `add_embedding`, `add_decoder` and `initialise`.
+    the same names in all tasks: a subclass calls `add_embedding`, `add_decoder` and `initialize`.
     """
 
     table: Tensor
@@ -252,7 +252,7 @@ class TransformerDecoding(nn.Module):
         size = self.embedding.num_embeddings
         self.head = nn.Linear(self.width, size, bias=False) if untied else None
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """Glorot's, with queries, keys and values each as a matrix of its own."""
         nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
         for name, module in self.named_modules():

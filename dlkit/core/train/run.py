@@ -125,7 +125,7 @@ class Run:
         if self.state:
             self.restore(self.state)
         elif config.init_from:
-            self.initialise(config.init_from, renamed)
+            self.initialize(config.init_from, renamed)
         chosen = device.dtype(process.device, config.precision)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=chosen == torch.float16)
         if self.state.get("scaler"):
@@ -177,7 +177,7 @@ class Run:
         within = f" and {self.done} steps" if self.done else ""
         log(f"resuming {self.folder} after epoch {self.epoch}{within}")
 
-    def initialise(self, source: str, renamed: Callable[[str], str]) -> None:
+    def initialize(self, source: str, renamed: Callable[[str], str]) -> None:
         """Take over the weights of another model that, renamed, have a name and shape of this."""
         path = find(self.header.task, source)
         weights = {renamed(name): w for name, w in checkpoint.load(path)[1].items()}

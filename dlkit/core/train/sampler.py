@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 
 def seed_of(*place: int) -> int:
-    """A seed (64 bits) for that place; those of neighbours have nothing in common."""
+    """A seed (64 bits) for that place; those of neighbors have nothing in common."""
     return int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=8).digest(), "little")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
 
 
 def random_affine(images: Tensor, rotate: float, zoom: float, shift: float) -> Tensor:
@@ -44,7 +44,7 @@ def jitter_color(images: Tensor, share: float) -> Tensor:
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = mean + (images - mean) * contrast
     if images.shape[1] == 3:
-        weights = torch.tensor(GREY_WEIGHTS, device=images.device).view(1, 3, 1, 1)
-        grey = (images * weights).sum(dim=1, keepdim=True)
-        images = grey + (images - grey) * saturation
+        weights = torch.tensor(GRAY_WEIGHTS, device=images.device).view(1, 3, 1, 1)
+        gray = (images * weights).sum(dim=1, keepdim=True)
+        images = gray + (images - gray) * saturation
     return images.clamp(0, 255)

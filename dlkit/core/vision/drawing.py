@@ -1,4 +1,4 @@
-"""Names and their colours in pictures, legible on any background and at any size."""
+"""Names and their colors in pictures, legible on any background and at any size."""
 
 import colorsys
 
@@ -7,12 +7,12 @@ from PIL import ImageDraw, ImageFont
 TEXT_SHARE = 1 / 32  # of a picture's side
 SMALLEST_TEXT, LARGEST_TEXT = 11, 64
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def colour(number: int, saturation: float = 0.85, value: float = 0.95) -> Colour:
-    """A colour of its own for each number, far from its neighbours' on the wheel."""
+def color(number: int, saturation: float = 0.85, value: float = 0.95) -> Color:
+    """A color of its own for each number, far from its neighbors' on the wheel."""
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
 
@@ -27,7 +27,7 @@ def draw_text(
     text: str,
     x: float,
     y: float,
-    shade: Colour,
+    shade: Color,
     font: Font,
     size: tuple[int, int],
 ) -> None:

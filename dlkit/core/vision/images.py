@@ -167,21 +167,21 @@ def some_or_itself(found: Iterator[str], source: str) -> Iterator[str]:
 
 
 def read(
-    source: str, side: int | None = None, fit: Fit = "inside", true_colours: bool = False
+    source: str, side: int | None = None, fit: Fit = "inside", true_colors: bool = False
 ) -> Picture:
     """Decode an image; with `side`, shrink or enlarge it to that longest side.
 
     With the fit `crop` the result is the middle square of the image, with `squash` the whole image
-    made square, of `side` pixels a side. `true_colours` converts from the image's own colour
+    made square, of `side` pixels a side. `true_colors` converts from the image's own color
     profile to sRGB.
 
-    Grey, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
+    Gray, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
     the first frame is read. Raises DlkitError for what is no image, damaged, under 8 pixels a
     side or over 179 million pixels.
     """
     try:
         with Image.open(opened(source)) as image:
-            return decoded(image, side, fit, true_colours)
+            return decoded(image, side, fit, true_colors)
     except UnidentifiedImageError:
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
@@ -242,9 +242,9 @@ def checked_size(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def decoded(image: Image.Image, side: int | None, fit: Fit, true_colours: bool = False) -> Picture:
+def decoded(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = False) -> Picture:
     width, height = checked_size(image)
-    rgb_of = as_srgb if true_colours else as_rgb
+    rgb_of = as_srgb if true_colors else as_rgb
     if side is not None and fit != "inside" and (width, height) != (side, side):
         # JPEG only: decodes at a half, a quarter or an eighth.
         share = 2 * side / min(width, height)
@@ -305,14 +305,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
         scale = 255 / 65535 if image.mode.startswith("I") else 255 if values.max() <= 1 else 1
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
+        colored = image.convert("RGBA")
+        white = Image.new("RGBA", colored.size, "white")
+        return Image.alpha_composite(white, colored).convert("RGB")
     return image.convert("RGB")
 
 
 def as_srgb(image: Image.Image) -> Image.Image:
-    """As `as_rgb`, in the colours that the profile means; one that cannot be used is left out."""
+    """As `as_rgb`, in the colors that the profile means; one that cannot be used is left out."""
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in {"L", "RGB", "RGBA", "CMYK"}:
         return as_rgb(image)

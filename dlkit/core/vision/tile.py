@@ -5,7 +5,7 @@ In the half between, one tile fades into the next. So a network that sees no far
 quarter of the overlap gives what it gives for the whole image. (One with a view of the whole image,
 such as deeplabv3's pooling, sees a tile's only.)
 
-Shapes: C numbers for each pixel, such as classes or colours; H x W pixels.
+Shapes: C numbers for each pixel, such as classes or colors; H x W pixels.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What SSD is trained to minimise (Liu et al. 2016, section 2.2).
+"""What SSD is trained to minimize (Liu et al. 2016, section 2.2).
 
 Shapes: B images, N objects (padded, label -1), A default boxes, C labels.
 """

@@ -1,4 +1,4 @@
-"""What YOLO v1 is trained to minimise (Redmon et al. 2016, section 2.2, eq. 3).
+"""What YOLO v1 is trained to minimize (Redmon et al. 2016, section 2.2, eq. 3).
 
 Shapes: B images, N objects (padded, label -1), C labels.
 """

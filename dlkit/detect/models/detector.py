@@ -13,7 +13,7 @@ from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.detect.boxes import Suppression, suppressed
 
-GREY = 114  # the border around images that do not fill their batch
+GRAY = 114  # the border around images that do not fill their batch
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean, standard deviation
 
 
@@ -26,9 +26,9 @@ class Found(NamedTuple):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that also trains on one image's map of one place.
+    """Batch normalization that also trains on one image's map of one place.
 
-    That has no variance; it is normalised as at inference.
+    That has no variance; it is normalized as at inference.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class ConvBlock(nn.Sequential):
         )
 
     def fuse(self) -> None:
-        """Fold the normalisation into the convolution, for inference."""
+        """Fold the normalization into the convolution, for inference."""
         convolution, norm = self[0], self[1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             self[0] = fuse_conv_bn_eval(convolution, norm)
@@ -70,13 +70,13 @@ def channels_at(strides: tuple[int, ...], backbone: backbones.Backbone) -> list[
 def maps_at(strides: tuple[int, ...], backbone: backbones.Backbone, images: Tensor) -> list[Tensor]:
     """A backbone's maps of uint8 images (B, 3, H, W) at these strides."""
     dtype = next(backbone.parameters()).dtype
-    maps = backbone(backbone.preprocessing.normalise(images).to(dtype))
+    maps = backbone(backbone.preprocessing.normalize(images).to(dtype))
     at = dict(zip(backbone.strides, maps, strict=True))
     return [at[stride] for stride in strides]
 
 
 def fuse_blocks(network: nn.Module) -> None:
-    """Fold the normalisation of each ConvBlock into its convolution, for inference."""
+    """Fold the normalization of each ConvBlock into its convolution, for inference."""
     for block in network.modules():
         if isinstance(block, ConvBlock):
             block.fuse()

@@ -72,6 +72,6 @@ class FastRCNN(nn.Module):
         return found_in(regions, scores, boxes, threshold, suppression, limit)
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         self.backbone.fuse()
         self.to(dtype)

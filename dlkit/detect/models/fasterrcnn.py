@@ -14,7 +14,7 @@ RCNN_BACKBONES = {
     "mobilenet": detection.fasterrcnn_mobilenet_v3_large_fpn,
     "resnet50": detection.fasterrcnn_resnet50_fpn,
 }
-SAMPLED = 64  # regions an image that are learnt from: Girshick 2015, section 2.3
+SAMPLED = 64  # regions an image that are learned from: Girshick 2015, section 2.3
 ANCHORS = ((32,), (64,), (128,), (256,))  # sides in pixels, of each map of the pyramid
 RATIOS = ((0.5, 1.0, 2.0),) * len(ANCHORS)
 REGION, REPRESENTATION = 7, 512  # places a side of a region's map, units of its layers

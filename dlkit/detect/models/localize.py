@@ -52,7 +52,7 @@ class Regressor(nn.Module):
         return numbers
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         self.backbone.fuse()
         self.to(dtype)
 

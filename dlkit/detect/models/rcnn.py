@@ -39,7 +39,7 @@ class RCNN(nn.Module):
         [channels] = channels_at((32,), self.backbone)
         cells = (-(-self.side // 32)) ** 2
         self.softmax = nn.Linear(channels, 1 + num_labels)
-        # Each with a bias, the last number. Fitted, not learnt by gradients.
+        # Each with a bias, the last number. Fitted, not learned by gradients.
         self.register_buffer("svms", torch.zeros(num_labels, channels + 1))
         self.register_buffer("corrections", torch.zeros(num_labels, 4, channels * cells + 1))
 
@@ -50,8 +50,8 @@ class RCNN(nn.Module):
         return self.softmax(means.to(self.softmax.weight.dtype)).float()
 
     def random_affine(self, images: Tensor, regions: Tensor) -> Tensor:
-        """Crops (R, 3, side, side) of regions (R, 5), normalised; grey beyond the image."""
-        normal = self.backbone.preprocessing.normalise(images)
+        """Crops (R, 3, side, side) of regions (R, 5), normalized; gray beyond the image."""
+        normal = self.backbone.preprocessing.normalize(images)
         half = (regions[:, 3:] - regions[:, 1:3]) / 2
         centers = regions[:, 1:3] + half
         half = half / (1 - 2 * CONTEXT)
@@ -80,7 +80,7 @@ class RCNN(nn.Module):
         return found_in(regions, torch.cat(scores), corrected, threshold, suppression, limit)
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         self.backbone.fuse()
         self.backbone.to(dtype)
         self.softmax.to(dtype)

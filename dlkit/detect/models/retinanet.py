@@ -1,4 +1,4 @@
-"""Anchors on a feature pyramid, learnt with the focal loss: torchvision's implementation."""
+"""Anchors on a feature pyramid, learned with the focal loss: torchvision's implementation."""
 
 from typing import Any
 

@@ -55,11 +55,11 @@ class SlidingWindow(nn.Module):
         return torch.cat(logits).unflatten(0, crops.shape[:3])
 
     def scaled(self, images: Tensor, width: float, height: float) -> Tensor:
-        """Normalised images in which windows of that size have the side WINDOW.
+        """Normalized images in which windows of that size have the side WINDOW.
 
-        Around them is grey, for the crops of windows at the border.
+        Around them is gray, for the crops of windows at the border.
         """
-        normal = self.backbone.preprocessing.normalise(images)
+        normal = self.backbone.preprocessing.normalize(images)
         lengths = [
             max(1, round(side * WINDOW / window))
             for side, window in zip(images.shape[-2:], (height, width), strict=True)
@@ -87,7 +87,7 @@ class SlidingWindow(nn.Module):
         ]
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         self.backbone.fuse()
         self.to(dtype)
 

@@ -45,7 +45,7 @@ class SSD(nn.Module):
     Six maps, the backbone's at strides 8, 16 and 32 and three made from the last, each half the
     size of the one before; 3 x 3 convolutions score default boxes and move them. Scales are shares
     of `image_size`, so boxes keep their size in pixels whatever the image's. What differs: the
-    backbone, batch normalisation in the added layers.
+    backbone, batch normalization in the added layers.
     """
 
     def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class SSD(nn.Module):
         ]
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         fuse_blocks(self)
         self.backbone.fuse()
         self.to(dtype)

@@ -26,7 +26,7 @@ class TorchvisionDetector(nn.Module):
 
     def __init__(self, network: Any, heads: Iterable[nn.Module], first_label: int = 0) -> None:
         super().__init__()
-        network.transform = AsGiven(normalise=not isinstance(network.backbone, Pyramid))
+        network.transform = AsGiven(normalize=not isinstance(network.backbone, Pyramid))
         widen_narrow_maps(network.backbone.fpn)
         for part in (network.backbone, *heads):
             part.register_forward_hook(as_floats)
@@ -92,13 +92,13 @@ class AsGiven(nn.Module):
     Backbones of `dlkit.classify` do even that themselves.
     """
 
-    def __init__(self, normalise: bool) -> None:
+    def __init__(self, normalize: bool) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.normalize = normalize
 
     def forward(self, images: list[Tensor], targets: Any = None) -> tuple[ImageList, Any]:
         batch = torch.stack(images)
-        if self.normalise:
+        if self.normalize:
             mean, std = torch.tensor(IMAGENET, device=batch.device).view(2, 3, 1, 1)
             batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
         return ImageList(batch, [(image.shape[-2], image.shape[-1]) for image in images]), targets

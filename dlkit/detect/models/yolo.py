@@ -102,7 +102,7 @@ class Yolo(nn.Module):
     pyramid (Lin et al. 2017; Liu et al. 2018) instead of one of 7 x 7; one box a cell, given by
     its distances from the cell's center (Tian et al. 2019), instead of two; cross-entropies and
     the complete IoU instead of squared errors; task-aligned assignment (Feng et al. 2021)
-    instead of the one responsible cell; residual blocks with batch normalisation, and no fully
+    instead of the one responsible cell; residual blocks with batch normalization, and no fully
     connected layer, so any image size whose sides divide by 32. `backbone`, the settings of one of
     `dlkit.classify`, puts that network in place of the first stages.
     """
@@ -185,7 +185,7 @@ class Yolo(nn.Module):
         return found
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         fuse_blocks(self)
         if self.backbone is not None:
             self.backbone.fuse()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression
-from dlkit.detect.models.detector import GREY, Found, best_of, channels_at, maps_at
+from dlkit.detect.models.detector import GRAY, Found, best_of, channels_at, maps_at
 
 GRID, BOXES = 7, 2
 STRIDE = 32  # of the backbone's map
@@ -79,7 +79,7 @@ class YoloV1(nn.Module):
         ]
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalisation into its convolution, weights in `dtype`."""
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
         self.backbone.fuse()
         self.to(dtype)
 
@@ -94,10 +94,10 @@ def corners(boxes: Tensor) -> Tensor:
 
 
 def squared(images: Tensor, side: int) -> Tensor:
-    """Images (B, 3, H, W) with a grey border right and below, as squares of `side` pixels."""
+    """Images (B, 3, H, W) with a gray border right and below, as squares of `side` pixels."""
     height, width = images.shape[-2:]
     most = max(height, width)
-    square = F.pad(images, (0, most - width, 0, most - height), value=GREY)
+    square = F.pad(images, (0, most - width, 0, most - height), value=GRAY)
     if most == side:
         return square
     return F.interpolate(square.float(), (side, side), mode="bilinear", antialias=True)

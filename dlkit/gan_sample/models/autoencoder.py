@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dlkit.gan_sample.models.dcgan import (
     Flatten,
     convolutional_generator,
-    initialise,
+    initialize,
     strided_convolutions,
 )
 from dlkit.gan_sample.models.gan import Generator, check_labels, dense_generator
@@ -108,7 +108,7 @@ class VariationalAutoencoder(Autoencoder):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Half the logits (B, C, S, S) of a draw's image, and mean and log variance (B, Z)."""
         mean, log_variance = self.encode(images)
-        return self.decoder.before_tanh(reparameterise(mean, log_variance)), mean, log_variance
+        return self.decoder.before_tanh(reparameterize(mean, log_variance)), mean, log_variance
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
@@ -118,7 +118,7 @@ class VariationalAutoencoder(Autoencoder):
         return self.decode(self.encode(images)[0])
 
 
-def reparameterise(mean: Tensor, log_variance: Tensor) -> Tensor:
+def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
     """A draw from the Gaussian through which gradients flow (section 2.4 of the paper)."""
     return mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
 
@@ -150,7 +150,7 @@ def parts(
         chain, features = strided_convolutions(maps, side, image_size, channels)
         encoder = Encoder(chain.append(Flatten()), features, codes)
         body = convolutional_generator(latent, maps, side, image_size, channels)
-        initialise(body)
+        initialize(body)
     return encoder, Generator(body, latent, image_size, channels, None)
 
 

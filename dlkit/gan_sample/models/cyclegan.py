@@ -1,4 +1,4 @@
-"""Images of one domain to images of another, learnt without pairs: Zhu et al. 2017, "CycleGAN".
+"""Images of one domain to images of another, learned without pairs: Zhu et al. 2017, "CycleGAN".
 
 Shapes: B images, C channels, H x W pixels, h x w patches.
 """

@@ -113,7 +113,7 @@ def strided_convolutions(
     return nn.Sequential(*layers), inputs * (image_size >> number) ** 2
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Section 4: weights from a normal distribution of deviation 0.02, biases of 0."""
 
     def start(layer: nn.Module) -> None:
@@ -145,7 +145,7 @@ def dcgan(
     maps.append(Flatten())
     discriminator = Discriminator(maps, features, classes)
     model = GanModel(generator, discriminator)
-    initialise(model)
+    initialize(model)
     if spectral_norm:
         with_spectral_norm(discriminator)
     return model

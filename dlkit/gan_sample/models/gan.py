@@ -95,7 +95,7 @@ class Maxout(nn.Module):
 
 
 class GanModel(nn.Module):
-    """A generator and what it learnt against; a shipped model has no discriminator any more."""
+    """A generator and what it learned against; a shipped model has no discriminator any more."""
 
     def __init__(self, generator: Generator, discriminator: nn.Module | None) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.relu(self.norm1(x), inplace=True))
         y = self.conv2(F.relu(self.norm2(y), inplace=True))
-        # Nearest neighbours would draw blocks, which shine through as a grid for long.
+        # Nearest neighbors would draw blocks, which shine through as a grid for long.
         return y + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
 
 

@@ -1,7 +1,7 @@
 """BERT: a Transformer encoder that fills in masked tokens (Devlin et al. 2019).
 
 Layer norm comes after attention and after the feed-forward layer; positions and segments are
-learnt; the output shares the token embedding's weights.
+learned; the output shares the token embedding's weights.
 
 Shapes: B texts, T tokens, V vocabulary, W width, H heads, N tokens that are asked for.
 """
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class BERT(nn.Module):
-    """The encoder with its head of masked language modelling, and that of the next sentence."""
+    """The encoder with its head of masked language modeling, and that of the next sentence."""
 
     def __init__(
         self,

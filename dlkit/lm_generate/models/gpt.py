@@ -2,7 +2,7 @@
 
 Layer norm comes before attention and before the feed-forward layer, and once more at the end; the
 output shares the token embedding's weights. Dropout is on the embedding and on what each layer
-adds, not on the attention's shares, which no quick kernel on CPUs has. Positions are learnt,
+adds, not on the attention's shares, which no quick kernel on CPUs has. Positions are learned,
 sinusoidal (Vaswani et al. 2017) or rotary (Su et al. 2021).
 
 Shapes: B texts, T new tokens, V vocabulary, W width, H heads of D = W / H.
@@ -25,7 +25,7 @@ LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 
 # CUDA graphs: how many tokens further back each one sees, and the steps a batch must have lived
 # before one is made of it, which takes as long as many steps (beams live one).
 WINDOW, BEFORE_GRAPHS = 256, 4
-POSITIONS = ("learnt", "sinusoidal", "rotary")
+POSITIONS = ("learned", "sinusoidal", "rotary")
 
 
 def angles(positions: int, width: int) -> Tensor:
@@ -134,7 +134,7 @@ class GPT(LanguageModel):
         heads: int = 4,
         width: int = 256,
         dropout: float = 0.0,
-        positions: str = "learnt",
+        positions: str = "learned",
         untied: bool = False,
         bias: bool = True,
         inner: int | None = None,
@@ -147,11 +147,11 @@ class GPT(LanguageModel):
             raise DlkitError(f"--width {width} cannot be shared by --heads {heads}")
         if positions not in POSITIONS:
             raise DlkitError(f"no positions {positions!r}: there is {', '.join(POSITIONS)}")
-        if positions != "learnt" and width // heads % 2:
+        if positions != "learned" and width // heads % 2:
             raise DlkitError(f"{positions} positions need an even number in each head")
         self.context, self.heads, self.positions = context, heads, positions
         self.embedding = nn.Embedding(vocab_size, width)
-        if positions == "learnt":
+        if positions == "learned":
             self.position_embedding = nn.Embedding(context, width)
         else:
             turns = angles(context, width if positions == "sinusoidal" else width // heads)
@@ -164,9 +164,9 @@ class GPT(LanguageModel):
         )
         self.final_norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
-        self.initialise()
+        self.initialize()
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """As GPT-2: what adds to the residual stream is smaller, the more layers do."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -190,7 +190,7 @@ class GPT(LanguageModel):
             positions = past.begin(tokens, lengths)
         x = self.embedding(ids)
         rotation = None
-        if self.positions == "learnt":
+        if self.positions == "learned":
             x = x + self.position_embedding(positions)
         else:
             cos, sin = self.cos[positions], self.sin[positions]

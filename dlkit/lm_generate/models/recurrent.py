@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import DecoderState, LanguageModel
 
-BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learnt
+BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learned
 
 
 class Recurrence(DecoderState):

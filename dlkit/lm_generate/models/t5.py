@@ -154,9 +154,9 @@ class T5(LanguageModel):
         self.decoder_bias = RelativeBias(heads, both_sides=False)
         self.decoder = nn.ModuleList(Block(width, heads, dropout, True) for _ in range(layers))
         self.decoder_norm = nn.RMSNorm(width, 1e-6)
-        self.initialise()
+        self.initialize()
 
-    def initialise(self) -> None:
+    def initialize(self) -> None:
         """As T5: what the scores were not divided by is in the queries' weights."""
         nn.init.normal_(self.embedding.weight, std=1.0)
         for module in self.modules():

@@ -28,7 +28,7 @@ class Upsampling(nn.ConvTranspose2d):
 
     def forward(self, maps: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Maps (B, C, factor * h, factor * w) of maps (B, C, h, w)."""
-        # Without the repeated border the outermost pixels would fade towards 0.
+        # Without the repeated border the outermost pixels would fade toward 0.
         spread = super().forward(F.pad(maps, (1, 1, 1, 1), mode="replicate"), output_size)
         factor = int(self.stride[0])
         return spread[..., factor:-factor, factor:-factor]

@@ -46,7 +46,7 @@ class Patch(Segmenter):
         return out
 
     def forward(self, images: Tensor, places: Tensor | None = None) -> Tensor:
-        """Logits (B, C, H, W) of normalised images (B, 3, H, W), or (N, C) of some places.
+        """Logits (B, C, H, W) of normalized images (B, 3, H, W), or (N, C) of some places.
 
         `places` (N, 3) are image, row and column; learning needs no more than a few of them.
         """

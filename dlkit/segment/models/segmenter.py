@@ -35,7 +35,7 @@ class Segmenter(nn.Module):
             self.mean, self.std = backbone.preprocessing.mean, backbone.preprocessing.std
             self.backbone, self.stride = backbone, backbone.strides[-1]
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """The network's input, of images (B, 3, H, W) with values from 0 to 255."""
         mean = 255 * torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
         std = 255 * torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
@@ -47,11 +47,11 @@ class Segmenter(nn.Module):
         return -(-side // self.stride) * self.stride
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (B, C, H - 2 * margin, W - 2 * margin) of normalised images (B, 3, H, W)."""
+        """Logits (B, C, H - 2 * margin, W - 2 * margin) of normalized images (B, 3, H, W)."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C, H, W) in fp32 of normalised images (B, 3, H, W) of any size.
+        """Logits (B, C, H, W) in fp32 of normalized images (B, 3, H, W) of any size.
 
         What lies beyond the border is mirrored, as in Ronneberger et al. 2015, section 2.
         """
@@ -107,7 +107,7 @@ class ConvBlock(nn.Sequential):
         )
 
     def fuse(self) -> None:
-        """Fold the normalisation into the convolution, for inference."""
+        """Fold the normalization into the convolution, for inference."""
         convolution, norm = self[0], self[1]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             self[0] = fuse_conv_bn_eval(convolution, norm)
@@ -122,7 +122,7 @@ def upsampled(maps: Tensor, like: Tensor) -> Tensor:
 def make_backbone(settings: dict[str, Any] | None, width: float | None) -> backbones.Backbone:
     """The untrained backbone of these settings, or a VGG-16 with that share of the channels.
 
-    Raises DlkitError unless it takes colour images, and if both are given.
+    Raises DlkitError unless it takes color images, and if both are given.
     """
     if settings is None:
         settings = vgg_settings(width or 1.0)

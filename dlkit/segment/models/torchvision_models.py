@@ -71,7 +71,7 @@ class MaskRCNN(nn.Module):
 
     def __init__(self, classes: int, backbone: str = "resnet50") -> None:
         super().__init__()
-        # 128 regions an image are learnt from, as in Girshick 2015, section 2.3 (torchvision's 512
+        # 128 regions an image are learned from, as in Girshick 2015, section 2.3 (torchvision's 512
         # take four times as long on a CPU).
         chosen = {"_skip_resize": True, "box_batch_size_per_image": 128}
         if known(backbone, ("mobilenet", "resnet50")) == "resnet50":

@@ -15,7 +15,7 @@ from dlkit.style_transfer.models.painter import InstanceNorm, Painter
 
 
 def mirrored(encoder: FeatureNetwork) -> nn.Sequential:
-    """The encoder backwards: nearest-neighbour upsampling for pools, mirrored borders, no norms.
+    """The encoder backwards: nearest-neighbor upsampling for pools, mirrored borders, no norms.
 
     The last layer gives values from 0 to 1.
     """

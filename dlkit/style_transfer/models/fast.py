@@ -1,6 +1,6 @@
 """A feed-forward network for each style, or one for several (Johnson et al. 2016).
 
-With the instance normalisation of Ulyanov et al. 2016; several styles share all weights but the
+With the instance normalization of Ulyanov et al. 2016; several styles share all weights but the
 scales and shifts of the norms (Dumoulin et al. 2017). Shapes: B images, C channels, S styles.
 """
 

@@ -116,7 +116,7 @@ class FeatureNetwork(nn.Module):
                 yield name.replace("conv", "relu"), step
 
     @torch.no_grad()
-    def normalise(self, images: Tensor) -> None:
+    def normalize(self, images: Tensor) -> None:
         """Scale each map so that its mean over these images and all places is 1.
 
         As in section 2 of Gatys et al. 2016: later maps stay the same up to their own scale, since
@@ -176,7 +176,7 @@ def load_features(
         if checkpoint.read_header(path).task != "classify":
             return of_checkpoint(path, pooling).to(device)
         network = of_classifier(str(path), pooling)
-    network.normalise(like_photographs(2, 64))
+    network.normalize(like_photographs(2, 64))
     return network.to(device)
 
 
@@ -189,7 +189,7 @@ def untrained(seed: str, pooling: Pooling) -> FeatureNetwork:
 
 
 def of_checkpoint(path: Path, pooling: Pooling) -> FeatureNetwork:
-    """The network of a checkpoint of ours, as it was normalised there."""
+    """The network of a checkpoint of ours, as it was normalized there."""
     header, weights = checkpoint.load(path, "style-transfer")
     if header.arch != ARCH:
         raise DlkitError(f"{path} is a model that paints ({header.arch}), no feature network")
@@ -203,7 +203,7 @@ def of_classifier(name: str, pooling: Pooling, caffe: bool = False) -> FeatureNe
     backbone, settings = backbones.load(name)
     inputs = backbone.preprocessing
     if not settings["arch"].startswith("vgg") or inputs.channels != 3:
-        raise DlkitError(f"{name} is no VGG of colour images ({settings['arch']})")
+        raise DlkitError(f"{name} is no VGG of color images ({settings['arch']})")
     backbone.fuse()
     convolutions = [[m for m in s if isinstance(m, nn.Conv2d)] for s in backbone.stages]  # type: ignore[attr-defined]
     stages = [found for found in convolutions if found]
@@ -249,7 +249,7 @@ def fill(network: FeatureNetwork, weights: Sequence[tuple[Tensor, Tensor | None]
 def like_photographs(count: int, side: int) -> Tensor:
     """Noise (count, 3, side, side) with the falling spectrum of photographs, always the same.
 
-    The amplitude goes with 1 / frequency, and the colours mostly go together (Field 1987).
+    The amplitude goes with 1 / frequency, and the colors mostly go together (Field 1987).
     """
     noise = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
     noise = noise + 2 * noise[:, :1]

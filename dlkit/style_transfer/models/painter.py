@@ -14,7 +14,7 @@ class InstanceNorm(nn.Module):
     """Maps (B, C, H, W) with mean 0 and deviation 1 in each; `kept` are other maps' statistics.
 
     With those of the whole photograph, small, its tiles are painted as one (Chen et al. 2022,
-    "Towards ultra-resolution neural style transfer via thumbnail instance normalization").
+    "Toward ultra-resolution neural style transfer via thumbnail instance normalization").
     """
 
     def __init__(self) -> None:

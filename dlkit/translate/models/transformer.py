@@ -42,7 +42,7 @@ class Transformer(TransformerDecoding, Translator):
         self.encoder = nn.ModuleList(EncoderLayer(*shape) for _ in range(layers))
         self.encoder_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
         self.add_decoder(layers, heads, inner, dropout, pre_norm, untied)
-        self.initialise()
+        self.initialize()
 
     def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Each decoder layer's keys and values of source (B, S), and what hides its padding."""
