@@ -575,7 +575,7 @@ def test_zoom_and_recolor_change_images_within_their_limits() -> None:
     zoomed = augmented(left, config)
     assert not torch.allclose(zoomed, left)
     torch.testing.assert_close(zoomed.mean((1, 2, 3)), left.mean((1, 2, 3)), rtol=0.05, atol=0)
-    jitter_color = augmented(flat, replace(config, zoom=1.0, recolor=0.2))
+    jitter_color = augmented(flat, replace(config, zoom=1.0, color_jitter=0.2))
     assert jitter_color.std() > 1
     assert ((jitter_color >= 64) & (jitter_color <= 144)).all()
     plain = replace(config, zoom=1.0)

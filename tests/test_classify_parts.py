@@ -237,7 +237,7 @@ def test_holes_have_the_asked_size_at_most(picture: Tensor) -> None:
 
 def test_recoloring_keeps_gray_gray_and_in_range() -> None:
     gray = torch.full((8, 3, 4, 4), 100, dtype=torch.uint8)
-    out = augmented(gray, settings(recolor=0.5))
+    out = augmented(gray, settings(color_jitter=0.5))
     assert torch.allclose(out[:, 0], out[:, 1], atol=1e-3)
     assert float(out.min()) >= 50 - 1e-3
     assert float(out.max()) <= 150 + 1e-3

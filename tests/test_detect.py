@@ -369,7 +369,7 @@ def test_losses_are_finite_and_reach_every_weight(choice: str, objects: int) -> 
 def test_training_at_several_sizes_with_copies(handful: Path, tmp_path: Path) -> None:
     done = run(
         "detect", "train", handful, "--out", tmp_path / "run", *TRAIN.split(), "--epochs", 3,
-        "--plain-epochs", 1, "--multi-scale", 1.6, "--copy-paste", 0.5,
+        "--close-mosaic", 1, "--multi-scale", 1.6, "--copy-paste", 0.5,
     )  # fmt: skip
     assert done.code == 0, done.err
 

@@ -333,7 +333,7 @@ def test_a_truncated_image_is_named_and_left_out(
     image = tmp_path / "JPEGImages/001.jpg"
     image.write_bytes(image.read_bytes()[:1500])
     samples = read_split(tmp_path, "train").samples
-    pictures = Pictures(samples, DetectTrainConfig(data=tmp_path, mosaic=0, recolor=0))
+    pictures = Pictures(samples, DetectTrainConfig(data=tmp_path, mosaic=0, color_jitter=0))
     (said,) = capsys.readouterr().err.splitlines()
     assert "001.jpg: damaged image" in said
     damaged = [sample.path.name for sample in samples].index("001.jpg")
@@ -425,7 +425,7 @@ def test_a_wrong_split_is_one_line(layout: Callable[[Path], Path], tmp_path: Pat
 PLAIN: dict[str, Any] = {
     "mosaic": 0.0,
     "scale": 1.0,
-    "recolor": 0.0,
+    "color_jitter": 0.0,
     "flip": 0.0,
     "flip_vertical": 0.0,
 }
@@ -434,9 +434,9 @@ AUGMENTED: dict[str, dict[str, Any]] = {
     "flip": {"flip": 1.0},
     "flip_vertical": {"flip_vertical": 1.0},
     "zoom": {"scale": 2.5},
-    "color": {"recolor": 0.3},
-    "all": {"flip": 0.5, "flip_vertical": 0.5, "scale": 2.0, "recolor": 0.3},
-    "mosaic": {"mosaic": 1.0, "flip": 0.5, "flip_vertical": 0.5, "recolor": 0.3},
+    "color": {"color_jitter": 0.3},
+    "all": {"flip": 0.5, "flip_vertical": 0.5, "scale": 2.0, "color_jitter": 0.3},
+    "mosaic": {"mosaic": 1.0, "flip": 0.5, "flip_vertical": 0.5, "color_jitter": 0.3},
 }
 
 
@@ -497,7 +497,7 @@ def test_boxes_follow_the_pixels(name: str, rectangles: Annotated) -> None:
 
 
 def test_the_same_seed_gives_the_same_picture(rectangles: Annotated) -> None:
-    augmented = pictures(rectangles, mosaic=0.5, scale=1.6, recolor=0.3, flip=0.5)
+    augmented = pictures(rectangles, mosaic=0.5, scale=1.6, color_jitter=0.3, flip=0.5)
 
     def picture(seed: int) -> tuple[np.ndarray, ...]:
         random.seed(seed)

@@ -57,7 +57,7 @@ def test_keypoints_move_with_their_pictures(tmp_path: Path) -> None:
     ImageDraw.Draw(image).ellipse((26, 46, 34, 54), fill="white")
     image.save(tmp_path / "a.png")
     points = np.array([[30.5, 50.5], [119, 79], [NAN, NAN]], np.float32)
-    config = DetectTrainConfig(data=tmp_path, image_size=96, scale=2.0, recolor=0)
+    config = DetectTrainConfig(data=tmp_path, image_size=96, scale=2.0, color_jitter=0)
     pictures = KeypointPictures([KeypointSample(tmp_path / "a.png", 120, 80, points)], config)
     unseen = 0
     for _ in range(20):

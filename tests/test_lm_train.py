@@ -528,7 +528,7 @@ def test_evaluate_tells_files_apart_and_takes_what_was_held_out(text: Path, tmp_
 
 def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> None:
     units = TextCodec.learn([text.read_text()], "byte-bpe", 280, "gpt")
-    shape = {"context": 16, "width": 8, "layers": 1, "heads": 2, "inner": 24}
+    shape = {"context": 16, "width": 8, "layers": 1, "heads": 2, "ffn_width": 24}
     theirs: Any = build("gpt", vocab_size=units.size, **shape).eval()
     folder = tmp_path / "gpt2"
     folder.mkdir()
@@ -546,7 +546,7 @@ def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> N
     )  # fmt: skip
     tuned = train(config)
     header = checkpoint.read_header(tuned)
-    assert header.settings["network"]["inner"] == 24
+    assert header.settings["network"]["ffn_width"] == 24
     ids = torch.tensor([units.encode(text.read_text())[:17]])
     with torch.no_grad():
         untrained = nn.functional.cross_entropy(theirs(ids[:, :-1])[0], ids[0, 1:]).item()

@@ -376,7 +376,7 @@ def test_data_that_cannot_be_used_is_one_line(
 
 # ---- augmentation --------------------------------------------------------------------------------
 
-STILL: dict[str, Any] = {"flip": 0.0, "scale": 1.0, "recolor": 0.0}
+STILL: dict[str, Any] = {"flip": 0.0, "scale": 1.0, "color_jitter": 0.0}
 
 
 def settings(**changes: Any) -> SegmentTrainConfig:

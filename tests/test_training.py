@@ -322,7 +322,7 @@ def test_an_undefined_score_is_no_reason_to_stop(tmp_path: Path) -> None:
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     with pytest.raises(DlkitError, match="lower --lr"):
-        train(settings(tmp_path, optimizer="sgd", lr=1e30, clip=0, warmup=0, ema=0))
+        train(settings(tmp_path, optimizer="sgd", lr=1e30, clip_grad=0, warmup=0, ema=0))
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_plateau_lowers_the_rate_after_five_epochs_without_a_better_score(tmp_pa
 
 
 def test_the_last_epochs_weights_are_averaged(tmp_path: Path) -> None:
-    config = settings(tmp_path, ema=0.0, average_last=2, epochs=3, lr=0.0)
+    config = settings(tmp_path, ema=0.0, swa_epochs=2, epochs=3, lr=0.0)
     with distributed.launch("cpu") as process:
         model = nn.Linear(1, 1)
         run = Run(config, process, model, Header("toy", "linear", {}, []))
@@ -390,7 +390,7 @@ def test_optimizers_take_the_step_of_their_formula(tmp_path: Path, name: str) ->
         "adam": 1 - 2 * lr,  # of a constant gradient, both corrected means are the gradient's
         "adamw": 1 - 2 * lr,
     }
-    options = {"optimizer": name, "lr": lr, "weight_decay": 0.0, "warmup": 0.0, "clip": 0.0}
+    options = {"optimizer": name, "lr": lr, "weight_decay": 0.0, "warmup": 0.0, "clip_grad": 0.0}
     config = settings(tmp_path, schedule="constant", ema=0.0, **options)
     with distributed.launch("cpu") as process:
         model = nn.Linear(1, 1, bias=False)
@@ -419,7 +419,7 @@ def test_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
 
 def test_decay_spares_biases_and_norms(tmp_path: Path) -> None:
     config = settings(
-        tmp_path, optimizer="nesterov", weight_decay=0.5, lr=0.1, warmup=0, ema=0, clip=0
+        tmp_path, optimizer="nesterov", weight_decay=0.5, lr=0.1, warmup=0, ema=0, clip_grad=0
     )
     with distributed.launch("cpu") as process:
         model = nn.Linear(2, 2)

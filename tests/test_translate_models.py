@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "attention-general": ("attention", {"score": "general", "cell": "lstm", "untied": True}),
     "attention-dot": ("attention", {"score": "dot", "input_feeding": True, "residual": True}),
-    "transformer": ("transformer", {"heads": H, "inner": 24}),
+    "transformer": ("transformer", {"heads": H, "ffn_width": 24}),
     "transformer-pre-norm": ("transformer", {"heads": H, "pre_norm": True, "untied": True}),
 }
 

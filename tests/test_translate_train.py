@@ -298,7 +298,7 @@ class Stop(Exception):
 def test_a_resumed_run_is_the_uninterrupted_one(
     arch: Any, numbers: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    changed: dict[str, Any] = {"arch": arch, "epochs": 3, "dropout": 0.3, "average_last": 2,
+    changed: dict[str, Any] = {"arch": arch, "epochs": 3, "dropout": 0.3, "swa_epochs": 2,
                                "scheduled_sampling": 0.3}  # fmt: skip
     whole = train(settings(tmp_path / "whole", numbers, **changed))
     real = validation.held_out_scores

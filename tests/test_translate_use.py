@@ -56,7 +56,7 @@ def network(vocabulary: Vocabulary, arch: str = "transformer", seed: int = 0) ->
     torch.manual_seed(seed)
     settings: dict[str, Any] = {"width": 16, "layers": 2, "dropout": 0.1}
     if arch == "transformer":
-        settings |= {"heads": 2, "inner": 32}
+        settings |= {"heads": 2, "ffn_width": 32}
     made = build(arch, **vocabulary.network_settings(), **settings)
     for parameter in made.parameters():
         if parameter.dim() > 1:
@@ -68,7 +68,7 @@ def save(path: Path, vocabulary: Vocabulary, arch: str = "transformer", **settin
     made = network(vocabulary, arch)
     shape: dict[str, Any] = {"width": 16, "layers": 2, "dropout": 0.1}
     if arch == "transformer":
-        shape |= {"heads": 2, "inner": 32}
+        shape |= {"heads": 2, "ffn_width": 32}
     described = {
         "network": {**vocabulary.network_settings(), **shape},
         "tokenizer": vocabulary.to_settings(),

@@ -76,7 +76,7 @@ class CaptionTrainConfig(TrainConfig):
                          min=1)  # fmt: skip
     encoder_layers: int = option(2, "transformer: layers on what the encoder made.", min=0)
     heads: int = option(4, "transformer: attention heads.", min=1)
-    inner: int = option(None, "transformer: units of the feed-forward layers (4 times the width).",
+    ffn_width: int = option(None, "transformer: units of the feed-forward layers (4 times the width).",
                         min=1)  # fmt: skip
     pre_norm: bool = option(False, "transformer: norms before each block, not after it.")
     dropout: float = option(0.4, "Dropout.", min=0, max=0.95)
@@ -90,7 +90,7 @@ class CaptionTrainConfig(TrainConfig):
     optimizer: Optimizer = option("adamw", "momentum and nesterov are sgd with momentum 0.9.")
     lr: float = option(None, "Highest learning rate (2e-3; transformer: 5e-4).", min=0)
     weight_decay: float = option(0.01, "Weight decay; biases and norms have none.", min=0)
-    clip: float = option(5.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    clip_grad: float = option(5.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     label_smoothing: float = option(
         0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9
     )
@@ -98,7 +98,7 @@ class CaptionTrainConfig(TrainConfig):
     zoom: float = option(
         1.0, "While the encoder learns: zoom images in or out by up to this factor.", min=1
     )
-    recolor: float = option(
+    color_jitter: float = option(
         0.0,
         "While the encoder learns: change brightness, contrast and colors by up to this share.",
         min=0,
@@ -119,7 +119,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "layers": ("nic", "transformer"),
     "encoder_layers": ("transformer",),
     "heads": ("transformer",),
-    "inner": ("transformer",),
+    "ffn_width": ("transformer",),
     "pre_norm": ("transformer",),
     "hard": ("attend",),
     "penalty": ("attend",),
@@ -147,13 +147,13 @@ def by_arch(config: CaptionTrainConfig) -> CaptionTrainConfig:
             raise DlkitError(f"{option_name(name)} is for an encoder, and --patch has none")
         own["image_size"] = PATCHED_SIZE
     if config.arch == "transformer":
-        own["inner"] = 4 * config.width
+        own["ffn_width"] = 4 * config.width
     if config.tokenizer not in LEARNED and "vocab_size" in changed:
         raise DlkitError("--vocab-size is for a tokenizer that is learned from the captions")
     if config.tokenizer == "byte" and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if config.finetune_encoder_after is None:
-        for name in sorted(changed & {"encoder_lr", "zoom", "recolor"}):
+        for name in sorted(changed & {"encoder_lr", "zoom", "color_jitter"}):
             raise DlkitError(f"{option_name(name)} goes with --finetune-encoder-after")
     if config.features and config.finetune_encoder_after == 0:
         raise DlkitError("--features is of a frozen encoder: leave out --finetune-encoder-after 0")

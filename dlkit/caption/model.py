@@ -25,7 +25,15 @@ ARCHITECTURES = {"nic": "nic.NIC", "attend": "attend.Attend", "transformer":
 SETTINGS: dict[str, tuple[str, ...]] = {
     "nic": ("width", "layers", "dropout"),
     "attend": ("width", "dropout", "hard"),
-    "transformer": ("width", "layers", "encoder_layers", "dropout", "heads", "inner", "pre_norm"),
+    "transformer": (
+        "width",
+        "layers",
+        "encoder_layers",
+        "dropout",
+        "heads",
+        "ffn_width",
+        "pre_norm",
+    ),
 }
 # Of values from 0 to 1, where no backbone says how it wants them.
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -127,8 +127,8 @@ def augmented(images: Tensor, config: CaptionTrainConfig) -> Tensor:
     """Images (B, 3, S, S) of values to 255, zoomed and recolored at random."""
     if config.zoom > 1:
         images = random_affine(images.float(), 0.0, config.zoom, 0.0)
-    if config.recolor:
-        images = jitter_color(images.float(), config.recolor)
+    if config.color_jitter:
+        images = jitter_color(images.float(), config.color_jitter)
     return images
 
 

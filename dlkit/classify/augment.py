@@ -29,8 +29,8 @@ def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
     if config.flip:
         mirrored = chance(images, config.flip)
         images = torch.where(mirrored, images.flip(-1), images)
-    if config.recolor:
-        images = jitter_color(images.float(), config.recolor)
+    if config.color_jitter:
+        images = jitter_color(images.float(), config.color_jitter)
     if config.cutout:
         images = images.masked_fill(holes(images, config.cutout), 128)
     return images

@@ -17,7 +17,7 @@ Arch = Literal[
 # What these architectures' papers ask for, in place of settings left at their defaults.
 ONE_BY_ONE = {
     "optimizer": "sgd", "schedule": "constant", "batch_size": 1, "warmup": 0.0,
-    "weight_decay": 0.0, "clip": 0.0, "shift": 0.0, "flip": 0.0,
+    "weight_decay": 0.0, "clip_grad": 0.0, "shift": 0.0, "flip": 0.0,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
     "perceptron": {**ONE_BY_ONE, "lr": 1.0},
@@ -61,7 +61,7 @@ ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
     ("knn",): ("neighbors", "features_from"),
     ("images",): (
         "pretrained", "freeze", "image_size", "fit", "color", "width", "hidden", "activation",
-        "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom", "recolor", "cutout",
+        "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom", "color_jitter", "cutout",
         "mixup", "cutmix", "randaugment",
     ),
 }  # fmt: skip
@@ -125,7 +125,7 @@ class ClassifyTrainConfig(TrainConfig):
     shift: float = option(0.1, "Shift by up to this share of the side.", min=0, max=0.5)
     rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
     zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1)
-    recolor: float = option(0.0, "Change brightness, contrast, colors by this share.", min=0)
+    color_jitter: float = option(0.0, "Change brightness, contrast, colors by this share.", min=0)
     cutout: float = option(0.0, "Side of the square cut out, as a share.", min=0, max=1)
     mixup: float = option(0.0, "Mix pairs of images; alpha of the beta distribution.", min=0)
     cutmix: float = option(0.0, "Paste a part of one image into another; alpha likewise.", min=0)

@@ -74,11 +74,11 @@ class TrainConfig:
     )
     warmup: float = option(1.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(0.05, "Weight decay; biases and norms have none.", min=0)
-    clip: float = option(10.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    clip_grad: float = option(10.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     ema: float = option(
         0.0, "Decay of the moving average of the weights; 0 for none.", min=0, max=1
     )
-    average_last: int = option(
+    swa_epochs: int = option(
         0, "Evaluate and save the mean of the weights after each of the last epochs.", min=0
     )
     accumulate: int = option(

@@ -43,7 +43,7 @@ OWN = {
     "teacher": ("yolo",),
     "mosaic": SEVERAL_OBJECTS,
     "copy_paste": SEVERAL_OBJECTS,
-    "plain_epochs": SEVERAL_OBJECTS,
+    "close_mosaic": SEVERAL_OBJECTS,
     "multi_scale": ("yolo", "ssd", "retinanet", "fcos", "fasterrcnn", "sliding-window", *PROPOSING),
     "alpha": ("localize",),
     "keypoints": ("localize",),
@@ -94,11 +94,13 @@ class DetectTrainConfig(TrainConfig):
     copy_paste: float = option(
         0.0, "Share of training pictures with objects of others pasted in.", min=0, max=1
     )
-    plain_epochs: int = option(10, "Epochs at the end without mosaic and copies.", min=0)
+    close_mosaic: int = option(10, "Epochs at the end without mosaic and copies.", min=0)
     multi_scale: float = option(
         1.0, "Each batch is made up to this factor smaller or larger, in steps of 32 pixels.", min=1
     )
     scale: float = option(1.6, "Zoom in or out by up to this factor.", min=1)
-    recolor: float = option(0.3, "Change brightness and colors by up to this share.", min=0, max=1)
+    color_jitter: float = option(
+        0.3, "Change brightness and colors by up to this share.", min=0, max=1
+    )
     flip: float = option(0.5, "Share of pictures mirrored left to right.", min=0, max=1)
     flip_vertical: float = option(0.0, "Share of pictures mirrored top to bottom.", min=0, max=1)

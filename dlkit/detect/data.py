@@ -96,11 +96,11 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
 
     def jitter_color(self, canvas: Image.Image) -> np.ndarray:
         """The canvas's pixels (S, S, 3) in colors that are changed at random."""
-        return np.array(canvas.point(self.color_table()) if self.config.recolor else canvas)
+        return np.array(canvas.point(self.color_table()) if self.config.color_jitter else canvas)
 
     def color_table(self) -> list[int]:
         """For each channel the 256 new values: brightness, contrast and a cast of color."""
-        share = self.config.recolor
+        share = self.config.color_jitter
         contrast, brightness = (1 + random.uniform(-share, share) for _ in range(2))
         values = np.arange(256)
         table = []

@@ -53,7 +53,7 @@ def train(config: DetectTrainConfig) -> Path:
 
         for epoch in run.epochs():
             # The last epochs see whole images, as inference does.
-            if epoch >= config.epochs - config.plain_epochs or config.arch == "localize":
+            if epoch >= config.epochs - config.close_mosaic or config.arch == "localize":
                 pictures.mosaic = pictures.copy_paste = 0.0
             for images, boxes, labels, *more in run.batches(batches):
                 if config.multi_scale > 1:

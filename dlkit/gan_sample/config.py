@@ -71,7 +71,7 @@ class GanTrainConfig(TrainConfig):
     schedule: Schedule = option("constant", "How the learning rate changes.")
     warmup: float = option(0.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(0.0, "Weight decay; biases and norms have none.", min=0)
-    clip: float = option(0.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    clip_grad: float = option(0.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     ema: float = option(
         None, "Decay of the moving average of the weights (residual 0.999); 0: none.", min=0, max=1
     )

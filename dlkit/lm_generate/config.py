@@ -69,7 +69,7 @@ class LmTrainConfig(TrainConfig):
     beta2: float = option(
         0.99, "adam, adamw: decay of the mean of squared gradients.", min=0, max=1
     )
-    clip: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    clip_grad: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     workers: int = option(2, "Threads that tokenize the text.", min=1)
     compile: bool = option(
         False, "Compile the network with torch.compile: quicker steps after a slow start."
@@ -130,7 +130,7 @@ OWN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             "init_from", "eval_tokens", "epochs", "steps_per_epoch", "batch_size", "optimizer",
-            "lr", "schedule", "warmup", "weight_decay", "beta2", "clip", "ema", "average_last",
+            "lr", "schedule", "warmup", "weight_decay", "beta2", "clip_grad", "ema", "swa_epochs",
             "accumulate", "save_every", "patience", "device", "precision", "compile", "context",
             "width", "dropout",
         ),
@@ -178,7 +178,7 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
     if config.tokenizer in {"byte"} and "vocab_size" in changed:
         raise DlkitError("--vocab-size has no use with bytes: there are 256")
     if config.parallel == "fsdp":
-        for name in sorted(changed & {"ema", "average_last", "compile"}):
+        for name in sorted(changed & {"ema", "swa_epochs", "compile"}):
             raise DlkitError(f"{option_name(name)} does not go with --parallel fsdp")
         if config.precision == "fp16":
             raise DlkitError("--precision fp16 does not go with --parallel fsdp: take bf16 or fp32")

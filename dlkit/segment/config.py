@@ -80,7 +80,7 @@ class SegmentTrainConfig(TrainConfig):
     flip_vertical: float = option(0.0, "Share of pictures mirrored top to bottom.", min=0, max=1)
     scale: float = option(1.5, "Zoom in or out by up to this factor.", min=1)
     rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
-    recolor: float = option(
+    color_jitter: float = option(
         0.2, "Change brightness, contrast and colors by up to this share.", min=0, max=1
     )
     elastic: float = option(

@@ -69,7 +69,7 @@ def train(config: SegmentTrainConfig) -> Path:
 
         for _ in run.epochs():
             for pictures, indices, labels in run.batches(batches):
-                images = jitter_color(pictures[:, :3].float(), config.recolor)
+                images = jitter_color(pictures[:, :3].float(), config.color_jitter)
                 mask, numbers = indices[:, 0], indices[:, -1]
                 border = pictures[:, 3].float() / 255 if config.border_weight else None
                 with run.autocast():

@@ -72,7 +72,7 @@ class TranslateTrainConfig(TrainConfig):
     dropout: float = option(0.3, "Dropout.", min=0, max=0.95)
     untied: bool = option(False, "An output layer of its own, not the embedding's matrix.")
     heads: int = option(4, "transformer: attention heads.", min=1)
-    inner: int = option(256, "transformer: units of the feed-forward layers.", min=1)
+    ffn_width: int = option(256, "transformer: units of the feed-forward layers.", min=1)
     pre_norm: bool = option(False, "transformer: norms before each block, not after it.")
     cell: Literal["gru", "lstm"] = option("gru", "rnn, attention: the recurrent cell.")
     residual: bool = option(False, "rnn, attention: residual connections between layers.")
@@ -104,7 +104,7 @@ class TranslateTrainConfig(TrainConfig):
     beta2: float = option(
         0.98, "adam, adamw: decay of the mean of squared gradients.", min=0, max=1
     )
-    clip: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    clip_grad: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     label_smoothing: float = option(
         0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9
     )
@@ -126,7 +126,7 @@ RECURRENT = ("rnn", "attention")
 # Options that not all architectures have.
 OWN: dict[str, tuple[str, ...]] = {
     "heads": ("transformer",),
-    "inner": ("transformer",),
+    "ffn_width": ("transformer",),
     "pre_norm": ("transformer",),
     "cell": RECURRENT,
     "residual": RECURRENT,

@@ -21,7 +21,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "rnn": ("width", "layers", "dropout", "cell", "residual", "reverse", "untied"),
     "attention": ("width", "layers", "dropout", "cell", "residual", "score", "input_feeding",
                   "untied"),
-    "transformer": ("width", "layers", "dropout", "heads", "inner", "pre_norm", "untied"),
+    "transformer": ("width", "layers", "dropout", "heads", "ffn_width", "pre_norm", "untied"),
 }  # fmt: skip
 
 

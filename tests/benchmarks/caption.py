@@ -69,15 +69,15 @@ def of_transformers(
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
     vocabulary = Vocabulary.named(TOKENIZER)
-    width, heads, inner = network["width"], network["heads"], network["inner"]
+    width, heads, ffn_width = network["width"], network["heads"], network["ffn_width"]
     side = network["image_size"]
     encoder = transformers.ViTConfig(
         hidden_size=width, num_hidden_layers=network["encoder_layers"], num_attention_heads=heads,
-        intermediate_size=inner, image_size=side, patch_size=network["patch"],
+        intermediate_size=ffn_width, image_size=side, patch_size=network["patch"],
     )  # fmt: skip
     decoder = transformers.GPT2Config(
         vocab_size=vocabulary.size, n_positions=64, n_embd=width, n_layer=network["layers"],
-        n_head=heads, n_inner=inner, bos_token_id=vocabulary.bos, eos_token_id=vocabulary.eos,
+        n_head=heads, n_inner=ffn_width, bos_token_id=vocabulary.bos, eos_token_id=vocabulary.eos,
     )  # fmt: skip
     config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id, config.pad_token_id = vocabulary.bos, vocabulary.pad
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--inner", type=int, default=1024)
+    parser.add_argument("--ffn-width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=3, help="of encoder and decoder each")
     parser.add_argument("--tokens", type=int, default=12, help="tokens of each caption")
     parser.add_argument("--batch", type=int, default=32)
@@ -126,7 +126,7 @@ def main() -> None:
         "patch": args.patch,
         "width": args.width,
         "heads": args.heads,
-        "inner": args.inner,
+        "ffn_width": args.ffn_width,
         "layers": args.layers,
         "encoder_layers": args.layers,
     }

@@ -103,7 +103,7 @@ def trained(arch: str, options: argparse.Namespace) -> float | None:
         "backbone": options.backbone,
         "epochs": epochs,
         "warmup": 0.3,
-        "plain_epochs": max(1, epochs // 4),
+        "close_mosaic": max(1, epochs // 4),
         "image_size": options.image_size,
         "batch_size": options.batch_size,
         "mosaic": 0.3,

@@ -102,7 +102,7 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
         assert folder.name  # kept as long as the work is
         run.done = 0  # each round is the first epoch again
         for pictures, indices, _ in run.batches(batches):
-            inputs = model.normalize(jitter_color(pictures.float(), config.recolor))
+            inputs = model.normalize(jitter_color(pictures.float(), config.color_jitter))
             with run.autocast():
                 logits = model(inputs)
                 loss = segmentation_loss(logits, indices[:, 0], config)

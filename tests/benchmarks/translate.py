@@ -80,11 +80,11 @@ def of_transformers(
 
     transformers.logging.set_verbosity_error()
     vocabulary = Vocabulary.named(TOKENIZER)
-    layers, heads, inner = shape["layers"], shape["heads"], shape["inner"]
+    layers, heads, ffn_width = shape["layers"], shape["heads"], shape["ffn_width"]
     config = transformers.MarianConfig(
         vocab_size=vocabulary.size, d_model=shape["width"], activation_function="relu",
-        encoder_layers=layers, encoder_attention_heads=heads, encoder_ffn_dim=inner,
-        decoder_layers=layers, decoder_attention_heads=heads, decoder_ffn_dim=inner,
+        encoder_layers=layers, encoder_attention_heads=heads, encoder_ffn_dim=ffn_width,
+        decoder_layers=layers, decoder_attention_heads=heads, decoder_ffn_dim=ffn_width,
         pad_token_id=vocabulary.pad, eos_token_id=vocabulary.eos, scale_embedding=True,
         decoder_start_token_id=vocabulary.bos, forced_eos_token_id=None,
     )  # fmt: skip
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="test_2016_flickr.en.txt of multi30k")
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--width", type=int, default=192)
-    parser.add_argument("--inner", type=int, default=512)
+    parser.add_argument("--ffn-width", type=int, default=512)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=15, help="tokens of each translation")
     parser.add_argument("--batch", type=int, default=64, help="sentences at once, of the others")
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     args = parser.parse_args()
     harness.machine(args.threads, "transformers", "ctranslate2")
-    shape = {name: getattr(args, name) for name in ("layers", "width", "inner", "heads")}
+    shape = {name: getattr(args, name) for name in ("layers", "width", "ffn_width", "heads")}
     device = devices.choose(args.device).type
     count = len(sources(args.file)) * args.tokens
     for beam in args.beam:

@@ -84,8 +84,8 @@ def configured(name: str, tokens: Path, options: argparse.Namespace) -> Translat
     known = Vocabulary.named(str(tokens))
 
     def with_width(width: int) -> TranslateTrainConfig:
-        inner = {"inner": 2 * width} if name == "transformer" else {}
-        return by_arch(TranslateTrainConfig(**{**given, "width": width, **inner}))
+        ffn_width = {"ffn_width": 2 * width} if name == "transformer" else {}
+        return by_arch(TranslateTrainConfig(**{**given, "width": width, **ffn_width}))
 
     def size(config: TranslateTrainConfig) -> int:
         with torch.device("meta"):

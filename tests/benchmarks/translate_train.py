@@ -44,7 +44,7 @@ class Plain(nn.Module):
         width, layers = shape["width"], shape["layers"]
         self.embedding = nn.Embedding(vocab_size, width)
         self.transformer = nn.Transformer(
-            width, shape["heads"], layers, layers, shape["inner"], shape["dropout"],
+            width, shape["heads"], layers, layers, shape["ffn_width"], shape["dropout"],
             batch_first=True, norm_first=shape["pre_norm"],
         )  # fmt: skip
         self.dropout = nn.Dropout(shape["dropout"])
@@ -66,7 +66,7 @@ class Plain(nn.Module):
 
 
 def config_of(args: argparse.Namespace) -> TranslateTrainConfig:
-    shape = {name: getattr(args, name) for name in ("layers", "width", "inner", "heads")}
+    shape = {name: getattr(args, name) for name in ("layers", "width", "ffn_width", "heads")}
     config = TranslateTrainConfig(source=[str(args.source)], target=[str(args.target)])
     return by_arch(replace(config, **shape, batch_size=args.batch_tokens))
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="train.de.txt")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--inner", type=int, default=256)
+    parser.add_argument("--ffn-width", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=3, help="batches of a round")

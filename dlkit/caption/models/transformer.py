@@ -23,25 +23,25 @@ class Transformer(TransformerDecoding, Captioner):
         encoder_layers: int = 2,
         dropout: float = 0.3,
         heads: int = 4,
-        inner: int | None = None,
+        ffn_width: int | None = None,
         pre_norm: bool = False,
         **captioner: Any,
     ) -> None:
-        """`inner` is the width of the feed-forward layers, by default 4 times `width`.
+        """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`.
 
         The others are the arguments of `Captioner`.
         """
         super().__init__(**captioner)
-        inner = inner or 4 * width
+        ffn_width = ffn_width or 4 * width
         self.add_embedding(self.vocab_size, width, heads, dropout)
         self.memory_norm = nn.LayerNorm(self.channels)
         self.image = nn.Linear(self.channels, width)
         rows, columns = self.grid
         self.places = nn.Parameter(torch.randn(rows * columns, width) * 0.02)
-        shape = width, heads, inner, dropout, pre_norm
+        shape = width, heads, ffn_width, dropout, pre_norm
         self.image_layers = nn.ModuleList(EncoderLayer(*shape) for _ in range(encoder_layers))
         self.image_layers_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
-        self.add_decoder(layers, heads, inner, dropout, pre_norm, untied=False)
+        self.add_decoder(layers, heads, ffn_width, dropout, pre_norm, untied=False)
         self.initialize()
 
     def read(self, memory: Tensor) -> tuple[list[Tensor], Tensor]:

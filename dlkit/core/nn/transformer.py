@@ -103,11 +103,11 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, ffn_width: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, inner)
+        self.up = nn.Linear(width, ffn_width)
         self.activation = ACTIVATIONS["relu"]
-        self.down = nn.Linear(inner, width)
+        self.down = nn.Linear(ffn_width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.down(self.activation(self.up(x)))
@@ -117,12 +117,14 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """What encoder and decoder layers share: a part adds to x, with layer norm before or after."""
 
-    def __init__(self, width: int, heads: int, inner: int, dropout: float, pre_norm: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, ffn_width: int, dropout: float, pre_norm: bool
+    ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
         self.attention = SelfAttention(width, heads)
         self.attention_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width, inner)
+        self.feed_forward = FeedForward(width, ffn_width)
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
@@ -153,8 +155,10 @@ class EncoderLayer(Layer):
 
 
 class DecoderLayer(Layer):
-    def __init__(self, width: int, heads: int, inner: int, dropout: float, pre_norm: bool) -> None:
-        super().__init__(width, heads, inner, dropout, pre_norm)
+    def __init__(
+        self, width: int, heads: int, ffn_width: int, dropout: float, pre_norm: bool
+    ) -> None:
+        super().__init__(width, heads, ffn_width, dropout, pre_norm)
         self.reading = CrossAttention(width, heads)
         self.reading_norm = nn.LayerNorm(width)
 
@@ -243,10 +247,10 @@ class TransformerDecoding(nn.Module):
         self.dropout = Dropout(dropout)
 
     def add_decoder(
-        self, layers: int, heads: int, inner: int, dropout: float, pre_norm: bool, untied: bool
+        self, layers: int, heads: int, ffn_width: int, dropout: float, pre_norm: bool, untied: bool
     ) -> None:
-        """`inner` is the width of the feed-forward layers."""
-        shape = self.width, heads, inner, dropout, pre_norm
+        """`ffn_width` is the width of the feed-forward layers."""
+        shape = self.width, heads, ffn_width, dropout, pre_norm
         self.decoder = nn.ModuleList(DecoderLayer(*shape) for _ in range(layers))
         self.decoder_norm = nn.LayerNorm(self.width) if pre_norm else nn.Identity()
         size = self.embedding.num_embeddings

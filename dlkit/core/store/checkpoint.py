@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dlkit import __version__
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
+from dlkit.core.store.renamed import upgrade_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,9 +100,9 @@ def read_header(path: Path, task: str | None = None) -> Header:
     """
     try:
         if path.suffix == ".json":
-            header = Header(**json.loads(path.read_bytes())["header"])
+            header = Header(**upgrade_header(json.loads(path.read_bytes())["header"]))
         else:
-            header = Header(**json.loads(metadata(path)[0]["dlkit"]))
+            header = Header(**upgrade_header(json.loads(metadata(path)[0]["dlkit"])))
     except (KeyError, TypeError, ValueError) as error:
         raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
     if task is not None and header.task != task:

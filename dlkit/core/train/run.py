@@ -34,6 +34,7 @@ from dlkit.core.parallel.distributed import REQUEUE, Process, shares_like
 from dlkit.core.progress import Bar, log
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.renamed import upgrade_settings
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
 from dlkit.core.train.optimizers import OPTIMIZERS
@@ -107,13 +108,13 @@ class Run:
         self.best_score = -math.inf
         self.best_epoch = 0
         self.decays = self.decayed_at = 0  # of the learning rate, under the schedule plateau
-        if config.ema and config.average_last:
-            raise DlkitError("--ema and --average-last are two averages: choose one")
+        if config.ema and config.swa_epochs:
+            raise DlkitError("--ema and --swa-epochs are two averages: choose one")
         if config.schedule == "inverse-sqrt" and not config.warmup:
             raise DlkitError(
                 "--schedule inverse-sqrt falls from the end of --warmup: give it epochs"
             )
-        averaged = config.ema or config.average_last
+        averaged = config.ema or config.swa_epochs
         self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
         self.losses: list[Tensor] = []  # of the steps of this epoch
         self.tracked: list[Stateful] = []
@@ -147,7 +148,9 @@ class Run:
             raise DlkitError(f"{path}: damaged; remove it to start again") from error
         now = settings_of(self.config)
         # A setting that dlkit did not have then was as it is by default.
-        before = {field.name: field.default for field in fields(self.config)} | state["config"]
+        before = {field.name: field.default for field in fields(self.config)} | upgrade_settings(
+            state["config"], self.header.task
+        )
         free = {
             "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
             "save_every", "parallel",
@@ -327,7 +330,7 @@ class Run:
         finally:
             bar.close()
             self.part = 0
-        if self.config.average_last and self.average is not None:
+        if self.config.swa_epochs and self.average is not None:
             self.average_epochs(self.average)
         for model in filter(None, (self.model, self.average)):
             self.process.share_buffers(model)
@@ -418,10 +421,10 @@ class Run:
         self.losses.append(loss.detach())
         if self.part < len(self.parts) - 1:
             return
-        if self.config.clip:
+        if self.config.clip_grad:
             self.scaler.unscale_(optimizer)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.config.clip)
+            nn.utils.clip_grad_norm_(parameters, self.config.clip_grad)
         self.scaler.step(optimizer)
         self.scaler.update()
         self.steps += 1
@@ -434,7 +437,7 @@ class Run:
 
     def average_epochs(self, average: nn.Module) -> None:
         """The mean of the weights after each of the last epochs; before those, the latest ones."""
-        done = self.epoch - (self.config.epochs - self.config.average_last)
+        done = self.epoch - (self.config.epochs - self.config.swa_epochs)
         self.move(average, 1 / (max(done, 0) + 1))
 
     @torch.no_grad()

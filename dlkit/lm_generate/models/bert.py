@@ -35,14 +35,20 @@ class Attention(nn.Module):
 
 class Block(nn.Module):
     def __init__(
-        self, width: int, heads: int, inner: int, dropout: float, activation: str, norm_eps: float
+        self,
+        width: int,
+        heads: int,
+        ffn_width: int,
+        dropout: float,
+        activation: str,
+        norm_eps: float,
     ) -> None:
         super().__init__()
         self.attention = Attention(width, heads, dropout)
         self.attention_norm = nn.LayerNorm(width, norm_eps)
-        self.up = nn.Linear(width, inner)
+        self.up = nn.Linear(width, ffn_width)
         self.activation = ACTIVATIONS[activation]
-        self.down = nn.Linear(inner, width)
+        self.down = nn.Linear(ffn_width, width)
         self.norm = nn.LayerNorm(width, norm_eps)
         self.dropout = nn.Dropout(dropout)
 
@@ -65,16 +71,16 @@ class BERT(nn.Module):
         width: int = 256,
         dropout: float = 0.0,
         next_sentence: bool = False,
-        inner: int | None = None,
+        ffn_width: int | None = None,
         segments: int = 2,
         activation: str = "gelu",
         norm_eps: float = 1e-12,
     ) -> None:
-        """`inner` is the width of the feed-forward layers, by default 4 times `width`."""
+        """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__()
         if width % heads:
             raise DlkitError(f"a width of {width} cannot be shared by {heads} heads")
-        inner = inner or 4 * width
+        ffn_width = ffn_width or 4 * width
         self.context = context
         self.embedding = nn.Embedding(vocab_size, width)
         self.position_embedding = nn.Embedding(context, width)
@@ -82,7 +88,7 @@ class BERT(nn.Module):
         self.embedding_norm = nn.LayerNorm(width, norm_eps)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(width, heads, inner, dropout, activation, norm_eps) for _ in range(layers)
+            Block(width, heads, ffn_width, dropout, activation, norm_eps) for _ in range(layers)
         )
         self.transform = nn.Linear(width, width)
         self.activation = ACTIVATIONS[activation]

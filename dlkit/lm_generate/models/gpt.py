@@ -94,7 +94,7 @@ class Block(nn.Module):
         self,
         width: int,
         heads: int,
-        inner: int,
+        ffn_width: int,
         dropout: float,
         bias: bool,
         activation: str,
@@ -104,9 +104,9 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.attention = Attention(width, heads, bias)
         self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
-        self.up = nn.Linear(width, inner, bias=bias)
+        self.up = nn.Linear(width, ffn_width, bias=bias)
         self.activation = ACTIVATIONS[activation]
-        self.down = nn.Linear(inner, width, bias=bias)
+        self.down = nn.Linear(ffn_width, width, bias=bias)
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -137,11 +137,11 @@ class GPT(LanguageModel):
         positions: str = "learned",
         untied: bool = False,
         bias: bool = True,
-        inner: int | None = None,
+        ffn_width: int | None = None,
         activation: str = "gelu-tanh",
         norm_eps: float = 1e-5,
     ) -> None:
-        """`inner` is the width of the feed-forward layers, by default 4 times `width`."""
+        """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__()
         if width % heads:
             raise DlkitError(f"--width {width} cannot be shared by --heads {heads}")
@@ -158,9 +158,10 @@ class GPT(LanguageModel):
             self.register_buffer("cos", turns.cos(), persistent=False)
             self.register_buffer("sin", turns.sin(), persistent=False)
         self.dropout = Dropout(dropout)
-        inner = inner or 4 * width
+        ffn_width = ffn_width or 4 * width
         self.blocks = nn.ModuleList(
-            Block(width, heads, inner, dropout, bias, activation, norm_eps) for _ in range(layers)
+            Block(width, heads, ffn_width, dropout, bias, activation, norm_eps)
+            for _ in range(layers)
         )
         self.final_norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.head = nn.Linear(width, vocab_size, bias=False) if untied else None

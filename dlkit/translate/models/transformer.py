@@ -30,18 +30,18 @@ class Transformer(TransformerDecoding, Translator):
         layers: int = 4,
         dropout: float = 0.1,
         heads: int = 4,
-        inner: int | None = None,
+        ffn_width: int | None = None,
         pre_norm: bool = False,
         untied: bool = False,
     ) -> None:
-        """`inner` is the width of the feed-forward layers, by default 4 times `width`."""
+        """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__(vocab_size, pad, bos, eos, unk)
-        inner = inner or 4 * width
+        ffn_width = ffn_width or 4 * width
         self.add_embedding(vocab_size, width, heads, dropout)
-        shape = width, heads, inner, dropout, pre_norm
+        shape = width, heads, ffn_width, dropout, pre_norm
         self.encoder = nn.ModuleList(EncoderLayer(*shape) for _ in range(layers))
         self.encoder_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
-        self.add_decoder(layers, heads, inner, dropout, pre_norm, untied)
+        self.add_decoder(layers, heads, ffn_width, dropout, pre_norm, untied)
         self.initialize()
 
     def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -1,0 +1,46 @@
+"""Settings renamed since 0.1, so that checkpoints and runs of that version still load. No torch."""
+
+from typing import Any
+
+RENAMED: dict[str, dict[str, str]] = {
+    "*": {
+        "average_last": "swa_epochs",
+        "clip": "clip_grad",
+        "inner": "ffn_width",
+        "plain_epochs": "close_mosaic",
+        "recolour": "color_jitter",
+        "preserve_colour": "preserve_color",
+        "colour": "color",
+        "neighbours": "neighbors",
+        "grey": "gray",
+    },
+}
+# Settings whose meaning is now the opposite, such as `untied`, which became `tie_embeddings`.
+INVERTED: dict[str, dict[str, str]] = {"*": {}}
+NESTED = ("network", "backbone", "preprocessing")  # settings that are settings themselves
+
+
+def upgrade_settings(settings: dict[str, Any], task: str) -> dict[str, Any]:
+    """The settings under today's names."""
+    renamed = RENAMED["*"] | RENAMED.get(task, {})
+    inverted = INVERTED["*"] | INVERTED.get(task, {})
+    upgraded: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in inverted:
+            upgraded[inverted[name]] = not value
+            continue
+        if name in NESTED and isinstance(value, dict):
+            value = upgrade_settings(value, task)
+        upgraded[renamed.get(name, name)] = value
+    return upgraded
+
+
+def upgrade_header(header: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a checkpoint's header, its settings under today's names."""
+    if not header.get("dlkit", "").startswith("0.1."):
+        return header
+    task = header["task"]
+    return header | {
+        "settings": upgrade_settings(header["settings"], task),
+        "config": upgrade_settings(header.get("config", {}), task),
+    }
