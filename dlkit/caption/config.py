@@ -61,7 +61,7 @@ class CaptionTrainConfig(TrainConfig):
 
     tokenizer: str = option(
         "words",
-        "words, byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, char or byte, learned from the"
+        "words, byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, char or byte, trained on the"
         " captions; or the name or file of a model of `dlkit tokenize`.",
     )
     vocab_size: int = option(3000, "Most tokens of a tokenizer that is learned.", min=6)
@@ -76,7 +76,7 @@ class CaptionTrainConfig(TrainConfig):
                          min=1)  # fmt: skip
     encoder_layers: int = option(2, "transformer: layers on what the encoder made.", min=0)
     heads: int = option(4, "transformer: attention heads.", min=1)
-    ffn_width: int = option(None, "transformer: units of the feed-forward layers (4 times the width).",
+    ffn_width: int = option(None, "transformer: units of the feed-forward layers (4 x width).",
                         min=1)  # fmt: skip
     pre_norm: bool = option(False, "transformer: norms before each block, not after it.")
     dropout: float = option(0.4, "Dropout.", min=0, max=0.95)

@@ -6,10 +6,11 @@ Loads no torch and no rich; the bar is imported when there is a terminal to draw
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dlkit.core.environment import is_main_process, rank, world_size
-from dlkit.core.failures import T
+
+T = TypeVar("T")
 
 
 def log(message: str) -> None:

@@ -1,7 +1,8 @@
 """A Transformer decoder whose memory is the image (Vaswani et al. 2017; Cornia et al. 2020).
 
 Each place of the map, or patch of the image (Dosovitskiy et al. 2021), becomes a vector with a
-learned one for where it is; Transformer layers let them see each other; the decoder attends to them.
+learned one for where it is; Transformer layers let them see each other; the decoder attends
+to them.
 
 Shapes: B images, P places of C numbers, T tokens, V vocabulary, W width.
 """

@@ -30,7 +30,7 @@ def upgrade_settings(settings: dict[str, Any], task: str) -> dict[str, Any]:
             upgraded[inverted[name]] = not value
             continue
         if name in NESTED and isinstance(value, dict):
-            value = upgrade_settings(value, task)
+            value = upgrade_settings(value, "classify" if name == "backbone" else task)
         upgraded[renamed.get(name, name)] = value
     return upgraded
 
