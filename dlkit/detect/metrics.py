@@ -1,8 +1,8 @@
 """Detection metrics as COCO and Pascal VOC define them, in numpy.
 
 COCO's are in dlkit.core.vision.average_precision. The VOC numbers follow the development kit
-(Everingham et al. 2010): each detection claims the truth it overlaps most, and AP is the mean at 11 recalls
-(2007) or the area under the curve (2010 on).
+(Everingham et al. 2010): each detection claims the truth it overlaps most, and AP is the mean at
+11 recalls (2007) or the area under the curve (2010 on).
 
 Shapes: D detections, G truths, K labels.
 """
