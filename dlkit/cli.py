@@ -92,8 +92,9 @@ def merge(
 def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
     """Print versions, devices, precision and folders, and check every bundled file."""
     from dlkit.core.cli.doctor import examine
+    from dlkit.tokenize import load
 
-    write(examine(TASKS), format, output)
+    write(examine(TASKS, {"tokenize": load}), format, output)
 
 
 def main(args: list[str] | None = None) -> None:

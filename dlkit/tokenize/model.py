@@ -14,9 +14,10 @@ from itertools import pairwise
 from typing import Any
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.store.checkpoint import Header, sealed, unsealed
+from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import bpe, pretokenize
 from dlkit.tokenize.normalize import aligned, normalize
+from dlkit.tokenize.sealed_json import seal_json, unseal_json
 from dlkit.tokenize.wordpiece import longest_match
 
 UNKNOWN = ("<unk>", "[UNK]")  # the special tokens that stand for what is not in the vocabulary
@@ -200,7 +201,7 @@ class Tokenizer:
         }
         if self.merges:
             content["merges"] = self.merges
-        return sealed(content)
+        return seal_json(content)
 
     def __reduce__(self) -> Any:
         return from_json, (self.to_json(),)
@@ -410,7 +411,7 @@ class SentencePiece(Tokenizer):
         return None
 
     def to_json(self) -> str:
-        return sealed({"header": asdict(self.header), "sentencepiece": self.model})
+        return seal_json({"header": asdict(self.header), "sentencepiece": self.model})
 
 
 CLASSES: dict[str, type[Tokenizer]] = {
@@ -478,7 +479,7 @@ def marked_symbols(word: str, mark: str) -> list[str]:
 
 def from_json(text: str) -> Tokenizer:
     """The tokenizer that a file describes."""
-    content = unsealed(text)
+    content = unseal_json(text)
     if "model" in content and "added_tokens" in content:
         raise DlkitError(
             "a tokenizer of Hugging Face: `dlkit tokenize convert` makes it one of dlkit"

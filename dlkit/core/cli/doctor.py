@@ -1,8 +1,9 @@
 """What `dlkit doctor` finds out: versions, devices, precision, folders, bundled files."""
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torchvision
@@ -22,8 +23,13 @@ class Finding:
     value: str
 
 
-def examine(tasks: Iterable[str]) -> Iterator[Finding | Failure]:
-    """One line a fact; a Failure for a bundled file that is damaged."""
+def examine(
+    tasks: Iterable[str], loaders: Mapping[str, Callable[[Path], object]]
+) -> Iterator[Finding | Failure]:
+    """One line a fact; a Failure for a bundled file that is damaged.
+
+    `loaders` load the models of tasks whose files are no checkpoints.
+    """
     yield Finding("dlkit", __version__)
     yield Finding("python", f"{platform.python_version()} on {platform.platform()}")
     yield Finding("torch", torch.__version__)
@@ -44,9 +50,8 @@ def examine(tasks: Iterable[str]) -> Iterator[Finding | Failure]:
     for task in tasks:
         for path in bundled(task):
             try:
-                if path.suffix == ".json":
-                    checkpoint.unsealed(path.read_bytes())
-                    checkpoint.read_header(path)
+                if task in loaders:
+                    loaders[task](path)
                 else:
                     checkpoint.load(path, task)
             except DlkitError as error:

@@ -67,36 +67,10 @@ def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         raise DlkitError(f"{path}: not a model file, or a damaged one ({error})") from error
 
 
-def sealed(content: dict[str, Any]) -> str:
-    """JSON with a checksum of all the rest; a tokenizer's file."""
-    return compact({**content, "sha256": hashlib.sha256(compact(content).encode()).hexdigest()})
-
-
-def compact(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-
-
-def unsealed(text: str | bytes) -> dict[str, Any]:
-    """The content of such a file; a DlkitError if it is not what was sealed.
-
-    A file without a checksum is taken as it is. White space does not count.
-    """
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DlkitError(f"not JSON ({error})") from error
-    if not isinstance(content, dict):
-        return {}
-    written = content.pop("sha256", None)
-    if written is not None and sealed(content) != compact({**content, "sha256": written}):
-        raise DlkitError("not a tokenizer as it was written, or a damaged one (wrong checksum)")
-    return content
-
-
 def read_header(path: Path, task: str | None = None) -> Header:
-    """The header of a dlkit checkpoint, without its weights; or of a tokenizer's JSON file.
+    """Read the header of a checkpoint without its weights, or that of a .json model, as `header`.
 
-    A DlkitError if it is a model for another task than `task`.
+    Raises DlkitError if it is a model for another task than `task`.
     """
     try:
         if path.suffix == ".json":

@@ -13,7 +13,7 @@ from dlkit.core.io.download import cache, download
 PACKAGE = Path(__file__).parent.parent.parent
 
 
-SUFFIXES = (".safetensors", ".json")  # networks; tokenizers
+SUFFIXES = (".safetensors", ".json")  # networks; models without weights
 
 
 def folder(task: str) -> Path:
