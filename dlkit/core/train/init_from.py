@@ -1,10 +1,10 @@
-"""What a training goes on from: the model of `--init-from`, or the run that is resumed.
+"""The model that training starts from: that of `--init-from`, or of the run that is resumed.
 
 Loads no torch.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from dlkit.core.config import TrainConfig, non_defaults, option_name
@@ -12,6 +12,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import find
 
+C = TypeVar("C", bound=TrainConfig)
 V = TypeVar("V")
 
 
@@ -60,3 +61,32 @@ def source_of(config: TrainConfig, task: str) -> Source | None:
     if config.resume and last.exists():
         return Source(str(last), read_header(last, task))
     return None
+
+
+def find_start(
+    config: C,
+    task: str,
+    arch_settings: Mapping[str, Sequence[str]],
+    read_vocabulary: Callable[[Any], V],
+    dropout: float,
+    fixed: Sequence[str] = (),
+    inherited: Sequence[str] = (),
+) -> tuple[C, Start[V] | None]:
+    """The model that a text model's training starts from, and `config` with its settings.
+
+    `arch_settings` names the network settings of each architecture. These, but for the dropout,
+    and the `fixed` ones cannot be given beside `--init-from`; they and the `inherited` ones come
+    from the model's header. Raises DlkitError for an option that contradicts the model.
+    """
+    source = source_of(config, task)
+    if source is None:
+        return config, None
+    start = source.start(dropout, read_vocabulary)
+    if config.init_from:
+        names = {name for names in arch_settings.values() for name in names} - {"dropout"}
+        source.check_no_conflict(config, [*fixed, *sorted(names)])
+        stored = source.header.settings | start.network
+        taken = [*arch_settings[source.header.arch], *(n for n in inherited if n in stored)]
+        own = {"arch": source.header.arch} | {name: stored[name] for name in taken}
+        config = replace(config, **own)
+    return config, start
