@@ -28,7 +28,7 @@ from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 from tests.conftest import run
 
 SIDE = 64
@@ -81,7 +81,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def network_of(arch: str, vocabulary: Vocabulary) -> tuple[str, dict[str, Any]]:
+def network_of(arch: str, vocabulary: DecoderVocabulary) -> tuple[str, dict[str, Any]]:
     """The name and settings of a tiny network."""
     common = {**vocabulary.network_settings(), "image_size": SIDE, "width": 32, "dropout": 0.0}
     if arch == "patches":
@@ -93,8 +93,8 @@ def network_of(arch: str, vocabulary: Vocabulary) -> tuple[str, dict[str, Any]]:
 
 
 @cache
-def vocabulary() -> Vocabulary:
-    return Vocabulary.learn(2 * [text for _, text in pictures()], "words", 25)
+def vocabulary() -> DecoderVocabulary:
+    return DecoderVocabulary.learn(2 * [text for _, text in pictures()], "words", 25)
 
 
 def untrained(arch: str) -> Model:
@@ -358,7 +358,7 @@ def test_models_that_cannot_be_used_are_refused_in_a_line(
     assert "no architecture 'lstm'" in refusal(header.settings, "lstm")
     wider = {**header.settings["network"], "width": 48}
     assert "not a model that this dlkit can build" in refusal({**header.settings, "network": wider})
-    fewer = Vocabulary.learn(["a b a b"], "words", 10).to_settings()
+    fewer = DecoderVocabulary.learn(["a b a b"], "words", 10).to_settings()
     assert "not of the same model" in refusal({**header.settings, "tokenizer": fewer})
 
 
@@ -393,7 +393,7 @@ def test_attention_is_that_of_teacher_forcing(taught: Callable[[str], Path]) -> 
 
 def test_a_word_of_several_tokens_has_the_mean_of_their_attention(photos: Path) -> None:
     """A vocabulary of characters: each token is a letter, a word is many."""
-    letters = Vocabulary.learn([text for _, text in pictures()], "char", 60)
+    letters = DecoderVocabulary.learn([text for _, text in pictures()], "char", 60)
     torch.manual_seed(0)
     name, settings = network_of("patches", letters)
     model = Model("letters", build(name, **settings).eval().requires_grad_(False), letters)

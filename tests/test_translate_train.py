@@ -199,7 +199,7 @@ def test_each_turn_of_a_source_ends() -> None:
 def test_a_tokenizer_without_special_tokens_gets_new_ids(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     file.write_text(train_tokenizer(["ab"], algorithm="byte", special=["</s>"]).to_json())
-    vocabulary = Vocabulary.named(str(file))
+    vocabulary = Vocabulary.load(str(file))
     own = vocabulary.tokenizer.special["</s>"]
     assert vocabulary.eos == own
     new = [vocabulary.pad, vocabulary.bos, vocabulary.unk]

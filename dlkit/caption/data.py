@@ -24,7 +24,7 @@ from dlkit.core.nn.padding import padded
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
 from dlkit.core.train.sampler import weighted_parts
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 
 MOST_UNKNOWN = 0.1  # share of the captions' tokens beyond which a notice says what to do
 # All but letters, marks on them, digits, and what joins them within a word.
@@ -65,13 +65,13 @@ class Captions:
 class Prepared:
     """What a training starts from; the caller reports what was skipped."""
 
-    vocabulary: Vocabulary
+    vocabulary: DecoderVocabulary
     training: Captions
     validation: Captions
     skipped: Skipped
 
 
-def prepared(config: CaptionTrainConfig, vocabulary: Vocabulary | None = None) -> Prepared:
+def prepared(config: CaptionTrainConfig, vocabulary: DecoderVocabulary | None = None) -> Prepared:
     """Read the captions, and learn the vocabulary, unless there is one already."""
     training = layouts.read_split(config.data, "train", config.val_share, config.seed)
     validation = layouts.read_split(config.data, "val", config.val_share, config.seed)
@@ -105,12 +105,12 @@ def prepared(config: CaptionTrainConfig, vocabulary: Vocabulary | None = None) -
     return made
 
 
-def vocabulary_of(config: CaptionTrainConfig, samples: Sequence[Sample]) -> Vocabulary:
+def vocabulary_of(config: CaptionTrainConfig, samples: Sequence[Sample]) -> DecoderVocabulary:
     """The vocabulary that `--tokenizer` names, learned from the captions if need be."""
     if config.tokenizer not in LEARNED:
-        return Vocabulary.named(config.tokenizer)
+        return DecoderVocabulary.load(config.tokenizer)
     texts = (plain(text, config.raw) for sample in samples for text in sample.captions)
-    return Vocabulary.learn(texts, config.tokenizer, config.vocab_size)
+    return DecoderVocabulary.learn(texts, config.tokenizer, config.vocab_size)
 
 
 def plain(caption: str, raw: bool) -> str:
@@ -121,7 +121,10 @@ def plain(caption: str, raw: bool) -> str:
 
 
 def encoded(
-    samples: Sequence[Sample], vocabulary: Vocabulary, config: CaptionTrainConfig, skipped: Skipped
+    samples: Sequence[Sample],
+    vocabulary: DecoderVocabulary,
+    config: CaptionTrainConfig,
+    skipped: Skipped,
 ) -> Captions:
     """The captions as ids, without those that are too long."""
     made = Captions(list(samples), [], [])

@@ -32,7 +32,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.weights import find
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 
 LONGEST = 40  # tokens of a caption, where the model does not say what it was trained on
 WORDS = ("words", "whitespace")  # tokenizers whose tokens are words
@@ -117,7 +117,7 @@ class Model:
 
     name: str
     network: Captioner
-    vocabulary: Vocabulary
+    vocabulary: DecoderVocabulary
     longest: int = LONGEST
     dealt: tuple[float, int] = (0.1, 0)
 
@@ -138,7 +138,7 @@ def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str
     chosen = devices.choose(device)
     devices.tune_malloc()
     header, weights = checkpoint.load(find("caption", name), "caption")
-    vocabulary, network = rebuild(name, header, weights, build, Vocabulary.from_settings)
+    vocabulary, network = rebuild(name, header, weights, build, DecoderVocabulary.from_settings)
     check_tokens(name, vocabulary.size, network.vocab_size)
     network.eval().requires_grad_(False)
     if network.encoder is not None:

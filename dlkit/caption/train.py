@@ -23,7 +23,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.core.train.sampler import ignore_preemption_signals
 from dlkit.core.vision.augment import jitter_color, random_affine
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 
 SAMPLES = 3  # captions of an epoch in samples.txt
 SCORES = {"cider-d": "cider_d", "bleu-4": "bleu_4", "loss": "val_loss"}
@@ -133,7 +133,7 @@ def augmented(images: Tensor, config: CaptionTrainConfig) -> Tensor:
 
 
 def network_settings(
-    config: CaptionTrainConfig, vocabulary: Vocabulary
+    config: CaptionTrainConfig, vocabulary: DecoderVocabulary
 ) -> tuple[dict[str, Any], backbones.Backbone | None]:
     """The keyword arguments of `build()`, and the trained encoder to start from."""
     own = {name: getattr(config, name) for name in SETTINGS[config.arch]}

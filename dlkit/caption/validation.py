@@ -18,7 +18,7 @@ from dlkit.core.generation.beam_search import beam_search
 from dlkit.core.nn.padding import padded
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 
 BATCH = 64  # images or captions that are computed at once
 
@@ -27,7 +27,7 @@ Memories = Callable[[Sequence[str]], Tensor]  # of the images of these paths: (B
 
 def held_out_scores(
     network: Any,
-    vocabulary: Vocabulary,
+    vocabulary: DecoderVocabulary,
     held_out: Captions,
     memories: Memories,
     longest: int,
@@ -72,7 +72,7 @@ def losses(network: Any, held_out: Captions, memories: Memories, process: Proces
 
 def captions(
     network: Any,
-    vocabulary: Vocabulary,
+    vocabulary: DecoderVocabulary,
     paths: Sequence[str],
     memories: Memories,
     longest: int,

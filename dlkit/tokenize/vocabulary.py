@@ -1,4 +1,4 @@
-"""Texts as ids for models that write: a tokenizer, and the tokens that frame a text."""
+"""The vocabulary of a decoder: a tokenizer with padding, start, end and unknown tokens."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,11 +8,10 @@ from dlkit.core.errors import DlkitError
 from dlkit.tokenize.config import Algorithm
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import Tokenizer, from_json
-from dlkit.tokenize.train import train
 
 PAD, BEGIN, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
-# What other tokenizers call them.
-NAMES = {
+# Their names in other tokenizers, by role.
+SPECIAL_NAMES = {
     "pad": (PAD, "[PAD]"),
     "bos": (BEGIN, "<bos>", "[CLS]"),
     "eos": (END, "<eos>", "[SEP]", "<|endoftext|>"),
@@ -20,21 +19,21 @@ NAMES = {
 }
 
 
-class Vocabulary:
-    """What a model writes, and perhaps reads: ids from 0 to `size` - 1.
+class DecoderVocabulary:
+    """A tokenizer and the special tokens a decoder needs: ids from 0 to `size` - 1.
 
-    `pad`, `bos`, `eos` and `unk` are the ids of <pad>, <s>, </s> and <unk>; those that a tokenizer
-    does not have follow on its own ids.
+    `pad`, `bos`, `eos` and `unk` are the ids of <pad>, <s>, </s> and <unk>. A special token that
+    the tokenizer lacks gets an id after the tokenizer's own.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.size = max(tokenizer.names) + 1
-        self.pad, self.bos, self.eos, self.unk = map(self.special, NAMES)
+        self.pad, self.bos, self.eos, self.unk = map(self.special_id, SPECIAL_NAMES)
 
-    def special(self, role: str) -> int:
-        """The id of the tokenizer's token for this, or a new one."""
-        for name in NAMES[role]:
+    def special_id(self, role: str) -> int:
+        """The id of the tokenizer's token for this role, or a new id."""
+        for name in SPECIAL_NAMES[role]:
             if name in self.tokenizer.special:
                 return self.tokenizer.special[name]
         self.size += 1
@@ -44,7 +43,9 @@ class Vocabulary:
     def learn(
         cls, texts: Iterable[str], algorithm: str, vocab_size: int, lower: bool = False
     ) -> Self:
-        """A vocabulary learned from these texts."""
+        """Train a tokenizer on these texts."""
+        from dlkit.tokenize.train import train  # not needed where a model is only used
+
         tokenizer = train(
             texts,
             algorithm=algorithm,
@@ -55,8 +56,8 @@ class Vocabulary:
         return cls(tokenizer)
 
     @classmethod
-    def named(cls, name: str) -> Self:
-        """The vocabulary of a tokenizer of this name or file."""
+    def load(cls, name: str) -> Self:
+        """Load a tokenizer by name or file."""
         try:
             return cls(load(name))
         except DlkitError as error:
@@ -66,7 +67,7 @@ class Vocabulary:
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:
-        """The vocabulary of a checkpoint: `header.settings["tokenizer"]`."""
+        """Restore the vocabulary of a checkpoint from `header.settings["tokenizer"]`."""
         return cls(from_json(json.dumps(settings)))
 
     def to_settings(self) -> dict[str, Any]:
@@ -75,17 +76,17 @@ class Vocabulary:
         return settings
 
     def network_settings(self) -> dict[str, int]:
-        """What a network knows of it: the arguments of `build()`."""
+        """The arguments of `build()` that depend on the vocabulary."""
         ids = {"pad": self.pad, "bos": self.bos, "eos": self.eos, "unk": self.unk}
         return {"vocab_size": self.size, **ids}
 
     def encode_targets(self, texts: Sequence[str], workers: int = 1) -> list[list[int]]:
-        """The ids of targets, between <s> and </s>."""
+        """Encode targets, each between <s> and </s>."""
         encoded = self.tokenizer.encode_batch(texts, workers)
         return [[self.bos, *ids, self.eos] for ids in encoded]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids up to </s>, in one line."""
+        """The text of the ids before the first </s>, as one line."""
         kept = []
         for i in ids:
             if i == self.eos:

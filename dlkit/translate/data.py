@@ -86,7 +86,7 @@ def prepared(config: TranslateTrainConfig, vocabulary: Vocabulary | None = None)
 def vocabulary_of(config: TranslateTrainConfig, pairs: Sequence[Pair]) -> Vocabulary:
     """The vocabulary that `--tokenizer` names, learned from both sides of the pairs if need be."""
     if config.tokenizer not in LEARNED:
-        return Vocabulary.named(config.tokenizer)
+        return Vocabulary.load(config.tokenizer)
     texts = (text for pair in pairs for text in (pair.source, pair.target))
     return Vocabulary.learn(texts, config.tokenizer, config.vocab_size, config.lower)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dlkit import tokenize
 
 
-class Vocabulary(tokenize.Vocabulary):
+class Vocabulary(tokenize.DecoderVocabulary):
     """What a translator reads and writes."""
 
     def encode_sources(self, sources: Sequence[Sequence[str]], workers: int = 1) -> list[list[int]]:

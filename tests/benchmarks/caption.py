@@ -21,7 +21,7 @@ from dlkit.caption import infer
 from dlkit.caption.model import build
 from dlkit.classify import backbones
 from dlkit.core.store.checkpoint import Header, save
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 from tests.benchmarks import harness
 
 TOKENIZER = "english-8k"
@@ -39,7 +39,7 @@ def of_dlkit(
     arch: str, network: Shape, paths: list[str], beam: int, tokens: int, batch: int
 ) -> Callable[[], object]:
     torch.manual_seed(0)
-    vocabulary = Vocabulary.named(TOKENIZER)
+    vocabulary = DecoderVocabulary.load(TOKENIZER)
     settings = {**vocabulary.network_settings(), **network}
     if arch != "transformer":
         _, settings["backbone"] = backbones.load("caltech101")
@@ -68,7 +68,7 @@ def of_transformers(
 
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
-    vocabulary = Vocabulary.named(TOKENIZER)
+    vocabulary = DecoderVocabulary.load(TOKENIZER)
     width, heads, ffn_width = network["width"], network["heads"], network["ffn_width"]
     side = network["image_size"]
     encoder = transformers.ViTConfig(

@@ -19,7 +19,7 @@ from dlkit.caption.data import prepared
 from dlkit.caption.evaluate import evaluate_checkpoint
 from dlkit.caption.model import build
 from dlkit.caption.train import network_settings, train
-from dlkit.tokenize import Vocabulary
+from dlkit.tokenize import DecoderVocabulary
 from tests.benchmarks import harness
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def configured(name: str, options: argparse.Namespace) -> CaptionTrainConfig:
     return min(configs, key=lambda c: abs(decoder_size(c, vocabulary) - options.parameters))
 
 
-def decoder_size(config: CaptionTrainConfig, vocabulary: Vocabulary) -> int:
+def decoder_size(config: CaptionTrainConfig, vocabulary: DecoderVocabulary) -> int:
     """Parameters without the encoder's."""
     settings, _ = network_settings(config, vocabulary)
     named = build(config.arch, **settings).named_parameters()

@@ -31,14 +31,14 @@ LEAST, MOST_BEHIND = 3.0, 1.5  # times transformers' speed; times as slow as CTr
 
 def made(shape: dict[str, Any]) -> tuple[Any, Vocabulary]:
     torch.manual_seed(0)
-    vocabulary = Vocabulary.named(TOKENIZER)
+    vocabulary = Vocabulary.load(TOKENIZER)
     network: Any = build("transformer", **vocabulary.network_settings(), **shape)
     return network.eval().requires_grad_(False), vocabulary
 
 
 def sources(file: Path) -> list[list[int]]:
     """The ids of the sentences, shortest first."""
-    vocabulary = Vocabulary.named(TOKENIZER)
+    vocabulary = Vocabulary.load(TOKENIZER)
     lines = file.read_text().splitlines()
     return sorted(vocabulary.encode_sources([[line] for line in lines]), key=len)
 
@@ -79,7 +79,7 @@ def of_transformers(
     import transformers
 
     transformers.logging.set_verbosity_error()
-    vocabulary = Vocabulary.named(TOKENIZER)
+    vocabulary = Vocabulary.load(TOKENIZER)
     layers, heads, ffn_width = shape["layers"], shape["heads"], shape["ffn_width"]
     config = transformers.MarianConfig(
         vocab_size=vocabulary.size, d_model=shape["width"], activation_function="relu",

@@ -81,7 +81,7 @@ def configured(name: str, tokens: Path, options: argparse.Namespace) -> Translat
         "epochs": options.epochs, "device": options.device, "out": options.out / name,
         "select": "loss", **MODELS[name],
     }  # fmt: skip
-    known = Vocabulary.named(str(tokens))
+    known = Vocabulary.load(str(tokens))
 
     def with_width(width: int) -> TranslateTrainConfig:
         ffn_width = {"ffn_width": 2 * width} if name == "transformer" else {}
