@@ -37,7 +37,7 @@ Box = tuple[int, int, int, int]
 # The settings of a small network of dlkit classify, for what stands on one.
 NARROW: dict[str, Any] = {
     "arch": "resnet18",
-    "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width": 0.25},
+    "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width_multiplier": 0.25},
     "preprocessing": {
         "image_size": 96,
         "fit": "squash",

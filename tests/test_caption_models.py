@@ -21,7 +21,7 @@ PREPROCESSING = {
 }  # fmt: skip
 BACKBONE = {
     "arch": "resnet18",
-    "network": {"num_labels": 2, "image_size": 96, "width": 0.125},
+    "network": {"num_labels": 2, "image_size": 96, "width_multiplier": 0.125},
     "preprocessing": PREPROCESSING,
 }
 CLOSE = 1e-5

@@ -86,7 +86,7 @@ def classifier(path: Path, seed: int) -> Path:
     inputs = {
         "image_size": SIDE, "fit": "crop", "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3,
     }  # fmt: skip
-    network: dict[str, Any] = {"num_labels": 2, "image_size": SIDE, "width": 0.1}
+    network: dict[str, Any] = {"num_labels": 2, "image_size": SIDE, "width_multiplier": 0.1}
     settings = {"arch": "resnet18", "network": network, "preprocessing": inputs}
     from dlkit.classify.model import build as classifier_of
 

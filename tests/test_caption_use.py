@@ -39,7 +39,7 @@ PREPROCESSING = {
 }  # fmt: skip
 BACKBONE = {
     "arch": "resnet18",
-    "network": {"num_labels": 2, "image_size": SIDE, "width": 0.0625},
+    "network": {"num_labels": 2, "image_size": SIDE, "width_multiplier": 0.0625},
     "preprocessing": PREPROCESSING,
 }
 

@@ -23,7 +23,7 @@ from tests.conftest import Result, run
 SIDE = 28
 COLORS = {"amber": (230, 160, 20), "blue": (20, 60, 230), "cyan": (20, 210, 210)}
 QUICK = "--epochs 3 --batch-size 8 --lr 5e-3 --warmup 0.2 --workers 0 --device cpu --precision fp32"
-TINY = ["--arch", "resnet9", "--width", "0.125"]
+TINY = ["--arch", "resnet9", "--width-multiplier", "0.125"]
 
 
 def striped(label: str, seed: int) -> Image.Image:
@@ -135,7 +135,7 @@ def test_answers_do_not_depend_on_the_batch(stripes: Path, model: Path) -> None:
 def test_every_image_architecture_trains_and_answers(few: Path, tmp_path: Path, arch: str) -> None:
     options = ["--arch", arch, "--epochs", 1, "--batch-size", 6, "--optimizer", "sgd"]
     if "resnet" in arch:
-        options += ["--width", 0.125]
+        options += ["--width-multiplier", 0.125]
     best = trained(few, tmp_path / "run", *options, "--val-share", 0)
     records = json.loads(run("classify", few / "train", "-m", best, "-f", "json").out)
     assert [len(record["labels"]) for record in records] == [1] * 6
@@ -354,7 +354,12 @@ def without_training(data: Path) -> None:
         (lambda d: None, ["--pretrained"], 2, "no ImageNet weights of resnet9"),
         (lambda d: None, ["--hidden", "7"], 2, "hidden"),
         (lambda d: None, ["--ngrams", "3"], 2, "--ngrams is for fasttext, not for resnet9"),
-        (lambda d: None, ["--arch", "bilstm"], 2, "--width is for images, not for bilstm"),
+        (
+            lambda d: None,
+            ["--arch", "bilstm"],
+            2,
+            "--width-multiplier is for images, not for bilstm",
+        ),
         (lambda d: None, ["--margin", "0.5"], 2, "--margin goes with --loss triplet"),
         (lambda d: None, ["--loss", "triplet", "--mixup", "1"], 2, "--mixup goes with"),
         (without_training, [], 2, "no images for the split 'train'"),

@@ -61,7 +61,7 @@ def with_square(path: Path, width: int, height: int, box: tuple[int, int, int, i
 def trained() -> Network:
     """A tiny network with weights, and norms, that are not those of the start."""
     torch.manual_seed(0)
-    network = build("resnet9", 5, 32, width=0.1).eval()
+    network = build("resnet9", 5, 32, width_multiplier=0.1).eval()
     assert isinstance(network, Network)
     nn.init.normal_(network.head.get_submodule("fc").bias)  # type: ignore[arg-type]
     return network

@@ -257,7 +257,7 @@ def test_weights_start_as_chosen(init: str) -> None:
 
 
 def test_descriptors_can_have_length_one() -> None:
-    network = build("resnet9", 8, 28, unit_length=True, width=0.1).eval()
+    network = build("resnet9", 8, 28, unit_length=True, width_multiplier=0.1).eval()
     lengths = network(torch.randn(2, 3, 28, 28)).norm(dim=1)
     assert lengths.tolist() == pytest.approx([1, 1])
 
@@ -272,7 +272,11 @@ def test_descriptors_can_have_length_one() -> None:
         ("mlp", {"hidden": "0"}, "hidden layers '0'"),
         ("mlp", {"norm": "group"}, "mlp has no norm 'group': there is none, batch, layer"),
         ("vgg16", {"norm": "layer"}, "vgg16 has no norm 'layer': there is none, batch"),
-        ("resnet18", {"norm": "batch"}, "resnet18 has no norm to choose: there is channels, width"),
+        (
+            "resnet18",
+            {"norm": "batch"},
+            "resnet18 has no norm to choose: there is channels, width_multiplier",
+        ),
         ("mlp", {"activation": "gelu"}, "no activation 'gelu': there is auto, relu"),
         ("mlp", {"init": "ones"}, "no initialization 'ones': there is auto, xavier"),
         ("resnet18", {"image_size": 27}, "resnet18 needs images of 28 pixels or more, not 27"),
@@ -287,7 +291,7 @@ def test_none_leaves_the_choice_to_the_architecture() -> None:
     network = build("vgg11", 2, 32, dropout=None, activation=None)
     assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.5, 0.5]
     assert options("resnet18") == [
-        "width", "drop_path", "dropout", "activation", "init", "unit_length",
+        "width_multiplier", "drop_path", "dropout", "activation", "init", "unit_length",
     ]  # fmt: skip
 
 

@@ -42,7 +42,7 @@ COLORS = {"red": (220, 30, 20), "green": (20, 200, 40), "blue": (30, 40, 230)}
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     torch.manual_seed(0)
-    network = build("resnet9", 4, 32, width=0.1).eval()
+    network = build("resnet9", 4, 32, width_multiplier=0.1).eval()
     inputs = Preprocessing(32, "squash", 3, [0.5] * 3, [0.25] * 3)
     return Classifier(network, list("abcd"), inputs, torch.device("cpu"))
 
@@ -383,7 +383,7 @@ def test_an_index_larger_than_memory_is_opened_and_read_in_places(tmp_path: Path
 
 @pytest.fixture
 def model(classifier: Classifier, tmp_path: Path) -> Path:
-    network = {"num_labels": 4, "image_size": 32, "width": 0.1}
+    network = {"num_labels": 4, "image_size": 32, "width_multiplier": 0.1}
     described = {
         "network": network,
         "preprocessing": asdict(classifier.preprocessing),

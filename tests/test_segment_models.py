@@ -37,13 +37,19 @@ PREPROCESSING = {
 }
 RESNET: dict[str, Any] = {
     "arch": "resnet18",
-    "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width": 0.0625},
+    "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width_multiplier": 0.0625},
     "preprocessing": PREPROCESSING,
 }
 
 
 def vgg(image_size: int, **settings: Any) -> dict[str, Any]:
-    network = {"num_labels": 2, "image_size": image_size, "channels": 3, "width": 0.05, **settings}
+    network = {
+        "num_labels": 2,
+        "image_size": image_size,
+        "channels": 3,
+        "width_multiplier": 0.05,
+        **settings,
+    }
     preprocessing = PREPROCESSING | {"image_size": image_size}
     return {"arch": "vgg13", "network": network, "preprocessing": preprocessing}
 

@@ -459,7 +459,8 @@ def test_a_classifier_becomes_a_bundled_feature_network(
 ) -> None:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        "num_labels": 2, "image_size": 32, "channels": 3, "norm": "batch", "width": 0.125,
+        "num_labels": 2, "image_size": 32, "channels": 3, "norm": "batch",
+        "width_multiplier": 0.125,
     }  # fmt: skip
     classifier: Any = build_classifier("vgg11", **settings).eval()
     for layer in classifier.modules():

@@ -60,9 +60,9 @@ ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
     ("bilstm", "transformer"): ("layers",),
     ("knn",): ("neighbors", "features_from"),
     ("images",): (
-        "pretrained", "freeze", "image_size", "fit", "color", "width", "hidden", "activation",
-        "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom", "color_jitter", "cutout",
-        "mixup", "cutmix", "randaugment",
+        "pretrained", "freeze", "image_size", "fit", "color", "width_multiplier", "hidden",
+        "activation", "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom",
+        "color_jitter", "cutout", "mixup", "cutmix", "randaugment",
     ),
 }  # fmt: skip
 # They change targets or the cross-entropy, which learning rules, knn and triplets do without.
@@ -101,7 +101,7 @@ class ClassifyTrainConfig(TrainConfig):
         "auto", "How images become square; auto: crop, or as the model to start from does it."
     )
     color: Literal["auto", "rgb", "gray"] = option("auto", "auto: gray if the images are.")
-    width: float = option(
+    width_multiplier: float = option(
         1.0, "Channels of resnets and vgg, as a share of the paper's.", min=0.1, max=4
     )
     hidden: str = option("512,256", "Units of the hidden layers of mlp.")

@@ -25,7 +25,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.weights import find
 
-CHOICES = ["width", "hidden", "norm", "dropout", "drop_path", "activation", "init"]
+CHOICES = ["width_multiplier", "hidden", "norm", "dropout", "drop_path", "activation", "init"]
 
 
 @dataclass(frozen=True)

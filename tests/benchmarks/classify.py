@@ -33,7 +33,7 @@ from dlkit.core.store.checkpoint import Header
 from tests.benchmarks import harness
 
 # What differs from the command's defaults, so that one or two epochs on a CPU are enough.
-NARROW = {"width": 0.25}
+NARROW = {"width_multiplier": 0.25}
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("resnet50", "resnet101", "resnet152"), NARROW),
     **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), {"norm": "batch"}),

@@ -147,7 +147,7 @@ def training(folder: Path, options: argparse.Namespace) -> float:
 def train(folder: Path, out: Path, epochs: int, image_size: int) -> list[str]:
     command = (
         f"classify train {folder / 'data'} --out {out} --epochs {epochs} --arch resnet18"
-        f" --width 0.5 --image-size {image_size} --val-share 0"
+        f" --width-multiplier 0.5 --image-size {image_size} --val-share 0"
     )
     return [*command.split(), *CPU]
 

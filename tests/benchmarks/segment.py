@@ -40,7 +40,7 @@ IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # ResNet-18 at full width, as segmentation_models.pytorch has it.
 ENCODER = {
     "arch": "resnet18",
-    "network": {"num_labels": 1, "channels": 3, "image_size": 224, "width": 1.0},
+    "network": {"num_labels": 1, "channels": 3, "image_size": 224, "width_multiplier": 1.0},
     "preprocessing": {
         "image_size": 224, "fit": "squash", "channels": 3, "mean": IMAGENET[0], "std": IMAGENET[1],
     },

@@ -19,10 +19,10 @@ def mobilenet_v2(
     num_labels: int,
     image_size: int,
     channels: int = 3,
-    width: float = 1.0,
+    width_multiplier: float = 1.0,
     dropout: float = 0.2,
 ) -> Network:
-    whole = torchvisions_v2(num_classes=1, width_mult=width)
+    whole = torchvisions_v2(num_classes=1, width_mult=width_multiplier)
     adapt(whole.features, whole.features[2].conv[1][0], channels, image_size)
     return Network(whole.features, PooledHead(whole.last_channel, num_labels, dropout))
 
@@ -32,11 +32,11 @@ def mobilenet_v3(
     num_labels: int,
     image_size: int,
     channels: int = 3,
-    width: float = 1.0,
+    width_multiplier: float = 1.0,
     dropout: float = 0.2,
 ) -> Network:
     """Its head has a hidden layer after the mean, so it has no class activation maps."""
-    whole = torchvisions_v3(num_classes=num_labels, width_mult=width, dropout=dropout)
+    whole = torchvisions_v3(num_classes=num_labels, width_mult=width_multiplier, dropout=dropout)
     adapt(whole.features, whole.features[2].block[1][0], channels, image_size)
     head = nn.Sequential(
         OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), classifier=whole.classifier)

@@ -1,8 +1,8 @@
 """Residual networks: He et al. 2015 and 2016, with stochastic depth (Huang et al. 2016).
 
-Layers are named as in torchvision, whose ImageNet weights fit; `width` scales all channels.
-resnet9 is the shallow, wide network of the CIFAR-10 speed records (Page 2018, "How to train your
-ResNet"), with a mean over places before its last layer.
+Layers have torchvision's names, so its ImageNet weights fit; `width_multiplier` scales all
+channels. resnet9 is the shallow, wide network of the CIFAR-10 speed records (Page 2018, "How to
+train your ResNet"), with global average pooling before its last layer.
 """
 
 from torch import Tensor, nn
@@ -115,7 +115,7 @@ def resnet(
     num_labels: int,
     image_size: int,
     channels: int = 3,
-    width: float = 1.0,
+    width_multiplier: float = 1.0,
     drop_path: float = 0.0,
     dropout: float = 0.0,
 ) -> Network:
@@ -123,7 +123,7 @@ def resnet(
     kinds = {"resnet18": BasicBlock, "resnet34": BasicBlock, "preact-resnet": PreactBlock}
     block: type[BasicBlock | Bottleneck | PreactBlock] = kinds.get(arch, Bottleneck)  # type: ignore[assignment]
     counts = BLOCKS[arch]
-    first = round(64 * width)
+    first = round(64 * width_multiplier)
     features = nn.Sequential()
     if image_size <= SMALL:
         features.add_module("conv1", nn.Conv2d(channels, first, 3, padding=1, bias=False))
@@ -171,10 +171,10 @@ def resnet9(
     num_labels: int,
     image_size: int,
     channels: int = 3,
-    width: float = 1.0,
+    width_multiplier: float = 1.0,
     dropout: float = 0.0,
 ) -> Network:
-    one, two, four, eight = (round(64 * width * factor) for factor in (1, 2, 4, 8))
+    one, two, four, eight = (round(64 * width_multiplier * factor) for factor in (1, 2, 4, 8))
     layers: list[nn.Module] = []
     if image_size > SMALL:
         layers += [nn.Conv2d(channels, channels * 16, 4, 4), nn.ReLU(inplace=True)]

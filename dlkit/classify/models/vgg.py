@@ -26,16 +26,16 @@ def vgg(
     channels: int = 3,
     norm: str = "none",
     dropout: float = 0.5,
-    width: float = 1.0,
+    width_multiplier: float = 1.0,
 ) -> Network:
     """Small images are pooled four times, not five, and their wide layers have 512 units.
 
-    `width` scales the channels of all layers.
+    `width_multiplier` scales the channels of all layers.
     """
     small = image_size <= SMALL
     layers: list[nn.Module] = []
     for count, papers in zip(STAGES[arch], WIDTHS, strict=True):
-        outputs = round(papers * width)
+        outputs = round(papers * width_multiplier)
         for _ in range(count):
             layers += [nn.Conv2d(channels, outputs, 3, padding=1)]
             if norm == "batch":
@@ -44,7 +44,8 @@ def vgg(
             channels = outputs
         layers += [nn.MaxPool2d(2)]
     features = nn.Sequential(*(layers[:-1] if small else layers))
-    side, units = (1, round(512 * width)) if small else (7, round(4096 * width))
+    side, units = (1, 512) if small else (7, 4096)
+    units = round(units * width_multiplier)
     classifier = nn.Sequential(
         nn.Linear(channels * side**2, units),
         nn.ReLU(inplace=True),

@@ -14,10 +14,16 @@ RENAMED: dict[str, dict[str, str]] = {
         "neighbours": "neighbors",
         "grey": "gray",
     },
+    "classify": {"width": "width_multiplier"},
 }
 # Settings whose meaning is now the opposite, such as `untied`, which became `tie_embeddings`.
 INVERTED: dict[str, dict[str, str]] = {"*": {}}
-NESTED = ("network", "backbone", "preprocessing")  # settings that are settings themselves
+NESTED = (
+    "network",
+    "backbone",
+    "described_by",
+    "preprocessing",
+)  # settings that are settings themselves
 
 
 def upgrade_settings(settings: dict[str, Any], task: str) -> dict[str, Any]:

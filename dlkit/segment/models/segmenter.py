@@ -143,7 +143,7 @@ def vgg_settings(width: float) -> dict[str, Any]:
     size = {"image_size": 224, "channels": 3}
     return {
         "arch": "vgg16",
-        "network": {"num_labels": 1, **size, "width": width, "norm": "batch"},
+        "network": {"num_labels": 1, **size, "width_multiplier": width, "norm": "batch"},
         "preprocessing": {**size, "fit": "crop", "mean": mean, "std": std},
         "head": True,
     }
