@@ -37,15 +37,15 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def refuse_unused(config: Any, own: dict[str, tuple[str, ...]]) -> None:
+def refuse_unused(config: Any, own: dict[str, tuple[str, ...]], by: str = "arch") -> None:
     """A DlkitError for an option that was given and that `--arch` does not have.
 
-    `own` has the architectures of each option that is not for all.
+    `own` has the architectures of each option that is not for all; `by` is their setting.
     """
     for name in sorted(set(non_defaults(config)) & own.keys()):
-        if config.arch not in own[name]:
+        if getattr(config, by) not in own[name]:
             raise DlkitError(
-                f"{option_name(name)} is for {', '.join(own[name])}, not {config.arch}"
+                f"{option_name(name)} is for {', '.join(own[name])}, not {getattr(config, by)}"
             )
 
 
