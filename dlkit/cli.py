@@ -1,51 +1,103 @@
-"""The `dlkit` command. No task's model code is imported until one of its commands runs."""
+"""The `dlkit` command. A task's code is imported when one of its commands is named."""
 
 import errno
+import importlib
 import io
 import os
 import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from dlkit import __version__
-from dlkit.caption.cli import app as caption
-from dlkit.classify.cli import app as classify
 from dlkit.core.cli.command import AnyFormat, Output
-from dlkit.core.environment import world_size
-from dlkit.core.errors import DlkitError
+from dlkit.core.environment import leave_group, world_size
+from dlkit.core.errors import DlkitError, ExitStatus
+from dlkit.core.io.streams import Streams, streams, use_streams
 from dlkit.core.io.writers import Format, write
 from dlkit.core.progress import print_error
-from dlkit.detect.cli import app as detect
-from dlkit.embed.cli import app as embed
-from dlkit.gan_sample.cli import app as gan_sample
-from dlkit.lm_generate.cli import app as lm_generate
-from dlkit.segment.cli import app as segment
-from dlkit.style_transfer.cli import app as style_transfer
-from dlkit.tokenize.cli import app as tokenize
-from dlkit.translate.cli import app as translate
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+# The summary of each task, so that `dlkit --help` imports none of them.
 TASKS = {
-    "caption": caption,
-    "classify": classify,
-    "detect": detect,
-    "embed": embed,
-    "gan-sample": gan_sample,
-    "lm-generate": lm_generate,
-    "segment": segment,
-    "style-transfer": style_transfer,
-    "tokenize": tokenize,
-    "translate": translate,
+    "caption": "Say what images show.",
+    "classify": "Name what images and texts show.",
+    "detect": "Find objects in images.",
+    "embed": "Word vectors: nearest words, analogies, training.",
+    "gan-sample": "Draw new pictures from noise; training.",
+    "lm-generate": "Language models: continue, score and fill in text; training.",
+    "segment": "Label every pixel of images.",
+    "style-transfer": "Paint photographs in the style of a picture.",
+    "tokenize": "Cut text into tokens.",
+    "translate": "Translate sentences, or answer them: sequence to sequence; training.",
 }
-for task in TASKS.values():
-    app.add_typer(task)
+
+
+def task_module(task: str) -> Any:
+    """The module with the command group `app` and the record `TASK` of a task."""
+    return importlib.import_module(f"dlkit.{task.replace('-', '_')}.cli")
+
+
+def published_models(task: str) -> dict[str, str]:
+    """The URLs of the models of a task that are downloaded by name."""
+    module = task_module(task)
+    if not hasattr(module, "TASK"):  # until all tasks have a record
+        config = importlib.import_module(f"dlkit.{task.replace('-', '_')}.config")
+        return dict(getattr(config, "PUBLISHED", {}))
+    return dict(module.TASK.published)
+
+
+class RootGroup(TyperGroup):
+    """The tasks and the common commands; a task is imported when its name is typed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all tasks, then of the common commands."""
+        return [*TASKS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command or task of that name; None if there is none."""
+        if cmd_name not in TASKS:
+            return super().get_command(ctx, cmd_name)
+        return typer.main.get_command(task_module(cmd_name).app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List tasks and commands with their summaries."""
+        width = formatter.width - 6 - max(map(len, [*TASKS, *self.commands]))
+        with formatter.section("Tasks"):
+            formatter.write_dl(list(TASKS.items()))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(width))
+                    for name, command in self.commands.items()
+                    if not command.hidden
+                ]
+            )
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the names of tasks and commands without importing a task."""
+        from typer._click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        helps = TASKS | {n: c.get_short_help_str() for n, c in self.commands.items()}
+        return [
+            CompletionItem(name, help=helps[name])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+
+
+app = typer.Typer(
+    cls=RootGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 
 
 def print_version(wanted: bool) -> None:
+    """Print the version and exit, if it is wanted."""
     if wanted:
         typer.echo(__version__)
         raise typer.Exit
@@ -68,11 +120,13 @@ def models(
     output: Output = None,
 ) -> None:
     """List the models that are bundled or cached."""
-    from dlkit.core.cli.models import listing
+    from dlkit.core.cli.models import list_models
 
     if task is not None and task not in TASKS:
-        raise DlkitError(f"no task named {task!r}: there is {', '.join(TASKS)}")
-    write(listing(TASKS if task is None else [task]), format, output)
+        raise DlkitError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
+    names = TASKS if task is None else [task]
+    published = {name: published_models(name) for name in names}
+    write(list_models(published), format, output)
 
 
 @app.command()
@@ -82,10 +136,10 @@ def merge(
     ],
     output: Output = None,
 ) -> None:
-    """Put results of shards together, in the order of the inputs; exit with 1 if any is missing."""
-    from dlkit.core.parallel.merge import merge as merged
+    """Merge results of shards in the order of the inputs; exit with 1 if any is missing."""
+    from dlkit.core.parallel.merge import merge as merge_files
 
-    merged(files, output)
+    merge_files(files, output)
 
 
 @app.command()
@@ -97,40 +151,60 @@ def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
     write(examine(TASKS, {"tokenize": load}), format, output)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run one command; a DlkitError becomes one line on stderr and exit code 2."""
-    # Pillow's warnings of odd metadata do not say of which file; damage is an error of ours.
+def main(args: list[str] | None = None, replaced: Streams | None = None) -> None:
+    """Run one command; a DlkitError becomes one line on stderr and exit code 2.
+
+    `replaced` are streams to use instead of the interpreter's. With DLKIT_DEBUG=1 the trace of
+    an error follows its line.
+    """
+    # Pillow's warnings of odd metadata do not name the file; damage is an error of ours.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # What torch's C++ notes about networks and gradients is of no use here; errors still come.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    for stream in (sys.stdin, sys.stdout):
+    leave_group(False)
+    with use_streams(replaced):
+        leave(run(args))
+
+
+def run(args: list[str] | None) -> int:
+    """Run one command and return its exit code."""
+    for stream in (streams().stdin, streams().stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a file's name may be any bytes
     try:
         app(args, prog_name="dlkit")
     except SystemExit as stop:
-        leave(stop.code if isinstance(stop.code, int) else 1)
+        return stop.code if isinstance(stop.code, int) else ExitStatus.FAILED_INPUTS
     except DlkitError as error:
         print_error(str(error))
-        leave(2)
+        print_trace()
+        return ExitStatus.USAGE
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             # What stdout still holds would fail once more when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             print_error(f"{error.filename or 'stdout'}: cannot be written ({error.strerror})")
-            leave(2)
-        # A bug of ours: the user needs the trace to report it.
+            print_trace()
+            return ExitStatus.USAGE
+        # An error inside dlkit: the user needs the trace to report it.
         traceback.print_exc()
         if world_size() > 1:
             print_error(f"{type(error).__name__}: {error}")
-        leave(70)
+        return ExitStatus.BUG
+    return ExitStatus.OK
+
+
+def print_trace() -> None:
+    """Print the trace of the error being handled, if DLKIT_DEBUG asks for it."""
+    if os.environ.get("DLKIT_DEBUG") == "1":
+        traceback.print_exc()
 
 
 def leave(code: int) -> NoReturn:
-    """Exit; under torchrun or srun at once, without taking the interpreter down in order.
+    """Exit; under torchrun or srun at once, without an orderly shutdown of the interpreter.
 
-    After DistributedDataParallel on the CPU, torch 2.15 now and then aborts in that shutdown, and
-    torchrun then calls a finished run failed. All files are closed by now.
+    After DistributedDataParallel on the CPU, torch 2.15 sometimes aborts in that shutdown, and
+    torchrun then reports a finished run as failed. All files are closed by now.
     """
     if world_size() > 1:
         sys.stdout.flush()

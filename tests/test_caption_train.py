@@ -35,7 +35,7 @@ NAMES = list(COLORS)
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """The picture of a run's many scores takes several times as long as these runs."""
-    monkeypatch.setattr("dlkit.core.training.curves", lambda *_: None)
+    monkeypatch.setattr("dlkit.core.train.run.curves", lambda *_: None)
 
 
 def picture(number: int) -> Image.Image:

@@ -357,9 +357,11 @@ def test_models_that_cannot_be_used_are_refused_in_a_line(
     assert "tokenizer" in refusal({"network": header.settings["network"]})
     assert "no architecture 'lstm'" in refusal(header.settings, "lstm")
     wider = {**header.settings["network"], "width": 48}
-    assert "not a model that this dlkit can build" in refusal({**header.settings, "network": wider})
+    assert "its weights do not fit the architecture" in refusal(
+        {**header.settings, "network": wider}
+    )
     fewer = DecoderVocabulary.learn(["a b a b"], "words", 10).to_settings()
-    assert "not of the same model" in refusal({**header.settings, "tokenizer": fewer})
+    assert "they belong to different models" in refusal({**header.settings, "tokenizer": fewer})
 
 
 # ---- attention -----------------------------------------------------------------------------------

@@ -350,7 +350,7 @@ def without_training(data: Path) -> None:
         (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), [], 0, "unreadable image"),
         (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), ["--strict"], 2, "--strict"),
         (lambda d: None, ["--freeze", "most"], 2, "give a number of layers"),
-        (lambda d: None, ["--init-from", "nothing"], 2, "no model named 'nothing'"),
+        (lambda d: None, ["--init-from", "nothing"], 2, "unknown model 'nothing'"),
         (lambda d: None, ["--pretrained"], 2, "no ImageNet weights of resnet9"),
         (lambda d: None, ["--hidden", "7"], 2, "hidden"),
         (lambda d: None, ["--ngrams", "3"], 2, "--ngrams is for fasttext, not for resnet9"),

@@ -533,7 +533,7 @@ def test_two_processes_answer_as_one(folder: Path, classifier: Classifier, tmp_p
         "from pathlib import Path\n"
         "import torch\n"
         "from dlkit.classify.search import search\n"
-        "from dlkit.core.output import write\n"
+        "from dlkit.core.io.writers import write\n"
         "folder, index, saved = map(Path, sys.argv[1:])\n"
         "classifier = torch.load(saved, weights_only=False)\n"
         "queries = [str(folder / 'red' / '0.png'), str(folder / 'blue' / '1.png')]\n"

@@ -34,7 +34,7 @@ SMALL = "--workers 1 --device cpu --precision fp32"
 def dlkit(notices: Path, *args: object) -> None:
     """What a rank does: the command line, its stderr at the end of a file."""
     sys.stdout = sys.stderr = notices.open("a", buffering=1)
-    with mock.patch("dlkit.core.training.curves"):  # drawing them takes longer than the training
+    with mock.patch("dlkit.core.train.run.curves"):  # drawing them takes longer than the training
         main([*map(str, args), *SMALL.split()])
 
 
@@ -47,7 +47,7 @@ def toy(notices: Path, out: Path, resume: bool, fault: str | None = None) -> Non
         if fault and (run.process.rank, run.epoch, run.steps) == (count - 1, 1, 8):
             os.kill(os.getpid(), getattr(signal, fault))
 
-    with mock.patch("dlkit.core.training.curves"):
+    with mock.patch("dlkit.core.train.run.curves"):
         config = settings(out, save_every=2, resume=resume)
         train(config, at_each_step=befall, norm=count == 2)  # norms want two samples in each
     leave(0)

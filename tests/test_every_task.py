@@ -19,7 +19,7 @@ from dlkit.style_transfer.config import StyleTrainConfig
 from tests.conftest import run
 
 ROOT = Path(__file__).parent.parent
-ROLES = ["config", "model", "data", "infer", "evaluate", "train", "cli"]
+ROLES = ["config", "model", "infer", "evaluate", "train", "cli"]
 
 
 @pytest.mark.parametrize("task", TASKS)

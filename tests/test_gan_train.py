@@ -61,7 +61,7 @@ def draw(path: Path, label: int, seed: int, size: tuple[int, int] = (SIDE, SIDE)
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing them takes longer than the training."""
-    monkeypatch.setattr("dlkit.core.training.curves", lambda *_: None)
+    monkeypatch.setattr("dlkit.core.train.run.curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

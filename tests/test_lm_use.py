@@ -843,7 +843,7 @@ def test_many_texts_are_a_line_each(file: Path, tmp_path: Path) -> None:
         (["--max-tokens", "0"], "max-tokens"),
         (["--seed", "-1"], "seed"),
         (["--file", "no-such-file"], "not both"),
-        (["-m", "no-such-model"], "no model named"),
+        (["-m", "no-such-model"], "unknown model"),
         (["-m", "no-such.safetensors"], "no such model file"),
     ],
 )

@@ -182,7 +182,7 @@ def test_nothing_beyond_the_last_layer_is_computed(network: FeatureNetwork) -> N
         ("cifar10", "no VGG"),
         ("random:x", "the seed is a number"),
         ("nothing.pth", "no such file"),
-        ("nothing", "no model named"),
+        ("nothing", "unknown model"),
     ],
 )
 def test_what_is_no_feature_network_is_said(name: str, said: str) -> None:

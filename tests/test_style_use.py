@@ -829,7 +829,7 @@ def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None
         (["-m", "fast.safetensors", "--steps", "3"], "--steps is for gatys"),
         (["--picture", "photos/a.png", "-m", "gatys"], "--model is for painting"),
         (["--picture", "photos/a.png", "--style", "styles/night.png"], "one photograph and one"),
-        (["-m", "no-such"], "no model named 'no-such'"),
+        (["-m", "no-such"], "unknown model 'no-such'"),
     ],
 )
 def test_what_cannot_be_evaluated(options: list[str], said: str, folder: Path) -> None:

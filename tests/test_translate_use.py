@@ -350,7 +350,7 @@ def test_the_same_seed_draws_the_same_translations(file: Path) -> None:
         (["--text", "a", "file.txt"], "give files or --text"),
         (["--sample", "--top-p", "0"], "--top-p 0"),
         (["--context", "2"], "was not trained with --context"),
-        (["-m", "nothing"], "no model named 'nothing'"),
+        (["-m", "nothing"], "unknown model 'nothing'"),
         (["-m", "nothing.safetensors"], "no such model file"),
         (["--device", "cuda:99"], "there is no device"),
     ],
@@ -383,7 +383,7 @@ def test_checkpoints_that_are_no_translators(
     without = {key: value for key, value in settings.items() if key != "tokenizer"}
     assert "its tokenizer is missing" in refused("a.safetensors", without)
     wider = {**settings, "network": {**settings["network"], "width": 32}}
-    assert "not a model that this dlkit can build" in refused("b.safetensors", wider)
+    assert "its weights do not fit the architecture" in refused("b.safetensors", wider)
     assert "no architecture 'other'" in refused("c.safetensors", settings, "other")
     other = Vocabulary.learn(ENGLISH, "char", 300).to_settings()
     assert "not of the same model" in refused("d.safetensors", {**settings, "tokenizer": other})

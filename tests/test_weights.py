@@ -96,7 +96,7 @@ def test_a_failed_download_is_one_line_and_keeps_nothing(
 def test_a_name_is_never_taken_for_a_file(tmp_path: Path) -> None:
     with pytest.raises(DlkitError, match="no such model file"):
         weights.find("detect", str(tmp_path / "animals.safetensors"))
-    with pytest.raises(DlkitError, match="no model named 'animal' for detect: there is animals"):
+    with pytest.raises(DlkitError, match="unknown model 'animal' for detect; choose from animals"):
         weights.find("detect", "animal")
 
 

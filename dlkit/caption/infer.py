@@ -24,7 +24,7 @@ from dlkit.core.generation.beam_search import Written, beam_search, draw, length
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.nn.fast_inference import pack_linears
-from dlkit.core.nn.rebuild import check_tokens, rebuild
+from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
@@ -139,7 +139,7 @@ def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str
     devices.tune_malloc()
     header, weights = checkpoint.load(find("caption", name), "caption")
     vocabulary, network = rebuild(name, header, weights, build, DecoderVocabulary.from_settings)
-    check_tokens(name, vocabulary.size, network.vocab_size)
+    check_vocabulary_size(name, vocabulary.size, network.vocab_size)
     network.eval().requires_grad_(False)
     if network.encoder is not None:
         network.encoder.fuse()

@@ -25,8 +25,8 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io import coco, tars
 from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.image_files import SUFFIXES, exists, is_image
 from dlkit.core.io.text import lines
-from dlkit.core.vision.images import SUFFIXES, is_image, is_there
 
 SPLITS = {
     "train": ["train", "training"],
@@ -107,7 +107,7 @@ def usable(chosen: Iterable[Line], skipped: Skipped) -> list[Sample]:
         path = line.path
         if path in missing:
             continue
-        if path not in samples and not is_there(path):
+        if path not in samples and not exists(path):
             missing.add(path)
             skipped.add("missing image", f"{path} ({line.where})")
             continue

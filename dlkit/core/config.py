@@ -1,15 +1,16 @@
-"""Settings declared once: a dataclass field is an option, its help, and a line in the checkpoint.
+"""Settings of training: a dataclass field is an option, its help, and a line in the checkpoint.
 
 Loads no torch: the command line is built from these classes.
 """
 
 import os
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dlkit.core.errors import DlkitError
 
+C = TypeVar("C", bound=Any)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw"
@@ -23,24 +24,24 @@ def option(default: Any, help: str, **limits: Any) -> Any:
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """The settings of such a dataclass as JSON holds them, for a checkpoint's header."""
+    """The settings of a config as JSON values, for a checkpoint's header."""
     return {k: str(v) if isinstance(v, os.PathLike) else v for k, v in asdict(config).items()}
 
 
 def non_defaults(config: Any) -> list[str]:
-    """The settings of such a dataclass that are not at their defaults, in their order."""
+    """The names of the settings that are not at their defaults, in their order."""
     return [f.name for f in fields(config) if getattr(config, f.name) != f.default]
 
 
 def option_name(name: str) -> str:
-    """The option of a setting."""
+    """The command-line option of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
 def refuse_unused(config: Any, own: dict[str, tuple[str, ...]], by: str = "arch") -> None:
-    """A DlkitError for an option that was given and that `--arch` does not have.
+    """Raise DlkitError for an option that is given and that `--arch` does not have.
 
-    `own` has the architectures of each option that is not for all; `by` is their setting.
+    `own` lists the architectures of each option that is not for all; `by` is their setting.
     """
     for name in sorted(set(non_defaults(config)) & own.keys()):
         if getattr(config, by) not in own[name]:
@@ -49,14 +50,20 @@ def refuse_unused(config: Any, own: dict[str, tuple[str, ...]], by: str = "arch"
             )
 
 
+def with_defaults(config: C, defaults: dict[str, Any]) -> C:
+    """The settings, with these defaults of its architecture where they are None."""
+    missing = {name: value for name, value in defaults.items() if getattr(config, name) is None}
+    return replace(config, **missing)
+
+
 def argument(help: str, default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field that becomes a positional argument; with a default it can be left out."""
+    """A dataclass field that becomes a positional argument; with a default it is optional."""
     return field(default=default, metadata={"help": help, "positional": True, **limits})
 
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """What every task's training takes; a task overrides a default by redeclaring the field."""
+    """The settings of every training; a task overrides a default by redeclaring the field."""
 
     data: Path = argument("Folder of training data; see the README for the layouts.")
     out: Path = option(Path("run"), "Folder for checkpoints, log and pictures of this run.")
@@ -69,8 +76,8 @@ class TrainConfig:
         "cosine",
         "How the learning rate changes after warm-up. step: a tenth after half of the epochs and"
         " again after three quarters; one-cycle: up for 30 % of them, then down; plateau: a tenth"
-        " whenever 5 epochs brought no better score; inverse-sqrt: by the square root of the epochs"
-        " done.",
+        " after 5 epochs without a better score; inverse-sqrt: divided by the square root of the"
+        " epochs done.",
     )
     warmup: float = option(1.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(0.05, "Weight decay; biases and norms have none.", min=0)
@@ -99,6 +106,6 @@ class TrainConfig:
     )
     resume: bool = option(
         False,
-        "Go on with the run in --out where it was interrupted, if there is one; --resume auto is"
-        " the same.",
+        "Continue the run in --out where it was interrupted, if there is one; --resume auto is the"
+        " same.",
     )

@@ -1,21 +1,98 @@
-"""Rank and number of processes, as torchrun or SLURM set them. Loads no torch."""
+"""The process's surroundings: ranks set by torchrun or SLURM, and what only some systems have.
 
+Loads no torch. Signals and `/proc` are looked up here, so that dlkit runs where they are
+missing (Windows, macOS).
+"""
+
+import functools
 import os
+import signal
+from pathlib import Path
+
+# What schedulers send before they end a process; Windows has no SIGUSR1.
+PREEMPTION_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+def environment_int(*names: str) -> int | None:
+    """The first of these environment variables that is set, as a number."""
+    return next((int(os.environ[name]) for name in names if os.environ.get(name)), None)
+
+
+_group_left = False
+
+
+def leave_group(left: bool = True) -> None:
+    """From here on this process counts as the only one: it prints, and waits for no other."""
+    global _group_left
+    _group_left = left
 
 
 def rank() -> int:
-    """The number of this process among those that torchrun or srun started."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    """The number of this process among those that torchrun or srun started, from 0."""
+    return 0 if _group_left else environment_int("RANK", "SLURM_PROCID") or 0
+
+
+def local_rank() -> int:
+    """The number of this process among those of its node, from 0."""
+    return environment_int("LOCAL_RANK", "SLURM_LOCALID") or 0
 
 
 def world_size() -> int:
-    """How many processes torchrun or srun started.
+    """The number of processes that torchrun or srun started.
 
-    SLURM_NTASKS is set in a batch script too, where only one process runs.
+    SLURM_NTASKS is not used: a batch script has it, too, where only one process runs.
     """
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    if _group_left:
+        return 1
+    return environment_int("WORLD_SIZE", "SLURM_STEP_NUM_TASKS") or 1
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that speaks, when torchrun or srun started several."""
+    """Whether this process is the one that prints, of those that torchrun or srun started."""
     return rank() == 0
+
+
+def ignore_signals(signals: tuple[signal.Signals, ...] = PREEMPTION_SIGNALS) -> None:
+    """Ignore these signals in this process."""
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's instruction sets as Linux lists them; empty on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
+    return frozenset(next(flags, "").split())
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that this process can still use; None where the system does not tell."""
+    try:
+        free = 1024 * _kernel_number(Path("/proc/meminfo"), "MemAvailable:")
+    except (OSError, LookupError, ValueError):
+        return None
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        return min(free, limit - _kernel_number(group / "memory.stat", "anon"))
+    except (OSError, LookupError, ValueError):  # this control group has no limit
+        return free
+
+
+def total_memory() -> int | None:
+    """The machine's memory in bytes; None where the system does not tell."""
+    try:
+        return 1024 * _kernel_number(Path("/proc/meminfo"), "MemTotal:")
+    except (OSError, LookupError, ValueError):
+        return None
+
+
+def _kernel_number(path: Path, name: str) -> int:
+    """The number after a name, in one of the kernel's files with a name in each line."""
+    return int(dict(line.split()[:2] for line in path.read_text().splitlines())[name])

@@ -1,5 +1,31 @@
-"""The one kind of error that is the user's to correct."""
+"""Errors that the user can correct, and exit codes."""
+
+import os
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """The exit codes of `dlkit`."""
+
+    OK = 0  # everything asked for was done
+    FAILED_INPUTS = 1  # some inputs of a batch failed; the others are done
+    USAGE = 2  # the command or its data cannot be used
+    BUG = 70  # an error inside dlkit: EX_SOFTWARE of sysexits.h
+    REQUEUE = 75  # may succeed when it is started again: EX_TEMPFAIL of sysexits.h
+    INTERRUPTED = 130  # Ctrl-C
 
 
 class DlkitError(Exception):
-    """A mistake the user can correct: printed as one line that says what, where and what to do."""
+    """A mistake the user can correct: printed as one line that says what, where and what to do.
+
+    `reason` says what is wrong and what to do, `path` is the file or input it is about.
+    """
+
+    def __init__(self, reason: str, path: "str | os.PathLike[str] | None" = None) -> None:
+        super().__init__(reason if path is None else f"{path}: {reason}")
+        self.reason = reason
+        self.path = None if path is None else str(path)
+
+    def reason_for(self, path: "str | os.PathLike[str]") -> str:
+        """The message without the path, where it is about that one."""
+        return self.reason if self.path == str(path) else str(self)

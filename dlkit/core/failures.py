@@ -10,17 +10,13 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
-
-
-SHOWN = 3  # skipped samples of a kind that are named on the terminal
+MAX_SHOWN = 3  # skipped samples of a kind that the terminal names
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in the results for an input that failed."""
+    """The result of an input that failed."""
 
     path: str
     error: str
@@ -28,33 +24,36 @@ class Failure:
 
 @dataclass
 class Skipped:
-    """Data left out because something is wrong with it: counted by kind, named by place."""
+    """Samples that were skipped because something is wrong with them, by the reason."""
 
     places: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, where: str) -> None:
-        self.places.setdefault(kind, []).append(where)
+    def add(self, reason: str, place: str) -> None:
+        """Note that the sample at `place` (a path, or a path and a line) is skipped."""
+        self.places.setdefault(reason, []).append(place)
 
     def report(self) -> None:
-        for kind, places in self.places.items():
-            more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-            log(f"skipped {len(places)} x {kind}: {', '.join(places[:SHOWN])}{more}")
+        """Print a line for each reason, with the number of samples and the first places."""
+        for reason, places in self.places.items():
+            more = f" and {len(places) - MAX_SHOWN} more" if len(places) > MAX_SHOWN else ""
+            log(f"skipped {len(places)} x {reason}: {', '.join(places[:MAX_SHOWN])}{more}")
 
     def lines(self) -> list[str]:
-        return [f"{kind}\t{place}" for kind, places in self.places.items() for place in places]
+        """Reason and place of each skipped sample, separated by a tab."""
+        return [f"{reason}\t{place}" for reason, places in self.places.items() for place in places]
 
 
 def each(work: Callable[[str], R], paths: Iterable[str], workers: int) -> Iterator[R | Failure]:
-    """`work(path)` for each path, computed ahead in threads, in order; a Failure where it raised.
+    """Yield `work(path)` for each path, in order; a Failure where it raised a DlkitError.
 
-    One bad input never ends a batch: what it raised (a DlkitError) is said by `output.write`.
+    Results are computed ahead in threads. `io.writers.write` prints the failures.
     """
 
     def attempt(path: str) -> R | Failure:
         try:
             return work(path)
         except DlkitError as error:
-            return Failure(path, str(error))
+            return Failure(path, error.reason_for(path))
 
     if workers == 0:
         yield from map(attempt, paths)

@@ -3,30 +3,38 @@
 Loads no torch and no rich; the bar is imported when there is a terminal to draw it on.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Literal, TypeVar
 
 from dlkit.core.environment import is_main_process, rank, world_size
+from dlkit.core.io import streams
 
 T = TypeVar("T")
+NOTE_INTERVAL = 0.3  # seconds between two notes beside a bar
 
 
 def log(message: str) -> None:
-    """A line on stderr, from the main process only."""
+    """Print a line on stderr, from the main process only."""
     if is_main_process():
-        print(message, file=sys.stderr, flush=True)
+        write_line(message)
 
 
-def print_error(why: str) -> None:
-    """A line on stderr about what ends this process, whichever it is; of several it names itself.
+def print_error(reason: str) -> None:
+    """Print why this process ends on stderr; under torchrun with the number of the process.
 
-    It is written in one piece, since several may fail at once.
+    The line is written in one piece, since several processes may fail at once.
     """
-    which = f"process {rank()}: " if world_size() > 1 else ""
-    sys.stderr.write(f"dlkit: {which}{why}\n")
-    sys.stderr.flush()
+    process = f"process {rank()}: " if world_size() > 1 else ""
+    write_line(f"dlkit: {process}{reason}")
+
+
+def write_line(line: str) -> None:
+    """Write a line to stderr at once; nothing where stderr is closed."""
+    stderr = streams.streams().stderr
+    if stderr is not None and not stderr.closed:
+        stderr.write(f"{line}\n")
+        stderr.flush()
 
 
 class Bar:
@@ -36,8 +44,9 @@ class Bar:
         self, label: str, total: int | None, unit: Literal["items", "bytes"] = "items"
     ) -> None:
         self.progress: Any = None
-        self.shown_at = 0.0
-        if not (sys.stderr.isatty() and is_main_process()):
+        self.noted_at = 0.0
+        stderr = streams.streams().stderr
+        if not (streams.is_terminal(stderr) and is_main_process()):
             return
         from rich.console import Console
         from rich.progress import (
@@ -63,22 +72,23 @@ class Bar:
         self.task = self.progress.add_task(label, total=total, note="")
 
     def advance(self, note: Callable[[], str] | None = None, by: int = 1) -> None:
-        """`by` more done; `note` is called a few times a second at most, since it may be slow."""
+        """Advance by this number of items; `note` is called a few times a second at most."""
         if self.progress is None:
             return
         self.progress.advance(self.task, by)
         now = time.monotonic()
-        if note is not None and now - self.shown_at > 0.3:
-            self.shown_at = now
+        if note is not None and now - self.noted_at > NOTE_INTERVAL:
+            self.noted_at = now
             self.progress.update(self.task, note=note())
 
     def close(self) -> None:
+        """Remove the bar from the terminal."""
         if self.progress is not None:
             self.progress.stop()
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a progress bar on a terminal."""
+    """Yield the items, with a progress bar on a terminal."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     bar = Bar(label, total)

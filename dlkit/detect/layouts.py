@@ -21,7 +21,7 @@ import yaml
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io import coco
+from dlkit.core.io import coco, image_files
 from dlkit.core.io.files import whole_file
 from dlkit.core.io.text import lines
 from dlkit.core.vision import images
@@ -194,7 +194,10 @@ def read_voc(data: Path, split: str, skipped: Skipped) -> Listed:
     for name in ids:
         xml = data / "Annotations" / f"{name}.xml"
         entries.append(
-            (images.beside(data / "JPEGImages" / name), voc_objects(xml) if xml.exists() else [])
+            (
+                image_files.with_image_suffix(data / "JPEGImages" / name),
+                voc_objects(xml) if xml.exists() else [],
+            )
         )
     return class_names(data), entries
 

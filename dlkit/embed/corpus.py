@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io import text
+from dlkit.core.io import streams, text
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar, log
 from dlkit.embed.config import EmbedTrainConfig
@@ -113,7 +113,7 @@ def spooled(scratch: Path) -> str:
     """All of stdin in a file, since phrases are counted before they are joined."""
     path = scratch / "stdin"
     with path.open("wb") as file, text.stdin() as stream:
-        shutil.copyfileobj(text.binary(stream), file)
+        shutil.copyfileobj(streams.binary(stream), file)
     return str(path)
 
 

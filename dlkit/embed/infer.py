@@ -16,7 +16,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import whole_file
-from dlkit.core.io.writers import Counted
+from dlkit.core.io.writers import CountedResults
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.store.weights import find
 from dlkit.embed import model as files
@@ -327,7 +327,7 @@ def vectors(
 
 def write_array(texts: Iterable[str], vocabulary: Vocabulary, path: Path) -> None:
     """The vectors as a .npy file (texts, D), float32; a row of zeros where there is none."""
-    results = Counted(vectors(texts, vocabulary))
+    results = CountedResults(vectors(texts, vocabulary))
     nothing = np.zeros(vocabulary.embedding.vectors.shape[1], np.float32)
     rows = [
         nothing if isinstance(result, Failure) else np.array(result.vector, np.float32)

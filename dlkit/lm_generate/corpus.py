@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io import streams
 from dlkit.core.io import text as reading
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
@@ -149,12 +149,12 @@ def spooled(folder: Path) -> str:
     """All of stdin in a file: it is read once to learn the units, and once to use them."""
     path = folder / "stdin.txt"
     with whole_file(path) as partial, partial.open("wb") as file:
-        shutil.copyfileobj(reading.binary(sys.stdin), file)
+        shutil.copyfileobj(streams.binary(streams.stdin()), file)
     return str(path)
 
 
 def unpacked_size(source: str, errors: str) -> int:
-    if source.endswith(reading.PACKED):
+    if source.endswith(reading.COMPRESSED):
         return sum(map(len, reading.blocks(source, errors)))
     return reading.size([source]) or 0
 

@@ -236,7 +236,7 @@ def of_network(
 ) -> Model:
     """The network of a checkpoint, ready on its device, with weights as they are computed with."""
     from dlkit.core.nn.fast_inference import pack_linears
-    from dlkit.core.nn.rebuild import check_tokens, rebuild
+    from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
     from dlkit.core.parallel import device as devices
     from dlkit.lm_generate.model import build
 
@@ -246,7 +246,7 @@ def of_network(
     if header.arch in TRANSFORMERS:
         pack_linears(network)
     model = Model(name, header, units, network)
-    check_tokens(name, model.tokens_with_marks, model.size)
+    check_vocabulary_size(name, model.tokens_with_marks, model.size)
     return model
 
 

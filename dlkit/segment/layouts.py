@@ -24,7 +24,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io import coco
+from dlkit.core.io import coco, image_files
 from dlkit.core.io.text import lines
 from dlkit.core.progress import track
 from dlkit.core.vision import images
@@ -276,7 +276,7 @@ def read_voc(
         objects = data / "SegmentationObject" / f"{name}.png"
         files.append(
             (
-                images.beside(data / "JPEGImages" / name),
+                image_files.with_image_suffix(data / "JPEGImages" / name),
                 data / "SegmentationClass" / f"{name}.png",
                 objects if objects.exists() else None,
             )

@@ -67,7 +67,7 @@ class Tally:
 
 def evaluate(tokenizer: Tokenizer, block: bytes, workers: int = 2) -> Tally:
     """The tally of a block of lines."""
-    lines = reading.lines_of(block)
+    lines = reading.split_lines(block)
     if len(block) >= MANY:
         tokenizer.compiled_encoder()  # its start is no part of the speed
     started = time.perf_counter()

@@ -151,7 +151,7 @@ def dealt_out(
 
 
 def short_lines(block: bytes) -> Iterator[str]:
-    for line in reading.lines_of(block):
+    for line in reading.split_lines(block):
         if len(line) > LONGEST_LINE:
             raise DlkitError(
                 f"a line of {len(line)} characters is too long (at most {LONGEST_LINE}) for this "
@@ -245,7 +245,7 @@ def decode_lines(
                 yield block
                 continue
             written = []
-            for number, line in enumerate(reading.lines_of(block), before + 1):
+            for number, line in enumerate(reading.split_lines(block), before + 1):
                 try:
                     written.append(decoded(tokenizer, map(id_of, line.split()), skip_special))
                 except DlkitError as error:

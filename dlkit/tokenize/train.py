@@ -172,7 +172,7 @@ def train_sentencepiece(
     def sentences() -> Iterator[str]:
         nonlocal seen
         for block in data.text_blocks(corpus, config.errors):
-            for line in reading.lines_of(block):
+            for line in reading.split_lines(block):
                 if line.strip():
                     seen += 1
                     yield normalize(line, steps)

@@ -19,7 +19,7 @@ from dlkit.core.failures import Failure
 from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.nn.fast_inference import pack_linears
-from dlkit.core.nn.rebuild import check_tokens, rebuild
+from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.store import checkpoint
@@ -151,7 +151,7 @@ def load(
     if "tokenizer" not in header.settings:
         raise DlkitError(f"{name}: its tokenizer is missing: without it no text can be read")
     vocabulary, network = rebuild(name, header, weights, build, Vocabulary.from_settings)
-    check_tokens(name, vocabulary.size, network.vocab_size)
+    check_vocabulary_size(name, vocabulary.size, network.vocab_size)
     chosen = devices.choose(device)
     if chosen.type == "cpu":
         devices.tune_malloc()

@@ -74,7 +74,7 @@ def lines(file: str, errors: str) -> Iterator[str]:
     """The lines of a file, without their ends and without a byte order mark."""
     first = True
     for block in reading.blocks(file, errors):
-        for line in reading.lines_of(block):
+        for line in reading.split_lines(block):
             yield (line.removeprefix("\ufeff") if first else line).removesuffix("\r")
             first = False
 

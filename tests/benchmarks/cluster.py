@@ -41,7 +41,7 @@ SAVING = """
 import sys, time
 from pathlib import Path
 from dlkit.cli import main
-from dlkit.core.training import Run
+from dlkit.core.train.run import Run
 save, seconds = Run.save_within, [0.0, 0]
 def timed(*args):
     began = time.monotonic()

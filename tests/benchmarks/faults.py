@@ -69,7 +69,7 @@ def train(folder: Path, out: Path) -> None:
         f" --steps-per-epoch 40 --save-every {SAVE_EVERY} --sample-tokens 0 --workers 1"
         " --device cpu --resume auto"
     )
-    with mock.patch.object(Run, "step", step), mock.patch("dlkit.core.training.curves"):
+    with mock.patch.object(Run, "step", step), mock.patch("dlkit.core.train.run.curves"):
         dlkit(["lm-generate", "train", str(folder / "text"), "--out", str(out), *options.split()])
 
 

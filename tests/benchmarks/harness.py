@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 
 from dlkit import __version__
-from dlkit.core.parallel.device import cpu_flags
+from dlkit.core.environment import cpu_flags
 
 Seconds = Callable[[], float]
 Clock = Literal["wall", "cpu"]

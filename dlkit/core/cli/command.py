@@ -1,9 +1,10 @@
-"""How a task becomes a group of commands, and the arguments that tasks share. Loads no torch."""
+"""Command groups of tasks, and the arguments and options they share. Loads no torch."""
 
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,25 +12,30 @@ import typer
 from typer.core import TyperGroup
 
 from dlkit.core.config import Precision, option_name
+from dlkit.core.failures import Failure
 from dlkit.core.io.writers import Format, write
-from dlkit.core.store.weights import bundled, cached
+from dlkit.core.store.checkpoint import read_header
+from dlkit.core.store.weights import SUFFIXES, bundled, cached, find
 
 
 class TaskGroup(TyperGroup):
-    """The commands of one task; arguments that name none of them go to `infer`."""
+    """The commands of a task; arguments that do not begin with a command's name go to `infer`."""
 
     default = "infer"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the default command's name where no command is named."""
         completing_a_name = ctx.resilient_parsing and not args
         if not completing_a_name and not {*args[:1]} & {*self.commands, *ctx.help_option_names}:
             args = [self.default, *args]
-        return super().parse_args(ctx, without_auto(args))
+        return super().parse_args(ctx, normalize_resume(args))
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, the default one first."""
         return sorted(self.commands, key=lambda name: (name != self.default, name))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The default command's usage, and that a command may be named instead."""
         return [*self.commands[self.default].collect_usage_pieces(ctx), "| COMMAND [ARGS]..."]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -38,7 +44,7 @@ class TaskGroup(TyperGroup):
         self.format_commands(ctx, formatter)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """`--<TAB>` offers the default command's options, a bare <TAB> the commands."""
+        """Complete `--<TAB>` with the default command's options, a bare <TAB> with the commands."""
         command = self.commands[self.default]
         if incomplete.startswith("-"):
             with command.make_context(self.default, [], parent=ctx, resilient_parsing=True) as own:
@@ -46,40 +52,107 @@ class TaskGroup(TyperGroup):
         return super().shell_complete(ctx, incomplete)
 
 
-def without_auto(args: list[str]) -> list[str]:
-    """`--resume auto`, as job scripts have it, is `--resume`: a run that is not there begins."""
+def normalize_resume(args: list[str]) -> list[str]:
+    """Shorten `--resume auto`, as job scripts have it, to `--resume`."""
     after = zip(["", *args], args, strict=False)
     return [arg for before, arg in after if (before, arg) != ("--resume", "auto")]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train` prints: the path of the best checkpoint."""
+    """The result of `train`: the path of the best checkpoint."""
 
     path: str
 
 
+@dataclass(frozen=True)
+class Task:
+    """A task: its name, its settings, and the functions that shared commands call.
+
+    The functions import torch only when they are called. `train(config)` returns the path of the
+    best checkpoint. `evaluate(data, split, model, save, workers, device, precision)` yields a
+    Score or a Failure for each metric; `data` are folders or files. `published` are the URLs of
+    models that are downloaded by name. `shipped(weights)` returns the weights that a finished
+    model needs.
+    """
+
+    name: str
+    help: str
+    config: type[Any]
+    default_model: str
+    train: Callable[[Any], Path]
+    evaluate: Callable[..., Iterator[Any]]
+    published: Mapping[str, str] = field(default_factory=dict)
+    shipped: Callable[[dict[str, Any]], dict[str, Any]] = dict
+
+    def group(self, evaluate: bool = True) -> typer.Typer:
+        """The task's command group with `train`, `models` and, by default, `evaluate`."""
+        app = typer.Typer(name=self.name, cls=TaskGroup, help=self.help, rich_markup_mode=None)
+        self._add_train(app)
+        if evaluate:
+            self._add_evaluate(app)
+        self._add_models(app)
+        return app
+
+    def _add_train(self, app: typer.Typer) -> None:
+        @app.command("train")
+        @options_from(self.config)
+        def train(**settings: Any) -> None:
+            """Train a model on your own data; print the path of the best checkpoint."""
+            write([Trained(str(self.train(self.config(**settings))))])
+
+    def _add_evaluate(self, app: typer.Typer) -> None:
+        @app.command("evaluate")
+        def evaluate(
+            data: Data,
+            model: model_argument(self.name, published=self.published) = self.default_model,  # type: ignore[valid-type]
+            split: Split = "test",
+            save: SaveScores = None,
+            workers: Workers = 2,
+            device: Device = "auto",
+            precision: PrecisionOption = "auto",
+            format: AnyFormat = Format.text,
+            output: Output = None,
+        ) -> None:
+            """Print a model's scores on annotated data."""
+            scores = self.evaluate([str(data)], split, model, save, workers, device, precision)
+            write(scores, format, output)
+
+    def _add_models(self, app: typer.Typer) -> None:
+        @app.command("models")
+        def models(format: AnyFormat = Format.text, output: Output = None) -> None:
+            """List the models that are bundled or cached."""
+            from dlkit.core.cli.models import list_models
+
+            write(list_models({self.name: self.published}), format, output)
+
+
 def options_from(config: type[Any]) -> Callable[..., Any]:
-    """Give a command that takes the settings as keywords an option for each field of `config`."""
+    """Give a command that takes settings as keywords an option for each field of `config`.
+
+    A setting that is on by default gets the pair `--name/--no-name`.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         parameters = []
-        for field in fields(config):
-            limits = dict(field.metadata)
+        for setting in fields(config):
+            limits = dict(setting.metadata)
             help_text = limits.pop("help")
             short = limits.pop("short", ())
             if limits.pop("positional", False):
                 about: Any = typer.Argument(help=help_text, **limits)
             else:
-                names = (option_name(field.name), *short)
-                about = typer.Option(*names, help=help_text, **limits)
-            default = inspect.Parameter.empty if field.default is MISSING else field.default
+                name = option_name(setting.name)
+                if setting.default is True:
+                    name += f"/{option_name('no_' + setting.name)}"
+                about = typer.Option(name, *short, help=help_text, **limits)
+            default = inspect.Parameter.empty if setting.default is MISSING else setting.default
             parameters.append(
                 inspect.Parameter(
-                    field.name,
+                    setting.name,
                     inspect.Parameter.KEYWORD_ONLY,
                     default=default,
-                    annotation=Annotated[field.type, about],
+                    annotation=Annotated[setting.type, about],
                 )
             )
         # Typer reads a command's options from its signature.
@@ -88,6 +161,151 @@ def options_from(config: type[Any]) -> Callable[..., Any]:
         return command
 
     return decorate
+
+
+def model_names(task: str, published: Iterable[str] = ()) -> Callable[[str], list[str]]:
+    """Completion of `--model`: the names of models that can be given."""
+
+    def complete(incomplete: str) -> list[str]:
+        names = [*(path.stem for path in [*bundled(task), *cached(task)]), *published]
+        return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
+
+    return complete
+
+
+def model_argument(
+    task: str, several: bool = False, published: Iterable[str] = (), check: bool = False
+) -> Any:
+    """`--model` of a task; with `several` it may be given more than once.
+
+    With `check` an unknown name, a missing file and a model of another task are refused when the
+    command line is parsed, before torch is imported.
+    """
+    names = list(published)
+
+    def checked(ctx: typer.Context, value: Any) -> Any:
+        if check and not ctx.resilient_parsing:
+            for model in value if several else [value]:
+                check_model(task, model, names)
+        return value
+
+    more = "; given more than once, their answers are averaged" if several else ""
+    about = typer.Option(
+        "--model",
+        "-m",
+        help=f"A bundled model's name, a file, or a URL{more}.",
+        autocompletion=model_names(task, names),
+        callback=checked,
+    )
+    return Annotated[list[str], about] if several else Annotated[str, about]
+
+
+def check_model(task: str, model: str, published: Sequence[str] = ()) -> None:
+    """Raise DlkitError for an unknown name, a missing file or a model of another task."""
+    if "://" in model or model in published:
+        return
+    path = find(task, model, published)
+    if model.endswith(SUFFIXES):
+        read_header(path, task)
+
+
+def format_option(formats: Iterable[str]) -> Any:
+    """`--format` of a command that prints in these formats; by default that of --output's suffix.
+
+    The command's parameter is the format's name.
+    """
+    choices = StrEnum("Format", {name: name for name in formats})  # type: ignore[misc]
+    suffixes = [f".{name}" for name in choices if name in {"json", "jsonl", "csv"}]
+    return Annotated[
+        choices,
+        typer.Option(
+            "--format",
+            "-f",
+            help=f"How results are printed; -o FILE{', '.join(suffixes)} chooses it as well.",
+            callback=format_by_suffix,
+        ),
+    ]
+
+
+def format_by_suffix(ctx: typer.Context, value: str) -> str:
+    """The format that is given, or else the one that the suffix of `--output` names."""
+    # Options that are given come first: by now `--output` is known, unless --format is given too.
+    suffix = Path(ctx.params.get("output") or "").suffix[1:]
+    source = ctx.get_parameter_source("format")
+    given = source is not None and source.name != "DEFAULT"
+    return value if given or suffix not in {"json", "jsonl", "csv"} else suffix
+
+
+def refuse_missing_images(sources: Sequence[str]) -> list[Failure]:
+    """A Failure for each of the sources, if none of them is an image, before torch is imported.
+
+    Sources are as in the argument IMAGES. Empty if some may be readable.
+    """
+    from dlkit.core.io.image_files import missing
+
+    failures = []
+    for source in sources:
+        reason = missing(source)
+        if reason is None:
+            return []
+        failures.append(Failure(source, reason))
+    return failures
+
+
+Images = Annotated[
+    list[str], typer.Argument(help="Images: files, folders, globs, URLs, or - for a list on stdin.")
+]
+Data = Annotated[Path, typer.Argument(help="Folder of annotated data; see the README for layouts.")]
+Split = Annotated[str, typer.Option(help="Part of the data: train, val, test.")]
+SaveScores = Annotated[Path | None, typer.Option(help="Folder for pictures of the scores.")]
+Workers = Annotated[int, typer.Option(help="Threads that read ahead; 0: none.", min=0)]
+BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="auto: bf16 where the hardware is fast at it, else fp32."),
+]
+
+
+by_suffix = format_by_suffix
+AnyFormat = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        "-f",
+        help="How results are printed; -o FILE.jsonl, .json or .csv chooses it as well.",
+        callback=format_by_suffix,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Only every N-th input, from number I on, counted from 0: -o out.jsonl writes"
+        " out.0000I-of-0000N.jsonl, and `dlkit merge` puts all together.",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Leave out the inputs whose results are in -o FILE.jsonl."),
+]
+PictureShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only every N-th input, from number I on, counted from 0.",
+    ),
+]
+PictureResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Leave out the inputs whose pictures are there.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")
+]
+
+
+# Until all tasks have a Task record.
 
 
 def task(name: str, help: str, config: type[Any], default_model: str) -> typer.Typer:
@@ -143,89 +361,7 @@ def add_models(app: typer.Typer, task: str) -> None:
     @app.command("models")
     def models(format: AnyFormat = Format.text, output: Output = None) -> None:
         """List the models that are bundled or cached."""
-        from dlkit.core.cli.models import listing
+        from dlkit.core.cli.models import list_models
 
-        write(listing([task]), format, output)
-
-
-def model_names(task: str) -> Callable[[str], list[str]]:
-    """Completion of `--model`: the names that can be given."""
-
-    def complete(incomplete: str) -> list[str]:
-        names = [path.stem for path in [*bundled(task), *cached(task)]]
-        return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
-
-    return complete
-
-
-def model_argument(task: str, several: bool = False) -> Any:
-    """`--model` of one task; with `several` it may be given more than once."""
-    more = "; given more than once, their answers are averaged" if several else ""
-    about = typer.Option(
-        "--model",
-        "-m",
-        help=f"A bundled model's name, a file, or a URL{more}.",
-        autocompletion=model_names(task),
-    )
-    return Annotated[list[str], about] if several else Annotated[str, about]
-
-
-Images = Annotated[
-    list[str], typer.Argument(help="Images: files, folders, globs, URLs, or - for a list on stdin.")
-]
-Data = Annotated[Path, typer.Argument(help="Folder of annotated data; see the README for layouts.")]
-Split = Annotated[str, typer.Option(help="Part of the data: train, val, test.")]
-SaveScores = Annotated[Path | None, typer.Option(help="Folder for pictures of the scores.")]
-Workers = Annotated[int, typer.Option(help="Threads that read ahead; 0: none.", min=0)]
-BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option("--precision", help="auto: bf16 where the hardware is fast at it, else fp32."),
-]
-
-
-def by_suffix(ctx: typer.Context, value: str) -> str:
-    """The format to print in: as given, else as the suffix of `--output` says."""
-    # Options that are given come first: by now `--output` is known, unless --format is given too.
-    suffix = Path(ctx.params.get("output") or "").suffix[1:]
-    source = ctx.get_parameter_source("format")
-    given = source is not None and source.name != "DEFAULT"
-    return value if given or suffix not in {"json", "jsonl", "csv"} else suffix
-
-
-AnyFormat = Annotated[
-    Format,
-    typer.Option(
-        "--format",
-        "-f",
-        help="How results are printed; -o FILE.jsonl, .json or .csv says it as well.",
-        callback=by_suffix,
-    ),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="I/N",
-        help="Only every N-th input, from number I on, counted from 0: -o out.jsonl writes"
-        " out.0000I-of-0000N.jsonl, and `dlkit merge` puts all together.",
-    ),
-]
-ResumeOption = Annotated[
-    bool,
-    typer.Option("--resume", help="Leave out the inputs whose results are in -o FILE.jsonl."),
-]
-PictureShardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Only every N-th input, from number I on, counted from 0.",
-    ),
-]
-PictureResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Leave out the inputs whose pictures are there.")
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")
-]
+        config = importlib.import_module(f"{package(task)}.config")
+        write(list_models({task: getattr(config, "PUBLISHED", {})}), format, output)

@@ -1,7 +1,6 @@
-"""What models there are: the listing of `dlkit models` and `dlkit TASK models`. Loads no torch."""
+"""The listing of `dlkit models` and `dlkit TASK models`. Loads no torch."""
 
-import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,12 @@ from dlkit.core.failures import Failure
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.weights import bundled, cached
 
+MAX_LISTED_LABELS = 12
+
 
 @dataclass(frozen=True)
 class Model:
-    """One line of the listing; the numbers come from the file's header."""
+    """A model in the listing; the scores and data are those of the file's header."""
 
     task: str
     name: str
@@ -26,25 +27,29 @@ class Model:
     path: str
 
 
-def listing(tasks: Iterable[str]) -> Iterator[Model | Failure]:
-    """The models of these tasks: bundled, cached, and those that could be downloaded by name."""
-    for task in tasks:
-        bundled_models, cached_models = bundled(task), cached(task)
-        yield from (described(task, path, "bundled") for path in bundled_models)
-        yield from (described(task, path, "cached") for path in cached_models)
-        there = {path.stem for path in [*bundled_models, *cached_models]}
-        config = importlib.import_module(f"dlkit.{task.replace('-', '_')}.config")
-        for name, url in getattr(config, "PUBLISHED", {}).items():
-            if name not in there:
+def list_models(published: Mapping[str, Mapping[str, str]]) -> Iterator[Model | Failure]:
+    """The models of each task: bundled, cached, and those that can be downloaded by name.
+
+    `published` has the names and URLs of the latter for each task.
+    """
+    for task, urls in published.items():
+        files = dict.fromkeys(bundled(task), "bundled")
+        files |= dict.fromkeys(cached(task), "cached")
+        yield from (describe(task, path, place) for path, place in files.items())
+        local = {path.stem for path in files}
+        for name, url in urls.items():
+            if name not in local:
                 yield Model(task, name, "downloaded on first use", "", "", "", "", 0.0, url)
 
 
-def described(task: str, path: Path, place: str) -> Model | Failure:
+def describe(task: str, path: Path, place: str) -> Model | Failure:
+    """The listing's line for a model file; a Failure if its header cannot be read."""
     try:
         header = read_header(path)
     except DlkitError as error:
-        return Failure(str(path), str(error))
-    labels = ",".join(header.labels) if len(header.labels) <= 12 else f"{len(header.labels)} labels"
+        return Failure(str(path), error.reason_for(path))
+    many = len(header.labels) > MAX_LISTED_LABELS
+    labels = f"{len(header.labels)} labels" if many else ",".join(header.labels)
     score = header.card.get("score", "")
     data = header.card.get("data", str(header.config.get("data", "")))
     size = round(path.stat().st_size / 1e6, 1)

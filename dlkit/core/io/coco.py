@@ -25,7 +25,7 @@ def annotations_of(data: Path, split: str, kind: str = "instances") -> Path:
     candidates.sort(key=lambda f: (kind not in f.stem, str(f)))
     if not candidates:
         there = ", ".join(str(f.relative_to(data)) for f in files(data))
-        raise DlkitError(f"{data}: no split {split!r} among {there}")
+        raise DlkitError(f"no split {split!r} among {there}", data)
     return candidates[0]
 
 

@@ -15,7 +15,7 @@ def csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             for row in reader:
                 yield reader.line_num, {k.strip().lower(): v or "" for k, v in row.items() if k}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DlkitError(f"{file}: not a CSV in UTF-8 ({error})") from error
+        raise DlkitError(f"not a CSV in UTF-8 ({error})", file) from error
 
 
 def value(row: dict[str, str], names: Sequence[str], file: Path) -> str:
@@ -23,4 +23,4 @@ def value(row: dict[str, str], names: Sequence[str], file: Path) -> str:
     for name in names:
         if name in row:
             return row[name]
-    raise DlkitError(f"{file}: no column is called {' or '.join(names)}")
+    raise DlkitError(f"no column is called {' or '.join(names)}", file)

@@ -13,12 +13,15 @@ TIMEOUT = 30  # seconds without a byte
 
 
 def cache() -> Path:
-    """Where downloaded models are kept; made when something is downloaded."""
+    """The folder of downloaded models; the first download creates it."""
     return Path(os.environ.get("DLKIT_CACHE") or Path.home() / ".cache" / "dlkit")
 
 
 def download(url: str, target: Path | None = None) -> Path:
-    """The file behind `url`, fetched once; `#sha256=HEX` at its end is verified (pip's form)."""
+    """The file behind `url`, downloaded once; `#sha256=HEX` at its end is verified (as by pip).
+
+    Raises DlkitError as `fetch` does, and for a wrong checksum.
+    """
     address, _, fragment = url.partition("#")
     expected = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
     name = Path(address.partition("?")[0]).name or "model"
@@ -36,24 +39,28 @@ def download(url: str, target: Path | None = None) -> Path:
 
 
 def verify(path: Path, expected: str, address: str) -> None:
+    """Raise DlkitError, and remove the file, if its SHA-256 does not begin with `expected`."""
     if not expected:
         return
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected.lower()):
         path.unlink()
-        raise DlkitError(f"{address}: its sha256 is {found}, not {expected}; nothing was kept")
+        raise DlkitError(f"its sha256 is {found}, not {expected}; nothing was kept", address)
 
 
 def fetch(address: str, label: str) -> Iterator[bytes]:
-    """The bytes behind an http(s) address, with progress; a DlkitError when they do not come."""
+    """Yield the bytes behind an http(s) address, with a progress bar.
+
+    Raises DlkitError for other addresses, and when the bytes do not arrive completely.
+    """
     import http.client
     import urllib.error
     import urllib.parse
     import urllib.request
 
     if not address.startswith(("http://", "https://")):
-        raise DlkitError(f"{address}: only http:// and https:// can be downloaded")
+        raise DlkitError("only http:// and https:// can be downloaded", address)
     try:
         quoted = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
         request = urllib.request.Request(quoted, headers={"User-Agent": "dlkit"})
@@ -70,11 +77,11 @@ def fetch(address: str, label: str) -> Iterator[bytes]:
                 bar.close()
             if length and received != length:
                 raise DlkitError(
-                    f"{address}: the connection ended after {received} of {length} bytes"
+                    f"the connection ended after {received} of {length} bytes", address
                 )
     except urllib.error.HTTPError as error:
         error.close()
-        raise DlkitError(f"{address}: the server answered {error.code} {error.reason}") from error
+        raise DlkitError(f"the server answered {error.code} {error.reason}", address) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
-        raise DlkitError(f"{address}: cannot be reached ({reason})") from error
+        raise DlkitError(f"cannot be reached ({reason})", address) from error

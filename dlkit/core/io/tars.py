@@ -53,7 +53,7 @@ def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[st
                 file.members = []  # type: ignore[attr-defined]  # else all that were read are kept
     except (OSError, tarfile.TarError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DlkitError(f"{tar}: a damaged tar file, or a compressed one ({reason})") from error
+        raise DlkitError(f"a damaged tar file, or a compressed one ({reason})", tar) from error
 
 
 @dataclass(frozen=True)

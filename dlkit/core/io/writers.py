@@ -1,12 +1,11 @@
 """Writers of results to stdout or to a file; notices go to stderr (see progress.py).
 
 A result is a dataclass. `json` and `jsonl` print its fields; `csv` and `text` print its `rows()`
-where it has them (one image holds many objects), else its fields.
+if it has that method (one image holds many objects), else its fields. Loads no torch.
 """
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +16,9 @@ from typing import Any, TextIO
 import typer
 
 from dlkit.core.environment import is_main_process
+from dlkit.core.errors import ExitStatus
 from dlkit.core.failures import Failure
+from dlkit.core.io import streams
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import log
 
@@ -25,7 +26,7 @@ Writer = Callable[[Iterable[Any], TextIO], None]
 
 
 class Format(StrEnum):
-    """How results are printed."""
+    """The formats in which every task prints results."""
 
     text = "text"
     json = "json"
@@ -35,9 +36,9 @@ class Format(StrEnum):
 
 @contextmanager
 def results_file(output: Path | None) -> Iterator[TextIO]:
-    """Stdout, or the file `--output` names, which appears whole or not at all."""
+    """Stdout, or the file that `--output` names, which appears whole or not at all."""
     if output is None:
-        yield sys.stdout
+        yield streams.stdout()
         return
     with (
         whole_file(output) as partial,
@@ -52,11 +53,12 @@ def write(
     output: Path | None = None,
     writer: Writer | None = None,
 ) -> None:
-    """Print the results as they come; exit with 1 in the end if any of them is a Failure.
+    """Print the results as they come; exit with 1 at the end if any of them is a Failure.
 
-    Under torchrun every process makes results, and only the main one prints them.
+    `writer` replaces that of the format. Under torchrun every process computes results, and the
+    main one prints them.
     """
-    counted = Counted(results)
+    counted = CountedResults(results)
     if not is_main_process():
         for _ in counted:
             pass
@@ -67,10 +69,10 @@ def write(
     counted.end()
 
 
-class Counted:
-    """Results passing through: each Failure is said on stderr and counted.
+class CountedResults:
+    """Results passed through: each Failure is printed on stderr and counted.
 
-    `seen` and `failed` are those that were there before.
+    `seen` and `failed` are those of an earlier part of the same command.
     """
 
     def __init__(self, results: Iterable[Any], seen: int = 0, failed: int = 0) -> None:
@@ -90,17 +92,18 @@ class Counted:
         if self.failed:
             if self.seen > 1:
                 log(f"dlkit: {self.failed} of {self.seen} inputs failed")
-            raise typer.Exit(1)
+            raise typer.Exit(ExitStatus.FAILED_INPUTS)
 
 
 def rows(result: Any) -> list[dict[str, Any]]:
+    """The rows of a result for `text` and `csv`; a Failure has none."""
     if isinstance(result, Failure):
         return []
     return result.rows() if hasattr(result, "rows") else [asdict(result)]
 
 
 def write_text(results: Iterable[Any], file: TextIO) -> None:
-    """One row a line, tab-separated for `cut` and `awk`; in columns on a terminal."""
+    """Write a row a line, tab-separated for `cut` and `awk`; in columns on a terminal."""
     for result in results:
         lines = [["" if v is None else str(v) for v in row.values()] for row in rows(result)]
         if file.isatty():
@@ -115,7 +118,7 @@ def write_text(results: Iterable[Any], file: TextIO) -> None:
 
 
 def write_blocks(results: Iterable[Any], file: TextIO) -> None:
-    """Text in blocks of bytes, as they come."""
+    """Write text that comes in blocks of bytes."""
     for block in results:
         if isinstance(block, Failure):
             continue
@@ -127,27 +130,27 @@ def write_blocks(results: Iterable[Any], file: TextIO) -> None:
 
 
 def write_csv(results: Iterable[Any], file: TextIO) -> None:
-    """A header, and a line for each row; `columns` is the header of a result without rows."""
+    """Write a header, and a line for each row; `columns` is the header of a result without rows."""
     writer: csv.DictWriter[str] | None = None
     for result in results:
-        of_result = rows(result)
-        header = next(iter(of_result), getattr(result, "columns", None))
+        result_rows = rows(result)
+        header = next(iter(result_rows), getattr(result, "columns", None))
         if writer is None and header is not None:
             writer = csv.DictWriter(file, header, lineterminator="\n")
             writer.writeheader()
         if writer is not None:
-            writer.writerows(of_result)
+            writer.writerows(result_rows)
         file.flush()
 
 
 def write_jsonl(results: Iterable[Any], file: TextIO) -> None:
-    """One record per input, in input order, flushed, so that a pipeline can account for each."""
+    """Write a record for each input, in order, flushed, so that a pipeline can count them."""
     for result in results:
         print(json.dumps(asdict(result), ensure_ascii=False), file=file, flush=True)
 
 
 def write_json(results: Iterable[Any], file: TextIO) -> None:
-    """One array, an element a line."""
+    """Write one array, with an element a line."""
     separator = "[\n"
     for result in results:
         print(separator + json.dumps(asdict(result), ensure_ascii=False), end="", file=file)

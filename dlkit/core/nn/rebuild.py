@@ -1,19 +1,24 @@
-"""Rebuilding a network from a checkpoint's header and weights."""
+"""Networks rebuilt from a checkpoint's header and weights, with errors that keep their cause."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
+
+N = TypeVar("N", bound=nn.Module)
+V = TypeVar("V")
 
 
 class skip_init(TorchFunctionMode):
-    """Networks that are built within have any numbers as weights: theirs are yet to be loaded.
+    """Skip the initialization of networks built in this context, whose weights are loaded next.
 
-    The meta device would do, too, but drawing numbers there imports all of torch's compiler.
+    The meta device would do the same, but random numbers there import all of torch's compiler.
     """
 
     def __torch_function__(
@@ -25,33 +30,97 @@ class skip_init(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
+def restore(
+    path: Path, task: str, build: Callable[[Header], N], name: str | None = None
+) -> tuple[Header, N]:
+    """Header and network of a checkpoint for `task`, on the CPU in fp32.
+
+    `build` makes the network that the header describes. Errors are about `name`, by default the
+    path. Raises DlkitError as `build_network` and `load_weights` do.
+    """
+    header, weights = checkpoint.load(path, task)
+    name = name or str(path)
+    network = build_network(name, header, build)
+    load_weights(name, network, weights, header.arch)
+    return header, network
+
+
+def build_network(name: str, header: Header, build: Callable[[Header], V]) -> V:
+    """`build(header)` without initialization.
+
+    Raises DlkitError that names the setting which is missing, unknown or unusable.
+    """
+    try:
+        with skip_init():
+            return build(header)
+    except KeyError as error:
+        cause = f"it has no setting {error}"
+        raise unbuildable(name, header, cause) from error
+    except (TypeError, ValueError, RuntimeError, DlkitError) as error:
+        raise unbuildable(name, header, " ".join(str(error).split())) from error
+
+
+def unbuildable(name: str, header: Header, cause: str) -> DlkitError:
+    """The error for a header from which no network can be built."""
+    return DlkitError(
+        f"the architecture {header.arch} cannot be built from its header: {cause} (written by dlkit"
+        f" {header.dlkit})",
+        name,
+    )
+
+
+def load_weights(
+    name: str, network: nn.Module, weights: Mapping[str, Tensor], arch: str, assign: bool = False
+) -> None:
+    """Load all weights into the network; with `assign` they replace its own tensors.
+
+    Raises DlkitError that names the first weight which is missing, unknown or of another shape.
+    """
+    own = network.state_dict()
+    if misfit := first_misfit(own, weights):
+        raise DlkitError(f"its weights do not fit the architecture {arch}: {misfit}", name)
+    network.load_state_dict(weights, assign=assign)
+
+
+def first_misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    """The first difference between the weights a network needs and those found; None if none."""
+    for weight, tensor in own.items():
+        if weight not in weights:
+            return f"{weight} is missing"
+        if weights[weight].shape != tensor.shape:
+            needed, found = tuple(tensor.shape), tuple(weights[weight].shape)
+            return f"{weight} needs the shape {needed} and has {found}"
+    unknown = next((weight for weight in weights if weight not in own), None)
+    return None if unknown is None else f"{unknown} is not part of it"
+
+
 def rebuild(
     name: str,
     header: Header,
-    weights: dict[str, Tensor],
-    build: Callable[..., nn.Module],
-    read_vocabulary: Callable[[Any], Any],
-) -> tuple[Any, Any]:
-    """The vocabulary and the network, with its weights, of a model of texts called `name`.
+    weights: Mapping[str, Tensor],
+    build: Callable[..., N],
+    read_vocabulary: Callable[[Any], V],
+) -> tuple[V, N]:
+    """Vocabulary and network of a text model called `name`.
 
     `build` takes the architecture and the settings of the network, `read_vocabulary` those of the
-    tokenizer. Raises DlkitError where they are not what this dlkit knows.
+    tokenizer. Raises DlkitError as `build_network` and `load_weights` do.
     """
-    try:
+
+    def build_both(header: Header) -> tuple[V, N]:
         vocabulary = read_vocabulary(header.settings["tokenizer"])
-        with skip_init():
-            network = build(header.arch, **header.settings["network"])
-        network.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DlkitError(f"{name}: not a model that this dlkit can build ({reason})") from error
+        return vocabulary, build(header.arch, **header.settings["network"])
+
+    vocabulary, network = build_network(name, header, build_both)
+    load_weights(name, network, weights, header.arch, assign=True)
     return vocabulary, network
 
 
-def check_tokens(name: str, of_tokenizer: int, of_network: int) -> None:
-    """Raise DlkitError unless tokenizer and network have as many tokens."""
-    if of_network != of_tokenizer:
+def check_vocabulary_size(name: str, tokenizer_size: int, network_size: int) -> None:
+    """Raise DlkitError unless tokenizer and network have the same number of tokens."""
+    if network_size != tokenizer_size:
         raise DlkitError(
-            f"{name}: its tokenizer has {of_tokenizer} tokens and its network {of_network}:"
-            " they are not of the same model"
+            f"its tokenizer has {tokenizer_size} tokens, but its network {network_size}; they"
+            " belong to different models",
+            name,
         )

@@ -2,12 +2,11 @@
 
 import ctypes
 import functools
-import os
 from contextlib import AbstractContextManager, suppress
-from pathlib import Path
 
 import torch
 
+from dlkit.core.environment import available_memory, cpu_flags, local_rank
 from dlkit.core.errors import DlkitError
 
 
@@ -32,8 +31,7 @@ def choose(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DlkitError("there is no device mps on this machine")
     if device.type == "cuda" and device.index is None:
-        local_rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
     if device.type not in {"cpu", "cuda", "mps"}:
         raise DlkitError(f"dlkit does not run on {name!r}: use auto, cpu, cuda, cuda:1 or mps")
     return device
@@ -56,17 +54,6 @@ def trim_malloc() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-@functools.cache
-def cpu_flags() -> frozenset[str]:
-    """The processor's instruction sets, as Linux lists them; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
-    return frozenset(next(flags, "").split())
 
 
 def fast_bf16(device: torch.device) -> tuple[bool, str]:
@@ -96,23 +83,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be taken on a device; None where nothing tells."""
+    """Bytes that can still be allocated on a device; None where the system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        free = 1024 * number_in(Path("/proc/meminfo"), "MemAvailable:")
-    except (OSError, LookupError, ValueError):
-        return None
-    group = Path("/sys/fs/cgroup")
-    with suppress(OSError, LookupError, ValueError):  # no limit for this group of processes
-        limit = int((group / "memory.max").read_text())
-        free = min(free, limit - number_in(group / "memory.stat", "anon"))
-    return free
-
-
-def number_in(path: Path, name: str) -> int:
-    """The number behind a name, in a file of the kernel's with such a line for each."""
-    return int(dict(line.split()[:2] for line in path.read_text().splitlines())[name])
+    return available_memory()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -19,13 +19,13 @@ from torch import Tensor, distributed, nn
 from torch.distributed import TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
-from dlkit.core.errors import DlkitError
+from dlkit.core import environment
+from dlkit.core.errors import DlkitError, ExitStatus
 from dlkit.core.parallel.device import choose
 from dlkit.core.progress import print_error
 
 T = TypeVar("T")
 MISSING = object()
-REQUEUE = 75  # exit code of what may go well the next time: EX_TEMPFAIL of sysexits.h
 # What gloo says of another process that is gone or silent; torch has no class for it.
 GLOO = ("gloo", "Gloo", "Application timeout", "Connection closed by peer", "Timed out waiting")
 groups_made = itertools.count()  # of the processes, in this one's life
@@ -173,21 +173,14 @@ def shares_like(parameter: Tensor, state: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def environment(*names: str) -> int | None:
-    """The first of these environment variables that is set, as a number."""
-    return next((int(os.environ[name]) for name in names if os.environ.get(name)), None)
-
-
 @contextmanager
 def launch(device: str, seed: int = 0) -> Iterator[Process]:
     """Join the other processes, if there are any, seed this one, and leave in the end.
 
     Reads torchrun's RANK, LOCAL_RANK and WORLD_SIZE, else SLURM's; nccl on GPUs, gloo on CPUs.
-    Exits with REQUEUE and a line on stderr where the others do not come, or are lost.
+    Exits with ExitStatus.REQUEUE and a line on stderr where the others do not come, or are lost.
     """
-    rank = environment("RANK", "SLURM_PROCID") or 0
-    # SLURM_NTASKS is set in a batch script too, where only one process runs.
-    world_size = environment("WORLD_SIZE", "SLURM_STEP_NUM_TASKS") or 1
+    rank, world_size = environment.rank(), environment.world_size()
     chosen = choose(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -197,7 +190,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
         yield Process(0, 1, chosen)
         return
     set_meeting_place()
-    seconds = environment("DLKIT_TIMEOUT") or TIMEOUT
+    seconds = environment.environment_int("DLKIT_TIMEOUT") or TIMEOUT
     try:
         distributed.init_process_group(
             "nccl" if chosen.type == "cuda" else "gloo",
@@ -229,7 +222,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
 
 def set_meeting_place() -> None:
     """Where processes that srun started meet; torchrun says it itself."""
-    nodes = environment("SLURM_STEP_NUM_NODES") or 1
+    nodes = environment.environment_int("SLURM_STEP_NUM_NODES") or 1
     if "MASTER_ADDR" not in os.environ and nodes > 1:
         raise DlkitError(
             f"on {nodes} nodes MASTER_ADDR must name the first:"
@@ -237,7 +230,7 @@ def set_meeting_place() -> None:
         )
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     # A port of its own for each job: two may share a node.
-    job = environment("SLURM_JOB_ID") or 0
+    job = environment.environment_int("SLURM_JOB_ID") or 0
     os.environ.setdefault("MASTER_PORT", str(20000 + job % 10000 if job else 29500))
 
 
@@ -278,7 +271,7 @@ def of_the_network(error: RuntimeError) -> bool:
 def abort(why: str) -> None:
     """Say what went wrong between the processes, and exit."""
     print_error(why)
-    sys.exit(REQUEUE)
+    sys.exit(ExitStatus.REQUEUE)
 
 
 def first_line(error: Exception) -> str:

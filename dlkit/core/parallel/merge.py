@@ -43,7 +43,7 @@ class ShardFile:
                     " torchrun or srun wrote"
                 )
             if number < last:
-                raise DlkitError(f"{self.path}: line {line} is out of order")
+                raise DlkitError(f"line {line} is out of order", self.path)
             if self.count is not None and number % self.count != self.index:
                 raise DlkitError(
                     f"{self.path}: line {line} is of input {number}, which is of another shard"
@@ -51,7 +51,7 @@ class ShardFile:
             last, end = number, place
             yield number, record
         if end != self.path.stat().st_size:
-            raise DlkitError(f"{self.path}: its last line is cut short: run that shard again")
+            raise DlkitError("its last line is cut short: run that shard again", self.path)
 
 
 class Inputs:

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
-from dlkit.core.environment import rank, world_size
+from dlkit.core.environment import leave_group, rank, world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, is_device
-from dlkit.core.io.writers import Counted, Format, Writer, write
+from dlkit.core.io.writers import CountedResults, Format, Writer, write
 from dlkit.core.progress import log
 
 if TYPE_CHECKING:
@@ -222,8 +222,7 @@ class ShardWriter:
         if self.processes > 1:
             if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
                 self.start = launch_id()
-            # From here on this process is one by itself: it speaks, and waits for nobody.
-            os.environ.update(RANK="0", WORLD_SIZE="1")
+            leave_group()
         self.partial = output.with_name(f"{output.name}.partial")
         last = self.look_back(resume)
         self.shard = Shard(self.index + self.done * self.count, self.count, last)
@@ -258,7 +257,7 @@ class ShardWriter:
             self.end, last = end, record
             expected = self.index + (self.done - 1) * self.count
             if self.numbered and record.get("index") != expected:
-                raise DlkitError(f"{self.source}: record {number + 1} is not of input {expected}")
+                raise DlkitError(f"record {number + 1} is not of input {expected}", self.source)
             if self.begins is None:
                 found = self.done, self.end, failed, last
         self.done, self.end, self.failed, last = found
@@ -288,13 +287,13 @@ class ShardWriter:
         if self.shard is None:
             write(results, self.format, self.output, writer)
             return
-        counted = Counted(results, self.done, self.failed)
+        counted = CountedResults(results, self.done, self.failed)
         self.append(counted)
         if self.start:
             self.say_done(wait=counted.failed > 0)
         counted.end()
 
-    def append(self, results: Counted) -> None:
+    def append(self, results: CountedResults) -> None:
         """Write the results behind those that are done, and give the file its name."""
         assert self.output is not None
         try:
@@ -321,7 +320,7 @@ class ShardWriter:
         except OSError as error:
             self.leave_partial()
             reason = error.strerror or error
-            raise DlkitError(f"{self.output}: cannot be written ({reason})") from error
+            raise DlkitError(f"cannot be written ({reason})", self.output) from error
         except BaseException:
             self.leave_partial()
             raise
@@ -367,7 +366,7 @@ def records(path: Path) -> Iterator[tuple[Record, int]]:
                 except ValueError:
                     record = None
                 if not isinstance(record, dict):
-                    raise DlkitError(f"{path}: line {number} is no JSON record")
+                    raise DlkitError(f"line {number} is no JSON record", path)
                 yield record, end
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror or error}") from error
+        raise DlkitError(f"{error.strerror or error}", path) from error

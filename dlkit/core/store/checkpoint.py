@@ -60,11 +60,11 @@ def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             raise ValueError(f"it has {path.stat().st_size} bytes of {size}")
         return table.pop("__metadata__", {}), table
     except FileNotFoundError:
-        raise DlkitError(f"{path}: no such file") from None
+        raise DlkitError("no such file", path) from None
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror}") from error
+        raise DlkitError(f"{error.strerror}", path) from error
     except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
-        raise DlkitError(f"{path}: not a model file, or a damaged one ({error})") from error
+        raise DlkitError(f"not a model file, or a damaged one ({error})", path) from error
 
 
 def read_header(path: Path, task: str | None = None) -> Header:
@@ -78,7 +78,7 @@ def read_header(path: Path, task: str | None = None) -> Header:
         else:
             header = Header(**upgrade_header(json.loads(metadata(path)[0]["dlkit"])))
     except (KeyError, TypeError, ValueError) as error:
-        raise DlkitError(f"{path}: not a model of dlkit, though its format is right") from error
+        raise DlkitError("not a model of dlkit, though its format is right", path) from error
     if task is not None and header.task != task:
         raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
     return header
@@ -155,9 +155,9 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
     try:
         weights = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise DlkitError(f"{path}: a damaged model file ({error})") from error
+        raise DlkitError(f"a damaged model file ({error})", path) from error
     if digest(about["dlkit"], weights) != about.get("sha256"):
-        raise DlkitError(f"{path}: a damaged model file (its checksum is wrong); get it again")
+        raise DlkitError("a damaged model file (its checksum is wrong); get it again", path)
     for name in [name for name in weights if name.endswith(STEPS)]:
         steps, counts = weights.pop(name), weights[name.removesuffix(STEPS)]
         shape = (-1, *[1] * (counts.dim() - 1))

@@ -65,4 +65,4 @@ def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
 
 
 def damaged(path: Path, error: Exception) -> DlkitError:
-    return DlkitError(f"{path}: a damaged model file ({error}); get it again")
+    return DlkitError(f"a damaged model file ({error}); get it again", path)

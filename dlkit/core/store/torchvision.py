@@ -15,7 +15,7 @@ def read(file: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DlkitError(f"{file}: not a file of weights; remove it and try again") from error
+        raise DlkitError("not a file of weights; remove it and try again", file) from error
     return state
 
 

@@ -4,25 +4,28 @@ The registry is the folder of bundled weights.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.download import cache, download
 
 PACKAGE = Path(__file__).parent.parent.parent
-
-
 SUFFIXES = (".safetensors", ".json")  # networks; models without weights
 
 
+def package_name(task: str) -> str:
+    """The Python name of a task's package: `style-transfer` is `style_transfer`."""
+    return task.replace("-", "_")
+
+
 def folder(task: str) -> Path:
-    """The task's folder in the package: `style-transfer` is `style_transfer`."""
-    return PACKAGE / task.replace("-", "_") / "weights"
+    """The task's folder of bundled weights."""
+    return PACKAGE / package_name(task) / "weights"
 
 
 def bundled(task: str) -> list[Path]:
-    """The models that came with dlkit for this task."""
+    """The models bundled with dlkit for this task."""
     return models_in(folder(task))
 
 
@@ -36,28 +39,37 @@ def models_in(place: Path) -> list[Path]:
     return sorted(path for path in place.glob("*") if path.suffix in SUFFIXES)
 
 
-def find(task: str, model: str, published: Iterable[str] = ()) -> Path:
-    """The file of a model: downloaded if it is a URL, never if it is a name or a file.
+def find(
+    task: str,
+    model: str,
+    published: Collection[str] = (),
+    fetch: Callable[[str], Path] | None = None,
+) -> Path:
+    """The file of a model: a path, a URL (downloaded once), or a name.
 
-    `published` are further names, which the task itself can fetch, for the error's suggestions.
+    `published` are the names that `fetch` downloads, beside the bundled and cached ones. Raises
+    DlkitError for a file that does not exist, and for an unknown name with the closest ones.
     """
     if "://" in model:
         return download(model)
     if model.endswith(SUFFIXES):
         path = Path(model)
         if not path.is_file():
-            raise DlkitError(f"{model}: no such model file")
+            raise DlkitError("no such model file", model)
         return path
     known = {path.stem: path for path in [*cached(task), *bundled(task)]}
-    if model not in known:
-        raise unknown(task, model, [*known, *published])
-    return known[model]
+    if model in known:
+        return known[model]
+    if fetch is not None and model in published:
+        return fetch(model)
+    raise unknown_model(task, model, [*known, *published])
 
 
-def unknown(task: str, model: str, known: list[str]) -> DlkitError:
-    """The error for a name that no model has, with the closest names."""
+def unknown_model(task: str, model: str, known: list[str]) -> DlkitError:
+    """The error for an unknown name, with the closest known ones."""
     close = difflib.get_close_matches(model, known, n=3, cutoff=0.4) or sorted(known)
-    there = f"there is {', '.join(close)}" if close else "there is none yet"
+    choices = f"choose from {', '.join(close)}" if close else "no model is bundled yet"
     return DlkitError(
-        f"no model named {model!r} for {task}: {there} (a file ends in {' or '.join(SUFFIXES)})"
+        f"unknown model {model!r} for {task}; {choices}, or give a file that ends in"
+        f" {' or '.join(SUFFIXES)}"
     )

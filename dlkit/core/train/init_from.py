@@ -50,7 +50,7 @@ class Source:
             vocabulary = read(self.header.settings["tokenizer"])
             return Start(vocabulary, {**self.header.settings["network"], "dropout": dropout})
         except (KeyError, TypeError) as error:
-            raise DlkitError(f"{self.name}: its header has no usable {error}") from error
+            raise DlkitError(f"its header has no usable {error}", self.name) from error
 
 
 def source_of(config: TrainConfig, task: str) -> Source | None:

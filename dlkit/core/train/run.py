@@ -27,10 +27,11 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from dlkit.core.config import TrainConfig, option_name, settings_of
-from dlkit.core.errors import DlkitError
+from dlkit.core.environment import PREEMPTION_SIGNALS
+from dlkit.core.errors import DlkitError, ExitStatus
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import device
-from dlkit.core.parallel.distributed import REQUEUE, Process, shares_like
+from dlkit.core.parallel.distributed import Process, shares_like
 from dlkit.core.progress import Bar, log
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
@@ -56,9 +57,6 @@ MAX_SAVE_FRACTION = 0.01  # of the time, at most
 
 
 SYNC_INTERVAL = 1  # about: how often processes ask each other whether to save or to stop
-
-
-PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # what schedulers send before they kill
 
 
 class Stateful(Protocol):
@@ -145,7 +143,7 @@ class Run:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise DlkitError(f"{path}: damaged; remove it to start again") from error
+            raise DlkitError("damaged; remove it to start again", path) from error
         now = settings_of(self.config)
         # A setting that dlkit did not have then was as it is by default.
         before = {field.name: field.default for field in fields(self.config)} | upgrade_settings(
@@ -187,7 +185,7 @@ class Run:
         own = self.model.state_dict()
         fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
         if not fitting:
-            raise DlkitError(f"{path}: none of its weights fits {self.header.arch}")
+            raise DlkitError(f"none of its weights fits {self.header.arch}", path)
         self.model.load_state_dict(fitting, strict=False)
         if self.average is not None:
             self.average.load_state_dict(fitting, strict=False)
@@ -241,7 +239,7 @@ class Run:
         """
         samples = len(data)  # type: ignore[arg-type]
         if samples == 0:
-            raise DlkitError(f"{self.config.data}: no training samples")
+            raise DlkitError("no training samples", self.config.data)
         workers = self.config.workers if workers is None else workers
         seed, size = self.config.seed, self.config.batch_size
         parts, of = self.process.parts(self.config.accumulate, size)
@@ -367,7 +365,7 @@ class Run:
             f"{signal.Signals(by).name}: saved {self.folder} after epoch {self.epoch}{within};"
             " go on with --resume"
         )
-        raise SystemExit(REQUEUE)
+        raise SystemExit(ExitStatus.REQUEUE)
 
     @contextmanager
     def signal_handlers(self) -> Iterator[None]:
@@ -379,7 +377,7 @@ class Run:
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main one can
             return
-        before = {name: signal.signal(name, note) for name in PREEMPTION}
+        before = {name: signal.signal(name, note) for name in PREEMPTION_SIGNALS}
         try:
             yield
         finally:

@@ -6,12 +6,13 @@ go on anywhere without a generator's state, and on another number of processes.
 
 import hashlib
 import random
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
+
+from dlkit.core.environment import ignore_signals
 
 
 def seed_of(*place: int) -> int:
@@ -100,5 +101,4 @@ class SeededDataset(Dataset[Any]):
 
 def ignore_preemption_signals(number: int) -> None:
     """For workers of a loader: a scheduler signals them too, and the batch is still wanted."""
-    for name in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(name, signal.SIG_IGN)
+    ignore_signals()

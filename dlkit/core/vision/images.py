@@ -2,11 +2,9 @@
 
 import glob
 import io
-import json
-import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,10 +18,12 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io import tars
 from dlkit.core.io.download import fetch
 from dlkit.core.io.files import whole_file
-from dlkit.core.io.text import lines
+from dlkit.core.io.image_files import SUFFIXES as SUFFIXES
+from dlkit.core.io.image_files import files as files
+from dlkit.core.io.image_files import is_image as is_image
+from dlkit.core.io.image_files import keep_apart as keep_apart
 
 Fit = Literal["inside", "crop", "squash"]
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SMALLEST_SIDE = 8
 MOST_PIXELS = 178_956_970  # where Pillow, too, calls a file a decompression bomb
 MOST_BYTES = 200_000_000  # of an image behind a URL
@@ -68,104 +68,6 @@ class Picture:
     height: int
 
 
-def files(sources: Iterable[str]) -> Iterator[str]:
-    """Paths and URLs of images: files, folders (with all below), globs, URLs, `-` for a list.
-
-    A tar file stands for the images in it, and `shard-{000..099}.tar` for many.
-
-    What does not exist is passed on, so that reading it fails in its place among the others.
-    """
-    for source in sources:
-        if source == "-":
-            yield from files(line for line in lines("-") if line)
-        elif "://" in source:
-            yield source
-        elif os.path.exists(source) or tars.split(source):
-            yield from some_or_itself(below(source), source)
-        elif tars.BRACES.search(source):
-            yield from files(tars.expanded(source))
-        elif glob.has_magic(source):
-            found = iter(sorted(glob.glob(source, recursive=True)))
-            yield from some_or_itself((path for name in found for path in below(name)), source)
-        else:
-            yield source
-
-
-def inside(tar: str) -> Iterator[str]:
-    """The images in a tar file; it itself if it is damaged, which is said when it is read."""
-    try:
-        for name, _ in tars.members(tar, lambda name: Path(name).suffix.lower() in SUFFIXES):
-            yield f"{tar}/{name}"
-    except DlkitError:
-        yield tar
-
-
-def below(name: str) -> Iterator[str]:
-    """The images in a folder and its folders; a file is itself."""
-    if tars.is_tar(name):
-        yield from inside(name)
-        return
-    if not os.path.isdir(name):
-        yield name
-        return
-    # The entries of one folder at a time: all of a tree may be too many to be held.
-    try:
-        entries = sorted(os.listdir(name))
-    except OSError:
-        yield name  # which fails when it is read
-        return
-    for path in (str(Path(name, entry)) for entry in entries):
-        if os.path.isdir(path) and not os.path.islink(path):
-            yield from below(path)
-        elif is_image(Path(path)):
-            yield path
-
-
-def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterable[str]:
-    """The images of these sources; refuses to write into a folder that holds some of them.
-
-    All are looked at before the first is given out; meanwhile they wait closely packed.
-    """
-    targets = {folder.resolve(): folder for folder in folders if folder is not None}
-    if not targets:
-        return sources
-    waiting = io.BytesIO()
-    for path in files(sources):
-        parent = Path(path).resolve().parent
-        if parent in targets:
-            raise DlkitError(
-                f"{targets[parent]} holds inputs, which stay as they are: choose another"
-            )
-        waiting.write(json.dumps(path).encode() + b"\n")
-    waiting.seek(0)
-    return map(json.loads, waiting)
-
-
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and is_there(path)
-
-
-def is_there(path: Path) -> bool:
-    """Whether this is a file, on its own or in a tar file."""
-    return path.is_file() or tars.split(str(path)) is not None
-
-
-def beside(stem: Path) -> Path:
-    """The image of that name, whatever its suffix; `.jpg` where there is none."""
-    for suffix in SUFFIXES:
-        for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
-            if path.exists():
-                return path
-    return stem.with_name(stem.name + ".jpg")
-
-
-def some_or_itself(found: Iterator[str], source: str) -> Iterator[str]:
-    """What was found; the source itself when that is nothing."""
-    first = next(found, None)
-    yield source if first is None else first
-    yield from found
-
-
 def read(
     source: str, side: int | None = None, fit: Fit = "inside", true_colors: bool = False
 ) -> Picture:
@@ -202,9 +104,8 @@ def opened(source: str) -> Path | io.BytesIO:
                 buffer.write(block)
                 if buffer.tell() > MOST_BYTES:
                     raise DlkitError(f"over {MOST_BYTES / 1e6:.0f} MB: download it yourself first")
-        except DlkitError as error:
-            # Who reports it names the source, as for a file.
-            raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
+        except DlkitError as error:  # the caller names the source, as for a file
+            raise DlkitError(error.reason_for(source)) from error
         buffer.seek(0)
         return buffer
     if in_tar := tars.split(source):
@@ -214,7 +115,7 @@ def opened(source: str) -> Path | io.BytesIO:
         try:
             deque(tars.members(source), maxlen=0)
         except DlkitError as error:
-            raise DlkitError(str(error).removeprefix(f"{source}: ")) from error
+            raise DlkitError(error.reason_for(source)) from error
         raise DlkitError("a tar file without images")
     try:
         bytes_there = path.stat().st_size
@@ -337,9 +238,9 @@ def size(path: Path) -> tuple[int, int]:
             width, height = checked_size(image)
             return (height, width) if turn_of(image) in SIDEWAYS else (width, height)
     except DlkitError as error:
-        raise DlkitError(f"{path}: {error}") from None
+        raise DlkitError(f"{error}", path) from None
     except BAD_FILE as error:
-        raise DlkitError(f"{path}: not a readable image") from error
+        raise DlkitError("not a readable image", path) from error
 
 
 def save(picture: Image.Image, path: Path) -> None:

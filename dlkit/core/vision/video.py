@@ -234,4 +234,4 @@ def recorder(path: Path, rate: Fraction) -> Iterator[Recorder]:
                 yield recording
                 recording.finish()
         except recording.av.error.FFmpegError as error:
-            raise DlkitError(f"{path}: cannot be written as a video ({error.strerror})") from error
+            raise DlkitError(f"cannot be written as a video ({error.strerror})", path) from error

@@ -1,0 +1,13 @@
+"""Class names in files. Loads no torch."""
+
+from pathlib import Path
+
+from dlkit.core.io.text import lines
+
+
+def read_class_names(folder: Path) -> list[str]:
+    """The lines of the folder's `classes.txt`, without empty ones; none without such a file."""
+    file = folder / "classes.txt"
+    if not file.is_file():
+        return []
+    return [line.strip() for line in lines(str(file)) if line.strip()]
