@@ -386,7 +386,8 @@ def test_checkpoints_that_are_no_translators(
     assert "its weights do not fit the architecture" in refused("b.safetensors", wider)
     assert "no architecture 'other'" in refused("c.safetensors", settings, "other")
     other = Vocabulary.learn(ENGLISH, "char", 300).to_settings()
-    assert "they belong to different models" in refused("d.safetensors", {**settings, "tokenizer": other})
+    refusal = refused("d.safetensors", {**settings, "tokenizer": other})
+    assert "they belong to different models" in refusal
     of_detect = tmp_path / "e.safetensors"
     checkpoint.save(of_detect, weights, Header("detect", "yolo", {}, []))
     assert "is a model for `dlkit detect`" in run("translate", "-m", of_detect, stdin="a\n").err
