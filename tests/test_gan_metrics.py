@@ -196,9 +196,9 @@ def test_descriptors_are_those_of_dlkit_classify(tmp_path: Path) -> None:
 def test_pictures_are_fitted_to_the_classifier() -> None:
     digits, photos = features.load("digits", 28, 1, "cpu"), features.load("cifar10", 32, 3, "cpu")
     colored = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 56, 56)
-    small = digits.fitted(colored)
+    small = digits.preprocess(colored)
     assert small.shape == (1, 1, 28, 28)
     assert float(small.mean()) == pytest.approx(0.299 * 255, rel=1e-4)
-    gray = photos.fitted(torch.full((2, 1, 28, 28), 7.0))
+    gray = photos.preprocess(torch.full((2, 1, 28, 28), 7.0))
     assert gray.shape == (2, 3, 32, 32)
     assert torch.allclose(gray, torch.tensor(7.0))

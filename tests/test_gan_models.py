@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
 from dlkit.gan_sample import diffaugment, latents
-from dlkit.gan_sample.generate import BATCH, decoded
+from dlkit.gan_sample.generate import BATCH, generate
 from dlkit.gan_sample.loss import (
     discriminator_loss,
     generator_loss,
@@ -20,10 +20,10 @@ from dlkit.gan_sample.loss import (
     reconstruction_loss,
     sparsity_loss,
 )
-from dlkit.gan_sample.model import ARCHITECTURES, GanModel, build, options, restore
+from dlkit.gan_sample.model import ARCHITECTURES, GanModel, build, find_architecture, restore
 from dlkit.gan_sample.models.autoencoder import reparameterize
-from dlkit.gan_sample.models.dcgan import doublings, possible_size
-from dlkit.gan_sample.models.residual import Down, Up
+from dlkit.gan_sample.models.dcgan import count_doublings, largest_size
+from dlkit.gan_sample.models.residual import DownBlock, UpBlock
 
 SMALL: dict[str, dict[str, Any]] = {
     "gan": {"hidden": 20},
@@ -84,18 +84,21 @@ def test_transposed_convolutions_double_with_every_kernel(kernel: int) -> None:
 
 
 def test_sizes_that_doubling_makes() -> None:
-    assert [doublings(size) for size in (8, 28, 32, 64, 96)] == [1, 2, 3, 4, 4]
-    assert [possible_size(size) for size in (7, 27, 28, 50, 64, 100)] == [8, 24, 28, 48, 64, 96]
+    assert [count_doublings(size) for size in (8, 28, 32, 64, 96)] == [1, 2, 3, 4, 4]
+    assert [largest_size(size) for size in (7, 27, 28, 50, 64, 100)] == [8, 24, 28, 48, 64, 96]
     for size in (50, 34, 6):
-        with pytest.raises(DlkitError, match=f"--image-size {possible_size(size)}"):
-            doublings(size)
+        with pytest.raises(DlkitError, match=f"--image-size {largest_size(size)}"):
+            count_doublings(size)
 
 
 def test_a_mistaken_setting_is_named() -> None:
-    with pytest.raises(DlkitError, match="gan has no kernel"):
+    with pytest.raises(
+        DlkitError,
+        match="gan has no option --kernel; choose from --latent",
+    ):
         build("gan", 16, 1, kernel=4)
-    with pytest.raises(DlkitError, match="no architecture 'x'"):
-        options("x")
+    with pytest.raises(DlkitError, match="unknown architecture 'x'; choose from residual, gan"):
+        find_architecture("x")
     with pytest.raises(DlkitError, match="--network residual"):
         build("cgan", 16, 1, classes=2, network="residual", kernel=4)
 
@@ -112,7 +115,7 @@ def test_a_conditional_model_depends_on_the_class_and_needs_one(network: str) ->
     assert len(set(logits.tolist())) == 3
     with pytest.raises(DlkitError, match="a class for every picture"):
         model.sample(z)
-    with pytest.raises(DlkitError, match="knows no classes"):
+    with pytest.raises(DlkitError, match="has no classes"):
         small("dcgan").sample(z, labels)
 
 
@@ -148,7 +151,7 @@ def doubled(x: Tensor, dimension: int) -> Tensor:
 def test_residual_blocks_are_residual() -> None:
     """With its second convolution at zero, a block is its shortcut."""
     x = torch.randn(2, 4, 6, 6)
-    up, down = Up(4, 3), Down(4, 3)
+    up, down = UpBlock(4, 3), DownBlock(4, 3)
     for block in (up, down):
         nn.init.zeros_(block.conv2.weight)
         assert block.conv2.bias is not None
@@ -378,11 +381,11 @@ def test_a_picture_is_the_same_whatever_others_are_made_with_it(precision: str) 
     model = small("dcgan").eval()
     count = 2 * BATCH + 3
     z = latents.draw(0, range(count), 6)
-    together = torch.cat(list(decoded(model, z, precision=precision)))
+    together = torch.cat(list(generate(model, z, precision=precision)))
     assert together.shape == (count, 3, 16, 16)
     assert together.dtype == torch.uint8
     for numbers in ([0], [count - 1], [40, 2, 7], [*range(30, 66)]):
-        alone = torch.cat(list(decoded(model, latents.draw(0, numbers, 6), precision=precision)))
+        alone = torch.cat(list(generate(model, latents.draw(0, numbers, 6), precision=precision)))
         assert torch.equal(alone, together[numbers])
 
 
@@ -392,7 +395,7 @@ def test_a_picture_is_the_same_whatever_others_are_made_with_it(precision: str) 
 def test_augmentation_lets_gradients_through() -> None:
     torch.manual_seed(0)
     images = (0.5 * torch.randn(4, 3, 8, 8)).requires_grad_()
-    diffaugment.augmented(images, ["color", "translation", "cutout"]).sum().backward()
+    diffaugment.augment(images, ["color", "translation", "cutout"]).sum().backward()
     assert images.grad is not None
     assert float(images.grad.abs().sum()) > 0
 
@@ -401,11 +404,11 @@ def test_translation_moves_whole_pictures_by_an_eighth_at_most() -> None:
     torch.manual_seed(0)
     images = torch.zeros(200, 1, 16, 16)
     images[:, :, 8, 8] = 1
-    places = diffaugment.translated(images).nonzero()[:, 2:] - 8
+    places = diffaugment.translate(images).nonzero()[:, 2:] - 8
     assert len(places) == 200
     assert places.min() == -2
     assert places.max() == 2
-    ones = diffaugment.translated(torch.ones(200, 1, 16, 16))
+    ones = diffaugment.translate(torch.ones(200, 1, 16, 16))
     assert set(ones.sum(dim=(1, 2, 3)).tolist()) == {
         float(h * w) for h in (14, 15, 16) for w in (14, 15, 16)
     }
@@ -413,7 +416,7 @@ def test_translation_moves_whole_pictures_by_an_eighth_at_most() -> None:
 
 def test_cutout_takes_a_square_of_half_the_side() -> None:
     torch.manual_seed(0)
-    left = diffaugment.cut_out(torch.ones(300, 2, 16, 16))
+    left = diffaugment.cutout(torch.ones(300, 2, 16, 16))
     removed = (1 - left[:, 0]).sum(dim=(1, 2))
     assert removed.max() == 64
     assert removed.min() == 16  # a quarter of the hole, in a corner
@@ -434,10 +437,10 @@ def test_recoloring_changes_no_gray_picture_into_a_colored_one() -> None:
 
 
 def test_a_policy_is_named() -> None:
-    assert diffaugment.policy("none") == []
-    assert diffaugment.policy("cutout, color") == ["cutout", "color"]
-    with pytest.raises(DlkitError, match="--augment color"):
-        diffaugment.policy("color")
+    assert diffaugment.parse_policy("none") == []
+    assert diffaugment.parse_policy("cutout, color") == ["cutout", "color"]
+    with pytest.raises(DlkitError, match="--augment hue: unknown; choose from none, color"):
+        diffaugment.parse_policy("hue")
 
 
 def test_an_autoencoder_notes_where_its_codes_lie() -> None:

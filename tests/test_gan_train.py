@@ -19,17 +19,17 @@ from dlkit.core.store import checkpoint
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig, by_arch
 from dlkit.gan_sample.data import (
-    Pictures,
     Shape,
-    from_bytes,
+    SquareImages,
+    choose_shape,
+    from_uint8,
     list_pictures,
-    shape_of,
-    to_bytes,
+    to_uint8,
 )
 from dlkit.gan_sample.model import restore
 from dlkit.gan_sample.train import train
 from dlkit.gan_sample.train_autoencoder import corrupt
-from dlkit.gan_sample.train_cyclegan import POOL, Pool
+from dlkit.gan_sample.train_cyclegan import POOL_SIZE, ImagePool
 
 SIDE = 16
 ARCHS: dict[str, dict[str, Any]] = {
@@ -216,7 +216,7 @@ def test_k_steps_of_the_discriminator_to_one_of_the_generator(bars: Path, tmp_pa
     state = torch.load(tmp_path / "last.state.pt", weights_only=True)
     steps = [float(optimizer["state"][0]["step"]) for optimizer in state["optimizers"]]
     assert steps == [2, 7]
-    with pytest.raises(DlkitError, match="--d-steps 9: too few"):
+    with pytest.raises(DlkitError, match="--d-steps 9: more than the 6 steps of an epoch"):
         train(settings(bars, tmp_path / "few", "dcgan", d_steps=9))
 
 
@@ -239,7 +239,7 @@ def test_the_shipped_weights_are_the_average(bars: Path, tmp_path: Path) -> None
 
 
 def test_best_can_go_by_kid(bars: Path, tmp_path: Path) -> None:
-    train(settings(bars, tmp_path, "gan", score="kid", epochs=1))
+    train(settings(bars, tmp_path, "gan", best_metric="kid", epochs=1))
     (record,) = log_of(tmp_path)
     assert record["score"] == -record["kid"]
 
@@ -268,7 +268,7 @@ def test_a_gan_learns_where_the_bar_is(bars: Path, tmp_path: Path) -> None:
     header, weights = checkpoint.load(best)
     made = restore("dcgan", header.settings, weights).sample(torch.randn(64, 5)).mean(dim=0)
     paths = sorted(bars.rglob("*.png"))
-    real = from_bytes(torch.stack([Shape(SIDE, 1).read(path)[0] for path in paths])).mean(dim=0)
+    real = from_uint8(torch.stack([Shape(SIDE, 1).read(path)[0] for path in paths])).mean(dim=0)
     start = np.square(real.numpy()).mean() ** 0.5  # of gray, which it makes at first
     apart = float((made - real).detach().square().mean().sqrt())
     assert apart < 0.5 * start
@@ -316,11 +316,11 @@ def test_a_denoising_autoencoder_is_given_spoilt_pictures() -> None:
 
 def test_the_pool_shows_new_images_and_half_of_the_time_earlier_ones() -> None:
     torch.manual_seed(0)
-    pool = Pool()
-    first = torch.arange(POOL).float().view(-1, 1, 1, 1)
-    assert torch.equal(pool.exchanged(first), first)
+    pool = ImagePool()
+    first = torch.arange(POOL_SIZE).float().view(-1, 1, 1, 1)
+    assert torch.equal(pool.query(first), first)
     later = torch.arange(1000, 1400).float().view(-1, 1, 1, 1)
-    shown = pool.exchanged(later)
+    shown = pool.query(later)
     new = (shown == later).float().mean()
     assert float(new) == pytest.approx(0.5, abs=0.1)
     earlier = shown[shown != later]
@@ -368,12 +368,12 @@ def test_mixed_sizes_are_cut_to_their_middle_and_that_is_said_once(
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "broken.png").write_text("no picture")
     listed = list_pictures(tmp_path, "train")
-    shape = shape_of(listed.paths, None, "auto")
+    shape = choose_shape(listed.paths, None, "auto")
     assert shape == Shape(16, 1)
-    pictures = Pictures(listed, shape)
+    pictures = SquareImages(listed, shape)
     pictures.report()
     err = capsys.readouterr().err
-    assert err.count("2 pictures are not square: their middle is used") == 1
+    assert err.count("2 pictures are not square: center-cropped") == 1
     assert "skipped 1 x unreadable picture" in err
     assert pictures.pixels.shape == (12, 1, 16, 16)
 
@@ -393,12 +393,12 @@ def test_gray_among_color_is_color_unless_gray_is_asked_for(tmp_path: Path) -> N
     red = np.full((SIDE, SIDE, 3), (200, 0, 0), np.uint8)
     Image.fromarray(red).save(tmp_path / "red.png")
     listed = list_pictures(tmp_path, "train")
-    assert shape_of(listed.paths, None, "auto").channels == 3
-    shape = shape_of(listed.paths, 32, "gray")
+    assert choose_shape(listed.paths, None, "auto").channels == 3
+    shape = choose_shape(listed.paths, 32, "gray")
     assert shape == Shape(32, 1)
     kept, _ = shape.read(tmp_path / "red.png")
     assert set(kept.flatten().tolist()) == {round(0.299 * 200)}
-    pictures = Pictures(listed, Shape(16, 3))
+    pictures = SquareImages(listed, Shape(16, 3))
     assert torch.equal(pictures.pixels[0, 0], pictures.pixels[0, 2])
 
 
@@ -410,7 +410,7 @@ def test_splits_and_classes_are_folders(bars: Path, tmp_path: Path) -> None:
     assert listed.labels == [0] * 30 + [1] * 30
     turned = list_pictures(bars, "train", True, ["upright", "more", "across"])
     assert turned.labels == [0] * 30 + [2] * 30
-    with pytest.raises(DlkitError, match="no split 'test'"):
+    with pytest.raises(DlkitError, match="no split 'test'; choose from train"):
         list_pictures(bars, "test")
     with pytest.raises(DlkitError, match="no class 'upright'"):
         list_pictures(bars, "train", True, ["across"])
@@ -426,22 +426,22 @@ def test_splits_and_classes_are_folders(bars: Path, tmp_path: Path) -> None:
 
 def test_an_epoch_sees_each_picture_as_often(bars: Path) -> None:
     listed = list_pictures(bars, "train")
-    pictures = Pictures(listed, Shape(SIDE, 1))
+    pictures = SquareImages(listed, Shape(SIDE, 1))
     pictures.length = 150
     assert len(pictures) == 150
     pixels, _ = pictures.__getitems__([3, 63, 123])
     assert torch.equal(pixels[0], pixels[2])
-    held_out, rest = pictures.divided(0.1, seed=0)
+    held_out, rest = pictures.split_off(0.1, seed=0)
     assert (len(held_out), len(rest)) == (6, 54)
-    again = pictures.divided(0.1, seed=0)[0]
+    again = pictures.split_off(0.1, seed=0)[0]
     assert torch.equal(held_out.pixels, again.pixels)
 
 
 def test_pixels_survive_the_way_to_the_network_and_back() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    images = from_bytes(pixels)
+    images = from_uint8(pixels)
     assert (float(images.min()), float(images.max())) == (-1, 1)
-    assert torch.equal(to_bytes(images), pixels)
+    assert torch.equal(to_uint8(images), pixels)
 
 
 @pytest.mark.parametrize(
@@ -451,12 +451,16 @@ def test_pixels_survive_the_way_to_the_network_and_back() -> None:
         ("gan", {"width": 8}, "--width is for .*, not gan"),
         ("wgan", {"loss": "hinge"}, "--loss is for .*, not wgan"),
         ("wgan", {"beta1": 0.9}, "--beta1 is for adam"),
-        ("cgan", {"hidden": 8}, "--hidden has no use in convolutional"),
-        ("vae", {"network": "dense", "kernel": 3}, "--kernel has no use in a dense network"),
+        ("cgan", {"hidden": 8}, "--hidden has no effect in convolutional"),
+        ("vae", {"network": "dense", "kernel": 3}, "--kernel has no effect in a dense network"),
         ("vae", {"network": "residual"}, "--network residual is for cgan"),
-        ("autoencoder", {"activity": 0.1}, "--activity goes with --sparsity"),
+        ("autoencoder", {"activity": 0.1}, "--activity has no effect without --sparsity"),
         ("autoencoder", {"eval_samples": 99}, "--eval-samples is for"),
-        ("cyclegan", {"loss": "hinge"}, "least-squares or non-saturating"),
+        (
+            "cyclegan",
+            {"loss": "hinge"},
+            "choose from least-squares, non-saturating",
+        ),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(
@@ -479,9 +483,9 @@ def test_what_is_left_open_is_the_papers() -> None:
 def test_a_size_that_the_networks_cannot_make_is_named(
     bars: Path, domains: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(DlkitError, match="take --image-size 24"):
+    with pytest.raises(DlkitError, match="give --image-size 24"):
         train(settings(bars, tmp_path, "dcgan", image_size=26))
-    with pytest.raises(DlkitError, match="--image-size 34: cyclegan needs a multiple of 4"):
+    with pytest.raises(DlkitError, match="--image-size 34: not for cyclegan; give a multiple of 4"):
         train(settings(domains, tmp_path, "cyclegan", image_size=34))
     with pytest.raises(DlkitError, match="32 or more"):
         train(settings(domains, tmp_path, "cyclegan", image_size=None))

@@ -18,7 +18,7 @@ from dlkit.core.cli.publish import publish
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.gan_sample import infer, latents
-from dlkit.gan_sample.data import from_bytes, to_bytes
+from dlkit.gan_sample.data import from_uint8, to_uint8
 from dlkit.gan_sample.model import build
 from tests.conftest import on_processes, run
 from tests.test_cluster import dlkit as on_rank
@@ -94,7 +94,7 @@ def alone(model: Any, z: Tensor, label: int | None = None) -> np.ndarray:
     """The picture (S, S, C) or (S, S) of one vector (Z,), straight from the network."""
     labels = None if label is None else torch.tensor([label])
     with torch.inference_mode():
-        found = to_bytes(model.sample(z[None], labels))[0]
+        found = to_uint8(model.sample(z[None], labels))[0]
     return found.permute(1, 2, 0).numpy() if len(found) == 3 else found[0].numpy()
 
 
@@ -203,7 +203,7 @@ def test_latent_vectors_written_and_read_again(models: dict[str, Path], tmp_path
 
 def test_a_million_pictures_come_one_by_one(models: dict[str, Path], tmp_path: Path) -> None:
     sampler = infer.load(str(models["dcgan"]))
-    vectors = infer.seeded(sampler, 0, None)
+    vectors = infer.seeded_vectors(sampler, 0, None)
     drawing = infer.sample(sampler, 1_000_000, vectors, separate=tmp_path)
     first = list(islice(drawing, 3))
     drawing.close()  # type: ignore[attr-defined]
@@ -216,18 +216,26 @@ def test_a_million_pictures_come_one_by_one(models: dict[str, Path], tmp_path: P
     [
         ("dcgan", ["-n", 0], "0 is not in the range x>=1"),
         ("dcgan", ["-n", 1_000_000, "-o", "grid.png"], "20000 x 20000 pixels, over 179 million"),
-        ("dcgan", ["--class", "1"], "was trained without classes: leave --class out"),
-        ("cgan", ["--class", "9"], "knows no class '9': there is 0, 1, 2"),
-        ("dcgan", ["-o", "grid.txt"], "grid.txt: a picture's name ends in .bmp"),
-        ("dcgan", ["--save-latents", "z.txt"], "z.txt: a file of latent vectors ends in .npy"),
+        ("dcgan", ["--class", "1"], "dcgan.safetensors has no classes; remove it"),
+        ("cgan", ["--class", "9"], "cgan.safetensors; choose from 0, 1, 2"),
+        ("dcgan", ["-o", "grid.txt"], "grid.txt: not the name of an image; choose from .bmp"),
+        (
+            "dcgan",
+            ["--save-latents", "z.txt"],
+            "z.txt: not a name for latent vectors",
+        ),
         ("dcgan", ["--latents", "none.npy"], "none.npy: no such file"),
-        ("dcgan", ["--latents", "text.npy"], "text.npy: not numbers in numpy's format"),
-        ("dcgan", ["--latents", "wide.npy"], "shape (4, 7), but the model takes rows of 6"),
-        ("dcgan", ["--latents", "nan.npy"], "nan.npy: some of its numbers are not finite"),
+        ("dcgan", ["--latents", "text.npy"], "text.npy: not a NumPy array file"),
+        ("dcgan", ["--latents", "wide.npy"], "shape (4, 7); the model needs rows of 6"),
+        ("dcgan", ["--latents", "nan.npy"], "nan.npy: some numbers are not finite"),
         ("dcgan", ["--latents", "words.npy"], "words.npy: not an array of numbers"),
-        ("dcgan", ["--latents", "good.npy", "-n", 5], "good.npy has 4 vectors: -n 5 is more"),
-        ("dcgan", ["--latents", "good.npy", "--seed", 1], "--seed is for vectors that are drawn"),
-        ("cyclegan", [], "makes pictures of pictures, not of noise: use translate-images"),
+        ("dcgan", ["--latents", "good.npy", "-n", 5], "good.npy: 4 vectors are fewer than -n 5"),
+        (
+            "dcgan",
+            ["--latents", "good.npy", "--seed", 1],
+            "--seed is for random vectors; remove it",
+        ),
+        ("cyclegan", [], "a cyclegan, which does not sample from noise; use translate-images"),
         ("dcgan", ["--truncation", -1], "-1.0 is not in the range x>=0"),
     ],
 )
@@ -309,10 +317,10 @@ def test_a_gif_moves_through_all_points_and_shows_all_classes(
     ("arguments", "message"),
     [
         (["1"], "give two seeds or more"),
-        ([], "give seeds to go through, such as 1 2 3, or --latents FILE"),
-        (["1", "x"], "'x': a picture is SEED, such as 7"),
-        (["1", "2:"], "'2:': a picture is SEED"),
-        (["1", "-o", "strip.mp4"], "a picture's name ends in"),
+        ([], "SEEDS: none given; give two or more, such as 1 2 3, or --latents FILE"),
+        (["1", "x"], "'x': not a picture; give SEED, such as 7"),
+        (["1", "2:"], "'2:': not a picture; give SEED"),
+        (["1", "-o", "strip.mp4"], "strip.mp4: not the name of an image"),
     ],
 )
 def test_ways_that_lead_nowhere(
@@ -338,7 +346,7 @@ def test_reconstructions_are_those_of_the_codes(
     )  # fmt: skip
     assert done.code == 1
     assert "broken.png: not an image" in done.err
-    assert "12 pictures are not square: their middle is used" in done.err
+    assert "12 pictures are not square: center-cropped" in done.err
     found = json.loads(done.out)
     assert len(found) == 13
     network = infer.load(str(models[arch]), precision="fp32").network
@@ -347,7 +355,7 @@ def test_reconstructions_are_those_of_the_codes(
         given = torch.tensor(cell(everything, 0, number))
         given = given.permute(2, 0, 1) if given.dim() == 3 else given[None]
         with torch.inference_mode():
-            back = to_bytes(network.reconstruct(from_bytes(given[None])))[0]
+            back = to_uint8(network.reconstruct(from_uint8(given[None])))[0]
         written = array(record["output"])
         assert_nearly_equal(np.atleast_3d(written), back.permute(1, 2, 0).numpy())
         assert (cell(everything, 1, number) == written).all()
@@ -433,10 +441,10 @@ def test_shards_are_refused_for_files_of_all_pictures(
     command = ("gan-sample", "reconstruct", photos, "-m", models["vae"])
     done = run(*command, "--shard", "0/2")
     assert done.code == 2
-    assert "--shard is for a file of each picture: give --separate FOLDER" in done.err
+    assert "--shard needs one file per picture; give --separate FOLDER" in done.err
     done = run(*command, "--resume", "--separate", tmp_path / "one", "-o", tmp_path / "all.png")
     assert done.code == 2
-    assert "--output is of all pictures: leave out --shard and --resume" in done.err
+    assert "--output holds all pictures; remove --shard and --resume" in done.err
     assert not list(tmp_path.iterdir())
 
 
@@ -486,7 +494,7 @@ def test_translations_are_the_networks_and_keep_their_size(
     assert sizes == [(16, 16), (16, 11), (16, 1)]
     assert array(found[1]["output"]).shape == (11, 16, 3)
     network = infer.load(str(models["cyclegan"]), precision="fp32").network
-    images = from_bytes(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    images = from_uint8(torch.from_numpy(pixels).permute(2, 0, 1)[None])
     for back, arguments in ((False, []), (True, ["--back"])):
         records(
             "translate-images",
@@ -498,7 +506,7 @@ def test_translations_are_the_networks_and_keep_their_size(
             *arguments,
         )
         with torch.inference_mode():
-            expected = to_bytes(network.translate(images, back))[0].permute(1, 2, 0).numpy()
+            expected = to_uint8(network.translate(images, back))[0].permute(1, 2, 0).numpy()
         assert_nearly_equal(array(folder / "a.png"), expected)
 
 
@@ -509,10 +517,10 @@ def test_pictures_are_not_written_over(models: dict[str, Path], photos: Path) ->
     one = photos / "00.png"
     done = run("gan-sample", "reconstruct", one, "-m", models["vae"], "-o", one)
     assert done.code == 2
-    assert "00.png is an input, which stays as it is" in done.err
+    assert "00.png: an input, which must not be overwritten" in done.err
     done = run("gan-sample", "translate-images", photos, "-m", models["dcgan"])
     assert done.code == 2
-    assert "translate-images needs a cyclegan's model" in done.err
+    assert "not a cyclegan, which translate-images needs" in done.err
 
 
 # Evaluating
@@ -585,7 +593,7 @@ def test_three_pictures_are_too_few_to_compare_with(
         (tmp_path / name).symlink_to(photos / name)
     done = run("gan-sample", "evaluate", tmp_path, "-m", models["dcgan"])
     assert (done.code, done.out) == (2, "")
-    assert "3 pictures are too few to compare with: give 10 or more" in done.err
+    assert "3 pictures are too few to compare with; give 10 or more" in done.err
 
 
 def test_a_bundled_model_has_eight_bits_a_weight_and_no_discriminator(
@@ -662,7 +670,7 @@ def test_an_encoder_starts_a_classifier(
     autoencoder = infer.load(str(model), precision="fp32").network
     pixels = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     with torch.inference_mode():
-        expected = autoencoder.encoder.features(from_bytes(pixels))
+        expected = autoencoder.encoder.features(from_uint8(pixels))
         inputs = classifier.preprocessing.normalize(pixels)
         if network == "dense":
             found = classifier.network.head[:-1](inputs)  # type: ignore[index,operator]

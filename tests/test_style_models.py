@@ -13,14 +13,13 @@ from torchvision.transforms.functional import to_pil_image
 
 from dlkit.classify.model import build as build_classifier
 from dlkit.core.errors import DlkitError
-from dlkit.core.store import checkpoint
+from dlkit.core.store import checkpoint, weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.loss import (
-    PART,
+    CHUNK,
     content_loss,
     gram,
-    mean_and_std,
     statistics_loss,
     style_loss,
     total_variation,
@@ -32,10 +31,17 @@ from dlkit.style_transfer.models.features import (
     STAGES,
     WIDTHS,
     FeatureNetwork,
-    like_photographs,
     load_features,
+    photo_like_noise,
 )
-from dlkit.style_transfer.optimize import Loss, Objective, Step, first_picture, optimize
+from dlkit.style_transfer.models.statistics import mean_and_std
+from dlkit.style_transfer.optimize import (
+    Objective,
+    Step,
+    StyleTransferLoss,
+    initial_picture,
+    optimize,
+)
 from dlkit.style_transfer.publish import publish
 
 CPU = torch.device("cpu")
@@ -74,8 +80,8 @@ def test_gram_and_its_gradient_are_those_of_einsum() -> None:
 
 def test_gram_of_bf16_is_better_than_a_sum_in_bf16() -> None:
     torch.manual_seed(0)
-    maps = torch.randn(1, 4, 3, PART + 5).bfloat16()
-    exact = torch.einsum("bihw,bjhw->bij", maps.double(), maps.double()) / (3 * (PART + 5))
+    maps = torch.randn(1, 4, 3, CHUNK + 5).bfloat16()
+    exact = torch.einsum("bihw,bjhw->bij", maps.double(), maps.double()) / (3 * (CHUNK + 5))
     error = (gram(maps) - exact).abs().max()
     assert error < 0.5 * 2**-8 * exact.abs().max()
 
@@ -110,7 +116,7 @@ def test_adain_gives_maps_the_styles_mean_and_deviation(network: FeatureNetwork)
     painter = AdaIN(network.settings)
     style = picture(2, 48, 48)
     content, wanted = torch.randn(1, 64, 8, 8), painter.maps(style)
-    made = painter.blended(content, painter.code(style))
+    made = painter.blend(content, painter.code(style))
     for own, theirs in zip(mean_and_std(made), mean_and_std(wanted), strict=True):
         torch.testing.assert_close(own, theirs, rtol=1e-3, atol=5e-3)
     assert float(statistics_loss({"a": made}, {"a": wanted}, {"a": 1.0})) < 1e-4
@@ -148,7 +154,7 @@ def same_up_to_scales(own: Tensor, expected: Tensor) -> None:
 
 
 def test_normalized_maps_have_a_mean_of_1(network: FeatureNetwork) -> None:
-    images = like_photographs(2, 64)
+    images = photo_like_noise(2, 64)
     copied = FeatureNetwork(**network.settings)
     with torch.no_grad():
         for _, convolution in copied.convolutions():
@@ -179,21 +185,21 @@ def test_nothing_beyond_the_last_layer_is_computed(network: FeatureNetwork) -> N
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cifar10", "no VGG"),
-        ("random:x", "the seed is a number"),
+        ("cifar10", "not a VGG"),
+        ("random:x", "the seed is not a number"),
         ("nothing.pth", "no such file"),
         ("nothing", "unknown model"),
     ],
 )
 def test_what_is_no_feature_network_is_said(name: str, said: str) -> None:
     if name == "cifar10":
-        name = str(Path(checkpoint.__file__).parents[1] / "classify/weights/cifar10.safetensors")
+        name = str(weights.folder("classify") / "cifar10.safetensors")
     with pytest.raises(DlkitError, match=said):
         load_features(name, CPU)
 
 
 def test_layers_and_preprocessings_it_does_not_have_are_refused(network: FeatureNetwork) -> None:
-    with pytest.raises(DlkitError, match="no layer 'relu9_1': there is conv1_1"):
+    with pytest.raises(DlkitError, match="unknown layer 'relu9_1'; choose from conv1_1"):
         network(picture(0), ["relu9_1"])
     with pytest.raises(DlkitError, match="has its own"):
         load_features("random:0", CPU, caffe=True)
@@ -272,7 +278,7 @@ def test_lbfgs_stays_within_its_bounds() -> None:
     torch.testing.assert_close(x, target, rtol=0, atol=1e-5)
 
 
-def torchs(loss: Loss, start: Tensor, evaluations: int) -> float:
+def torchs(loss: StyleTransferLoss, start: Tensor, evaluations: int) -> float:
     """The loss after so many evaluations of PyTorch's tutorial: torch.optim.LBFGS, clamped."""
     x = start.clone().requires_grad_()
     peer = torch.optim.LBFGS([x])
@@ -288,7 +294,7 @@ def torchs(loss: Loss, start: Tensor, evaluations: int) -> float:
 
     while done < evaluations:
         peer.step(closure)
-    return loss.of(x.data.clamp(0, 1))["total"]
+    return loss.evaluate(x.data.clamp(0, 1))["total"]
 
 
 @pytest.mark.parametrize("style_weight", [10.0, 1e6])
@@ -296,7 +302,7 @@ def test_the_loss_is_no_higher_than_with_torchs_lbfgs(style_weight: float) -> No
     network = load_features("natural", CPU)
     content, style = picture(10, 24, 24), picture(20, 24, 24)
     objective = Objective(style_weight=style_weight)
-    loss = Loss(content, [(style, 1.0)], network, objective, None, "fp32")
+    loss = StyleTransferLoss(content, [(style, 1.0)], network, objective, None, "fp32")
     *_, last = optimize(content, [(style, 1.0)], content, network, objective, 40, precision="fp32")
     # The moves are the same until one is taken back, up to rounding.
     assert last.losses["total"] <= 1.001 * torchs(loss, content, 40)
@@ -334,7 +340,7 @@ def test_without_style_the_content_stays_as_it_is(network: FeatureNetwork) -> No
 def test_without_content_the_gram_matrices_become_the_styles(network: FeatureNetwork) -> None:
     layers = ["relu1_1", "relu2_1"]
     objective = Objective(content_weight=0, tv_weight=0, style_layers=dict.fromkeys(layers, 1.0))
-    start = first_picture("noise", picture(1))
+    start = initial_picture("noise", picture(1))
     steps = painted(network, 150, objective=objective, start=start)
     style = network(picture(2, 24, 24), layers)
     for name in layers:
@@ -348,7 +354,7 @@ def test_without_content_the_gram_matrices_become_the_styles(network: FeatureNet
 
 def test_a_seed_means_the_same_picture(network: FeatureNetwork) -> None:
     once, again, other = (
-        painted(network, 5, start=first_picture("noise", picture(1), seed))[-1].picture
+        painted(network, 5, start=initial_picture("noise", picture(1), seed))[-1].picture
         for seed in (3, 3, 4)
     )
     assert torch.equal(once, again)
@@ -365,7 +371,7 @@ def test_coarse_to_fine_ends_at_full_size(network: FeatureNetwork) -> None:
 
 def test_several_styles_are_the_mean_of_their_gram_matrices(network: FeatureNetwork) -> None:
     styles = [(picture(2), 3.0), (picture(3), 1.0)]
-    loss = Loss(picture(1), styles, network, Objective(), None, "fp32")
+    loss = StyleTransferLoss(picture(1), styles, network, Objective(), None, "fp32")
     (region,) = loss.regions
     grams = [gram(network(style, ["relu2_1"])["relu2_1"]) for style, _ in styles]
     torch.testing.assert_close(region.grams["relu2_1"], 0.75 * grams[0] + 0.25 * grams[1])
@@ -384,7 +390,9 @@ def test_a_mask_leaves_the_rest_of_the_picture_alone(network: FeatureNetwork) ->
 def test_a_layer_without_weight_is_left_out(network: FeatureNetwork) -> None:
     layers = {"relu1_1": 1.0, "relu5_1": 0.0}
     aim = Objective(content_weight=0, style_layers=layers)
-    assert Loss(picture(1), [(picture(2), 1.0)], network, aim, None, "fp32").layers == ["relu1_1"]
+    assert StyleTransferLoss(
+        picture(1), [(picture(2), 1.0)], network, aim, None, "fp32"
+    ).layers == ["relu1_1"]
 
 
 def test_a_loss_that_is_no_number_ends_it_and_names_the_weight(network: FeatureNetwork) -> None:
@@ -399,7 +407,7 @@ def test_a_loss_that_is_no_number_ends_it_and_names_the_weight(network: FeatureN
     objective = Objective(content_weight=0, style_weight=7, tv_weight=0)
     steps = optimize(picture(1), [(picture(2), 1.0)], picture(1), network, objective, 20)
     good: list[Step] = []
-    with pytest.raises(DlkitError, match=r"is nan at step 5: lower --style-weight \(now 7\)"):
+    with pytest.raises(DlkitError, match=r"is nan at step 5; lower --style-weight \(now 7\)"):
         good.extend(steps)  # what came before the error is in it
     hook.remove()
     assert [step.number for step in good] == [0, 1, 2, 3, 4]
@@ -433,7 +441,7 @@ def test_each_style_has_norms_of_its_own_and_codes_mix() -> None:
     torch.testing.assert_close(fast(photos, torch.tensor([[1.0, 0.0]])), first)
     between = fast(photos, torch.tensor([[0.5, 0.5]]))
     assert not torch.equal(between, first)
-    with pytest.raises(DlkitError, match="no style 3: the model has 2"):
+    with pytest.raises(DlkitError, match="no style 3 in a model of 2"):
         fast(photos, 2)
 
 
@@ -443,14 +451,14 @@ def test_strength_goes_from_the_photograph_to_the_style(network: FeatureNetwork)
     torch.testing.assert_close(fast(photos, 0, 0.0), photos)
     painter = AdaIN(network.settings)
     style, maps = picture(2), painter.maps(photos)
-    torch.testing.assert_close(painter.blended(maps, painter.code(style), 0.0), maps)
+    torch.testing.assert_close(painter.blend(maps, painter.code(style), 0.0), maps)
     torch.testing.assert_close(painter(photos, style, 0.0), painter.decoder(maps))
     code = painter.code(style)
     torch.testing.assert_close(painter(photos, style), painter.paint(photos, code))
 
 
 def test_no_architecture_of_that_name() -> None:
-    with pytest.raises(DlkitError, match="no architecture 'slow': there is fast, adain"):
+    with pytest.raises(DlkitError, match="unknown architecture 'slow'; choose from fast, adain"):
         build("slow")
 
 

@@ -15,7 +15,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.vision import images
 from dlkit.style_transfer import train as training
 from dlkit.style_transfer.config import StyleTrainConfig, by_arch
-from dlkit.style_transfer.data import Squares, found, middle_squares, random_square
+from dlkit.style_transfer.data import SquareCrops, center_crops, list_images, random_crop
 from dlkit.style_transfer.model import build
 from dlkit.style_transfer.train import train
 
@@ -68,7 +68,7 @@ def test_squares_are_parts_of_pictures_of_any_size() -> None:
     ramp = torch.arange(100, dtype=torch.uint8).view(1, 1, -1).expand(3, 50, -1)
     starts = set()
     for _ in range(20):
-        part = random_square(ramp, 50)
+        part = random_crop(ramp, 50)
         assert part.shape == (3, 50, 50)
         row = part[0, 0].int()
         # Not resized, since no part is larger; mirrored or not.
@@ -76,21 +76,21 @@ def test_squares_are_parts_of_pictures_of_any_size() -> None:
         starts.add(int(row.min()))
     assert len(starts) > 10
     small = torch.full((3, 9, 12), 7, dtype=torch.uint8)
-    assert (random_square(small, 16) == 7).all()
+    assert (random_crop(small, 16) == 7).all()
 
 
-def test_unreadable_pictures_are_left_out_and_named(
+def test_unreadable_pictures_are_skipped_and_named(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    squares = Squares(found([str(folder / "photos")], "photographs"), 16)
+    squares = SquareCrops(list_images([str(folder / "photos")], "photographs"), 16)
     assert len(squares) == 4
-    assert "left out" in capsys.readouterr().err
+    assert "skipped" in capsys.readouterr().err
     assert squares[0].shape == (3, 16, 16)
     # The shorter side is at most twice the square's.
     assert min(squares.pictures[0].shape[1:]) == 32
-    assert middle_squares([str(folder / "photos" / "broken.jpg")], 16).shape == (0, 3, 16, 16)
-    with pytest.raises(DlkitError, match="cannot be read"):
-        Squares([str(folder / "photos" / "broken.jpg")], 16)
+    assert center_crops([str(folder / "photos" / "broken.jpg")], 16).shape == (0, 3, 16, 16)
+    with pytest.raises(DlkitError, match="broken.jpg: unreadable, and so are all others"):
+        SquareCrops([str(folder / "photos" / "broken.jpg")], 16)
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_options_of_the_other_architecture_are_refused(folder: Path, tmp_path: P
 
 
 def test_photographs_are_needed(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DlkitError, match="give --images"):
+    with pytest.raises(DlkitError, match="--images: none given"):
         train(config(folder, tmp_path / "run", "fast", images=[]))
 
 
@@ -131,12 +131,12 @@ def test_a_run_that_was_stopped_goes_on_exactly(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
 ) -> None:
     whole = train(config(folder, tmp_path / "whole", arch))
-    finish = training.finish
+    finish_epoch = training.finish_epoch
 
     def stop_in_the_second(run: Any, *arguments: Any) -> None:
         if run.epoch == 1:
             raise KeyboardInterrupt
-        finish(run, *arguments)
+        finish_epoch(run, *arguments)
 
     stopped = config(folder, tmp_path / "stopped", arch)
     with monkeypatch.context() as patch:

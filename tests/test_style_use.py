@@ -25,7 +25,7 @@ from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.model import build
 from dlkit.style_transfer.models.features import load_features
 from dlkit.style_transfer.optimize import ADAM_LR, Objective, Step, optimize
-from dlkit.style_transfer.plan import Style, plan, together
+from dlkit.style_transfer.plan import Style, group_styles, plan_paintings
 from dlkit.style_transfer.tile import TiledFeatures, paint_in_tiles
 from tests.conftest import Result, run
 
@@ -72,7 +72,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("styles/wave.png", 72, 72, 3),
         ("styles/night.png", 64, 80, 4),
     ):
-        images.save(infer.as_pillow(smooth(height, width, seed)), Path(name))
+        images.save(infer.to_pillow(smooth(height, width, seed)), Path(name))
     torch.manual_seed(0)
     for arch, settings, labels in (
         ("fast", {"styles": 2, "width": 4}, ["wave", "night"]),
@@ -93,24 +93,24 @@ def paint(*args: object) -> Result:
 
 def test_matched_colors_have_the_photographs_mean_and_covariance() -> None:
     style, photo = smooth(40, 60, 1), smooth(30, 50, 2)
-    found = color.matched(style, photo).flatten(1).numpy()
+    found = color.match_colors(style, photo).flatten(1).numpy()
     wanted = photo.flatten(1).numpy()
     np.testing.assert_allclose(found.mean(axis=1), wanted.mean(axis=1), atol=1e-5)
     np.testing.assert_allclose(np.cov(found, ddof=0), np.cov(wanted, ddof=0), atol=1e-5)
     # The nearest such change of colors: none where they are those of the photograph.
-    torch.testing.assert_close(color.matched(photo, photo), photo, atol=1e-4, rtol=0)
+    torch.testing.assert_close(color.match_colors(photo, photo), photo, atol=1e-4, rtol=0)
 
 
 def test_the_colors_of_a_gray_style_do_not_blow_up() -> None:
-    style = color.gray(smooth(40, 60, 1)) + 0.002 * torch.randn(3, 40, 60)
-    found = color.matched(style, smooth(30, 50, 2))
+    style = color.to_gray(smooth(40, 60, 1)) + 0.002 * torch.randn(3, 40, 60)
+    found = color.match_colors(style, smooth(30, 50, 2))
     chroma = found - color.luminance(found)
     assert chroma.std() < 0.15
 
 
 def test_a_gray_style_has_the_photographs_brightness_and_contrast() -> None:
     style, photo = smooth(40, 60, 1) * 0.4, smooth(30, 50, 2)
-    found, wanted = color.gray_like(style, photo), color.luminance(photo)
+    found, wanted = color.match_luminance(style, photo), color.luminance(photo)
     assert torch.equal(found[0], found[2])
     torch.testing.assert_close(found.mean(), wanted.mean(), atol=1e-4, rtol=0)
     torch.testing.assert_close(found[0].std(), wanted.std(), atol=1e-4, rtol=0)
@@ -118,7 +118,7 @@ def test_a_gray_style_has_the_photographs_brightness_and_contrast() -> None:
 
 def test_the_photographs_chroma_under_the_paintings_brightness() -> None:
     photo, painting = smooth(40, 60, 1), smooth(40, 60, 2)
-    found = color.with_chroma_of(photo, painting)
+    found = color.keep_chroma(photo, painting)
     assert found.min() >= 0
     assert found.max() <= 1
     torch.testing.assert_close(color.luminance(found), color.luminance(painting))
@@ -128,7 +128,7 @@ def test_the_photographs_chroma_under_the_paintings_brightness() -> None:
     torch.testing.assert_close(chroma, wanted * share, atol=1e-5, rtol=0)
     assert share.max() <= 1.0001
     assert (share > 0.999).float().mean() > 0.5
-    torch.testing.assert_close(color.with_chroma_of(photo, photo), photo)
+    torch.testing.assert_close(color.keep_chroma(photo, photo), photo)
 
 
 # ---- masks and tiles -----------------------------------------------------------------------------
@@ -216,23 +216,23 @@ def test_statistics_of_a_smaller_photograph_leave_no_steps_at_tiles_borders() ->
 
 
 def test_every_photograph_gets_every_style(tmp_path: Path) -> None:
-    groups = together(["x/s.png", "t.jpg"], None)
-    jobs = plan(["a/p.JPG", "b/p.jpg", "q.tif"], groups, tmp_path)
-    assert [job.target.name for job in jobs] == [
+    groups = group_styles(["x/s.png", "t.jpg"], None)
+    planned = plan_paintings(["a/p.JPG", "b/p.jpg", "q.tif"], groups, tmp_path)
+    assert [job.target.name for job in planned] == [
         "p-s.jpg", "p-t.jpg", "p-s-2.jpg", "p-t-2.jpg", "q-s.png", "q-t.png",
     ]  # fmt: skip
-    (blended,) = together(["s", "t"], "1,3")
-    assert [style.share for style in blended] == [0.25, 0.75]
-    assert plan(["p.jpg"], [blended], tmp_path)[0].target.name == "p-s-t.jpg"
+    (blend,) = group_styles(["s", "t"], "1,3")
+    assert [style.share for style in blend] == [0.25, 0.75]
+    assert plan_paintings(["p.jpg"], [blend], tmp_path)[0].target.name == "p-s-t.jpg"
 
 
 def test_paintings_never_replace_inputs(tmp_path: Path) -> None:
     photo = tmp_path / "p.png"
     for output in (photo, tmp_path / "s.png"):
-        with pytest.raises(DlkitError, match="overwrite an input"):
-            plan([str(photo)], [(Style(str(tmp_path / "s.png")),)], output)
-    with pytest.raises(DlkitError, match="2 are painted: give a folder"):
-        plan(["p.png", "q.png"], [(Style("s.png"),)], tmp_path / "out.png")
+        with pytest.raises(DlkitError, match="would overwrite an input"):
+            plan_paintings([str(photo)], [(Style(str(tmp_path / "s.png")),)], output)
+    with pytest.raises(DlkitError, match="one file for 2 paintings; give a folder"):
+        plan_paintings(["p.png", "q.png"], [(Style("s.png"),)], tmp_path / "out.png")
 
 
 @pytest.mark.parametrize(
@@ -250,17 +250,17 @@ def test_paintings_never_replace_inputs(tmp_path: Path) -> None:
 def test_the_size_that_is_painted(
     size: tuple[int, int], longest: int, expected: tuple[int, int]
 ) -> None:
-    assert infer.work_size(*size, longest) == expected
+    assert infer.working_size(*size, longest) == expected
 
 
 @pytest.mark.parametrize(
     ("size", "scales"), [((300, 200), 1), ((512, 300), 2), ((700, 1024), 3), ((1200, 40), 2)]
 )
 def test_large_pictures_are_painted_from_coarse_to_fine(size: tuple[int, int], scales: int) -> None:
-    assert infer.scales_for(size) == scales
-    assert infer.scales_for(size, 1) == 1
+    assert infer.count_scales(size) == scales
+    assert infer.count_scales(size, 1) == 1
     with pytest.raises(DlkitError, match="--scales 7"):
-        infer.scales_for(size, 7)
+        infer.count_scales(size, 7)
 
 
 def test_layers_and_their_weights() -> None:
@@ -276,7 +276,7 @@ def test_the_commands_defaults_are_the_objectives(folder: Path) -> None:
         assert paint("photos/a.png", "styles/wave.png").code == 0
     _, _, objective, method = called.call_args.args
     assert objective == Objective()
-    assert method == infer.Method(precision="fp32")
+    assert method == infer.PaintOptions(precision="fp32")
     assert str(ADAM_LR) in " ".join(run("style-transfer", "--help").out.split())
 
 
@@ -315,7 +315,7 @@ def test_noise_depends_on_the_seed_alone(folder: Path) -> None:
 def test_starting_from_an_image(folder: Path) -> None:
     common = ("photos/a.png", "styles/wave.png", "--steps", 1, "--optimizer", "adam", "--lr", 0)
     assert paint(*common, "-o", "x.png", "--init", "styles/wave.png").code == 0
-    wanted = infer.resized(values("styles/wave.png"), (96, 64))
+    wanted = infer.resize(values("styles/wave.png"), (96, 64))
     assert (values("x.png") - wanted).abs().max() < 0.05
     failed = paint(*common, "--init", "nothing.png")
     assert failed.code == 1
@@ -325,7 +325,7 @@ def test_starting_from_an_image(folder: Path) -> None:
 def test_an_exif_orientation_is_honored(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    infer.as_pillow(smooth(64, 96, 1)).save("turned.jpg", exif=exif)
+    infer.to_pillow(smooth(64, 96, 1)).save("turned.jpg", exif=exif)
     assert paint("turned.jpg", "styles/wave.png", "-o", "x.png", "--steps", 1).code == 0
     assert values("x.png").shape == (3, 96, 64)
 
@@ -403,12 +403,12 @@ def test_pictures_on_the_way_and_an_animation(folder: Path) -> None:
 
 
 def test_a_long_way_has_few_frames(tmp_path: Path) -> None:
-    way = preview.ProgressRecorder(tmp_path / "x.png", 0, True, 1000)
-    picture = infer.as_pillow(smooth(40, 800))
+    recorder = preview.ProgressRecorder(tmp_path / "x.png", 0, True, 1000)
+    picture = infer.to_pillow(smooth(40, 800))
     for number in range(1001):
-        way.see(number, lambda: picture)
-    assert len(way.frames) <= preview.FRAMES + 1
-    assert way.frames[0].size == (320, 16)
+        recorder.record(number, lambda: picture)
+    assert len(recorder.frames) <= preview.FRAMES + 1
+    assert recorder.frames[0].size == (320, 16)
 
 
 def differing(first: str, second: str) -> float:
@@ -420,7 +420,7 @@ def differing(first: str, second: str) -> float:
 
 
 def test_in_tiles_the_painting_is_the_same(folder: Path) -> None:
-    images.save(infer.as_pillow(smooth(150, 300, 5)), Path("large.png"))
+    images.save(infer.to_pillow(smooth(150, 300, 5)), Path("large.png"))
     common = ("large.png", "styles/wave.png", "--steps", 3, "--optimizer", "adam")
     assert paint(*common, "-o", "whole.png").code == 0
     assert paint(*common, "-o", "tiled.png", "--tile", 128).code == 0
@@ -428,7 +428,7 @@ def test_in_tiles_the_painting_is_the_same(folder: Path) -> None:
     with mock.patch.object(device, "free_memory", return_value=1_000_000):
         short = paint(*common, "-o", "short.png")
     assert short.code == 0
-    assert "0.0 GB are free: painted in tiles of 512 pixels" in short.err
+    assert "0.0 GB are free: painting in tiles of 512 pixels" in short.err
     assert differing("whole.png", "short.png") < 1e-3
 
 
@@ -436,7 +436,7 @@ def test_what_is_needed_is_about_what_is_taken() -> None:
     network = load_features("random:0", CPU)
     objective = Objective(content_weight=0, style_layers={"relu1_1": 1.0})
     canvas = mock.Mock(content=torch.zeros(1, 3, 100, 100), device=CPU)
-    method = infer.Method(precision="fp32")
+    method = infer.PaintOptions(precision="fp32")
     # Two maps, before and after the ReLU, and L-BFGS' pairs and some pictures.
     maps, optimizer = 2 * 8 * 4, 3 * 4 * (2 * infer.HISTORY + 6)
     assert infer.bytes_needed(network, objective, method, canvas) == 10_000 * (maps + optimizer)
@@ -495,7 +495,7 @@ def test_without_memory_it_says_what_may_fit(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(apply, "paint_batch", mock.Mock(side_effect=error))
     result = run("style-transfer", "apply", "fast.safetensors", "photos", *ON_CPU)
     assert result.code == 1
-    assert result.err.count("no memory is left: try --tile 512") == 4
+    assert result.err.count("out of memory; try --tile 512") == 4
     # Any other error is a bug, and not hidden.
     monkeypatch.setattr(infer, "optimize", broken(RuntimeError("shape"), 1))
     assert paint("photos/a.png", "styles/wave.png").code == 70
@@ -535,7 +535,7 @@ def test_a_style_without_strokes(folder: Path) -> None:
 
 
 def test_a_panorama(folder: Path) -> None:
-    images.save(infer.as_pillow(smooth(70, 2100, 5)), Path("wide.png"))
+    images.save(infer.to_pillow(smooth(70, 2100, 5)), Path("wide.png"))
     result = paint("wide.png", "styles/wave.png", "--steps", 1, "--size", 128, "-o", "x.png")
     assert result.code == 0, result.err
     assert "wide.png: painted at 480 x 16" in result.err
@@ -553,12 +553,15 @@ def test_a_panorama(folder: Path) -> None:
     ("arguments", "said"),
     [
         (["photos/a.png", "styles/wave.png", "--blend", "1,2"], "2 shares for 1 styles"),
-        (["photos/a.png", "styles", "--blend", "a,b"], "give numbers"),
-        (["photos/a.png", "styles", "--blend", "0,0"], "not all 0"),
-        (["photos", "styles", "-o", "x.png"], "4 are painted"),
-        (["photos/a.png", "styles/wave.png", "--style-layers", "relu9_1"], "no layer 'relu9_1'"),
+        (["photos/a.png", "styles", "--blend", "a,b"], "not numbers; give numbers"),
+        (["photos/a.png", "styles", "--blend", "0,0"], "negative or all 0"),
+        (["photos", "styles", "-o", "x.png"], "one file for 4 paintings"),
+        (
+            ["photos/a.png", "styles/wave.png", "--style-layers", "relu9_1"],
+            "unknown layer 'relu9_1'",
+        ),
         (["photos/a.png", "styles/wave.png", "--seed", "1"], "--init noise"),
-        (["photos/a.png", "styles/wave.png", "--caffe"], "Caffe"),
+        (["photos/a.png", "styles/wave.png", "--caffe"], "--caffe is for"),
         (
             [
                 *("photos/a.png", "styles/wave.png", "--style-weight", "0"),
@@ -647,9 +650,9 @@ def test_one_style_by_its_name_or_a_file_of_that_name(folder: Path) -> None:
         assert done.code == 0, done.err
         kept = values("x.png")
     done = paint_in_one_pass("fast", "photos/a.png", "--style", "1", "-o", "x.png")
-    one_line(done, "does not know the style 1", "wave, night")
+    one_line(done, "--style 1: unknown to fast.safetensors", "wave, night")
     assert torch.equal(values("x.png"), kept)
-    one_line(paint_in_one_pass("adain", "photos"), "give --style PICTURE")
+    one_line(paint_in_one_pass("adain", "photos"), "give --style IMAGE")
     one_line(paint_in_one_pass("fast", "photos", "--style-size", 64), "--style-size")
 
 
@@ -680,7 +683,7 @@ def test_styles_between(folder: Path) -> None:
 def test_batches_are_as_one_by_one(folder: Path) -> None:
     for number in range(7):
         shape = (64, 96) if number % 3 else (48, 40)
-        images.save(infer.as_pillow(smooth(*shape, number)), Path(f"many/{number}.png"))
+        images.save(infer.to_pillow(smooth(*shape, number)), Path(f"many/{number}.png"))
     for batch, workers, out in ((1, 0, "single"), (3, 2, "batched")):
         options = ("--style", "wave", "--batch-size", batch, "--workers", workers, "-o", out)
         done = paint_in_one_pass("fast", "many", *options, "-f", "jsonl")
@@ -692,7 +695,7 @@ def test_batches_are_as_one_by_one(folder: Path) -> None:
 
 
 def test_size_tiles_and_colors_in_one_pass(folder: Path) -> None:
-    images.save(infer.as_pillow(smooth(200, 300, 5)), Path("large.png"))
+    images.save(infer.to_pillow(smooth(200, 300, 5)), Path("large.png"))
     common = ("large.png", "--style", "wave")
     assert paint_in_one_pass("fast", *common, "--size", 60, "-o", "small.png").code == 0
     assert values("small.png").shape == (3, 40, 60)
@@ -706,9 +709,9 @@ def test_size_tiles_and_colors_in_one_pass(folder: Path) -> None:
     for how in ("luminance", "histogram"):
         done = paint_in_one_pass("fast", *common, "--preserve-color", how, "-o", f"{how}.png")
         assert done.code == 0, done.err
-    expected = color.with_chroma_of(photo, values("whole.png"))
+    expected = color.keep_chroma(photo, values("whole.png"))
     assert (values("luminance.png") - expected).abs().max() < 0.02
-    expected = color.matched(values("whole.png"), photo).clamp(0, 1)
+    expected = color.match_colors(values("whole.png"), photo).clamp(0, 1)
     assert (values("histogram.png") - expected).abs().max() < 0.05
 
 
@@ -716,7 +719,7 @@ def test_a_file_that_is_no_painter(folder: Path) -> None:
     network = load_features("random:0", CPU)
     header = Header("style-transfer", "features", network.settings, [])
     checkpoint.save(Path("net.safetensors"), network.state_dict(), header)
-    one_line(paint_in_one_pass("net", "photos"), "does not paint", "--features")
+    one_line(paint_in_one_pass("net", "photos"), "which does not paint", "--features")
     header = Header("style-transfer", "fast", {"styles": 1, "width": 8}, ["wave"])
     checkpoint.save(Path("odd.safetensors"), build("fast", width=4).state_dict(), header)
     one_line(paint_in_one_pass("odd", "photos"), "do not fit the architecture fast")
@@ -735,9 +738,9 @@ def by_hand(photo: str, style: str, painting: str, side: int) -> tuple[float, fl
 
     def maps(path: str, size: tuple[int, int] | None = None) -> dict[str, Tensor]:
         pixels = values(path)
-        size = size or infer.work_size(pixels.shape[2], pixels.shape[1], side)
+        size = size or infer.working_size(pixels.shape[2], pixels.shape[1], side)
         with torch.no_grad():
-            return network(infer.resized(pixels, size)[None], network.layers)
+            return network(infer.resize(pixels, size)[None], network.layers)
 
     content, strokes, own = maps(photo), maps(style), maps(painting)
     contents = [
@@ -807,7 +810,7 @@ def test_feature_networks_are_compared(folder: Path) -> None:
 
 
 def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None:
-    images.save(infer.as_pillow(smooth(64, 64, 9)), Path("styles/other.png"))
+    images.save(infer.to_pillow(smooth(64, 64, 9)), Path("styles/other.png"))
     files = ["photos", "styles"]
     network = load_features("random:0", CPU)
     with mock.patch.object(evaluate.infer, "load", return_value=network):
@@ -818,14 +821,14 @@ def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None
     result = run("style-transfer", "evaluate", "photos", "styles/other.png", *QUICK, "-m",
                  "fast.safetensors")  # fmt: skip
     assert result.code == 2
-    assert "knows none of these styles, but wave, night" in result.err
+    assert "supports none of these styles; choose from wave, night" in result.err
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-m", "gatys", "-m", "gatys"], "given twice"),
-        (["-m", "a/x.safetensors", "-m", "b/x.safetensors"], "have one name among them"),
+        (["-m", "gatys", "-m", "gatys"], "a method is repeated"),
+        (["-m", "a/x.safetensors", "-m", "b/x.safetensors"], "two methods share a name"),
         (["-m", "fast.safetensors", "--steps", "3"], "--steps is for gatys"),
         (["--picture", "photos/a.png", "-m", "gatys"], "--model is for painting"),
         (["--picture", "photos/a.png", "--style", "styles/night.png"], "one photograph and one"),

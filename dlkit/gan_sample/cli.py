@@ -1,4 +1,4 @@
-"""`dlkit gan-sample`: its arguments. Work is imported when a command runs; help stays quick."""
+"""The commands of `dlkit gan-sample`. Heavy imports happen when a command runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,39 +26,42 @@ from dlkit.core.io.writers import Format, write
 from dlkit.gan_sample.config import DEFAULT_MODEL, GanTrainConfig
 
 if TYPE_CHECKING:
-    from dlkit.gan_sample.infer import Sampler, Vectors
+    from dlkit.gan_sample.infer import Sampler, VectorSource
 
-app = group("gan-sample", "Draw new pictures from noise; training.")
+app = group("gan-sample", "Generate pictures from noise with GANs and VAEs.")
 add_train(app, "gan-sample", GanTrainConfig)
 add_models(app, "gan-sample")
 
 COUNT = 64
-STRIP, FRAMES = 9, 25  # pictures of a way, in a strip and in a GIF
+STRIP, FRAMES = 9, 25  # pictures between two points, in a strip and in a GIF
 STEPS = 200
 
 Model = model_argument("gan-sample")
 Separate = Annotated[Path | None, typer.Option(help="Folder for a file of each picture.")]
 Seed = Annotated[
-    int, typer.Option(help="The same seed draws the same pictures, however many.", min=0)
+    int,
+    typer.Option(help="Random seed; picture i depends only on the seed and i.", min=0),
 ]
 Classes = Annotated[
     list[str] | None,
     typer.Option(
         "--class",
-        help="Of models with classes: this one; may be given more than once. Default: all.",
+        help="Class to draw, if the model has classes; may be given more than once; default: all.",
     ),
 ]
 Truncation = Annotated[
     float | None,
     typer.Option(
-        help="Draw from normal vectors up to this: lower is more typical and less varied.", min=0
+        help="Truncate latent vectors at this value: lower is more typical, less varied.",
+        min=0,
     ),
 ]
 Latents = Annotated[
-    Path | None, typer.Option(help="FILE.npy: its rows are the latent vectors, not drawn ones.")
+    Path | None,
+    typer.Option(help="FILE.npy with latent vectors, one a row, to use instead of random ones."),
 ]
 SaveLatents = Annotated[
-    Path | None, typer.Option(help="FILE.npy for the latent vectors of the pictures.")
+    Path | None, typer.Option(help="Save the pictures' latent vectors as FILE.npy.")
 ]
 
 
@@ -69,7 +72,7 @@ def infer(
         typer.Option(
             "--count",
             "-n",
-            help=f"Pictures to draw; default: {COUNT}, or as --latents has.",
+            help=f"Number of pictures; default: {COUNT}, or the rows of --latents.",
             min=1,
         ),
     ] = None,
@@ -92,17 +95,17 @@ def infer(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
 ) -> None:
-    """Draw pictures; prints each file, its first picture's number, how many it has, the class."""
+    """Draw pictures; prints each file, the number of its first picture, their count, the class."""
     from dlkit.gan_sample import infer as drawing
 
-    grid = sheet_for(output, separate, "grid.png")
-    check_vectors_name(save_latents)
-    sampler = drawing.load_to_sample(model, device, precision)
-    kinds = drawing.chosen_classes(sampler, classes)
-    vectors, rows = vectors_of(sampler, latents, seed, truncation)
+    grid = grid_path(output, separate, "grid.png")
+    check_vectors_suffix(save_latents)
+    sampler = drawing.load_generator(model, device, precision)
+    kinds = drawing.class_indices(sampler, classes)
+    vectors, rows = vector_source(sampler, latents, seed, truncation)
     count = count or rows or COUNT
     if rows is not None and count > rows:
-        raise DlkitError(f"{latents} has {rows} vectors: -n {count} is more")
+        raise DlkitError(f"{latents}: {rows} vectors are fewer than -n {count}; give a smaller -n")
     write(
         drawing.sample(sampler, count, vectors, kinds, grid, separate, save_latents),
         format,
@@ -114,16 +117,17 @@ def interpolate(
     seeds: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Pictures to go through: SEED, or SEED:NUMBER for others than its first, 0."
+            help="Two or more pictures: SEED, or SEED:NUMBER for picture NUMBER of that seed."
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A strip, or if it ends in .gif an animation.")
+        Path,
+        typer.Option("--output", "-o", help="File for a strip of pictures; .gif: an animation."),
     ] = Path("interpolation.png"),
     steps: Annotated[
         int | None,
         typer.Option(
-            help=f"Pictures of each way, with both ends; default: {STRIP}, in a GIF {FRAMES}.",
+            help=f"Pictures from point to point, with both ends; default: {STRIP}, GIF: {FRAMES}.",
             min=2,
         ),
     ] = None,
@@ -135,24 +139,24 @@ def interpolate(
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
 ) -> None:
-    """Draw the way from one picture to the next, on the sphere that latent vectors lie on.
+    """Interpolate between pictures, on the sphere of the latent vectors.
 
-    Each way is a row; of a model with classes a row for each of them.
+    Each pair of neighbors is a row; class-conditional models draw a row for each class.
     """
     from dlkit.gan_sample import infer as drawing
-    from dlkit.gan_sample.grid import check_name
-    from dlkit.gan_sample.interpolate import interpolate, points_of
+    from dlkit.gan_sample.grid import check_image_suffix
+    from dlkit.gan_sample.interpolate import interpolate, parse_points
 
-    check_name(output)
+    check_image_suffix(output)
     if bool(seeds) == (latents is not None):
-        raise DlkitError("give seeds to go through, such as 1 2 3, or --latents FILE")
-    sampler = drawing.load_to_sample(model, device, precision)
-    kinds = drawing.chosen_classes(sampler, classes)
+        raise DlkitError("SEEDS: none given; give two or more, such as 1 2 3, or --latents FILE")
+    sampler = drawing.load_generator(model, device, precision)
+    kinds = drawing.class_indices(sampler, classes)
     if latents is not None:
-        vectors, rows = vectors_of(sampler, latents, 0, truncation)
+        vectors, rows = vector_source(sampler, latents, 0, truncation)
         points = vectors(range(rows or 0))
     else:
-        points = points_of(sampler, seeds or [], truncation)
+        points = parse_points(sampler, seeds or [], truncation)
     steps = steps or (FRAMES if output.suffix.lower() == ".gif" else STRIP)
     write([interpolate(sampler, points, steps, kinds, output)], format)
 
@@ -165,8 +169,8 @@ def reconstruct(
         typer.Option(
             "--output",
             "-o",
-            help="File for all, each with its reconstruction below; default: reconstructions.png,"
-            " or none with --separate.",
+            help="File for all pictures, each above its reconstruction; default:"
+            " reconstructions.png, or none with --separate.",
         ),
     ] = None,
     separate: Separate = None,
@@ -175,12 +179,14 @@ def reconstruct(
     steps: Annotated[
         int | None,
         typer.Option(
-            help=f"Of models without an encoder: steps of the search; default: {STEPS}.", min=1
+            help=f"Steps of the latent search, for models without encoder; default: {STEPS}.", min=1
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Of models without an encoder: where it begins; default: 0.", min=0),
+        typer.Option(
+            help="Seed of the latent search, for models without encoder; default: 0.", min=0
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     workers: Workers = 2,
@@ -190,9 +196,9 @@ def reconstruct(
     shard: PictureShardOption = None,
     resume: PictureResumeOption = False,
 ) -> None:
-    """Make pictures again as the model can: by its encoder, or by a search for latent vectors.
+    """Reconstruct pictures, by the model's encoder or by a search for latent vectors.
 
-    Prints the mean squared error of values from 0 to 1, its decibels, the class, the file.
+    Prints the mean squared error of values from 0 to 1, the PSNR in dB, the class, the file.
     """
     from dlkit.core.vision.images import keep_apart
     from dlkit.gan_sample import infer as drawing
@@ -201,26 +207,26 @@ def reconstruct(
     if shard is not None or resume:
         option = "--resume" if shard is None else "--shard"
         if separate is None:
-            raise DlkitError(f"{option} is for a file of each picture: give --separate FOLDER")
+            raise DlkitError(f"{option} needs one file per picture; give --separate FOLDER")
         for name, path in {"--output": output, "--save-latents": save_latents}.items():
             if path is not None:
-                raise DlkitError(f"{name} is of all pictures: leave out --shard and --resume")
-    sheet = sheet_for(output, separate, "reconstructions.png")
-    check_vectors_name(save_latents)
+                raise DlkitError(f"{name} holds all pictures; remove --shard and --resume")
+    grid = grid_path(output, separate, "reconstructions.png")
+    check_vectors_suffix(save_latents)
     paths = keep_apart([separate], images)
-    sampler = drawing.load_to_sample(model, device, precision)
+    sampler = drawing.load_generator(model, device, precision)
     if sampler.has_encoder:
         for name, given in {"--steps": steps, "--seed": seed}.items():
             if given is not None:
-                raise DlkitError(f"{name} is for models without an encoder, which {model} has")
-    kinds = drawing.chosen_classes(sampler, classes)
+                raise DlkitError(f"{name} is for models without an encoder; {model} has one")
+    kinds = drawing.class_indices(sampler, classes)
     results = reconstruct(
         paths,
         sampler,
         kinds,
         STEPS if steps is None else steps,
         0 if seed is None else seed,
-        sheet,
+        grid,
         separate,
         save_latents,
         workers,
@@ -233,13 +239,17 @@ def reconstruct(
 @app.command("translate-images")
 def translate_images(
     images: Images,
-    save: Annotated[Path, typer.Option(help="Folder for NAME.png.")] = Path("translated"),
+    save: Annotated[Path, typer.Option(help="Folder for the results, NAME.png.")] = Path(
+        "translated"
+    ),
     back: Annotated[
-        bool, typer.Option("--back", help="From domain B to A, not from A to B.")
+        bool, typer.Option("--back", help="Translate from domain B to A instead of A to B.")
     ] = False,
     image_size: Annotated[
         int | None,
-        typer.Option(help="Longest side of the results; default: as trained.", min=8, max=8192),
+        typer.Option(
+            help="Longest side of the results; default: the training size.", min=8, max=8192
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     workers: Workers = 2,
@@ -249,9 +259,9 @@ def translate_images(
     shard: PictureShardOption = None,
     resume: PictureResumeOption = False,
 ) -> None:
-    """Turn pictures of one domain into ones of another, by a cyclegan that you trained.
+    """Translate pictures from one domain to another with a CycleGAN that you trained.
 
-    Prints each picture, its translation's file, width and height.
+    Prints each picture, the file of its translation, width and height.
     """
     from dlkit.core.vision.images import keep_apart
     from dlkit.gan_sample.infer import load
@@ -260,7 +270,7 @@ def translate_images(
     paths = keep_apart([save], images)
     sampler = load(model, device, precision)
     if not sampler.translates:
-        raise DlkitError(f"{model} draws from noise: translate-images needs a cyclegan's model")
+        raise DlkitError(f"--model {model}: not a cyclegan, which translate-images needs; give one")
     results = translate_images(paths, sampler, save, back, image_size, workers, shard, resume)
     write(results, format)
 
@@ -275,16 +285,16 @@ def evaluate(
         typer.Option(
             "--samples",
             "-n",
-            help="Pictures to draw, and real ones at most; default: as many as there are,"
-            " 10,000 at most.",
+            help="Pictures to generate, and the most real ones to read; default: the size of the"
+            " split, at most 10,000.",
             min=10,
         ),
     ] = None,
     features: Annotated[
         str,
         typer.Option(
-            help="Classifier of `dlkit classify` in whose features pictures are compared; auto:"
-            " digits for gray pictures, cifar10 up to 32 pixels, else caltech101."
+            help="Classifier of `dlkit classify` whose features are compared; auto: digits for"
+            " gray pictures, cifar10 up to 32 pixels, otherwise caltech101."
         ),
     ] = "auto",
     seed: Seed = 0,
@@ -293,39 +303,39 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print how close a model's pictures come to real ones; compares within one --features only."""
+    """Print FID, KID and other scores; they compare only under the same --features."""
     from dlkit.gan_sample.evaluate import evaluate_checkpoint
 
     scores = evaluate_checkpoint(data, split, model, samples, features, seed, device, precision)
     write(scores, format, output)
 
 
-def sheet_for(output: Path | None, separate: Path | None, default: str) -> Path | None:
-    """The file for all pictures together: as asked, or where nothing else is."""
-    from dlkit.gan_sample.grid import check_name
+def grid_path(output: Path | None, separate: Path | None, default: str) -> Path | None:
+    """The file for the grid of all pictures: `output`, or `default` without --separate."""
+    from dlkit.gan_sample.grid import check_image_suffix
 
-    sheet = output if output is not None or separate is not None else Path(default)
-    if sheet is not None:
-        check_name(sheet)
-    return sheet
+    path = output if output is not None or separate is not None else Path(default)
+    if path is not None:
+        check_image_suffix(path)
+    return path
 
 
-def check_vectors_name(path: Path | None) -> None:
+def check_vectors_suffix(path: Path | None) -> None:
     if path is not None and path.suffix != ".npy":
-        raise DlkitError(f"{path}: a file of latent vectors ends in .npy")
+        raise DlkitError(f"{path}: not a name for latent vectors; it must end in .npy")
 
 
-def vectors_of(
+def vector_source(
     sampler: "Sampler", latents: Path | None, seed: int, truncation: float | None
-) -> "tuple[Vectors, int | None]":
-    """Where latent vectors come from, and how many there are in a file."""
+) -> "tuple[VectorSource, int | None]":
+    """The source of latent vectors, random or a file, and the number of rows of the file."""
     from dlkit.gan_sample import infer as drawing
     from dlkit.gan_sample import vector_files
 
     if latents is None:
-        return drawing.seeded(sampler, seed, truncation), None
+        return drawing.seeded_vectors(sampler, seed, truncation), None
     if seed or truncation is not None:
         given = "--seed" if seed else "--truncation"
-        raise DlkitError(f"{given} is for vectors that are drawn, and {latents} has them")
+        raise DlkitError(f"{given} is for random vectors; remove it, or --latents {latents}")
     rows = vector_files.read(latents, sampler.network.latent)
-    return drawing.stored(rows), len(rows)
+    return drawing.stored_vectors(rows), len(rows)

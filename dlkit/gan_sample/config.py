@@ -24,47 +24,44 @@ Loss = Literal["minimax", "non-saturating", "least-squares", "hinge"]
 
 @dataclass(kw_only=True)
 class GanTrainConfig(TrainConfig):
-    """What a model is trained on, and how.
-
-    A setting whose default is None has one for each architecture: `by_arch` fills it in.
-    """
+    """Settings of a training run; a None default depends on the architecture (`by_arch`)."""
 
     arch: Arch = option("residual", "Architecture to train.")
     network: Literal["dense", "convolutional", "residual"] | None = option(
-        None, "cgan, autoencoder, vae: layers of the network (convolutional)."
+        None, "cgan, autoencoder, vae: type of layers (convolutional)."
     )
     image_size: int | None = option(
-        None, "Pixels a side; default: what fits the pictures, at most 64.", min=8
+        None, "Side in pixels; default: chosen from the pictures, at most 64.", min=8
     )
     color: Literal["auto", "gray", "rgb"] = option(
-        "auto", "auto: gray where all pictures are gray."
+        "auto", "auto: gray if all pictures are gray, otherwise rgb."
     )
     latent: int | None = option(
-        None, "Numbers of a latent vector (100; residual 128; autoencoder, vae 32).", min=1
+        None, "Latent dimension (100; residual 128; autoencoder, vae 32).", min=1
     )
     width: int | None = option(
-        None, "Convolutions: maps next to the image (64; residual 16; autoencoder, vae 32).", min=4
+        None, "Channels at the image's resolution (64; residual 16; autoencoder, vae 32).", min=4
     )
     hidden: int | None = option(
-        None, "Dense networks: units of a hidden layer (1200; autoencoder, vae 512).", min=5
+        None, "Hidden units of dense networks (1200; autoencoder, vae 512).", min=5
     )
     kernel: int | None = option(
-        None, "dcgan and its kin: pixels of a kernel's side (4; the paper's is 5).", min=2, max=7
+        None, "Kernel size of strided convolutions (4; the DCGAN paper: 5).", min=2, max=7
     )
-    blocks: int | None = option(None, "cyclegan: residual blocks (6; from 256 pixels on 9).", min=1)
+    blocks: int | None = option(
+        None, "cyclegan: residual blocks (6; 9 at 256 pixels or more).", min=1
+    )
 
-    epochs: int = option(100, "Passes over the pictures, or stretches of --steps-per-epoch.", min=1)
+    epochs: int = option(100, "Passes over the pictures, or epochs of --steps-per-epoch.", min=1)
     steps_per_epoch: int = option(
-        0, "Steps after which an epoch ends, with an evaluation; 0: one pass, 100 at least.", min=0
+        0, "Steps of an epoch, which an evaluation ends; 0: one pass, at least 100.", min=0
     )
-    batch_size: int = option(
-        None, "Pictures of one step, over all processes (64; cyclegan 1).", min=1
-    )
-    optimizer: Optimizer = option(None, "Of both networks (adam; wgan rmsprop).")
+    batch_size: int = option(None, "Batch size over all processes (64; cyclegan 1).", min=1)
+    optimizer: Optimizer = option(None, "Optimizer of both networks (adam; wgan rmsprop).")
     lr: float = option(None, "Learning rate (2e-4; wgan 5e-5; autoencoder, vae 1e-3).", min=0)
     beta1: float = option(
         None,
-        "adam, adamw: decay of the mean of gradients (0.5; residual, wgan-gp 0).",
+        "adam, adamw: beta1 (0.5; residual, wgan-gp 0).",
         min=0,
         max=1,
     )
@@ -73,80 +70,89 @@ class GanTrainConfig(TrainConfig):
     weight_decay: float = option(0.0, "Weight decay; biases and norms have none.", min=0)
     clip_grad: float = option(0.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     ema: float = option(
-        None, "Decay of the moving average of the weights (residual 0.999); 0: none.", min=0, max=1
+        None,
+        "Decay of the moving average of the weights (residual 0.999); 0: no average.",
+        min=0,
+        max=1,
     )
 
     loss: Loss = option(
         None,
-        "Of generator and discriminator (non-saturating; residual hinge; cyclegan least-squares);"
-        " minimax is the saturating one.",
+        "Adversarial loss (non-saturating; residual hinge; cyclegan least-squares); minimax is the"
+        " saturating one.",
     )
     d_steps: int = option(
-        None, "Steps of the discriminator to one of the generator (1; wgan, wgan-gp 5).", min=1
+        None, "Discriminator steps per generator step (1; wgan, wgan-gp 5).", min=1
     )
     spectral_norm: bool | None = option(
-        None, "Divide the discriminator's matrices by their largest singular value (residual)."
+        None, "Spectral normalization of the discriminator (residual)."
     )
-    clip_weights: float | None = option(None, "wgan: largest weight of the critic (0.01).", min=0)
+    clip_weights: float | None = option(
+        None, "wgan: clip the critic's weights to this range (0.01).", min=0
+    )
     gradient_penalty: float | None = option(
-        None, "wgan-gp: weight of the penalty on the critic's gradient (10).", min=0
+        None, "wgan-gp: weight of the gradient penalty (10).", min=0
     )
     augment: str = option(
         None,
-        "Differentiable augmentation of real and made pictures: some of"
+        "Differentiable augmentation of real and generated pictures: some of"
         " color,translation,cutout, or none (residual: all three).",
     )
     flip: float | None = option(
-        None, "Share of pictures mirrored left to right (color: 0.5, gray: 0).", min=0, max=1
+        None, "Probability of a horizontal flip (color: 0.5, gray: 0).", min=0, max=1
     )
 
-    cycle: float = option(10.0, "cyclegan: weight of the way there and back.", min=0)
+    cycle: float = option(10.0, "cyclegan: weight of the cycle-consistency loss.", min=0)
     identity: float = option(
-        0.5, "cyclegan: weight, as a share of --cycle, of leaving pictures of the target.", min=0
+        0.5, "cyclegan: weight of the identity loss, relative to --cycle.", min=0
     )
 
     beta: float = option(1.0, "vae: weight of the KL divergence.", min=0)
     reconstruction: Literal["mse", "l1", "bce"] = option(
-        None, "autoencoder, vae: how a reconstruction is compared (mse; vae bce)."
+        None, "autoencoder, vae: reconstruction loss (mse; vae bce)."
     )
     noise: float = option(
-        0.0, "autoencoder: deviation of the noise that a denoising one learns to remove.", min=0
+        0.0, "autoencoder: standard deviation of the noise added to the input (denoising).", min=0
     )
     masking: float = option(
-        0.0, "autoencoder: share of pixels, made gray, that it learns to fill in.", min=0, max=1
+        0.0, "autoencoder: share of input pixels set to gray (denoising).", min=0, max=1
     )
     sparsity: float = option(
-        0.0, "autoencoder: weight of the sparse codes' KL divergence; 0: codes are free.", min=0
+        0.0, "autoencoder: weight of the sparsity penalty on the codes; 0: none.", min=0
     )
     activity: float = option(
-        0.05, "autoencoder: mean of each number of a sparse code.", min=0.001, max=0.999
+        0.05, "autoencoder: target mean activation of a sparse code.", min=0.001, max=0.999
     )
     val_share: float = option(
-        0.1, "autoencoder, vae: share of the pictures held out, to validate on.", min=0, max=0.9
+        0.1, "autoencoder, vae: share of the pictures to validate on.", min=0, max=0.9
     )
 
-    score: Literal["fid", "kid"] = option("fid", "What best and --patience go by.")
+    best_metric: Literal["fid", "kid"] = option(
+        "fid", "Metric of the best checkpoint and --patience."
+    )
     eval_samples: int = option(
-        2000, "Pictures made for it after each epoch, and real ones at most.", min=20
+        2000,
+        "Pictures to generate after each epoch for the metrics, and the most real ones.",
+        min=20,
     )
     features: str = option(
         "auto",
-        "Classifier of `dlkit classify` in whose features pictures are compared; auto: digits for"
-        " gray pictures, cifar10 up to 32 pixels, else caltech101.",
+        "Classifier of `dlkit classify` whose features are compared; auto: digits for gray"
+        " pictures, cifar10 up to 32 pixels, otherwise caltech101.",
     )
 
 
 ADVERSARIAL = ("residual", "gan", "dcgan", "wgan", "wgan-gp", "cgan")
-CHOOSING = ("cgan", "autoencoder", "vae")  # their --network
-JUDGED = (*ADVERSARIAL, "vae", "cyclegan")
-# Options that not all architectures have.
+WITH_NETWORK = ("cgan", "autoencoder", "vae")
+WITH_FID = (*ADVERSARIAL, "vae", "cyclegan")
+# The architectures of each option that not all of them have.
 OWN: dict[str, tuple[str, ...]] = {
-    "accumulate": ("autoencoder", "vae"),  # the others have two networks that take turns
-    "network": CHOOSING,
+    "accumulate": ("autoencoder", "vae"),  # the others alternate between two networks
+    "network": WITH_NETWORK,
     "latent": (*ADVERSARIAL, "autoencoder", "vae"),
-    "width": ("residual", "dcgan", "wgan", "wgan-gp", "cyclegan", *CHOOSING),
-    "hidden": ("gan", *CHOOSING),
-    "kernel": ("dcgan", "wgan", "wgan-gp", *CHOOSING),
+    "width": ("residual", "dcgan", "wgan", "wgan-gp", "cyclegan", *WITH_NETWORK),
+    "hidden": ("gan", *WITH_NETWORK),
+    "kernel": ("dcgan", "wgan", "wgan-gp", *WITH_NETWORK),
     "blocks": ("cyclegan",),
     "loss": ("residual", "gan", "dcgan", "cgan", "cyclegan"),
     "d_steps": ADVERSARIAL,
@@ -163,16 +169,16 @@ OWN: dict[str, tuple[str, ...]] = {
     "sparsity": ("autoencoder",),
     "activity": ("autoencoder",),
     "val_share": ("autoencoder", "vae"),
-    "score": JUDGED,
-    "eval_samples": JUDGED,
-    "features": JUDGED,
+    "best_metric": WITH_FID,
+    "eval_samples": WITH_FID,
+    "features": WITH_FID,
 }
 
 GAN: dict[str, Any] = {
     "batch_size": 64, "optimizer": "adam", "lr": 2e-4, "beta1": 0.5, "ema": 0.0,
     "loss": "non-saturating", "d_steps": 1, "spectral_norm": False, "augment": "none",
 }  # fmt: skip
-CODING: dict[str, Any] = {
+AUTOENCODER: dict[str, Any] = {
     "batch_size": 64, "optimizer": "adam", "lr": 1e-3, "beta1": 0.9, "ema": 0.0,
 }  # fmt: skip
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -192,15 +198,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cgan": {**GAN, "network": "convolutional"},
     "cyclegan": {**GAN, "batch_size": 1, "loss": "least-squares", "augment": None},
-    "autoencoder": {**CODING, "network": "convolutional", "reconstruction": "mse"},
-    "vae": {**CODING, "network": "convolutional", "reconstruction": "bce"},
+    "autoencoder": {**AUTOENCODER, "network": "convolutional", "reconstruction": "mse"},
+    "vae": {**AUTOENCODER, "network": "convolutional", "reconstruction": "bce"},
 }  # fmt: skip
 
 
 def by_arch(config: GanTrainConfig) -> GanTrainConfig:
-    """The settings, with the architecture's own for those left at None.
+    """The settings with the architecture's defaults in place of None.
 
-    Raises DlkitError for an option that was given and would do nothing.
+    Raises DlkitError for an option that would have no effect.
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
@@ -210,13 +216,15 @@ def by_arch(config: GanTrainConfig) -> GanTrainConfig:
         kind = "a dense network" if config.network == "dense" else f"{config.network} networks"
         unused = {"dense": {"width", "kernel"}, "convolutional": {"hidden"}}
         for name in sorted(changed & unused.get(config.network, {"hidden", "kernel"})):
-            raise DlkitError(f"{option_name(name)} has no use in {kind}")
+            raise DlkitError(f"{option_name(name)} has no effect in {kind}; remove it")
         if config.network == "residual" and config.arch != "cgan":
-            raise DlkitError(f"--network residual is for cgan, not {config.arch}")
+            raise DlkitError(f"--network residual is for cgan, not {config.arch}; choose another")
     if "beta1" in changed and config.optimizer not in {"adam", "adamw"}:
-        raise DlkitError(f"--beta1 is for adam and adamw, not for {config.optimizer}")
+        raise DlkitError(f"--beta1 is for adam and adamw, not {config.optimizer}; remove it")
     if "activity" in changed and not config.sparsity:
-        raise DlkitError("--activity goes with --sparsity")
+        raise DlkitError("--activity has no effect without --sparsity; give both")
     if config.arch == "cyclegan" and config.loss not in {"least-squares", "non-saturating"}:
-        raise DlkitError("--loss of cyclegan is least-squares or non-saturating")
+        raise DlkitError(
+            f"--loss {config.loss}: not for cyclegan; choose from least-squares, non-saturating"
+        )
     return config

@@ -1,8 +1,8 @@
-"""Pictures to learn from: folders of them, as square tensors in memory.
+"""Training pictures: folders of images, decoded to squares in memory.
 
     FOLDER/**.jpg                          without classes
     FOLDER/LABEL/*.jpg                     with classes, for cgan
-    FOLDER/train/..., FOLDER/test/...      either of the two, by split
+    FOLDER/train/..., FOLDER/test/...      either layout, by split
     FOLDER/trainA, trainB, testA, testB    two domains, for cyclegan
 
 Shapes: N pictures, B of a batch, C channels, S x S pixels.
@@ -23,38 +23,40 @@ from dlkit.core.failures import Skipped
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.core.vision.augment import GRAY_WEIGHTS
-from dlkit.gan_sample.models.dcgan import possible_size
+from dlkit.gan_sample.models.dcgan import largest_size
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
-FEWEST = 10  # pictures to learn from
-LARGEST_SIDE = 64  # chosen by itself; more only where --image-size asks for it
-LOOKED_AT = 200  # pictures from which size and color are guessed
-MOST_IN_MEMORY = 8_000_000_000  # bytes of decoded pictures
+MIN_IMAGES = 10  # pictures of a training or an evaluation
+MAX_AUTO_SIDE = 64  # of automatic sizes; --image-size may be larger
+MAX_PROBED = 200  # pictures that determine size and color
+MAX_BYTES = 8_000_000_000  # bytes of decoded pictures
 
 
 @dataclass(frozen=True)
-class Listed:
-    """The files of one split and the indices of their labels, which are 0 without classes."""
+class ImageList:
+    """The files of a split and their class indices, all 0 without classes."""
 
     paths: list[Path]
     labels: list[int]
-    names: list[str]  # of the classes; none where the folder has none
+    names: list[str]  # of the classes; empty without classes
 
 
 def list_pictures(
     data: Path, split: str, classes: bool = False, names: Sequence[str] = ()
-) -> Listed:
-    """The pictures of a split; all of a folder that has no splits.
+) -> ImageList:
+    """List the pictures of a split; without split folders, of the whole folder.
 
-    With `classes` each lies in a folder that is its label, whose number is its place in `names`, or
-    among the folders in their order. Raises DlkitError where there are no pictures or classes.
+    With `classes`, the subfolders are the labels, numbered as in `names` or by their order. Raises
+    DlkitError if there are no pictures or fewer than two classes.
     """
-    folder = folder_of(data, split)
+    folder = find_split_folder(data, split)
     if not classes:
         paths = sorted(path for path in folder.rglob("*") if images.is_image(path))
         if not paths:
-            raise DlkitError(f"{folder}: no pictures in this folder or below")
-        return Listed(paths, [0] * len(paths), [])
+            raise DlkitError(
+                f"{folder}: no pictures in this folder or its subfolders; give another"
+            )
+        return ImageList(paths, [0] * len(paths), [])
     found = {
         place.name: sorted(path for path in place.rglob("*") if images.is_image(path))
         for place in sorted(folder.iterdir())
@@ -63,82 +65,85 @@ def list_pictures(
     found = {name: paths for name, paths in found.items() if paths}
     chosen = list(names) or list(found)
     if not found or (not names and len(found) < 2):
-        raise DlkitError(f"{folder}: classes are folders of pictures (LABEL/*.jpg), two or more")
+        raise DlkitError(
+            f"{folder}: fewer than two class folders; sort the pictures as LABEL/*.jpg, two or more"
+        )
     if unknown := sorted(found.keys() - set(chosen)):
-        raise DlkitError(f"{folder}: the model has no class {unknown[0]!r}")
+        raise DlkitError(
+            f"{folder}: no class {unknown[0]!r} in the model; choose from {', '.join(chosen)}"
+        )
     pairs = [(path, n) for n, name in enumerate(chosen) for path in found.get(name, [])]
-    return Listed([path for path, _ in pairs], [n for _, n in pairs], chosen)
+    return ImageList([path for path, _ in pairs], [n for _, n in pairs], chosen)
 
 
-def folder_of(data: Path, split: str) -> Path:
-    """Where the pictures of a split lie: the folder itself where it has no splits."""
+def find_split_folder(data: Path, split: str) -> Path:
+    """The folder of a split; the data folder itself if it has no split folders."""
     if not data.is_dir():
         raise DlkitError(f"{data}: no such folder")
     if split not in SPLITS:
-        raise DlkitError(f"no split is called {split!r}: there is train, val and test")
+        raise DlkitError(f"--split {split}: unknown; choose from {', '.join(SPLITS)}")
     there = {s: data / n for s, names in SPLITS.items() for n in names if (data / n).is_dir()}
     if "train" not in there and split not in there:
         return data
     if split not in there:
-        raise DlkitError(f"{data}: no split {split!r}; there is {', '.join(sorted(there))}")
+        raise DlkitError(f"{data}: no split {split!r}; choose from {', '.join(sorted(there))}")
     return there[split]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What every picture becomes: its middle square, S pixels a side, of C channels."""
+    """Size and channels that every picture is converted to: a center crop of S pixels a side."""
 
     image_size: int
     channels: int
 
     def read(self, path: Path | str) -> tuple[Tensor, bool]:
-        """Pixels (C, S, S), uint8, and whether a part was cut off; DlkitError if unreadable."""
+        """Pixels (C, S, S), uint8, and whether the picture was cropped."""
         picture = images.read(str(path), self.image_size, "crop")
         pixels = picture.pixels
         if self.channels == 1:
-            pixels = gray(pixels)
+            pixels = to_gray(pixels)
         return pixels, picture.width != picture.height
 
 
-def gray(pixels: Tensor) -> Tensor:
+def to_gray(pixels: Tensor) -> Tensor:
     """The luma (1, H, W) of an RGB picture."""
     weights = torch.tensor(GRAY_WEIGHTS).view(3, 1, 1)
     return (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
 
 
-def shape_of(paths: Sequence[Path], image_size: int | None, color: str) -> Shape:
-    """What suits the pictures, where the settings leave it open."""
+def choose_shape(paths: Sequence[Path], image_size: int | None, color: str) -> Shape:
+    """The size and channels of the settings, or else those that fit the pictures."""
     sides, colors = [], []
-    for path in paths[:: max(1, len(paths) // LOOKED_AT)]:
+    for path in paths[:: max(1, len(paths) // MAX_PROBED)]:
         try:
-            pixels = images.read(str(path), LARGEST_SIDE).pixels
+            pixels = images.read(str(path), MAX_AUTO_SIDE).pixels
             sides.append(min(images.size(path)))
         except DlkitError:
             continue  # skipped, and named, when all are decoded
         colors.append(bool((pixels != pixels[:1]).any()))
     if not sides:
-        raise DlkitError(f"none of the pictures can be read, such as {paths[0]}")
-    size = image_size or possible_size(min(round(median(sides)), LARGEST_SIDE))
+        raise DlkitError(f"{paths[0]}: unreadable, and so are all others; give a folder of images")
+    size = image_size or largest_size(min(round(median(sides)), MAX_AUTO_SIDE))
     gray = color == "gray" or (color == "auto" and not any(colors))
     return Shape(size, 1 if gray else 3)
 
 
-class Pictures(Dataset[list[Tensor]]):
+class SquareImages(Dataset[list[Tensor]]):
     """Decoded pictures and labels: batches of uint8 (B, C, S, S) and indices (B,).
 
-    What cannot be read is skipped and named. `passes` is how often an epoch sees each picture; it
-    need not be whole.
+    Unreadable pictures are skipped. `length` is the number of samples of an epoch; None: one pass.
     """
 
-    def __init__(self, listed: Listed, shape: Shape) -> None:
+    def __init__(self, listed: ImageList, shape: Shape) -> None:
         self.shape, self.names = shape, listed.names
         self.skipped = Skipped()
         self.length: int | None = None
         size = shape.channels * shape.image_size**2
-        if len(listed.paths) * size > MOST_IN_MEMORY:
+        if len(listed.paths) * size > MAX_BYTES:
             raise DlkitError(
-                f"{len(listed.paths)} pictures of {shape.image_size} pixels do not fit into memory:"
-                " take a smaller --image-size"
+                f"{len(listed.paths)} pictures of {shape.image_size} pixels do not fit into memory;"
+                " give a smaller --image-size"
             )
         kept = torch.empty(len(listed.paths), shape.channels, *2 * [shape.image_size]).byte()
         labels: list[int] = []
@@ -159,49 +164,46 @@ class Pictures(Dataset[list[Tensor]]):
             self.skipped.add("unreadable picture", f"{path} ({error})")
             return None
 
-    def report(self, purpose: str = "learn from") -> None:
-        """Say what was skipped and what was cut; raise DlkitError where too little is left."""
+    def report(self, purpose: str = "train on") -> None:
+        """Log skipped and cropped pictures; raise DlkitError if too few remain."""
         self.skipped.report()
         if self.cropped:
-            log(f"{self.cropped} pictures are not square: their middle is used")
-        if len(self.pixels) < FEWEST:
+            log(f"{self.cropped} pictures are not square: center-cropped")
+        if len(self.pixels) < MIN_IMAGES:
             raise DlkitError(
-                f"{len(self.pixels)} pictures are too few to {purpose}: give {FEWEST} or more"
+                f"{len(self.pixels)} pictures are too few to {purpose}; give {MIN_IMAGES} or more"
             )
 
-    def divided(self, share: float, seed: int) -> tuple["Pictures", "Pictures"]:
-        """A share of the pictures, chosen by `seed`, and the rest."""
+    def split_off(self, share: float, seed: int) -> tuple["SquareImages", "SquareImages"]:
+        """Two data sets: a random share of the pictures, and the rest."""
         order = torch.randperm(len(self.pixels), generator=torch.Generator().manual_seed(seed))
         held_out = round(share * len(order))
-        return self.part(order[:held_out].sort()[0]), self.part(order[held_out:].sort()[0])
+        return self.subset(order[:held_out].sort()[0]), self.subset(order[held_out:].sort()[0])
 
-    def part(self, indices: Tensor) -> "Pictures":
-        made = Pictures(Listed([], [], self.names), self.shape)
-        made.pixels, made.labels = self.pixels[indices], self.labels[indices]
-        return made
+    def subset(self, indices: Tensor) -> "SquareImages":
+        chosen = SquareImages(ImageList([], [], self.names), self.shape)
+        chosen.pixels, chosen.labels = self.pixels[indices], self.labels[indices]
+        return chosen
 
     def __len__(self) -> int:
         return len(self.pixels) if self.length is None else self.length
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        """A whole batch at once; the loader asks for this where it can.
-
-        With more indices than pictures, they begin again.
-        """
+        """A whole batch, which the loader prefers to single samples; indices wrap around."""
         chosen = torch.tensor(indices) % len(self.pixels)
         return [self.pixels[chosen], self.labels[chosen]]
 
 
-def from_bytes(pixels: Tensor) -> Tensor:
-    """Pixels from 0 to 255 as the networks see them, from -1 to 1, channels last in memory."""
+def from_uint8(pixels: Tensor) -> Tensor:
+    """uint8 pixels as network inputs: floats from -1 to 1, channels last in memory."""
     return (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def to_bytes(made: Tensor) -> Tensor:
-    """Images from -1 to 1 as pixels from 0 to 255, uint8."""
-    return ((made.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+def to_uint8(images: Tensor) -> Tensor:
+    """Network outputs from -1 to 1 as uint8 pixels."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def as_it_is(batch: list[Tensor]) -> list[Tensor]:
-    """A batch that the data set has put together already."""
+def identity_collate(batch: list[Tensor]) -> list[Tensor]:
+    """The batch as `__getitems__` collated it."""
     return batch

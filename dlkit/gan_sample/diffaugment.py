@@ -1,7 +1,6 @@
-"""Random changes of real and generated images through which the generator still learns.
+"""Differentiable augmentation of real and generated images (Zhao et al. 2020, "DiffAugment").
 
-Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training", with the strengths
-of its official code.
+The strengths are those of the official code.
 
 Shapes: B images, C channels, S x S pixels.
 """
@@ -16,23 +15,25 @@ SHIFT = 0.125  # of the side, at most
 HOLE = 0.5  # of the side
 
 
-def policy(text: str) -> list[str]:
-    """The names in `--augment`; raises DlkitError for others."""
+def parse_policy(text: str) -> list[str]:
+    """Parse `--augment`; raises DlkitError for unknown names."""
     names = [] if text == "none" else [name.strip() for name in text.split(",")]
     if unknown := [name for name in names if name not in POLICIES]:
-        raise DlkitError(f"--augment {unknown[0]}: there is none, or some of {', '.join(POLICIES)}")
+        raise DlkitError(
+            f"--augment {unknown[0]}: unknown; choose from none, {', '.join(POLICIES)}"
+        )
     return names
 
 
-def augmented(images: Tensor, names: list[str]) -> Tensor:
-    """Images (B, C, S, S) from -1 to 1, each changed in its own way."""
+def augment(images: Tensor, names: list[str]) -> Tensor:
+    """Augment images (B, C, S, S) from -1 to 1, each with its own random values."""
     for name in names:
         images = POLICIES[name](images)
     return images
 
 
 def jitter_color(images: Tensor) -> Tensor:
-    """Brightness by up to 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
+    """Jitter brightness by +-0.5, saturation by a factor of 0 to 2, contrast of 0.5 to 1.5."""
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1, device=images.device)
     images = images + (brightness - 0.5).to(images.dtype)
     if images.shape[1] > 1:
@@ -42,13 +43,13 @@ def jitter_color(images: Tensor) -> Tensor:
     return mean + (images - mean) * (contrast + 0.5).to(images.dtype)
 
 
-def translated(images: Tensor) -> Tensor:
-    """Shifted by up to an eighth of the side each way; 0, gray, comes in."""
+def translate(images: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side each way, padding with 0 (gray)."""
     side = images.shape[-1]
     most = int(side * SHIFT + 0.5)
     down, right = torch.randint(-most, most + 1, (2, len(images), 1), device=images.device)
     places = torch.arange(side, device=images.device)
-    # Row and column 0 of the padded image are the frame.
+    # Rows and columns 0 and S + 1 are padding.
     rows = (places + down + 1).clamp(0, side + 1)[:, :, None]
     columns = (places + right + 1).clamp(0, side + 1)[:, None, :]
     padded = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)
@@ -56,8 +57,8 @@ def translated(images: Tensor) -> Tensor:
     return padded[index, rows, columns].permute(0, 3, 1, 2)
 
 
-def cut_out(images: Tensor) -> Tensor:
-    """A square of half the side becomes 0; a part of it may lie outside."""
+def cutout(images: Tensor) -> Tensor:
+    """Set a square of half the side to 0; it may extend beyond the image."""
     side = images.shape[-1]
     hole = int(side * HOLE + 0.5)
     top, left = torch.randint(0, side + 1 - hole % 2, (2, len(images), 1), device=images.device)
@@ -68,4 +69,4 @@ def cut_out(images: Tensor) -> Tensor:
     return images * (~(in_rows & in_columns))[:, None].to(images.dtype)
 
 
-POLICIES = {"color": jitter_color, "translation": translated, "cutout": cut_out}
+POLICIES = {"color": jitter_color, "translation": translate, "cutout": cutout}

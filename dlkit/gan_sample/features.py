@@ -1,4 +1,4 @@
-"""A bundled classifier in whose features pictures are compared, not pixel by pixel.
+"""Descriptors of pictures, from the last layer of a classifier of `dlkit classify`.
 
 Shapes: N pictures, C channels, S x S pixels, D numbers of a descriptor, L classes.
 """
@@ -17,14 +17,14 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class FeatureNetwork:
-    """`describe` gives what the classifier's last layer sees, and what it says.
+class FeatureExtractor:
+    """A classifier whose penultimate features describe pictures.
 
     Distances compare only within one network, so results name it.
     """
 
     name: str
-    classifier: Any  # of dlkit.classify; its outputs are descriptors
+    classifier: Any  # a dlkit.classify predictor that outputs descriptors
 
     @property
     def labels(self) -> list[str]:
@@ -32,16 +32,16 @@ class FeatureNetwork:
 
     @torch.inference_mode()
     def describe(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptors (N, D) and the indices (N,) of the best labels of uint8 pictures."""
+        """Descriptors (N, D) and predicted labels (N,) of uint8 pictures."""
         descriptors = [
-            self.classifier.outputs(self.fitted(part.float())) for part in pixels.split(BATCH)
+            self.classifier.outputs(self.preprocess(part.float())) for part in pixels.split(BATCH)
         ]
         found = torch.cat(descriptors)
         last_layer = self.classifier.network.source
         return found, last_layer(found.to(self.classifier.device)).argmax(dim=1).cpu()
 
-    def fitted(self, pixels: Tensor) -> Tensor:
-        """Pictures (N, C, S, S) from 0 to 255 in the size and colors of the classifier."""
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Pictures (N, C, S, S) from 0 to 255, converted to the classifier's size and channels."""
         inputs = self.classifier.preprocessing
         if inputs.channels == 1 and pixels.shape[1] == 3:
             pixels = (pixels * torch.tensor(GRAY_WEIGHTS).view(3, 1, 1)).sum(dim=1, keepdim=True)
@@ -52,9 +52,9 @@ class FeatureNetwork:
         return F.interpolate(pixels, size, mode="bilinear", antialias=True).clamp(0, 255)
 
 
-def load(name: str, image_size: int, channels: int, device: str = "auto") -> FeatureNetwork:
-    """The classifier of that name, file or URL; `auto` is the one that suits the pictures."""
+def load(name: str, image_size: int, channels: int, device: str = "auto") -> FeatureExtractor:
+    """Load a classifier by name, file or URL; `auto` chooses one by size and channels."""
     if name == "auto":
         name = "digits" if channels == 1 else "cifar10" if image_size <= 32 else "caltech101"
-    # In fp32, so that scores are the same on every machine.
-    return FeatureNetwork(name, features.describer(infer.load(name, device, "fp32")))
+    # In fp32, so that scores do not depend on the machine.
+    return FeatureExtractor(name, features.describer(infer.load(name, device, "fp32")))

@@ -1,4 +1,4 @@
-"""Pictures from latent vectors, batch by batch.
+"""Generation of pictures from latent vectors, batch by batch.
 
 Shapes: B pictures, C channels, S x S pixels, Z numbers of a latent vector.
 """
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 from dlkit.core.parallel import device
-from dlkit.gan_sample.data import to_bytes
+from dlkit.gan_sample.data import to_uint8
 
 BATCH = 32
 
 
 @torch.inference_mode()
-def decoded(
+def generate(
     model: Any, z: Tensor, labels: Tensor | None = None, precision: str = "auto"
 ) -> Iterator[Tensor]:
-    """uint8 pictures (B, C, S, S) on the CPU, in batches, of vectors (N, Z) and labels (N,).
+    """Yield uint8 pictures (B, C, S, S) on the CPU for vectors (N, Z) and labels (N,).
 
-    All batches have BATCH rows inside, since the last digits of a matrix product depend on the
-    number of rows: so a picture is the same whatever others are made with it.
+    The network always sees BATCH rows, because the rounding of a matrix product depends on their
+    number: so a picture does not depend on the others of its batch.
     """
-    place = next(model.parameters()).device
+    model_device = next(model.parameters()).device
     for start in range(0, len(z), BATCH):
         rows = (start + torch.arange(BATCH)).clamp(max=len(z) - 1)
-        given = None if labels is None else labels[rows].to(place)
-        with device.autocast(place, precision):
-            made = model.sample(z[rows].to(place), given)
-        yield to_bytes(made[: len(z) - start]).cpu()
+        batch_labels = None if labels is None else labels[rows].to(model_device)
+        with device.autocast(model_device, precision):
+            images = model.sample(z[rows].to(model_device), batch_labels)
+        yield to_uint8(images[: len(z) - start]).cpu()
 
 
-def cycled(numbers: range, classes: int | None) -> Tensor | None:
-    """The classes (N,) of pictures of which none was asked: each in its turn."""
+def cycle_classes(numbers: range, classes: int | None) -> Tensor | None:
+    """Labels (N,) of pictures without a requested class: their numbers modulo the classes."""
     return torch.tensor(numbers) % classes if classes else None

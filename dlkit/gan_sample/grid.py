@@ -1,4 +1,4 @@
-"""Pictures side by side in one file, pixel by pixel as they are.
+"""Image files: grids of pictures at their own size, and single ones.
 
 Shapes: C channels, S x S pixels.
 """
@@ -15,11 +15,11 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.vision.images import MOST_PIXELS, SUFFIXES
 
-GAP = 2  # pixels of white around a picture
+GAP = 2  # white pixels around a picture
 
 
-class Sheet:
-    """Rows of pictures of one size, on white; raises DlkitError where it would be too large."""
+class ImageGrid:
+    """A grid of pictures of one size, on white; raises DlkitError if it would be too large."""
 
     def __init__(self, count: int, columns: int, side: int, channels: int) -> None:
         self.columns, self.side = columns, side
@@ -27,43 +27,45 @@ class Sheet:
         width, height = columns * self.cell, -(-count // columns) * self.cell
         if width * height > MOST_PIXELS:
             raise DlkitError(
-                f"{count} pictures in one file would be {width} x {height} pixels, over"
-                f" {MOST_PIXELS / 1e6:.0f} million: write files with --separate FOLDER"
+                f"a grid of {count} pictures would have {width} x {height} pixels, over"
+                f" {MOST_PIXELS / 1e6:.0f} million; write single files with --separate FOLDER"
             )
         self.pixels = np.full((height, width, channels), 255, np.uint8)
 
-    def put(self, index: int, picture: Tensor) -> None:
-        """A uint8 picture (C, S, S) at its place, row by row."""
+    def place(self, index: int, picture: Tensor) -> None:
+        """Put a uint8 picture (C, S, S) into cell `index`, counted row by row."""
         row, column = divmod(index, self.columns)
         y, x = row * self.cell + GAP, column * self.cell + GAP
         self.pixels[y : y + self.side, x : x + self.side] = picture.permute(1, 2, 0).numpy()
 
     def image(self) -> Image.Image:
-        return from_array(self.pixels)
+        return array_to_pillow(self.pixels)
 
 
-def square(count: int) -> int:
-    """The columns of a grid that is as wide as high."""
+def square_columns(count: int) -> int:
+    """The number of columns of a square grid."""
     return math.isqrt(max(count, 1) - 1) + 1
 
 
-def as_image(picture: Tensor) -> Image.Image:
-    """A uint8 picture (C, S, S), gray or in color."""
-    return from_array(picture.permute(1, 2, 0).numpy())
+def to_pillow(picture: Tensor) -> Image.Image:
+    """Convert a uint8 picture (C, S, S), gray or color."""
+    return array_to_pillow(picture.permute(1, 2, 0).numpy())
 
 
-def from_array(pixels: np.ndarray) -> Image.Image:
+def array_to_pillow(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def check_name(path: Path, kinds: Sequence[str] = tuple(SUFFIXES)) -> None:
-    """Refuse a file name that says no kind of picture."""
+def check_image_suffix(path: Path, kinds: Sequence[str] = tuple(SUFFIXES)) -> None:
+    """Raise DlkitError for a file name that does not end like an image's."""
     if path.suffix.lower() not in kinds:
-        raise DlkitError(f"{path}: a picture's name ends in {', '.join(sorted(kinds))}")
+        raise DlkitError(
+            f"{path}: not the name of an image; choose from {', '.join(sorted(kinds))}"
+        )
 
 
-def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
-    """A GIF that begins again at its end."""
+def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
+    """Write a looping GIF."""
     with whole_file(path) as partial:
         frames[0].save(
             partial,

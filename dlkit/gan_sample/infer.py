@@ -1,4 +1,4 @@
-"""From noise to pictures: `sample()`, and the loaded models that all of its kin begin with.
+"""Loading models, and sampling pictures from noise: `load()` and `sample()`.
 
 Shapes: N pictures, B of a batch, C channels, S x S pixels, Z numbers of a latent vector.
 """
@@ -23,22 +23,19 @@ from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
 from dlkit.gan_sample import latents, vector_files
 from dlkit.gan_sample.config import DEFAULT_MODEL
-from dlkit.gan_sample.generate import BATCH, decoded
-from dlkit.gan_sample.grid import Sheet, as_image, square
+from dlkit.gan_sample.generate import BATCH, generate
+from dlkit.gan_sample.grid import ImageGrid, square_columns, to_pillow
 from dlkit.gan_sample.model import Autoencoder, CycleGan, restore
 
-MOST_COLUMNS = 20  # classes that get a column each
-MOST_WAITING = 2 * BATCH  # pictures to be written while the next are drawn
+MAX_COLUMNS = 20  # of a grid with one column per class
+MAX_PENDING = 2 * BATCH  # pictures pending to be written while the next are drawn
 
-Vectors = Callable[[range], Tensor]  # numbers of pictures to their latent vectors (N, Z)
+VectorSource = Callable[[range], Tensor]  # maps picture numbers to latent vectors (N, Z)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A file and what is in it: picture `number`, or from there on so many.
-
-    `label` is the class, where there is one.
-    """
+class SampleFile:
+    """A file of `pictures` pictures, from picture `number` on; `label` is their class, if any."""
 
     path: str
     number: int
@@ -48,7 +45,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A model ready to draw, and what belongs to it."""
+    """A loaded model, its labels, device and precision."""
 
     name: str
     network: Any  # a GanModel, an Autoencoder or a CycleGan
@@ -62,18 +59,18 @@ class Sampler:
 
     @property
     def translates(self) -> bool:
-        """Whether it makes pictures of pictures, not of noise."""
+        """Whether the model translates pictures instead of sampling from noise."""
         return isinstance(self.network, CycleGan)
 
     def pictures(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """uint8 pictures (N, C, S, S) of vectors (N, Z) and, with classes, of labels (N,)."""
-        return torch.cat(list(decoded(self.network, z, labels, self.precision)))
+        """Generate uint8 pictures (N, C, S, S) from vectors (N, Z) and class labels (N,)."""
+        return torch.cat(list(generate(self.network, z, labels, self.precision)))
 
 
 def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "fp32") -> Sampler:
-    """The model of that name, file or URL on the device."""
+    """Load a model by name, file or URL."""
     chosen = device.choose(device_name)
-    device.dtype(chosen, precision)  # refuses what the device cannot do
+    device.dtype(chosen, precision)  # raises DlkitError if the device does not support it
     device.tune_malloc()
     header, tensors = checkpoint.load(weights.find("gan-sample", model), "gan-sample")
     try:
@@ -87,99 +84,102 @@ def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str =
     return Sampler(model, network, header.labels, chosen, precision)
 
 
-def load_to_sample(model: str, device_name: str, precision: str) -> Sampler:
-    """A model that makes pictures of latent vectors."""
+def load_generator(model: str, device_name: str, precision: str) -> Sampler:
+    """Load a model that samples from noise; raises DlkitError for a cyclegan."""
     sampler = load(model, device_name, precision)
     if sampler.translates:
         raise DlkitError(
-            f"{model} makes pictures of pictures, not of noise: use translate-images with it"
+            f"--model {model}: a cyclegan, which does not sample from noise; use translate-images"
         )
     return sampler
 
 
-def chosen_classes(sampler: Sampler, names: Sequence[str] | None) -> list[int]:
-    """The indices of these classes, or of all; none where the model knows no classes."""
+def class_indices(sampler: Sampler, names: Sequence[str] | None) -> list[int]:
+    """The indices of these classes, by default all; empty for models without classes."""
     if not names:
         return list(range(len(sampler.labels)))
     if not sampler.labels:
-        raise DlkitError(f"{sampler.name} was trained without classes: leave --class out")
+        raise DlkitError(f"--class {names[0]}: {sampler.name} has no classes; remove it")
     if unknown := [name for name in names if name not in sampler.labels]:
         raise DlkitError(
-            f"{sampler.name} knows no class {unknown[0]!r}: there is {', '.join(sampler.labels)}"
+            f"--class {unknown[0]}: not a class of {sampler.name}; choose from"
+            f" {', '.join(sampler.labels)}"
         )
     return [sampler.labels.index(name) for name in names]
 
 
-def seeded(sampler: Sampler, seed: int, truncation: float | None) -> Vectors:
-    """Vectors that the seed and a picture's number decide."""
+def seeded_vectors(sampler: Sampler, seed: int, truncation: float | None) -> VectorSource:
+    """Random vectors that depend only on the seed and the number of the picture."""
     return partial(latents.draw, seed, size=sampler.network.latent, truncation=truncation)
 
 
-def stored(vectors: "vector_files.Stored") -> Vectors:
-    """The rows of a file of vectors."""
+def stored_vectors(vectors: "vector_files.VectorArray") -> VectorSource:
+    """Vectors from a file, one row per picture."""
     return lambda numbers: torch.tensor(vectors[numbers.start : numbers.stop], dtype=torch.float32)
 
 
-def batches(
-    sampler: Sampler, count: int, vectors: Vectors, classes: Sequence[int]
+def generate_batches(
+    sampler: Sampler, count: int, vectors: VectorSource, classes: Sequence[int]
 ) -> Iterator[tuple[range, Tensor, Tensor]]:
-    """Numbers, vectors (B, Z) and uint8 pictures (B, C, S, S); the classes take turns."""
+    """Yield numbers, vectors (B, Z) and uint8 pictures (B, C, S, S), cycling through classes."""
     for start in track(range(0, count, BATCH), "drawing"):
         numbers = range(start, min(start + BATCH, count))
         z = vectors(numbers)
-        asked = torch.tensor([classes[n % len(classes)] for n in numbers]) if classes else None
-        yield numbers, z, sampler.pictures(z, asked)
+        labels = torch.tensor([classes[n % len(classes)] for n in numbers]) if classes else None
+        yield numbers, z, sampler.pictures(z, labels)
 
 
 def sample(
     sampler: Sampler,
     count: int,
-    vectors: Vectors,
+    vectors: VectorSource,
     classes: Sequence[int] = (),
     grid: Path | None = None,
     separate: Path | None = None,
     save_latents: Path | None = None,
-) -> Iterator[Drawn]:
-    """Draw `count` pictures: into one file `grid`, into files of a folder, or both.
+) -> Iterator[SampleFile]:
+    """Draw `count` pictures, cycling through `classes`.
 
-    The classes take turns. In the folder a picture is NUMBER.png, or with classes
-    LABEL/NUMBER.png, so that it can be trained on and evaluated. Without a grid, memory does not
-    grow with `count`. `save_latents` is a file for the vectors.
+    `grid` is a file for all pictures, `separate` a folder with a file NUMBER.png for each, or with
+    classes LABEL/NUMBER.png, a layout that training and evaluation accept. Without a grid, memory
+    does not grow with `count`. `save_latents` is a file for the vectors.
     """
     network = sampler.network
-    columns = len(classes) if 2 <= len(classes) <= min(MOST_COLUMNS, count) else square(count)
-    sheet = Sheet(count, columns, network.image_size, network.channels) if grid else None
+    columns = (
+        len(classes) if 2 <= len(classes) <= min(MAX_COLUMNS, count) else square_columns(count)
+    )
+    cells = ImageGrid(count, columns, network.image_size, network.channels) if grid else None
 
-    def write_one(folder: Path, number: int, picture: Tensor) -> Drawn:
+    def write_one(folder: Path, number: int, picture: Tensor) -> SampleFile:
         label = sampler.labels[classes[number % len(classes)]] if classes else None
         path = (folder if label is None else folder / label) / f"{number:06}.png"
-        images.save(as_image(picture), path)
-        return Drawn(str(path), number, 1, label)
+        images.save(to_pillow(picture), path)
+        return SampleFile(str(path), number, 1, label)
 
-    def made() -> Iterator[Drawn]:
-        keeping: AbstractContextManager[np.ndarray | None] = nullcontext()
+    def results() -> Iterator[SampleFile]:
+        latent_file: AbstractContextManager[np.ndarray | None] = nullcontext()
         if save_latents is not None:
-            keeping = vector_files.writing(save_latents, count, network.latent)
-        waiting: deque[Future[Drawn]] = deque()
-        with keeping as kept, ThreadPoolExecutor() as pool:
+            latent_file = vector_files.open_for_writing(save_latents, count, network.latent)
+        pending: deque[Future[SampleFile]] = deque()
+        with latent_file as stored, ThreadPoolExecutor() as pool:
             try:
-                for numbers, z, pixels in batches(sampler, count, vectors, classes):
-                    if kept is not None:
-                        kept[numbers.start : numbers.stop] = z.numpy()
+                for numbers, z, pixels in generate_batches(sampler, count, vectors, classes):
+                    if stored is not None:
+                        stored[numbers.start : numbers.stop] = z.numpy()
                     for number, picture in zip(numbers, pixels, strict=True):
-                        if sheet is not None:
-                            sheet.put(number, picture)
+                        if cells is not None:
+                            cells.place(number, picture)
                         if separate is not None:
-                            waiting.append(pool.submit(write_one, separate, number, picture))
-                    while len(waiting) > MOST_WAITING:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                            pending.append(pool.submit(write_one, separate, number, picture))
+                    while len(pending) > MAX_PENDING:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
-        if sheet is not None and grid is not None:
-            images.save(sheet.image(), grid)
-            one = sampler.labels[classes[0]] if len(classes) == 1 else None
-            yield Drawn(str(grid), 0, count, one)
+        if cells is not None and grid is not None:
+            images.save(cells.image(), grid)
+            label = sampler.labels[classes[0]] if len(classes) == 1 else None
+            yield SampleFile(str(grid), 0, count, label)
 
-    return made()
+    return results()

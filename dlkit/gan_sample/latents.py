@@ -1,4 +1,4 @@
-"""What pictures are made of: latent vectors that depend on the seed and the picture's number alone.
+"""Latent vectors that depend only on the seed and the number of the picture.
 
 Shapes: B pictures, Z numbers of a latent vector.
 """
@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 def draw(seed: int, numbers: Iterable[int], size: int, truncation: float | None = None) -> Tensor:
-    """Latent vectors (B, Z) of the pictures of these numbers, each from a generator of its own.
+    """Latent vectors (B, Z) of the pictures of these numbers, each with its own generator.
 
-    They are standard normal, or with `truncation` normal between -truncation and truncation
-    (Brock et al. 2019): the same vectors, drawn together.
+    They are standard normal; `truncation` maps them monotonically to the normal distribution
+    truncated to -truncation..truncation (Brock et al. 2019).
     """
     rows = [np.random.default_rng([seed, n]).standard_normal(size, np.float32) for n in numbers]
     z = torch.from_numpy(np.stack(rows) if rows else np.empty((0, size), np.float32))
@@ -26,14 +26,13 @@ def draw(seed: int, numbers: Iterable[int], size: int, truncation: float | None 
 
 
 def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
-    """Vectors (B, Z) on the arc from `start` (Z,) to `end` (Z,), at these shares (B,) of it.
+    """Spherical interpolation from `start` (Z,) to `end` (Z,) at `shares` (B,) of the arc: (B, Z).
 
-    Spherical interpolation (Shoemake 1985; White 2016): the vectors in between are as long as the
-    model's own, which those on a straight line are not.
+    Shoemake 1985; White 2016: unlike linear interpolation, it keeps the norm of the vectors.
     """
     cosine = torch.dot(start / start.norm(), end / end.norm()).clamp(-1, 1)
     angle = torch.acos(cosine)
-    if float(angle.sin()) < 1e-4:  # one direction, or its opposite: there is no one arc
+    if float(angle.sin()) < 1e-4:  # parallel vectors: the arc is not unique
         return torch.lerp(start, end, shares[:, None])
     first = torch.sin((1 - shares) * angle) / angle.sin()
     second = torch.sin(shares * angle) / angle.sin()

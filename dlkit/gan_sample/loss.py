@@ -1,4 +1,4 @@
-"""What the models are trained to minimize.
+"""Losses of GANs and autoencoders.
 
 Shapes: B images, C channels, S x S pixels, Z numbers of a code. Logits and scores are (B,), or of
 patches (B, 1, h, w).
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlkit.gan_sample.config import GanTrainConfig
+
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What a discriminator minimizes, from its logits of real and of generated images.
+    """The loss of a discriminator, from its logits of real and of generated images.
 
     minimax and non-saturating: Goodfellow et al. 2014, equation 1, whose optimum is the probability
     p / (p + q) of being real. least-squares: Mao et al. 2017, equation 9. hinge: Miyato et al.
@@ -28,10 +30,10 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: str, fake: Tensor) -> Tensor:
-    """What the generator minimizes, from the logits of its images.
+    """The loss of a generator, from the logits of its images.
 
-    minimax is log(1 - D), whose gradient vanishes where the discriminator is sure (it saturates);
-    non-saturating is -log D (section 3 of the first paper).
+    minimax is log(1 - D), whose gradient vanishes (saturates) where the discriminator is certain;
+    non-saturating is -log D (Goodfellow et al. 2014, section 3).
     """
     if kind == "minimax":
         return -F.softplus(fake).mean()
@@ -43,9 +45,9 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (|gradient| - 1)^2 on random points of the lines between real and fake images.
+    """Mean of (|gradient| - 1)^2 at random points between real and fake images.
 
-    Gulrajani et al. 2017, algorithm 1; without their factor lambda.
+    Gulrajani et al. 2017, algorithm 1, without the factor lambda.
     """
     shares = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(fake.float(), real.float(), shares).requires_grad_()
@@ -62,12 +64,12 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def reconstruction_loss(kind: str, images: Tensor, halves: Tensor) -> Tensor:
-    """The distance (B,) of images (B, C, S, S) from -1 to 1, summed over pixels.
+    """The reconstruction loss (B,) of images (B, C, S, S) from -1 to 1, summed over pixels.
 
-    The reconstruction comes as half the logits of its pixels, before tanh.
+    `halves` is the reconstruction before tanh, which is half the logits of its pixels.
 
-    mse: half the squared error, a Gaussian's log-likelihood of deviation 1. bce: cross-entropy in
-    nats of values from 0 to 1, as of Bernoulli pixels (Kingma and Welling 2014, appendix C.1).
+    mse: half the squared error, the negative log-likelihood of unit Gaussians. bce: cross-entropy
+    in nats of Bernoulli pixels from 0 to 1 (Kingma and Welling 2014, appendix C.1).
     """
     if kind == "mse":
         error = 0.5 * (halves.tanh() - images).square()
@@ -80,11 +82,30 @@ def reconstruction_loss(kind: str, images: Tensor, halves: Tensor) -> Tensor:
 
 
 def sparsity_loss(codes: Tensor, activity: float) -> Tensor:
-    """KL divergence of each number's mean over the batch from `activity`, summed over numbers.
+    """KL divergence between `activity` and the mean of each unit, summed over units.
 
-    Codes (B, Z) lie between 0 and 1 (Ng 2011, CS294A, section 3).
+    Codes (B, Z) are between 0 and 1 (Ng 2011, CS294A, section 3).
     """
     mean = codes.mean(dim=0).clamp(1e-6, 1 - 1e-6)
     share = torch.as_tensor(activity, dtype=mean.dtype, device=mean.device)
     first = share * (share / mean).log()
     return (first + (1 - share) * ((1 - share) / (1 - mean)).log()).sum()
+
+
+def autoencoder_losses(
+    config: GanTrainConfig, images: Tensor, halves: Tensor, codes: Tensor
+) -> dict[str, Tensor]:
+    """The loss terms of an autoencoder, means over the batch."""
+    terms = {"reconstruction": reconstruction_loss(config.reconstruction, images, halves).mean()}
+    if config.sparsity:
+        terms["sparsity"] = config.sparsity * sparsity_loss(codes, config.activity)
+    return terms
+
+
+def vae_losses(
+    config: GanTrainConfig, images: Tensor, halves: Tensor, mean: Tensor, log_variance: Tensor
+) -> dict[str, Tensor]:
+    """The loss terms of a variational autoencoder, means over the batch."""
+    reconstruction = reconstruction_loss(config.reconstruction, images, halves).mean()
+    kl = config.beta * kl_divergence(mean, log_variance).mean()
+    return {"reconstruction": reconstruction, "kl": kl}

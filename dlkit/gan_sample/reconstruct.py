@@ -1,4 +1,4 @@
-"""Pictures through a model and back: an autoencoder's codes, or a search for latent vectors.
+"""Reconstruction of pictures, by an autoencoder or by a search for latent vectors.
 
 Shapes: B pictures, C channels, S x S pixels, Z numbers of a latent vector, L classes.
 """
@@ -23,22 +23,22 @@ from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.gan_sample import latents
-from dlkit.gan_sample.data import Shape, from_bytes
-from dlkit.gan_sample.grid import Sheet, as_image
+from dlkit.gan_sample.data import Shape, from_uint8
+from dlkit.gan_sample.grid import ImageGrid, to_pillow
 from dlkit.gan_sample.infer import Sampler
 
 BATCH = 16
-CANDIDATES = 64  # vectors, of each class, among which a search begins
-STARTS = 4  # the nearest of them, from each of which it goes down
-RATE = 0.1  # of Adam, at first
+CANDIDATES = 64  # random vectors per class, from which a search selects its starts
+STARTS = 4  # nearest candidates, each of which is optimized
+LEARNING_RATE = 0.1  # initial, of Adam
 COLUMNS = 16
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How close a picture came back: mean squared error of values from 0 to 1, and in decibels.
+    """The error of a reconstruction: MSE of values from 0 to 1, and PSNR in dB.
 
-    `label` is the class that the search found it in, where there are classes.
+    `label` is the class that the search found, for models with classes.
     """
 
     path: str
@@ -49,17 +49,14 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A picture (C, S, S) as it was given and as it was found, of vector z (Z,).
+class ImagePair:
+    """A picture (C, S, S) and its reconstruction from vector z (Z,); `cropped` if not square."""
 
-    `cut` says that the middle was taken.
-    """
-
-    about: Reconstruction
+    result: Reconstruction
     z: Tensor
-    given: Tensor
-    found: Tensor
-    cut: bool
+    source: Tensor
+    output: Tensor
+    cropped: bool
 
 
 def reconstruct(
@@ -68,19 +65,18 @@ def reconstruct(
     classes: Sequence[int],
     steps: int,
     seed: int,
-    sheet: Path | None = None,
+    grid: Path | None = None,
     separate: Path | None = None,
     save_latents: Path | None = None,
     workers: int = 2,
     shard: str | None = None,
     resume: bool = False,
 ) -> Iterator[Reconstruction | Failure]:
-    """Each picture as the model makes it again, in input order; Failures where one is unreadable.
+    """Reconstruct each picture, in input order; a Failure for an unreadable one.
 
-    `sheet` is a file for the pictures, each with its reconstruction below, `separate` a folder for
-    these alone, and `save_latents` a file for the vectors that `sample` makes them of. Of the
-    pictures only those of a `shard` are taken, and with `resume` those that `separate` lacks. Under
-    torchrun the processes share them.
+    `grid` is a file for all pictures, each above its reconstruction, `separate` a folder for the
+    reconstructions, and `save_latents` a file for their latent vectors. `shard` selects a part of
+    the pictures, `resume` those without a file in `separate`; processes of torchrun share them.
     """
     network = sampler.network
     shape = Shape(network.image_size, network.channels)
@@ -89,16 +85,20 @@ def reconstruct(
         (source, None if names is None else names.path_for(source, ".png"))
         for source in images.files(paths)
     ]
-    if sheet is not None and sheet.resolve() in {Path(source).resolve() for source, _ in jobs}:
-        raise DlkitError(f"{sheet} is an input, which stays as it is: choose another name")
+    if grid is not None and grid.resolve() in {Path(source).resolve() for source, _ in jobs}:
+        raise DlkitError(
+            f"--output {grid}: an input, which must not be overwritten; choose another name"
+        )
     columns = min(COLUMNS, len(jobs)) or 1
     cells = 2 * columns * -(-len(jobs) // columns)
-    shown = None if sheet is None else Sheet(cells, columns, shape.image_size, shape.channels)
+    image_grid = (
+        None if grid is None else ImageGrid(cells, columns, shape.image_size, shape.channels)
+    )
 
     def is_made(job: tuple[str, Path | None]) -> bool:
         return job[1] is not None and job[1].exists()
 
-    def made(process: Process) -> Iterator[Made | Failure]:
+    def pairs(process: Process) -> Iterator[ImagePair | Failure]:
         left = list(process.share(remaining_jobs(jobs, shard, resume, is_made)))
         sources = track([source for source, _ in left], "reconstructing")
         entries = zip(each(shape.read, sources, workers), left, strict=True)
@@ -106,40 +106,43 @@ def reconstruct(
             good = [entry[0] for entry, _ in batch if not isinstance(entry, Failure)]
             results: Iterator[tuple[Tensor, Tensor, int | None]] = iter(())
             if good:
-                results = zip(*back(sampler, torch.stack(good), classes, steps, seed), strict=True)
+                results = zip(
+                    *reconstruct_batch(sampler, torch.stack(good), classes, steps, seed),
+                    strict=True,
+                )
             for entry, (path, target) in batch:
                 if isinstance(entry, Failure):
                     yield entry
                     continue
-                given, cut = entry
-                z, found, kind = next(results)
+                source, cropped = entry
+                z, output, kind = next(results)
                 if target is not None:
-                    images.save(as_image(found), target)
-                about = described(path, given, found, sampler.labels, kind, target)
-                yield Made(about, z, given, found, cut)
+                    images.save(to_pillow(output), target)
+                result = measure_error(path, source, output, sampler.labels, kind, target)
+                yield ImagePair(result, z, source, output, cropped)
 
     def gathered() -> Iterator[Reconstruction | Failure]:
         vectors: list[Tensor] = []
         done = cropped = 0
         with distributed.launch(str(sampler.device)) as process:
-            for number, one in enumerate(process.gather(made(process), BATCH)):
-                if isinstance(one, Failure):
-                    yield one
+            for number, pair in enumerate(process.gather(pairs(process), BATCH)):
+                if isinstance(pair, Failure):
+                    yield pair
                     continue
-                done, cropped = done + 1, cropped + one.cut
-                if shown is not None:
+                done, cropped = done + 1, cropped + pair.cropped
+                if image_grid is not None:
                     row, column = divmod(number, columns)
-                    shown.put(2 * row * columns + column, one.given)
-                    shown.put((2 * row + 1) * columns + column, one.found)
+                    image_grid.place(2 * row * columns + column, pair.source)
+                    image_grid.place((2 * row + 1) * columns + column, pair.output)
                 if save_latents is not None:
-                    vectors.append(one.z)
-                yield one.about
+                    vectors.append(pair.z)
+                yield pair.result
             if cropped:
-                log(f"{cropped} pictures are not square: their middle is used")
+                log(f"{cropped} pictures are not square: center-cropped")
             if done and process.is_main:
-                if shown is not None and sheet is not None:
-                    images.save(shown.image(), sheet)
-                    log(f"saved {sheet}")
+                if image_grid is not None and grid is not None:
+                    images.save(image_grid.image(), grid)
+                    log(f"saved {grid}")
                 if save_latents is not None:
                     with whole_file(save_latents) as partial, partial.open("wb") as file:
                         np.save(file, torch.stack(vectors).numpy())
@@ -148,72 +151,73 @@ def reconstruct(
     return gathered()
 
 
-def described(
+def measure_error(
     path: str,
-    given: Tensor,
-    found: Tensor,
+    source: Tensor,
+    output: Tensor,
     names: Sequence[str],
     kind: int | None,
     target: Path | None,
 ) -> Reconstruction:
-    mse = float(((given.double() - found.double()) / 255).square().mean())
+    """The error of one reconstruction."""
+    mse = float(((source.double() - output.double()) / 255).square().mean())
     psnr = round(-10 * math.log10(mse), 2) if mse else None
     label = None if kind is None else names[kind]
     return Reconstruction(path, round(mse, 6), psnr, label, None if target is None else str(target))
 
 
-def back(
+def reconstruct_batch(
     sampler: Sampler, pixels: Tensor, classes: Sequence[int], steps: int, seed: int
 ) -> tuple[Tensor, Tensor, list[int | None]]:
-    """Vectors (B, Z), pictures (B, C, S, S) and classes of what comes back of uint8 pictures."""
-    targets = from_bytes(pixels.to(sampler.device))
+    """Vectors (B, Z), reconstructions (B, C, S, S) and classes of uint8 pictures."""
+    targets = from_uint8(pixels.to(sampler.device))
     if sampler.has_encoder:
         with torch.inference_mode():
-            z = codes_of(sampler.network, targets)
+            z = encode_vectors(sampler.network, targets)
         return z, sampler.pictures(z), [None] * len(pixels)
-    z, labels = search(sampler, targets, classes, steps, seed)
+    z, labels = search_vectors(sampler, targets, classes, steps, seed)
     kinds: list[int | None] = [None] * len(pixels) if labels is None else list(labels.tolist())
     return z, sampler.pictures(z, labels), kinds
 
 
-def codes_of(network: Any, targets: Tensor) -> Tensor:
-    """The vectors (B, Z) from which `sample` decodes the codes of pictures from -1 to 1."""
+def encode_vectors(network: Any, targets: Tensor) -> Tensor:
+    """The standardized codes (B, Z) of pictures from -1 to 1, the inputs of `sample`."""
     codes = network.encode(targets)
     if isinstance(codes, tuple):
-        codes = codes[0]  # mean and log variance
+        codes = codes[0]  # the mean, without the log variance
     z: Tensor = (codes - network.code_mean) / network.code_deviation
     return z.float().cpu()
 
 
-def search(
+def search_vectors(
     sampler: Sampler, targets: Tensor, classes: Sequence[int], steps: int, seed: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Vectors (B, Z), and with classes labels (B,), whose pictures come near the targets.
+    """Search for vectors (B, Z), and with classes labels (B,), whose pictures match the targets.
 
-    Down the gradient of the squared error of pixels (Lipton and Tripathi 2017, "Precise recovery
-    of latent vectors"), from the best of some random ones, each picture for itself.
+    Gradient descent on the squared error of pixels (Lipton and Tripathi 2017, "Precise recovery of
+    latent vectors"), from the best of some random vectors, independently for each picture.
     """
     network = sampler.network.requires_grad_(False)
     kinds = torch.tensor(classes).repeat_interleave(CANDIDATES) if classes else None
     candidates = latents.draw(seed, range(CANDIDATES), network.latent)
     candidates = candidates.repeat(max(len(classes), 1), 1)
-    drawn = from_bytes(sampler.pictures(candidates, kinds).to(sampler.device)).flatten(1)
+    drawn = from_uint8(sampler.pictures(candidates, kinds).to(sampler.device)).flatten(1)
     nearest = torch.cdist(targets.flatten(1), drawn).topk(STARTS, largest=False).indices.cpu()
     chosen = nearest.flatten()  # STARTS rows for each target
     z = candidates[chosen].to(sampler.device).requires_grad_()
     labels = None if kinds is None else kinds[chosen].to(sampler.device)
-    goals = targets.repeat_interleave(STARTS, dim=0)
-    optimizer = torch.optim.Adam([z], RATE)
+    repeated = targets.repeat_interleave(STARTS, dim=0)
+    optimizer = torch.optim.Adam([z], LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in range(steps):
-        # Summed over pictures, whose gradients have nothing to do with each other.
-        loss = (network.sample(z, labels) - goals).square().flatten(1).mean(dim=1).sum()
+        # A sum over pictures, whose gradients are independent.
+        loss = (network.sample(z, labels) - repeated).square().flatten(1).mean(dim=1).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        errors = (network.sample(z, labels) - goals).square().flatten(1).mean(dim=1)
+        errors = (network.sample(z, labels) - repeated).square().flatten(1).mean(dim=1)
     best = errors.view(-1, STARTS).argmin(dim=1) + STARTS * torch.arange(
         len(targets), device=errors.device
     )

@@ -1,4 +1,4 @@
-"""What the training loops do in each step or after the last.
+"""Parts of the training loops.
 
 Shapes: B images, C channels, S x S pixels.
 """
@@ -15,7 +15,7 @@ from dlkit.core.train.run import Run
 
 
 class GanStats:
-    """Who is winning: both losses, and the discriminator's mean output on real and on fake."""
+    """Statistics of an epoch: both losses, and the discriminator's mean output on real and fake."""
 
     def __init__(self) -> None:
         self.discriminator: list[Tensor] = []
@@ -23,7 +23,7 @@ class GanStats:
         self.outputs: list[Tensor] = []
 
     def add(self, loss: Tensor, on_real: Tensor, on_fake: Tensor) -> None:
-        """A step of the discriminator."""
+        """Record a step of the discriminator."""
         self.discriminator.append(loss.detach())
         self.outputs.append(torch.stack([on_real.detach().mean(), on_fake.detach().mean()]))
 
@@ -43,27 +43,27 @@ class GanStats:
         }
 
 
-def flipped(images: Tensor, share: float | None) -> Tensor:
-    """Images (B, C, S, S), a share of them mirrored left to right."""
+def random_flip(images: Tensor, share: float | None) -> Tensor:
+    """Flip images (B, C, S, S) horizontally with probability `share`."""
     if not share:
         return images
-    turned = torch.rand(len(images), 1, 1, 1, device=images.device) < share
-    return torch.where(turned, images.flip(3), images)
+    flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < share
+    return torch.where(flipped, images.flip(3), images)
 
 
 def stop_if_diverged(run: Run) -> None:
-    """Raise DlkitError before anything is saved, where a loss or a weight is not finite."""
+    """Raise DlkitError, before anything is saved, if a loss or weight is not finite."""
     run.check_loss()
     if not all(bool(weight.isfinite().all()) for weight in run.model.parameters()):
         raise DlkitError(
-            f"weights are not finite any more in epoch {run.epoch + 1}: lower --lr"
+            f"weights are no longer finite in epoch {run.epoch + 1}; lower --lr"
             f" (now {run.config.lr}); {run.folder} keeps the last good model"
         )
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Without gradients of its weights: those on the way through it alone cost much less."""
+def freeze(module: nn.Module) -> Iterator[None]:
+    """Disable the gradients of a module's weights, which makes the backward pass cheaper."""
     module.requires_grad_(False)
     try:
         yield

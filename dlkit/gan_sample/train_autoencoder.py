@@ -3,7 +3,7 @@
 Shapes: B images, C channels, S x S pixels, Z numbers of a code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +14,63 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig
-from dlkit.gan_sample.data import Pictures, as_it_is, from_bytes, to_bytes
-from dlkit.gan_sample.fid import judge_of, sample_path, save_grid, save_samples
-from dlkit.gan_sample.loss import kl_divergence, reconstruction_loss, sparsity_loss
+from dlkit.gan_sample.data import SquareImages, from_uint8, identity_collate, to_uint8
+from dlkit.gan_sample.fid import fid_evaluator, sample_path, save_grid, save_samples
+from dlkit.gan_sample.loss import autoencoder_losses, vae_losses
 from dlkit.gan_sample.model import VariationalAutoencoder, build
-from dlkit.gan_sample.prepare import optimizer_of, prepared, with_length
-from dlkit.gan_sample.steps import flipped, stop_if_diverged
+from dlkit.gan_sample.prepare import build_optimizer, prepare, set_epoch_length
+from dlkit.gan_sample.steps import random_flip, stop_if_diverged
 
 BATCH = 256  # of validation
-FITTED = 10_000  # codes to which a Gaussian is fitted
-SHOWN = 32  # pictures beside their reconstructions
+CODES_TO_FIT = 10_000  # codes for `Autoencoder.fit`
+MAX_SHOWN = 32  # pictures in the grid of reconstructions
 
 
 def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
     """Train an autoencoder, and return the path of its best checkpoint."""
-    config, pictures, settings = prepared(config)
-    held_out, training = pictures.divided(config.val_share, config.seed)
-    with_length(training, config)
+    config, pictures, settings = prepare(config)
+    held_out, training = pictures.split_off(config.val_share, config.seed)
+    set_epoch_length(training, config)
     if config.sparsity:
         settings["sparse"] = True
     model: Any = build(config.arch, **settings)
     network = process.wrap(model)
     run = Run(config, process, model, Header("gan-sample", config.arch, settings, []))
-    optimizer = optimizer_of(run, model)
-    batches = run.loader(training, as_it_is, workers=0)
+    optimizer = build_optimizer(run, model)
+    batches = run.loader(training, identity_collate, workers=0)
     variational = isinstance(model, VariationalAutoencoder)
-    judge = judge_of(config, training, [], process) if variational else None
+    losses = vae_losses if variational else autoencoder_losses
+    evaluator = fid_evaluator(config, training, [], process) if variational else None
 
     for epoch in run.epochs():
         for pixels, _ in run.batches(batches):
-            images = flipped(from_bytes(pixels), config.flip)
+            images = random_flip(from_uint8(pixels), config.flip)
             with run.autocast():
-                halves, *codes = network(corrupt(images, config.noise, config.masking))
-            parts = terms(images, halves.float(), codes, config)
-            run.step(torch.stack([*parts.values()]).sum(), optimizer)
+                outputs = network(corrupt(images, config.noise, config.masking))
+            terms = losses(config, images, *(output.float() for output in outputs))
+            run.step(torch.stack([*terms.values()]).sum(), optimizer)
 
         stop_if_diverged(run)
-        made: Any = run.eval_model.eval()
-        scores = validation(run, held_out, config, process)
-        if judge is None:
-            made.fit(torch.cat(list(codes_of(made, training.pixels[:FITTED], run))))
+        trained: Any = run.eval_model.eval()
+        scores = validate(run, losses, held_out, config, process)
+        if evaluator is None:
+            trained.fit(
+                torch.cat(list(encode_in_batches(trained, training.pixels[:CODES_TO_FIT], run)))
+            )
             score = -scores["val_loss"] if scores else float(epoch)
         else:
-            scores |= judge.scores(made)
-            score = -scores[config.score]
+            scores |= evaluator.scores(trained)
+            score = -scores[config.best_metric]
         if process.is_main:
-            save_samples(made, config, run.folder, epoch)
+            save_samples(trained, config, run.folder, epoch)
             shown = held_out if len(held_out) else training
-            save_reconstructions(made, shown, config, run, epoch)
+            save_reconstructions(trained, shown, config, run, epoch)
         run.finish_epoch(score, **scores)
     return run.best
 
 
 def corrupt(images: Tensor, noise: float, masking: float) -> Tensor:
-    """What a denoising autoencoder is given: images with Gaussian noise, and pixels made gray."""
+    """Corrupt the inputs of a denoising autoencoder: Gaussian noise, and pixels set to gray."""
     if noise:
         images = images + noise * torch.randn_like(images)
     if masking:
@@ -75,34 +78,24 @@ def corrupt(images: Tensor, noise: float, masking: float) -> Tensor:
     return images
 
 
-def terms(
-    images: Tensor, halves: Tensor, codes: list[Tensor], config: GanTrainConfig
-) -> dict[str, Tensor]:
-    """The parts of the loss, means over the batch, from what the network made of the images."""
-    apart = reconstruction_loss(config.reconstruction, images, halves)
-    parts = {"reconstruction": apart.mean()}
-    if config.arch == "vae":
-        mean, log_variance = (code.float() for code in codes)
-        parts["kl"] = config.beta * kl_divergence(mean, log_variance).mean()
-    elif config.sparsity:
-        parts["sparsity"] = config.sparsity * sparsity_loss(codes[0].float(), config.activity)
-    return parts
-
-
 @torch.no_grad()
-def validation(
-    run: Run, held_out: Pictures, config: GanTrainConfig, process: Process
+def validate(
+    run: Run,
+    losses: Callable[..., dict[str, Tensor]],
+    held_out: SquareImages,
+    config: GanTrainConfig,
+    process: Process,
 ) -> dict[str, float]:
-    """The loss on pictures held out, and its parts; nothing where there are none."""
-    torch.manual_seed(config.seed)  # the same draws from the codes after each epoch
-    found: list[dict[str, float]] = []
+    """The loss on the validation pictures and its terms; empty if there are none."""
+    torch.manual_seed(config.seed)  # the same random codes after each epoch
+    sums: list[dict[str, float]] = []
     for start in process.share(range(0, len(held_out), BATCH)):
-        images = from_bytes(held_out.pixels[start : start + BATCH].to(process.device))
+        images = from_uint8(held_out.pixels[start : start + BATCH].to(process.device))
         with run.autocast():
-            halves, *codes = run.eval_model(images)
-        parts = terms(images, halves.float(), codes, config)
-        found.append({k: len(images) * float(v) for k, v in parts.items()})
-    gathered = list(process.gather(found))
+            outputs = run.eval_model(images)
+        terms = losses(config, images, *(output.float() for output in outputs))
+        sums.append({k: len(images) * float(v) for k, v in terms.items()})
+    gathered = list(process.gather(sums))
     if not gathered:
         return {}
     means = {f"val_{k}": sum(f[k] for f in gathered) / len(held_out) for k in gathered[0]}
@@ -110,24 +103,24 @@ def validation(
 
 
 @torch.no_grad()
-def codes_of(model: Any, pixels: Tensor, run: Run) -> Iterator[Tensor]:
-    """Codes (B, Z) of uint8 pictures, in batches."""
+def encode_in_batches(model: Any, pixels: Tensor, run: Run) -> Iterator[Tensor]:
+    """Yield codes (B, Z) of uint8 pictures, in batches."""
     for part in pixels.split(BATCH):
         with run.autocast():
-            yield model.encode(from_bytes(part.to(run.process.device))).float()
+            yield model.encode(from_uint8(part.to(run.process.device))).float()
 
 
 @torch.no_grad()
 def save_reconstructions(
-    model: Any, pictures: Pictures, config: GanTrainConfig, run: Run, epoch: int
+    model: Any, pictures: SquareImages, config: GanTrainConfig, run: Run, epoch: int
 ) -> None:
-    """samples/epoch-0001-reconstructions.png: pictures, each with its reconstruction below."""
+    """Write samples/epoch-0001-reconstructions.png: pictures above their reconstructions."""
     columns = min(8, len(pictures.pixels))
-    pixels = pictures.pixels[: min(SHOWN, len(pictures.pixels) // columns * columns)]
-    images = corrupt(from_bytes(pixels.to(run.process.device)), config.noise, config.masking)
+    pixels = pictures.pixels[: min(MAX_SHOWN, len(pictures.pixels) // columns * columns)]
+    images = corrupt(from_uint8(pixels.to(run.process.device)), config.noise, config.masking)
     with run.autocast():
-        made = to_bytes(model.reconstruct(images)).cpu()
+        outputs = to_uint8(model.reconstruct(images)).cpu()
     path = sample_path(run.folder, epoch)
-    rows = zip(to_bytes(images).cpu().split(columns), made.split(columns), strict=True)
-    cells = [cell for given, back in rows for cell in (*given, *back)]
+    rows = zip(to_uint8(images).cpu().split(columns), outputs.split(columns), strict=True)
+    cells = [cell for sources, results in rows for cell in (*sources, *results)]
     save_grid(cells, path.with_name(f"{path.stem}-reconstructions.png"), columns)

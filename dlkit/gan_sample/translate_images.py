@@ -1,4 +1,4 @@
-"""Pictures of one domain as ones of the other, by a cyclegan.
+"""Translation of pictures from one domain to the other, by a CycleGAN.
 
 Shapes: B pictures, C channels, H x W pixels.
 """
@@ -18,17 +18,17 @@ from dlkit.core.parallel import device
 from dlkit.core.parallel.sharding import map_shard, remaining_jobs
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.gan_sample.data import from_bytes, gray, to_bytes
-from dlkit.gan_sample.grid import as_image
+from dlkit.gan_sample.data import from_uint8, to_gray, to_uint8
+from dlkit.gan_sample.grid import to_pillow
 from dlkit.gan_sample.infer import Sampler
 
-STEP = 4  # pixels of which sides are multiples: they are halved twice
-LEAST = 8  # pixels a side
+MULTIPLE = 4  # of the sides, which are halved twice
+MIN_SIDE = 8  # in pixels
 
 
 @dataclass(frozen=True)
-class Translated:
-    """A picture and the file of its translation."""
+class TranslatedImage:
+    """A picture, and the file and size of its translation."""
 
     path: str
     output: str
@@ -45,44 +45,45 @@ def translate_images(
     workers: int = 2,
     shard: str | None = None,
     resume: bool = False,
-) -> Iterator[Translated | Failure]:
-    """Each picture as one of domain B, or `back` of A, in `folder`/NAME.png, in input order.
+) -> Iterator[TranslatedImage | Failure]:
+    """Translate each picture to domain B, or `back` to A, as `folder`/NAME.png, in input order.
 
-    `image_size` is the longest side of the result; None: as trained. Of the pictures only those of
-    a `shard` are translated, and with `resume` those that are not there yet. Under torchrun the
-    processes share them.
+    `image_size` is the longest side of the result; None: the training size. `shard` selects a part
+    of the pictures, `resume` those without a result; processes of torchrun share them.
     """
     side = image_size or sampler.network.image_size
 
     def read(path: str) -> Tensor:
         pixels = images.read(path, side).pixels
-        return gray(pixels) if sampler.network.channels == 1 else pixels
+        return to_gray(pixels) if sampler.network.channels == 1 else pixels
 
-    def made(left: Iterator[tuple[str, Path]]) -> Iterator[Translated | Failure]:
-        ahead, left = tee(left)
+    def results(remaining: Iterator[tuple[str, Path]]) -> Iterator[TranslatedImage | Failure]:
+        ahead, remaining = tee(remaining)
         sources = track((path for path, _ in ahead), "translating")
-        for entry, (path, target) in zip(each(read, sources, workers), left, strict=True):
+        for entry, (path, target) in zip(each(read, sources, workers), remaining, strict=True):
             if isinstance(entry, Failure):
                 yield entry
                 continue
-            (found,) = translated(sampler, entry[None], back)
-            images.save(as_image(found), target)
-            yield Translated(path, str(target), found.shape[2], found.shape[1])
+            (output,) = translate_batch(sampler, entry[None], back)
+            images.save(to_pillow(output), target)
+            yield TranslatedImage(path, str(target), output.shape[2], output.shape[1])
 
     names = FileNames(folder)
     jobs = ((path, names.path_for(path, ".png")) for path in images.files(paths))
-    left = remaining_jobs(jobs, shard, resume, lambda job: job[1].exists())
-    return map_shard(made, left, str(sampler.device))
+    remaining = remaining_jobs(jobs, shard, resume, lambda job: job[1].exists())
+    return map_shard(results, remaining, str(sampler.device))
 
 
 @torch.inference_mode()
-def translated(sampler: Sampler, pixels: Tensor, back: bool) -> Tensor:
-    """uint8 pictures (B, C, H, W) in the other domain, of the same size."""
+def translate_batch(sampler: Sampler, pixels: Tensor, back: bool) -> Tensor:
+    """Translate uint8 pictures (B, C, H, W) to the other domain, at the same size."""
     height, width = pixels.shape[2:]
-    # The edge goes on to where sides are multiples of STEP, and maps wide enough to be reflected.
-    right, down = (max(-(-side // STEP) * STEP, LEAST) - side for side in (width, height))
+    # Replicate the edge until sides are multiples of 4 and large enough for reflection padding.
+    right, down = (
+        max(-(-side // MULTIPLE) * MULTIPLE, MIN_SIDE) - side for side in (width, height)
+    )
     padding = (0, right, 0, down)
-    given = F.pad(from_bytes(pixels.to(sampler.device)), padding, mode="replicate")
+    padded = F.pad(from_uint8(pixels.to(sampler.device)), padding, mode="replicate")
     with device.autocast(sampler.device, sampler.precision):
-        found = sampler.network.translate(given, back)
-    return to_bytes(found[:, :, :height, :width]).cpu()
+        output = sampler.network.translate(padded, back)
+    return to_uint8(output[:, :, :height, :width]).cpu()

@@ -1,4 +1,4 @@
-"""From photographs to paintings in one pass, by trained networks: `apply()`, which streams.
+"""Style transfer in one forward pass of a trained network: `apply()`, which streams.
 
 Shapes: B images of a batch, H x W pixels.
 """
@@ -21,17 +21,17 @@ from dlkit.core.vision import images
 from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, next_window, of_one_shape
 from dlkit.style_transfer import color
 from dlkit.style_transfer.config import DEFAULT_MODEL
-from dlkit.style_transfer.infer import Colors, as_pillow, read_style
+from dlkit.style_transfer.infer import Colors, read_style, to_pillow
 from dlkit.style_transfer.model import ARCHITECTURES, Painter, build
-from dlkit.style_transfer.plan import Job, Style, spoken, stem
+from dlkit.style_transfer.plan import PlannedPainting, Style, join_names, stem
 from dlkit.style_transfer.tile import paint_in_tiles
 
-TILE = 1024  # of photographs too large to be painted as a whole
+TILE = 1024  # side of the tiles of large photographs
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A painting made in one pass, and its file."""
+class StyledImage:
+    """A photograph in a style, and the file and size of the painting."""
 
     path: str
     style: str
@@ -41,8 +41,8 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network ready to paint, and what belongs to it; `styles` are those it was trained on."""
+class Stylizer:
+    """A loaded painter; `styles` are those it was trained on, empty if it accepts any."""
 
     name: str
     network: Painter
@@ -52,11 +52,11 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """How photographs are painted.
+class ApplyOptions:
+    """Options of `apply`.
 
-    `size` is the paintings' longest side (None: the photograph's own), `style_size` that at which
-    styles are seen; `tile` None: for large photographs.
+    `size` is the longest side of the paintings (None: the photograph's), `style_size` that of the
+    style images; `tile` None: tiles for large photographs only.
     """
 
     size: int | None = None
@@ -68,14 +68,18 @@ class Pass:
     workers: int = 2
 
 
-def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "auto") -> Model:
-    """The painter of that name, file or URL, on the device."""
+def load(
+    model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "auto"
+) -> Stylizer:
+    """Load a painter by name, file or URL."""
     chosen = device.choose(device_name)
     device.dtype(chosen, precision)
     device.tune_malloc()
     header, tensors = checkpoint.load(weights.find("style-transfer", model), "style-transfer")
     if header.arch not in ARCHITECTURES:
-        raise DlkitError(f"{model} does not paint ({header.arch}): it is for --features")
+        raise DlkitError(
+            f"{model}: a feature network, which does not paint; use it with --features"
+        )
     try:
         network = build(header.arch, **header.settings)
         network.load_state_dict(tensors)
@@ -85,15 +89,14 @@ def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str =
             f" it was made by dlkit {header.dlkit}"
         ) from error
     network.eval().requires_grad_(False).to(chosen).to(memory_format=torch.channels_last)
-    return Model(model, network, [] if network.any_style else header.labels, chosen, precision)
+    return Stylizer(model, network, [] if network.any_style else header.labels, chosen, precision)
 
 
 @torch.inference_mode()
-def code_of(model: Model, styles: Sequence[Style], side: int = 512) -> Tensor:
-    """What the network needs of styles that are painted together, each with its share.
+def blend_codes(model: Stylizer, styles: Sequence[Style], side: int = 512) -> Tensor:
+    """The weighted mean of the codes of styles.
 
-    A style is a picture, or for a network that knows only some: one of these, by name or by a
-    picture of that name.
+    A style is an image, or, for a painter of fixed styles, the name of one or a file of that name.
     """
     codes = []
     for style in styles:
@@ -102,10 +105,10 @@ def code_of(model: Model, styles: Sequence[Style], side: int = 512) -> Tensor:
             with device.autocast(model.device, model.precision):
                 codes.append(style.share * model.network.code(picture))
         else:
-            number = number_in(model, style.name)
+            number = style_index(model, style.name)
             if number is None:
                 raise DlkitError(
-                    f"{model.name} does not know the style {style.name}: it was trained on"
+                    f"--style {style.name}: unknown to {model.name}; choose from"
                     f" {', '.join(model.styles)}"
                 )
             codes.append(style.share * model.network.code(number))
@@ -113,43 +116,47 @@ def code_of(model: Model, styles: Sequence[Style], side: int = 512) -> Tensor:
     return total
 
 
-def number_in(model: Model, style: str) -> int | None:
-    """The number of a style that the painter was trained on, by name or by a file of that name."""
+def style_index(model: Stylizer, style: str) -> int | None:
+    """The index of a style that the painter was trained on, by name or by a file of that name."""
     names = [name for name in (style, stem(style)) if name in model.styles]
     return model.styles.index(names[0]) if names else None
 
 
 def apply(
-    jobs: Sequence[Job], styles: Sequence[tuple[Style, ...]], model: Model, how: Pass
-) -> Iterator[Applied | Failure]:
-    """Paint each photograph in each of the styles, in order: the jobs that `plan` makes of them.
+    planned: Sequence[PlannedPainting],
+    styles: Sequence[tuple[Style, ...]],
+    model: Stylizer,
+    options: ApplyOptions,
+) -> Iterator[StyledImage | Failure]:
+    """Paint each photograph in each of the styles, in the order of `plan_paintings`.
 
-    A Failure for a photograph that cannot be read. Photographs are decoded ahead and paintings
-    written behind in threads; photographs of one shape are painted together. Under torchrun the
-    processes share them.
+    Yields a Failure for an unreadable photograph. Threads decode photographs ahead and write
+    paintings; photographs of one shape form batches; processes of torchrun share the work.
     """
-    codes = [code_of(model, group, how.style_size) for group in styles]
-    photos = [jobs[start : start + len(styles)] for start in range(0, len(jobs), len(styles))]
+    codes = [blend_codes(model, group, options.style_size) for group in styles]
+    photos = [planned[start : start + len(styles)] for start in range(0, len(planned), len(styles))]
 
-    def results(process: Process) -> Iterator[list[Applied | Failure]]:
+    def results(process: Process) -> Iterator[list[StyledImage | Failure]]:
         own = list(process.share(photos))
         paths = track([group[0].photo for group in own], "painting")
-        with ThreadPoolExecutor(max(1, how.workers)) as pool:
-            writing: deque[list[Failure | Future[Applied]]] = deque()
-            painted = paint_stream(paths, iter(own), codes, model, how)
+        with ThreadPoolExecutor(max(1, options.workers)) as pool:
+            writing: deque[list[Failure | Future[StyledImage]]] = deque()
+            painted = paint_stream(paths, iter(own), codes, model, options)
             for group in painted:
                 writing.append(
                     [
-                        done if isinstance(done, Failure) else pool.submit(write, done, how)
+                        done
+                        if isinstance(done, Failure)
+                        else pool.submit(save_painting, done, options)
                         for done in group
                     ]
                 )
-                while len(writing) > 4 * how.batch_size:
-                    yield finished(writing.popleft())
+                while len(writing) > 4 * options.batch_size:
+                    yield wait_for(writing.popleft())
             while writing:
-                yield finished(writing.popleft())
+                yield wait_for(writing.popleft())
 
-    def gathered() -> Iterator[Applied | Failure]:
+    def gathered() -> Iterator[StyledImage | Failure]:
         with distributed.launch(str(model.device)) as process:
             for group in process.gather(results(process)):
                 yield from group
@@ -158,80 +165,88 @@ def apply(
 
 
 @dataclass(frozen=True)
-class Painted:
-    """A painting (3, H, W) that is to be written, and its photograph, both uint8."""
+class PendingImage:
+    """A painting (3, H, W) to be written, and its photograph, both uint8."""
 
-    job: Job
+    job: PlannedPainting
     photo: Tensor = field(repr=False)
     pixels: Tensor = field(repr=False)
 
 
-def finished(group: Sequence["Failure | Future[Applied]"]) -> list[Applied | Failure]:
+def wait_for(group: Sequence["Failure | Future[StyledImage]"]) -> list[StyledImage | Failure]:
+    """The results of paintings that threads are writing."""
     return [entry if isinstance(entry, Failure) else entry.result() for entry in group]
 
 
 def paint_stream(
     paths: Iterable[str],
-    jobs: Iterator[Sequence[Job]],
+    planned: Iterator[Sequence[PlannedPainting]],
     codes: Sequence[Tensor],
-    model: Model,
-    how: Pass,
-) -> Iterator[list[Painted | Failure]]:
-    """The paintings of each photograph, one for each code; `jobs` has the files they go to."""
+    model: Stylizer,
+    options: ApplyOptions,
+) -> Iterator[list[PendingImage | Failure]]:
+    """Yield the paintings of each photograph, one for each code; `planned` has their files."""
     pictures = each(
-        lambda path: (path, images.read(path, how.size, true_colors=True)), paths, how.workers
+        lambda path: (path, images.read(path, options.size, true_colors=True)),
+        paths,
+        options.workers,
     )
-    while window := next_window(pictures, WINDOW * how.batch_size):
-        found: dict[int, list[Tensor | str]] = {}
-        for members in of_one_shape(window, how.batch_size):
+    while window := next_window(pictures, WINDOW * options.batch_size):
+        paintings: dict[int, list[Tensor | str]] = {}
+        for members in of_one_shape(window, options.batch_size):
             batch = torch.stack([window[index][1].pixels for index in members])  # type: ignore[index]
-            made = [attempt(batch, code, model, how) for code in codes]
+            results = [try_paint_batch(batch, code, model, options) for code in codes]
             for place, index in enumerate(members):
-                found[index] = [one if isinstance(one, str) else one[place] for one in made]
-        for (index, entry), wanted in zip(enumerate(window), jobs, strict=False):
+                paintings[index] = [one if isinstance(one, str) else one[place] for one in results]
+        for (index, entry), wanted in zip(enumerate(window), planned, strict=False):
             if isinstance(entry, Failure):
                 yield [entry]
                 continue
             yield [
                 Failure(job.photo, one)
                 if isinstance(one, str)
-                else Painted(job, entry[1].pixels, one)
-                for job, one in zip(wanted, found.pop(index), strict=True)
+                else PendingImage(job, entry[1].pixels, one)
+                for job, one in zip(wanted, paintings.pop(index), strict=True)
             ]
 
 
-def attempt(batch: Tensor, code: Tensor, model: Model, how: Pass) -> Tensor | str:
-    """Paintings, uint8 like the batch (B, 3, H, W); what to say if memory does not suffice."""
+def try_paint_batch(
+    batch: Tensor, code: Tensor, model: Stylizer, options: ApplyOptions
+) -> Tensor | str:
+    """Paintings, uint8 like the batch (B, 3, H, W), or an error message if memory runs out."""
     try:
-        return paint_batch(batch, code, model, how)
+        return paint_batch(batch, code, model, options)
     except Exception as error:
         if not device.out_of_memory(error):
             raise
-        return f"no memory is left: try --tile {(how.tile or TILE) // 2} or a smaller --size"
+        return f"out of memory; try --tile {(options.tile or TILE) // 2} or a smaller --size"
 
 
 @torch.inference_mode()
-def paint_batch(batch: Tensor, code: Tensor, model: Model, how: Pass) -> Tensor:
-    tile = how.tile or (TILE if batch[0, 0].numel() > BATCH_PIXELS else None)
+def paint_batch(batch: Tensor, code: Tensor, model: Stylizer, options: ApplyOptions) -> Tensor:
+    tile = options.tile or (TILE if batch[0, 0].numel() > BATCH_PIXELS else None)
     photos = batch.to(model.device).float() / 255
     with device.autocast(model.device, model.precision):
         if tile is None or max(batch.shape[2:]) <= tile:
-            painted = model.network.paint(photos, code, how.strength)
+            painted = model.network.paint(photos, code, options.strength)
         else:
             painted = torch.stack(
-                [paint_in_tiles(model.network, photo, code, how.strength, tile) for photo in photos]
+                [
+                    paint_in_tiles(model.network, photo, code, options.strength, tile)
+                    for photo in photos
+                ]
             )
     return (painted.float() * 255).round_().clamp_(0, 255).byte().cpu()
 
 
-def write(painted: Painted, how: Pass) -> Applied:
-    """Give the painting its colors, and write it."""
+def save_painting(painted: PendingImage, options: ApplyOptions) -> StyledImage:
+    """Restore the photograph's colors if asked to, and write the painting."""
     painting = painted.pixels.float() / 255
-    if how.colors != "style":
+    if options.colors != "style":
         photo = painted.photo.float() / 255
-        keep = color.with_chroma_of if how.colors == "luminance" else color.matched_after
+        keep = color.keep_chroma if options.colors == "luminance" else color.match_painting_colors
         painting = keep(photo, painting)
-    picture = as_pillow(painting)
+    picture = to_pillow(painting)
     images.save(picture, painted.job.target)
     job = painted.job
-    return Applied(job.photo, spoken(job.styles), str(job.target), *picture.size)
+    return StyledImage(job.photo, join_names(job.styles), str(job.target), *picture.size)

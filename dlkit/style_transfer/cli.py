@@ -1,4 +1,4 @@
-"""`dlkit style-transfer`: its arguments. Work is imported when a command runs; help stays quick."""
+"""The commands of `dlkit style-transfer`. Heavy imports happen when a command runs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,6 @@ from dlkit.core.cli.command import (
     add_models,
     add_train,
     group,
-    model_argument,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
@@ -39,54 +38,52 @@ Photos = Annotated[
 StylePicture = Annotated[
     str,
     typer.Argument(
-        help="The style, the last of the pictures: a file or URL; a folder or glob has several."
+        help="The style, the last argument: a file or URL; a folder or glob has several."
     ),
 ]
 MoreStyles = Annotated[
     list[str] | None,
-    typer.Option("--style", help="A further style; may be given more than once."),
+    typer.Option("--style", help="Another style; may be given more than once."),
 ]
 Blend = Annotated[
     str | None,
     typer.Option(
-        help="Paint all styles in one picture, with these shares, as in 0.7,0.3; default: a picture"
-        " for each style."
+        help="Mix all styles in one painting with these weights, as in 0.7,0.3; default: one"
+        " painting per style."
     ),
 ]
-Pictures = Annotated[
+PaintingOutput = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", help="The painting's file; of several, the folder for PHOTO-STYLE.jpg."
+        "--output", "-o", help="File for the painting; for several, a folder for PHOTO-STYLE.jpg."
     ),
 ]
-Grid = Annotated[
-    Path | None, typer.Option(help="Also write a picture of all: photographs by styles.")
-]
+Grid = Annotated[Path | None, typer.Option(help="File for a contact sheet: photographs by styles.")]
 PreserveColor = Annotated[
     Literal["luminance", "histogram"] | None,
     typer.Option(
-        help="Keep the photograph's colors. luminance: paint its brightness only; histogram: give"
-        " the style the mean and the spread of its colors."
+        help="Keep the photograph's colors. luminance: change only the luma; histogram: match the"
+        " style's mean and covariance of colors to the photograph's."
     ),
 ]
 Size = Annotated[
     int,
     typer.Option(
-        help="Longest side that is painted; the painting then gets the photograph's size.", min=32
+        help="Longest side while painting; the result is resized to the photograph's size.", min=32
     ),
 ]
 AsPainted = Annotated[
-    bool, typer.Option("--as-painted", help="Leave the painting at --size pixels.")
+    bool, typer.Option("--as-painted", help="Keep the painting at --size pixels.")
 ]
 StyleSize = Annotated[
     int | None,
-    typer.Option(help="Longest side of the styles: less, and strokes are smaller.", min=32),
+    typer.Option(help="Longest side of the styles; smaller values give smaller strokes.", min=32),
 ]
 Tile = Annotated[
     int | None,
     typer.Option(
-        help="Compute in tiles of this side, which needs less memory and leaves no seams; default:"
-        " where it is needed.",
+        help="Compute in tiles of this side, with less memory and without seams; default: if memory"
+        " is short.",
         min=128,
     ),
 ]
@@ -94,19 +91,19 @@ Features = Annotated[
     str,
     typer.Option(help="Feature network: a bundled one's name, vgg19, vgg16, a file or a URL."),
 ]
-ContentWeight = Annotated[float, typer.Option(help="Weight of the content's loss.", min=0)]
-StyleWeight = Annotated[float, typer.Option(help="Weight of the styles' loss.", min=0)]
+ContentWeight = Annotated[float, typer.Option(help="Weight of the content loss.", min=0)]
+StyleWeight = Annotated[float, typer.Option(help="Weight of the style loss.", min=0)]
 TvWeight = Annotated[
-    float, typer.Option(help="Weight of the total variation: more is smoother.", min=0)
+    float, typer.Option(help="Weight of the total variation loss; more is smoother.", min=0)
 ]
 ContentLayers = Annotated[
     str,
-    typer.Option(help="Layers of the content, perhaps weighed, as in relu3_1=2,relu4_2=1."),
+    typer.Option(help="Layers of the content loss, optionally with weights: relu3_1=2,relu4_2=1."),
 ]
 StyleLayers = Annotated[
-    str, typer.Option(help="Layers of the style, likewise; without weights they share 1.")
+    str,
+    typer.Option(help="Layers of the style loss, likewise; without weights, weights add up to 1."),
 ]
-Model = model_argument("style-transfer")
 
 
 @app.command()
@@ -115,7 +112,7 @@ def infer(
     style: StylePicture,
     more_styles: MoreStyles = None,
     blend: Blend = None,
-    output: Pictures = DEFAULT_OUTPUT,
+    output: PaintingOutput = DEFAULT_OUTPUT,
     grid: Grid = None,
     size: Size = SIZE,
     as_painted: AsPainted = False,
@@ -128,17 +125,18 @@ def infer(
     style_layers: StyleLayers = STYLE_LAYERS,
     features: Features = DEFAULT_FEATURES,
     pooling: Annotated[
-        Literal["average", "max"], typer.Option(help="How the feature network pools.")
+        Literal["average", "max"], typer.Option(help="Pooling of the feature network.")
     ] = "average",
     caffe: Annotated[
         bool,
-        typer.Option("--caffe", help="The feature network sees images as Caffe's networks do."),
+        typer.Option("--caffe", help="Preprocess images as Caffe's networks do."),
     ] = False,
     init: Annotated[
-        str, typer.Option(help="What to start from: content, noise, or an image.")
+        str, typer.Option(help="Initial picture: content, noise, or an image file.")
     ] = "content",
     optimizer: Annotated[
-        Literal["lbfgs", "adam"], typer.Option(help="lbfgs needs fewer steps, adam less memory.")
+        Literal["lbfgs", "adam"],
+        typer.Option(help="Optimizer; lbfgs needs fewer steps, adam less memory."),
     ] = "lbfgs",
     lr: Annotated[
         float | None,
@@ -148,24 +146,24 @@ def infer(
     mask: Annotated[
         list[str] | None,
         typer.Option(
-            help="A picture that is white where the style is painted and black where the photograph"
-            " stays; with --blend one for each style, in their order."
+            help="Image that is white where the style applies and black elsewhere; with --blend one"
+            " per style, in the same order."
         ),
     ] = None,
     scales: Annotated[
         int | None,
         typer.Option(
-            help="Sizes to paint at, from coarse to fine; default: more for a larger --size.",
+            help="Number of scales, from coarse to fine; default: more for a larger --size.",
             min=1,
             max=8,
         ),
     ] = None,
     tile: Tile = None,
     every: Annotated[
-        int, typer.Option(help="Save the picture after every so many steps; 0: never.", min=0)
+        int, typer.Option(help="Save the picture every N steps; 0: never.", min=0)
     ] = 0,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also write NAME.gif, the way to the picture.")
+        bool, typer.Option("--preview", help="Also write NAME.gif, an animation of the steps.")
     ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of --init noise; default: 0.", min=0)
@@ -176,33 +174,41 @@ def infer(
     shard: Annotated[
         str | None,
         typer.Option(
-            metavar="I/N", help="Only every N-th painting, from number I on, counted from 0."
+            metavar="I/N", help="Only every N-th painting, starting with number I, counted from 0."
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Leave out the paintings that are there, also one that Ctrl-C ended."
+            "--resume", help="Skip paintings whose files exist, also one that Ctrl-C ended."
         ),
     ] = False,
 ) -> None:
     """Paint each photograph in each style, by optimization (Gatys et al. 2016).
 
-    Prints the photograph, the style, the painting's file, width, height and steps, the losses of
-    content and style, and the seconds.
+    Prints photograph, style, file, width, height, steps, content loss, style loss and seconds.
     """
     from dlkit.style_transfer import infer as painting
     from dlkit.style_transfer.optimize import Objective
-    from dlkit.style_transfer.plan import left_to_do, plan, save_grid, together
+    from dlkit.style_transfer.plan import (
+        group_styles,
+        plan_paintings,
+        select_remaining,
+        write_grid_after,
+    )
 
-    refuse_grid_of_part(grid, shard, resume)
-    pictures = existing(photos)
-    groups = together(existing([style, *(more_styles or [])]), blend)
+    refuse_partial_grid(grid, shard, resume)
+    pictures = expand(photos)
+    groups = group_styles(expand([style, *(more_styles or [])]), blend)
     if mask and (len(pictures) > 1 or len(groups) > 1):
-        raise DlkitError("--mask is for one photograph, and one style or a --blend")
+        raise DlkitError(
+            "--mask: for one photograph, and one style or a --blend; give fewer inputs"
+        )
     if mask and len(mask) != len(groups[0]):
-        raise DlkitError(f"give --mask once for each style: {len(groups[0])} times")
-    jobs = left_to_do(plan(pictures, groups, output), 1, shard, resume)
+        raise DlkitError(
+            f"--mask: given {len(mask)} times; give it once per style, {len(groups[0])} times"
+        )
+    planned = select_remaining(plan_paintings(pictures, groups, output), 1, shard, resume)
     objective = Objective(
         content_weight=content_weight,
         style_weight=style_weight,
@@ -211,10 +217,12 @@ def infer(
         style_layers=layer_weights("--style-layers", style_layers),
     )
     if seed is not None and init != "noise":
-        raise DlkitError(f"--seed is for --init noise, not {init}")
+        raise DlkitError(f"--seed is for --init noise, not {init}; remove it")
     if not (content_weight or style_weight or tv_weight):
-        raise DlkitError("all weights are 0: there is nothing to paint")
-    method = painting.Method(
+        raise DlkitError(
+            "--content-weight, --style-weight and --tv-weight are 0: nothing to paint; give one"
+        )
+    options = painting.PaintOptions(
         size=size,
         style_size=style_size,
         as_painted=as_painted,
@@ -232,42 +240,43 @@ def infer(
         preview=preview,
     )
     network = painting.load(features, device, pooling, caffe)
-    results = painting.paint(jobs, network, objective, method)
-    write(save_grid(results, pictures, groups, grid), format)
+    results = painting.paint(planned, network, objective, options)
+    write(write_grid_after(results, pictures, groups, grid), format)
 
 
-def refuse_grid_of_part(grid: Path | None, shard: str | None, resume: bool) -> None:
+def refuse_partial_grid(grid: Path | None, shard: str | None, resume: bool) -> None:
     if grid is not None and (shard is not None or resume):
-        raise DlkitError("--grid shows all paintings: leave out --shard and --resume")
+        raise DlkitError("--grid shows all paintings; remove --shard and --resume")
 
 
 @app.command("apply")
 def apply_(
-    model: Annotated[str, typer.Argument(help="A bundled painter's name, a file, or a URL.")],
+    model: Annotated[str, typer.Argument(help="A painter: bundled name, file, or URL.")],
     photos: Photos,
     styles: Annotated[
         list[str] | None,
         typer.Option(
             "--style",
-            help="A style: a picture, folder or glob, or for a painter of few styles one's name;"
-            " may be given more than once; default: all that the painter knows.",
+            help="A style: an image, folder or glob, or the name of one that the painter was"
+            " trained on; may be given more than once; default: all of these.",
         ),
     ] = None,
     blend: Blend = None,
-    output: Pictures = DEFAULT_OUTPUT,
+    output: PaintingOutput = DEFAULT_OUTPUT,
     grid: Grid = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Longest side of the paintings; default: the photographs' own.", min=8),
+        typer.Option(
+            help="Longest side of the paintings; default: that of the photographs.", min=8
+        ),
     ] = None,
     style_size: Annotated[
         int | None,
-        typer.Option(
-            help=f"adain: longest side at which the styles are seen; default: {SIZE}.", min=32
-        ),
+        typer.Option(help=f"adain: longest side of the styles; default: {SIZE}.", min=32),
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="From 0, the photograph, to 1, the whole style.", min=0, max=1)
+        float,
+        typer.Option(help="Strength of the style, from 0 (the photograph) to 1.", min=0, max=1),
     ] = 1.0,
     preserve_color: PreserveColor = None,
     tile: Tile = None,
@@ -281,22 +290,27 @@ def apply_(
 ) -> None:
     """Paint photographs in one pass of a trained network.
 
-    Prints the photograph, the style, and the painting's file, width and height.
+    Prints photograph, style, file, width and height.
     """
     from dlkit.style_transfer import apply as passes
-    from dlkit.style_transfer.plan import left_to_do, plan, save_grid, together
+    from dlkit.style_transfer.plan import (
+        group_styles,
+        plan_paintings,
+        select_remaining,
+        write_grid_after,
+    )
 
-    refuse_grid_of_part(grid, shard, resume)
+    refuse_partial_grid(grid, shard, resume)
     painter = passes.load(model, device, precision)
-    pictures = existing(photos)
-    names = existing(styles or []) or painter.styles
+    pictures = expand(photos)
+    names = expand(styles or []) or painter.styles
     if not names:
-        raise DlkitError(f"{model} paints in any style: give --style PICTURE")
+        raise DlkitError(f"{model} accepts any style; give --style IMAGE")
     if style_size is not None and painter.styles:
-        raise DlkitError(f"--style-size is for painters of any style, not for {model}")
-    groups = together(names, blend)
-    jobs = left_to_do(plan(pictures, groups, output), len(groups), shard, resume)
-    how = passes.Pass(
+        raise DlkitError(f"--style-size is for painters of any style, not {model}; remove it")
+    groups = group_styles(names, blend)
+    planned = select_remaining(plan_paintings(pictures, groups, output), len(groups), shard, resume)
+    options = passes.ApplyOptions(
         size=size,
         style_size=style_size or SIZE,
         strength=strength,
@@ -305,8 +319,8 @@ def apply_(
         batch_size=batch_size,
         workers=workers,
     )
-    results = passes.apply(jobs, groups, painter, how)
-    write(save_grid(results, pictures, groups, grid), format)
+    results = passes.apply(planned, groups, painter, options)
+    write(write_grid_after(results, pictures, groups, grid), format)
 
 
 @app.command()
@@ -319,7 +333,7 @@ def evaluate(
         typer.Option(
             "--model",
             "-m",
-            help="What paints: a painter's name, file or URL, or gatys, painting by optimization"
+            help="A painter's name, file or URL, or gatys for painting by optimization"
             " (gatys:NETWORK: with that feature network);"
             f" may be given more than once; default: gatys and {DEFAULT_MODEL}.",
         ),
@@ -328,12 +342,12 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--picture",
-            help="A finished painting to measure instead, of the one photograph in the one style;"
-            " may be given more than once.",
+            help="An expand painting of the photograph in the style, to measure instead; may be"
+            " given more than once.",
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option(help="Longest side to paint and to measure at.", min=32)
+        int, typer.Option(help="Longest side for painting and measuring.", min=32)
     ] = 256,
     steps: Annotated[
         int | None, typer.Option(help=f"Steps of gatys; default: {STEPS}.", min=1)
@@ -341,49 +355,51 @@ def evaluate(
     features: Features = DEFAULT_FEATURES,
     save: Annotated[
         Path | None,
-        typer.Option(help="Folder for the paintings, sheet.jpg with all, and distances.csv."),
+        typer.Option(
+            help="Folder for the paintings, the contact sheet sheet.jpg and distances.csv."
+        ),
     ] = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print how far paintings are from their contents and styles, method by method.
+    """Print the mean content and style distances of each method's paintings.
 
-    The photographs themselves are measured, too: they show what distance there is to a style.
+    The unchanged photographs are measured as well, for reference.
     """
-    from dlkit.style_transfer.evaluate import compare, measure, optimizes
+    from dlkit.style_transfer.evaluate import compare, is_optimization, measure
 
-    contents = existing(photos)
-    styles = existing([style, *(more_styles or [])])
+    contents = expand(photos)
+    styles = expand([style, *(more_styles or [])])
     if pictures:
-        painting = {
+        only_painting = {
             "--model": methods,
             "--save": save,
             "--steps": steps,
             "--precision": None if precision == "auto" else precision,
         }
-        for option in (name for name, value in painting.items() if value is not None):
-            raise DlkitError(f"{option} is for painting, and --picture measures what is painted")
-        scores = measure(existing(pictures), contents, styles, size, features, device)
+        for option in (name for name, value in only_painting.items() if value is not None):
+            raise DlkitError(f"{option} is for painting; remove it, or --picture")
+        scores = measure(expand(pictures), contents, styles, size, features, device)
     else:
         chosen = methods or ["gatys", DEFAULT_MODEL]
-        if steps is not None and not any(map(optimizes, chosen)):
-            raise DlkitError("--steps is for gatys, which is not among the models")
+        if steps is not None and not any(map(is_optimization, chosen)):
+            raise DlkitError("--steps is for gatys; add --model gatys, or remove it")
         steps = steps or STEPS
         scores = compare(chosen, contents, styles, size, steps, features, save, device, precision)
     write(scores, format, output)
 
 
-def existing(sources: list[str]) -> list[str]:
-    """The files, folders, globs and URLs as single pictures."""
+def expand(sources: list[str]) -> list[str]:
+    """Expand files, folders, globs and URLs to single images."""
     from dlkit.core.vision.images import files
 
     return list(files(sources))
 
 
 def layer_weights(option: str, text: str) -> dict[str, float]:
-    """`relu1_1=0.5,relu2_1=2`, or names alone, which share a weight of 1."""
+    """Parse `relu1_1=0.5,relu2_1=2`, or names alone with weights that add up to 1."""
     weights: dict[str, float] = {}
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     for entry in entries:
@@ -391,9 +407,11 @@ def layer_weights(option: str, text: str) -> dict[str, float]:
         try:
             weights[name.strip()] = float(weight) if weight else 1 / len(entries)
         except ValueError:
-            raise DlkitError(f"{option} {text}: {weight!r} is no weight") from None
+            raise DlkitError(
+                f"{option} {text}: {weight!r} is not a number; give LAYER=WEIGHT"
+            ) from None
         if weights[name.strip()] < 0:
-            raise DlkitError(f"{option} {text}: a weight is not negative")
+            raise DlkitError(f"{option} {text}: a negative weight; give 0 or more")
     if not weights:
-        raise DlkitError(f"{option} is empty: name a layer, such as {CONTENT_LAYERS}")
+        raise DlkitError(f"{option}: empty; give a layer, such as {CONTENT_LAYERS}")
     return weights

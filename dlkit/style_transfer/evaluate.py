@@ -1,4 +1,4 @@
-"""How far paintings are from their contents and styles, so that methods can be compared."""
+"""Distances of paintings from their photographs and styles, to compare methods."""
 
 import csv
 import tempfile
@@ -20,26 +20,26 @@ from dlkit.core.progress import log
 from dlkit.core.vision import images
 from dlkit.style_transfer import apply, infer
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL
-from dlkit.style_transfer.infer import Method, read, read_style, resized
+from dlkit.style_transfer.infer import PaintOptions, read, read_style, resize
 from dlkit.style_transfer.loss import content_loss, gram, style_loss
 from dlkit.style_transfer.models.features import FeatureNetwork
 from dlkit.style_transfer.optimize import Objective
-from dlkit.style_transfer.plan import CELL, Style, plan, shown, stem
+from dlkit.style_transfer.plan import CELL, Style, load_cell, plan_paintings, stem
 
 GATYS = "gatys"
-PHOTO = "photo"  # the photographs as they are
+PHOTO = "photo"  # the method that leaves photographs unchanged
 SIDE, STEPS = 256, 300
 DEFINITIONS = {
-    "content_distance": "Mean square of the differences to the photograph's maps, on the layers"
+    "content_distance": "Mean squared difference from the photograph's feature maps, on the layers"
     " {content}; mean over the paintings.",
-    "style_distance": "Mean square of the differences to the style's Gram matrices (means over"
-    " places), weighed mean over the layers {style}; mean over the paintings.",
+    "style_distance": "Mean squared difference from the style's Gram matrices (means over"
+    " positions), weighted mean over the layers {style}; mean over the paintings.",
 }
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far one painting is from its photograph and its style."""
+    """The content and style distance of one painting."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Distance:
 
 
 class StyleMetrics:
-    """Measures paintings at one size, with the maps that Gatys' objective compares."""
+    """Measures paintings at one size, in the layers of the default `Objective`."""
 
     def __init__(self, network: FeatureNetwork, side: int) -> None:
         self.network, self.side, self.objective = network, side, Objective()
@@ -64,17 +64,19 @@ class StyleMetrics:
 
     @torch.no_grad()
     def distances(self, photo: str, style: str, painting: str) -> tuple[float, float]:
-        """Of content and of style; a painting of another size than the photograph is resized."""
-        aim = self.objective
+        """The content and style distance of a painting, resized to the photograph's size."""
+        objective = self.objective
         content = read(photo)
-        size = infer.work_size(content.shape[2], content.shape[1], self.side)
-        wanted = self.maps(resized(content, size), list(aim.content_layers))
-        strokes = self.maps(read_style(style, self.side), list(aim.style_layers))
+        size = infer.working_size(content.shape[2], content.shape[1], self.side)
+        wanted = self.maps(resize(content, size), list(objective.content_layers))
+        strokes = self.maps(read_style(style, self.side), list(objective.style_layers))
         grams = {name: gram(maps) for name, maps in strokes.items()}
-        maps = self.maps(resized(read(painting), size), [*aim.content_layers, *aim.style_layers])
+        maps = self.maps(
+            resize(read(painting), size), [*objective.content_layers, *objective.style_layers]
+        )
         return (
-            float(content_loss(maps, wanted, aim.content_layers)),
-            float(style_loss(maps, grams, aim.style_layers)),
+            float(content_loss(maps, wanted, objective.content_layers)),
+            float(style_loss(maps, grams, objective.style_layers)),
         )
 
     def maps(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -82,8 +84,8 @@ class StyleMetrics:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A painting that a method made of a photograph in a style, and where it lies."""
+class EvaluatedPainting:
+    """The file of a painting, with its method, photograph and style."""
 
     method: str
     photo: str
@@ -105,100 +107,109 @@ def compare(
     """The mean distances of each method's paintings, of each photograph in each style.
 
     A method is `gatys`, `gatys:NETWORK` with another feature network, or a painter's name, file or
-    URL; first come the photographs themselves. A painter of few styles paints in those that it
-    knows. With `save`, the paintings, a sheet of all
-    and the distances of each are written to a folder.
+    URL; the unchanged photographs come first. A painter of fixed styles skips the others. `save` is
+    a folder for the paintings, a contact sheet and the distances of each painting.
     """
     if len(set(methods)) < len(methods):
-        raise DlkitError("a method is given twice")
-    if len({named(method) for method in methods}) < len(methods):
-        raise DlkitError(f"{' and '.join(methods)} have one name among them: rename a file")
-    gauge = StyleMetrics(infer.load(features, device), side)
-    networks = {name: network_of(name, gauge, device) for name in methods if optimizes(name)}
+        raise DlkitError(f"--model {', '.join(methods)}: a method is repeated; give each once")
+    if len({display_name(method) for method in methods}) < len(methods):
+        raise DlkitError(f"--model {', '.join(methods)}: two methods share a name; rename a file")
+    metrics = StyleMetrics(infer.load(features, device), side)
+    networks = {
+        name: method_network(name, metrics, device) for name in methods if is_optimization(name)
+    }
     painters = {
         name: apply.load(name, device, precision) for name in methods if name not in networks
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if save is None else save
-        entries = [Entry(PHOTO, photo, style, photo) for photo in photos for style in styles]
+        entries = [
+            EvaluatedPainting(PHOTO, photo, style, photo) for photo in photos for style in styles
+        ]
         distances: list[Distance] = []
-        yield from measured(entries, gauge, distances)
+        yield from measure_paintings(entries, metrics, distances)
         for method in methods:
-            target = folder / named(method)
+            target = folder / display_name(method)
             if method in networks:
-                jobs = plan(photos, [(Style(name),) for name in styles], target)
-                how = Method(size=side, steps=steps, as_painted=True, precision=precision)
-                results: Iterator[Any] = infer.paint(jobs, networks[method], gauge.objective, how)
+                planned = plan_paintings(photos, [(Style(name),) for name in styles], target)
+                how = PaintOptions(size=side, steps=steps, as_painted=True, precision=precision)
+                results: Iterator[Any] = infer.paint(
+                    planned, networks[method], metrics.objective, how
+                )
             else:
-                groups = known(painters[method], styles)
-                jobs = plan(photos, groups, target)
-                results = apply.apply(jobs, groups, painters[method], apply.Pass(size=side))
-            own: list[Entry] = []
+                groups = known_styles(painters[method], styles)
+                planned = plan_paintings(photos, groups, target)
+                results = apply.apply(
+                    planned, groups, painters[method], apply.ApplyOptions(size=side)
+                )
+            own: list[EvaluatedPainting] = []
             for result in results:
                 if isinstance(result, Failure):
                     yield result
                 else:
-                    own.append(Entry(method, result.path, result.style, result.output))
-            yield from measured(own, gauge, distances)
+                    own.append(EvaluatedPainting(method, result.path, result.style, result.output))
+            yield from measure_paintings(own, metrics, distances)
             entries += own
         if save is not None and is_main_process():
             write_distances(distances, save / "distances.csv")
-            images.save(sheet(methods, photos, styles, entries), save / "sheet.jpg")
+            images.save(contact_sheet(methods, photos, styles, entries), save / "sheet.jpg")
 
 
-def optimizes(method: str) -> bool:
-    """Whether a method is painting by optimization, with whatever feature network."""
+def is_optimization(method: str) -> bool:
+    """Whether a method is painting by optimization, with any feature network."""
     return method.partition(":")[0] == GATYS
 
 
-def network_of(method: str, gauge: StyleMetrics, device: str) -> FeatureNetwork:
-    """The feature network that `gatys:NETWORK` paints with; of `gatys`, the gauge's."""
+def method_network(method: str, metrics: StyleMetrics, device: str) -> FeatureNetwork:
+    """The feature network of `gatys:NETWORK`; for `gatys`, the one that measures."""
     name = method.partition(":")[2]
-    return infer.load(name, device) if name else gauge.network
+    return infer.load(name, device) if name else metrics.network
 
 
-def named(method: str) -> str:
-    """A method's name as files and captions have it."""
+def display_name(method: str) -> str:
+    """The name of a method in file names and captions."""
     kind, _, network = method.partition(":")
-    if network and optimizes(method):
+    if network and is_optimization(method):
         return f"{kind}-{stem(network)}".replace(":", "-")
     return stem(method)
 
 
-def known(painter: apply.Model, styles: Sequence[str]) -> list[tuple[Style, ...]]:
-    """The styles that a painter can paint in; the others are said."""
+def known_styles(painter: apply.Stylizer, styles: Sequence[str]) -> list[tuple[Style, ...]]:
+    """The styles that a painter supports; logs the others as skipped."""
     groups: list[tuple[Style, ...]] = []
     for name in styles:
-        if not painter.styles or apply.number_in(painter, name) is not None:
+        if not painter.styles or apply.style_index(painter, name) is not None:
             groups.append((Style(name),))
         else:
-            log(f"{painter.name} was not trained on {stem(name)}: left out")
+            log(f"skipped {stem(name)}: {painter.name} was not trained on it")
     if not groups:
         raise DlkitError(
-            f"{painter.name} knows none of these styles, but {', '.join(painter.styles)}"
+            f"{painter.name} supports none of these styles; choose from {', '.join(painter.styles)}"
         )
     return groups
 
 
-def measured(
-    entries: Sequence[Entry], gauge: StyleMetrics, distances: list[Distance]
+def measure_paintings(
+    entries: Sequence[EvaluatedPainting], metrics: StyleMetrics, distances: list[Distance]
 ) -> Iterator[Score | Failure]:
-    """The mean distances of one method's paintings, which are also added to a list one by one."""
+    """The mean distances of a method's paintings; appends those of each to `distances`."""
     own = []
     for entry in entries:
         try:
-            found = gauge.distances(entry.photo, entry.style, entry.painting)
+            found = metrics.distances(entry.photo, entry.style, entry.painting)
         except DlkitError as error:
             yield Failure(entry.painting, str(error))
             continue
         own.append(Distance(entry.method, entry.photo, entry.style, *map(rounded, found)))
     distances += own
     if own:
-        yield from scores(own[0].method, own, gauge)
+        yield from mean_scores(own[0].method, own, metrics)
 
 
-def scores(label: str, distances: Sequence[Distance], gauge: StyleMetrics) -> Iterator[Score]:
-    for name, definition in gauge.definitions.items():
+def mean_scores(
+    label: str, distances: Sequence[Distance], metrics: StyleMetrics
+) -> Iterator[Score]:
+    for name, definition in metrics.definitions.items():
         values = [getattr(distance, name) for distance in distances]
         yield Score(name, label, rounded(sum(values) / len(values)), definition)
 
@@ -211,20 +222,22 @@ def measure(
     features: str = DEFAULT_FEATURES,
     device: str = "auto",
 ) -> Iterator[Score | Failure]:
-    """The distances of finished paintings of one photograph in one style."""
+    """The distances of existing paintings of one photograph in one style."""
     if len(photos) > 1 or len(styles) > 1:
         raise DlkitError(
-            f"--picture is for one photograph and one style: here are {len(photos)} and"
+            f"--picture is for one photograph and one style; give fewer than {len(photos)} and"
             f" {len(styles)}"
         )
-    gauge = StyleMetrics(infer.load(features, device), side)
+    metrics = StyleMetrics(infer.load(features, device), side)
     for label, picture in [(PHOTO, photos[0]), *((picture, picture) for picture in pictures)]:
-        yield from measured([Entry(label, photos[0], styles[0], picture)], gauge, [])
+        yield from measure_paintings(
+            [EvaluatedPainting(label, photos[0], styles[0], picture)], metrics, []
+        )
 
 
 def evaluate_checkpoint(files: Sequence[str], model: str = DEFAULT_MODEL) -> Iterator[Score]:
-    """The mean distances of one painter: of the photographs in the first of these folders, in the
-    styles in the others.
+    """The mean distances of a painter on the photographs of the first folder and the styles of the
+    others.
     """
     photos, styles = (list(images.files(part)) for part in (files[:1], files[1:]))
     for score in compare([model], photos, styles):
@@ -241,20 +254,23 @@ def write_distances(distances: Sequence[Distance], path: Path) -> None:
         table.writerows(asdict(distance) for distance in distances)
 
 
-def sheet(
-    methods: Sequence[str], photos: Sequence[str], styles: Sequence[str], entries: Sequence[Entry]
+def contact_sheet(
+    methods: Sequence[str],
+    photos: Sequence[str],
+    styles: Sequence[str],
+    entries: Sequence[EvaluatedPainting],
 ) -> Image.Image:
-    """A row for each photograph and method, a column for each style, with these in the margins."""
+    """A row for each photograph and method, a column for each style."""
     files = {(e.method, e.photo, e.style): e.painting for e in entries}
-    cells, captions = [shown("")], [""]
+    cells, captions = [load_cell("")], [""]
     for style in styles:
-        cells.append(shown(style))
+        cells.append(load_cell(style))
         captions.append(stem(style))
     for photo in photos:
         for method in methods:
-            cells.append(shown(photo))
-            captions.append(f"{stem(photo)}, {named(method)}")
+            cells.append(load_cell(photo))
+            captions.append(f"{stem(photo)}, {display_name(method)}")
             for style in styles:
-                cells.append(shown(files.get((method, photo, style), "")))
+                cells.append(load_cell(files.get((method, photo, style), "")))
                 captions.append("")
     return images.grid(cells, 1 + len(styles), CELL, captions)

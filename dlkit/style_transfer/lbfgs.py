@@ -1,4 +1,4 @@
-"""Limited-memory BFGS without a line search: one evaluation a step, as style transfer wants it."""
+"""Limited-memory BFGS with bounds and without line search: one evaluation per step."""
 
 import math
 from collections import deque
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LEAST_CURVATURE = 1e-10  # of a pair that is kept
-WORST = 1.1  # times the least loss so far: a move that ends higher is taken back
-MOST_TAKEN_BACK = 4  # moves in a row, before the pairs are given up
+MIN_CURVATURE = 1e-10  # of a stored pair
+MAX_INCREASE = 1.1  # relative to the best loss: larger increases are rejected
+MAX_REJECTED = 4  # consecutive rejections before the pairs are discarded
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where to move on from."""
+class Iterate:
+    """An accepted point and the gradient there."""
 
     x: Tensor
     gradient: Tensor
@@ -23,11 +23,11 @@ class Point:
 class LBFGS:
     """Nocedal and Wright 2006, algorithm 7.4 (the two-loop recursion), within bounds.
 
-    `history` pairs of moves and changes of the gradient stand for the Hessian. As long as the loss
-    behaves, the moves are those of torch.optim.LBFGS with a closure that clamps. Where it rises,
-    the move is taken back; what it told of the curvature is kept, so that the next one from there
-    is shorter. Where that does not help either, as the bounds may bring about, the pairs are given
-    up. The loss is one that is nowhere negative.
+    `history` pairs of steps and gradient differences approximate the Hessian. Steps are those of
+    torch.optim.LBFGS with a clamping closure until one increases the loss too much. Such a step is
+    rejected; its curvature pair is kept, so that the next step from the same point is shorter.
+    After several rejections in a row, which the bounds may cause, the pairs are discarded. The loss
+    must not be negative.
     """
 
     def __init__(
@@ -35,40 +35,40 @@ class LBFGS:
     ) -> None:
         self.lr, self.bounds = lr, bounds
         self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
-        self.point: Point | None = None
-        self.move = torch.zeros(())  # that led from the point to where the gradient is asked for
-        self.least = math.inf
-        self.taken_back = 0  # moves in a row
+        self.point: Iterate | None = None
+        self.move = torch.zeros(())  # from the accepted point to the current one
+        self.best_loss = math.inf
+        self.rejected = 0  # consecutive steps
 
     @torch.no_grad()
     def step(self, x: Tensor, loss: float, gradient: Tensor) -> None:
-        """Move `x`, in place, given the loss and its gradient there."""
+        """Update `x` in place, given the loss and its gradient at `x`."""
         if self.point is not None:
             change = gradient - self.point.gradient
             curvature = (change * self.move).sum()
-            if curvature > LEAST_CURVATURE:
+            if curvature > MIN_CURVATURE:
                 self.pairs.append((self.move, change, 1 / curvature))
-        if self.point is None or loss <= WORST * self.least:
-            self.point, self.taken_back = Point(x.clone(), gradient), 0
-            self.least = min(self.least, loss)
+        if self.point is None or loss <= MAX_INCREASE * self.best_loss:
+            self.point, self.rejected = Iterate(x.clone(), gradient), 0
+            self.best_loss = min(self.best_loss, loss)
         else:
-            self.taken_back += 1
-            if self.taken_back == MOST_TAKEN_BACK:
+            self.rejected += 1
+            if self.rejected == MAX_REJECTED:
                 self.pairs.clear()
-                self.taken_back = 0
+                self.rejected = 0
         gradient = self.point.gradient
         if self.pairs:
             direction = self.direction(gradient)
         else:
-            # The first scale is unknown: a step of length 1 at most, as in torch.optim.LBFGS.
+            # The scale is unknown at first: an L1 norm of at most 1, as in torch.optim.LBFGS.
             direction = -gradient * min(1.0, 1 / max(float(gradient.abs().sum()), 1e-30))
-        self.move = self.lr * direction * 0.5**self.taken_back
+        self.move = self.lr * direction * 0.5**self.rejected
         x.copy_(self.point.x + self.move)
         if self.bounds is not None:
             x.clamp_(*self.bounds)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """-H g, H being the inverse Hessian that the pairs imply."""
+        """-H g, where H is the inverse Hessian that the pairs approximate."""
         q = -gradient
         shares = []
         for move, change, inverse in reversed(self.pairs):

@@ -1,6 +1,6 @@
-"""How far a picture is from the content of one picture and the style of another.
+"""Content, style and total variation losses.
 
-Shapes: B images, C channels, H x W places.
+Shapes: B images, C channels, H x W positions.
 """
 
 from collections.abc import Mapping
@@ -10,23 +10,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PART = 4096  # places whose products are added up in the maps' own precision
+from dlkit.style_transfer.models.statistics import mean_and_std
+
+CHUNK = 4096  # positions that are summed in the precision of the maps
 
 
 class Gram(torch.autograd.Function):
-    """F F^T of flat maps (B, H W, C), in fp32; backwards it is one product, not autograd's two."""
+    """F F^T of flat maps (B, H W, C), in fp32; the backward pass is one product instead of two."""
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor) -> Tensor:
         ctx.save_for_backward(flat)
         count, places, channels = flat.shape
-        parts = places // PART
+        parts = places // CHUNK
         if flat.dtype == torch.float32 or parts < 2:
             return (flat.mT @ flat).float()
-        # bf16 keeps 8 bits of a sum: many sums, added up in fp32, keep some 4 more.
-        whole = flat[:, : parts * PART].reshape(count * parts, PART, channels)
+        # A bf16 sum has 8 bits; partial sums that are added in fp32 gain about 4 more.
+        whole = flat[:, : parts * CHUNK].reshape(count * parts, CHUNK, channels)
         sums = (whole.mT @ whole).view(count, parts, channels, channels).float().sum(dim=1)
-        rest = flat[:, parts * PART :]
+        rest = flat[:, parts * CHUNK :]
         return sums + (rest.mT @ rest).float()
 
     @staticmethod
@@ -37,10 +39,10 @@ class Gram(torch.autograd.Function):
 
 
 def gram(maps: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The Gram matrices (B, C, C) of maps (B, C, H, W): means over the places, not sums.
+    """The Gram matrices (B, C, C) of maps (B, C, H, W), as means over positions.
 
-    G_ij = sum over places of F_i F_j / (H W), so that pictures of different sizes compare (Gatys
-    et al. 2016, equation 3, has the sum). A mask (1, 1, H, W) of weights makes it a weighted mean.
+    G_ij = sum over positions of F_i F_j / (H W), which is comparable between sizes (Gatys et al.
+    2016, equation 3, has the sum). A mask (1, 1, H, W) of weights makes it a weighted mean.
     """
     if mask is not None:
         maps = maps * (mask / mask.mean().clamp(min=1e-6)).sqrt().to(maps.dtype)
@@ -52,7 +54,7 @@ def gram(maps: Tensor, mask: Tensor | None = None) -> Tensor:
 def content_loss(
     maps: Mapping[str, Tensor], targets: Mapping[str, Tensor], layers: Mapping[str, float]
 ) -> Tensor:
-    """The mean square of F_x - F_c in each layer, weighed and added up (Gatys, equation 1)."""
+    """The weighted sum over layers of the mean square of F_x - F_c (Gatys, equation 1)."""
     total = torch.zeros((), device=next(iter(maps.values())).device)
     for name, weight in layers.items():
         total = total + weight * F.mse_loss(maps[name].float(), targets[name].float())
@@ -65,9 +67,9 @@ def style_loss(
     layers: Mapping[str, float],
     masks: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The mean square of G_x - G_a in each layer, weighed and added up (Gatys, equations 4, 5).
+    """The weighted sum over layers of the mean square of G_x - G_a (Gatys, equations 4 and 5).
 
-    `masks` (1, 1, H, W), one for each layer, say where the style is asked for.
+    `masks` (1, 1, H, W), one for each layer, select where the style applies.
     """
     total = torch.zeros((), device=next(iter(maps.values())).device)
     for name, weight in layers.items():
@@ -77,21 +79,15 @@ def style_loss(
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """The mean square of the differences between neighbors, down and across."""
+    """The mean squared difference between vertical and horizontal neighbors."""
     down, across = images.diff(dim=2), images.diff(dim=3)
     return down.square().mean() + across.square().mean()
-
-
-def mean_and_std(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (B, C, 1, 1) of maps (B, C, H, W) over their places."""
-    variance, mean = torch.var_mean(maps, dim=(2, 3), correction=0, keepdim=True)
-    return mean, (variance + 1e-5).sqrt()
 
 
 def statistics_loss(
     maps: Mapping[str, Tensor], targets: Mapping[str, Tensor], layers: Mapping[str, float]
 ) -> Tensor:
-    """How far means and deviations are apart, as in Huang and Belongie 2017, equation 13."""
+    """The squared differences of means and deviations (Huang and Belongie 2017, equation 13)."""
     total = torch.zeros((), device=next(iter(maps.values())).device)
     for name, weight in layers.items():
         mean, std = mean_and_std(targets[name].float())

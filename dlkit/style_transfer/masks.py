@@ -1,4 +1,4 @@
-"""Masks: where in the photograph which style is painted. White is painted, black is not.
+"""Masks of the regions of a photograph where styles apply: white is painted, black is kept.
 
 Shapes: K styles, H x W pixels.
 """
@@ -13,14 +13,14 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.vision import images
 from dlkit.style_transfer.color import luminance
 
-MOST_ASPECT = 1.02  # the aspects of mask and photograph may differ by rounding
+MAX_ASPECT_RATIO = 1.02  # of mask and photograph, which rounding may cause
 
 
 def read_masks(paths: Sequence[str], width: int, height: int) -> Tensor:
-    """Masks (K, H, W) from 0 to 1 at the photograph's size.
+    """Read masks (K, H, W) from 0 to 1 at the photograph's size.
 
-    Where several styles are white, they share the place. Raises DlkitError for a mask that cannot
-    be read, is of another shape than the photograph, or is black everywhere.
+    Overlapping masks are normalized to a sum of 1. Raises DlkitError for a mask that is unreadable,
+    has another aspect ratio than the photograph, or is black everywhere.
     """
     masks = []
     for path in paths:
@@ -29,21 +29,23 @@ def read_masks(paths: Sequence[str], width: int, height: int) -> Tensor:
         except DlkitError as error:
             raise DlkitError(f"{path}: {error}") from error
         difference = picture.width * height / (picture.height * width)
-        if max(difference, 1 / difference) > MOST_ASPECT:
+        if max(difference, 1 / difference) > MAX_ASPECT_RATIO:
             raise DlkitError(
-                f"{path}: a mask of {picture.width} x {picture.height} pixels does not fit a"
-                f" photograph of {width} x {height}: give it the same aspect"
+                f"{path}: a mask of {picture.width} x {picture.height} pixels for a photograph of"
+                f" {width} x {height}; give it the same aspect ratio"
             )
         mask = luminance(picture.pixels.float() / 255)
         if not mask.any():
-            raise DlkitError(f"{path}: the mask is black everywhere: white is what is painted")
-        masks.append(resized(mask, height, width)[0])
+            raise DlkitError(
+                f"{path}: the mask is black everywhere; paint white where the style applies"
+            )
+        masks.append(resize_masks(mask, height, width)[0])
     together = torch.stack(masks)
     return together / together.sum(dim=0).clamp(min=1)
 
 
-def resized(masks: Tensor, height: int, width: int) -> Tensor:
-    """Masks (K, h, w) at another size."""
+def resize_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Resize masks (K, h, w)."""
     if masks.shape[1:] == (height, width):
         return masks
     return F.interpolate(
@@ -51,6 +53,6 @@ def resized(masks: Tensor, height: int, width: int) -> Tensor:
     )[0].clamp(0, 1)
 
 
-def painted_within(masks: Tensor, painting: Tensor, photo: Tensor) -> Tensor:
-    """The painting (3, H, W) where the masks are white, the photograph where they are black."""
+def apply_masks(masks: Tensor, painting: Tensor, photo: Tensor) -> Tensor:
+    """Blend painting and photograph (3, H, W) by the sum of the masks."""
     return torch.lerp(photo, painting, masks.sum(dim=0).clamp(max=1))

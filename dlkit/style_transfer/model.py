@@ -1,4 +1,4 @@
-"""The networks that paint in one pass, by name; `Painter` says what all of them do."""
+"""The painters, networks that transfer a style in one pass, by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ ARCHITECTURES: dict[str, Callable[..., Painter]] = {"fast": Fast, "adain": AdaIN
 
 
 def build(arch: str, **settings: Any) -> Painter:
-    """The network of that name, untrained; `settings` fit in JSON."""
+    """Build an untrained painter; `settings` are values that JSON can hold."""
     if arch not in ARCHITECTURES:
-        raise DlkitError(f"no architecture {arch!r}: there is {', '.join(ARCHITECTURES)}")
+        raise DlkitError(f"unknown architecture {arch!r}; choose from {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[arch](**settings)

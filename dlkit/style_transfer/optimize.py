@@ -1,4 +1,4 @@
-"""Painting by optimization: the picture itself is what is learned (Gatys et al. 2016).
+"""Style transfer by optimization of the picture itself (Gatys et al. 2016).
 
 Shapes: H x W pixels, h x w those of a style, K maps.
 """
@@ -20,23 +20,23 @@ from dlkit.style_transfer.loss import content_loss, gram, style_loss, total_vari
 from dlkit.style_transfer.models.features import FeatureNetwork
 
 Optimizer = Literal["lbfgs", "adam"]
-ADAM_LR = 0.02  # of values from 0 to 1
+ADAM_LR = 0.02  # for values from 0 to 1
 
 
 @dataclass(frozen=True)
 class Region:
-    """A style that is asked for: its Gram matrices by layer, and where (1, 1, h, w) in each."""
+    """A style to match: Gram matrices and optional masks (1, 1, h, w), by layer."""
 
-    share: float  # of the style's loss
+    share: float  # of the style loss
     grams: dict[str, Tensor]
     masks: dict[str, Tensor] | None
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimized: the weighed losses of content and style, and the total variation.
+    """The weights of the content, style and total variation losses, and of their layers.
 
-    The layers have weights of their own, by which theirs are multiplied.
+    The weight of a loss multiplies the weights of its layers.
     """
 
     content_weight: float = 1.0
@@ -52,8 +52,8 @@ class Objective:
 class Step:
     """The best picture after `number` steps.
 
-    `losses` of this picture: `content`, `style` and `tv`, weighed, and their sum `total`.
-    `picture` (1, 3, h, w) from 0 to 1 is smaller than the content in the coarse scales.
+    `losses` are the weighted `content`, `style` and `tv`, and their sum `total`. `picture`
+    (1, 3, h, w) from 0 to 1 is smaller than the content at coarse scales.
     """
 
     number: int
@@ -61,15 +61,15 @@ class Step:
     picture: Tensor
 
 
-def first_picture(
+def initial_picture(
     init: Literal["content", "noise"] | Tensor, content: Tensor, seed: int = 0
 ) -> Tensor:
-    """Where to start: the content (1, 3, H, W), noise, or a picture resized to the content's."""
+    """The initial picture: the content (1, 3, H, W), noise, or an image resized to the content."""
     if isinstance(init, Tensor):
-        return resized(init, content.shape[-2:])
+        return resize(init, content.shape[-2:])
     if init == "content":
         return content.clone()
-    # Drawn on the CPU, so that a seed means the same noise on all devices.
+    # Sampled on the CPU, so that a seed gives the same noise on all devices.
     noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(seed))
     return noise.to(content.device)
 
@@ -87,13 +87,13 @@ def optimize(
     lr: float | None = None,
     precision: str = "auto",
 ) -> Iterator[Step]:
-    """Yield the picture step by step, from the start (step 0) on.
+    """Yield the picture step by step, beginning with `start` as step 0.
 
-    `content` and `start` (1, 3, H, W), `styles` pictures (1, 3, h, w) with their weights, all from
-    0 to 1 and on one device. `masks` (H, W) from 0 to 1 say where each style is painted; None:
-    everywhere. With `scales` the picture is first painted at 1/2, 1/4, ... of its size, and each
-    size gets its share of the steps. A step that made the picture worse yields the best one so far.
-    Raises a DlkitError when the loss is no number any more; what was yielded before is good.
+    `content` and `start` are (1, 3, H, W), `styles` images (1, 3, h, w) with weights, all from 0 to
+    1 and on one device. `masks` (H, W) from 0 to 1 select the region of each style; None: all of
+    the picture. With `scales`, the picture is first painted at ..., 1/4 and 1/2 of its size, with
+    equal shares of the steps. After a step that increases the loss, the best picture so far is
+    yielded. Raises DlkitError if the loss is not finite; pictures yielded before are valid.
     """
     device.tune_malloc()
     network.to(memory_format=torch.channels_last)
@@ -101,38 +101,38 @@ def optimize(
     number = 0
     for scale in reversed(range(scales)):
         size = [max(1, round(side / 2**scale)) for side in content.shape[-2:]]
-        picture = resized(picture, size).clone()
-        loss = Loss(
-            resized(content, size),
-            [(shrunk(style, scale), weight) for style, weight in styles],
+        picture = resize(picture, size).clone()
+        loss = StyleTransferLoss(
+            resize(content, size),
+            [(resize_style(style, scale), weight) for style, weight in styles],
             network,
             objective,
             masks,
             precision,
         )
-        move = mover(optimizer, picture, lr)
-        best: Step | None = None  # of this size
+        update = build_optimizer(optimizer, picture, lr)
+        best: Step | None = None  # at this scale
         for _ in range(number, steps * (scales - scale) // scales):
             losses, gradient = loss.with_gradient(picture)
-            check(losses, number, objective)
-            best = better(best, Step(number, losses, picture.clone()))
+            check_finite(losses, number, objective)
+            best = keep_best(best, Step(number, losses, picture.clone()))
             yield best
-            move(losses["total"], gradient)
+            update(losses["total"], gradient)
             number += 1
-    losses = loss.of(picture)
-    check(losses, number, objective)
-    yield better(best, Step(number, losses, picture))
+    losses = loss.evaluate(picture)
+    check_finite(losses, number, objective)
+    yield keep_best(best, Step(number, losses, picture))
 
 
-def better(best: Step | None, step: Step) -> Step:
-    """The step, with the picture and the losses of the best one where its own are worse."""
+def keep_best(best: Step | None, step: Step) -> Step:
+    """The step, or the best one under its number if that has a lower loss."""
     if best is None or step.losses["total"] < best.losses["total"]:
         return step
     return replace(best, number=step.number)
 
 
-def resized(picture: Tensor, size: Sequence[int]) -> Tensor:
-    """A picture (1, C, h, w) at another size."""
+def resize(picture: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize a picture (1, C, h, w)."""
     if list(picture.shape[-2:]) == list(size):
         return picture
     return F.interpolate(
@@ -140,30 +140,30 @@ def resized(picture: Tensor, size: Sequence[int]) -> Tensor:
     )
 
 
-def shrunk(style: Tensor, scale: int) -> Tensor:
-    """A style at 1 / 2^scale of its size, as the content is."""
-    return resized(style, [max(SMALLEST_SIDE, round(s / 2**scale)) for s in style.shape[-2:]])
+def resize_style(style: Tensor, scale: int) -> Tensor:
+    """Resize a style to 1 / 2^scale of its size."""
+    return resize(style, [max(SMALLEST_SIDE, round(s / 2**scale)) for s in style.shape[-2:]])
 
 
-def mover(
+def build_optimizer(
     optimizer: Optimizer, picture: Tensor, lr: float | None
 ) -> Callable[[float, Tensor], None]:
-    """What moves the picture, in place, by its loss and gradient, and keeps it from 0 to 1."""
+    """A function that updates the picture in place, within 0 to 1, given loss and gradient."""
     if optimizer == "lbfgs":
         lbfgs = LBFGS(1.0 if lr is None else lr, bounds=(0, 1))
         return lambda loss, gradient: lbfgs.step(picture, loss, gradient)
     adam = torch.optim.Adam([picture], lr=ADAM_LR if lr is None else lr)
 
-    def move(_: float, gradient: Tensor) -> None:
+    def update(_: float, gradient: Tensor) -> None:
         picture.grad = gradient
         adam.step()
         picture.clamp_(0, 1)
 
-    return move
+    return update
 
 
-class Loss:
-    """The objective for one content and its styles, of any picture of the content's size."""
+class StyleTransferLoss:
+    """The loss of a picture, for one content, its styles and an objective."""
 
     def __init__(
         self,
@@ -175,28 +175,28 @@ class Loss:
         precision: str,
     ) -> None:
         self.network, self.objective, self.precision = network, objective, precision
-        # What has no weight is not computed.
-        self.content_layers = used(objective.content_layers, objective.content_weight)
-        self.style_layers = used(objective.style_layers, objective.style_weight)
+        # Layers without weight are not computed.
+        self.content_layers = nonzero_layers(objective.content_layers, objective.content_weight)
+        self.style_layers = nonzero_layers(objective.style_layers, objective.style_weight)
         self.layers = list({**self.content_layers, **self.style_layers})
         with torch.no_grad():
             self.contents = self.maps(content, list(self.content_layers))
-            self.regions = self.targets(styles, masks or [None] * len(styles), content)
+            self.regions = self.build_regions(styles, masks or [None] * len(styles), content)
 
     def maps(self, pictures: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         with device.autocast(pictures.device, self.precision):
             return self.network(pictures, layers)
 
-    def targets(
+    def build_regions(
         self,
         styles: Sequence[tuple[Tensor, float]],
         masks: Sequence[Tensor | None],
         content: Tensor,
     ) -> list[Region]:
-        """The regions of the picture, and what is asked for there; first of styles for all of it.
+        """The regions of the picture with their styles; the whole picture comes first.
 
-        Of several styles for all of it, the mean of their Gram matrices is asked for: its distance
-        and the weighted mean of the distances to each differ by a constant only.
+        Several styles without masks are combined to the mean of their Gram matrices: the distance
+        from the mean and the weighted mean of the distances differ only by a constant.
         """
         total = sum(weight for _, weight in styles)
         if not self.style_layers or total <= 0:
@@ -212,71 +212,72 @@ class Loss:
                 for name, own in grams.items():
                     everywhere[name] = everywhere.get(name, 0) + own * (weight / total)
             else:
-                regions.append(Region(weight / total, grams, self.shrink(mask, content)))
+                regions.append(Region(weight / total, grams, self.resize_mask(mask, content)))
         if share_everywhere:
             grams = {name: own / share_everywhere for name, own in everywhere.items()}
             regions.insert(0, Region(share_everywhere, grams, None))
         return regions
 
-    def shrink(self, mask: Tensor, content: Tensor) -> dict[str, Tensor]:
-        """The mask (1, 1, h, w) at the size of each layer's maps."""
+    def resize_mask(self, mask: Tensor, content: Tensor) -> dict[str, Tensor]:
+        """The mask at the size (1, 1, h, w) of each layer's maps."""
         height, width = content.shape[-2:]
         whole = mask[None, None].to(content)
-        found = {}
+        masks = {}
         for name in self.style_layers:
             stride = self.network.stride(name)
-            found[name] = resized(whole, [height // stride, width // stride])
-        return found
+            masks[name] = resize(whole, [height // stride, width // stride])
+        return masks
 
-    def parts(self, picture: Tensor) -> dict[str, Tensor]:
-        """The weighed losses by name."""
-        aim = self.objective
+    def compute_terms(self, picture: Tensor) -> dict[str, Tensor]:
+        """The weighted losses by name."""
+        objective = self.objective
         parts = {}
         maps = self.maps(picture, self.layers) if self.layers else {}
         if self.content_layers:
             distance = content_loss(maps, self.contents, self.content_layers)
-            parts["content"] = aim.content_weight * distance
+            parts["content"] = objective.content_weight * distance
         if self.regions:
             distances = [
                 region.share * style_loss(maps, region.grams, self.style_layers, region.masks)
                 for region in self.regions
             ]
-            parts["style"] = aim.style_weight * torch.stack(distances).sum()
-        if aim.tv_weight:
-            parts["tv"] = aim.tv_weight * total_variation(picture)
+            parts["style"] = objective.style_weight * torch.stack(distances).sum()
+        if objective.tv_weight:
+            parts["tv"] = objective.tv_weight * total_variation(picture)
         return parts
 
     @torch.no_grad()
-    def of(self, picture: Tensor) -> dict[str, float]:
-        """The losses of a picture, and their sum."""
-        return as_numbers(self.parts(picture))
+    def evaluate(self, picture: Tensor) -> dict[str, float]:
+        """The losses of a picture, and their sum `total`."""
+        return to_floats(self.compute_terms(picture))
 
     def with_gradient(self, picture: Tensor) -> tuple[dict[str, float], Tensor]:
         """The losses of a picture, and the gradient of their sum."""
         with torch.enable_grad():
             leaf = picture.detach().requires_grad_()
-            parts = self.parts(leaf)
+            parts = self.compute_terms(leaf)
             total = torch.stack(list(parts.values())).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
-        return as_numbers(parts), gradient
+        return to_floats(parts), gradient
 
 
-def used(layers: Mapping[str, float], weight: float) -> dict[str, float]:
-    """The layers that count."""
+def nonzero_layers(layers: Mapping[str, float], weight: float) -> dict[str, float]:
+    """The layers whose weights are not 0."""
     return {name: own for name, own in layers.items() if own} if weight else {}
 
 
-def as_numbers(parts: Mapping[str, Tensor]) -> dict[str, float]:
+def to_floats(parts: Mapping[str, Tensor]) -> dict[str, float]:
+    """The losses as numbers, and their sum `total`."""
     numbers = {name: float(part.detach()) for name, part in parts.items()}
     return {**numbers, "total": sum(numbers.values())}
 
 
-def check(losses: Mapping[str, float], number: int, objective: Objective) -> None:
-    """Raise a DlkitError, which names the weight to lower, for a loss that is no number."""
+def check_finite(losses: Mapping[str, float], number: int, objective: Objective) -> None:
+    """Raise DlkitError, naming the weight to lower, if the loss is not finite."""
     if math.isfinite(losses["total"]):
         return
     wrong = [name for name in losses if not math.isfinite(losses[name])][0]
     raise DlkitError(
-        f"the loss is {losses['total']} at step {number}: lower --{wrong}-weight"
+        f"the loss is {losses['total']} at step {number}; lower --{wrong}-weight"
         f" (now {getattr(objective, f'{wrong}_weight'):g}) or --lr"
     )

@@ -1,4 +1,4 @@
-"""What is painted: which photographs in which styles, and the files that come of it."""
+"""Plans of paintings: the combinations of photographs and styles, and their files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from dlkit.core.io.files import picture_suffix
 from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.vision import images
 
-CELL = 256  # pixels a side, of the grid
+CELL = 256  # side of a cell of a contact sheet, in pixels
 BLANK = Image.new("RGB", (CELL, CELL), "white")
 
 
 @dataclass(frozen=True)
 class Style:
-    """A style: a picture's path or a name, and its share among those painted together."""
+    """A style, by path or name, and its share of a painting."""
 
     name: str
     share: float = 1.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """One painting: a photograph, the styles in it, and the file to write."""
+class PlannedPainting:
+    """A painting to make: the photograph, the styles, and the file."""
 
     photo: str
     styles: tuple[Style, ...]
     target: Path
 
 
-def spoken(styles: Sequence[Style]) -> str:
-    """Styles that are painted together, as results name them."""
+def join_names(styles: Sequence[Style]) -> str:
+    """The names of the styles of a painting, as results print them."""
     return "+".join(style.name for style in styles)
 
 
@@ -45,40 +45,41 @@ def stem(source: str) -> str:
     return Path(source.partition("?")[0]).stem or "input"
 
 
-def together(styles: Sequence[str], blend: str | None) -> list[tuple[Style, ...]]:
-    """The styles of each painting: one by one, or with shares such as 0.7,0.3 all together."""
+def group_styles(styles: Sequence[str], blend: str | None) -> list[tuple[Style, ...]]:
+    """Group styles into paintings: one each, or all in one with shares such as 0.7,0.3."""
     if blend is None:
         return [(Style(name),) for name in styles]
     try:
         shares = [float(share) for share in blend.split(",")]
     except ValueError:
-        raise DlkitError(f"--blend {blend}: give numbers, as in 0.7,0.3") from None
+        raise DlkitError(f"--blend {blend}: not numbers; give numbers, as in 0.7,0.3") from None
     if len(shares) != len(styles):
         raise DlkitError(
-            f"--blend {blend} has {len(shares)} shares for {len(styles)} styles: give one for each"
+            f"--blend {blend}: {len(shares)} shares for {len(styles)} styles; give one for each"
         )
     if min(shares) < 0 or not sum(shares):
-        raise DlkitError(f"--blend {blend}: shares are not negative, and not all 0")
+        raise DlkitError(f"--blend {blend}: negative or all 0; give positive shares")
     total = sum(shares)
     pairs = zip(styles, shares, strict=True)
     return [tuple(Style(name, share / total) for name, share in pairs)]
 
 
-def plan(photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Path) -> list[Job]:
-    """Each photograph in each style; `output` is the picture's file if there is one only, or else
-    a folder for PHOTO-STYLE.jpg.
+def plan_paintings(
+    photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Path
+) -> list[PlannedPainting]:
+    """Plan each photograph in each style.
 
-    A DlkitError if a painting would overwrite one of the inputs.
+    `output` is the file of a single painting, or a folder for PHOTO-STYLE.jpg. Raises DlkitError if
+    a painting would overwrite an input.
     """
     is_file = output.suffix.lower() in images.SUFFIXES and not output.is_dir()
     if is_file and len(photos) * len(styles) > 1:
         raise DlkitError(
-            f"-o {output} is one picture, and {len(photos) * len(styles)} are painted: give a"
-            " folder"
+            f"-o {output}: one file for {len(photos) * len(styles)} paintings; give a folder"
         )
     inputs = {Path(name).resolve() for name in [*photos, *(s.name for g in styles for s in g)]}
     taken: set[Path] = set()
-    jobs = []
+    planned = []
     for photo in photos:
         suffix = picture_suffix(photo)
         for group in styles:
@@ -89,31 +90,33 @@ def plan(photos: Sequence[str], styles: Sequence[tuple[Style, ...]], output: Pat
                 target = output / f"{name}-{number}{suffix}"
             taken.add(target)
             if target.resolve() in inputs:
-                raise DlkitError(f"{target} would overwrite an input: choose another -o")
-            jobs.append(Job(photo, group, target))
-    return jobs
+                raise DlkitError(f"{target}: would overwrite an input; choose another -o")
+            planned.append(PlannedPainting(photo, group, target))
+    return planned
 
 
-def left_to_do(jobs: Sequence[Job], together: int, shard: str | None, resume: bool) -> list[Job]:
-    """This shard's jobs, of which so many are done together: those of one photograph.
+def select_remaining(
+    planned: Sequence[PlannedPainting], group_size: int, shard: str | None, resume: bool
+) -> list[PlannedPainting]:
+    """Select the paintings of a shard, in groups of `group_size`, one for each photograph.
 
-    With `resume` without those whose paintings are all there.
+    `resume` skips groups whose files all exist.
     """
 
-    def is_made(group: Sequence[Job]) -> bool:
+    def is_made(group: Sequence[PlannedPainting]) -> bool:
         return all(job.target.exists() for job in group)
 
-    groups = (jobs[start : start + together] for start in range(0, len(jobs), together))
+    groups = (planned[start : start + group_size] for start in range(0, len(planned), group_size))
     return [job for group in remaining_jobs(groups, shard, resume, is_made) for job in group]
 
 
-def save_grid(
+def write_grid_after(
     results: Iterable[Any],
     photos: Sequence[str],
     styles: Sequence[tuple[Style, ...]],
     path: Path | None,
 ) -> Iterator[Any]:
-    """The results unchanged; in the end, the grid of all is written to `path`, if there is one."""
+    """Pass results through; after the last, write the contact sheet of all to `path`, if given."""
     if path is None:
         yield from results
         return
@@ -123,33 +126,33 @@ def save_grid(
             outputs[result.path, result.style] = result.output
         yield result
     if is_main_process():
-        images.save(sheet(photos, styles, outputs), path)
+        images.save(contact_sheet(photos, styles, outputs), path)
 
 
-def sheet(
+def contact_sheet(
     photos: Sequence[str],
     styles: Sequence[tuple[Style, ...]],
     outputs: Mapping[tuple[str, str], str],
 ) -> Image.Image:
-    """A row for each photograph and a column for each style, with these in the margins.
+    """A row for each photograph and a column for each style.
 
-    `outputs` has the files of paintings by photograph and styles; what is missing stays white.
+    `outputs` maps photograph and style to the file of the painting; missing cells are white.
     """
     cells, captions = [BLANK], [""]
     for group in styles:
-        cells.append(shown(group[0].name))
+        cells.append(load_cell(group[0].name))
         captions.append(" + ".join(stem(style.name) for style in group))
     for photo in photos:
-        cells.append(shown(photo))
+        cells.append(load_cell(photo))
         captions.append(stem(photo))
         for group in styles:
-            cells.append(shown(outputs.get((photo, spoken(group)), "")))
+            cells.append(load_cell(outputs.get((photo, join_names(group)), "")))
             captions.append("")
     return images.grid(cells, 1 + len(styles), CELL, captions)
 
 
-def shown(path: str) -> Image.Image:
-    """A picture for the grid; white where there is none, as for a style that is a name."""
+def load_cell(path: str) -> Image.Image:
+    """Read a picture for a contact sheet; white if there is none, as for a style by name."""
     try:
         return images.as_pillow(images.read(path, CELL, true_colors=True))
     except DlkitError:

@@ -1,4 +1,4 @@
-"""The way to a painting: pictures now and then, and an animation."""
+"""Recording of the progress of a painting: intermediate pictures and an animation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 from dlkit.core.io.files import whole_file
 from dlkit.core.vision import images
 
-FRAMES = 40  # at most, of the animation
-SIDE = 320  # of its frames, at most
+FRAMES = 40  # most frames of the animation
+SIDE = 320  # longest side of a frame
 FRAME_TIME, LAST_TIME = 80, 1500  # milliseconds
 
 
@@ -18,27 +18,27 @@ class ProgressRecorder:
 
     def __init__(self, target: Path, every: int, preview: bool, steps: int) -> None:
         self.target, self.every, self.preview = target, every, preview
-        self.between = -(-steps // FRAMES)
+        self.frame_interval = -(-steps // FRAMES)
         self.frames: list[Image.Image] = []
 
-    def see(self, number: int, finished: Callable[[], Image.Image]) -> None:
-        """Look at step `number`; `finished` makes its picture, when it is wanted."""
-        saved = bool(self.every) and number > 0 and number % self.every == 0
-        framed = self.preview and number % self.between == 0
-        if not (saved or framed):
+    def record(self, number: int, finish: Callable[[], Image.Image]) -> None:
+        """Record step `number`; `finish` is called for its picture if it is needed."""
+        save_now = bool(self.every) and number > 0 and number % self.every == 0
+        add_frame = self.preview and number % self.frame_interval == 0
+        if not (save_now or add_frame):
             return
-        picture = finished()
-        if saved:
+        picture = finish()
+        if save_now:
             name = f"{self.target.stem}-{number:04}{self.target.suffix}"
             images.save(picture, self.target.with_name(name))
-        if framed:
-            self.frames.append(small(picture))
+        if add_frame:
+            self.frames.append(shrink(picture))
 
     def save(self, last: Image.Image) -> None:
-        """Write the animation, which ends with this picture."""
+        """Write the animation, ending with this picture."""
         if not self.preview:
             return
-        frames = [*self.frames, small(last)]
+        frames = [*self.frames, shrink(last)]
         times = [FRAME_TIME] * len(self.frames) + [LAST_TIME]
         with whole_file(self.target.with_suffix(".gif")) as partial:
             frames[0].save(
@@ -51,7 +51,8 @@ class ProgressRecorder:
             )
 
 
-def small(picture: Image.Image) -> Image.Image:
+def shrink(picture: Image.Image) -> Image.Image:
+    """The picture at the size of a frame."""
     if max(picture.size) <= SIDE:
         return picture
     return ImageOps.contain(picture, (SIDE, SIDE))

@@ -1,8 +1,8 @@
-"""Make a bundled feature network of a classifier: `python -m dlkit.style_transfer.publish`.
+"""Publish a classifier as a bundled feature network: `python -m dlkit.style_transfer.publish`.
 
-It folds the batch norms of a VGG of `dlkit classify` into its convolutions, repeats the border
-where they would see zeros, which the painting would show as a frame, and scales the maps on photos.
-Painters are published by `dlkit.core.cli.publish`.
+This folds the batch norms of a VGG of `dlkit classify` into its convolutions, replaces zero padding
+by replicate padding, which avoids a frame in paintings, and normalizes the maps on photographs.
+`dlkit.core.cli.publish` publishes painters.
 """
 
 import random
@@ -16,26 +16,26 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import folder
 from dlkit.core.vision import images
-from dlkit.style_transfer.models.features import FeatureNetwork, of_classifier
+from dlkit.style_transfer.models.features import FeatureNetwork, from_classifier
 
-PHOTOGRAPHS, SIDE = 48, 192  # on which maps are scaled, and their pixels a side
+PHOTOGRAPHS, SIDE = 48, 192  # for `normalize`: their number, and their side in pixels
 
 
 def publish(
-    run: Annotated[Path, typer.Argument(help="The folder of a run of dlkit classify train.")],
-    name: Annotated[str, typer.Argument(help="The bundled network's name.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run of dlkit classify train.")],
+    name: Annotated[str, typer.Argument(help="Name of the bundled network.")],
     photographs: Annotated[
-        Path, typer.Option("--images", help="Photographs on which maps are scaled.")
+        Path, typer.Option("--images", help="Photographs on which maps are normalized.")
     ],
-    data: Annotated[str, typer.Option(help="What the classifier was trained on, in words.")],
-    terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
+    data: Annotated[str, typer.Option(help="Description of the classifier's training data.")],
+    terms: Annotated[str, typer.Option(help="Terms of use of that data.")],
 ) -> None:
     """Add the convolutions of a run's best classifier to the bundled feature networks."""
     best = run / "best.safetensors"
-    found = of_classifier(str(best), "average")
-    settings = {**found.settings, "padding": "replicate"}
+    source = from_classifier(str(best), "average")
+    settings = {**source.settings, "padding": "replicate"}
     network = FeatureNetwork(**settings)
-    network.load_state_dict(found.state_dict())
+    network.load_state_dict(source.state_dict())
     paths = sorted(images.files([str(photographs)]))
     random.Random(0).shuffle(paths)
     squares = [images.read(path, SIDE, "crop").pixels for path in paths[:PHOTOGRAPHS]]

@@ -1,4 +1,4 @@
-"""The training loops of `dlkit style-transfer train`: of networks that paint in one pass.
+"""The training loops of `dlkit style-transfer train`.
 
 Shapes: B photographs of a batch, S x S pixels, N styles.
 """
@@ -21,7 +21,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.core.vision.images import Picture, as_pillow, grid, save
 from dlkit.style_transfer.config import StyleTrainConfig, by_arch
-from dlkit.style_transfer.data import Squares, found, middle_squares, read
+from dlkit.style_transfer.data import SquareCrops, center_crops, list_images, read
 from dlkit.style_transfer.loss import (
     content_loss,
     gram,
@@ -35,7 +35,7 @@ from dlkit.style_transfer.models.fast import Fast
 from dlkit.style_transfer.models.features import FeatureNetwork, load_features
 
 STYLE_LAYERS = {f"relu{stage}_1": 0.25 for stage in range(1, 5)}
-MOST_EXAMPLES = 5  # photographs, and styles, on a sheet
+MAX_EXAMPLES = 5  # photographs, and styles, of an example picture
 
 
 def train(config: StyleTrainConfig) -> Path:
@@ -43,13 +43,13 @@ def train(config: StyleTrainConfig) -> Path:
     with distributed.launch(config.device, config.seed) as process:
         config = by_arch(config)
         if not config.images:
-            raise DlkitError("give --images: the photographs to learn from")
-        photos = found(config.images, "photographs")
+            raise DlkitError("--images: none given; give photographs to train on")
+        photos = list_images(config.images, "photographs")
         random.Random(config.seed).shuffle(photos)
         held_out = min(math.ceil(config.val_share * len(photos)), len(photos) - 1)
         length = config.steps_per_epoch * config.batch_size or None
-        training = Squares(photos[held_out:], config.image_size, length)
-        validation = middle_squares(photos[:held_out], config.image_size) / 255
+        training = SquareCrops(photos[held_out:], config.image_size, length)
+        validation = center_crops(photos[:held_out], config.image_size) / 255
         features = load_features(config.features, process.device)
         features.to(memory_format=torch.channels_last)
         loop = train_fast if config.arch == "fast" else train_adain
@@ -60,11 +60,11 @@ def train_fast(
     config: StyleTrainConfig,
     process: Process,
     features: FeatureNetwork,
-    training: Squares,
+    training: SquareCrops,
     validation: Tensor,
 ) -> Path:
-    """Minimize what painting by optimization does, for all photographs (Johnson et al. 2016)."""
-    paths = found(config.data, "style")
+    """Train a network for fixed styles on the losses of Gatys et al. (Johnson et al. 2016)."""
+    paths = list_images(config.data, "style")
     styles = [read(path, config.style_size).to(process.device) for path in paths]
     contents = {config.content_layer: 1.0}
     features.check(list(contents))
@@ -78,30 +78,30 @@ def train_fast(
     header = Header("style-transfer", "fast", settings, [Path(path).stem for path in paths])
     run = Run(config, process, model, header)
     optimizer = run.optimizer(model)
-    batches = run.loader(training, as_batch)
+    batches = run.loader(training, collate)
     codes = torch.eye(len(styles), device=process.device)
 
-    def loss_of(painter: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
+    def compute_loss(painter: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
         with run.autocast():
             with torch.no_grad():
                 targets = features(images, list(contents))
             painted = painter(images, codes[numbers])
             maps = features(painted, [*contents, *STYLE_LAYERS])
-        wanted = {name: own[numbers] for name, own in grams.items()}
+        target_grams = {name: own[numbers] for name, own in grams.items()}
         return (
             config.content_weight * content_loss(maps, targets, contents)
-            + config.style_weight * style_loss(maps, wanted, STYLE_LAYERS)
+            + config.style_weight * style_loss(maps, target_grams, STYLE_LAYERS)
             + config.tv_weight * total_variation(painted)
         )
 
-    def validated(images: Tensor) -> Tensor:
-        return loss_of(run.eval_model, images, torch.arange(len(images)) % len(styles))
+    def validation_loss(images: Tensor) -> Tensor:
+        return compute_loss(run.eval_model, images, torch.arange(len(images)) % len(styles))
 
     for _ in run.epochs():
         for (squares,) in run.batches(batches):
             numbers = torch.randint(len(styles), (len(squares),))
-            run.step(loss_of(network, squares / 255, numbers), optimizer)
-        finish(run, validated, validation, list(range(len(styles))))
+            run.step(compute_loss(network, squares / 255, numbers), optimizer)
+        finish_epoch(run, validation_loss, validation, list(range(len(styles))))
     return run.best
 
 
@@ -109,63 +109,64 @@ def train_adain(
     config: StyleTrainConfig,
     process: Process,
     features: FeatureNetwork,
-    training: Squares,
+    training: SquareCrops,
     validation: Tensor,
 ) -> Path:
-    """Learn the decoder (Huang and Belongie 2017); the encoder stays as it is."""
-    paths = found(config.data, "styles")
-    styles = Squares(paths, config.image_size, len(paths))
-    examples = middle_squares(paths, config.image_size).to(process.device) / 255
+    """Train the decoder of AdaIN, with a frozen encoder (Huang and Belongie 2017)."""
+    paths = list_images(config.data, "styles")
+    styles = SquareCrops(paths, config.image_size, len(paths))
+    examples = center_crops(paths, config.image_size).to(process.device) / 255
     settings: dict[str, Any] = {"features": features.settings, "layer": config.content_layer}
     model = AdaIN(**settings)
     layers = {name: own for name, own in STYLE_LAYERS.items() if name in model.encoder.layers}
-    model.encoder.load_state_dict(features.up_to(model.layer).state_dict())
+    model.encoder.load_state_dict(features.truncate(model.layer).state_dict())
     process.wrap(model.encoder)
     decoder = process.wrap(model.decoder)  # the same weights, with gradients averaged
     run = Run(config, process, model, Header("style-transfer", "adain", settings, []))
     optimizer = run.optimizer(model)
-    batches = run.loader(training, as_batch)
+    batches = run.loader(training, collate)
 
-    def loss_of(painter: AdaIN, decode: nn.Module, images: Tensor, styles: Tensor) -> Tensor:
+    def compute_loss(painter: AdaIN, decode: nn.Module, images: Tensor, styles: Tensor) -> Tensor:
         with run.autocast():
             with torch.no_grad():
-                target = painter.blended(painter.maps(images), painter.code(styles))
-                wanted = painter.encoder(styles, list(layers))
+                target = painter.blend(painter.maps(images), painter.code(styles))
+                target_grams = painter.encoder(styles, list(layers))
             painted = decode(target)
             maps = painter.encoder(painted, [*layers, painter.layer])
         return (
             config.content_weight * F.mse_loss(maps[painter.layer].float(), target)
-            + config.style_weight * statistics_loss(maps, wanted, layers)
+            + config.style_weight * statistics_loss(maps, target_grams, layers)
             + config.tv_weight * total_variation(painted)
         )
 
-    def validated(images: Tensor) -> Tensor:
+    def validation_loss(images: Tensor) -> Tensor:
         painter = run.eval_model
         assert isinstance(painter, AdaIN)
         own = examples[torch.arange(len(images)) % len(examples)]
-        return loss_of(painter, painter.decoder, images, own)
+        return compute_loss(painter, painter.decoder, images, own)
 
     for _ in run.epochs():
         for (squares,) in run.batches(batches):
             drawn = torch.stack([styles[0] for _ in squares]).to(process.device)
-            run.step(loss_of(model, decoder, squares / 255, drawn / 255), optimizer)
-        finish(run, validated, validation, list(examples.split(1)))
+            run.step(compute_loss(model, decoder, squares / 255, drawn / 255), optimizer)
+        finish_epoch(run, validation_loss, validation, list(examples.split(1)))
     return run.best
 
 
-def as_batch(squares: list[Tensor]) -> list[Tensor]:
+def collate(squares: list[Tensor]) -> list[Tensor]:
+    """One tensor (B, 3, S, S) as a list, which the loader moves to the device."""
     return [default_collate(squares)]
 
 
 @torch.no_grad()
-def finish(
+def finish_epoch(
     run: Run,
     loss: Callable[[Tensor], Tensor],
     validation: Tensor,
     styles: Sequence[Tensor | int],
 ) -> None:
-    """End an epoch: by the loss of the photographs held out, if any; with a sheet of examples."""
-    # With nothing to validate on, the last epoch is the best.
+    """End an epoch: validate, save and write example paintings."""
+    # Without validation photographs, the last epoch is the best.
     scores, score = {}, float(run.epoch)
     painter = run.eval_model.eval()
     if len(validation):
@@ -176,11 +177,13 @@ def finish(
     assert isinstance(run.config, StyleTrainConfig)
     assert isinstance(painter, Painter)
     if run.process.is_main and len(validation) and run.epoch % run.config.every == 0:
-        sheet(painter, validation[:MOST_EXAMPLES], styles[:MOST_EXAMPLES], run)
+        save_examples(painter, validation[:MAX_EXAMPLES], styles[:MAX_EXAMPLES], run)
 
 
-def sheet(painter: Painter, photos: Tensor, styles: Sequence[Tensor | int], run: Run) -> None:
-    """examples/EPOCH.png: a row for each photograph, before it the photograph itself."""
+def save_examples(
+    painter: Painter, photos: Tensor, styles: Sequence[Tensor | int], run: Run
+) -> None:
+    """Write examples/EPOCH.png: a row for each photograph, which comes first."""
     columns = [photos]
     with run.autocast():
         columns += [painter(photos, style) for style in styles]

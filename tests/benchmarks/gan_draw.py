@@ -13,7 +13,7 @@ import torch
 
 from dlkit.core.vision import images
 from dlkit.gan_sample import infer
-from dlkit.gan_sample.grid import Sheet, as_image, square
+from dlkit.gan_sample.grid import ImageGrid, square_columns, to_pillow
 from tests.benchmarks import harness
 
 
@@ -29,15 +29,17 @@ def main() -> None:
     settings = parser.parse_args()
     harness.machine(settings.threads, "pillow")
     count = settings.pictures
-    sampler = infer.load_to_sample(settings.model, "cpu", "auto")
-    classes = infer.chosen_classes(sampler, None)
+    sampler = infer.load_generator(settings.model, "cpu", "auto")
+    classes = infer.class_indices(sampler, None)
     side, channels = sampler.network.image_size, sampler.network.channels
-    vectors = infer.seeded(sampler, 0, None)
-    sheet = Sheet(count, square(count), side, channels)
+    vectors = infer.seeded_vectors(sampler, 0, None)
+    sheet = ImageGrid(count, square_columns(count), side, channels)
 
-    drawn = torch.cat([pixels for _, _, pixels in infer.batches(sampler, count, vectors, classes)])
+    drawn = torch.cat(
+        [pixels for _, _, pixels in infer.generate_batches(sampler, count, vectors, classes)]
+    )
     for number, picture in enumerate(drawn):
-        sheet.put(number, picture)
+        sheet.place(number, picture)
 
     with tempfile.TemporaryDirectory() as name:
         folder, grid = Path(name) / "files", Path(name) / "grid.png"
@@ -45,7 +47,7 @@ def main() -> None:
         def files_alone() -> None:
             with ThreadPoolExecutor() as pool:
                 paths = (folder / f"{number}.png" for number in range(count))
-                list(pool.map(lambda p, path: images.save(as_image(p), path), drawn, paths))
+                list(pool.map(lambda p, path: images.save(to_pillow(p), path), drawn, paths))
 
         harness.compare(
             "drawing",
@@ -54,7 +56,9 @@ def main() -> None:
                 "files": lambda: list(
                     infer.sample(sampler, count, vectors, classes, separate=folder)
                 ),
-                "the network alone": lambda: list(infer.batches(sampler, count, vectors, classes)),
+                "the network alone": lambda: list(
+                    infer.generate_batches(sampler, count, vectors, classes)
+                ),
                 "writing the grid alone": lambda: images.save(sheet.image(), grid),
                 "writing the files alone": files_alone,
             },

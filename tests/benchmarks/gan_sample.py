@@ -21,11 +21,11 @@ from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig, by_arch
-from dlkit.gan_sample.data import as_it_is, from_bytes, list_pictures
+from dlkit.gan_sample.data import from_uint8, identity_collate, list_pictures
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss
 from dlkit.gan_sample.model import build
-from dlkit.gan_sample.prepare import optimizer_of, prepared
-from dlkit.gan_sample.steps import GanStats, frozen
+from dlkit.gan_sample.prepare import build_optimizer, prepare
+from dlkit.gan_sample.steps import GanStats, freeze
 from tests.benchmarks import harness
 
 SIDE = 64
@@ -85,21 +85,21 @@ def ours(
             precision=precision,  # type: ignore[arg-type]
         )
     )
-    config, pictures, settings = prepared(config)
+    config, pictures, settings = prepare(config)
     model: Any = build("dcgan", **settings)
     process = distributed.Process(0, 1, torch.device(device))
     process.wrap(model)
     run = Run(config, process, model, Header("gan-sample", "dcgan", settings, []))
-    of_generator = optimizer_of(run, model.generator)
-    of_discriminator = optimizer_of(run, model.discriminator)
-    batches = run.loader(pictures, as_it_is, workers=0)
+    of_generator = build_optimizer(run, model.generator)
+    of_discriminator = build_optimizer(run, model.discriminator)
+    batches = run.loader(pictures, identity_collate, workers=0)
 
     def work() -> str:
         assert folder.name  # kept as long as the work is
         balance = GanStats()
         run.done = 0  # each round is the first epoch again
         for pixels, _ in run.batches(batches):
-            real = from_bytes(pixels)
+            real = from_uint8(pixels)
             z = torch.randn(len(real), LATENT, device=process.device)
             with run.autocast():
                 fake = model.generator(z)
@@ -109,7 +109,7 @@ def ours(
             loss = discriminator_loss(config.loss, on_real, on_fake)
             balance.add(loss, on_real, on_fake)
             run.step(loss, of_discriminator)
-            with frozen(model.discriminator):
+            with freeze(model.discriminator):
                 with run.autocast():
                     on_fake = model.discriminator(fake).float()
                 loss = generator_loss(config.loss, on_fake)

@@ -18,8 +18,8 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import metadata
 from dlkit.gan_sample import features, latents
 from dlkit.gan_sample.config import GanTrainConfig
-from dlkit.gan_sample.data import Pictures, Shape, list_pictures
-from dlkit.gan_sample.generate import cycled, decoded
+from dlkit.gan_sample.data import Shape, SquareImages, list_pictures
+from dlkit.gan_sample.generate import cycle_classes, generate
 from dlkit.gan_sample.metrics import COLLAPSED, distances
 from dlkit.gan_sample.model import restore
 from dlkit.gan_sample.train import train
@@ -77,13 +77,13 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
     model = restore(header.arch, header.settings, weights)
     network = features.load("auto", model.image_size, model.channels, options.device)
     listed = list_pictures(options.data, "test", arch == "cgan", header.labels)
-    pixels = Pictures(listed, Shape(model.image_size, model.channels)).pixels
+    pixels = SquareImages(listed, Shape(model.image_size, model.channels)).pixels
     mixed = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(SEED))
     real = pixels[mixed[: options.samples]]
     numbers = range(len(real))
     z = latents.draw(SEED, numbers, model.latent)
-    asked = cycled(numbers, model.classes)
-    made, said = network.describe(torch.cat(list(decoded(model, z, asked))))
+    asked = cycle_classes(numbers, model.classes)
+    made, said = network.describe(torch.cat(list(generate(model, z, asked))))
     scores = distances(network.describe(real)[0].numpy(), made.numpy())
     accuracy = {} if asked is None else {"class_accuracy": float((said == asked).float().mean())}
     seconds = sum(record["seconds"] for record in records)

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
-from dlkit.style_transfer.apply import Pass, apply, load
+from dlkit.style_transfer.apply import ApplyOptions, apply, load
 from dlkit.style_transfer.config import StyleTrainConfig
 from dlkit.style_transfer.model import build
-from dlkit.style_transfer.plan import Style, plan
+from dlkit.style_transfer.plan import Style, plan_paintings
 from tests.benchmarks import harness
 
 DATA = Path(__file__).parents[2] / "data"
@@ -104,10 +104,10 @@ def ours(
     """What `dlkit style-transfer apply MODEL PHOTO... -o FOLDER` does."""
     painter = load(str(model), "cpu", precision)
     style = Style(str(DATA / "great-wave.jpg") if painter.network.any_style else "style")
-    jobs = plan(photos, [(style,)], output)
+    planned = plan_paintings(photos, [(style,)], output)
 
     def work() -> str:
-        results = list(apply(jobs, [(style,)], painter, Pass(batch_size=batch)))
+        results = list(apply(planned, [(style,)], painter, ApplyOptions(batch_size=batch)))
         return f"{len(results)} paintings"
 
     return work

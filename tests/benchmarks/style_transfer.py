@@ -24,7 +24,7 @@ from dlkit.style_transfer.models.features import (
     STAGES,
     WIDTHS,
     FeatureNetwork,
-    fill,
+    copy_weights,
 )
 from dlkit.style_transfer.optimize import Objective, optimize
 from tests.benchmarks import harness
@@ -94,7 +94,7 @@ def ours(
 ) -> Callable[[], str]:
     photo, painting, weights = inputs(content, style, size)
     network = FeatureNetwork(STAGES[1], WIDTHS, *IMAGENET, pooling="max")
-    fill(network, [(m.weight, m.bias) for m in weights if isinstance(m, nn.Conv2d)])
+    copy_weights(network, [(m.weight, m.bias) for m in weights if isinstance(m, nn.Conv2d)])
     # The tutorial divides its Gram matrices by the channels, too.
     layers = {name: channels**-2 for name, channels in zip(NAMES, CHANNELS, strict=True)}
     objective = Objective(1.0, STYLE_WEIGHT, 0.0, {"conv2_2": 1.0}, layers)
@@ -110,7 +110,7 @@ def ours(
             scales=scales,
             precision=precision,
         )
-        return loss_of(last.picture, photo, painting, weights)
+        return compute_loss(last.picture, photo, painting, weights)
 
     return work
 
@@ -138,13 +138,13 @@ def tutorial(content: Path, style: Path, size: int, steps: int) -> Callable[[], 
 
         while done < steps:
             optimizer.step(closure)
-        return loss_of(picture.detach().clamp(0, 1), photo, painting, weights)
+        return compute_loss(picture.detach().clamp(0, 1), photo, painting, weights)
 
     return work
 
 
 @torch.no_grad()
-def loss_of(picture: Tensor, photo: Tensor, painting: Tensor, weights: nn.Sequential) -> str:
+def compute_loss(picture: Tensor, photo: Tensor, painting: Tensor, weights: nn.Sequential) -> str:
     """The tutorial's loss of a picture, in fp32, as JSON."""
     model, contents, styles = with_losses(weights, photo, painting)
     model(picture)

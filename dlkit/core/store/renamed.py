@@ -15,6 +15,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "grey": "gray",
     },
     "classify": {"width": "width_multiplier"},
+    "gan-sample": {"score": "best_metric"},
 }
 # Settings whose meaning is now the opposite, such as `untied`, which became `tie_embeddings`.
 INVERTED: dict[str, dict[str, str]] = {"*": {}}

@@ -1,8 +1,7 @@
-"""Autoencoders: undercomplete, sparse and denoising ones, and the variational one.
+"""Undercomplete, sparse, denoising and variational autoencoders.
 
-Hinton and Salakhutdinov 2006; sparse: Ng 2011, CS294A; denoising: Vincent et al. 2008 (what the
-encoder is given is spoilt in training only); variational: Kingma and Welling 2014, beta: Higgins et
-al. 2017.
+Hinton and Salakhutdinov 2006; sparse: Ng 2011, CS294A; denoising: Vincent et al. 2008 (training
+corrupts the inputs); variational: Kingma and Welling 2014; beta: Higgins et al. 2017.
 
 Shapes: B images, C channels, S x S pixels, Z numbers of a code.
 """
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlkit.gan_sample.models.architecture import Architecture, LatentModel
 from dlkit.gan_sample.models.dcgan import (
     Flatten,
     convolutional_generator,
@@ -22,7 +22,7 @@ from dlkit.gan_sample.models.gan import Generator, check_labels, dense_generator
 
 
 class Encoder(nn.Module):
-    """Images (B, C, S, S) to vectors (B, outputs): `features`, a plain chain, then one layer."""
+    """Images (B, C, S, S) to vectors (B, outputs): `features`, then a linear layer."""
 
     def __init__(self, features: nn.Sequential, size: int, outputs: int) -> None:
         super().__init__()
@@ -34,41 +34,25 @@ class Encoder(nn.Module):
         return vectors
 
 
-class Autoencoder(nn.Module):
-    """Images to codes and back. A sparse one's codes lie between 0 and 1.
+class Autoencoder(LatentModel):
+    """An encoder and a decoder; the codes of a sparse one are between 0 and 1.
 
-    Codes of real images have any mean and deviation; `fit` notes them, so that `sample` can begin
-    with standard normal vectors as all models do (Ghosh et al. 2020 with one diagonal Gaussian).
+    `fit` stores mean and deviation of real images' codes, so that `sample` accepts standard normal
+    vectors as all models do (Ghosh et al. 2020, with one diagonal Gaussian).
     """
 
     code_mean: Tensor
     code_deviation: Tensor
 
     def __init__(self, encoder: Encoder, decoder: Generator, sparse: bool = False) -> None:
-        super().__init__()
+        super().__init__(decoder.latent, decoder.image_size, decoder.channels, None)
         self.encoder, self.decoder = encoder, decoder
         self.sparse = sparse
         self.register_buffer("code_mean", torch.zeros(decoder.latent))
         self.register_buffer("code_deviation", torch.ones(decoder.latent))
 
-    @property
-    def latent(self) -> int:
-        return self.decoder.latent
-
-    @property
-    def classes(self) -> int | None:
-        return None
-
-    @property
-    def image_size(self) -> int:
-        return self.decoder.image_size
-
-    @property
-    def channels(self) -> int:
-        return self.decoder.channels
-
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Half the logits (B, C, S, S) of the reconstruction, and the codes (B, Z)."""
+        """Reconstructions (B, C, S, S) before tanh, and codes (B, Z)."""
         codes = self.encode(images)
         return self.decoder.before_tanh(codes), codes
 
@@ -86,27 +70,26 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(images))
 
     def fit(self, codes: Tensor) -> None:
-        """Note mean and deviation of the codes (N, Z) of real images.
+        """Store mean and deviation of the codes (N, Z) of real images.
 
-        A number that is the same for all has a small one, so that every code has its vector.
+        The deviation of a constant unit is set to a small value, so that codes can be inverted.
         """
         self.code_mean.copy_(codes.mean(dim=0))
         self.code_deviation.copy_(codes.std(dim=0).clamp(min=1e-6))
 
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, S, S) from -1 to 1 of standard normal vectors (B, Z)."""
         check_labels(labels, None)
         return self.decode(self.code_mean + self.code_deviation * z)
 
 
 class VariationalAutoencoder(Autoencoder):
-    """A code is a Gaussian; `encode` gives its mean and log variance, (B, Z) each.
+    """An autoencoder with Gaussian codes; `encode` returns mean and log variance, (B, Z) each.
 
-    The codes' prior is the standard normal distribution, so nothing is fitted.
+    The prior of the codes is the standard normal distribution, so `fit` is not needed.
     """
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Half the logits (B, C, S, S) of a draw's image, and mean and log variance (B, Z)."""
+        """Reconstructions of a random code before tanh, and mean and log variance (B, Z)."""
         mean, log_variance = self.encode(images)
         return self.decoder.before_tanh(reparameterize(mean, log_variance)), mean, log_variance
 
@@ -119,11 +102,11 @@ class VariationalAutoencoder(Autoencoder):
 
 
 def reparameterize(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """A draw from the Gaussian through which gradients flow (section 2.4 of the paper)."""
+    """A differentiable sample of the Gaussian (Kingma and Welling 2014, section 2.4)."""
     return mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
 
 
-def parts(
+def build_parts(
     image_size: int,
     channels: int,
     latent: int,
@@ -133,7 +116,7 @@ def parts(
     width: int | None,
     kernel: int | None,
 ) -> tuple[Encoder, Generator]:
-    """Encoder, which makes `codes` numbers, and decoder, its mirror image."""
+    """An encoder with `codes` outputs, and a decoder that mirrors it."""
     if network == "dense":
         units = hidden or 512
         chain = nn.Sequential(
@@ -164,9 +147,9 @@ def autoencoder(
     kernel: int | None = None,
     sparse: bool = False,
 ) -> Autoencoder:
-    """`network`: dense (two layers of `hidden` units each way) or convolutional."""
-    made = parts(image_size, channels, latent, latent, network, hidden, width, kernel)
-    return Autoencoder(*made, sparse)
+    """`network`: dense (two layers of `hidden` units in encoder and decoder) or convolutional."""
+    networks = build_parts(image_size, channels, latent, latent, network, hidden, width, kernel)
+    return Autoencoder(*networks, sparse)
 
 
 def vae(
@@ -178,5 +161,11 @@ def vae(
     width: int | None = None,
     kernel: int | None = None,
 ) -> VariationalAutoencoder:
-    made = parts(image_size, channels, latent, 2 * latent, network, hidden, width, kernel)
-    return VariationalAutoencoder(*made)
+    """`network`, `hidden`, `width` and `kernel` as for `autoencoder`."""
+    networks = build_parts(image_size, channels, latent, 2 * latent, network, hidden, width, kernel)
+    return VariationalAutoencoder(*networks)
+
+
+OPTIONS = ("latent", "network", "hidden", "width", "kernel")
+AUTOENCODER = Architecture(Autoencoder, autoencoder, (*OPTIONS, "sparse"))
+VAE = Architecture(VariationalAutoencoder, vae, OPTIONS)

@@ -1,20 +1,21 @@
-"""Images of one domain to images of another, learned without pairs: Zhu et al. 2017, "CycleGAN".
+"""CycleGAN: unpaired image-to-image translation (Zhu et al. 2017).
 
 Shapes: B images, C channels, H x W pixels, h x w patches.
 """
 
 from torch import Tensor, nn
 
-from dlkit.gan_sample.models.gan import of_layers
+from dlkit.gan_sample.models.architecture import Architecture
+from dlkit.gan_sample.models.gan import apply_to_layers
 
 
-class Residual(nn.Module):
-    """Two convolutions around which the maps go on; reflected at the edges."""
+class ResidualBlock(nn.Module):
+    """A residual block of two convolutions with reflection padding."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *convolution(maps, maps, 3, 1),
+            *conv_block(maps, maps, 3, 1),
             nn.ReflectionPad2d(1),
             nn.Conv2d(maps, maps, 3),
             nn.InstanceNorm2d(maps),
@@ -25,7 +26,7 @@ class Residual(nn.Module):
         return out
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+def conv_block(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
     return [
         nn.ReflectionPad2d(kernel // 2),
         nn.Conv2d(inputs, outputs, kernel, stride),
@@ -34,27 +35,27 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.
     ]
 
 
-class Translator(nn.Sequential):
-    """Images (B, C, H, W) from -1 to 1 to such images; H and W are multiples of 4.
+class ImageTranslator(nn.Sequential):
+    """A generator of images (B, C, H, W) from -1 to 1 from images; H and W are multiples of 4.
 
     Appendix 7.2: c7s1-64, d128, d256, residual blocks, u128, u64, c7s1-3.
     """
 
     def __init__(self, channels: int, width: int, blocks: int) -> None:
         super().__init__(
-            *convolution(channels, width, 7, 1),
-            *convolution(width, 2 * width, 3, 2),
-            *convolution(2 * width, 4 * width, 3, 2),
-            *(Residual(4 * width) for _ in range(blocks)),
-            *enlargement(4 * width, 2 * width),
-            *enlargement(2 * width, width),
+            *conv_block(channels, width, 7, 1),
+            *conv_block(width, 2 * width, 3, 2),
+            *conv_block(2 * width, 4 * width, 3, 2),
+            *(ResidualBlock(4 * width) for _ in range(blocks)),
+            *upsampling_block(4 * width, 2 * width),
+            *upsampling_block(2 * width, width),
             nn.ReflectionPad2d(3),
             nn.Conv2d(width, channels, 7),
             nn.Tanh(),
         )
 
 
-def enlargement(inputs: int, outputs: int) -> list[nn.Module]:
+def upsampling_block(inputs: int, outputs: int) -> list[nn.Module]:
     return [
         nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1),
         nn.InstanceNorm2d(outputs),
@@ -63,7 +64,7 @@ def enlargement(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Logits (B, 1, h, w), one for each patch of 70 pixels: C64-C128-C256-C512."""
+    """Logits (B, 1, h, w), one for each patch of 70 x 70 pixels: C64-C128-C256-C512."""
 
     def __init__(self, channels: int, width: int) -> None:
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, True)]
@@ -78,9 +79,9 @@ class PatchDiscriminator(nn.Sequential):
 
 
 class CycleGan(nn.Module):
-    """Two translators, there and back, and a discriminator for each domain.
+    """Two generators, A to B and B to A, and a discriminator for each domain.
 
-    A shipped model has no discriminators any more.
+    Published models have no discriminators.
     """
 
     def __init__(
@@ -88,22 +89,22 @@ class CycleGan(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size, self.channels = image_size, channels
-        self.a_to_b = Translator(channels, width, blocks)
-        self.b_to_a = Translator(channels, width, blocks)
+        self.a_to_b = ImageTranslator(channels, width, blocks)
+        self.b_to_a = ImageTranslator(channels, width, blocks)
         self.discriminator: nn.ModuleDict | None = None
         if discriminators:
             self.discriminator = nn.ModuleDict(
                 {domain: PatchDiscriminator(channels, width) for domain in ("a", "b")}
             )
 
-        def start(layer: nn.Module) -> None:
+        def initialize(layer: nn.Module) -> None:
             nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-        of_layers(self, start)
+        apply_to_layers(self, initialize)
 
     def translate(self, images: Tensor, back: bool = False) -> Tensor:
-        """Images (B, C, H, W) of domain A as ones of B, or `back`; H and W multiples of 4."""
+        """Translate images (B, C, H, W) from A to B, or with `back` from B to A."""
         out: Tensor = (self.b_to_a if back else self.a_to_b)(images)
         return out
 
@@ -111,5 +112,8 @@ class CycleGan(nn.Module):
 def cyclegan(
     image_size: int, channels: int, width: int = 64, blocks: int | None = None
 ) -> CycleGan:
-    """The paper has 6 residual blocks for images below 256 pixels, else 9."""
+    """`blocks` is 6 for images below 256 pixels and 9 otherwise, as in the paper."""
     return CycleGan(image_size, channels, width, blocks or (6 if image_size < 256 else 9), True)
+
+
+CYCLEGAN = Architecture(CycleGan, cyclegan, ("width", "blocks"))

@@ -1,4 +1,4 @@
-"""Convolutional networks after Radford, Metz and Chintala 2016, "DCGAN".
+"""DCGAN: convolutional generator and discriminator (Radford, Metz and Chintala 2016).
 
 Shapes: B images, C channels, S x S pixels, Z numbers of a latent vector, F features.
 """
@@ -6,41 +6,42 @@ Shapes: B images, C channels, S x S pixels, Z numbers of a latent vector, F feat
 from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
+from dlkit.gan_sample.models.architecture import Architecture
 from dlkit.gan_sample.models.gan import (
     Discriminator,
     GanModel,
     Generator,
-    of_layers,
-    with_spectral_norm,
+    add_spectral_norm,
+    apply_to_layers,
 )
 
-COARSEST = (4, 7)  # pixels of the smallest map, at least and at most
+COARSEST = (4, 7)  # range of the side of the coarsest feature map
 
 
-def doublings(image_size: int) -> int:
-    """How often the coarsest map, of 4 to 7 pixels a side, is doubled to make the image.
+def count_doublings(image_size: int) -> int:
+    """The number of doublings from the coarsest map, 4 to 7 pixels a side, to the image.
 
-    Raises DlkitError for sizes that cannot be made so.
+    Raises DlkitError for sizes that no number of doublings reaches.
     """
     side, number = image_size, 0
     while side > COARSEST[1] and side % 2 == 0:
         side, number = side // 2, number + 1
     if not COARSEST[0] <= side <= COARSEST[1] or number == 0:
         raise DlkitError(
-            f"pictures of {image_size} pixels cannot be made by doubling 4, 5, 6 or 7:"
-            f" take --image-size {possible_size(image_size)}"
+            f"--image-size {image_size}: not 4, 5, 6 or 7 times a power of 2; give"
+            f" --image-size {largest_size(image_size)}"
         )
     return number
 
 
-def possible_size(image_size: int) -> int:
-    """The largest size up to this one, 8 at least, that these networks can make."""
-    sizes = (start << number for start in range(4, 8) for number in range(1, 10))
+def largest_size(image_size: int) -> int:
+    """The largest size up to `image_size`, at least 8, that these networks support."""
+    sizes = (side << number for side in range(4, 8) for number in range(1, 10))
     return max((size for size in sizes if size <= image_size), default=8)
 
 
 class Project(nn.Module):
-    """Vectors (B, Z) to maps (B, K, s, s), by one linear layer."""
+    """Vectors (B, Z) to feature maps (B, K, s, s), by a linear layer."""
 
     def __init__(self, inputs: int, maps: int, side: int, bias: bool = True) -> None:
         super().__init__()
@@ -48,12 +49,12 @@ class Project(nn.Module):
         self.shape = (side, side, maps)
 
     def forward(self, z: Tensor) -> Tensor:
-        # Channels come last in memory, as the convolutions want them.
+        # Channels last in memory, the layout in which convolutions are fastest.
         return self.linear(z).unflatten(1, self.shape).permute(0, 3, 1, 2)
 
 
 class Flatten(nn.Module):
-    """Maps (B, K, h, w) to vectors, channels last: of maps that lie so, without a copy."""
+    """Maps (B, K, h, w) to vectors in channels-last order, without a copy of such maps."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.permute(0, 2, 3, 1).flatten(1)
@@ -62,12 +63,11 @@ class Flatten(nn.Module):
 def convolutional_generator(
     inputs: int, width: int, kernel: int, image_size: int, channels: int
 ) -> nn.Sequential:
-    """Figure 1: a projection, then transposed convolutions of stride 2, each with half the maps.
+    """Figure 1: a projection, then transposed convolutions of stride 2 that halve the channels.
 
-    Batch norm everywhere but at the output, ReLU; no pooling, nothing fully connected after
-    the projection.
+    Batch norm and ReLU everywhere except at the output.
     """
-    number = doublings(image_size)
+    number = count_doublings(image_size)
     maps = width << (number - 1)
     layers: list[nn.Module] = [
         Project(inputs, maps, image_size >> number, bias=False),
@@ -76,16 +76,16 @@ def convolutional_generator(
     ]
     for _ in range(number - 1):
         layers += [
-            transposed(maps, maps // 2, kernel, bias=False),
+            transposed_conv(maps, maps // 2, kernel, bias=False),
             nn.BatchNorm2d(maps // 2),
             nn.ReLU(inplace=True),
         ]
         maps //= 2
-    return nn.Sequential(*layers, transposed(maps, channels, kernel, bias=True))
+    return nn.Sequential(*layers, transposed_conv(maps, channels, kernel, bias=True))
 
 
-def transposed(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.ConvTranspose2d:
-    """A transposed convolution that doubles the side, whatever its kernel."""
+def transposed_conv(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.ConvTranspose2d:
+    """A transposed convolution that doubles the side, for any kernel size."""
     pad = (kernel - 1) // 2
     return nn.ConvTranspose2d(
         inputs, outputs, kernel, 2, pad, output_padding=2 * pad + 2 - kernel, bias=bias
@@ -95,12 +95,12 @@ def transposed(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.ConvTra
 def strided_convolutions(
     width: int, kernel: int, image_size: int, channels: int, norm: bool = True
 ) -> tuple[nn.Sequential, int]:
-    """Convolutions of stride 2, each with twice the maps, and how many features (F) they make.
+    """Convolutions of stride 2 that double the channels, and their number of output features F.
 
-    Batch norm everywhere but at the input, leaky ReLU.
+    Batch norm everywhere except at the input, leaky ReLU.
     """
     layers: list[nn.Module] = []
-    number = doublings(image_size)
+    number = count_doublings(image_size)
     inputs, maps = channels, width
     for index in range(number):
         normed = norm and index > 0
@@ -114,14 +114,14 @@ def strided_convolutions(
 
 
 def initialize(module: nn.Module) -> None:
-    """Section 4: weights from a normal distribution of deviation 0.02, biases of 0."""
+    """Initialize weights from N(0, 0.02^2) and biases with 0 (section 4)."""
 
-    def start(layer: nn.Module) -> None:
+    def initialize_layer(layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    of_layers(module, start)
+    apply_to_layers(module, initialize_layer)
 
 
 def dcgan(
@@ -134,10 +134,10 @@ def dcgan(
     classes: int | None = None,
     critic_norm: bool = True,
 ) -> GanModel:
-    """`width` are the maps next to the image; in the paper 128, of kernels of 5 pixels.
+    """`width` is the number of channels at the image's resolution, 128 in the paper.
 
-    Kernels of 4, as PyTorch's example has them, cover every pixel equally often. `critic_norm` is
-    batch norm in the discriminator.
+    The paper's kernels are 5 x 5. Kernels of 4 x 4, as in PyTorch's example, cover every pixel
+    equally often. `critic_norm` is batch norm in the discriminator.
     """
     body = convolutional_generator(latent + (classes or 0), width, kernel, image_size, channels)
     generator = Generator(body, latent, image_size, channels, classes)
@@ -147,5 +147,20 @@ def dcgan(
     model = GanModel(generator, discriminator)
     initialize(model)
     if spectral_norm:
-        with_spectral_norm(discriminator)
+        add_spectral_norm(discriminator)
     return model
+
+
+def wgan_gp(
+    image_size: int, channels: int, latent: int = 100, width: int = 64, kernel: int = 4
+) -> GanModel:
+    """DCGAN's networks without batch norm in the critic.
+
+    Batch norm would mix the gradients at different images, which the gradient penalty constrains
+    one by one (Gulrajani et al. 2017, section 4).
+    """
+    return dcgan(image_size, channels, latent, width, kernel, critic_norm=False)
+
+
+DCGAN = Architecture(GanModel, dcgan, ("latent", "width", "kernel", "spectral_norm"))
+WGAN_GP = Architecture(GanModel, wgan_gp, ("latent", "width", "kernel"))

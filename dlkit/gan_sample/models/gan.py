@@ -1,4 +1,4 @@
-"""What every generator and discriminator is, and those of the first paper, of linear layers.
+"""Generator and discriminator in general, and the dense networks of the first GAN.
 
 Goodfellow et al. 2014, "Generative Adversarial Networks"; classes as in Mirza and Osindero 2014.
 
@@ -14,15 +14,16 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.layers import Dropout
+from dlkit.gan_sample.models.architecture import Architecture, LatentModel
 
-PIECES = 5  # linear functions of which a maxout unit takes the largest
+PIECES = 5  # linear pieces of a maxout unit
 
 
 class Generator(nn.Module):
-    """Images (B, C, S, S) from -1 to 1, of latent vectors (B, Z) from a standard normal.
+    """Images (B, C, S, S) from -1 to 1 from standard normal latent vectors (B, Z).
 
-    `body` makes what tanh turns into pixels. With `classes`, it is given the label beside the
-    vector, as a one-hot code.
+    The output of `body` passes through tanh. With `classes`, the input of `body` is the latent
+    vector and the one-hot label.
     """
 
     def __init__(
@@ -34,20 +35,20 @@ class Generator(nn.Module):
         self.image_size, self.channels = image_size, channels
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """`labels` (B,) are needed where there are classes, and only there."""
+        """`labels` (B,) are required with classes, and not allowed without."""
         return self.before_tanh(z, labels).tanh()
 
     def before_tanh(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Half the logits (B, C, S, S) of pixels from 0 to 1."""
-        out: Tensor = self.body(with_labels(z, labels, self.classes))
+        """Images (B, C, S, S) before tanh: half the logits of pixels from 0 to 1."""
+        out: Tensor = self.body(append_labels(z, labels, self.classes))
         return out
 
 
 class Discriminator(nn.Module):
-    """Logits (B,) of being real, of images (B, C, S, S); a critic's scores, in a Wasserstein GAN.
+    """Logits (B,) of images (B, C, S, S) being real, or scores of the critic of a Wasserstein GAN.
 
-    `body` makes features (B, F) of images. A class is judged by a linear layer of its own, added to
-    the one for all: the projection of Miyato and Koyama 2018, equation 4.
+    `body` maps images to features (B, F). Each class adds a linear layer of its own: the projection
+    discriminator of Miyato and Koyama 2018, equation 4.
     """
 
     def __init__(self, body: nn.Module, features: int, classes: int | None = None) -> None:
@@ -64,7 +65,7 @@ class Discriminator(nn.Module):
 
 
 class DenseDiscriminator(nn.Module):
-    """Maxout layers with dropout on flat images, with the label's one-hot code beside them."""
+    """Maxout layers with dropout on flat images and one-hot labels."""
 
     def __init__(self, pixels: int, hidden: int, classes: int | None = None) -> None:
         super().__init__()
@@ -79,12 +80,12 @@ class DenseDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.body(with_labels(images.flatten(1), labels, self.classes))
+        logits: Tensor = self.body(append_labels(images.flatten(1), labels, self.classes))
         return logits[:, 0]
 
 
 class Maxout(nn.Module):
-    """Units that each are the largest of PIECES linear functions (Goodfellow et al. 2013)."""
+    """Units that are the maximum of PIECES linear functions (Goodfellow et al. 2013)."""
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
@@ -94,65 +95,50 @@ class Maxout(nn.Module):
         return self.linear(x).unflatten(1, (-1, PIECES)).amax(2)
 
 
-class GanModel(nn.Module):
-    """A generator and what it learned against; a shipped model has no discriminator any more."""
+class GanModel(LatentModel):
+    """A generator and a discriminator, which published models do not have."""
 
     def __init__(self, generator: Generator, discriminator: nn.Module | None) -> None:
-        super().__init__()
+        super().__init__(
+            generator.latent, generator.image_size, generator.channels, generator.classes
+        )
         self.generator, self.discriminator = generator, discriminator
 
-    @property
-    def latent(self) -> int:
-        return self.generator.latent
-
-    @property
-    def classes(self) -> int | None:
-        return self.generator.classes
-
-    @property
-    def image_size(self) -> int:
-        return self.generator.image_size
-
-    @property
-    def channels(self) -> int:
-        return self.generator.channels
-
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, S, S) from -1 to 1 of latent vectors (B, Z) and, with classes, labels."""
         images: Tensor = self.generator(z, labels)
         return images
 
 
 def check_labels(labels: Tensor | None, classes: int | None) -> None:
     if labels is None and classes:
-        raise DlkitError("a class-conditional model needs a class for every picture")
+        raise DlkitError("a class-conditional model needs a class for every picture; give labels")
     if labels is not None and not classes:
-        raise DlkitError("this model knows no classes: it was trained without")
+        raise DlkitError("this model has no classes; remove the labels")
 
 
-def with_labels(x: Tensor, labels: Tensor | None, classes: int | None) -> Tensor:
-    """Vectors (B, N), or with classes (B, N + L), the labels' one-hot codes behind them."""
+def append_labels(x: Tensor, labels: Tensor | None, classes: int | None) -> Tensor:
+    """Append one-hot labels to vectors (B, N), if there are classes: (B, N + L)."""
     check_labels(labels, classes)
     if labels is None:
         return x
     return torch.cat([x, F.one_hot(labels, classes or 0).to(x.dtype)], dim=1)
 
 
-def of_layers(module: nn.Module, work: Callable[[nn.Module], object]) -> None:
-    """Do something with each convolution and linear layer."""
+def apply_to_layers(module: nn.Module, function: Callable[[nn.Module], object]) -> None:
+    """Call a function on each convolution and linear layer."""
     for layer in list(module.modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            work(layer)
+            function(layer)
 
 
-def with_spectral_norm(discriminator: nn.Module) -> nn.Module:
+def add_spectral_norm(discriminator: nn.Module) -> nn.Module:
     """Divide each weight matrix by its largest singular value (Miyato et al. 2018)."""
-    of_layers(discriminator, spectral_norm)
+    apply_to_layers(discriminator, spectral_norm)
     return discriminator
 
 
 def dense_generator(inputs: int, hidden: int, image_size: int, channels: int) -> nn.Sequential:
-    """Two hidden layers; the tanh behind is the paper's sigmoid, stretched to -1 to 1."""
+    """Two hidden layers; the generator's tanh replaces the paper's sigmoid."""
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         nn.ReLU(inplace=True),
@@ -175,5 +161,8 @@ def gan(
     body = dense_generator(latent + (classes or 0), hidden, image_size, channels)
     discriminator: nn.Module = DenseDiscriminator(channels * image_size**2, hidden, classes)
     if spectral_norm:
-        discriminator = with_spectral_norm(discriminator)
+        discriminator = add_spectral_norm(discriminator)
     return GanModel(Generator(body, latent, image_size, channels, classes), discriminator)
+
+
+GAN = Architecture(GanModel, gan, ("latent", "hidden", "spectral_norm"))

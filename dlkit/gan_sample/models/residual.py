@@ -1,28 +1,29 @@
-"""Small residual networks: what `dlkit gan-sample train` takes by default.
+"""Small residual networks, the default of `dlkit gan-sample train`.
 
-After the generator and discriminator of Miyato et al. 2018 ("Spectral normalization", tables 3 and
-4), made lighter: their maps double as the resolution halves, so that all resolutions cost about the
-same, and the convolutions that change the resolution have a stride of 2.
+A lighter variant of Miyato et al. 2018 ("Spectral normalization", tables 3 and 4): channels double
+as the resolution halves, so that all resolutions cost about the same, and strided convolutions
+change the resolution.
 
-Shapes: B images, K maps, h x w places.
+Shapes: B images, K maps, h x w positions.
 """
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.gan_sample.models.dcgan import Project, doublings
+from dlkit.gan_sample.models.architecture import Architecture
+from dlkit.gan_sample.models.dcgan import Project, count_doublings
 from dlkit.gan_sample.models.gan import (
     Discriminator,
     GanModel,
     Generator,
-    of_layers,
-    with_spectral_norm,
+    add_spectral_norm,
+    apply_to_layers,
 )
 
-MOST = 8  # times the width: more maps than that no resolution has
+MAX_FACTOR = 8  # most channels of a resolution, relative to the width
 
 
-class Up(nn.Module):
+class UpBlock(nn.Module):
     """Maps (B, K, h, w) to (B, K', 2h, 2w): a residual block with a transposed convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -36,11 +37,11 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.relu(self.norm1(x), inplace=True))
         y = self.conv2(F.relu(self.norm2(y), inplace=True))
-        # Nearest neighbors would draw blocks, which shine through as a grid for long.
+        # Nearest-neighbor upsampling leaves a visible grid for many epochs.
         return y + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
 
 
-class Down(nn.Module):
+class DownBlock(nn.Module):
     """Maps (B, K, h, w) to (B, K', h/2, w/2): a residual block with a strided convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -55,8 +56,8 @@ class Down(nn.Module):
         return y + self.shortcut(F.avg_pool2d(x, 2))
 
 
-class SumOfPlaces(nn.Module):
-    """Activated maps (B, K, h, w) summed over their places, features (B, K)."""
+class SumPool(nn.Module):
+    """Sum of activated maps (B, K, h, w) over positions: features (B, K)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, 0.2).sum(dim=(2, 3))
@@ -70,11 +71,11 @@ def residual(
     spectral_norm: bool = True,
     classes: int | None = None,
 ) -> GanModel:
-    """`width` are the maps at the image's resolution."""
-    number = doublings(image_size)
-    maps = [width * min(MOST, 1 << index) for index in range(number + 1)]
+    """`width` is the number of channels at the image's resolution."""
+    number = count_doublings(image_size)
+    maps = [width * min(MAX_FACTOR, 1 << index) for index in range(number + 1)]
     side = image_size >> number
-    blocks = [Up(maps[i + 1], maps[i]) for i in reversed(range(number))]
+    blocks = [UpBlock(maps[i + 1], maps[i]) for i in reversed(range(number))]
     body = nn.Sequential(
         Project(latent + (classes or 0), maps[-1], side),
         *blocks,
@@ -82,20 +83,23 @@ def residual(
         nn.ReLU(inplace=True),
         nn.Conv2d(width, channels, 3, padding=1),
     )
-    judging = nn.Sequential(
+    critic = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
-        *(Down(maps[i], maps[i + 1]) for i in range(number)),
-        SumOfPlaces(),
+        *(DownBlock(maps[i], maps[i + 1]) for i in range(number)),
+        SumPool(),
     )
-    discriminator = Discriminator(judging, maps[-1], classes)
+    discriminator = Discriminator(critic, maps[-1], classes)
     model = GanModel(Generator(body, latent, image_size, channels, classes), discriminator)
 
-    def start(layer: nn.Module) -> None:
+    def initialize(layer: nn.Module) -> None:
         nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    of_layers(model, start)
+    apply_to_layers(model, initialize)
     if spectral_norm:
-        with_spectral_norm(discriminator)
+        add_spectral_norm(discriminator)
     return model
+
+
+RESIDUAL = Architecture(GanModel, residual, ("latent", "width", "spectral_norm"))

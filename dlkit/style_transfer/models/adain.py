@@ -1,6 +1,6 @@
-"""Any style in one pass: the content's maps take on the style's means and deviations.
+"""AdaIN: style transfer to arbitrary styles (Huang and Belongie 2017).
 
-Huang and Belongie 2017. Shapes: B images, K channels, h x w places.
+Shapes: B images, K channels, h x w positions.
 """
 
 from typing import Any
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.style_transfer.loss import mean_and_std
 from dlkit.style_transfer.models.features import FeatureNetwork
 from dlkit.style_transfer.models.painter import InstanceNorm, Painter
+from dlkit.style_transfer.models.statistics import mean_and_std
 
 
-def mirrored(encoder: FeatureNetwork) -> nn.Sequential:
-    """The encoder backwards: nearest-neighbor upsampling for pools, mirrored borders, no norms.
+def mirror_encoder(encoder: FeatureNetwork) -> nn.Sequential:
+    """A decoder that mirrors the encoder, without norms.
 
-    The last layer gives values from 0 to 1.
+    Pools become nearest-neighbor upsampling, padding is by reflection, and outputs are from 0 to 1.
     """
     layers: list[nn.Module] = []
     for step in reversed(list(encoder.steps.values())):
@@ -36,7 +36,7 @@ def mirrored(encoder: FeatureNetwork) -> nn.Sequential:
 class AdaIN(Painter):
     """A feature network up to `layer` as encoder, AdaIN, and a decoder that mirrors the encoder.
 
-    `features` are the settings of the feature network, whose weights are part of this one's.
+    `features` are the settings of the feature network; its weights belong to this network.
     """
 
     any_style = True
@@ -44,23 +44,23 @@ class AdaIN(Painter):
     def __init__(self, features: dict[str, Any], layer: str = "relu4_1") -> None:
         super().__init__()
         self.layer = layer
-        self.encoder = FeatureNetwork(**features).up_to(layer)
+        self.encoder = FeatureNetwork(**features).truncate(layer)
         self.stride = self.encoder.stride(layer)
         self.norm = InstanceNorm()
-        self.decoder = mirrored(self.encoder)
+        self.decoder = mirror_encoder(self.encoder)
 
     def maps(self, images: Tensor) -> Tensor:
         """The encoder's maps (B, K, h, w) of images (B, 3, H, W) from 0 to 1, in fp32."""
         return self.encoder(images, [self.layer])[self.layer].float()
 
     def code(self, style: Tensor | int) -> Tensor:
-        """Means and deviations (1, 2 K) of the maps of a style, or of several (N, 2 K)."""
+        """Means and deviations (N, 2 K) of the maps of N style images."""
         if isinstance(style, int):
-            raise TypeError("adain's style is a picture")
+            raise TypeError("the style of adain is an image, not a number")
         return torch.cat(mean_and_std(self.maps(style)), dim=1).flatten(1)
 
-    def blended(self, maps: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
-        """The target of the decoder: t of equations 8 and 14."""
+    def blend(self, maps: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
+        """The decoder's target t of equations 8 and 14."""
         mean, std = code[:, :, None, None].chunk(2, dim=1)
         return maps.lerp(self.norm(maps) * std + mean, strength)
 
@@ -68,5 +68,5 @@ class AdaIN(Painter):
         height, width = images.shape[-2:]
         sides = (0, -width % self.stride, 0, -height % self.stride)
         maps = self.maps(F.pad(images, sides, mode="replicate"))
-        painted: Tensor = self.decoder(self.blended(maps, code, strength))
+        painted: Tensor = self.decoder(self.blend(maps, code, strength))
         return painted.float()[..., :height, :width]

@@ -1,7 +1,7 @@
-"""A feed-forward network for each style, or one for several (Johnson et al. 2016).
+"""Feed-forward style transfer to one or several fixed styles (Johnson et al. 2016).
 
-With the instance normalization of Ulyanov et al. 2016; several styles share all weights but the
-scales and shifts of the norms (Dumoulin et al. 2017). Shapes: B images, C channels, S styles.
+Instance normalization follows Ulyanov et al. 2016; styles share all weights except the scales and
+shifts of the norms (Dumoulin et al. 2017). Shapes: B images, C channels, S styles.
 """
 
 import torch
@@ -24,14 +24,14 @@ class ConditionalNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(styles, channels))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """Maps (B, C, H, W); `code` (1 or B, S) weighs the styles."""
+        """Normalize maps (B, C, H, W); `code` (1 or B, S) are the weights of the styles."""
         scale, shift = (code @ own for own in (self.scale, self.shift))
         x = self.norm(x)
         return x * scale[:, :, None, None].to(x.dtype) + shift[:, :, None, None].to(x.dtype)
 
 
 class ConvNorm(nn.Module):
-    """A convolution with the border mirrored, so that no frame is painted, and its norm."""
+    """A convolution with reflection padding, which avoids a frame, and a norm."""
 
     def __init__(
         self, inputs: int, outputs: int, side: int, styles: int, stride: int = 1, up: bool = False
@@ -45,12 +45,12 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         if self.up:
-            # Transposed convolutions leave a chequered pattern (Odena et al. 2016).
+            # Transposed convolutions leave a checkerboard pattern (Odena et al. 2016).
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         return self.norm(self.conv(x), code)
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     def __init__(self, width: int, styles: int) -> None:
         super().__init__()
         self.first = ConvNorm(width, width, 3, styles)
@@ -61,7 +61,7 @@ class Residual(nn.Module):
 
 
 class Fast(Painter):
-    """Johnson's network; `width` are the channels of the first layer, 32 in the paper."""
+    """Johnson's network; `width` is the number of channels of the first layer, 32 in the paper."""
 
     any_style = False
     stride = 4
@@ -76,7 +76,9 @@ class Fast(Painter):
                 ConvNorm(2 * width, 4 * width, 3, styles, stride=2),
             ]
         )
-        self.middle = nn.ModuleList(Residual(4 * width, styles) for _ in range(RESIDUAL_BLOCKS))
+        self.middle = nn.ModuleList(
+            ResidualBlock(4 * width, styles) for _ in range(RESIDUAL_BLOCKS)
+        )
         self.up = nn.ModuleList(
             [
                 ConvNorm(4 * width, 2 * width, 3, styles, up=True),
@@ -86,18 +88,20 @@ class Fast(Painter):
         self.last = nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect")
 
     def code(self, style: Tensor | int) -> Tensor:
-        """Weights (1 or B, S) of the styles: 1 for the one of this number, from 0 on."""
+        """Weights (1 or B, S) of the styles, one-hot for a style's index."""
         if not isinstance(style, int):
             return style
         if not 0 <= style < self.styles:
-            raise DlkitError(f"no style {style + 1}: the model has {self.styles}")
+            raise DlkitError(
+                f"no style {style + 1} in a model of {self.styles}; give a smaller number"
+            )
         code = torch.zeros(1, self.styles, device=self.last.weight.device)
         code[0, style] = 1
         return code
 
     def paint(self, images: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
         height, width = images.shape[-2:]
-        # Both halvings shall come out even; the mirrored rest is cut off again.
+        # Pad to a multiple of the stride; the padding is cropped from the output.
         x = F.pad(
             images - 0.5, (0, -width % self.stride, 0, -height % self.stride), mode="replicate"
         )

@@ -1,7 +1,7 @@
-"""The networks whose maps say what is in a picture and how it is painted (Gatys et al. 2016).
+"""VGG feature networks for content and style losses (Gatys et al. 2016).
 
-Layers are named as in the paper: relu4_2 is the second map, after its ReLU, of the fourth stage;
-conv4_2 is the same before the ReLU. Shapes: B images, C channels, H x W pixels.
+Layers are named as in the paper: relu4_2 is the output of the second ReLU of the fourth stage, and
+conv4_2 its input. Shapes: B images, C channels, H x W pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,25 +18,25 @@ from dlkit.core.store.weights import find
 
 Pooling = Literal["average", "max"]
 Padding = Literal["zeros", "replicate"]
-PUBLISHED = {"vgg16": "vgg16-imagenet", "vgg19": "vgg19-imagenet"}  # and their names in classify
-ARCH = "features"  # of a checkpoint that holds a feature network
-# Convolutions of the stages of VGG-16 and VGG-19, and their channels.
+PUBLISHED = {"vgg16": "vgg16-imagenet", "vgg19": "vgg19-imagenet"}  # to their names in classify
+ARCH = "features"  # of checkpoints of feature networks
+# Convolutions per stage of VGG-16 and VGG-19, and their channels.
 STAGES = ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
 WIDTHS = (64, 128, 256, 512, 512)
-SMALL = ((2, 2, 2, 2, 2), (8, 16, 32, 64, 64))  # stages and channels of random weights, for tries
+SMALL = ((2, 2, 2, 2, 2), (8, 16, 32, 64, 64))  # stages and channels of `random:SEED`
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation
-# Caffe's networks see values from 0 to 255, less this mean.
+# Inputs of Caffe's networks are from 0 to 255, minus this mean.
 CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 CAFFE_STD = (1 / 255,) * 3
-LEAST_SHARE = 0.1  # of a layer's mean activation: rarer maps are taken for this active
+MIN_SHARE = 0.1  # least mean of a map in `normalize`, relative to the mean of its layer
 
 
 class FeatureNetwork(nn.Module):
-    """Convolutions, ReLUs and pools of a VGG; the weights stay as they are.
+    """Convolutions, ReLUs and pools of a VGG, with frozen weights.
 
-    `mean` and `std` are of values from 0 to 1, of red, green and blue; with `bgr` the network sees
-    blue first. `pooling` average gives smoother pictures than max (Gatys et al. 2016, section 2).
-    `padding` zeros is what classifiers learn with; replicate paints no frame along the border.
+    `mean` and `std` are of RGB values from 0 to 1; with `bgr` the network's input is BGR. Average
+    `pooling` gives smoother pictures than max (Gatys et al. 2016, section 2). Classifiers are
+    trained with zero `padding`; replicate padding avoids a frame along the border.
     """
 
     mean: Tensor
@@ -82,13 +82,13 @@ class FeatureNetwork(nn.Module):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of the maps that can be asked for, in their order."""
+        """The names of all layers except pools, in order."""
         return tuple(name for name in self.steps if not name.startswith("pool"))
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """The maps (B, K, h, w) of these layers, of RGB images (B, 3, H, W) from 0 to 1.
+        """The maps (B, K, h, w) of these layers for RGB images (B, 3, H, W) from 0 to 1.
 
-        Nothing is computed beyond the last of them.
+        The computation ends at the last of the layers.
         """
         self.check(layers)
         x = (images - self.mean) / self.std
@@ -105,37 +105,37 @@ class FeatureNetwork(nn.Module):
         return maps
 
     def check(self, layers: Sequence[str]) -> None:
-        """A DlkitError for a layer that the network does not have."""
+        """Raise DlkitError for a layer that the network does not have."""
         if unknown := [name for name in layers if name not in self.layers]:
-            raise DlkitError(f"no layer {unknown[0]!r}: there is {', '.join(self.layers)}")
+            raise DlkitError(f"unknown layer {unknown[0]!r}; choose from {', '.join(self.layers)}")
 
     def convolutions(self) -> Iterator[tuple[str, nn.Conv2d]]:
-        """The convolutions with the names of their ReLUs' maps, in their order."""
+        """Yield the convolutions with the names of their ReLUs, in order."""
         for name, step in self.steps.items():
             if isinstance(step, nn.Conv2d):
                 yield name.replace("conv", "relu"), step
 
     @torch.no_grad()
     def normalize(self, images: Tensor) -> None:
-        """Scale each map so that its mean over these images and all places is 1.
+        """Rescale the weights so that each map has mean 1 over these images and all positions.
 
-        As in section 2 of Gatys et al. 2016: later maps stay the same up to their own scale, since
-        ReLUs and pools scale with their input. So weights of losses mean the same in every layer
-        and network.
+        As in section 2 of Gatys et al. 2016: ReLUs and pools are homogeneous, so that all maps keep
+        their content up to scale. Loss weights then have the same meaning in every layer and
+        network.
         """
         maps = self(images, [name for name, _ in self.convolutions()])
         before: Tensor | None = None
         for name, convolution in self.convolutions():
             mean = maps[name].float().mean(dim=(0, 2, 3))
-            mean = mean.clamp(min=max(float(mean.mean()) * LEAST_SHARE, 1e-12))
+            mean = mean.clamp(min=max(float(mean.mean()) * MIN_SHARE, 1e-12))
             if before is not None:
                 convolution.weight *= before.view(1, -1, 1, 1)
             convolution.weight /= mean.view(-1, 1, 1, 1)
             convolution.bias /= mean
             before = mean
 
-    def up_to(self, layer: str) -> "FeatureNetwork":
-        """This network without the steps behind that layer."""
+    def truncate(self, layer: str) -> "FeatureNetwork":
+        """Remove the steps after this layer, in place."""
         self.check([layer])
         names = list(self.steps)
         for name in names[names.index(layer) + 1 :]:
@@ -144,69 +144,70 @@ class FeatureNetwork(nn.Module):
 
     @staticmethod
     def stride(layer: str) -> int:
-        """The pixels, across and down, that a place of the layer stands for."""
+        """The stride of a layer, in pixels per position."""
         return int(2 ** (int(layer[4]) - 1))
 
 
 def load_features(
     name: str, device: torch.device, pooling: Pooling = "average", caffe: bool = False
 ) -> FeatureNetwork:
-    """A feature network: bundled, `vgg19` or `vgg16` with ImageNet weights, or of a file.
+    """Load a feature network: bundled, `vgg19` or `vgg16` with ImageNet weights, or from a file.
 
     A file is a checkpoint of a feature network or of a VGG of `dlkit classify`, or a .pth file with
-    torchvision's names. `random:SEED` is a small untrained one. With `caffe`, the weights of
-    `vgg19`, `vgg16` or a .pth file see images as Caffe's networks do: blue first, values from 0 to
-    255, less the mean.
+    torchvision's names. `random:SEED` is a small untrained network. `caffe` selects the
+    preprocessing of Caffe's networks for `vgg19`, `vgg16` and .pth files: BGR values from 0 to 255,
+    minus the mean.
     """
     published = PUBLISHED.get(name)
     if caffe and published is None and not name.endswith(".pth"):
         raise DlkitError(
-            f"Caffe's preprocessing is for {', '.join(PUBLISHED)} and .pth files: {name} has its"
-            " own"
+            f"--caffe is for {', '.join(PUBLISHED)} and .pth files, not {name}, which has its own"
+            " preprocessing; remove it"
         )
     kind, _, seed = name.partition(":")
     if kind == "random":
-        network = untrained(seed, pooling)
+        network = build_untrained(seed, pooling)
     elif name.endswith(".pth"):
-        network = of_torchvision(Path(name), pooling, caffe)
+        network = from_torchvision(Path(name), pooling, caffe)
     elif published is not None:
-        network = of_classifier(published, pooling, caffe)
+        network = from_classifier(published, pooling, caffe)
     else:
         path = find("style-transfer", name, PUBLISHED)
         if checkpoint.read_header(path).task != "classify":
-            return of_checkpoint(path, pooling).to(device)
-        network = of_classifier(str(path), pooling)
-    network.normalize(like_photographs(2, 64))
+            return from_checkpoint(path, pooling).to(device)
+        network = from_classifier(str(path), pooling)
+    network.normalize(photo_like_noise(2, 64))
     return network.to(device)
 
 
-def untrained(seed: str, pooling: Pooling) -> FeatureNetwork:
+def build_untrained(seed: str, pooling: Pooling) -> FeatureNetwork:
+    """A small network with random weights."""
     if not seed.isdigit():
-        raise DlkitError(f"random:{seed}: the seed is a number, as in random:0")
+        raise DlkitError(f"random:{seed}: the seed is not a number; give one, as in random:0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
         return FeatureNetwork(*SMALL, pooling=pooling)
 
 
-def of_checkpoint(path: Path, pooling: Pooling) -> FeatureNetwork:
-    """The network of a checkpoint of ours, as it was normalized there."""
+def from_checkpoint(path: Path, pooling: Pooling) -> FeatureNetwork:
+    """The feature network of a checkpoint, which is normalized already."""
     header, weights = checkpoint.load(path, "style-transfer")
     if header.arch != ARCH:
-        raise DlkitError(f"{path} is a model that paints ({header.arch}), no feature network")
+        raise DlkitError(f"{path}: a painter ({header.arch}), not a feature network; give another")
     network = FeatureNetwork(**{**header.settings, "pooling": pooling})
     network.load_state_dict(weights)
     return network
 
 
-def of_classifier(name: str, pooling: Pooling, caffe: bool = False) -> FeatureNetwork:
-    """The convolutions of a VGG of `dlkit classify`, with batch norms folded into them."""
+def from_classifier(name: str, pooling: Pooling, caffe: bool = False) -> FeatureNetwork:
+    """The convolutions of a VGG of `dlkit classify`, with batch norms folded in."""
     backbone, settings = backbones.load(name)
     inputs = backbone.preprocessing
     if not settings["arch"].startswith("vgg") or inputs.channels != 3:
-        raise DlkitError(f"{name} is no VGG of color images ({settings['arch']})")
+        raise DlkitError(f"{name}: not a VGG for color images ({settings['arch']}); give one")
     backbone.fuse()
     convolutions = [[m for m in s if isinstance(m, nn.Conv2d)] for s in backbone.stages]  # type: ignore[attr-defined]
-    stages = [found for found in convolutions if found]
+    stages = [stage for stage in convolutions if stage]
     network = FeatureNetwork(
         [len(stage) for stage in stages],
         [stage[0].out_channels for stage in stages],
@@ -215,41 +216,41 @@ def of_classifier(name: str, pooling: Pooling, caffe: bool = False) -> FeatureNe
         caffe,
         pooling,
     )
-    fill(network, [(c.weight, c.bias) for stage in stages for c in stage])
+    copy_weights(network, [(c.weight, c.bias) for stage in stages for c in stage])
     return network
 
 
-def of_torchvision(file: Path, pooling: Pooling, caffe: bool) -> FeatureNetwork:
-    """The convolutions of a VGG-16 or VGG-19 in torchvision's names, without batch norms."""
+def from_torchvision(file: Path, pooling: Pooling, caffe: bool) -> FeatureNetwork:
+    """The convolutions of a VGG-16 or VGG-19 file of torchvision, without batch norms."""
     if not file.is_file():
         raise DlkitError(f"{file}: no such file")
     state = torchvision.read(file)
     names = [n for n, t in state.items() if n.startswith("features.") and t.dim() == 4]
     counts = {sum(counts): counts for counts in STAGES}.get(len(names))
     if counts is None:
-        raise DlkitError(f"{file}: no VGG-16 or VGG-19 ({len(names)} convolutions are in it)")
+        raise DlkitError(f"{file}: not a VGG-16 or VGG-19 ({len(names)} convolutions); give one")
     mean, std = (CAFFE_MEAN, CAFFE_STD) if caffe else IMAGENET
     network = FeatureNetwork(counts, WIDTHS, mean, std, caffe, pooling)
     try:
-        fill(network, [(state[n], state[n.replace("weight", "bias")]) for n in names])
+        copy_weights(network, [(state[n], state[n.replace("weight", "bias")]) for n in names])
     except (RuntimeError, KeyError) as error:
         raise DlkitError(f"{file}: its weights do not fit a VGG of {len(names)} layers") from error
     return network
 
 
 @torch.no_grad()
-def fill(network: FeatureNetwork, weights: Sequence[tuple[Tensor, Tensor | None]]) -> None:
-    """Take over these weights and biases, one pair a convolution, in their order."""
+def copy_weights(network: FeatureNetwork, weights: Sequence[tuple[Tensor, Tensor | None]]) -> None:
+    """Copy weights and biases, one pair per convolution, in order."""
     for (_, convolution), (weight, bias) in zip(network.convolutions(), weights, strict=True):
         convolution.weight.copy_(weight)
         if bias is not None and convolution.bias is not None:
             convolution.bias.copy_(bias)
 
 
-def like_photographs(count: int, side: int) -> Tensor:
-    """Noise (count, 3, side, side) with the falling spectrum of photographs, always the same.
+def photo_like_noise(count: int, side: int) -> Tensor:
+    """Fixed noise (count, 3, side, side) with the spectrum of photographs.
 
-    The amplitude goes with 1 / frequency, and the colors mostly go together (Field 1987).
+    The amplitude is proportional to 1 / frequency, with correlated channels (Field 1987).
     """
     noise = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
     noise = noise + 2 * noise[:, :1]

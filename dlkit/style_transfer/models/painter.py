@@ -1,4 +1,4 @@
-"""What every network does that paints in one pass."""
+"""The base class of networks that transfer a style in one pass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -7,65 +7,65 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.style_transfer.loss import mean_and_std
+from dlkit.style_transfer.models.statistics import mean_and_std
 
 
 class InstanceNorm(nn.Module):
-    """Maps (B, C, H, W) with mean 0 and deviation 1 in each; `kept` are other maps' statistics.
+    """Instance normalization of maps (B, C, H, W), optionally with fixed statistics.
 
-    With those of the whole photograph, small, its tiles are painted as one (Chen et al. 2022,
+    With the statistics of a thumbnail of the photograph, its tiles show no seams (Chen et al. 2022,
     "Toward ultra-resolution neural style transfer via thumbnail instance normalization").
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.keeping = False
-        self.kept: tuple[Tensor, Tensor] | None = None
+        self.recording = False
+        self.fixed: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.keeping:
-            self.kept = mean_and_std(x.float())
-        if self.kept is None:
+        if self.recording:
+            self.fixed = mean_and_std(x.float())
+        if self.fixed is None:
             return F.instance_norm(x)
-        mean, std = self.kept
+        mean, std = self.fixed
         return ((x.float() - mean) / std).to(x.dtype)
 
 
 class Painter(nn.Module, ABC):
-    """Paints batches of photographs, whose sides may be any."""
+    """Paints batches of photographs of any size."""
 
-    any_style: bool  # whether a style is any picture, or one of those it was trained on
-    stride: int  # of its deepest maps, in pixels
+    any_style: bool  # whether styles are arbitrary images, or those of the training
+    stride: int  # of the deepest maps, in pixels
 
     @abstractmethod
     def code(self, style: Tensor | int) -> Tensor:
-        """What the network needs of a style, (1, N): of a picture (1, 3, h, w) or a number.
+        """The code (1, N) of a style, an image (1, 3, h, w) or an index.
 
-        Codes can be mixed: a weighted mean of codes is a style between.
+        A weighted mean of codes is a mixture of their styles.
         """
 
     @abstractmethod
     def paint(self, images: Tensor, code: Tensor, strength: float = 1.0) -> Tensor:
-        """Pictures (B, 3, H, W) from 0 to 1 of photographs likewise; `code` is (1 or B, N).
+        """Paint photographs (B, 3, H, W) from 0 to 1; `code` is (1 or B, N).
 
-        `strength` 0 leaves the photograph as far as the network can, 1 is the whole style.
+        `strength` interpolates from the photograph, as the network reconstructs it, to the style.
         """
 
     def forward(self, images: Tensor, style: Tensor | int, strength: float = 1.0) -> Tensor:
-        """Pictures (B, 3, H, W) from 0 to 1, of photographs and a style as `code` takes it."""
+        """Paint photographs (B, 3, H, W) from 0 to 1 in a style, an image or an index."""
         return self.paint(images, self.code(style), strength)
 
     @contextmanager
-    def statistics_of(self, photo: Tensor, code: Tensor) -> Iterator[None]:
-        """Within, all norms use what they see when they paint this photograph (1, 3, h, w)."""
+    def use_statistics(self, photo: Tensor, code: Tensor) -> Iterator[None]:
+        """Fix the statistics of all norms to those of painting this photograph (1, 3, h, w)."""
         norms = [module for module in self.modules() if isinstance(module, InstanceNorm)]
         try:
             for norm in norms:
-                norm.keeping = True
+                norm.recording = True
             self.paint(photo, code)
             for norm in norms:
-                norm.keeping = False
+                norm.recording = False
             yield
         finally:
             for norm in norms:
-                norm.keeping, norm.kept = False, None
+                norm.recording, norm.fixed = False, None
