@@ -97,8 +97,10 @@ def test_answers_have_the_shapes_of_the_formats(stripes: Path, model: Path) -> N
     records = json.loads(run("classify", folder, "-m", model, "--top", 3, "-f", "json").out)
     assert [len(record["labels"]) for record in records] == [3] * 4
     for record in records:
-        assert sum(guess["score"] for guess in record["labels"]) == pytest.approx(1, abs=1e-3)
-        values = [guess["score"] for guess in record["labels"]]
+        assert sum(prediction["score"] for prediction in record["labels"]) == pytest.approx(
+            1, abs=1e-3
+        )
+        values = [prediction["score"] for prediction in record["labels"]]
         assert values == sorted(values, reverse=True)
     rows = list(csv.DictReader(run("classify", folder, "-m", model, "-f", "csv").out.splitlines()))
     assert rows[0].keys() == {"path", "label", "score"}
@@ -158,7 +160,7 @@ def test_several_models_vote(stripes: Path, model: Path, tmp_path: Path) -> None
     def answer(*models: Path) -> dict[str, float]:
         chosen = [word for m in models for word in ("-m", m)]
         record = json.loads(run("classify", *options, *chosen).out)[0]
-        return {guess["label"]: guess["score"] for guess in record["labels"]}
+        return {prediction["label"]: prediction["score"] for prediction in record["labels"]}
 
     first, second, both = answer(model), answer(other), answer(model, other)
     for label in COLORS:
@@ -266,12 +268,12 @@ def test_transfer_starts_from_weights_and_freezes(
 
 
 def test_rare_labels_weigh_as_much(tmp_path: Path) -> None:
-    from dlkit.classify.train import balanced
+    from dlkit.classify.train import balanced_weights
 
-    weights = balanced(torch.tensor([0] * 6 + [1] * 2), 2)
+    weights = balanced_weights(torch.tensor([0] * 6 + [1] * 2), 2)
     assert weights.tolist() == pytest.approx([8 / 12, 8 / 4])
     assert float((weights * torch.tensor([6.0, 2.0])).sum()) == pytest.approx(8)
-    multi_label = balanced(torch.tensor([[1.0, 0], [0, 0], [0, 1], [0, 1]]), 2)
+    multi_label = balanced_weights(torch.tensor([[1.0, 0], [0, 0], [0, 1], [0, 1]]), 2)
     assert multi_label.tolist() == pytest.approx([3, 1])
 
 
@@ -345,7 +347,7 @@ def without_training(data: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "options", "code", "message"),
     [
-        (with_one_label, [], 2, "one label only"),
+        (with_one_label, [], 2, "only one label"),
         (with_an_empty_folder, [], 0, "without images"),
         (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), [], 0, "unreadable image"),
         (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), ["--strict"], 2, "--strict"),
@@ -362,7 +364,7 @@ def without_training(data: Path) -> None:
         ),
         (lambda d: None, ["--margin", "0.5"], 2, "--margin goes with --loss triplet"),
         (lambda d: None, ["--loss", "triplet", "--mixup", "1"], 2, "--mixup goes with"),
-        (without_training, [], 2, "no images for the split 'train'"),
+        (without_training, [], 2, "no images in the split 'train'"),
         (shutil.rmtree, [], 2, "no such folder"),
     ],
 )
@@ -380,7 +382,7 @@ def test_bad_data_and_settings_get_one_line(
 def test_bad_csv_gets_one_line(tmp_path: Path) -> None:
     data = tmp_path / "list.csv"
     data.write_text("path,label\nnone.png,a\n")
-    assert "lists no image that is there" in train(data, tmp_path / "run").err
+    assert "none of the listed images exists" in train(data, tmp_path / "run").err
     data.write_text("picture,label\nnone.png,a\n")
     assert "no column is called path" in train(data, tmp_path / "run").err
 
@@ -459,8 +461,8 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_texts_are_classified_line_by_line(words: Path, tmp_path: Path) -> None:
     lines = "snow and frost\nheat on the sand\n"
-    answers = run("classify", "-m", words, stdin=lines).out.splitlines()
-    assert [answer.split("\t")[0] for answer in answers] == ["cold", "warm"]
+    answer_queries = run("classify", "-m", words, stdin=lines).out.splitlines()
+    assert [answer.split("\t")[0] for answer in answer_queries] == ["cold", "warm"]
     (tmp_path / "notes.txt").write_text(lines)
     record = json.loads(run("classify", tmp_path / "notes.txt", "-m", words, "-f", "json").out)[1]
     assert record["text"] == "heat on the sand"
@@ -506,4 +508,7 @@ def test_images_and_texts_are_not_mixed_up(model: Path, words: Path) -> None:
     assert "classifies images" in run("classify", "-m", model, "--text", "ice").err
     assert "no images" in run("classify", "-m", model).err
     assert run("classify", "features", "x.png", "-m", words).code == 2
-    assert "two inputs" in run("classify", "a.txt", "--text", "ice", "-m", words).err
+    assert (
+        "--text and files are both given"
+        in run("classify", "a.txt", "--text", "ice", "-m", words).err
+    )

@@ -17,12 +17,12 @@ from dlkit.classify.explain import (
     Localization,
     Region,
     class_activation_maps,
-    connected,
+    connected_boxes,
     explain,
+    find_regions,
     grad_cam,
     overlay,
-    regions_of,
-    seen,
+    visible_part,
 )
 from dlkit.classify.infer import Classifier
 from dlkit.classify.model import build
@@ -143,7 +143,7 @@ def test_the_box_is_in_the_pixels_of_the_image(
     box = (middle_x - 24, middle_y - 36, middle_x + 12, middle_y + 24)
     path = with_square(tmp_path / "a.png", width, height, box)
     classifier = brightness_finder(fit)
-    (found,) = explain([str(path)], classifier, label="light", boxes=True, above=0.5)
+    (found,) = explain([str(path)], classifier, label="light", boxes=True, threshold=0.5)
     assert isinstance(found, Localization)
     corners = list(vars(found.regions[0]).values())
     # A place covers this many pixels of the image.
@@ -158,7 +158,9 @@ def test_a_turned_photograph_is_explained_as_shown(tmp_path: Path) -> None:
     stored = Image.open(with_square(tmp_path / "a.png", 96, 48, (40, 8, 56, 24)))
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
     classifier = brightness_finder("squash")
-    (found,) = explain([str(tmp_path / "a.jpg")], classifier, boxes=True, above=0.5, label="light")
+    (found,) = explain(
+        [str(tmp_path / "a.jpg")], classifier, boxes=True, threshold=0.5, label="light"
+    )
     assert isinstance(found, Localization)
     box = np.array(list(vars(found.regions[0]).values()))
     assert np.abs(box - (24, 40, 40, 56)).max() <= 3
@@ -170,22 +172,22 @@ def test_boxes_in_numbers() -> None:
     found = HeatMap("a", 400, 200, "x", 0.5, heat)
     # Cut at half: a triangle-shaped bump between middles of places is half as high at their edge.
     expected = Region(150.0, 50.0, 200.0, 100.0)
-    (crop,) = regions_of(found, "crop", 0.5)
+    (crop,) = find_regions(found, "crop", 0.5)
     assert vars(crop) == pytest.approx(vars(expected), abs=1.0)
-    (squash,) = regions_of(found, "squash", 0.5)
+    (squash,) = find_regions(found, "squash", 0.5)
     assert vars(squash) == pytest.approx(vars(Region(100.0, 50.0, 200.0, 100.0)), abs=1.0)
-    assert regions_of(replace(found, heat=-heat), "crop", 0.2) == []
-    assert seen(400, 201, "crop") == (99.5, 0.0, 300.5, 201.0)
+    assert find_regions(replace(found, heat=-heat), "crop", 0.2) == []
+    assert visible_part(400, 201, "crop") == (99.5, 0.0, 300.5, 201.0)
 
 
 def test_connected_regions_are_those_of_a_flood_fill() -> None:
     rng = np.random.default_rng(0)
     for density in (0.3, 0.45, 0.6):
         mask = rng.random((23, 31)) < density
-        assert sorted(connected(mask)) == sorted(flood_filled(mask))
-    assert connected(np.zeros((3, 3), dtype=bool)) == []
+        assert sorted(connected_boxes(mask)) == sorted(flood_filled(mask))
+    assert connected_boxes(np.zeros((3, 3), dtype=bool)) == []
     two = np.array([[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1]], dtype=bool)
-    assert connected(two) == [(2, 1, 4, 3), (0, 0, 1, 1)]
+    assert connected_boxes(two) == [(2, 1, 4, 3), (0, 0, 1, 1)]
 
 
 def flood_filled(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
@@ -234,7 +236,7 @@ def test_the_overlay_is_hot_where_the_map_is_and_dark_where_nothing_is_seen() ->
     heat = torch.zeros(2, 2)
     heat[0, 0] = 3.0
     gray = Image.new("RGB", (200, 100), (128, 128, 128))
-    drawn = np.asarray(overlay(gray, heat, seen(200, 100, "crop"))).astype(int)
+    drawn = np.asarray(overlay(gray, heat, visible_part(200, 100, "crop"))).astype(int)
     assert drawn[5, 10].tolist() == [45, 45, 45]
     hot, cold = drawn[10, 60], drawn[90, 140]
     assert hot[0] > hot[2] + 50  # red
@@ -253,9 +255,11 @@ def test_networks_that_cannot_be_explained_are_refused() -> None:
     head = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
     assert "global average pooling" in refused(brightness_finder(head=head), "cam")
     one_place = Network(nn.AdaptiveAvgPool2d(1), PooledHead(3, 2))
-    assert "one place only" in refused(replace(finder, network=one_place.eval()))
-    assert "names no labels" in refused(replace(finder, descriptor=True))
-    with pytest.raises(DlkitError, match="knows no cat: its labels are dark, light"):
+    assert "1 x 1" in refused(replace(finder, network=one_place.eval()))
+    assert "not labels" in refused(replace(finder, descriptor=True))
+    with pytest.raises(
+        DlkitError, match="--label cat: unknown to the model; choose from dark, light"
+    ):
         explain([], finder, label="cat")
     # A linear layer on the flattened map is no PooledHead, and has a Grad-CAM.
     (found,) = explain(["data/cat.jpg"], brightness_finder(head=head))

@@ -23,7 +23,7 @@ from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.lenet import TABLE, ScaledTanh
 from dlkit.classify.models.network import Network, PooledHead, WithAuxiliary
 from dlkit.classify.models.resnet import BasicBlock
-from dlkit.classify.torchvision_zoo import architecture, torchvisions_name, weights_of
+from dlkit.classify.torchvision_zoo import parse_name, rename_weights, torchvision_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
 
@@ -116,9 +116,9 @@ def test_lenet_connects_c3_as_the_papers_table() -> None:
 
 
 def test_lenet_pads_28_pixels_with_their_border_and_squashes_one_to_one() -> None:
-    padded = build("lenet", 10, 28).features.get_submodule("pad")(torch.ones(1, 3, 28, 28))
-    assert padded.shape == (1, 3, 32, 32)
-    assert padded.min() == 1
+    pad_ids = build("lenet", 10, 28).features.get_submodule("pad")(torch.ones(1, 3, 28, 28))
+    assert pad_ids.shape == (1, 3, 32, 32)
+    assert pad_ids.min() == 1
     assert ScaledTanh()(torch.tensor([-1.0, 1.0])).tolist() == pytest.approx([-1, 1], abs=1e-4)
 
 
@@ -200,7 +200,7 @@ def torchvisions(arch: str, **settings: Any) -> nn.Module:
     """The same architecture in torchvision, with random statistics in its norms."""
     if arch in ("googlenet", "inception-v3"):
         settings |= {"aux_logits": True, "init_weights": False}
-    network: nn.Module = get_model(torchvisions_name(arch), **settings)
+    network: nn.Module = get_model(torchvision_name(arch), **settings)
     random_statistics(network)
     return network.eval()
 
@@ -215,11 +215,11 @@ def torchvisions(arch: str, **settings: Any) -> nn.Module:
 def test_logits_equal_torchvisions(arch: str) -> None:
     torch.manual_seed(0)
     theirs = torchvisions(arch)
-    name, settings = architecture(f"{arch}-imagenet")
+    name, settings = parse_name(f"{arch}-imagenet")
     with torch.device("meta"):
         ours = build(name, **settings).eval()
     # assign: VGG's classifier is half a gigabyte.
-    ours.load_state_dict(weights_of(name, theirs.state_dict()), assign=True)
+    ours.load_state_dict(rename_weights(name, theirs.state_dict()), assign=True)
     side = 224 if arch == "resnet18" else 128  # the layers are the same
     images = torch.randn(1, 3, side, side)
     with torch.inference_mode():
@@ -265,21 +265,21 @@ def test_descriptors_can_have_length_one() -> None:
 @pytest.mark.parametrize(
     ("arch", "settings", "message"),
     [
-        ("lenet5", {}, "no architecture 'lenet5': there is linear"),
-        ("linear", {"dropout": 0.5}, "linear has no dropout to choose: there is channels"),
-        ("linear", {"activation": "relu"}, "linear has no activation to choose"),
-        ("mlp", {"hidden": "512,x"}, "hidden layers '512,x': give their widths"),
+        ("lenet5", {}, "unknown architecture 'lenet5'; choose from linear"),
+        ("linear", {"dropout": 0.5}, "linear has no option dropout; choose from channels"),
+        ("linear", {"activation": "relu"}, "linear has no option activation"),
+        ("mlp", {"hidden": "512,x"}, "hidden layers '512,x': not widths; give numbers"),
         ("mlp", {"hidden": "0"}, "hidden layers '0'"),
-        ("mlp", {"norm": "group"}, "mlp has no norm 'group': there is none, batch, layer"),
-        ("vgg16", {"norm": "layer"}, "vgg16 has no norm 'layer': there is none, batch"),
+        ("mlp", {"norm": "group"}, "mlp has no norm 'group'; choose from none, batch, layer"),
+        ("vgg16", {"norm": "layer"}, "vgg16 has no norm 'layer'; choose from none, batch"),
         (
             "resnet18",
             {"norm": "batch"},
-            "resnet18 has no norm to choose: there is channels, width_multiplier",
+            "resnet18 has no option norm; choose from channels, width_multiplier",
         ),
-        ("mlp", {"activation": "gelu"}, "no activation 'gelu': there is auto, relu"),
-        ("mlp", {"init": "ones"}, "no initialization 'ones': there is auto, xavier"),
-        ("resnet18", {"image_size": 27}, "resnet18 needs images of 28 pixels or more, not 27"),
+        ("mlp", {"activation": "gelu"}, "unknown activation 'gelu'; choose from auto, relu"),
+        ("mlp", {"init": "ones"}, "unknown initialization 'ones'; choose from auto, xavier"),
+        ("resnet18", {"image_size": 27}, "image size 27: too small for resnet18; give 28 or more"),
     ],
 )
 def test_what_cannot_be_chosen_is_said(arch: str, settings: dict[str, Any], message: str) -> None:
@@ -504,6 +504,6 @@ def test_other_weights_are_refused(
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_names_are_torchvisions_best_weights(name: str) -> None:
     address, _, expected = PUBLISHED[name].partition("#sha256=")
-    assert address == get_model_weights(torchvisions_name(name)).DEFAULT.url
+    assert address == get_model_weights(torchvision_name(name)).DEFAULT.url
     assert address.endswith(f"-{expected}.pth")
-    assert architecture(name)[0] in ARCHITECTURES
+    assert parse_name(name)[0] in ARCHITECTURES

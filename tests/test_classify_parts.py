@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify.augment import augmented, mixed
+from dlkit.classify.augment import augment, mix
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.loss import (
     adaline_loss,
@@ -18,7 +18,12 @@ from dlkit.classify.loss import (
     perceptron_loss,
     triplet_loss,
 )
-from dlkit.classify.metrics import average_precision, retrieval, several_labels, single_label
+from dlkit.classify.metrics import (
+    average_precision,
+    score_multi_label,
+    score_retrieval,
+    score_single_label,
+)
 from dlkit.classify.models.network import WithAuxiliary
 
 
@@ -121,7 +126,7 @@ PROBABILITIES = torch.tensor(
 
 
 def test_scores_of_single_labels_by_hand() -> None:
-    metrics = single_label(PROBABILITIES, torch.tensor([0, 0, 2, 1, 1]), ["a", "b", "c"])
+    metrics = score_single_label(PROBABILITIES, torch.tensor([0, 0, 2, 1, 1]), ["a", "b", "c"])
     assert metrics.summary["top1"] == pytest.approx(2 / 5)
     assert metrics.summary["top5"] == 1
     assert metrics.summary["mean_recall"] == pytest.approx((1 / 2 + 0 + 1) / 3)
@@ -138,7 +143,7 @@ def test_scores_of_single_labels_by_hand() -> None:
 
 def test_calibration_error_by_hand() -> None:
     """Two bins of 15 are used: 0.7 (both right), and 0.5 to 0.6 in two bins, all wrong."""
-    metrics = single_label(PROBABILITIES, torch.tensor([0, 0, 2, 1, 1]), ["a", "b", "c"])
+    metrics = score_single_label(PROBABILITIES, torch.tensor([0, 0, 2, 1, 1]), ["a", "b", "c"])
     # confidence .7 .7 (right, right): gap 2 - 1.4; .5: gap -.5; .6, .6: gap -1.2
     assert metrics.summary["calibration_error"] == pytest.approx((0.6 + 0.5 + 1.2) / 5)
 
@@ -159,7 +164,7 @@ def test_average_precision_does_not_depend_on_the_order_of_ties() -> None:
 def test_scores_of_several_labels_by_hand() -> None:
     probabilities = torch.tensor([[0.9, 0.2], [0.6, 0.7], [0.1, 0.8]])
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    metrics = several_labels(probabilities, targets, ["a", "b"])
+    metrics = score_multi_label(probabilities, targets, ["a", "b"])
     assert metrics.summary["map"] == 1
     assert metrics.summary["exact"] == pytest.approx(2 / 3)
     assert metrics.per_label["a"]["precision"] == pytest.approx(1 / 2)
@@ -171,7 +176,7 @@ def test_scores_of_several_labels_by_hand() -> None:
 def test_retrieval_by_hand() -> None:
     angles = torch.tensor([0.0, 0.1, 0.3, 1.0])
     descriptors = torch.stack([angles.cos(), angles.sin()], 1)
-    metrics = retrieval(descriptors, torch.tensor([0, 1, 0, 1]))
+    metrics = score_retrieval(descriptors, torch.tensor([0, 1, 0, 1]))
     # Nearest others: 0 -> 1, 2, 3; 1 -> 0, 2, 3; 2 -> 1, 0, 3; 3 -> 2, 1, 0.
     assert metrics.summary["recall_at_1"] == 0
     assert metrics.summary["recall_at_5"] == 1
@@ -188,11 +193,11 @@ def picture() -> Tensor:
 
 
 def test_nothing_asked_for_changes_nothing(picture: Tensor) -> None:
-    assert torch.equal(augmented(picture, settings()), picture)
+    assert torch.equal(augment(picture, settings()), picture)
 
 
 def test_half_of_the_images_are_mirrored(picture: Tensor) -> None:
-    out = augmented(picture, settings(flip=0.5))
+    out = augment(picture, settings(flip=0.5))
     mirrored = [bool(torch.equal(image, picture[0].flip(-1))) for image in out]
     same = [bool(torch.equal(image, picture[0])) for image in out]
     assert all(m != s for m, s in zip(mirrored, same, strict=True))
@@ -200,7 +205,7 @@ def test_half_of_the_images_are_mirrored(picture: Tensor) -> None:
 
 
 def test_shifts_move_each_image_by_its_own_whole_pixels(picture: Tensor) -> None:
-    out = augmented(picture, settings(shift=0.125))
+    out = augment(picture, settings(shift=0.125))
     places = {tuple((image[0] > 100).nonzero().float().mean(0).tolist()) for image in out}
     assert len(places) > 10
     for y, x in places:
@@ -210,7 +215,7 @@ def test_shifts_move_each_image_by_its_own_whole_pixels(picture: Tensor) -> None
 
 
 def test_a_zoom_keeps_colors_and_changes_sizes(picture: Tensor) -> None:
-    out = augmented(picture, settings(zoom=1.5))
+    out = augment(picture, settings(zoom=1.5))
     sizes = (out[:, 0] > 120).sum(dim=(1, 2)).float()
     assert float(sizes.max()) > 24
     assert float(sizes.min()) < 13
@@ -220,7 +225,7 @@ def test_a_zoom_keeps_colors_and_changes_sizes(picture: Tensor) -> None:
 
 def test_a_turn_by_a_quarter_moves_the_square_above_or_below(picture: Tensor) -> None:
     torch.manual_seed(3)
-    out = augmented(picture, settings(rotate=180))
+    out = augment(picture, settings(rotate=180))
     distance = [((image[0] > 120).nonzero().float().mean(0) - 7.5).norm().item() for image in out]
     assert np.allclose(distance, 2.0, atol=0.5)  # it turns about the middle
     rows = {round((image[0] > 120).nonzero().float().mean(0)[0].item()) for image in out}
@@ -228,7 +233,7 @@ def test_a_turn_by_a_quarter_moves_the_square_above_or_below(picture: Tensor) ->
 
 
 def test_holes_have_the_asked_size_at_most(picture: Tensor) -> None:
-    out = augmented(picture, settings(cutout=0.5))
+    out = augment(picture, settings(cutout=0.5))
     changed = (out != picture).any(dim=1).sum(dim=(1, 2))
     assert int(changed.max()) <= 64
     assert int(changed.max()) >= 36
@@ -237,7 +242,7 @@ def test_holes_have_the_asked_size_at_most(picture: Tensor) -> None:
 
 def test_recoloring_keeps_gray_gray_and_in_range() -> None:
     gray = torch.full((8, 3, 4, 4), 100, dtype=torch.uint8)
-    out = augmented(gray, settings(color_jitter=0.5))
+    out = augment(gray, settings(color_jitter=0.5))
     assert torch.allclose(out[:, 0], out[:, 1], atol=1e-3)
     assert float(out.min()) >= 50 - 1e-3
     assert float(out.max()) <= 150 + 1e-3
@@ -245,7 +250,7 @@ def test_recoloring_keeps_gray_gray_and_in_range() -> None:
 
 
 def test_randaugment_changes_images_and_keeps_their_form(picture: Tensor) -> None:
-    out = augmented(picture, settings(randaugment=9))
+    out = augment(picture, settings(randaugment=9))
     assert out.shape == picture.shape
     assert out.dtype == torch.uint8
     assert (out != picture).any(dim=1).any(dim=1).any(dim=1).sum() > 20
@@ -259,7 +264,7 @@ def test_targets_are_mixed_as_the_images_are(name: str) -> None:
     images = (255 * labels).view(-1, 1, 1, 1).expand(-1, 3, 8, 8).to(torch.uint8)
     seen = set()
     for _ in range(5):
-        out, targets = mixed(images, F.one_hot(labels, 2).float(), settings(**{name: 1.0}))
+        out, targets = mix(images, F.one_hot(labels, 2).float(), settings(**{name: 1.0}))
         assert torch.allclose(out.float().mean(dim=(1, 2, 3)) / 255, targets[:, 1], atol=1e-2)
         assert torch.allclose(targets.sum(1), torch.ones(16))
         seen.add(round(float(targets[0, 0]), 3))

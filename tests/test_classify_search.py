@@ -18,18 +18,18 @@ from dlkit.classify import search as searching
 from dlkit.classify.data import Preprocessing
 from dlkit.classify.features import (
     Description,
-    Stored,
+    StoredFeatures,
+    as_rows,
     describe,
-    describer,
-    layers,
+    list_layers,
+    make_describer,
     principal_components,
-    printable,
-    reduced,
-    store,
+    reduce_descriptors,
+    save_features,
 )
 from dlkit.classify.infer import Classifier
 from dlkit.classify.model import build
-from dlkit.classify.search import Hits, Index, nearest, open_index, save_sheet, scan, search
+from dlkit.classify.search import Hits, Index, nearest, open_index, save_sheet, scan_folder, search
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.store.checkpoint import Header, save
@@ -82,7 +82,7 @@ def test_the_default_descriptor_is_the_input_of_the_last_linear_layer(
     classifier: Classifier,
 ) -> None:
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
-    found = describer(classifier).outputs(pixels)
+    found = make_describer(classifier).outputs(pixels)
     head = classifier.network.get_submodule("head.fc")
     assert isinstance(head, nn.Linear)
     assert found.shape == (3, head.in_features)
@@ -98,23 +98,23 @@ def test_any_layer_and_places_averaged(classifier: Classifier) -> None:
         before_relu = nn.Sequential(*list(first.children())[:-1])(inputs)
     # The ReLU after it works in place, which must not show.
     norm = [name for name, m in first.named_children() if isinstance(m, nn.BatchNorm2d)][0]
-    found = describer(classifier, f"features.0.{norm}").outputs(pixels)
+    found = make_describer(classifier, f"features.0.{norm}").outputs(pixels)
     torch.testing.assert_close(found, before_relu.mean(dim=(2, 3)))
     assert (found != before_relu.relu().mean(dim=(2, 3))).any()
 
-    listed = {layer.name: layer for layer in layers(classifier)}
+    listed = {layer.name: layer for layer in list_layers(classifier)}
     assert listed["head.fc"].numbers == 4
     assert listed["features"].numbers == listed["head.flat"].numbers
     for name, layer in listed.items():
-        assert describer(classifier, name).outputs(pixels).shape == (2, layer.numbers)
-    with pytest.raises(DlkitError, match=r"no layer is called 'head.f': there is head.fc, "):
-        describer(classifier, "head.f")
+        assert make_describer(classifier, name).outputs(pixels).shape == (2, layer.numbers)
+    with pytest.raises(DlkitError, match=r"unknown layer 'head.f'; choose from head.fc, "):
+        make_describer(classifier, "head.f")
 
 
 def test_a_model_for_metric_learning_describes_by_its_output(classifier: Classifier) -> None:
     trained = replace(classifier, descriptor=True)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert torch.equal(describer(trained).outputs(pixels), classifier.outputs(pixels))
+    assert torch.equal(make_describer(trained).outputs(pixels), classifier.outputs(pixels))
 
 
 @pytest.mark.parametrize(("samples", "numbers"), [(50, 7), (6, 20)])
@@ -151,10 +151,10 @@ def test_descriptors_are_stored_with_their_paths_and_projection(
     assert [type(result) for result in results].count(Failure) == 1
     described = [result for result in results if isinstance(result, Description)]
     output = tmp_path / "out" / "features.npy"
-    projection, short = reduced(results, 3)
-    failure, stored = store(short, output, projection)
+    projection, short = reduce_descriptors(results, 3)
+    failure, stored = save_features(short, output, projection)
     assert isinstance(failure, Failure)
-    assert stored == Stored(str(output), 12, 3)
+    assert stored == StoredFeatures(str(output), 12, 3)
     names = (tmp_path / "out" / "features.paths.txt").read_text().splitlines()
     assert names == [result.path for result in described]
     whole = torch.stack([result.descriptor for result in described]).numpy()
@@ -164,10 +164,10 @@ def test_descriptors_are_stored_with_their_paths_and_projection(
     np.testing.assert_allclose(np.load(output), expected, atol=1e-5)
     assert len(list((tmp_path / "out").iterdir())) == 3
 
-    printed = next(iter(printable(described)))
+    printed = next(iter(as_rows(described)))
     np.testing.assert_allclose(printed.descriptor, whole[0], rtol=1e-6)  # type: ignore[union-attr]
-    with pytest.raises(DlkitError, match=r"none\.npy is not written"):
-        list(store([Failure("a", "damaged")], tmp_path / "none.npy"))
+    with pytest.raises(DlkitError, match=r"none\.npy: not written"):
+        list(save_features([Failure("a", "damaged")], tmp_path / "none.npy"))
     assert not (tmp_path / "none.npy").exists()
 
 
@@ -294,7 +294,7 @@ def test_the_index_follows_the_folder(
     fresh = tmp_path / "fresh.safetensors"
     list(search([query], folder, classifier, fresh))
     one, other = open_index(file), open_index(fresh)
-    assert one.paths == other.paths == sorted(set(scan(folder)) - {"red/bad.png"})
+    assert one.paths == other.paths == sorted(set(scan_folder(folder)) - {"red/bad.png"})
     np.testing.assert_allclose(one.descriptors, other.descriptors, atol=1e-5)
     assert one.failed["red/bad.png"][1].startswith("not an image")
 
@@ -341,15 +341,15 @@ def test_bad_indices_and_folders(folder: Path, classifier: Classifier, tmp_path:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(DlkitError, match="damaged"):
         list(search([query], folder, classifier, file))
-    with pytest.raises(DlkitError, match="no such index: leave out --no-update"):
+    with pytest.raises(DlkitError, match="no such index; remove --no-update"):
         list(search([query], folder, classifier, tmp_path / "other", update=False))
     with pytest.raises(DlkitError, match="no such folder"):
         search([query], tmp_path / "nowhere", classifier)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DlkitError, match="no images to search in"):
+    with pytest.raises(DlkitError, match="no images to search"):
         list(search([query], tmp_path / "empty", classifier))
     (tmp_path / "empty" / "bad.png").write_bytes(b"no image")
-    with pytest.raises(DlkitError, match=r"none of its images can be read \(bad.png: "):
+    with pytest.raises(DlkitError, match=r"none of its images is readable \(bad.png: "):
         list(search([query], tmp_path / "empty", classifier))
 
 
@@ -480,7 +480,7 @@ def test_shards_explain_and_search_what_one_run_does(
     sheet = ["--no-update", "--save", tmp_path / "sheet.png"]
     refused = run(*search_in, "-o", shards, "--shard", "0/2", *sheet)
     assert refused.code == 2
-    assert "--save shows all queries" in refused.err
+    assert "--save: shows all queries" in refused.err
 
 
 def test_processes_explain_and_search_what_one_does(

@@ -13,12 +13,12 @@ from dlkit.classify.models.text import (
     PADDING,
     TEXT_ARCHITECTURES,
     AdditiveAttention,
-    Attention,
+    AttentionNetwork,
     FastText,
     SequenceNetwork,
-    positions,
+    sinusoidal_positions,
 )
-from dlkit.classify.text import Texts, Vocabulary, padded, read_texts
+from dlkit.classify.text import TextDataset, WordVocabulary, pad_ids, read_texts
 from dlkit.core.errors import DlkitError
 
 WORDS = 50  # in the vocabulary of the networks here
@@ -54,11 +54,11 @@ def some_texts() -> list[Tensor]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_padding_order_and_company_change_nothing(name: str) -> None:
     model, texts = network(name), some_texts()
-    together = padded(texts)
+    together = pad_ids(texts)
     order = torch.tensor([3, 0, 5, 4, 2, 1])
     with torch.inference_mode():
         logits = model(together)
-        alone = torch.cat([model(padded([text])) for text in texts])
+        alone = torch.cat([model(pad_ids([text])) for text in texts])
         torch.testing.assert_close(logits, alone, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(model(F.pad(together, (0, 7))), logits, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(model(together[order]), logits[order], atol=1e-6, rtol=1e-5)
@@ -69,14 +69,14 @@ def test_padding_order_and_company_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_word_weights_are_of_words_and_need_no_company(name: str) -> None:
     model, texts = network(name), some_texts()
-    ids = padded(texts)
+    ids = pad_ids(texts)
     with torch.inference_mode():
         weights = model.word_weights(ids)
     assert weights.shape == ids.shape
     assert not weights.requires_grad
     assert (weights[ids == PADDING] == 0).all()
     for row, text in zip(weights, texts, strict=True):
-        alone = model.word_weights(padded([text]))[0]
+        alone = model.word_weights(pad_ids([text]))[0]
         torch.testing.assert_close(row[: len(text)], alone[: len(text)], atol=1e-6, rtol=1e-4)
     if name in {"attention", "hierarchical"}:
         expected = torch.tensor([float(len(text) > 0) for text in texts])
@@ -85,7 +85,7 @@ def test_word_weights_are_of_words_and_need_no_company(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_mixed_precision(name: str) -> None:
-    model, ids = network(name).train(), padded(some_texts())
+    model, ids = network(name).train(), pad_ids(some_texts())
     exact = network(name)(ids)
     with torch.autocast("cpu", torch.bfloat16):
         loss = F.cross_entropy(model(ids).float(), torch.tensor([0, 1, 2, 0, 1, 2]))
@@ -99,7 +99,7 @@ def test_mixed_precision(name: str) -> None:
 def test_padding_stays_zero_in_training(name: str) -> None:
     model = network(name).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    model(padded(some_texts())).square().sum().backward()
+    model(pad_ids(some_texts())).square().sum().backward()
     optimizer.step()
     assert (model.embedding.weight[PADDING] == 0).all()
 
@@ -126,7 +126,7 @@ def test_fasttext_trigrams_wrap_around_at_64_bits() -> None:
 
 def test_fasttext_weights_sum_to_the_logit() -> None:
     model = network("fasttext")
-    ids = padded([text for text in some_texts() if len(text)])
+    ids = pad_ids([text for text in some_texts() if len(text)])
     logits = model(ids)
     highest, label = logits.max(dim=1)
     bias = model.fc.bias[label]
@@ -153,7 +153,7 @@ def test_gradient_weights_are_exact_where_the_network_is_linear() -> None:
             super().__init__(WORDS, 4)
             self.fc = nn.Linear(4, 2)
 
-        def logits_of(self, words: Tensor, ids: Tensor) -> Tensor:
+        def classify_vectors(self, words: Tensor, ids: Tensor) -> Tensor:
             logits: Tensor = self.fc(words.sum(dim=1))
             return logits
 
@@ -164,7 +164,7 @@ def test_gradient_weights_are_exact_where_the_network_is_linear() -> None:
 
 
 def test_sentences_are_cut_after_their_last_end() -> None:
-    model = Attention(2, WORDS, sentence_ends=[END, 4])
+    model = AttentionNetwork(2, WORDS, sentence_ends=[END, 4])
     ids = torch.tensor([[7, 8, END, 4, END, 9, 4, 0], [END, 7, 8, 9, 9, 9, 9, END]])
     number, place = model.sentences(ids)
     assert number.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]]
@@ -198,7 +198,7 @@ def test_one_sentence_has_the_words_attention_of_the_flat_network() -> None:
 
 
 def test_positions_are_the_papers() -> None:
-    table = positions(6, 8, torch.device("cpu"))
+    table = sinusoidal_positions(6, 8, torch.device("cpu"))
     assert table.shape == (6, 8)
     angle = torch.tensor(5 / 10_000 ** (4 / 8))
     torch.testing.assert_close(table[5, 4:6], torch.stack([angle.sin(), angle.cos()]))
@@ -225,8 +225,8 @@ def test_a_small_set_is_learned(name: str, tmp_path: Path) -> None:
     data = write_lines(tmp_path / "films", 60)
     labels, samples, _ = read_texts(data, "train")
     assert labels == ["neg", "pos"]
-    vocabulary = Vocabulary.learn([text for text, _ in samples], WORDS)
-    texts = Texts(samples, vocabulary, 20, word_dropout=0.1)
+    vocabulary = WordVocabulary.learn([text for text, _ in samples], WORDS)
+    texts = TextDataset(samples, vocabulary, 20, word_dropout=0.1)
     model = network(name, 2).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     torch.manual_seed(0)
@@ -238,15 +238,15 @@ def test_a_small_set_is_learned(name: str, tmp_path: Path) -> None:
             optimizer.step()
     model.eval()
     _, held_out, _ = read_texts(data, "test", labels)
-    (ids, targets), *_ = Texts(held_out, vocabulary, 20).batches(100, range(len(held_out)))
+    (ids, targets), *_ = TextDataset(held_out, vocabulary, 20).batches(100, range(len(held_out)))
     assert (model(ids).argmax(dim=1) == targets).all()
     if name == "fasttext":
-        weights = model.word_weights(padded([torch.tensor(vocabulary.encode("a dull film", 9))]))
+        weights = model.word_weights(pad_ids([torch.tensor(vocabulary.encode("a dull film", 9))]))
         assert weights[0].argmax() == 1
 
 
 def test_words_and_ids_go_together() -> None:
-    vocabulary = Vocabulary.learn(["the film is n't GREAT, the film."] * 3, 100)
+    vocabulary = WordVocabulary.learn(["the film is n't GREAT, the film."] * 3, 100)
     text = "The FILM isn't odd ."
     assert vocabulary.words(text) == ["The", "FILM", "is", "n't", "odd", "."]
     ids = vocabulary.encode(text, 100)
@@ -260,7 +260,7 @@ def test_words_and_ids_go_together() -> None:
 
 
 def test_the_most_frequent_words_are_kept() -> None:
-    vocabulary = Vocabulary.learn(["rare rare some some some often often often often"], 4)
+    vocabulary = WordVocabulary.learn(["rare rare some some some often often often often"], 4)
     assert len(vocabulary) == 4
     assert sorted(vocabulary.tokenizer.vocab) == ["often", "some"]
 
@@ -268,8 +268,8 @@ def test_the_most_frequent_words_are_kept() -> None:
 @pytest.mark.parametrize("tokenizer", ["words", "english-8k", "english-wordpiece-8k"])
 def test_a_vocabulary_travels_as_json(tokenizer: str) -> None:
     texts = ["One sentence. And another, isn't it?", "Naïve café 日本", "x"]
-    vocabulary = Vocabulary.learn(texts * 2, 100, tokenizer)
-    again = Vocabulary.from_settings(json.loads(json.dumps(vocabulary.to_settings())))
+    vocabulary = WordVocabulary.learn(texts * 2, 100, tokenizer)
+    again = WordVocabulary.from_settings(json.loads(json.dumps(vocabulary.to_settings())))
     assert len(again) == len(vocabulary)
     for text in texts:
         ids = vocabulary.encode(text, 100)
@@ -283,8 +283,8 @@ def test_a_vocabulary_travels_as_json(tokenizer: str) -> None:
 
 
 def test_word_dropout_leaves_words_out() -> None:
-    vocabulary = Vocabulary.learn(["a b c d e f g h"] * 2, 100)
-    texts = Texts([("a b c d e f g h", 1)] * 200, vocabulary, 8, word_dropout=0.5)
+    vocabulary = WordVocabulary.learn(["a b c d e f g h"] * 2, 100)
+    texts = TextDataset([("a b c d e f g h", 1)] * 200, vocabulary, 8, word_dropout=0.5)
     torch.manual_seed(0)
     ids, targets = texts.__getitems__(list(range(200)))
     assert 700 < int((ids != PADDING).sum()) < 900
@@ -365,13 +365,13 @@ def test_a_long_text_in_a_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no texts: there may be LABEL"),
-        ({"a.txt": "x\ny\n"}, r"one label only \(a\)"),
+        ({}, "no texts; give LABEL"),
+        ({"a.txt": "x\ny\n"}, r"only one label \(a\)"),
         ({"a/1.txt": "x", "b/readme.md": "y"}, "b: a label without any text"),
         ({"a.txt": "x\n", "b.txt": "\n"}, "b.txt: a label without any text"),
         ({"train.csv": "words,label\nx,a\n"}, "no column is called text or"),
         ({"train.csv": "text,label\n"}, "no row has both"),
-        ({"train/a.txt": "x\n", "train/b.txt": "y\n"}, "no texts for the split 'test'"),
+        ({"train/a.txt": "x\n", "train/b.txt": "y\n"}, "no texts in the split 'test'"),
     ],
 )
 def test_bad_data_is_said_in_a_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
@@ -385,5 +385,5 @@ def test_bad_data_is_said_in_a_line(tmp_path: Path, files: dict[str, str], messa
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DlkitError, match="no such folder"):
         read_texts(tmp_path / "none", "train")
-    with pytest.raises(DlkitError, match="no split is called 'dev'"):
+    with pytest.raises(DlkitError, match="unknown split 'dev'"):
         read_texts(write_lines(tmp_path), "dev")

@@ -175,7 +175,7 @@ def test_descriptors_are_those_of_dlkit_classify(tmp_path: Path) -> None:
     from PIL import Image
 
     from dlkit.classify import infer
-    from dlkit.classify.features import Describer
+    from dlkit.classify.features import LayerDescriber
 
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (3, 1, 28, 28), dtype=np.uint8))
@@ -190,7 +190,7 @@ def test_descriptors_are_those_of_dlkit_classify(tmp_path: Path) -> None:
     assert labels.tolist() == outputs.argmax(dim=1).tolist()
     inputs = classifier.preprocessing.normalize(pixels)
     with torch.inference_mode():
-        assert torch.allclose(found, Describer(classifier.network)(inputs), atol=1e-5)
+        assert torch.allclose(found, LayerDescriber(classifier.network)(inputs), atol=1e-5)
 
 
 def test_pictures_are_fitted_to_the_classifier() -> None:

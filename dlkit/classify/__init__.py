@@ -1,5 +1,7 @@
-"""Image and text classifiers; for the other vision tasks: trained ones, whole (`infer`, `features`)
-or as the first part of a network (`backbones`).
+"""Image and text classification.
+
+Other vision tasks use trained classifiers whole (`infer`, `features`) or as the backbone of their
+networks (`backbones`).
 """
 
-__all__ = ["backbones", "features", "infer"]  # imported when asked for: help loads no torch
+__all__ = ["backbones", "features", "infer"]  # imported on demand, so that help loads no torch

@@ -1,4 +1,4 @@
-"""Random changes of training images, a whole batch at a time, on the device.
+"""Augmentation of training images, by the batch, on the device.
 
 Shapes: B images, C channels, S x S pixels, L labels.
 """
@@ -14,10 +14,10 @@ from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.core.vision.augment import jitter_color, random_affine
 
 
-def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
-    """Changed copies (B, C, S, S) of images, all with values 0 to 255; float if they were blended.
+def augment(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
+    """Augment images (B, C, S, S) of values from 0 to 255; the result is float if interpolated.
 
-    Each image draws its own shift, turn, zoom, mirroring, colors and hole.
+    Each image draws its own shift, rotation, zoom, flip, color jitter and cutout.
     """
     if config.randaugment:
         change = v2.RandAugment(num_ops=2, magnitude=config.randaugment)
@@ -25,24 +25,24 @@ def augmented(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
     if config.rotate or config.zoom > 1:
         images = random_affine(images.float(), config.rotate, config.zoom, config.shift)
     elif config.shift:
-        images = shifted(images, round(config.shift * images.shape[-1]))
+        images = random_shift(images, round(config.shift * images.shape[-1]))
     if config.flip:
-        mirrored = chance(images, config.flip)
+        mirrored = random_mask(images, config.flip)
         images = torch.where(mirrored, images.flip(-1), images)
     if config.color_jitter:
         images = jitter_color(images.float(), config.color_jitter)
     if config.cutout:
-        images = images.masked_fill(holes(images, config.cutout), 128)
+        images = images.masked_fill(cutout_mask(images, config.cutout), 128)
     return images
 
 
-def chance(images: Tensor, share: float) -> Tensor:
-    """True for a share of the images (B, 1, 1, 1)."""
+def random_mask(images: Tensor, share: float) -> Tensor:
+    """Draw a mask (B, 1, 1, 1), true for each image with probability `share`."""
     return torch.rand(len(images), 1, 1, 1, device=images.device) < share
 
 
-def shifted(images: Tensor, most: int) -> Tensor:
-    """Moved by up to `most` whole pixels each way; the border is mirrored."""
+def random_shift(images: Tensor, most: int) -> Tensor:
+    """Shift each image by up to `most` whole pixels in each direction, with mirrored borders."""
     count, _, height, width = images.shape
     padded = F.pad(images.float(), (most, most, most, most), mode="reflect").to(images.dtype)
     y, x = torch.randint(2 * most + 1, (2, count, 1), device=images.device)
@@ -53,23 +53,23 @@ def shifted(images: Tensor, most: int) -> Tensor:
     return padded[batch, channels, rows, columns]
 
 
-def holes(images: Tensor, share: float) -> Tensor:
-    """True (B, 1, S, S) in one square of each image, `share` of its side (DeVries 2017)."""
+def cutout_mask(images: Tensor, share: float) -> Tensor:
+    """Draw a mask (B, 1, S, S) of one square per image, `share` of its side (DeVries 2017)."""
     count, _, height, width = images.shape
     side = round(share * height)
     y, x = torch.rand(2, count, 1, 1, device=images.device)
     rows = torch.arange(height, device=images.device)[:, None]
     columns = torch.arange(width, device=images.device)
-    # The middle may be anywhere, so that a hole may reach out of the image.
+    # The center may be anywhere, so a square may extend beyond the image.
     inside = ((rows - y * height).abs() < side / 2) & ((columns - x * width).abs() < side / 2)
     return inside[:, None]
 
 
-def mixed(images: Tensor, targets: Tensor, config: ClassifyTrainConfig) -> tuple[Tensor, Tensor]:
-    """Each image mixed with another of the batch; targets (B, L) mixed in the same shares.
+def mix(images: Tensor, targets: Tensor, config: ClassifyTrainConfig) -> tuple[Tensor, Tensor]:
+    """Mix each image with another of the batch, and targets (B, L) in the same proportions.
 
-    mixup (Zhang et al. 2018) blends them, cutmix (Yun et al. 2019) pastes a rectangle; where both
-    are on, a coin decides.
+    Mixup (Zhang et al. 2018) blends them, CutMix (Yun et al. 2019) pastes a rectangle; if both
+    are enabled, each batch uses one of them at random.
     """
     chosen = [name for name in ("mixup", "cutmix") if getattr(config, name)]
     name = chosen[int(torch.randint(len(chosen), ()))]

@@ -1,7 +1,7 @@
-"""Classification networks as the first part of other tasks' networks.
+"""Classification networks as backbones of other tasks' networks.
 
-`load("caltech101")` is a trained one, `build(settings)` an untrained one of the same form, for a
-checkpoint that holds the weights itself.
+`load("caltech101")` returns a trained backbone; `build(settings)` an untrained one of the same
+architecture, for checkpoints that contain its weights.
 """
 
 import copy
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlkit.classify import model
 from dlkit.classify.data import Preprocessing
-from dlkit.classify.infer import read
+from dlkit.classify.infer import load_network
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
@@ -20,11 +20,11 @@ from dlkit.core.errors import DlkitError
 
 
 class Backbone(nn.Module):
-    """Maps of features at falling resolution.
+    """Feature maps at decreasing resolution.
 
-    `channels` and `strides` (pixels that one place stands for) are those of each stage's output;
-    `preprocessing.normalize` makes the input of images with values from 0 to 255. With `head` the
-    last map has gone through the fully connected layers but the last, turned into convolutions.
+    `channels` and `strides` (in pixels) describe the output of each stage. Normalize images with
+    values from 0 to 255 by `preprocessing.normalize`. With `head`, the last stage includes the
+    fully connected layers but the last, as convolutions.
     """
 
     def __init__(self, network: Network, preprocessing: Preprocessing, head: bool = False) -> None:
@@ -33,7 +33,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList()
         self.channels: list[int] = []
         self.strides: list[int] = []
-        side = 512  # enough for every stage to have a map
+        side = 512  # pixels, enough for a map at every stage
         x = torch.empty(1, preprocessing.channels, side, side, device="meta")
         for layer in network.features.children():
             before = x.shape[-1]
@@ -48,14 +48,15 @@ class Backbone(nn.Module):
             self.append_head(network)
 
     def append_head(self, network: Network) -> None:
-        """Add VGG's fc6 and fc7 and their like, which networks that pool their map do not have.
+        """Append the fully connected layers but the last, such as VGG's fc6 and fc7.
 
         They are padded, so that the map keeps its size (Shelhamer et al. 2016, section 4.1).
+        Networks with global average pooling have no such layers.
         """
         _, head = dense(network, self.preprocessing.image_size).children()
         layers = [layer for layer in head.children() if not isinstance(layer, nn.AvgPool2d)]
         while layers and not isinstance(layers.pop(), nn.Conv2d):
-            pass  # the last convolution tells classes, and what follows it belongs to it
+            pass  # drop the classifier: the last convolution and the layers after it
         if not any(isinstance(layer, nn.Conv2d) for layer in layers):
             return
         for layer in layers:
@@ -67,7 +68,7 @@ class Backbone(nn.Module):
             self.stages[-1].append(layer)  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The output (B, K, h, w) of each stage, the finest first, of normalized images."""
+        """Return the map (B, K, h, w) of each stage, finest first, for normalized images."""
         maps = []
         for stage in self.stages:
             images = stage(images)
@@ -75,20 +76,21 @@ class Backbone(nn.Module):
         return maps
 
     def fuse(self) -> None:
-        """Fold each batch norm into the convolution before it, for inference."""
+        """Fold each batch norm into the preceding convolution, for inference."""
         self.stages = fuse(self.stages)
 
 
 def load(name: str, head: bool = False) -> tuple[Backbone, dict[str, Any]]:
-    """A trained backbone: of a bundled or published classifier, or of a file or URL.
+    """Load a trained backbone from a classifier: a name, file or URL.
 
-    With it come the settings, which fit in JSON, by which `build` makes an untrained one. `head`
-    is as in `Backbone`. Raises DlkitError for models without a map, such as those on flat pixels
-    or of texts.
+    Also returns the settings for `build`, which are JSON-serializable. `head` is as in `Backbone`.
+    Raises DlkitError for models without feature maps, such as linear and text models.
     """
-    header, network = read(name)
+    header, network = load_network(name)
     if not isinstance(network, Network) or isinstance(network.features, (nn.Identity, nn.Flatten)):
-        raise DlkitError(f"{name} ({header.arch}) makes no map of features of an image")
+        raise DlkitError(
+            f"{name}: {header.arch} has no feature maps; choose a convolutional network"
+        )
     settings = {
         "arch": header.arch,
         "network": header.settings["network"],
@@ -100,7 +102,7 @@ def load(name: str, head: bool = False) -> tuple[Backbone, dict[str, Any]]:
 
 
 def build(settings: dict[str, Any]) -> Backbone:
-    """The backbone that `settings` describe, untrained."""
+    """Build the untrained backbone described by `settings`."""
     network = model.build(settings["arch"], **settings["network"])
     inputs = Preprocessing(**settings["preprocessing"])
     return Backbone(network, inputs, settings.get("head", False))

@@ -1,4 +1,4 @@
-"""`dlkit classify`: its arguments. The work is imported when a command runs; help stays quick."""
+"""Command line of `dlkit classify`. Each command imports its work when it runs: help stays fast."""
 
 import sys
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from dlkit.core.io.text import lines
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Shard, ShardWriter
 
-app = group("classify", "Name what images and texts show.")
+app = group("classify", "Classify images and texts.")
 add_train(app, "classify", ClassifyTrainConfig)
 add_models(app, "classify")
 
@@ -41,16 +41,19 @@ Models = model_argument("classify", several=True)
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Images: files, folders, globs, URLs, or - for a list on stdin. For texts: files with"
-        " a text in each line; default: stdin."
+        help="Images: files, folders, globs, URLs, or - for a list on stdin. For text models: files"
+        " with one text per line; default: stdin."
     ),
 ]
 TextOption = Annotated[str | None, typer.Option("--text", help="Classify this text.")]
-Top = Annotated[int, typer.Option(help="Labels per image, the most probable first.", min=1)]
+Top = Annotated[
+    int,
+    typer.Option(help="How many labels to print per image or text, most probable first.", min=1),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        help="Leave out labels that score lower; default: 0.5 where there may be several, else 0.",
+        help="Lowest score of a printed label; default: 0.5 for multi-label models, else 0.",
         min=0,
         max=1,
     ),
@@ -59,51 +62,61 @@ Dense = Annotated[
     bool,
     typer.Option(
         "--dense",
-        help="A map of labels over large images: the whole network becomes convolutions.",
+        help="Print a map of labels over a large image, with the fully convolutional network.",
     ),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(help="With --dense, the longest side; default: the image's.", min=28, max=8192),
+    typer.Option(
+        help="Longest side in pixels with --dense; default: the image's own.", min=28, max=8192
+    ),
 ]
 Folds = Annotated[
     int,
     typer.Option(
-        help="Cross-validation: train anew this many times, with the model's settings, each time"
-        " without another part of the data, and score on that part.",
+        help="Number of cross-validation folds: train once per fold with the model's settings and"
+        " score on the held-out fold; 0: no cross-validation.",
         min=0,
     ),
 ]
 
 
 Label = Annotated[
-    str | None, typer.Option(help="Explain this label; default: the most probable one.")
+    str | None, typer.Option(help="Label to explain; default: the most probable one.")
 ]
 Method = Annotated[
     Literal["auto", "cam", "grad-cam"],
-    typer.Option(help="auto: cam for networks that end in a mean and one linear layer."),
+    typer.Option(
+        help="auto: cam for networks with global average pooling and one linear layer, else"
+        " grad-cam."
+    ),
 ]
-Boxes = Annotated[bool, typer.Option("--boxes", help="The box around what speaks for the label.")]
+Boxes = Annotated[
+    bool, typer.Option("--boxes", help="Print the box around the evidence for the label.")
+]
 BoxShare = Annotated[
     float,
-    typer.Option(help="Boxes hold what is above this share of the map's maximum.", min=0, max=0.99),
+    typer.Option(help="Threshold of the boxes, as a share of the map's maximum.", min=0, max=0.99),
 ]
 SaveMaps = Annotated[
     Path | None,
-    typer.Option(help="Folder for the images with their maps drawn over them, or texts' page."),
+    typer.Option(
+        help="Folder for the images with their maps as overlays, or for the page of the texts."
+    ),
 ]
 LayerOption = Annotated[
     str | None,
     typer.Option(
-        "--layer", help="Whose output describes images; default: what the last linear layer gets."
+        "--layer",
+        help="Layer whose output is the descriptor; default: the input of the last linear layer.",
     ),
 ]
 LayerOrList = Annotated[
     str | None,
     typer.Option(
         "--layer",
-        help="Whose output describes images; default: what the last linear layer gets; list: show"
-        " what there is.",
+        help="Layer whose output is the descriptor; default: the input of the last linear layer;"
+        " list: print all layers.",
     ),
 ]
 MaybeImages = Annotated[
@@ -112,35 +125,41 @@ MaybeImages = Annotated[
 ]
 Pca = Annotated[
     int | None,
-    typer.Option(help="Reduce to this many principal components of all images.", min=1),
+    typer.Option(help="Number of principal components to reduce the descriptors to.", min=1),
 ]
 FeaturesOutput = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="Write to this file, not to stdout. FILE.npy: the numbers alone, with the paths in"
-        " FILE.paths.txt and the projection of --pca in FILE.pca.npz.",
+        help="Write to this file instead of stdout. FILE.npy holds the descriptors alone, with the"
+        " paths in FILE.paths.txt and the projection of --pca in FILE.pca.npz.",
     ),
 ]
 Queries = Annotated[
     list[str],
-    typer.Argument(help="Images to look for: files, folders, globs, URLs, or - for a list."),
+    typer.Argument(help="Query images: files, folders, globs, URLs, or - for a list on stdin."),
 ]
 Folder = Annotated[Path, typer.Option("--in", help="Folder of images to search in.")]
 IndexFile = Annotated[
     Path | None,
-    typer.Option("--index", help="File that keeps the descriptors; default: in dlkit's cache."),
+    typer.Option(
+        "--index", help="Index file of the descriptors; default: a file in dlkit's cache."
+    ),
 ]
 Update = Annotated[
-    bool, typer.Option("--update/--no-update", help="Look for changes in the folder first.")
+    bool,
+    typer.Option("--update/--no-update", help="Update the index with changes in the folder first."),
 ]
-Nearest = Annotated[int, typer.Option("--top", help="Images for each query.", min=1)]
+Nearest = Annotated[
+    int, typer.Option("--top", help="How many images to print for each query.", min=1)
+]
 DistanceOption = Annotated[
-    Literal["cosine", "euclidean"], typer.Option("--distance", help="Between descriptors.")
+    Literal["cosine", "euclidean"], typer.Option("--distance", help="Distance between descriptors.")
 ]
 Sheet = Annotated[
-    Path | None, typer.Option("--save", help="Picture to make of the queries and their hits.")
+    Path | None,
+    typer.Option("--save", help="Save a picture of the queries and their hits to this file."),
 ]
 
 
@@ -167,39 +186,41 @@ def infer(
 
     writer = ShardWriter(format, output, shard, resume)
     models: list[str] = model
-    if infer.is_for_texts(models[0]):
-        texts = lines_of(inputs, text)
-        text_classifiers = infer.text_ensemble(models, device, precision)
-        found: Any = infer.classify_texts(
+    if infer.is_text_model(models[0]):
+        texts = read_texts(inputs, text)
+        text_classifiers = infer.load_text_ensemble(models, device, precision)
+        results: Any = infer.classify_texts(
             texts, text_classifiers, top, threshold or 0.0, batch_size, writer.shard
         )
     elif text is not None:
-        raise DlkitError(f"{models[0]} classifies images: --text is for models like reviews")
+        raise DlkitError(
+            f"--text: {models[0]} classifies images; choose a text model, such as reviews"
+        )
     elif not inputs:
-        raise DlkitError("no images: give files, folders, or - for a list on stdin")
+        raise DlkitError("no images; give files, folders, or - for a list on stdin")
     elif dense:
         if len(models) > 1:
-            raise DlkitError("--dense takes one model")
-        classifier = infer.ensemble(models, device, precision)[0]
-        found = infer.class_maps(inputs, classifier, image_size, workers, writer.shard)
+            raise DlkitError("--dense: takes one model; remove the other --model options")
+        classifier = infer.load_ensemble(models, device, precision)[0]
+        results = infer.class_maps(inputs, classifier, image_size, workers, writer.shard)
     elif image_size is not None:
-        raise DlkitError("--image-size goes with --dense: else images are made as in training")
+        raise DlkitError("--image-size: needs --dense; other images are resized as in training")
     else:
-        classifiers = infer.ensemble(models, device, precision)
-        found = infer.classify(
+        classifiers = infer.load_ensemble(models, device, precision)
+        results = infer.classify(
             inputs, classifiers, top, threshold, batch_size, workers, writer.shard
         )
-    writer.write(found)
+    writer.write(results)
 
 
-def lines_of(inputs: list[str] | None, text: str | None) -> Iterator[str]:
-    """The texts to classify, a line each: given, in files, or on stdin."""
+def read_texts(inputs: list[str] | None, text: str | None) -> Iterator[str]:
+    """Yield the lines of `text`, of the files, or of stdin; each line is one text."""
     if text is not None:
         if inputs:
-            raise DlkitError("--text and files are two inputs: choose one")
+            raise DlkitError("--text and files are both given; choose one")
         return iter(text.splitlines() or [""])
     if not inputs and sys.stdin.isatty():
-        raise DlkitError("no texts: give files, --text TEXT, or pipe lines into stdin")
+        raise DlkitError("no texts; give files, --text TEXT, or pipe lines into stdin")
     return chain.from_iterable(map(lines, inputs or ["-"]))
 
 
@@ -216,14 +237,14 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print a model's scores on labeled data."""
+    """Print the scores of a model on labeled data."""
     from dlkit.classify.evaluate import evaluate_checkpoint
 
     models: list[str] = model
     if not folds:
         scores = evaluate_checkpoint(data, split, models, save, workers, device, precision)
     elif len(models) > 1:
-        raise DlkitError("--folds takes the settings of one model")
+        raise DlkitError("--folds: takes one model; remove the other --model options")
     else:
         from dlkit.classify.crossvalidation import cross_validate
 
@@ -250,24 +271,26 @@ def explain(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Show where in images a label is seen, or which words of texts speak for it."""
-    from dlkit.classify.infer import is_for_texts
+    """Show which parts of an image, or which words of a text, are evidence for its label."""
+    from dlkit.classify.infer import is_text_model
 
     writer = ShardWriter(format, output, shard, resume)
-    if is_for_texts(model):
+    if is_text_model(model):
         explain_texts(inputs, text, model, save, device, precision, writer)
         return
-    from dlkit.classify.explain import explain as explained
+    from dlkit.classify.explain import explain as explain_images
     from dlkit.classify.infer import load
     from dlkit.core.vision.images import keep_apart
 
     if text is not None or not inputs:
-        raise DlkitError(f"{model} classifies images: give files, folders, or - for a list")
+        raise DlkitError(
+            f"{model} classifies images; give files, folders, or - for a list on stdin"
+        )
     if save is None and not boxes:
-        raise DlkitError("give --save FOLDER for pictures, --boxes for boxes, or both")
+        raise DlkitError("no output chosen; give --save FOLDER for pictures, --boxes, or both")
     paths = keep_apart([save], inputs)
     classifier = load(model, device, precision)
-    results = explained(
+    results = explain_images(
         paths,
         classifier,
         method,
@@ -291,11 +314,12 @@ def explain_texts(
     precision: str,
     writer: ShardWriter,
 ) -> None:
+    """Run `explain` with a text model."""
     from dlkit.classify import explain_text
-    from dlkit.classify.infer import load_for_texts
+    from dlkit.classify.infer import load_text_classifier
 
-    classifier = load_for_texts(model, device, precision)
-    results = explain_text.explain_texts(lines_of(inputs, text), classifier, writer.shard)
+    classifier = load_text_classifier(model, device, precision)
+    results = explain_text.explain_texts(read_texts(inputs, text), classifier, writer.shard)
     if save is not None:
         before = map(explain_text.from_record, writer.records_so_far())
         results = explain_text.save_page(results, writer.folder(save) or save, before)
@@ -318,30 +342,38 @@ def features(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print or store descriptors of images: what a layer of the network makes of them."""
-    from dlkit.classify.features import describe, layers, printable, reduced, store
+    """Print or store descriptors of images: the output of a layer of the network."""
+    from dlkit.classify.features import (
+        as_rows,
+        describe,
+        list_layers,
+        reduce_descriptors,
+        save_features,
+    )
     from dlkit.classify.infer import load
 
     numbers_alone = output if output is not None and output.suffix == ".npy" else None
     if numbers_alone is not None and format != Format.text:
-        raise DlkitError(f"{output} holds numbers: leave out --format, or give another file")
+        raise DlkitError(f"{output}: a .npy file takes no --format; remove it or rename the file")
     if layer != "list" and not images:
-        raise DlkitError("no images are given: name files or folders, or ask for --layer list")
+        raise DlkitError("no images; give files or folders, or list the layers with --layer list")
     classifier = load(model, device, precision)
     if layer == "list":
-        write(layers(classifier), format, output)
+        write(list_layers(classifier), format, output)
         return
     writer = ShardWriter(format, output, shard, resume)
     results = describe(images or [], classifier, layer, batch_size, workers, writer.shard)
     projection = None
     if pca is not None:
         if writer.shard not in (None, Shard()):
-            raise DlkitError("--pca is of all images: leave out --shard, --resume and torchrun")
-        projection, results = reduced(results, pca)
+            raise DlkitError(
+                "--pca: needs all images in one process; remove --shard, --resume, torchrun"
+            )
+        projection, results = reduce_descriptors(results, pca)
     if numbers_alone is not None:
-        write(store(results, numbers_alone, projection))
+        write(save_features(results, numbers_alone, projection))
     else:
-        writer.write(printable(results))
+        writer.write(as_rows(results))
 
 
 @app.command()
@@ -364,21 +396,21 @@ def search(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Find the images of a folder that are most like others."""
+    """Find the images in a folder that are most similar to the queries."""
     from dlkit.classify.infer import load
     from dlkit.classify.search import save_sheet, search
 
     if save is not None and save.resolve().is_relative_to(folder.resolve()):
-        raise DlkitError(f"{save} would be searched in, too: choose another place")
+        raise DlkitError(f"--save {save}: lies in the searched folder; choose another place")
     writer = ShardWriter(format, output, shard, resume)
     if save is not None and writer.shard not in (None, Shard()):
         raise DlkitError(
-            "--save shows all queries: leave out --shard and --resume, and -o under torchrun"
+            "--save: shows all queries; remove --shard and --resume, and -o under torchrun"
         )
     if update and writer.count > 1:
         raise DlkitError(
-            f"each of {writer.count} parts would index {folder}: search in it once as a whole, and"
-            " give --no-update to the parts"
+            f"--shard: each of {writer.count} parts would index {folder}; search it once unsharded,"
+            " then give --no-update to the parts"
         )
     classifier = load(model, device, precision)
     results = search(

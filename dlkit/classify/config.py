@@ -14,7 +14,7 @@ Arch = Literal[
     "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3", "encoder",
     "fasttext", "bilstm", "attention", "transformer",
 ]  # fmt: skip
-# What these architectures' papers ask for, in place of settings left at their defaults.
+# Defaults from the papers of these architectures.
 ONE_BY_ONE = {
     "optimizer": "sgd", "schedule": "constant", "batch_size": 1, "warmup": 0.0,
     "weight_decay": 0.0, "clip_grad": 0.0, "shift": 0.0, "flip": 0.0,
@@ -26,7 +26,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "mlp": {"shift": 0.0},
     "knn": {"shift": 0.0},
 }
-# torchvision's ImageNet weights, fetched when asked for by name; the hash is in the file's name.
+# torchvision's ImageNet weights, downloaded on first use; the hash is part of the file name.
 HUB = "https://download.pytorch.org/models/"
 PUBLISHED = {
     "vgg11-imagenet": f"{HUB}vgg11-8a719046.pth#sha256=8a719046",
@@ -52,7 +52,7 @@ PUBLISHED = {
 }
 
 TEXTS = ("fasttext", "bilstm", "attention", "transformer")
-# Options that only these architectures have; `images` stands for all that are not for texts.
+# Options that only these architectures have; `images` means all architectures for images.
 ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
     TEXTS: ("tokenizer", "vocab_size", "max_length", "word_dropout", "embedding_size"),
     ("fasttext",): ("ngrams",),
@@ -65,77 +65,91 @@ ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
         "color_jitter", "cutout", "mixup", "cutmix", "randaugment",
     ),
 }  # fmt: skip
-# They change targets or the cross-entropy, which learning rules, knn and triplets do without.
-OF_CROSS_ENTROPY = ("label_smoothing", "class_weights", "mixup", "cutmix")
+# Options of cross-entropy training, which the learning rules, knn and triplets do not use.
+CROSS_ENTROPY_ONLY = ("label_smoothing", "class_weights", "mixup", "cutmix")
 
 Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sigmoid", "tanh"]
 
 
 @dataclass(kw_only=True)
 class ClassifyTrainConfig(TrainConfig):
-    arch: Arch = option("resnet9", "Architecture; the last four are for text.")
-    pretrained: bool = option(False, "Start from torchvision's ImageNet weights of --arch.")
+    arch: Arch = option("resnet9", "Architecture; the last four are for texts.")
+    pretrained: bool = option(False, "Start from torchvision's ImageNet weights for --arch.")
     freeze: str = option(
-        "", "Leave these as they start: features, or the first N layers with weights."
+        "", "Do not train these: features (all but the head), or the first N layers with weights."
     )
     epochs: int = option(30, "Passes over the training data.", min=1)
-    batch_size: int = option(128, "Samples of one step, over all processes together.", min=1)
+    batch_size: int = option(128, "Samples per step, over all processes together.", min=1)
     optimizer: Optimizer = option("adamw", "momentum and nesterov are sgd with momentum 0.9.")
-    strict: bool = option(False, "Stop at the first sample that cannot be used.")
+    strict: bool = option(False, "Fail if any sample cannot be used, instead of skipping it.")
     val_share: float = option(
-        0.1, "Share of the training data to validate on, where there is no val.", min=0, max=0.9
+        0.1,
+        "Share of the training data to validate on if the data has no val split.",
+        min=0,
+        max=0.9,
     )
     loss: Literal["auto", "cross-entropy", "bce", "triplet"] = option(
-        "auto", "auto: bce where samples have several labels, else cross-entropy."
+        "auto", "auto: bce for multi-label data, else cross-entropy."
     )
-    label_smoothing: float = option(0.0, "Share of the target that all labels have.", min=0, max=1)
-    class_weights: bool = option(False, "Weigh rare labels as heavily as frequent ones.")
-    l1: float = option(0.0, "Weight of the sum of absolute weights in the loss.", min=0)
-    embedding: int = option(64, "Numbers of the descriptor that --loss triplet learns.", min=2)
+    label_smoothing: float = option(
+        0.0, "Label smoothing: share of the target spread over all labels.", min=0, max=1
+    )
+    class_weights: bool = option(False, "Weight labels inversely to their frequency in the loss.")
+    l1: float = option(0.0, "Weight of the L1 penalty in the loss.", min=0)
+    embedding: int = option(64, "Dimension of the descriptor that --loss triplet learns.", min=2)
     margin: float = option(0.2, "Margin of the triplet loss.", min=0)
 
     image_size: int | None = option(
-        None, "Pixels a side; default: the images' own, at most 224.", min=16, max=2048
+        None, "Pixels per side; default: the images' own size, at most 224.", min=16, max=2048
     )
     fit: Literal["auto", "crop", "squash"] = option(
-        "auto", "How images become square; auto: crop, or as the model to start from does it."
+        "auto", "How images become square; auto: as in the model of --init-from, else crop."
     )
-    color: Literal["auto", "rgb", "gray"] = option("auto", "auto: gray if the images are.")
+    color: Literal["auto", "rgb", "gray"] = option("auto", "auto: gray if the images are gray.")
     width_multiplier: float = option(
-        1.0, "Channels of resnets and vgg, as a share of the paper's.", min=0.1, max=4
+        1.0, "Channels of resnet, vgg and mobilenet, as a share of the paper's.", min=0.1, max=4
     )
-    hidden: str = option("512,256", "Units of the hidden layers of mlp.")
-    neighbors: int = option(5, "Neighbors that vote in knn.", min=1)
-    features_from: str | None = option(None, "Model whose features knn compares, not pixels.")
+    hidden: str = option("512,256", "Hidden layer widths of mlp.")
+    neighbors: int = option(5, "Number of neighbors that vote in knn.", min=1)
+    features_from: str | None = option(None, "Model whose features knn compares instead of pixels.")
     activation: Activation = option("auto", "Activation; auto: the architecture's own.")
     norm: Literal["auto", "none", "batch", "layer"] = option(
-        "auto", "Norm of mlp and vgg; auto: the architecture's own."
+        "auto", "Normalization of mlp and vgg; auto: the architecture's own."
     )
     init: Literal["auto", "xavier", "he", "normal", "zeros"] = option(
-        "auto", "How weights start; auto: as the architecture's paper."
+        "auto", "Weight initialization; auto: the architecture's own."
     )
-    dropout: float | None = option(None, "Dropout; default: the architecture's.", min=0, max=0.95)
+    dropout: float | None = option(
+        None, "Dropout rate; default: the architecture's own.", min=0, max=0.95
+    )
     drop_path: float = option(
-        0.0, "Stochastic depth: how often a resnet's last block is left out.", min=0, max=0.9
+        0.0, "Stochastic depth: probability of dropping the last block of a resnet.", min=0, max=0.9
     )
 
     flip: float | None = option(
-        None, "Share mirrored left to right; default: 0.5, gray images 0.", min=0, max=1
+        None, "Probability of a horizontal flip; default: 0.5, for gray images 0.", min=0, max=1
     )
     shift: float = option(0.1, "Shift by up to this share of the side.", min=0, max=0.5)
     rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
     zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1)
     color_jitter: float = option(0.0, "Change brightness, contrast, colors by this share.", min=0)
-    cutout: float = option(0.0, "Side of the square cut out, as a share.", min=0, max=1)
-    mixup: float = option(0.0, "Mix pairs of images; alpha of the beta distribution.", min=0)
-    cutmix: float = option(0.0, "Paste a part of one image into another; alpha likewise.", min=0)
-    randaugment: int = option(0, "Magnitude of two random changes an image; 0: none.", max=30)
+    cutout: float = option(
+        0.0, "Cutout: side of the erased square, as a share of the image's side.", min=0, max=1
+    )
+    mixup: float = option(0.0, "Mixup: alpha of the beta distribution; 0: none.", min=0)
+    cutmix: float = option(0.0, "CutMix: alpha of the beta distribution; 0: none.", min=0)
+    randaugment: int = option(
+        0, "RandAugment: magnitude of two random operations per image; 0: none.", max=30
+    )
 
     tokenizer: str = option("words", "words, or a tokenizer's name or file.")
-    vocab_size: int = option(30_000, "Most different words.", min=10)
-    max_length: int = option(400, "Tokens of a text that are read.", min=8)
-    word_dropout: float = option(0.0, "Share of a text's words left out.", min=0, max=0.9)
-    ngrams: int = option(2, "fasttext: words in a row that count as one.", min=1, max=5)
-    embedding_size: int = option(128, "Numbers that describe a word.", min=8)
-    layers: int = option(2, "Layers of bilstm and transformer.", min=1)
-    sentences: bool = option(False, "attention: over the words of sentences, then over these.")
+    vocab_size: int = option(30_000, "Maximum vocabulary size.", min=10)
+    max_length: int = option(400, "Maximum number of tokens read from a text.", min=8)
+    word_dropout: float = option(0.0, "Share of a text's words to drop at random.", min=0, max=0.9)
+    ngrams: int = option(2, "fasttext: longest n-gram of words.", min=1, max=5)
+    embedding_size: int = option(128, "Dimension of the word vectors.", min=8)
+    layers: int = option(2, "Number of layers of bilstm and transformer.", min=1)
+    sentences: bool = option(
+        False,
+        "attention: hierarchical attention, over the words of each sentence, then over sentences.",
+    )

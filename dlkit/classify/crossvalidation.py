@@ -1,4 +1,4 @@
-"""How well a recipe does, whatever the split: k-fold cross-validation."""
+"""K-fold cross-validation."""
 
 import csv
 import random
@@ -11,7 +11,7 @@ from typing import Any
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate_checkpoint
-from dlkit.classify.infer import is_for_texts
+from dlkit.classify.infer import is_text_model
 from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
 from dlkit.classify.train import train
@@ -26,19 +26,19 @@ from dlkit.core.store.weights import find
 def cross_validate(
     data: Path, model: str, folds: int, device: str, precision: Precision
 ) -> Iterator[Score]:
-    """The scores of `folds` trainings, each on all samples but a part, measured on that part.
+    """Train once per fold and yield the scores on the held-out fold, their mean and deviation.
 
-    The settings are those in the model's header. What is measured is the last epoch, since the
-    best would be chosen by the very samples it is measured on. All splits are taken together.
+    The settings are those in the model's header. The last epoch is scored, because the best one
+    would be selected on the held-out fold itself. All splits of the data are pooled.
     """
     if folds < 2:
-        raise DlkitError("--folds: 2 or more are needed")
-    columns, rows = table(data, is_for_texts(model))
+        raise DlkitError(f"--folds {folds}: too few; give 2 or more")
+    columns, rows = list_samples(data, is_text_model(model))
     if len(rows) < folds:
         raise DlkitError(f"{data}: {len(rows)} samples are too few for {folds} folds")
-    config = settings_of(model)
+    config = read_config(model)
     random.Random(config.seed).shuffle(rows)
-    rows.sort(key=lambda row: row[1])  # each label in all folds
+    rows.sort(key=lambda row: row[1])  # so that each label is in all folds
     found: dict[str, list[float]] = {}
     definitions = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -62,8 +62,8 @@ def cross_validate(
         yield Score(metric, "deviation", rounded(statistics.stdev(values)), deviation)
 
 
-def table(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
-    """All samples as rows of a CSV with these columns."""
+def list_samples(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the columns and rows of a CSV of all samples."""
     if texts:
         names, samples, _ = read_texts(data, "all")
         return ["text", "label"], [(text, names[label]) for text, label in samples]
@@ -77,12 +77,13 @@ def table(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> None:
+    """Write a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
 
 
-def settings_of(model: str) -> ClassifyTrainConfig:
-    """The settings a model was trained with, from its header."""
+def read_config(model: str) -> ClassifyTrainConfig:
+    """Read the training settings of a model from its header."""
     config = read_header(find("classify", model)).config
     known: dict[str, Any] = {f.name: config[f.name] for f in fields(ClassifyTrainConfig)}
     known |= {name: Path(known[name]) for name in ("data", "out")}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.classify.layouts import Sample
+from dlkit.classify.layouts import ImageSample
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.progress import track
@@ -21,14 +21,14 @@ from dlkit.core.vision import images
 from dlkit.core.vision.augment import GRAY_WEIGHTS
 from dlkit.core.vision.images import Fit, Picture
 
-MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded images that are kept
-LARGEST_SIDE = 224  # chosen by itself; more only where --image-size asks for it
-LOOKED_AT = 200  # images from which size and color are guessed
+MAX_BYTES_IN_MEMORY = 4_000_000_000  # of decoded images
+MAX_DEFAULT_SIZE = 224  # pixels; --image-size may be larger
+PROBED_IMAGES = 200  # that the image size and the number of channels are taken from
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the network's input; `mean` and `std` are of values from 0 to 1."""
+    """Turns an image into the network's input; `mean` and `std` are of values from 0 to 1."""
 
     image_size: int
     fit: Fit
@@ -37,51 +37,53 @@ class Preprocessing:
     std: list[float]
 
     def read(self, source: str) -> Tensor:
-        """The image as uint8 (C, S, S). Raises DlkitError for one that cannot be read."""
+        """Read an image as uint8 (C, S, S). Raises DlkitError if it is unreadable."""
         return self.picture(source).pixels
 
     def picture(self, source: str) -> Picture:
-        """The same, with the image's own width and height."""
-        return self.colored(images.read(source, self.image_size, self.fit))
+        """Read an image together with its own width and height."""
+        return self.match_channels(images.read(source, self.image_size, self.fit))
 
-    def colored(self, picture: Picture) -> Picture:
-        """The picture with as many channels as the network wants."""
-        return picture if self.channels == 3 else replace(picture, pixels=gray(picture.pixels))
+    def match_channels(self, picture: Picture) -> Picture:
+        """Convert the picture to the number of channels of the network."""
+        return picture if self.channels == 3 else replace(picture, pixels=to_gray(picture.pixels))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Values from 0 to 255 (B, C, S, S) as the network wants them: mean 0, deviation 1."""
+        """Normalize images (B, C, S, S) of values from 0 to 255 to mean 0 and deviation 1."""
         mean = 255 * torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
         std = 255 * torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
         normal = (pixels.float() - mean) / std
         return normal.contiguous(memory_format=torch.channels_last)
 
 
-def gray(pixels: Tensor) -> Tensor:
-    """The luma (1, S, S) of an RGB image."""
+def to_gray(pixels: Tensor) -> Tensor:
+    """Return the luma (1, S, S) of an RGB image."""
     weights = torch.tensor(GRAY_WEIGHTS).view(3, 1, 1)
     return (pixels * weights).sum(dim=0, keepdim=True).round().to(torch.uint8)
 
 
-def preprocessing(samples: Sequence[Sample], config: ClassifyTrainConfig) -> Preprocessing:
-    """What suits the training images, where the settings leave it open; not yet mean and std."""
+def choose_preprocessing(
+    samples: Sequence[ImageSample], config: ClassifyTrainConfig
+) -> Preprocessing:
+    """Choose size and channels from the settings and the images; mean and std are placeholders."""
     sides, colors = [], []
-    for sample in samples[:: max(1, len(samples) // LOOKED_AT)]:
+    for sample in samples[:: max(1, len(samples) // PROBED_IMAGES)]:
         try:
-            pixels = images.read(str(sample.path), LARGEST_SIDE, "inside").pixels
+            pixels = images.read(str(sample.path), MAX_DEFAULT_SIZE, "inside").pixels
             sides.append(min(images.size(sample.path)))
         except DlkitError:
-            continue  # skipped, and named, when all are decoded
+            continue  # reported as skipped when all are decoded
         colors.append(bool((pixels != pixels[:1]).any()))
     if not sides:
-        raise DlkitError(f"{config.data}: none of the training images can be read")
-    size = config.image_size or min(round(median(sides)), LARGEST_SIDE)
+        raise DlkitError(f"{config.data}: none of the training images is readable")
+    size = config.image_size or min(round(median(sides)), MAX_DEFAULT_SIZE)
     gray = config.color == "gray" or (config.color == "auto" and not any(colors))
     channels = 1 if gray else 3
     return Preprocessing(size, "crop", channels, [0.5] * channels, [0.25] * channels)
 
 
-def targets_of(samples: Sequence[Sample], num_labels: int, multi_label: bool) -> Tensor:
-    """Indices (N,) of the labels, or with `several` 0 and 1 for each label (N, L)."""
+def make_targets(samples: Sequence[ImageSample], num_labels: int, multi_label: bool) -> Tensor:
+    """Return label indices (N,), or multi-hot targets (N, L) for multi-label data."""
     if not multi_label:
         return torch.tensor([sample.labels[0] for sample in samples])
     targets = torch.zeros(len(samples), num_labels)
@@ -90,16 +92,16 @@ def targets_of(samples: Sequence[Sample], num_labels: int, multi_label: bool) ->
     return targets
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
-    """Images and labels of one split: batches of uint8 (B, C, S, S) and targets.
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images of one split, in batches of uint8 (B, C, S, S) with their targets.
 
-    Targets are indices (B,), or with `several` 0 and 1 for each label (B, L). Images that cannot
-    be read are skipped. Decoded images are kept when they fit into memory.
+    Targets are label indices (B,), or multi-hot (B, L) for multi-label data. Unreadable images are
+    skipped. Decoded images are kept in memory if they fit.
     """
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[ImageSample],
         preprocessing: Preprocessing,
         num_labels: int,
         multi_label: bool,
@@ -109,15 +111,16 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         self.samples = list(samples)
         self.kept: Tensor | None = None
         size = preprocessing.channels * preprocessing.image_size**2
-        if samples and len(samples) * size <= MOST_IN_MEMORY:
+        if samples and len(samples) * size <= MAX_BYTES_IN_MEMORY:
             self.decode()
-        self.targets = targets_of(self.samples, num_labels, multi_label)
+        self.targets = make_targets(self.samples, num_labels, multi_label)
 
     def decode(self) -> None:
+        """Decode all images into memory."""
         side = self.preprocessing.image_size
         shape = (len(self.samples), self.preprocessing.channels, side, side)
         kept = torch.zeros(shape, dtype=torch.uint8)
-        good: list[Sample] = []
+        good: list[ImageSample] = []
         with ThreadPoolExecutor() as pool:
             decoded = pool.map(self.read, self.samples)
             for index, pixels in enumerate(track(decoded, "reading", len(self.samples))):
@@ -126,7 +129,8 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
                     good.append(self.samples[index])
         self.kept, self.samples = kept[: len(good)], good
 
-    def read(self, sample: Sample) -> Tensor | None:
+    def read(self, sample: ImageSample) -> Tensor | None:
+        """Read the image of a sample; skip it and return None if it is unreadable."""
         try:
             return self.preprocessing.read(str(sample.path))
         except DlkitError as error:
@@ -137,18 +141,18 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         return len(self.samples)
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        """A whole batch at once; the loader asks for this where it can."""
+        """Return a whole batch; torch's DataLoader calls this instead of `__getitem__`."""
         if self.kept is not None:
             return [self.kept[indices], self.targets[indices]]
         pixels = [self.read(self.samples[index]) for index in indices]
         good = [n for n, image in enumerate(pixels) if image is not None]
         if not good:
-            raise DlkitError("a whole batch of training images cannot be read")
+            raise DlkitError("none of the training images of a batch is readable")
         chosen = torch.stack([pixels[n] for n in good])  # type: ignore[misc]
         return [chosen, self.targets[[indices[n] for n in good]]]
 
     def statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel, of values from 0 to 1."""
+        """Return the mean and standard deviation of each channel, of values from 0 to 1."""
         step = max(1, len(self) // 5000)
         sums, squares = torch.zeros(2, self.preprocessing.channels, dtype=torch.double)
         count = 0
@@ -162,6 +166,6 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
         return [round(float(m), 4) for m in mean], [max(round(float(s), 4), 0.01) for s in std]
 
     def batches(self, size: int, indices: Sequence[int]) -> Iterator[list[Tensor]]:
-        """The images of these indices, in their order."""
+        """Yield the images with these indices, in order."""
         for start in range(0, len(indices), size):
             yield self.__getitems__(list(indices[start : start + size]))

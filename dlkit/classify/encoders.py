@@ -1,4 +1,4 @@
-"""The encoder of an autoencoder of `dlkit gan-sample`, as the start of a classifier."""
+"""Initialization of a classifier from the encoder of an autoencoder of `dlkit gan-sample`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,33 +11,33 @@ CONVOLUTIONAL = {"encoder.features.": "features."}
 
 
 @dataclass(frozen=True)
-class Start:
-    """The architecture that holds an encoder, its settings for `build`, and its inputs."""
+class EncoderInit:
+    """The architecture that an encoder initializes, its settings for `build`, its preprocessing."""
 
     arch: str
     settings: dict[str, Any]
     inputs: Preprocessing
-    beginnings: dict[str, str]  # of the names of weights: the encoder's, and ours
+    prefixes: dict[str, str]  # of weight names: the encoder's to the classifier's
 
-    def renamed(self, name: str) -> str:
-        """The name in the classifier of a weight of the autoencoder."""
-        for theirs, ours in self.beginnings.items():
+    def rename(self, name: str) -> str:
+        """Return the classifier's name for a weight of the autoencoder."""
+        for theirs, ours in self.prefixes.items():
             if name.startswith(theirs):
                 return ours + name.removeprefix(theirs)
         return name
 
 
-def start_of(header: Header) -> Start | None:
-    """How the encoder of this model starts a classifier; None for a model of another kind."""
+def encoder_init(header: Header) -> EncoderInit | None:
+    """Return how to initialize a classifier from this model; None if it is no autoencoder."""
     if header.task != "gan-sample" or header.arch not in {"autoencoder", "vae"}:
         return None
     settings = header.settings
     channels = settings["channels"]
-    # From -1 to 1, as gan-sample's networks see pictures.
+    # gan-sample's networks take images with values from -1 to 1.
     mean, deviation = [0.5] * channels, [0.5] * channels
     inputs = Preprocessing(settings["image_size"], "crop", channels, mean, deviation)
     if settings.get("network") == "dense":
         units = settings.get("hidden") or 512
-        return Start("mlp", {"hidden": f"{units},{units}"}, inputs, DENSE)
+        return EncoderInit("mlp", {"hidden": f"{units},{units}"}, inputs, DENSE)
     chosen = {"maps": settings.get("width") or 32, "kernel": settings.get("kernel") or 4}
-    return Start("encoder", chosen, inputs, CONVOLUTIONAL)
+    return EncoderInit("encoder", chosen, inputs, CONVOLUTIONAL)

@@ -1,4 +1,4 @@
-"""Scores of classifiers on labeled images, and pictures of them."""
+"""Evaluation of classifiers on labeled data."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,27 +6,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dlkit.classify.data import Pictures, targets_of
+from dlkit.classify.data import ImageDataset, make_targets
 from dlkit.classify.infer import (
     Classifier,
     TextClassifier,
-    averaged,
-    check_votes,
-    is_for_texts,
+    check_same_labels,
+    is_text_model,
     load,
+    load_text_ensemble,
     predict,
-    text_ensemble,
+    predict_mean,
     text_probabilities,
 )
-from dlkit.classify.layouts import Sample, read_split
+from dlkit.classify.layouts import ImageSample, read_split
 from dlkit.classify.metrics import (
     DEFINITIONS,
     ClassificationMetrics,
-    retrieval,
-    several_labels,
-    single_label,
+    score_multi_label,
+    score_retrieval,
+    score_single_label,
 )
-from dlkit.classify.text import Texts, read_texts
+from dlkit.classify.text import TextDataset, read_texts
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
@@ -38,11 +38,13 @@ from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 
 BATCH = 256
-MISTAKES = 24  # on the contact sheet
+MAX_MISTAKES = 24  # on the contact sheet
 
 
-def evaluate(classifier: Classifier, pictures: Pictures, process: Process) -> ClassificationMetrics:
-    """The scores of a classifier in training on decoded images, the same in every process."""
+def evaluate(
+    classifier: Classifier, pictures: ImageDataset, process: Process
+) -> ClassificationMetrics:
+    """Score a classifier in training on a data set; every process gets the same scores."""
     classifier.network.eval()
     shared = list(process.share(range(len(pictures))))
     own = [
@@ -50,8 +52,8 @@ def evaluate(classifier: Classifier, pictures: Pictures, process: Process) -> Cl
     ]
     outputs = torch.stack(list(process.gather(own)))
     if classifier.descriptor:
-        return retrieval(outputs, pictures.targets)
-    score = several_labels if classifier.multi_label else single_label
+        return score_retrieval(outputs, pictures.targets)
+    score = score_multi_label if classifier.multi_label else score_single_label
     return score(classifier.probabilities(outputs), pictures.targets, classifier.labels)
 
 
@@ -64,12 +66,12 @@ def evaluate_checkpoint(
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[Score]:
-    """The scores of a model, or of several that vote, on one split; pictures go to `save`."""
+    """Yield the scores of a model, or of an ensemble, on one split; save plots to `save`."""
     names = [models] if isinstance(models, str) else list(models)
-    if is_for_texts(names[0]):
-        metrics = of_texts(names, data, split, save, device, precision)
+    if is_text_model(names[0]):
+        metrics = score_texts(names, data, split, save, device, precision)
     else:
-        metrics = of_images(names, data, split, save, workers, device, precision)
+        metrics = score_images(names, data, split, save, workers, device, precision)
     for name, value in metrics.summary.items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
     for label, values in metrics.per_label.items():
@@ -77,7 +79,7 @@ def evaluate_checkpoint(
             yield Score(name, label, rounded(value), DEFINITIONS[name])
 
 
-def of_images(
+def score_images(
     names: list[str],
     data: Path,
     split: str,
@@ -86,36 +88,38 @@ def of_images(
     device: str,
     precision: str,
 ) -> ClassificationMetrics:
+    """Score image classifiers on the images of a split."""
     classifiers = [load(name, device, precision) for name in names]
     first = classifiers[0]
-    labeled = read_split(data, split, first.labels, *first.dealt)
+    labeled = read_split(data, split, first.labels, *first.val_split)
     labeled.skipped.report()
     if not labeled.samples:
-        raise DlkitError(f"{data}: no image of {split!r} has a label that {names[0]} knows")
-    there = {label for sample in labeled.samples for label in sample.labels}
-    if len(there) < len(first.labels):
-        absent = len(first.labels) - len(there)
+        raise DlkitError(f"{data}: no image of the split {split!r} has a label of {names[0]}")
+    present = {label for sample in labeled.samples for label in sample.labels}
+    if len(present) < len(first.labels):
+        absent = len(first.labels) - len(present)
         log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
     if first.descriptor and len(names) == 1:
-        return of_descriptors(first, labeled.samples, workers, device)
-    check_votes(names, classifiers)
-    samples, probabilities = of_probabilities(classifiers, labeled.samples, workers, device)
-    targets = targets_of(samples, len(first.labels), first.multi_label)
-    score = several_labels if first.multi_label else single_label
+        return score_descriptors(first, labeled.samples, workers, device)
+    check_same_labels(names, classifiers)
+    samples, probabilities = predict_probabilities(classifiers, labeled.samples, workers, device)
+    targets = make_targets(samples, len(first.labels), first.multi_label)
+    score = score_multi_label if first.multi_label else score_single_label
     metrics = score(probabilities, targets, first.labels)
     if save is not None and is_main_process():
-        save_pictures(metrics, probabilities, samples, targets, first.labels, save)
+        save_plots(metrics, probabilities, samples, targets, first.labels, save)
     return metrics
 
 
-def of_texts(
+def score_texts(
     names: list[str], data: Path, split: str, save: Path | None, device: str, precision: str
 ) -> ClassificationMetrics:
-    classifiers = text_ensemble(names, device, precision)
+    """Score text classifiers on the texts of a split."""
+    classifiers = load_text_ensemble(names, device, precision)
     labels = classifiers[0].labels
-    _, samples, skipped = read_texts(data, split, labels, *classifiers[0].dealt)
+    _, samples, skipped = read_texts(data, split, labels, *classifiers[0].val_split)
     if not samples:
-        raise DlkitError(f"{data}: no text of {split!r} has a label that {names[0]} knows")
+        raise DlkitError(f"{data}: no text of the split {split!r} has a label of {names[0]}")
     with distributed.launch(device) as process:
         own = list(process.share(text for text, _ in track(samples, "evaluating")))
         rows = []
@@ -123,7 +127,7 @@ def of_texts(
             rows += [*text_probabilities(classifiers, own[start : start + BATCH])]
         probabilities = torch.stack(list(process.gather(rows)))
     targets = torch.tensor([label for _, label in samples])
-    metrics = single_label(probabilities, targets, labels)
+    metrics = score_single_label(probabilities, targets, labels)
     if save is not None and is_main_process() and metrics.confusion is not None:
         plots.heat_map(metrics.confusion, labels, labels, "counts", save / "confusion.png")
         log(f"saved {save / 'confusion.png'}")
@@ -131,68 +135,72 @@ def of_texts(
 
 
 def evaluate_texts(
-    classifier: TextClassifier, texts: Texts, process: Process
+    classifier: TextClassifier, texts: TextDataset, process: Process
 ) -> ClassificationMetrics:
-    """The scores of a text classifier in training, the same in every process."""
+    """Score a text classifier in training; every process gets the same scores."""
     classifier.network.eval()
     shared = list(process.share(range(len(texts))))
     own = [row for ids, _ in texts.batches(BATCH, shared) for row in classifier.outputs(ids)]
     outputs = torch.stack(list(process.gather(own)))
-    return single_label(outputs.softmax(dim=1), texts.targets, classifier.labels)
+    return score_single_label(outputs.softmax(dim=1), texts.targets, classifier.labels)
 
 
-def of_descriptors(
-    classifier: Classifier, samples: Sequence[Sample], workers: int, device: str
+def score_descriptors(
+    classifier: Classifier, samples: Sequence[ImageSample], workers: int, device: str
 ) -> ClassificationMetrics:
+    """Score a descriptor network by retrieval: do near images share a label?"""
     with distributed.launch(device) as process:
         paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
         found = process.gather(predict(classifier, paths, workers=workers))
-        pairs = list(without_failures(samples, found))
-    targets = targets_of([sample for sample, _ in pairs], len(classifier.labels), multi_label=False)
-    return retrieval(torch.stack([row for _, row in pairs]), targets)
+        pairs = list(drop_failures(samples, found))
+    targets = make_targets(
+        [sample for sample, _ in pairs], len(classifier.labels), multi_label=False
+    )
+    return score_retrieval(torch.stack([row for _, row in pairs]), targets)
 
 
-def of_probabilities(
-    classifiers: Sequence[Classifier], samples: Sequence[Sample], workers: int, device: str
-) -> tuple[list[Sample], Tensor]:
-    """The images that can be read, and their probabilities (N, L)."""
+def predict_probabilities(
+    classifiers: Sequence[Classifier], samples: Sequence[ImageSample], workers: int, device: str
+) -> tuple[list[ImageSample], Tensor]:
+    """Return the readable images and their probabilities (N, L)."""
     with distributed.launch(device) as process:
         paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
-        found = process.gather(averaged(paths, classifiers, BATCH, workers))
-        pairs = list(without_failures(samples, found))
+        found = process.gather(predict_mean(paths, classifiers, BATCH, workers))
+        pairs = list(drop_failures(samples, found))
     return [sample for sample, _ in pairs], torch.stack([row for _, row in pairs])
 
 
-def without_failures(
-    samples: Sequence[Sample], found: Iterator[tuple[str, Tensor | Failure]]
-) -> Iterator[tuple[Sample, Tensor]]:
+def drop_failures(
+    samples: Sequence[ImageSample], found: Iterator[tuple[str, Tensor | Failure]]
+) -> Iterator[tuple[ImageSample, Tensor]]:
+    """Yield the samples with results; skip and log those that failed."""
     none = True
     for sample, (path, row) in zip(samples, found, strict=True):
         if isinstance(row, Failure):
-            log(f"left out {path}: {row.error}")
+            log(f"skipped {path}: {row.error}")
         else:
             none = False
             yield sample, row
     if none:
-        raise DlkitError("none of the images to evaluate on can be read")
+        raise DlkitError("none of the images to evaluate on is readable")
 
 
-def save_pictures(
+def save_plots(
     metrics: ClassificationMetrics,
     probabilities: Tensor,
-    samples: Sequence[Sample],
+    samples: Sequence[ImageSample],
     targets: Tensor,
     labels: list[str],
     folder: Path,
 ) -> None:
-    """confusion.png, and mistakes.png: the wrong answers given with the most confidence."""
+    """Save confusion.png, and mistakes.png with the most confident wrong predictions."""
     if metrics.confusion is None:
-        log("no pictures of the scores where images may have several labels")
+        log("no plots of the scores for multi-label models")
         return
     plots.heat_map(metrics.confusion, labels, labels, "counts", folder / "confusion.png")
     confidence, predicted = probabilities.max(dim=1)
     wrong = (predicted != targets).nonzero()[:, 0]
-    worst = wrong[confidence[wrong].argsort(descending=True)][:MISTAKES].tolist()
+    worst = wrong[confidence[wrong].argsort(descending=True)][:MAX_MISTAKES].tolist()
     pictures = [images.as_pillow(images.read(str(samples[index].path), 160)) for index in worst]
     captions = [
         f"{labels[predicted[i]]} {confidence[i]:.2f}\ntruth: {labels[targets[i]]}" for i in worst

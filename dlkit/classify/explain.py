@@ -1,4 +1,4 @@
-"""Where in an image a classifier sees a label: class activation maps, Grad-CAM, boxes around both.
+"""Visual explanation: class activation maps, Grad-CAM, and boxes around their regions.
 
 Shapes: B images of a batch, K maps of h x w places, L labels, S x S pixels.
 """
@@ -25,21 +25,21 @@ from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Fit
 
-Method = Literal["auto", "cam", "grad-cam"]
+MapMethod = Literal["auto", "cam", "grad-cam"]
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
 
-SHARE = 0.2  # of a map's maximum: regions are what is above (Zhou et al. 2016, section 3.2)
-GRID = 224  # places a side to which maps are enlarged before regions are cut out
-SMALLEST_SHOWN, LARGEST_SHOWN = 256, 1280  # pixels of a saved picture's longest side
-# Red, green and blue from the coldest to the hottest places, and how much they cover the image.
+REGION_THRESHOLD = 0.2  # as a share of a map's maximum (Zhou et al. 2016, section 3.2)
+GRID = 224  # side to which maps are upsampled before thresholding
+MIN_PICTURE_SIDE, MAX_PICTURE_SIDE = 256, 1280  # pixels of a saved picture's longest side
+# Red, green and blue of the heat map from cold to hot, and its opacity over the image.
 COLORS = np.array([(20, 20, 130), (20, 140, 255), (120, 230, 120), (255, 210, 0), (220, 0, 0)])
 OPACITY = 0.5
-UNSEEN = 0.35  # of its brightness is left to what the network does not see
+DIMMED = 0.35  # brightness of the part of an image that the network does not see
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What an image was taken for, or how probable the label asked for is."""
+    """The most probable label of an image, or the requested one, with its probability."""
 
     path: str
     label: str
@@ -48,7 +48,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Region:
-    """The box around a region of the map, in pixels of the image as shown."""
+    """The box around a region of the map, in pixels of the upright image."""
 
     x1: float
     y1: float
@@ -58,9 +58,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Localization(Explanation):
-    """An explanation with the regions that speak for the label, largest first.
+    """An explanation with the regions of evidence for the label, largest first.
 
-    As rows (text, csv) it has the largest region only, which is where the object is taken to be.
+    Rows (text, csv) contain only the largest region, the predicted location of the object.
     """
 
     columns: ClassVar = ["path", "label", "score", "x1", "y1", "x2", "y2"]
@@ -75,9 +75,9 @@ class Localization(Explanation):
 
 @dataclass(frozen=True)
 class HeatMap:
-    """How much each place speaks for the label: `heat` (h, w) covers what the network sees.
+    """The evidence for the label at each position (h, w) of the part that the network sees.
 
-    `width` and `height` are the image's as shown.
+    `width` and `height` are those of the upright image.
     """
 
     path: str
@@ -91,28 +91,28 @@ class HeatMap:
 def explain(
     paths: Iterable[str],
     classifier: Classifier,
-    method: Method = "auto",
+    method: MapMethod = "auto",
     label: str | None = None,
     boxes: bool = False,
-    above: float = SHARE,
+    threshold: float = REGION_THRESHOLD,
     names: FileNames | None = None,
     batch_size: int = 64,
     workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[Explanation | Failure]:
-    """What each image was taken for, in input order; a Failure for one that cannot be read.
+    """Yield an explanation of each image, in input order; a Failure for an unreadable one.
 
-    `label` asks for the places that speak for this label, whatever the image was taken for.
-    With `boxes` the results are Localizations, of the regions above that share of the map's
-    maximum. Pictures of the maps over the images go to files of these `names`. Only the `shard` of
-    the images is explained; without one, the processes under torchrun share them.
+    Explains the most probable label, or `label`. With `boxes` the results are Localizations of the
+    regions above `threshold`, a share of the map's maximum. Overlays of the maps are saved to files
+    named by `names`. Only the images of `shard` are explained; without one, the processes under
+    torchrun share them.
     """
-    chosen = method_for(classifier, method)
-    asked = None if label is None else index_of(classifier, label)
+    chosen = choose_method(classifier, method)
+    index = None if label is None else label_index(classifier, label)
 
     def maps(shared: Iterator[str]) -> Iterator[HeatMap | Failure]:
         shared = track(shared, "explaining")
-        return heat_maps(shared, classifier, chosen, asked, batch_size, workers)
+        return heat_maps(shared, classifier, chosen, index, batch_size, workers)
 
     def results() -> Iterator[Explanation | Failure]:
         fit = classifier.preprocessing.fit
@@ -120,7 +120,7 @@ def explain(
             if isinstance(found, Failure):
                 yield found
                 continue
-            regions = regions_of(found, fit, above) if boxes else []
+            regions = find_regions(found, fit, threshold) if boxes else []
             if names is not None and is_main_process():
                 try:
                     save_picture(found, fit, regions, names)
@@ -133,29 +133,29 @@ def explain(
     return results()
 
 
-def method_for(classifier: Classifier, method: Method) -> Literal["cam", "grad-cam"]:
-    """The method that `auto` stands for. Raises DlkitError where the network admits none."""
+def choose_method(classifier: Classifier, method: MapMethod) -> Literal["cam", "grad-cam"]:
+    """Resolve `auto`. Raises DlkitError for networks that cannot be explained."""
     network = classifier.network
     if classifier.descriptor:
-        raise DlkitError("this model describes images and names no labels to explain: use search")
+        raise DlkitError("the model predicts descriptors, not labels; use it with search")
     if not isinstance(network, Network) or isinstance(network.features, nn.Identity):
         raise DlkitError(
-            "this network sees an image as flat pixels, without a map of places:"
-            " only convolutional networks can be explained"
+            "the network sees an image as flat pixels; only convolutional networks can be explained"
         )
     pooled = isinstance(network.head, PooledHead)
     if method == "cam" and not pooled:
         raise DlkitError(
-            "--method cam needs a network that ends in global average pooling and one linear"
-            " layer: use grad-cam for this one"
+            "--method cam: needs a network with global average pooling and one linear layer;"
+            " use grad-cam"
         )
     return "cam" if pooled and method != "grad-cam" else "grad-cam"
 
 
-def index_of(classifier: Classifier, label: str) -> int:
+def label_index(classifier: Classifier, label: str) -> int:
+    """Return the index of a label. Raises DlkitError for an unknown one."""
     if label not in classifier.labels:
         some = ", ".join(classifier.labels[:20]) + (", ..." if len(classifier.labels) > 20 else "")
-        raise DlkitError(f"the model knows no {label}: its labels are {some}")
+        raise DlkitError(f"--label {label}: unknown to the model; choose from {some}")
     return classifier.labels.index(label)
 
 
@@ -167,7 +167,7 @@ def heat_maps(
     batch_size: int = 64,
     workers: int = 2,
 ) -> Iterator[HeatMap | Failure]:
-    """The map of each image for its most probable label, or for `label`, in order.
+    """Yield the map of each image for its most probable label, or for `label`, in order.
 
     Images are decoded ahead in threads.
     """
@@ -188,7 +188,7 @@ def heat_maps(
 def batch_maps(
     classifier: Classifier, pixels: Tensor, method: Literal["cam", "grad-cam"], label: int | None
 ) -> list[tuple[int, float, Tensor]]:
-    """Label, probability and map (h, w), on the CPU, of each uint8 image (B, C, S, S)."""
+    """Return label, probability and map (h, w) on the CPU for uint8 images (B, C, S, S)."""
     network = classifier.network
     assert isinstance(network, Network)
     dtype = next(network.parameters()).dtype
@@ -198,8 +198,8 @@ def batch_maps(
         logits = network.head(features.clone()).float()
     if features.dim() != 4 or features.shape[-2:] == (1, 1):
         raise DlkitError(
-            "this network's last feature map has one place only, so there is nothing to locate:"
-            " use a network for larger images"
+            "the network's last feature map is 1 x 1 and shows no location; use a model for larger"
+            " images"
         )
     labels = logits.argmax(dim=1) if label is None else torch.full_like(logits[:, 0], label).long()
     maps = (class_activation_maps if method == "cam" else grad_cam)(network.head, features, labels)
@@ -208,9 +208,9 @@ def batch_maps(
 
 
 def class_activation_maps(head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
-    """The linear layer's weighted sum (B, h, w) of the maps (B, K, h, w) for labels (B,).
+    """Weight feature maps (B, K, h, w) by the linear layer of labels (B,) to maps (B, h, w).
 
-    Its mean over places is the label's logit without the bias (Zhou et al. 2016, equation 2).
+    Their spatial mean is the label's logit without the bias (Zhou et al. 2016, equation 2).
     """
     assert isinstance(head, PooledHead)
     weights = head.fc.weight.detach()[labels]
@@ -218,22 +218,22 @@ def class_activation_maps(head: nn.Module, features: Tensor, labels: Tensor) -> 
 
 
 def grad_cam(head: nn.Module, features: Tensor, labels: Tensor) -> Tensor:
-    """The positive part of a weighted sum (B, h, w) of the maps (B, K, h, w) for labels (B,).
+    """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) of labels (B,): maps (B, h, w).
 
-    A map's weight is the gradient of the label's logit, mean over places (Selvaraju et al. 2017,
-    equations 1 and 2).
+    The weight of a feature map of `features` (B, K, h, w) is the spatial mean of the gradient of
+    the label's logit; only the positive part of the weighted sum counts.
     """
     with torch.enable_grad():
         maps = features.detach().requires_grad_()
-        # Some heads begin with a layer that writes over its input: they get a copy.
+        # Some heads begin with an in-place layer, so they get a copy.
         logits = head(maps.clone())
         (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), maps)
     weights = gradient.float().mean(dim=(2, 3))
     return torch.einsum("bk,bkhw->bhw", weights, features.float()).relu()
 
 
-def seen(width: int, height: int, fit: Fit) -> Box:
-    """The part of an image that the network sees: x1, y1, x2, y2 in pixels of the image."""
+def visible_part(width: int, height: int, fit: Fit) -> Box:
+    """Return the part of an image that the network sees, as x1, y1, x2, y2 in its pixels."""
     if fit == "squash":
         return 0, 0, width, height
     side = min(width, height)
@@ -241,15 +241,15 @@ def seen(width: int, height: int, fit: Fit) -> Box:
     return x, y, x + side, y + side
 
 
-def regions_of(found: HeatMap, fit: Fit, share: float) -> list[Region]:
-    """The regions of the map above `share` of its maximum, largest first.
+def find_regions(found: HeatMap, fit: Fit, share: float) -> list[Region]:
+    """Find the regions of the map above `share` of its maximum, largest first.
 
-    None where no place speaks for the label.
+    Returns none if the map has no positive evidence for the label.
     """
     fine = F.interpolate(found.heat[None, None], (GRID, GRID), mode="bilinear")[0, 0].numpy()
     if fine.max() <= 0:
         return []
-    left, top, right, bottom = seen(found.width, found.height, fit)
+    left, top, right, bottom = visible_part(found.width, found.height, fit)
     across, down = (right - left) / GRID, (bottom - top) / GRID
     return [
         Region(
@@ -258,24 +258,24 @@ def regions_of(found: HeatMap, fit: Fit, share: float) -> list[Region]:
             round(left + x2 * across, 1),
             round(top + y2 * down, 1),
         )
-        for x1, y1, x2, y2 in connected(fine > share * fine.max())
+        for x1, y1, x2, y2 in connected_boxes(fine > share * fine.max())
     ]
 
 
-def connected(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """The boxes x1, y1, x2, y2 of the connected regions of a mask (h, w), largest area first.
+def connected_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Return boxes x1, y1, x2, y2 of the 8-connected regions of a mask (h, w), largest first.
 
-    Places touch at sides and corners. Worked out on runs: (y, start, end) of true places in a row.
+    Works on runs: (y, start, end) of true elements in a row.
     """
     runs: list[tuple[int, int, int]] = []
-    regions: list[int] = []  # of each run, the number of another run of its region, or its own
+    regions: list[int] = []  # for each run, another run of its region, or itself (union-find)
 
     def root(run: int) -> int:
         while regions[run] != run:
             run = regions[run]
         return run
 
-    above = range(0)  # the runs of the row before
+    above = range(0)  # the runs of the previous row
     for y, row in enumerate(mask):
         edges = np.flatnonzero(np.diff(row.astype(np.int8), prepend=0, append=0))
         first = len(runs)
@@ -297,12 +297,12 @@ def connected(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
 
 
 def save_picture(found: HeatMap, fit: Fit, regions: list[Region], names: FileNames) -> None:
-    """Write the image with its map, label and regions; small images are enlarged for the eye."""
+    """Save the image with its map, label and regions; small images are enlarged."""
     path = names.path_for(found.path, picture_suffix(found.path))
-    side = min(max(found.width, found.height, SMALLEST_SHOWN), LARGEST_SHOWN)
+    side = min(max(found.width, found.height, MIN_PICTURE_SIDE), MAX_PICTURE_SIDE)
     picture = images.as_pillow(images.read(found.path, side))
     scale = np.array([picture.width / found.width, picture.height / found.height] * 2)
-    drawn = overlay(picture, found.heat, seen(picture.width, picture.height, fit))
+    drawn = overlay(picture, found.heat, visible_part(picture.width, picture.height, fit))
     boxes = [np.array([r.x1, r.y1, r.x2, r.y2]) * scale for r in regions]
     draw_regions(drawn, [tuple(box.tolist()) for box in boxes])
     write_title(drawn, f"{found.label} {found.score:.2f}")
@@ -310,7 +310,7 @@ def save_picture(found: HeatMap, fit: Fit, regions: list[Region], names: FileNam
 
 
 def overlay(picture: Image.Image, heat: Tensor, part: Box) -> Image.Image:
-    """The picture, colored by the map (h, w) over the part the network sees, dark elsewhere."""
+    """Color the picture by the map (h, w) in the part the network sees, and dim the rest."""
     left, top, right, bottom = (round(edge) for edge in part)
     size = (right - left, bottom - top)
     positive = heat.float().clamp(min=0)
@@ -319,26 +319,26 @@ def overlay(picture: Image.Image, heat: Tensor, part: Box) -> Image.Image:
     steps = np.linspace(0, 1, len(COLORS))
     colors = np.stack([np.interp(fine, steps, channel) for channel in COLORS.T], axis=-1)
     pixels = np.asarray(picture, dtype=np.float32)
-    # Gray, for the image's own colors would be taken for the map's.
+    # Gray, so that the image's own colors are not mistaken for the map's.
     covered = pixels[top:bottom, left:right].mean(axis=2, keepdims=True)
-    result = pixels * UNSEEN
+    result = pixels * DIMMED
     result[top:bottom, left:right] = covered * (1 - OPACITY) + colors * OPACITY
     return Image.fromarray(result.round().clip(0, 255).astype(np.uint8))
 
 
 def draw_regions(picture: Image.Image, boxes: list[Any]) -> None:
-    """Frame the boxes: the first, which is where the object is taken to be, with a broad line."""
+    """Draw the boxes, the first one (the predicted location) with a thicker line."""
     canvas = ImageDraw.Draw(picture)
     line = max(2, max(picture.size) // 200)
     for index, (x1, y1, x2, y2) in reversed(list(enumerate(boxes))):
         width = line if index == 0 else max(1, line // 2)
-        # A dark line outside the bright one shows on any background.
+        # A black and a white line together are visible on any background.
         canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=width + 2)
         canvas.rectangle((x1, y1, x2, y2), outline="white", width=width)
 
 
 def write_title(picture: Image.Image, text: str) -> None:
-    """White on black in the upper left corner, made small enough to fit."""
+    """Write a title in the upper left corner, white on black, in a font size that fits."""
     canvas = ImageDraw.Draw(picture)
     size = max(14, max(picture.size) // 24)
     font = ImageFont.load_default(size)

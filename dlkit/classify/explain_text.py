@@ -1,4 +1,4 @@
-"""Which words of a text speak for its label: as rows, in colors on a terminal, as a web page."""
+"""Explanation of text classifiers: word weights as rows, terminal colors, or a web page."""
 
 import html
 from collections.abc import Iterable, Iterator
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from dlkit.classify.infer import TextClassifier, text_probabilities
-from dlkit.classify.text import padded
+from dlkit.classify.text import pad_ids
 from dlkit.core.environment import is_main_process
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import Record, Shard, map_shard
 from dlkit.core.progress import log
 
-FOR, AGAINST = (40, 160, 70), (215, 60, 50)  # red, green, blue
+POSITIVE, NEGATIVE = (40, 160, 70), (215, 60, 50)  # red, green, blue
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Word:
 
 
 @dataclass(frozen=True)
-class WeighedText:
-    """A text's label, and how much each of its words counts: above 0 for it, below against it."""
+class TextExplanation:
+    """The label of a text and the weights of its words: positive for it, negative against."""
 
     columns: ClassVar = ["label", "word", "weight"]
 
@@ -39,22 +39,22 @@ class WeighedText:
 
 def explain_texts(
     texts: Iterable[str], classifier: TextClassifier, shard: Shard | None = None
-) -> Iterator[WeighedText]:
-    """The label of each text and the weights of its words, in input order.
+) -> Iterator[TextExplanation]:
+    """Yield the label of each text and the weights of its words, in input order.
 
-    What a weight is depends on the network: attention's weights, and for the others how much the
-    word adds to the label's logit (see `word_weights` of each). Only the `shard` of the texts is
-    explained; without one, the processes under torchrun share them.
+    Weights are attention weights, or for other networks the word's contribution to the label's
+    logit (see their `word_weights`). Only the texts of `shard` are explained; without one, the
+    processes under torchrun share them.
     """
 
-    def results(shared: Iterator[str]) -> Iterator[WeighedText]:
+    def results(shared: Iterator[str]) -> Iterator[TextExplanation]:
         for text in shared:
             scores = text_probabilities([classifier], [text])[0]
             best = int(scores.argmax())
-            ids = padded(classifier.vocabulary.encode_batch([text], classifier.max_length))
+            ids = pad_ids(classifier.vocabulary.encode_batch([text], classifier.max_length))
             weights = classifier.network.word_weights(ids.to(classifier.device))[0].tolist()
             words = classifier.vocabulary.words(text)[: classifier.max_length]
-            yield WeighedText(
+            yield TextExplanation(
                 text,
                 classifier.labels[best],
                 round(float(scores[best]), 4),
@@ -64,58 +64,59 @@ def explain_texts(
     return map_shard(results, texts, str(classifier.device), shard)
 
 
-def from_record(record: Record) -> WeighedText:
-    """What was written as JSON, again."""
+def from_record(record: Record) -> TextExplanation:
+    """Rebuild an explanation from its JSON record."""
     words = [Word(**word) for word in record["words"]]
-    return WeighedText(record["text"], record["label"], record["score"], words)
+    return TextExplanation(record["text"], record["label"], record["score"], words)
 
 
 def shade(weight: float, most: float) -> tuple[int, int, int]:
-    """White for a weight of 0, full green or red for the largest."""
+    """Return the color of a weight: white for 0, full green or red for the largest."""
     share = abs(weight) / most if most else 0.0
-    target = FOR if weight > 0 else AGAINST
+    target = POSITIVE if weight > 0 else NEGATIVE
     red, green, blue = (round(255 + (color - 255) * share) for color in target)
     return red, green, blue
 
 
-def shaded(found: WeighedText) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def shade_words(found: TextExplanation) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Yield the words with their colors."""
     most = max((abs(word.weight) for word in found.words), default=0.0)
     return ((word.word, shade(word.weight, most)) for word in found.words)
 
 
-def write_colored(results: Iterable[WeighedText], file: TextIO) -> None:
-    """The label, and the words on grounds of their colors, for a terminal."""
+def write_colored(results: Iterable[TextExplanation], file: TextIO) -> None:
+    """Write labels, and words on a background of their colors, to a terminal."""
     for found in results:
         words = " ".join(
-            f"\033[30;48;2;{r};{g};{b}m{word}\033[0m" for word, (r, g, b) in shaded(found)
+            f"\033[30;48;2;{r};{g};{b}m{word}\033[0m" for word, (r, g, b) in shade_words(found)
         )
         print(f"{found.label} {found.score:.2f}  {words}", file=file, flush=True)
 
 
-def paragraph(found: WeighedText) -> str:
-    """A text as HTML."""
+def to_html(found: TextExplanation) -> str:
+    """Render an explanation as an HTML paragraph."""
     words = " ".join(
         f'<span style="background: rgb{color}">{html.escape(word)}</span>'
-        for word, color in shaded(found)
+        for word, color in shade_words(found)
     )
     return f"<p><b>{html.escape(found.label)} {found.score:.2f}</b> {words}</p>\n"
 
 
 def save_page(
-    results: Iterable[WeighedText], folder: Path, before: Iterable[WeighedText] = ()
-) -> Iterator[WeighedText]:
-    """The results unchanged, and in the end FOLDER/words.html with their words in colors.
+    results: Iterable[TextExplanation], folder: Path, before: Iterable[TextExplanation] = ()
+) -> Iterator[TextExplanation]:
+    """Yield the results, then save FOLDER/words.html with their words in colors.
 
-    It begins with those that were there `before`.
+    The page begins with the results `before`, of the interrupted run that is resumed.
     """
-    lines = list(map(paragraph, before))
+    lines = list(map(to_html, before))
     for found in results:
-        lines.append(paragraph(found))
+        lines.append(to_html(found))
         yield found
     if is_main_process():
         with whole_file(folder / "words.html") as partial:
             partial.write_text(
-                "<!DOCTYPE html>\n<meta charset=utf-8>\n<title>What the words say</title>\n"
+                "<!DOCTYPE html>\n<meta charset=utf-8>\n<title>Word weights</title>\n"
                 f'<body style="font: 16px/1.8 sans-serif; max-width: 50em">\n{"".join(lines)}',
                 encoding="utf-8",
             )

@@ -1,4 +1,4 @@
-"""What the layers of a network say of images, as descriptors for other tools and for search.
+"""Image descriptors: the outputs of layers, for other tools and for search.
 
 Shapes: N images, B of a batch, D numbers of a descriptor, d of a reduced one.
 """
@@ -25,7 +25,7 @@ from dlkit.core.vision import images
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that images can be described by, and how many numbers that makes."""
+    """A layer and the dimension of its descriptors."""
 
     name: str
     kind: str
@@ -42,7 +42,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Features:
-    """A description as it is printed."""
+    """A descriptor in the form that is printed."""
 
     path: str
     descriptor: list[float]
@@ -52,8 +52,8 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A file of descriptors (`images` rows of `numbers`)."""
+class StoredFeatures:
+    """A saved file of descriptors (`images` rows of `numbers` values)."""
 
     path: str
     images: int
@@ -62,9 +62,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components: `components` (d, D) of unit length, `variance` (d,) along each.
+    """Principal components: unit vectors `components` (d, D), and the `variance` (d,) along each.
 
-    The signs are such that each component's largest number is positive.
+    The sign makes the entry of largest magnitude of each component positive.
     """
 
     mean: Tensor
@@ -72,15 +72,15 @@ class Projection:
     variance: Tensor
 
     def __call__(self, descriptors: Tensor) -> Tensor:
-        """Descriptors (N, D) as (N, d)."""
+        """Project descriptors (N, D) to (N, d)."""
         return (descriptors - self.mean) @ self.components.T
 
 
-class Describer(nn.Module):
-    """A network that answers with what one of its layers makes of images: descriptors (B, D).
+class LayerDescriber(nn.Module):
+    """A network whose output is that of one of its layers: descriptors (B, D).
 
-    `layer` is a module's name and means its output; without one it is the input of the head's last
-    linear layer. Maps (B, D, h, w) are averaged over places.
+    `layer` is a module's name; without one, the descriptor is the input of the head's last linear
+    layer. Feature maps (B, D, h, w) are averaged over positions.
     """
 
     def __init__(self, network: nn.Module, layer: str | None = None) -> None:
@@ -92,22 +92,22 @@ class Describer(nn.Module):
             if layer not in modules:
                 close = difflib.get_close_matches(layer, modules, n=5, cutoff=0) or list(modules)
                 raise DlkitError(
-                    f"no layer is called {layer!r}: there is {', '.join(filter(None, close))}, ..."
-                    " (features --layer list shows all)"
+                    f"unknown layer {layer!r}; choose from {', '.join(filter(None, close))}, ..."
+                    " (features --layer list prints all)"
                 )
             self.source = modules[layer]
             return
         head = getattr(network, "head", network)
         linear = [module for module in head.modules() if isinstance(module, nn.Linear)]
         if not linear:
-            raise DlkitError("this network has no linear layer at its end: choose a --layer")
+            raise DlkitError("the network has no last linear layer; choose a --layer")
         self.source = linear[-1]
 
     def forward(self, inputs: Tensor) -> Tensor:
         kept: list[Any] = []
 
         def keep(module: nn.Module, given: tuple[Any, ...], output: Any = None) -> None:
-            kept.append(averaged(given[0] if self.whole else output))
+            kept.append(average_over_places(given[0] if self.whole else output))
 
         register = "register_forward_pre_hook" if self.whole else "register_forward_hook"
         hook = getattr(self.source, register)(keep)
@@ -116,41 +116,41 @@ class Describer(nn.Module):
         finally:
             hook.remove()
         if not kept or kept[-1] is None:
-            raise DlkitError("this layer does not describe images: choose another --layer")
+            raise DlkitError("this layer's output is no descriptor; choose another --layer")
         descriptors: Tensor = kept[-1]
         return descriptors
 
 
-def averaged(output: Any) -> Tensor | None:
-    """A layer's output as descriptors (B, D) in fp32; None for what is no batch of numbers.
+def average_over_places(output: Any) -> Tensor | None:
+    """Average a layer's output to descriptors (B, D) in fp32; None if it is no batch of tensors.
 
-    A copy: the next layer may write over its input.
+    The result is a copy, because the next layer may work in place.
     """
     if not isinstance(output, Tensor) or output.dim() < 2:
         return None
     return output.float().flatten(2).mean(dim=2) if output.dim() > 2 else output.float().clone()
 
 
-def describer(classifier: Classifier, layer: str | None = None) -> Classifier:
-    """The classifier, its outputs now descriptors (B, D) of that layer.
+def make_describer(classifier: Classifier, layer: str | None = None) -> Classifier:
+    """Return the classifier with descriptors (B, D) of a layer as its outputs.
 
-    By default that is what the network was trained to describe images by, if it was (metric
-    learning), or else the input of its last linear layer.
+    Without `layer`, these are the outputs of a network trained with the triplet loss, or else the
+    input of the last linear layer.
     """
     if layer is None and classifier.descriptor:
         return classifier
-    return replace(classifier, network=Describer(classifier.network, layer))
+    return replace(classifier, network=LayerDescriber(classifier.network, layer))
 
 
-def layers(classifier: Classifier) -> list[Layer]:
-    """The layers whose outputs can be descriptors, in the order in which they compute."""
+def list_layers(classifier: Classifier) -> list[Layer]:
+    """List the layers whose outputs can be descriptors, in order of execution."""
     inputs = classifier.preprocessing
     found: list[Layer] = []
     hooks = []
     for name, module in classifier.network.named_modules():
 
         def keep(module: nn.Module, given: Any, output: Any, name: str = name) -> None:
-            descriptors = averaged(output)
+            descriptors = average_over_places(output)
             if name and descriptors is not None:
                 found.append(Layer(name, type(module).__name__, descriptors.shape[1]))
 
@@ -170,11 +170,11 @@ def describe(
     workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[Description | Failure]:
-    """The descriptor of each image, in input order; a Failure for one that cannot be read.
+    """Yield the descriptor of each image, in input order; a Failure for an unreadable one.
 
-    Only the `shard` of the images is described; without one, the processes share them.
+    Only the images of `shard` are described; without one, the processes under torchrun share them.
     """
-    chosen = describer(classifier, layer)
+    chosen = make_describer(classifier, layer)
 
     def results(shared: Iterator[str]) -> Iterator[Description | Failure]:
         for path, found in predict(chosen, track(shared, "describing"), batch_size, workers):
@@ -184,17 +184,17 @@ def describe(
 
 
 def principal_components(descriptors: Tensor, count: int) -> Projection:
-    """The `count` directions in which descriptors (N, D) vary most."""
+    """Compute the first `count` principal components of descriptors (N, D)."""
     samples, numbers = descriptors.shape
     if count > min(samples, numbers):
         raise DlkitError(
             f"--pca {count}: {samples} descriptors of {numbers} numbers have at most"
-            f" {min(samples, numbers)} principal components"
+            f" {min(samples, numbers)} principal components; give fewer"
         )
     mean = descriptors.mean(dim=0)
     centered = descriptors - mean
     if samples > numbers:
-        # R of the QR decomposition has the same components, and is small.
+        # R of the QR decomposition has the same components and is smaller.
         centered = torch.linalg.qr(centered, mode="r").R
     _, singular, components = torch.linalg.svd(centered, full_matrices=False)
     components = components[:count]
@@ -203,23 +203,25 @@ def principal_components(descriptors: Tensor, count: int) -> Projection:
     return Projection(mean, components * largest.sign(), variance)
 
 
-def reduced(
+def reduce_descriptors(
     results: Iterable[Description | Failure], count: int
 ) -> tuple[Projection, Iterator[Description | Failure]]:
-    """The results with their `count` principal components in place of the descriptors.
+    """Reduce all descriptors to their first `count` principal components.
 
-    Worked out on all of them; says on stderr how much of the variance they hold.
+    Logs the explained variance. Also returns the projection.
     """
     results = list(results)
     described = [result for result in results if isinstance(result, Description)]
     if not described:
-        raise DlkitError("none of the images could be read, so there are no components of them")
+        raise DlkitError("--pca: none of the images is readable")
     descriptors = torch.stack([result.descriptor for result in described])
     projection = principal_components(descriptors, count)
     total = float(descriptors.var(dim=0, correction=1).sum()) if len(described) > 1 else 0.0
     if total > 0:
         held = float(projection.variance.sum()) / total
-        log(f"{count} components hold {held:.1%} of the variance of {len(described)} descriptors")
+        log(
+            f"{count} components explain {held:.1%} of the variance of {len(described)} descriptors"
+        )
     short = iter(projection(descriptors))
     return projection, (
         replace(result, descriptor=next(short)) if isinstance(result, Description) else result
@@ -227,8 +229,8 @@ def reduced(
     )
 
 
-def printable(results: Iterable[Description | Failure]) -> Iterator[Features | Failure]:
-    """The results as numbers to print, with the seven digits that fp32 has."""
+def as_rows(results: Iterable[Description | Failure]) -> Iterator[Features | Failure]:
+    """Round descriptors to the seven significant digits of fp32, for printing."""
     for result in results:
         if isinstance(result, Failure):
             yield result
@@ -237,13 +239,13 @@ def printable(results: Iterable[Description | Failure]) -> Iterator[Features | F
             yield Features(result.path, numbers)
 
 
-def store(
+def save_features(
     results: Iterable[Description | Failure], output: Path, projection: Projection | None = None
-) -> Iterator[Stored | Failure]:
-    """Write the descriptors to `output`, FILE.npy, fp32 (N, D); Failures pass through.
+) -> Iterator[StoredFeatures | Failure]:
+    """Save the descriptors to `output`, FILE.npy, fp32 (N, D); yield Failures.
 
-    FILE.paths.txt beside it names the image of each row, and FILE.pca.npz holds the projection's
-    `mean`, `components` and `variance`. Each appears whole or not at all, FILE.npy last.
+    FILE.paths.txt names the image of each row; FILE.pca.npz contains the projection's `mean`,
+    `components` and `variance`. Each file is written atomically, FILE.npy last.
     """
     described = []
     for result in results:
@@ -252,7 +254,7 @@ def store(
         else:
             described.append(result)
     if not described:
-        raise DlkitError(f"{output} is not written: none of the images could be read")
+        raise DlkitError(f"{output}: not written, because none of the images is readable")
     descriptors = torch.stack([result.descriptor for result in described]).numpy()
     if is_main_process():
         lines = "".join(f"{result.path}\n" for result in described)
@@ -263,4 +265,4 @@ def store(
                 np.savez(file, **{name: part.numpy() for name, part in vars(projection).items()})
         with whole_file(output) as partial, partial.open("wb") as file:
             np.save(file, descriptors)
-    yield Stored(str(output), *descriptors.shape)
+    yield StoredFeatures(str(output), *descriptors.shape)

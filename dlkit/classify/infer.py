@@ -1,4 +1,4 @@
-"""From image files to labels: `classify()`, and what evaluation, search and training share with it.
+"""Inference: `classify()` and `classify_texts()`; evaluation and search build on it.
 
 Shapes: B images of a batch, C channels, S x S pixels, L labels, D numbers of a descriptor.
 """
@@ -19,11 +19,11 @@ from dlkit.classify.model import build
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
-from dlkit.classify.models.text import TEXT_ARCHITECTURES
-from dlkit.classify.text import Vocabulary, padded
+from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
+from dlkit.classify.text import WordVocabulary, pad_ids
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
-from dlkit.core.parallel import device
+from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
@@ -47,103 +47,102 @@ class Classification:
     labels: list[Prediction]
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{"path": self.path, **vars(guess)} for guess in self.labels]
+        return [{"path": self.path, **vars(prediction)} for prediction in self.labels]
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network ready to predict, and what belongs to it.
+    """An image classifier ready to predict: the network with its labels and preprocessing.
 
-    `several` where an image may have any number of labels; `descriptor` where the network was
-    trained to describe images (triplet loss), not to name them.
+    `multi_label`: an image may have any number of labels. `descriptor`: the network was trained
+    with the triplet loss, so its outputs are descriptors, not logits.
     """
 
-    network: nn.Module  # a Network, or one that wraps it
+    network: nn.Module  # a Network, or a LayerDescriber around one
     labels: list[str]
     preprocessing: Preprocessing
     device: torch.device
     multi_label: bool = False
     descriptor: bool = False
-    autocast: str = "fp32"  # in training, whose weights stay fp32; prepared ones need none
-    dealt: tuple[float, int] = (0.1, 0)  # share and seed by which splits that lack were made
+    autocast: str = "fp32"  # precision of autocast: for training, whose weights stay fp32
+    val_split: tuple[float, int] = (0.1, 0)  # share and seed of splits that the data lacks
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> Tensor:
-        """What the network says (B, L), in fp32 on the CPU, of uint8 images (B, C, S, S)."""
+        """Return the outputs (B, L), fp32 on the CPU, for uint8 images (B, C, S, S)."""
         dtype = next((p.dtype for p in self.network.parameters()), torch.float32)
-        with device.autocast(self.device, self.autocast):
+        with devices.autocast(self.device, self.autocast):
             inputs = self.preprocessing.normalize(pixels.to(self.device)).to(dtype)
             logits: Tensor = self.network(inputs)
         return logits.float().cpu()
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Of each label (..., L): they sum to one, or with `several` each stands for itself."""
+        """Return label probabilities (..., L): softmax, or sigmoid for multi-label models."""
         return outputs.sigmoid() if self.multi_label else outputs.softmax(dim=-1)
 
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """A network for texts, and what belongs to it."""
+    """A text classifier ready to predict: the network with its labels and vocabulary."""
 
-    network: Any  # one of models.text.TEXT_ARCHITECTURES
+    network: TextNetwork
     labels: list[str]
-    vocabulary: Vocabulary
+    vocabulary: WordVocabulary
     max_length: int
     device: torch.device
     autocast: str = "auto"
-    dealt: tuple[float, int] = (0.1, 0)  # share and seed by which splits that lack were made
+    val_split: tuple[float, int] = (0.1, 0)  # share and seed of splits that the data lacks
 
     @torch.inference_mode()
     def outputs(self, ids: Tensor) -> Tensor:
-        """Logits (B, L) in fp32 on the CPU of texts' ids (B, T)."""
-        with device.autocast(self.device, self.autocast):
+        """Return the logits (B, L), fp32 on the CPU, for token ids (B, T)."""
+        with devices.autocast(self.device, self.autocast):
             logits: Tensor = self.network(ids.to(self.device))
         return logits.float().cpu()
 
 
-def is_for_texts(model: str) -> bool:
-    """Whether the model of that name, file or URL classifies texts, not images."""
+def is_text_model(model: str) -> bool:
+    """Whether the model with this name, file or URL classifies texts."""
     if model in PUBLISHED:
         return False
     path = weights.find("classify", model, PUBLISHED)
     return checkpoint.read_header(path).arch in TEXT_ARCHITECTURES
 
 
-def load_for_texts(
-    model: str, device_name: str = "auto", precision: str = "auto"
+def load_text_classifier(
+    model: str, device: str = "auto", precision: str = "auto"
 ) -> TextClassifier:
-    """The text classifier of that name, file or URL, in its inference form on the device."""
-    header, network = read(model)
-    if header.arch not in TEXT_ARCHITECTURES:
-        raise DlkitError(f"{model} classifies images, not texts")
-    chosen = device.choose(device_name)
+    """Load the text classifier with this name, file or URL onto the device."""
+    header, network = load_network(model)
+    if not isinstance(network, TextNetwork):
+        raise DlkitError(f"{model}: classifies images; choose a text model, such as reviews")
+    chosen = devices.choose(device)
     return TextClassifier(
         network.eval().to(chosen),
         header.labels,
-        Vocabulary.from_settings(header.settings["vocabulary"]),
+        WordVocabulary.from_settings(header.settings["vocabulary"]),
         header.settings["max_length"],
         chosen,
         precision,
-        dealt_of(header),
+        read_val_split(header),
     )
 
 
-def dealt_of(header: checkpoint.Header) -> tuple[float, int]:
+def read_val_split(header: checkpoint.Header) -> tuple[float, int]:
+    """Return the share and seed with which training split the data."""
     return header.config.get("val_share", 0.1), header.config.get("seed", 0)
 
 
-def load(
-    model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "auto"
-) -> Classifier:
-    """The image classifier of that name, file or URL, in its inference form on the device."""
-    header, network = read(model)
+def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Classifier:
+    """Load the image classifier with this name, file or URL onto the device, fused."""
+    header, network = load_network(model)
     if not isinstance(network, Network):
-        raise DlkitError(f"{model} classifies texts, not images")
-    chosen = device.choose(device_name)
-    device.tune_malloc()
+        raise DlkitError(f"{model}: classifies texts; choose an image model, such as cifar10")
+    chosen = devices.choose(device)
+    devices.tune_malloc()
     network = fuse(network).to(chosen).to(memory_format=torch.channels_last)
-    # Near neighbors differ by less than bf16 can tell.
-    network.to(torch.float32 if header.arch == "knn" else device.dtype(chosen, precision))
+    # bf16 cannot resolve the distances between near neighbors.
+    network.to(torch.float32 if header.arch == "knn" else devices.dtype(chosen, precision))
     settings = header.settings
     return Classifier(
         network,
@@ -152,12 +151,12 @@ def load(
         chosen,
         multi_label=settings["loss"] == "bce",
         descriptor=settings["loss"] == "triplet",
-        dealt=dealt_of(header),
+        val_split=read_val_split(header),
     )
 
 
-def read(model: str) -> tuple[checkpoint.Header, nn.Module]:
-    """Header and network of a model, on the CPU in fp32."""
+def load_network(model: str) -> tuple[checkpoint.Header, Network | TextNetwork]:
+    """Load the header and the network of a model, in fp32 on the CPU."""
     if model in PUBLISHED:
         path = torchvision_zoo.fetch(model)
     else:
@@ -175,24 +174,29 @@ def read(model: str) -> tuple[checkpoint.Header, nn.Module]:
     return header, network
 
 
-def ensemble(models: Sequence[str], device_name: str, precision: str) -> list[Classifier]:
-    """Classifiers whose probabilities can be averaged: they know the same labels."""
-    classifiers = [load(model, device_name, precision) for model in models]
-    check_votes(models, classifiers)
+def load_ensemble(models: Sequence[str], device: str, precision: str) -> list[Classifier]:
+    """Load classifiers with the same labels, whose probabilities can be averaged."""
+    classifiers = [load(model, device, precision) for model in models]
+    check_same_labels(models, classifiers)
     return classifiers
 
 
-def check_votes(models: Sequence[str], classifiers: Sequence[Classifier]) -> None:
-    """Raise DlkitError unless the classifiers, which came of `models`, can vote together."""
+def check_same_labels(models: Sequence[str], classifiers: Sequence[Classifier]) -> None:
+    """Raise DlkitError unless the classifiers, loaded from `models`, have the same labels."""
     first = classifiers[0]
     for model, classifier in zip(models, classifiers, strict=True):
         if classifier.descriptor:
-            raise DlkitError(f"{model} describes images and names no labels: use it in search")
+            raise DlkitError(f"{model}: predicts descriptors, not labels; use it with search")
         if (
             sorted(classifier.labels) != sorted(first.labels)
             or classifier.multi_label != first.multi_label
         ):
-            raise DlkitError(f"{model} knows other labels than {models[0]}: they cannot vote")
+            raise different_labels(model, models[0])
+
+
+def different_labels(model: str, first: str) -> DlkitError:
+    """Return the error for an ensemble of models with different labels."""
+    return DlkitError(f"{model}: its labels differ from those of {first}; choose another model")
 
 
 def classify(
@@ -204,11 +208,11 @@ def classify(
     workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[Classification | Failure]:
-    """The labels of each image, in input order; a Failure for one that cannot be read.
+    """Yield the labels of each image, in input order; a Failure for an unreadable one.
 
-    Labels below `threshold` are left out: by default below 0.5 where an image may have several,
-    else none. Of several classifiers the probabilities are averaged. Only the `shard` of the images
-    is classified; without one, the processes under torchrun share them.
+    Labels that score below `threshold` are skipped; it defaults to 0.5 for multi-label models and
+    to 0 for others. The probabilities of several classifiers are averaged. Only the images of
+    `shard` are classified; without one, the processes under torchrun share them.
     """
     names, multi_label = classifiers[0].labels, classifiers[0].multi_label
     lowest = threshold if threshold is not None else 0.5 if multi_label else 0.0
@@ -216,21 +220,21 @@ def classify(
 
     def results(shared: Iterator[str]) -> Iterator[Classification | Failure]:
         shared = track(shared, "classifying")
-        for path, found in averaged(shared, classifiers, batch_size, workers):
+        for path, found in predict_mean(shared, classifiers, batch_size, workers):
             if isinstance(found, Failure):
                 yield found
             else:
-                yield Classification(path, best(found, names, most, lowest))
+                yield Classification(path, top_labels(found, names, most, lowest))
 
     return map_shard(results, images.files(paths), str(classifiers[0].device), shard)
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What an image shows where: the best label at each place, rows from the top.
+    """The best label at each position of an image, in rows from the top.
 
-    `scores` are its probabilities; x and y are the middles of the places' windows, in pixels of
-    the image as shown.
+    `scores` are the labels' probabilities; x and y are the centers of the windows, in pixels of
+    the upright image.
     """
 
     columns: ClassVar = ["path", "x", "y", "label", "score"]
@@ -256,11 +260,11 @@ def class_maps(
     workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[ClassMap | Failure]:
-    """The map of labels of each image, which may be larger than the network's input.
+    """Yield a map of labels for each image, which may be larger than the network's input.
 
-    The head is applied at every place as a convolution (Sermanet et al. 2014). `side` is the
-    longest side the network sees; default: the image's own. Only the `shard` of the images is
-    looked at; without one, the processes under torchrun share them.
+    The head is applied at every position as a convolution (Sermanet et al. 2014). Images are
+    resized to the longest side `side`; default: their own. Only the images of `shard` are
+    processed; without one, the processes under torchrun share them.
     """
     network = dense(cast(Network, classifier.network), classifier.preprocessing.image_size)
     network.to(memory_format=torch.channels_last)
@@ -283,19 +287,20 @@ def class_maps(
 
 @torch.inference_mode()
 def class_map(path: str, picture: Picture, classifier: Classifier, network: nn.Module) -> ClassMap:
-    pixels = classifier.preprocessing.colored(picture).pixels
+    """Compute the map of labels of a decoded image with a fully convolutional network."""
+    pixels = classifier.preprocessing.match_channels(picture).pixels
     height, width = pixels.shape[1:]
     window = classifier.preprocessing.image_size
     if min(height, width) < window:
         raise DlkitError(
-            f"{width} x {height} pixels: --dense needs {window} a side; a larger --image-size helps"
+            f"{width} x {height} pixels: --dense needs {window} a side; give a larger --image-size"
         )
     dtype = next(p.dtype for p in network.parameters())
     inputs = classifier.preprocessing.normalize(pixels[None].to(classifier.device)).to(dtype)
     logits = network(inputs)[0].float().cpu()
     values, best_labels = classifier.probabilities(logits.movedim(0, -1)).max(dim=-1)
     rows, columns = values.shape
-    # Windows lie evenly from edge to edge.
+    # The windows are evenly spaced from edge to edge.
     y = torch.linspace(window / 2, height - window / 2, rows) * picture.height / height
     x = torch.linspace(window / 2, width - window / 2, columns) * picture.width / width
     return ClassMap(
@@ -317,7 +322,7 @@ class TextClassification:
     labels: list[Prediction]
 
     def rows(self) -> list[dict[str, Any]]:
-        return [vars(guess) for guess in self.labels]
+        return [vars(prediction) for prediction in self.labels]
 
 
 def classify_texts(
@@ -328,10 +333,10 @@ def classify_texts(
     batch_size: int = 64,
     shard: Shard | None = None,
 ) -> Iterator[TextClassification]:
-    """The labels of each text, in input order; Of several classifiers, by their mean.
+    """Yield the labels of each text, in input order, from the mean of the classifiers.
 
-    The first answer comes as soon as one text is read: a stream stays a stream. Only the `shard` of
-    the texts is classified; without one, the processes under torchrun share them.
+    Batches grow from one text, so that the first result of a stream comes without delay. Only the
+    texts of `shard` are classified; without one, the processes under torchrun share them.
     """
     names = classifiers[0].labels
 
@@ -339,33 +344,35 @@ def classify_texts(
         window = 1
         while batch := list(islice(shared, window)):
             for text, row in zip(batch, text_probabilities(classifiers, batch), strict=True):
-                yield TextClassification(text, best(row, names, top, threshold))
+                yield TextClassification(text, top_labels(row, names, top, threshold))
             window = min(2 * window, batch_size)
 
     return map_shard(results, texts, str(classifiers[0].device), shard)
 
 
 def text_probabilities(classifiers: Sequence[TextClassifier], texts: Sequence[str]) -> Tensor:
-    """The probability of each label (B, L), the mean over classifiers."""
+    """Return the label probabilities (B, L) of texts, averaged over the classifiers."""
     votes = []
     for classifier in classifiers:
         order = [classifier.labels.index(name) for name in classifiers[0].labels]
-        ids = padded(classifier.vocabulary.encode_batch(texts, classifier.max_length))
+        ids = pad_ids(classifier.vocabulary.encode_batch(texts, classifier.max_length))
         votes.append(classifier.outputs(ids).softmax(dim=1)[:, order])
     return torch.stack(votes).mean(dim=0)
 
 
-def text_ensemble(models: Sequence[str], device_name: str, precision: str) -> list[TextClassifier]:
-    """Classifiers whose probabilities can be averaged: they know the same labels."""
-    classifiers = [load_for_texts(model, device_name, precision) for model in models]
+def load_text_ensemble(models: Sequence[str], device: str, precision: str) -> list[TextClassifier]:
+    """Load text classifiers with the same labels, whose probabilities can be averaged."""
+    classifiers = [load_text_classifier(model, device, precision) for model in models]
     for model, classifier in zip(models, classifiers, strict=True):
         if sorted(classifier.labels) != sorted(classifiers[0].labels):
-            raise DlkitError(f"{model} knows other labels than {models[0]}: they cannot vote")
+            raise different_labels(model, models[0])
     return classifiers
 
 
-def best(scores: Tensor, names: Sequence[str], top: int, threshold: float) -> list[Prediction]:
-    """The labels with the highest scores, rounded to what is meaningful."""
+def top_labels(
+    scores: Tensor, names: Sequence[str], top: int, threshold: float
+) -> list[Prediction]:
+    """Return the `top` labels with the highest scores, rounded to four digits."""
     values, order = scores.topk(min(top, len(names)))
     pairs = zip(values.tolist(), order.tolist(), strict=True)
     return [
@@ -373,10 +380,10 @@ def best(scores: Tensor, names: Sequence[str], top: int, threshold: float) -> li
     ]
 
 
-def averaged(
+def predict_mean(
     paths: Iterable[str], classifiers: Sequence[Classifier], batch_size: int, workers: int
 ) -> Iterator[tuple[str, Tensor | Failure]]:
-    """Each path with its probabilities (L,), the mean over classifiers, or with its Failure."""
+    """Yield each path with its probabilities (L,), averaged over classifiers, or its Failure."""
     paths = iter(paths)
     names = classifiers[0].labels
     while window := list(islice(paths, 4 * batch_size)):
@@ -390,15 +397,15 @@ def averaged(
                     for out in found
                 ]
             )
-        for path, of_path in zip(window, zip(*votes, strict=True), strict=True):
-            failure = next((vote for vote in of_path if isinstance(vote, Failure)), None)
-            yield path, failure or torch.stack(of_path).mean(dim=0)
+        for path, rows in zip(window, zip(*votes, strict=True), strict=True):
+            failure = next((row for row in rows if isinstance(row, Failure)), None)
+            yield path, failure or torch.stack(rows).mean(dim=0)
 
 
 def predict(
     classifier: Classifier, paths: Iterable[str], batch_size: int = 64, workers: int = 2
 ) -> Iterator[tuple[str, Tensor | Failure]]:
-    """Each path with the network's output for it (L,), or its Failure, in order.
+    """Yield each path with its output (L,), or its Failure, in input order.
 
     Images are decoded ahead in threads.
     """

@@ -1,4 +1,4 @@
-"""What classifiers are trained to make small.
+"""Classification losses.
 
 Shapes: B samples, L labels, D numbers of a descriptor.
 """
@@ -15,18 +15,18 @@ AUXILIARY = 0.3  # weight of GoogLeNet's auxiliary classifiers (Szegedy et al. 2
 
 
 def perceptron_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """The perceptron criterion, of which a step of rate 1 on one sample is Rosenblatt's rule.
+    """Perceptron criterion; a step of rate 1 on one sample is Rosenblatt's rule.
 
-    The best wrong label's score minus the right one's, where that is not negative (a tie is a
-    mistake, too), else 0; for more than two labels it is Duda and Hart's multicategory rule.
+    The highest wrong logit minus the correct one, or 0 if that is negative (a tie is a mistake,
+    too); for more than two labels it is Duda and Hart's multicategory rule.
     """
-    right = logits.gather(1, targets[:, None])
+    correct = logits.gather(1, targets[:, None])
     wrong = logits.scatter(1, targets[:, None], -torch.inf).amax(dim=1, keepdim=True)
-    return torch.where(wrong >= right, wrong - right, 0.0).mean()
+    return torch.where(wrong >= correct, wrong - correct, 0.0).mean()
 
 
 def adaline_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Half the squared error to targets of +1 and -1: its step is Widrow and Hoff's LMS rule."""
+    """Half the squared error to targets of +1 and -1; its step is Widrow and Hoff's LMS rule."""
     signs = 2 * F.one_hot(targets, logits.shape[1]).to(logits.dtype) - 1
     return 0.5 * (logits - signs).square().sum(dim=1).mean()
 
@@ -34,7 +34,7 @@ def adaline_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def classification_loss(
     output: Tensor | WithAuxiliary, criterion: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """The criterion of the logits, and with less weight of those of auxiliary classifiers."""
+    """Add the weighted losses of auxiliary classifiers to the loss of the logits."""
     if isinstance(output, WithAuxiliary):
         auxiliary = [criterion(logits.float()) for logits in output.auxiliary]
         return criterion(output.logits.float()) + AUXILIARY * torch.stack(auxiliary).sum()
@@ -42,10 +42,10 @@ def classification_loss(
 
 
 def triplet_loss(descriptors: Tensor, targets: Tensor, margin: float) -> Tensor:
-    """Semi-hard triplets of a batch (Schroff et al. 2015, section 3.2), descriptors (B, D).
+    """Semi-hard triplet loss (Schroff et al. 2015, section 3.2) of unit descriptors (B, D).
 
-    For each pair of one label, the negative is the closest one farther away than the positive,
-    and where none is, the farthest one. Distances are squared, of descriptors of length 1.
+    For each pair with the same label, the negative is the closest one farther away than the
+    positive, or else the farthest one. Distances are squared.
     """
     distances = (2 - 2 * descriptors @ descriptors.T).clamp(min=0)
     same = targets[:, None] == targets
@@ -64,5 +64,5 @@ def triplet_loss(descriptors: Tensor, targets: Tensor, margin: float) -> Tensor:
 
 
 def absolute_weights(network: nn.Module) -> Tensor:
-    """The sum of the absolute weights of all layers (L1), without biases and norms."""
+    """L1 norm of the weights of all layers, without biases and normalization."""
     return torch.stack([p.abs().sum() for p in network.parameters() if p.dim() > 1]).sum()

@@ -1,4 +1,4 @@
-"""Scores of classifiers, from probabilities and truths.
+"""Classification and retrieval metrics.
 
 Shapes: N samples, L labels.
 """
@@ -12,16 +12,16 @@ from torch import Tensor
 BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 DEFINITIONS = {
-    "top1": "Share of samples whose most probable label is right.",
-    "top5": "Share of samples with the right label among the five most probable.",
+    "top1": "Share of samples whose most probable label is correct.",
+    "top5": "Share of samples with the correct label among the five most probable.",
     "mean_recall": "Recall of each label (share of its samples found), mean over labels.",
     "calibration_error": "Expected calibration error: |accuracy - confidence|, weighted over 15 "
     "equal bins of confidence (Guo et al. 2017).",
-    "loss": "Mean cross-entropy; with several labels, binary cross-entropy, in nats.",
+    "loss": "Mean cross-entropy, for multi-label models binary cross-entropy, in nats.",
     "map": "Average precision of each label's ranking of all samples, mean over labels.",
     "exact": "Share of samples whose labels of probability 0.5 or more are exactly the true ones.",
-    "precision": "Share of the samples given this label that have it.",
-    "recall": "Share of the samples with this label that were given it.",
+    "precision": "Share of the samples predicted to have this label that have it.",
+    "recall": "Share of the samples with this label that were predicted to have it.",
     "f1": "Harmonic mean of precision and recall.",
     "ap": "Average precision: mean of the precision at each sample that has the label.",
     "samples": "Samples with this label.",
@@ -33,37 +33,40 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """`confusion` (L, L) counts truths in rows and predictions in columns; None with several."""
+    """Scores of a classifier.
+
+    `confusion` (L, L) has true labels in rows and predictions in columns; None if multi-label.
+    """
 
     summary: dict[str, float]
     per_label: dict[str, dict[str, float]]
     confusion: np.ndarray | None = None
 
 
-def single_label(
+def score_single_label(
     probabilities: Tensor, targets: Tensor, labels: list[str]
 ) -> ClassificationMetrics:
-    """Scores of probabilities (N, L) where the label `targets` (N,) is the only right one."""
+    """Score probabilities (N, L) against the one label `targets` (N,) of each sample."""
     count = len(labels)
     confidence, predicted = probabilities.max(dim=1)
-    right = predicted == targets
-    among = probabilities.topk(min(5, count), dim=1).indices == targets[:, None]
+    correct = predicted == targets
+    in_top5 = probabilities.topk(min(5, count), dim=1).indices == targets[:, None]
     confusion = torch.bincount(targets * count + predicted, minlength=count**2).view(count, count)
     hits = confusion.diagonal().double()
-    given, there = confusion.sum(dim=0).double(), confusion.sum(dim=1).double()
-    precision, recall = hits / given, hits / there
-    f1 = 2 * hits / (given + there)
-    of_truth = probabilities.gather(1, targets[:, None]).double()
+    predictions, support = confusion.sum(dim=0).double(), confusion.sum(dim=1).double()
+    precision, recall = hits / predictions, hits / support
+    f1 = 2 * hits / (predictions + support)
+    likelihood = probabilities.gather(1, targets[:, None]).double()
     summary = {
-        "top1": float(right.double().mean()),
-        "top5": float(among.any(dim=1).double().mean()),
-        "mean_recall": float(recall[there > 0].mean()),
-        "calibration_error": calibration_error(confidence, right),
-        "loss": float(-of_truth.clamp(1e-12).log().mean()),
+        "top1": float(correct.double().mean()),
+        "top5": float(in_top5.any(dim=1).double().mean()),
+        "mean_recall": float(recall[support > 0].mean()),
+        "calibration_error": calibration_error(confidence, correct),
+        "loss": float(-likelihood.clamp(1e-12).log().mean()),
     }
     per_label = {
         name: {
-            "samples": float(there[i]),
+            "samples": float(support[i]),
             "precision": float(precision[i]),
             "recall": float(recall[i]),
             "f1": float(f1[i]),
@@ -73,32 +76,33 @@ def single_label(
     return ClassificationMetrics(summary, per_label, confusion.numpy())
 
 
-def calibration_error(confidence: Tensor, right: Tensor) -> float:
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Expected calibration error (Guo et al. 2017) of predictions (N,)."""
     bins = (confidence.double() * BINS).ceil().long().clamp(1, BINS) - 1
     gap = torch.zeros(BINS, dtype=torch.double)
-    gap.index_add_(0, bins, right.double() - confidence.double())
+    gap.index_add_(0, bins, correct.double() - confidence.double())
     return float(gap.abs().sum() / len(confidence))
 
 
-def several_labels(
+def score_multi_label(
     probabilities: Tensor, targets: Tensor, labels: list[str]
 ) -> ClassificationMetrics:
-    """Scores of probabilities (N, L) where each label stands for itself: `targets` (N, L) 0, 1."""
-    given = probabilities >= 0.5
+    """Score independent probabilities (N, L) against multi-hot `targets` (N, L)."""
+    predicted = probabilities >= 0.5
     truth = targets.bool()
-    hits = (given & truth).sum(dim=0).double()
+    hits = (predicted & truth).sum(dim=0).double()
     aps = [average_precision(probabilities[:, i], truth[:, i]) for i in range(len(labels))]
     logs = torch.where(truth, probabilities, 1 - probabilities).double().clamp(1e-12).log()
     summary = {
         "map": float(np.nanmean(aps)) if not np.isnan(aps).all() else float("nan"),
-        "exact": float((given == truth).all(dim=1).double().mean()),
+        "exact": float((predicted == truth).all(dim=1).double().mean()),
         "loss": float(-logs.mean()),
     }
     per_label = {
         name: {
             "samples": float(truth[:, i].sum()),
             "ap": aps[i],
-            "precision": float(hits[i] / given[:, i].sum()),
+            "precision": float(hits[i] / predicted[:, i].sum()),
             "recall": float(hits[i] / truth[:, i].sum()),
         }
         for i, name in enumerate(labels)
@@ -107,9 +111,9 @@ def several_labels(
 
 
 def average_precision(scores: Tensor, truth: Tensor) -> float:
-    """Mean of the precision at each true sample, from the highest score down; nan without any.
+    """Mean of the precision at each positive sample by descending score; nan without positives.
 
-    Samples of equal score share the precision at the last of them, so that order does not count.
+    Samples of equal score share the precision at the last of them, so their order has no effect.
     """
     if not truth.any():
         return float("nan")
@@ -120,15 +124,15 @@ def average_precision(scores: Tensor, truth: Tensor) -> float:
     return float(precision[last][truth[order]].mean())
 
 
-def retrieval(descriptors: Tensor, targets: Tensor) -> ClassificationMetrics:
-    """How well near samples share a label: descriptors (N, D) of length 1, targets (N,)."""
+def score_retrieval(descriptors: Tensor, targets: Tensor) -> ClassificationMetrics:
+    """Score the retrieval of samples of the same label, by unit descriptors (N, D)."""
     ones, fives, precisions = [], [], []
     for index in range(len(targets)):
         scores = descriptors @ descriptors[index]
         others = torch.arange(len(targets)) != index
         same = (targets == targets[index])[others]
         if not same.any():
-            continue  # nothing to find
+            continue  # no other sample has the label
         ranked = same[scores[others].argsort(descending=True, stable=True)]
         ones.append(bool(ranked[0]))
         fives.append(bool(ranked[:5].any()))

@@ -1,4 +1,4 @@
-"""The architectures by name, and what can be chosen in all of them."""
+"""The image architectures by name, and the options that all of them have."""
 
 import inspect
 from collections.abc import Callable
@@ -35,10 +35,10 @@ def knn(
     size: int = 1,
     described_by: dict[str, Any] | None = None,
 ) -> Network:
-    """Room for `stored` descriptors of `size` numbers: pixels, or what another network makes.
+    """A k-nearest-neighbors model of `stored` descriptors of dimension `size`.
 
-    `described_by` are the arguments of that network's `build`; its features are averaged over
-    places.
+    Descriptors are pixels, or the spatially averaged features of the network that `described_by`,
+    the arguments of its `build`, describes.
     """
     features: nn.Module = nn.Flatten()
     if described_by is not None:
@@ -64,33 +64,35 @@ ARCHITECTURES: dict[str, Callable[..., Network]] = {
     "mobilenet-v3": mobilenet_v3,
     "encoder": encoder,
 }
-FLAT = ("linear", "perceptron", "adaline", "knn", "mlp")  # these see pixels, not places
-SMALLEST = 28  # pixels, for the others
+FLAT = ("linear", "perceptron", "adaline", "knn", "mlp")  # without convolutions
+MIN_IMAGE_SIZE = 28  # pixels, for the others
 
 
 def options(arch: str) -> list[str]:
-    """What can be chosen in an architecture, beside its labels and images."""
+    """Return the names of an architecture's options."""
     if arch not in ARCHITECTURES:
-        raise DlkitError(f"no architecture {arch!r}: there is {', '.join(ARCHITECTURES)}")
+        raise DlkitError(f"unknown architecture {arch!r}; choose from {', '.join(ARCHITECTURES)}")
     own = list(inspect.signature(ARCHITECTURES[arch]).parameters)[4:]
     return [*own, "activation", "init", "unit_length"]
 
 
 def build(arch: str, num_labels: int, image_size: int, **settings: Any) -> Network:
-    """The network of that name, untrained.
+    """Build an untrained network.
 
-    `settings` are the family's keyword arguments, and for all: `activation`, `init` and
-    `unit_length` (of the outputs, for descriptors). All fit in JSON; None is the architecture's
-    own choice.
+    `settings` are the keyword arguments of its family, and for all: `activation`, `init` and
+    `unit_length` (normalize the outputs, for descriptors). All are JSON-serializable; None means
+    the architecture's default.
     """
     possible = ["channels", *options(arch)]
     chosen = {name: value for name, value in settings.items() if value is not None}
     if unknown := [name for name in chosen if name not in possible]:
-        raise DlkitError(f"{arch} has no {unknown[0]} to choose: there is {', '.join(possible)}")
-    if "norm" in chosen and chosen["norm"] not in (norms := norms_of(arch)):
-        raise DlkitError(f"{arch} has no norm {chosen['norm']!r}: there is {', '.join(norms)}")
-    if arch not in FLAT and image_size < SMALLEST:
-        raise DlkitError(f"{arch} needs images of {SMALLEST} pixels or more, not {image_size}")
+        raise DlkitError(f"{arch} has no option {unknown[0]}; choose from {', '.join(possible)}")
+    if "norm" in chosen and chosen["norm"] not in (norms := norm_names(arch)):
+        raise DlkitError(f"{arch} has no norm {chosen['norm']!r}; choose from {', '.join(norms)}")
+    if arch not in FLAT and image_size < MIN_IMAGE_SIZE:
+        raise DlkitError(
+            f"image size {image_size}: too small for {arch}; give {MIN_IMAGE_SIZE} or more"
+        )
     activation, init = chosen.pop("activation", "auto"), chosen.pop("init", "auto")
     unit_length = chosen.pop("unit_length", False)
     network = ARCHITECTURES[arch](arch, num_labels, image_size, **chosen)
@@ -101,5 +103,6 @@ def build(arch: str, num_labels: int, image_size: int, **settings: Any) -> Netwo
     return network
 
 
-def norms_of(arch: str) -> list[str]:
+def norm_names(arch: str) -> list[str]:
+    """Return the normalization layers an architecture can have."""
     return list(NORMS) if arch == "mlp" else ["none", "batch"]

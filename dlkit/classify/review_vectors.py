@@ -1,11 +1,11 @@
-"""The start of the bundled model `reviews`: word vectors of much text, as a model to start from.
+"""Word vectors that initialize the bundled model `reviews`.
 
     python -m dlkit.classify.review_vectors PACKS OUT.safetensors
 
-PACKS holds the unpacked packs text and wikipedia. The vectors are the singular vectors of positive
-pointwise mutual information (Levy, Goldberg and Dagan 2015: window 5, contexts to the power 0.75,
-square roots of the singular values). Reads only the sentences that sentence_polarity's split
-`train` holds, and no label. `dlkit classify train --arch bilstm --init-from OUT` goes on from it.
+PACKS is the folder of the unpacked packs text and wikipedia. The vectors are the singular vectors
+of positive pointwise mutual information (Levy, Goldberg and Dagan 2015: window 5, contexts to the
+power 0.75, square roots of the singular values). Of sentence_polarity, only the training split is
+read, without labels. `dlkit classify train --arch bilstm --init-from OUT` starts from the result.
 """
 
 import argparse
@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from numba import njit
 
-from dlkit.classify.text import Vocabulary, read_texts
+from dlkit.classify.text import WordVocabulary, read_texts
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, save
 
 WINDOW = 5
 CONTEXT_POWER = 0.75
-SENTENCES, REVIEWS = 3.0, 2.0  # times that a pair of words in them counts; 1 elsewhere
+SENTENCES, REVIEWS = 3.0, 2.0  # weights of word pairs in these texts; 1 elsewhere
 SCALE = 0.3  # standard deviation of the vectors
 
 
 def corpus(packs: Path) -> Iterator[tuple[str, float]]:
-    """Texts, and how much each counts."""
+    """Yield texts with their weights."""
     for text, _ in read_texts(packs / "text" / "sentence_polarity", "train")[1]:
         yield text, SENTENCES
     for text, _ in read_texts(packs / "text" / "movie_reviews", "all")[1]:
@@ -40,7 +40,7 @@ def corpus(packs: Path) -> Iterator[tuple[str, float]]:
 
 @njit(cache=True)
 def count_pairs(ids: np.ndarray, weight: float, counts: np.ndarray) -> None:
-    """Add the pairs of known words at most WINDOW apart; closer ones count more."""
+    """Count pairs of known words at most WINDOW apart; closer pairs have more weight."""
     for i in range(len(ids)):
         for j in range(i + 1, min(i + WINDOW + 1, len(ids))):
             if ids[i] > 1 and ids[j] > 1:  # 0 is padding, 1 any unknown word
@@ -50,7 +50,7 @@ def count_pairs(ids: np.ndarray, weight: float, counts: np.ndarray) -> None:
 
 
 def positive_information(counts: np.ndarray) -> np.ndarray:
-    """Positive pointwise mutual information, in the place of the counts."""
+    """Compute positive pointwise mutual information in place of the counts."""
     words = counts.sum(axis=1) + 1e-9
     contexts = words**CONTEXT_POWER
     contexts /= contexts.sum()
@@ -70,7 +70,7 @@ def main() -> None:
 
     texts = list(corpus(options.packs))
     own = [text for text, weight in texts for _ in range(int(weight)) if weight > 1]
-    vocabulary = Vocabulary.learn(own, options.words)
+    vocabulary = WordVocabulary.learn(own, options.words)
     counts = np.zeros((len(vocabulary), len(vocabulary)), np.float32)
     for text, weight in texts:
         count_pairs(np.array(vocabulary.tokenizer.encode(text), np.int64), weight, counts)

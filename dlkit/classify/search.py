@@ -1,8 +1,7 @@
-"""Query by example: the images of a folder that are most like one, by a network's descriptors.
+"""Image search by example: nearest neighbors of the descriptors of a network.
 
-The descriptors are kept in an index, a safetensors file that is memory-mapped; every answer is
-exact, for all rows are compared. Shapes: N images of the folder, Q queries, D numbers of a
-descriptor.
+The index of a folder is a memory-mapped safetensors file of descriptors. Search is exhaustive, so
+results are exact. Shapes: N images of the folder, Q queries, D dimensions of a descriptor.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ import safetensors.numpy
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from dlkit.classify.features import describer
+from dlkit.classify.features import make_describer
 from dlkit.classify.infer import Classifier, predict
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
@@ -37,14 +36,14 @@ from dlkit.core.store import checkpoint
 from dlkit.core.vision import images
 
 Distance = Literal["cosine", "euclidean"]
-Stamp = tuple[int, int]  # size of a file in bytes, and its time of change in ns
+Stamp = tuple[int, int]  # size of a file in bytes, and its modification time in ns
 
-QUERIES_AT_ONCE = 16  # compared in one product
-ROWS_AT_ONCE = 65_536  # whose exact distances are worked out together
-ROUNDING = 2.0**-24  # of one operation in fp32, as a share
-TILE, COLUMNS = 200, 6  # pixels a side; tiles in a row
-TEXT, CAPTION = 13, 42  # pixels of a line, and of a tile for its two lines
-MOST_ON_SHEET = 40  # queries
+QUERY_BATCH = 16  # queries in one matrix product
+ROW_BATCH = 65_536  # rows whose exact distances are computed together
+UNIT_ROUNDOFF = 2.0**-24  # relative error of one fp32 operation
+TILE, COLUMNS = 200, 6  # pixels per side; tiles per row
+TEXT, CAPTION = 13, 42  # font size; height in pixels of the two lines below a tile
+MAX_SHEET_QUERIES = 40
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits:
-    """The images most like the query `path`, nearest first."""
+    """The images most similar to the query `path`, nearest first."""
 
     columns: ClassVar = ["query", "rank", "path", "distance"]
 
@@ -68,11 +67,10 @@ class Hits:
 
 @dataclass(frozen=True)
 class Index:
-    """Descriptors of a folder's images, in the order of their paths (relative to the folder).
+    """Descriptors of a folder's images, sorted by their paths (relative to the folder).
 
-    `descriptors` (N, D) in fp32 stay on the disk; `norms` (N,) are their lengths. `stamps` (N, 2)
-    are sizes and times of the files; `failed` has the stamp and the reason of those that could
-    not be read.
+    `descriptors` (N, D) in fp32 are memory-mapped; `norms` (N,) are their lengths. `stamps` (N, 2)
+    are the stamps of the files; `failed` has the stamp and the reason of each unreadable image.
     """
 
     descriptors: np.ndarray
@@ -95,56 +93,58 @@ def search(
     workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[Hits | Failure]:
-    """The `top` images of the folder nearest to each query, in the order of the queries.
+    """Yield the `top` images of the folder nearest to each query, in the order of the queries.
 
-    A query that lies in the folder is not among its own hits. Equally near images come in the
-    order of their paths. The index is made or brought up to date first, unless `update` is false;
-    it is in dlkit's cache unless `index_path` says where. Only the `shard` of the queries is
-    answered; without one, the processes under torchrun share them, and the images to be indexed.
+    A query inside the folder is not among its own hits. Ties are sorted by path. The index is
+    created or updated first, unless `update` is false; by default it is in dlkit's cache. Only the
+    queries of `shard` are answered; without one, the processes under torchrun share them, as well
+    as the images to index.
     """
     if not folder.is_dir():
-        raise DlkitError(f"{folder}: no such folder to search in")
-    chosen = describer(classifier, layer)
+        raise DlkitError(f"{folder}: no such folder")
+    chosen = make_describer(classifier, layer)
 
-    def gathered() -> Iterator[Hits | Failure]:
+    def gather_hits() -> Iterator[Hits | Failure]:
         with distributed.launch(str(classifier.device)) as process:
-            made_by = fingerprint(classifier, layer)
-            path = index_path or default_index(folder, made_by)
+            model_hash = fingerprint(classifier, layer)
+            path = index_path or default_index(folder, model_hash)
             if update:
-                index = up_to_date(path, made_by, folder, chosen, process, batch_size, workers)
+                index = update_index(path, model_hash, folder, chosen, process, batch_size, workers)
             else:
-                index = open_index(path, made_by)
-            report(index, folder)
-            mine = shard or Shard(process.rank, process.world_size)
-            described = predict(chosen, mine.select(images.files(queries)), batch_size, workers)
-            yield from process.gather(answered(described, index))
+                index = open_index(path, model_hash)
+            report_failed(index, folder)
+            own = shard or Shard(process.rank, process.world_size)
+            described = predict(chosen, own.select(images.files(queries)), batch_size, workers)
+            yield from process.gather(answer_windows(described, index))
 
-    def answered(
+    def answer_windows(
         described: Iterator[tuple[str, Tensor | Failure]], index: Index
     ) -> Iterator[Hits | Failure]:
-        while window := list(islice(described, QUERIES_AT_ONCE)):
-            yield from answers(window, index, folder, top, distance)
+        while window := list(islice(described, QUERY_BATCH)):
+            yield from answer_queries(window, index, folder, top, distance)
 
-    return gathered()
+    return gather_hits()
 
 
-def answers(
+def answer_queries(
     window: Sequence[tuple[str, Tensor | Failure]],
     index: Index,
     folder: Path,
     top: int,
     distance: Distance,
 ) -> Iterator[Hits | Failure]:
-    """The hits of some queries, which are compared together."""
-    good = [found.numpy() for _, found in window if not isinstance(found, Failure)]
-    # One more than asked for: the query itself may be among them.
-    found_rows = iter(nearest(index, np.stack(good), top + 1, distance) if good else [])
+    """Yield the hits of a batch of queries."""
+    descriptors = [found.numpy() for _, found in window if not isinstance(found, Failure)]
+    # One more than requested, because the query itself may be among them.
+    nearest_rows = iter(
+        nearest(index, np.stack(descriptors), top + 1, distance) if descriptors else []
+    )
     for query, found in window:
         if isinstance(found, Failure):
             yield found
             continue
-        own = own_row(query, folder, index.paths)
-        rows, distances = next(found_rows)
+        own = row_of_query(query, folder, index.paths)
+        rows, distances = next(nearest_rows)
         hits = [
             Hit(os.path.join(folder, index.paths[row]), round(value, 4))
             for row, value in zip(rows.tolist(), distances.tolist(), strict=True)
@@ -153,8 +153,8 @@ def answers(
         yield Hits(query, hits[:top])
 
 
-def own_row(query: str, folder: Path, paths: list[str]) -> int | None:
-    """The row of the query's own file, if it is in the folder."""
+def row_of_query(query: str, folder: Path, paths: list[str]) -> int | None:
+    """Return the row of the query itself, if it is in the folder."""
     resolved, root = Path(query).resolve(), folder.resolve()
     if not resolved.is_relative_to(root):
         return None
@@ -166,17 +166,17 @@ def own_row(query: str, folder: Path, paths: list[str]) -> int | None:
 def nearest(
     index: Index, queries: np.ndarray, top: int, distance: Distance = "cosine"
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the index and their distances, nearest first, for each query of (Q, D) in fp32.
+    """Return the nearest rows of the index and their distances, for each query of (Q, D) in fp32.
 
-    Cosine distance is 1 - cos(angle), from 0 to 2, and 1 from a descriptor of zeros. The answer is
-    that of fp64: a product in fp32 finds all rows that can be among the `top` given its rounding,
-    and these are compared again. Of equally near rows the first come first.
+    Cosine distance is 1 - cos(angle), from 0 to 2, and 1 to a zero descriptor. Results are those
+    of fp64: an fp32 product selects all rows that can be among the `top` given its rounding error,
+    and their distances are recomputed. Ties are sorted by row.
     """
     top = min(top, len(index.paths))
     products = queries @ index.descriptors.T
     norms = index.norms
-    # Bound on the rounding of a product, as a share of both lengths, with some to spare.
-    rounding = 2 * (index.descriptors.shape[1] + 8) * ROUNDING
+    # Bound on the rounding error of a product relative to both lengths, with a margin.
+    rounding = 2 * (index.descriptors.shape[1] + 8) * UNIT_ROUNDOFF
     results = []
     for query, product in zip(queries, products, strict=True):
         length = np.linalg.norm(query)
@@ -190,10 +190,8 @@ def nearest(
         rows = np.flatnonzero(keys - error <= farthest)
         exact = np.concatenate(
             [
-                exact_distances(
-                    index.descriptors[rows[start : start + ROWS_AT_ONCE]], query, distance
-                )
-                for start in range(0, len(rows), ROWS_AT_ONCE)
+                exact_distances(index.descriptors[rows[start : start + ROW_BATCH]], query, distance)
+                for start in range(0, len(rows), ROW_BATCH)
             ]
         )
         order = np.argsort(exact, kind="stable")[:top]
@@ -202,7 +200,7 @@ def nearest(
 
 
 def exact_distances(descriptors: np.ndarray, query: np.ndarray, distance: Distance) -> np.ndarray:
-    """Distances (N,) of descriptors (N, D) from one query (D,), in fp64."""
+    """Return the distances (N,) of descriptors (N, D) to one query (D,), in fp64."""
     wide, goal = descriptors.astype(np.float64), query.astype(np.float64)
     if distance == "euclidean":
         return np.sqrt(np.square(wide - goal).sum(axis=1))
@@ -212,29 +210,29 @@ def exact_distances(descriptors: np.ndarray, query: np.ndarray, distance: Distan
 
 
 def fingerprint(classifier: Classifier, layer: str | None) -> str:
-    """What a descriptor depends on beside the image: weights, layers, preprocessing, precision."""
+    """Hash what a descriptor depends on: weights, layers, preprocessing, precision."""
     about = [repr(classifier.network), asdict(classifier.preprocessing), layer]
     weights = {name: part.cpu() for name, part in classifier.network.state_dict().items()}
     return checkpoint.digest(json.dumps(about), weights)
 
 
-def default_index(folder: Path, made_by: str) -> Path:
-    """Where the index of a folder is kept: in the cache, not among the user's images."""
+def default_index(folder: Path, model_hash: str) -> Path:
+    """Return the path of a folder's index in dlkit's cache."""
     resolved = folder.resolve()
-    key = hashlib.sha256(os.fsencode(resolved) + made_by.encode()).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(resolved) + model_hash.encode()).hexdigest()[:16]
     return cache() / "search" / f"{resolved.name}-{key}.safetensors"
 
 
-def report(index: Index, folder: Path) -> None:
-    """Count and name on stderr what is left out of the search."""
+def report_failed(index: Index, folder: Path) -> None:
+    """Log the images that are not in the index because they are unreadable."""
     skipped = Skipped()
     for name, (_, reason) in index.failed.items():
         skipped.add("unreadable image", f"{os.path.join(folder, name)} ({reason})")
     skipped.report()
 
 
-def scan(folder: Path) -> dict[str, Stamp]:
-    """The images in a folder and its folders, as paths relative to it, in their order."""
+def scan_folder(folder: Path) -> dict[str, Stamp]:
+    """Find the images in a folder and its subfolders: sorted relative paths with their stamps."""
     found = {}
     suffixes = tuple(images.SUFFIXES)
     start = len(os.path.join(folder, ""))
@@ -250,72 +248,72 @@ def scan(folder: Path) -> dict[str, Stamp]:
     return dict(sorted(found.items()))
 
 
-def up_to_date(
+def update_index(
     path: Path,
-    made_by: str,
+    model_hash: str,
     folder: Path,
     describing: Classifier,
     process: Process,
     batch_size: int = 64,
     workers: int = 2,
 ) -> Index:
-    """The index in the file `path`, with what changed in the folder described anew.
+    """Bring the index in the file `path` up to date with the folder, and return it.
 
-    Images that are gone leave it; new ones, and ones of another size or time, are described.
-    Those that could not be read are not tried again until they change. When this is interrupted,
-    what is done is kept.
+    Removed images are dropped; new and changed ones are described. Unreadable ones are retried only
+    when they change. An interruption keeps the descriptors computed so far.
     """
-    there = scan(folder)
-    if not there:
-        raise DlkitError(f"{folder}: no images to search in")
-    old = open_index(path, made_by) if path.exists() else None
+    files = scan_folder(folder)
+    if not files:
+        raise DlkitError(f"{folder}: no images to search")
+    old = open_index(path, model_hash) if path.exists() else None
     failed = {}
     known: dict[str, int] = {}
     if old is not None:
-        if old.paths == list(there) and not old.failed and same(old.stamps, there):
+        if old.paths == list(files) and not old.failed and same_stamps(old.stamps, files):
             return old
-        failed = {name: entry for name, entry in old.failed.items() if there.get(name) == entry[0]}
+        failed = {name: entry for name, entry in old.failed.items() if files.get(name) == entry[0]}
         stamps = old.stamps.tolist()
         for row, (name, stamp) in enumerate(zip(old.paths, stamps, strict=True)):
-            if there.get(name) == tuple(stamp):
+            if files.get(name) == tuple(stamp):
                 known[name] = row
-        if len(known) == len(old.paths) and len(known) + len(failed) == len(there):
+        if len(known) == len(old.paths) and len(known) + len(failed) == len(files):
             return old
-    missing = [name for name in there if name not in known and name not in failed]
+    missing = [name for name in files if name not in known and name not in failed]
     fresh: dict[str, np.ndarray] = {}
     shared = track(process.share([os.path.join(folder, name) for name in missing]), "indexing")
     described = process.gather(predict(describing, shared, batch_size, workers))
     try:
         for name, (_, found) in zip(missing, described, strict=True):
             if isinstance(found, Failure):
-                failed[name] = (there[name], found.error)
+                failed[name] = (files[name], found.error)
             else:
                 fresh[name] = found.numpy()
     finally:
         if process.is_main and (fresh or known):
-            write_index(path, made_by, there, old, known, fresh, failed)
+            write_index(path, model_hash, files, old, known, fresh, failed)
     if not (fresh or known):
         name, (_, reason) = next(iter(failed.items()))
-        raise DlkitError(f"{folder}: none of its images can be read ({name}: {reason})")
+        raise DlkitError(f"{folder}: none of its images is readable ({name}: {reason})")
     process.barrier()
-    return open_index(path, made_by)
+    return open_index(path, model_hash)
 
 
-def same(stamps: np.ndarray, there: dict[str, Stamp]) -> bool:
-    return bool((stamps == np.array(list(there.values()), dtype=np.int64)).all())
+def same_stamps(stamps: np.ndarray, files: dict[str, Stamp]) -> bool:
+    """Whether the stamps of the index are those of the files."""
+    return bool((stamps == np.array(list(files.values()), dtype=np.int64)).all())
 
 
 def write_index(
     path: Path,
-    made_by: str,
-    there: dict[str, Stamp],
+    model_hash: str,
+    files: dict[str, Stamp],
     old: Index | None,
     known: dict[str, int],
     fresh: dict[str, np.ndarray],
     failed: dict[str, tuple[Stamp, str]],
 ) -> None:
-    """Write the rows of `old` that are `known` and the `fresh` ones, in the order of `there`."""
-    names = [name for name in there if name in known or name in fresh]
+    """Write an index of the `known` rows of `old` and the `fresh` ones, in the order of `files`."""
+    names = [name for name in files if name in known or name in fresh]
     kept = [(row, known[name]) for row, name in enumerate(names) if name not in fresh]
     like = next(iter(fresh.values())) if old is None else old.descriptors[0]
     descriptors = np.empty((len(names), len(like)), dtype=np.float32)
@@ -330,26 +328,26 @@ def write_index(
         "descriptors": descriptors,
         "norms": np.linalg.norm(descriptors, axis=1),
         "paths": np.frombuffer(os.fsencode("\0".join(names)), dtype=np.uint8),
-        "stamps": np.array([there[name] for name in names], dtype=np.int64),
+        "stamps": np.array([files[name] for name in names], dtype=np.int64),
     }
-    about = {"made_by": made_by, "failed": json.dumps(failed)}
+    about = {"made_by": model_hash, "failed": json.dumps(failed)}
     with whole_file(path) as partial:
         safetensors.numpy.save_file(arrays, partial, about)
 
 
-def open_index(path: Path, made_by: str | None = None) -> Index:
-    """The index in a file. Raises DlkitError for one that was not `made_by` the same network."""
+def open_index(path: Path, model_hash: str | None = None) -> Index:
+    """Open an index. Raises DlkitError if `model_hash` is given and differs."""
     if not path.exists():
-        raise DlkitError(f"{path}: no such index: leave out --no-update, and it is made")
+        raise DlkitError(f"{path}: no such index; remove --no-update to create it")
     try:
         about, table = checkpoint.metadata(path)
         failed = json.loads(about["failed"])
-        # The tensors' places are relative to the header's end.
+        # Offsets of tensors are relative to the header's end.
         start = path.stat().st_size - max(entry["data_offsets"][1] for entry in table.values())
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_SEQUENTIAL"):
-            mapped.madvise(mmap.MADV_SEQUENTIAL)  # all rows are read, in order
+            mapped.madvise(mmap.MADV_SEQUENTIAL)
         kinds = {"F32": np.float32, "I64": np.int64, "U8": np.uint8}
         arrays = {
             name: np.frombuffer(
@@ -369,52 +367,54 @@ def open_index(path: Path, made_by: str | None = None) -> Index:
         )
     except (DlkitError, KeyError, ValueError) as error:
         raise DlkitError(
-            f"{path}: not an index of dlkit, or a damaged one: remove it, or give another --index"
+            f"{path}: not an index of dlkit, or damaged; remove it or give another --index"
         ) from error
-    if made_by is not None and about["made_by"] != made_by:
+    if model_hash is not None and about["made_by"] != model_hash:
         raise DlkitError(
-            f"{path} is an index of another model, layer or precision: remove it, or give"
-            " another --index"
+            f"{path}: an index of another model, layer or precision; remove it or give another"
+            " --index"
         )
     return index
 
 
 def save_sheet(results: Iterable[Hits | Failure], path: Path) -> Iterator[Hits | Failure]:
-    """The results unchanged, and in the end a picture of them in the file `path`.
+    """Yield the results, then save a picture of them to the file `path`.
 
-    Each query begins a row, framed, and its hits follow, with their distances below.
+    Each row is a framed query followed by its hits with their distances.
     """
     tiles: list[Image.Image] = []
     queries = 0
     for result in results:
         if isinstance(result, Hits):
             queries += 1
-            if queries <= MOST_ON_SHEET:
+            if queries <= MAX_SHEET_QUERIES:
                 tiles.append(tile(result.path, "query", framed=True))
                 tiles += [tile(hit.path, f"{hit.distance:.4f}") for hit in result.hits]
                 blank = Image.new("RGB", (TILE - 4, TILE - 4), "white")
                 tiles += [blank] * (-len(tiles) % COLUMNS)
         yield result
-    if queries > MOST_ON_SHEET:
-        log(f"{path} shows the first {MOST_ON_SHEET} of {queries} queries")
+    if queries > MAX_SHEET_QUERIES:
+        log(f"{path} shows the first {MAX_SHEET_QUERIES} of {queries} queries")
     if tiles and is_main_process():
         images.save(images.grid(tiles, COLUMNS, TILE), path)
 
 
 def tile(path: str, caption: str, framed: bool = False) -> Image.Image:
-    """A picture with its caption and the end of its path below it; blank if it cannot be read."""
+    """Draw an image with a caption and the end of its path; blank if it is unreadable."""
     side = TILE - 4
     drawn = Image.new("RGB", (side, side), "white")
     canvas = ImageDraw.Draw(drawn)
     try:
-        shown = images.as_pillow(images.read(path, side - CAPTION))
+        thumbnail = images.as_pillow(images.read(path, side - CAPTION))
     except DlkitError:
-        shown = Image.new("RGB", (side - CAPTION, side - CAPTION), "lightgray")
-    left, top = (side - shown.width) // 2, (side - CAPTION - shown.height) // 2
-    drawn.paste(shown, (left, top))
+        thumbnail = Image.new("RGB", (side - CAPTION, side - CAPTION), "lightgray")
+    left, top = (side - thumbnail.width) // 2, (side - CAPTION - thumbnail.height) // 2
+    drawn.paste(thumbnail, (left, top))
     if framed:
         canvas.rectangle(
-            (left, top, left + shown.width - 1, top + shown.height - 1), outline="red", width=4
+            (left, top, left + thumbnail.width - 1, top + thumbnail.height - 1),
+            outline="red",
+            width=4,
         )
     font = ImageFont.load_default(TEXT)
     name = path

@@ -1,4 +1,4 @@
-"""Pictures of what the linear classifiers have learned."""
+"""Pictures of the weights of linear classifiers."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from dlkit.core.vision.images import Picture
 
 
 def save_templates(model: nn.Module, inputs: Preprocessing, names: list[str], path: Path) -> None:
-    """What each label's weights look for: bright where a bright pixel speaks for the label."""
+    """Save the weights of each label as a picture; bright weights are positive evidence."""
     weights = model.state_dict()["head.fc.weight"].float().cpu()
     side = inputs.image_size
     templates = weights.view(len(names), inputs.channels, side, side)

@@ -1,4 +1,4 @@
-"""Texts as batches of ids: how labeled texts are read, and which words a network knows.
+"""Labeled texts: vocabulary, reading of data folders, batches of token ids.
 
 Shapes: B texts of a batch, T words of the longest of them.
 """
@@ -27,14 +27,14 @@ LONGEST_FIELD = 1 << 30  # bytes of a CSV's text; Python's own limit is 131072
 SENTENCE_ENDS = {".", "!", "?", "...", "…", "。", "！", "？"}
 PADDING, UNKNOWN = "<pad>", "<unk>"
 
-# A text, the name of its label, and where it stands.
-Found = tuple[str, str, str]
+# A text, the name of its label, and its place in the data.
+ListedText = tuple[str, str, str]
 
 
-class Vocabulary:
-    """The words that a network knows; id 0 is padding.
+class WordVocabulary:
+    """The vocabulary of a network; id 0 is padding.
 
-    The ids are those of the tokenizer, and one more where its own 0 is not padding.
+    Ids are the tokenizer's, shifted by one if its own id 0 is not padding.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -42,8 +42,8 @@ class Vocabulary:
         self.shift = 0 if tokenizer.special.get(PADDING) == 0 else 1
 
     @classmethod
-    def learn(cls, texts: Iterable[str], size: int, tokenizer: str = "words") -> "Vocabulary":
-        """The `size` most frequent words in lower case, or the tokenizer of a name or file."""
+    def learn(cls, texts: Iterable[str], size: int, tokenizer: str = "words") -> "WordVocabulary":
+        """Learn the `size` most frequent lower-case words, or load a tokenizer by name or file."""
         if tokenizer != "words":
             return cls(load(tokenizer))
         special = [PADDING, UNKNOWN]
@@ -53,11 +53,12 @@ class Vocabulary:
         return cls(learned)
 
     @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> "Vocabulary":
+    def from_settings(cls, settings: dict[str, Any]) -> "WordVocabulary":
+        """Rebuild the vocabulary from a checkpoint's header."""
         return cls(from_json(json.dumps(settings)))
 
     def to_settings(self) -> dict[str, Any]:
-        """The content of the tokenizer's file, for a checkpoint's header."""
+        """Return the content of the tokenizer's file, for a checkpoint's header."""
         settings: dict[str, Any] = json.loads(self.tokenizer.to_json())
         return settings
 
@@ -65,28 +66,28 @@ class Vocabulary:
         return max(self.tokenizer.names) + 1 + self.shift
 
     def encode(self, text: str, max_length: int) -> list[int]:
-        """The ids of the first words of a text."""
+        """Return the ids of the first `max_length` tokens of a text."""
         return [i + self.shift for i in self.tokenizer.encode(text)[:max_length]]
 
     def encode_batch(self, texts: Sequence[str], max_length: int) -> list[Tensor]:
-        """The same for many texts; ids are int32 to save memory."""
+        """Encode many texts; ids are int32 to save memory."""
         return [
             torch.tensor(ids[:max_length], dtype=torch.int32) + self.shift
             for ids in self.tokenizer.encode_batch(texts)
         ]
 
     def words(self, text: str) -> list[str]:
-        """What the ids of `encode` stand for, as written in the text."""
+        """Return the substrings of the text that the ids of `encode` represent."""
         return [text[start:end] for _, (start, end) in self.tokenizer.encode_spans(text)]
 
     def sentence_ends(self) -> list[int]:
-        """The ids after which a new sentence begins."""
+        """Return the ids of tokens that end a sentence."""
         names = self.tokenizer.names.items()
         return sorted(i + self.shift for i, token in names if token.strip("Ġ▁ ") in SENTENCE_ENDS)
 
 
-def network_settings(config: ClassifyTrainConfig, vocabulary: Vocabulary) -> dict[str, Any]:
-    """The keyword arguments, besides `num_labels`, of the architecture that `config` names."""
+def network_settings(config: ClassifyTrainConfig, vocabulary: WordVocabulary) -> dict[str, Any]:
+    """Return the keyword arguments of the architecture, without `num_labels`."""
     settings: dict[str, Any] = {
         "vocab_size": len(vocabulary),
         "embedding_size": config.embedding_size,
@@ -102,18 +103,18 @@ def network_settings(config: ClassifyTrainConfig, vocabulary: Vocabulary) -> dic
     return settings
 
 
-def padded(ids: Sequence[Tensor]) -> Tensor:
-    """The ids of several texts (B, T), 0 after the shorter ones; T is 1 or more."""
+def pad_ids(ids: Sequence[Tensor]) -> Tensor:
+    """Pad the ids of texts with 0 to one tensor (B, T); T is at least 1."""
     return padded_tensors(ids, 0).long()
 
 
-class Texts(Dataset[list[Tensor]]):
-    """Labeled texts, encoded once. A share `word_dropout` of the words is left out at random."""
+class TextDataset(Dataset[list[Tensor]]):
+    """Labeled texts, encoded once. A share `word_dropout` of the words is dropped at random."""
 
     def __init__(
         self,
         samples: Sequence[tuple[str, int]],
-        vocabulary: Vocabulary,
+        vocabulary: WordVocabulary,
         max_length: int,
         word_dropout: float = 0.0,
     ) -> None:
@@ -125,14 +126,14 @@ class Texts(Dataset[list[Tensor]]):
         return len(self.ids)
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        """A whole batch at once, ids (B, T) and targets (B,); the loader asks for this."""
+        """Return a batch of ids (B, T) and targets (B,); torch's DataLoader calls this."""
         chosen = [self.ids[index] for index in indices]
         if self.word_dropout:
             chosen = [ids[torch.rand(len(ids)) >= self.word_dropout] for ids in chosen]
-        return [padded(chosen), self.targets[indices]]
+        return [pad_ids(chosen), self.targets[indices]]
 
     def batches(self, size: int, indices: Sequence[int]) -> Iterator[list[Tensor]]:
-        """The texts of these indices, in their order."""
+        """Yield the texts with these indices, in order."""
         for start in range(0, len(indices), size):
             yield self.__getitems__(list(indices[start : start + size]))
 
@@ -140,22 +141,21 @@ class Texts(Dataset[list[Tensor]]):
 def read_texts(
     data: Path, split: str, labels: list[str] | None = None, val_share: float = 0.1, seed: int = 0
 ) -> tuple[list[str], list[tuple[str, int]], Skipped]:
-    """The labels, and the texts of one split with the index of theirs; `labels` fixes the order.
+    """Read the labels, and the texts of one split with their label indices.
 
-    Without a split `val`, it is a share of each label's training texts, the same for one seed;
-    without any splits, `test` is another such share, taken first. Equal texts stay together.
-    `all` means everything there is. What cannot be used is skipped, counted and named.
+    `labels` fixes the labels and their order. Without a split `val`, a share of each label's
+    training texts is held out, the same for the same seed; without any splits, `test` is another
+    such share, drawn first. Equal texts stay in one split. The split `all` contains all texts.
+    Unusable samples are skipped and reported.
     """
     if not data.exists():
         raise DlkitError(f"{data}: no such folder or file")
     skipped = Skipped()
-    found = of_split(data, split, val_share, seed, skipped)
+    found = select_split(data, split, val_share, seed, skipped)
     if labels is None:
         labels = sorted({label for _, label, _ in found})
         if len(labels) == 1:
-            raise DlkitError(
-                f"{data}: one label only ({labels[0]}): there is nothing to tell apart"
-            )
+            raise DlkitError(f"{data}: only one label ({labels[0]}); at least two are needed")
     index = {label: number for number, label in enumerate(labels)}
     samples = []
     for text, label, where in found:
@@ -167,91 +167,95 @@ def read_texts(
     return labels, samples, skipped
 
 
-def of_split(data: Path, split: str, share: float, seed: int, skipped: Skipped) -> list[Found]:
-    """The texts of a split, as the data has it or as a share is set apart for it."""
-    splits = listed_splits(data, skipped)
+def select_split(
+    data: Path, split: str, share: float, seed: int, skipped: Skipped
+) -> list[ListedText]:
+    """Return the texts of a split, from the data or held out from its training texts."""
+    splits = list_splits(data, skipped)
     if split == "all":
         return [found for texts in splits.values() for found in texts]
     if split not in SPLITS:
-        raise DlkitError(f"no split is called {split!r}: there is train, val, test and all")
+        raise DlkitError(f"unknown split {split!r}; choose from train, val, test, all")
     if set(splits) == {"all"}:
-        splits["test"], splits["train"] = val_split(splits.pop("all"), share, seed)
+        splits["test"], splits["train"] = hold_out(splits.pop("all"), share, seed)
     if "val" not in splits and "train" in splits:
-        splits["val"], splits["train"] = val_split(splits["train"], share, seed + 1)
+        splits["val"], splits["train"] = hold_out(splits["train"], share, seed + 1)
     if not splits.get(split) and not (split == "val" and share == 0):
-        there = ", ".join(name for name, texts in splits.items() if texts)
-        raise DlkitError(f"{data}: no texts for the split {split!r}; there is {there or 'none'}")
+        available = ", ".join(name for name, texts in splits.items() if texts) or "none"
+        raise DlkitError(f"{data}: no texts in the split {split!r}; available: {available}")
     return splits.get(split, [])
 
 
-def val_split(found: list[Found], share: float, seed: int) -> tuple[list[Found], list[Found]]:
-    """A share of the different texts of each label, and the rest, each in the order given."""
-    of_label: dict[str, dict[str, None]] = {}
+def hold_out(
+    found: list[ListedText], share: float, seed: int
+) -> tuple[list[ListedText], list[ListedText]]:
+    """Split off a share of the distinct texts of each label; return it and the rest."""
+    by_label: dict[str, dict[str, None]] = {}
     for text, label, _ in found:
-        of_label.setdefault(label, {})[text] = None
+        by_label.setdefault(label, {})[text] = None
     draw = random.Random(seed)
     held_out: set[str] = set()
-    for texts in of_label.values():
+    for texts in by_label.values():
         least = 1 if share and len(texts) > 1 else 0
         held_out.update(draw.sample(list(texts), max(least, round(share * len(texts)))))
     chosen = [entry for entry in found if entry[0] in held_out]
     return chosen, [entry for entry in found if entry[0] not in held_out]
 
 
-def listed_splits(data: Path, skipped: Skipped) -> dict[str, list[Found]]:
-    """The splits that the data has; `all` alone where it has none."""
+def list_splits(data: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
+    """List the texts of each split that the data has; of `all` if it has no splits."""
     if data.is_file():
-        return from_csv(data, skipped)
-    found: dict[str, list[Found]] = {}
+        return read_csv(data, skipped)
+    found: dict[str, list[ListedText]] = {}
     for split, spellings in SPLITS.items():
         for name in spellings:
             if (data / f"{name}.csv").is_file():
-                listed = from_csv(data / f"{name}.csv", skipped)
+                listed = read_csv(data / f"{name}.csv", skipped)
                 found[split] = [entry for texts in listed.values() for entry in texts]
             elif (data / name).is_dir():
-                found[split] = from_folder(data / name, skipped)
-    return found or {"all": from_folder(data, skipped)}
+                found[split] = read_folder(data / name, skipped)
+    return found or {"all": read_folder(data, skipped)}
 
 
-def from_folder(folder: Path, skipped: Skipped) -> list[Found]:
-    """LABEL/*.txt, a text each; or LABEL.txt, with a text in each line."""
-    found: list[Found] = []
+def read_folder(folder: Path, skipped: Skipped) -> list[ListedText]:
+    """List the texts of LABEL/*.txt, one per file; or of LABEL.txt, one per line."""
+    found: list[ListedText] = []
     documents = {
         path: sorted(path.rglob("*.txt")) for path in sorted(folder.iterdir()) if path.is_dir()
     }
     if any(documents.values()):
         for label, files in documents.items():
             texts = [
-                (decoded(file.read_bytes(), str(file), skipped), label.name, str(file))
+                (decode_text(file.read_bytes(), str(file), skipped), label.name, str(file))
                 for file in files
             ]
-            found += usable(texts, label)
+            found += require_texts(texts, label)
         return found
     for file in sorted(folder.glob("*.txt")):
         lines = file.read_bytes().splitlines()
         texts = [
-            (decoded(line, f"{file}:{number}", skipped), file.stem, f"{file}:{number}")
+            (decode_text(line, f"{file}:{number}", skipped), file.stem, f"{file}:{number}")
             for number, line in enumerate(lines, start=1)
         ]
-        found += usable(texts, file)
+        found += require_texts(texts, file)
     if not found:
         raise DlkitError(
-            f"{folder}: no texts: there may be LABEL/*.txt, LABEL.txt with a text in each line,"
-            " or a CSV of texts and labels (see the README)"
+            f"{folder}: no texts; give LABEL/*.txt, LABEL.txt with a text in each line, or a CSV"
+            " of texts and labels (see the README)"
         )
     return found
 
 
-def usable(texts: list[Found], source: Path) -> list[Found]:
-    """Those with text in them, of which a label must have some."""
+def require_texts(texts: list[ListedText], source: Path) -> list[ListedText]:
+    """Return the non-empty texts of a label. Raises DlkitError if there are none."""
     kept = [entry for entry in texts if entry[0]]
     if not kept:
-        raise DlkitError(f"{source}: a label without any text; remove it, or add texts")
+        raise DlkitError(f"{source}: a label without any text; remove it or add texts")
     return kept
 
 
-def decoded(content: bytes, where: str, skipped: Skipped) -> str:
-    """The text of these bytes without space around it; empty, and counted, where it is unusable."""
+def decode_text(content: bytes, where: str, skipped: Skipped) -> str:
+    """Decode and strip a text; skip it and return "" if it is empty or not UTF-8."""
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -262,10 +266,10 @@ def decoded(content: bytes, where: str, skipped: Skipped) -> str:
     return text
 
 
-def from_csv(file: Path, skipped: Skipped) -> dict[str, list[Found]]:
-    """The texts of a CSV, by its column `split`, if it has one."""
+def read_csv(file: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
+    """List the texts of a CSV by its column `split`, or as `all`."""
     csv.field_size_limit(LONGEST_FIELD)
-    found: dict[str, list[Found]] = {}
+    found: dict[str, list[ListedText]] = {}
     for number, row in csv_rows(file):
         text, label = value(row, TEXTS, file).strip(), value(row, LABELS, file).strip()
         where = f"{file}:{number}"
@@ -275,5 +279,5 @@ def from_csv(file: Path, skipped: Skipped) -> dict[str, list[Found]]:
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
         found.setdefault(split or "all", []).append((text, label, where))
     if not found:
-        raise DlkitError(f"{file}: no row has both text and label")
+        raise DlkitError(f"{file}: no row has both a text and a label")
     return found

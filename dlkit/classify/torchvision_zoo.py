@@ -1,4 +1,4 @@
-"""torchvision's ImageNet classifiers by name: fetched once, kept as checkpoints of ours."""
+"""torchvision's ImageNet classifiers by name, downloaded once and converted to checkpoints."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # mean and standard d
 # These two were ported from TensorFlow; torchvision converts the images back inside the network.
 FROM_MINUS_1_TO_1 = ("googlenet", "inception-v3")
 
-# What torchvision's names of weights begin with, and ours; "" is any other beginning.
-BEGINNINGS = {
+# Prefixes of torchvision's weight names, and ours; "" matches any other prefix.
+PREFIXES = {
     "vgg": {"features.": "features.", "classifier.": "head.classifier."},
     "googlenet": {
         "fc.": "head.fc.",
@@ -37,19 +37,19 @@ BEGINNINGS = {
 
 
 def fetch(name: str) -> Path:
-    """The checkpoint of a published model, downloaded when it is not yet in the cache."""
+    """Return the checkpoint of a published model; download it if it is not in the cache."""
     target = cache() / "classify" / f"{name}.safetensors"
     if target.exists():
         return target
-    arch, settings = architecture(name)
+    arch, settings = parse_name(name)
     file = download(PUBLISHED[name])
     network = build(arch, **settings)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        network.load_state_dict(weights_of(arch, state))
+        network.load_state_dict(rename_weights(arch, state))
     except Exception as error:
         raise DlkitError(f"{file}: not the weights of {arch}; remove it and try again") from error
-    published = get_model_weights(torchvisions_name(name)).DEFAULT
+    published = get_model_weights(torchvision_name(name)).DEFAULT
     score = published.meta["_metrics"]["ImageNet-1K"]
     mean, std = ([0.5] * 3, [0.5] * 3) if arch in FROM_MINUS_1_TO_1 else IMAGENET
     size = settings["image_size"]
@@ -64,7 +64,7 @@ def fetch(name: str) -> Path:
             "data": "ImageNet (ILSVRC 2012)",
             "source": PUBLISHED[name],
             "license": "BSD-3-Clause; ImageNet's own terms allow research and teaching",
-            "score": f"top-1 {score['acc@1']} %, top-5 {score['acc@5']} %, as torchvision says",
+            "score": f"top-1 {score['acc@1']} %, top-5 {score['acc@5']} %, as torchvision reports",
         },
     )
     checkpoint.save(target, network.state_dict(), header)
@@ -72,8 +72,8 @@ def fetch(name: str) -> Path:
     return target
 
 
-def architecture(name: str) -> tuple[str, dict[str, Any]]:
-    """The architecture of a published model, and its settings."""
+def parse_name(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the architecture and the settings of a published model."""
     stem = name.removesuffix("-imagenet")
     arch = stem.removesuffix("-bn")
     settings: dict[str, Any] = {"num_labels": 1000, "channels": 3}
@@ -83,18 +83,19 @@ def architecture(name: str) -> tuple[str, dict[str, Any]]:
     return arch, settings
 
 
-def torchvisions_name(name: str) -> str:
+def torchvision_name(name: str) -> str:
+    """Return torchvision's name of a published model."""
     stem = name.removesuffix("-imagenet").replace("-", "_")
     return "mobilenet_v3_large" if stem == "mobilenet_v3" else stem
 
 
-def weights_of(arch: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's weights under our names."""
-    beginnings = next(names for family, names in BEGINNINGS.items() if arch.startswith(family))
+def rename_weights(arch: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename torchvision's weights to our names."""
+    prefixes = next(names for family, names in PREFIXES.items() if arch.startswith(family))
     weights = {}
     for key, tensor in state.items():
-        # Files of 2017 number a dense layer's parts with a point before.
+        # Files of 2017 write denselayer1.norm.1 for denselayer1.norm1.
         name = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.", key)
-        theirs, ours = next((t, o) for t, o in beginnings.items() if name.startswith(t))
+        theirs, ours = next((t, o) for t, o in prefixes.items() if name.startswith(t))
         weights[ours + name.removeprefix(theirs)] = tensor
     return weights

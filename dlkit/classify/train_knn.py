@@ -1,4 +1,4 @@
-"""Training of k nearest neighbors: the training images are learned by heart."""
+"""Training of k nearest neighbors: the model stores the training images."""
 
 import math
 import shlex
@@ -11,9 +11,9 @@ import torch
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate
-from dlkit.classify.infer import Classifier, read
+from dlkit.classify.infer import Classifier, load_network
 from dlkit.classify.model import build
-from dlkit.classify.prepare import name_skipped, prepared
+from dlkit.classify.prepare import prepare_images, write_skipped
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.distributed import Process
@@ -22,15 +22,17 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 
 
-def memorize(config: ClassifyTrainConfig, process: Process) -> Path:
-    """Make a k-nearest-neighbors model: it learns nothing but the training images by heart."""
-    data = prepared(config)
+def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
+    """Save a k-nearest-neighbors model of the training images; return its path."""
+    data = prepare_images(config)
     config, names, inputs = data.config, data.labels, data.inputs
     if data.loss != "cross-entropy":
-        raise DlkitError("knn votes for one label an image: it has no other --loss")
+        raise DlkitError(
+            f"--loss {data.loss}: knn has no loss; remove --loss, and use one label per image"
+        )
     best = config.out / "best.safetensors"
     if best.exists():
-        raise DlkitError(f"{config.out} holds a run already: give another --out")
+        raise DlkitError(f"--out {config.out}: holds a run already; give another folder")
     settings: dict[str, Any] = {
         "num_labels": len(names),
         "image_size": inputs.image_size,
@@ -39,7 +41,7 @@ def memorize(config: ClassifyTrainConfig, process: Process) -> Path:
     }
     weights = {}
     if config.features_from:
-        header, source_network = read(config.features_from)
+        header, source_network = load_network(config.features_from)
         settings["described_by"] = {"arch": header.arch, **header.settings["network"]}
         weights = source_network.get_submodule("features").state_dict(prefix="features.0.")
     empty = build("knn", **settings)
@@ -64,7 +66,7 @@ def memorize(config: ClassifyTrainConfig, process: Process) -> Path:
     if process.is_main:
         header = Header("classify", "knn", described, names, settings_of(config), scores, card)
         checkpoint.save(best, model.state_dict(), header)
-        name_skipped(config.out, data, process)
+        write_skipped(config.out, data, process)
         log(f"{len(descriptors)} images  score {scores.get('top1', math.nan):.4f}")
     process.barrier()
     return best

@@ -57,4 +57,4 @@ def load(name: str, image_size: int, channels: int, device: str = "auto") -> Fea
     if name == "auto":
         name = "digits" if channels == 1 else "cifar10" if image_size <= 32 else "caltech101"
     # In fp32, so that scores do not depend on the machine.
-    return FeatureExtractor(name, features.describer(infer.load(name, device, "fp32")))
+    return FeatureExtractor(name, features.make_describer(infer.load(name, device, "fp32")))

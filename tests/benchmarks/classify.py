@@ -24,7 +24,7 @@ from torch import nn
 from dlkit.classify import train as training
 from dlkit.classify.config import RECIPES, Arch, ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate_checkpoint
-from dlkit.classify.infer import Classification, classify, ensemble
+from dlkit.classify.infer import Classification, classify, load_ensemble
 from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.search import nearest, open_index, write_index
@@ -143,7 +143,7 @@ def random_model(arch: str, path: Path) -> None:
 
 
 def ours(paths: list[str], model: str, precision: str) -> Callable[[], str]:
-    classifiers = ensemble([model], "cpu", precision)
+    classifiers = load_ensemble([model], "cpu", precision)
 
     def work() -> str:
         found = classify(paths, classifiers, 5, batch_size=32)

@@ -1,4 +1,4 @@
-"""What can be chosen in any architecture: the activation, and how the weights start."""
+"""Options of all architectures: activation and weight initialization."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
 }
-REPLACED = (nn.ReLU, nn.ReLU6, nn.Hardswish, ScaledTanh)  # what architectures come with
+REPLACED = (nn.ReLU, nn.ReLU6, nn.Hardswish, ScaledTanh)  # the architectures' own
 INITS: dict[str, Callable[[Tensor], Tensor]] = {
     "xavier": nn.init.xavier_uniform_,
     "he": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
@@ -28,36 +28,38 @@ INITS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class UnitLength(nn.Module):
-    """Descriptors (B, C, ...) of Euclidean length 1."""
+    """Normalize descriptors (B, C, ...) to Euclidean length 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=1)
 
 
 def activate(network: nn.Module, arch: str, activation: str) -> None:
-    """Put another activation in place of the architecture's own; "auto" keeps that."""
+    """Replace the activations of a network; "auto" keeps the architecture's own."""
     if activation == "auto":
         return
     if activation not in ACTIVATIONS:
-        raise DlkitError(f"no activation {activation!r}: there is auto, {', '.join(ACTIVATIONS)}")
-    places = [
+        raise DlkitError(
+            f"unknown activation {activation!r}; choose from auto, {', '.join(ACTIVATIONS)}"
+        )
+    activations = [
         (module, name)
         for module in network.modules()
         for name, child in module.named_children()
         if isinstance(child, REPLACED)
     ]
-    if not places:
-        raise DlkitError(f"{arch} has no activation to choose: leave it at auto")
-    for module, name in places:
+    if not activations:
+        raise DlkitError(f"{arch} has no option activation; leave it at auto")
+    for module, name in activations:
         setattr(module, name, ACTIVATIONS[activation]())
 
 
 def initialize(network: nn.Module, init: str) -> None:
-    """Start linear layers and convolutions from other weights, and biases of 0."""
+    """Initialize the weights of linear layers and convolutions, and set biases to 0."""
     if init == "auto":
         return
     if init not in INITS:
-        raise DlkitError(f"no initialization {init!r}: there is auto, {', '.join(INITS)}")
+        raise DlkitError(f"unknown initialization {init!r}; choose from auto, {', '.join(INITS)}")
     for module in network.modules():
         if isinstance(module, TableConvolution):
             module.fill(INITS[init])

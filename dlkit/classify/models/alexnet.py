@@ -1,7 +1,7 @@
-"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), whole on one device.
+"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), on one device.
 
-Without the split into two halves the convolutions 2, 4 and 5 see all maps: 884,736 weights in
-conv5. Local response normalization, overlapping pools and dropout are the paper's.
+Without the split over two GPUs, convolutions 2, 4 and 5 see all maps: conv5 has 884,736 weights.
+Local response normalization, overlapping pooling and dropout follow the paper.
 """
 
 import torch
@@ -14,8 +14,8 @@ from dlkit.classify.models.network import SMALL, Network, map_shape
 class ResponseNorm(nn.Module):
     """Local response normalization over n = 5 maps: k = 2, alpha = 1e-4, beta = 0.75.
 
-    The sum over neighboring maps is a 1x1 convolution with a band of ones, four times as fast
-    as nn.LocalResponseNorm (which divides alpha by n).
+    The sum over neighboring maps is a 1x1 convolution with a band matrix of ones, four times as
+    fast as nn.LocalResponseNorm (which divides alpha by n).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,11 +28,11 @@ class ResponseNorm(nn.Module):
 def alexnet(
     arch: str, num_labels: int, image_size: int, channels: int = 3, dropout: float = 0.5
 ) -> Network:
-    """Small images keep their resolution in conv1, and have a quarter of the wide layers' units."""
+    """Build AlexNet; small images get stride 1 in conv1 and a quarter of the hidden units."""
     if image_size <= SMALL:
         first, units = nn.Conv2d(channels, 96, 5, padding=2), 1024
     else:
-        # 55 x 55 places, as in the paper, from 227 pixels without padding, from 224 with it.
+        # A map of 55 x 55, as in the paper: from 227 pixels without padding, from 224 with it.
         padding = 0 if (image_size - 11) % 4 == 0 else 2
         first, units = nn.Conv2d(channels, 96, 11, 4, padding), 4096
     features = nn.Sequential()
@@ -66,9 +66,9 @@ def alexnet(
             continue
         if image_size > SMALL or name == "fc8":
             nn.init.normal_(layer.weight, std=0.01)
-        else:  # 0.01 is too little for layers as narrow as these
+        else:  # 0.01 is too small for these narrower layers
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        # Section 5: ones give these layers' ReLUs positive inputs to start from.
+        # Section 5: biases of 1 give the ReLUs positive inputs at the start.
         positive = image_size > SMALL and name in ("conv2", "conv4", "conv5", "fc6", "fc7")
         nn.init.constant_(layer.bias, float(positive))  # type: ignore[arg-type]
     return Network(features, head)

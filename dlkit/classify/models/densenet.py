@@ -1,7 +1,7 @@
 """Densely connected networks (Huang et al. 2017): torchvision's DenseNet-BC.
 
-Layers are named as there, so that the ImageNet weights fit. Small images keep their resolution
-in the first convolution, as in the paper's CIFAR networks.
+Layers have torchvision's names, so its ImageNet weights fit. For small images, the first
+convolution has stride 1, as in the paper's CIFAR networks.
 """
 
 from torch import nn
@@ -19,7 +19,7 @@ BLOCKS = {
 def densenet(
     arch: str, num_labels: int, image_size: int, channels: int = 3, dropout: float = 0.0
 ) -> Network:
-    """`dropout` follows each dense layer, as in the paper."""
+    """Build a DenseNet; `dropout` follows each dense layer, as in the paper."""
     whole = DenseNet(32, BLOCKS[arch], 64, drop_rate=dropout, num_classes=1)
     features: nn.Sequential = whole.features
     first = nn.Conv2d(channels, 64, 7, 2, padding=3, bias=False)

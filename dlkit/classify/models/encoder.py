@@ -1,14 +1,14 @@
-"""The convolutional encoder that `dlkit gan-sample train --arch autoencoder` learns, as classifier.
+"""The convolutional encoder of `dlkit gan-sample train --arch autoencoder`, as a classifier.
 
-It is the discriminator of Radford, Metz and Chintala 2016 ("DCGAN"): convolutions of stride 2, each
-with twice the maps, batch norm everywhere but at the input, leaky ReLU.
+It is the discriminator of DCGAN (Radford, Metz and Chintala 2016): convolutions of stride 2, each
+with twice the channels, batch norm after all but the first, leaky ReLU.
 """
 
 from torch import nn
 
 from dlkit.classify.models.network import Network, map_shape
 
-COARSEST = 7  # pixels of the last map's side, at most
+MAX_LAST_SIDE = 7  # pixels per side of the last map
 
 
 def encoder(
@@ -19,13 +19,13 @@ def encoder(
     maps: int = 32,
     kernel: int = 4,
 ) -> Network:
-    """`maps` are those of the first convolution."""
+    """Build the encoder with a linear head; `maps` are the channels of the first convolution."""
     features = nn.Sequential()
     inputs, outputs, side = channels, maps, image_size
-    while side > COARSEST:
-        normed = inputs != channels
-        features.append(nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=not normed))
-        if normed:
+    while side > MAX_LAST_SIDE:
+        has_norm = inputs != channels
+        features.append(nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=not has_norm))
+        if has_norm:
             features.append(nn.BatchNorm2d(outputs))
         features.append(nn.LeakyReLU(0.2, inplace=True))
         inputs, outputs, side = outputs, 2 * outputs, side // 2

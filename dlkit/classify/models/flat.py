@@ -1,7 +1,7 @@
 """Networks on flat vectors of pixels: one linear layer, or several.
 
 Softmax regression, Rosenblatt's perceptron (1958) and Widrow and Hoff's Adaline (1960) are the
-same layer; what differs is the rule by which it learns.
+same layer with different learning rules.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 def linear(arch: str, num_labels: int, image_size: int, channels: int = 3) -> Network:
-    """Its problem has one optimum, so it starts from zeros: nothing random is in its templates."""
+    """Build a linear classifier, initialized to zero: its loss is convex."""
     layer = nn.Linear(channels * image_size**2, num_labels)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -32,10 +32,10 @@ def mlp(
     norm: str = "none",
     dropout: float = 0.0,
 ) -> Network:
-    """`hidden` are the widths of the hidden layers."""
+    """Build a multilayer perceptron with hidden layers of the widths `hidden`."""
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = channels * image_size**2
-    for width in widths(hidden):
+    for width in parse_widths(hidden):
         layers += [nn.Linear(inputs, width)]
         if norm != "none":
             layers += [NORMS[norm](width)]
@@ -44,13 +44,13 @@ def mlp(
     return Network(nn.Identity(), nn.Sequential(*layers, nn.Linear(inputs, num_labels)))
 
 
-def widths(hidden: str | Sequence[int]) -> list[int]:
-    """The numbers of "512,256"."""
+def parse_widths(hidden: str | Sequence[int]) -> list[int]:
+    """Parse widths such as "512,256"."""
     parts = hidden.split(",") if isinstance(hidden, str) else hidden
     try:
         numbers = [int(part) for part in parts]
     except ValueError:
         numbers = [0]
     if not numbers or min(numbers) < 1:
-        raise DlkitError(f"hidden layers {hidden!r}: give their widths, such as 512,256")
+        raise DlkitError(f"hidden layers {hidden!r}: not widths; give numbers such as 512,256")
     return numbers

@@ -1,4 +1,4 @@
-"""The form for inference: batch norm folded into the convolutions it follows."""
+"""Fusion of batch norms into the preceding convolutions, for inference."""
 
 import copy
 from typing import TypeVar
@@ -11,7 +11,7 @@ from dlkit.classify.models.network import AuxiliaryNetwork
 from dlkit.classify.models.resnet import BasicBlock, Bottleneck, PreactBlock
 
 Module = TypeVar("Module", bound=nn.Module)
-# Which norm follows which convolution in blocks that are no nn.Sequential.
+# Convolutions and their norms in blocks other than nn.Sequential.
 PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
     BasicBlock: [("conv1", "bn1"), ("conv2", "bn2")],
     Bottleneck: [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")],
@@ -21,12 +21,12 @@ PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
 
 
 def fuse(network: Module) -> Module:
-    """A copy in evaluation mode with fewer layers and the same outputs."""
+    """Return a copy in eval mode with batch norms folded into convolutions."""
     network = copy.deepcopy(network).eval()
     if isinstance(network, AuxiliaryNetwork):
-        network.auxiliary.clear()  # they help in training only
+        network.auxiliary.clear()  # for training only
     for block in list(network.modules()):
-        for first, second in pairs(block):
+        for first, second in norm_pairs(block):
             convolution, norm = block.get_submodule(first), block.get_submodule(second)
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(block, first, fuse_conv_bn_eval(convolution, norm))
@@ -34,8 +34,8 @@ def fuse(network: Module) -> Module:
     return network
 
 
-def pairs(block: nn.Module) -> list[tuple[str, str]]:
-    """The names of children of which the second sees what the first makes, and nothing else."""
+def norm_pairs(block: nn.Module) -> list[tuple[str, str]]:
+    """Return the names of pairs of children where only the second uses the first's output."""
     if isinstance(block, nn.Sequential):
         names = [name for name, _ in block.named_children()]
         return list(zip(names, names[1:], strict=False))

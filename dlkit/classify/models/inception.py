@@ -1,8 +1,8 @@
 """GoogLeNet (Szegedy et al. 2015) and Inception-v3 (2016), from torchvision's blocks.
 
-With their auxiliary classifiers, which help in training only. Two things are torchvision's and
-not the papers': batch norm in GoogLeNet, and its 3x3 convolutions in place of 5x5; the ImageNet
-weights need them. Layers are named as there.
+With the auxiliary classifiers used in training. Batch norm in GoogLeNet, and its 3x3 convolutions
+instead of 5x5, are torchvision's and not the paper's; the ImageNet weights need them. Layers have
+torchvision's names.
 """
 
 from collections import OrderedDict
@@ -22,13 +22,16 @@ from torchvision.models.inception import (
 
 from dlkit.classify.models.network import SMALL, AuxiliaryNetwork, Network, PooledHead
 
-AUXILIARY_V1 = {"inception4a": 512, "inception4d": 528}  # layers seen by a classifier: their maps
+AUXILIARY_V1 = {
+    "inception4a": 512,
+    "inception4d": 528,
+}  # channels of the layers that auxiliary classifiers use
 AUXILIARY_V3 = {"Mixed_6e": 768}
-SMALLEST_V3 = 75  # pixels: fewer leave nothing of the whole Inception-v3's maps
+MIN_SIZE_V3 = 75  # pixels: smaller images need the small stem
 
 
 class ConvBlock(nn.Sequential):
-    """torchvision's BasicConv2d, with its ReLU as a layer that can be replaced."""
+    """torchvision's BasicConv2d, with the ReLU as a replaceable module."""
 
     def __init__(self, inputs: int, outputs: int, **settings: Any) -> None:
         super().__init__()
@@ -45,14 +48,14 @@ def googlenet(
     dropout: float = 0.2,
     auxiliary: bool = True,
 ) -> Network:
-    """Small images: a stem of 3x3 convolutions that is pooled once."""
+    """Build GoogLeNet; small images get a stem of 3x3 convolutions with one pooling."""
     whole = GoogLeNet(
         num_classes=1,
         aux_logits=False,
         init_weights=False,
         blocks=[ConvBlock, partial(Inception, conv_block=ConvBlock), nn.Module],
     )
-    features = layers_of(whole)
+    features = feature_layers(whole)
     if image_size <= SMALL:
         features.conv1 = ConvBlock(channels, 64, kernel_size=3, padding=1)
         features.maxpool1 = nn.Identity()
@@ -71,7 +74,7 @@ def googlenet(
                 fc2=nn.Linear(1024, num_labels),
             )
         )
-    return with_auxiliary(features, PooledHead(1024, num_labels, dropout), classifiers)
+    return build_network(features, PooledHead(1024, num_labels, dropout), classifiers)
 
 
 def inception_v3(
@@ -82,7 +85,7 @@ def inception_v3(
     dropout: float = 0.5,
     auxiliary: bool = True,
 ) -> Network:
-    """Small images: a padded stem that is pooled once, for the same maps at 64 as at 299."""
+    """Build Inception-v3; small images get a padded stem with one pooling."""
     whole = Inception3(
         num_classes=1,
         aux_logits=False,
@@ -102,8 +105,8 @@ def inception_v3(
             nn.Module,
         ],
     )
-    features = layers_of(whole)
-    if image_size < SMALLEST_V3:
+    features = feature_layers(whole)
+    if image_size < MIN_SIZE_V3:
         features.Conv2d_1a_3x3 = ConvBlock(channels, 32, kernel_size=3, padding=1)
         features.Conv2d_2a_3x3 = ConvBlock(32, 32, kernel_size=3, padding=1)
         features.maxpool1 = nn.Identity()
@@ -114,7 +117,7 @@ def inception_v3(
     for name, inputs in AUXILIARY_V3.items() if auxiliary else ():
         classifiers[name] = nn.Sequential(
             OrderedDict(
-                # Of the 17x17 places from 299 pixels both pools make 5x5.
+                # At 299 pixels the map is 17x17, and both pools give 5x5.
                 pool=nn.AvgPool2d(5, 3) if image_size >= 299 else nn.AdaptiveAvgPool2d(5),
                 conv0=ConvBlock(inputs, 128, kernel_size=1),
                 conv1=ConvBlock(128, 768, kernel_size=5),
@@ -123,19 +126,20 @@ def inception_v3(
                 fc=nn.Linear(768, num_labels),
             )
         )
-    return with_auxiliary(features, PooledHead(2048, num_labels, dropout), classifiers)
+    return build_network(features, PooledHead(2048, num_labels, dropout), classifiers)
 
 
-def layers_of(whole: nn.Module) -> nn.Sequential:
-    """The layers before torchvision's pooling and classifier, which run one after the other."""
+def feature_layers(whole: nn.Module) -> nn.Sequential:
+    """Return the layers before torchvision's pooling and classifier as one nn.Sequential."""
     names = [name for name, _ in whole.named_children()]
     kept = names[: names.index("avgpool")]
     return nn.Sequential(OrderedDict((name, whole.get_submodule(name)) for name in kept))
 
 
-def with_auxiliary(
+def build_network(
     features: nn.Sequential, head: PooledHead, classifiers: dict[str, nn.Module]
 ) -> Network:
+    """Build and initialize a network, with auxiliary classifiers if there are any."""
     network = Network(features, head)
     if classifiers:
         network = AuxiliaryNetwork(features, head, classifiers)

@@ -1,16 +1,16 @@
-"""k nearest neighbors (Fix and Hodges 1951): the training images themselves are the model."""
+"""k nearest neighbors (Fix and Hodges 1951): the training images are the model."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LEAST = 1e-6  # probability of a label that no neighbor has
+MIN_PROBABILITY = 1e-6  # of a label that no neighbor has
 
 
 class Neighbors(nn.Module):
-    """Log of the share of votes (B, L) that labels have among the k nearest of N descriptors.
+    """Log share of the votes (B, L) of the k nearest of N stored descriptors.
 
-    Distances are Euclidean. `descriptors` (N, D) and `labels` (N,) are filled by training.
+    Distances are Euclidean. Training fills `descriptors` (N, D) and `labels` (N,).
     """
 
     def __init__(self, num_labels: int, neighbors: int, stored: int, size: int) -> None:
@@ -25,4 +25,4 @@ class Neighbors(nn.Module):
         distances = torch.cdist(features.flatten(1).float(), self.descriptors.float())
         nearest = distances.topk(min(self.neighbors, len(self.labels)), largest=False).indices
         votes = F.one_hot(self.labels[nearest], self.num_labels).float().mean(dim=1)
-        return votes.clamp(min=LEAST).log()
+        return votes.clamp(min=MIN_PROBABILITY).log()

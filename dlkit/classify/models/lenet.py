@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998), with a softmax layer for its RBF output."""
+"""LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998), with a softmax instead of the RBF output."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from dlkit.classify.models.network import Network, map_shape
 
-SIDE = 32  # pixels of the paper's images; smaller ones are padded to it
-# Which maps of S2 each map of C3 sees (table I of the paper).
+SIDE = 32  # pixels of the paper's images; smaller images are padded
+# The input maps (of S2) of each map of C3 (table I of the paper).
 TABLE = (
     *((i, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
     *((i, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),
@@ -20,14 +20,14 @@ TABLE = (
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2/3 x), which is 1 at 1 and -1 at -1 (appendix A)."""
+    """1.7159 tanh(2/3 x), with f(1) = 1 and f(-1) = -1 (appendix A)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 1.7159 * torch.tanh(2 / 3 * x)
 
 
 class Subsampling(nn.Module):
-    """The sum of 2 x 2 places, times one trainable coefficient a map, plus one bias a map."""
+    """The sum of 2 x 2 values, times a trainable coefficient per map, plus a bias per map."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Subsampling(nn.Module):
 
 
 class TableConvolution(nn.Module):
-    """A convolution whose maps each see the input maps that `table` lists, and no others."""
+    """A convolution in which each map uses only the input maps listed in `table`."""
 
     def __init__(self, table: tuple[tuple[int, ...], ...], inputs: int, kernel: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class TableConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(table)))
 
     def fill(self, initialize: Callable[[Tensor], Tensor]) -> None:
-        """Start from a whole convolution's weights, and biases of 0."""
+        """Initialize the weights like those of a full convolution, and biases to 0."""
         with torch.no_grad():
             self.weight.copy_(initialize(self.weight.new_empty(self.shape))[self.places])
             self.bias.zero_()
@@ -63,15 +63,15 @@ class TableConvolution(nn.Module):
 
 
 def lenet(arch: str, num_labels: int, image_size: int, channels: int = 3) -> Network:
-    """60,000 trainable parameters up to F6 at 32 x 32 pixels and one channel, as in the paper.
+    """Build LeNet-5: 60,000 parameters up to F6 for 32 x 32 gray pixels, as in the paper.
 
-    C5 sees the whole of S4's maps, 5 x 5 in the paper and more for larger images.
+    C5 covers the whole maps of S4: 5 x 5 in the paper, more for larger images.
     """
     features = nn.Sequential()
     if image_size < SIDE:
         before = (SIDE - image_size) // 2
         after = SIDE - image_size - before
-        # The border goes on: a frame of another gray would be an edge.
+        # Replicate the border: padding of another gray would create an edge.
         features.add_module("pad", nn.ReplicationPad2d((before, after, before, after)))
     features.add_module("c1", nn.Conv2d(channels, 6, 5))
     features.add_module("tanh1", ScaledTanh())
@@ -100,9 +100,9 @@ def lenet(arch: str, num_labels: int, image_size: int, channels: int = 3) -> Net
 
 
 def uniform(weight: Tensor, fan_in: int) -> None:
-    """Standard deviation 1 / sqrt(fan-in) ("Efficient BackProp", 1998, section 4.6).
+    """Uniform initialization of deviation 1 / sqrt(fan-in) ("Efficient BackProp", section 4.6).
 
-    Appendix A has 2.4 / fan-in, which leaves F6 with a thousandth of the image's contrast.
+    Appendix A's 2.4 / fan-in leaves only a thousandth of the image's contrast at F6.
     """
     limit = math.sqrt(3 / fan_in)
     nn.init.uniform_(weight, -limit, limit)

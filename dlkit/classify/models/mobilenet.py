@@ -1,7 +1,7 @@
-"""MobileNet-v2 (Sandler et al. 2018) and -v3 large (Howard et al. 2019): torchvision's.
+"""MobileNet-v2 (Sandler et al. 2018) and -v3 large (Howard et al. 2019), from torchvision.
 
-Small images keep their resolution in the first convolution and the first stage, so that the last
-map has an eighth of their sides and not a 32nd.
+For small images, the first convolution and the first stage have stride 1, so that the stride of
+the last map is 8, not 32.
 """
 
 from collections import OrderedDict
@@ -22,6 +22,7 @@ def mobilenet_v2(
     width_multiplier: float = 1.0,
     dropout: float = 0.2,
 ) -> Network:
+    """Build MobileNet-v2."""
     whole = torchvisions_v2(num_classes=1, width_mult=width_multiplier)
     adapt(whole.features, whole.features[2].conv[1][0], channels, image_size)
     return Network(whole.features, PooledHead(whole.last_channel, num_labels, dropout))
@@ -35,7 +36,7 @@ def mobilenet_v3(
     width_multiplier: float = 1.0,
     dropout: float = 0.2,
 ) -> Network:
-    """Its head has a hidden layer after the mean, so it has no class activation maps."""
+    """Build MobileNet-v3; its head has a hidden layer, so it has no class activation maps."""
     whole = torchvisions_v3(num_classes=num_labels, width_mult=width_multiplier, dropout=dropout)
     adapt(whole.features, whole.features[2].block[1][0], channels, image_size)
     head = nn.Sequential(
@@ -45,7 +46,7 @@ def mobilenet_v3(
 
 
 def adapt(features: Any, strided: nn.Conv2d, channels: int, image_size: int) -> None:
-    """Make the first convolution fit the images; without strides if they are small.
+    """Adapt the first convolution to the images; for small images, remove two strides.
 
     `strided` is the depthwise convolution of the first block that halves the resolution.
     """

@@ -1,4 +1,4 @@
-"""What every image classifier is: features, then a head."""
+"""The structure of all image classifiers: features and a head."""
 
 import copy
 from typing import NamedTuple
@@ -6,20 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-SMALL = 64  # pixels: up to here the stem keeps the resolution, as in the papers' CIFAR networks
+SMALL = 64  # pixels: up to this size, stems have stride 1, as in the papers' CIFAR networks
 
 
 class WithAuxiliary(NamedTuple):
-    """What networks with auxiliary classifiers return in training: logits (B, C) each."""
+    """Training output of networks with auxiliary classifiers: logits (B, L) each."""
 
     logits: Tensor
     auxiliary: list[Tensor]
 
 
 class Network(nn.Module):
-    """`features` makes a map (B, K, h, w) of normalized images, `head` logits (B, C) of the map.
+    """An image classifier: `features` from images to maps (B, K, h, w), `head` to logits (B, L).
 
-    For networks on flat vectors (linear, mlp, ...) the map is the image itself.
+    For networks on flat pixels (linear, mlp, ...) the map is the image itself.
     """
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
@@ -27,13 +27,13 @@ class Network(nn.Module):
         self.features, self.head = features, head
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
-        """Logits (B, C) of images (B, channels, H, W)."""
+        """Return logits (B, L) for normalized images (B, channels, H, W)."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
 
 class AuxiliaryNetwork(Network):
-    """Further classifiers, each on the map of one named layer of `features`, help in training."""
+    """A network with auxiliary classifiers on the maps of named layers of `features`."""
 
     def __init__(
         self, features: nn.Sequential, head: nn.Module, auxiliary: dict[str, nn.Module]
@@ -53,9 +53,9 @@ class AuxiliaryNetwork(Network):
 
 
 class PooledHead(nn.Sequential):
-    """Global average pooling, dropout and one linear layer: map (B, K, h, w) to logits (B, C).
+    """Global average pooling, dropout and a linear layer: map (B, K, h, w) to logits (B, L).
 
-    Class activation maps (Zhou et al. 2016) are the linear layer at every place of the map.
+    Class activation maps (Zhou et al. 2016) apply the linear layer at every position of the map.
     """
 
     def __init__(self, inputs: int, num_labels: int, dropout: float = 0.0) -> None:
@@ -67,7 +67,7 @@ class PooledHead(nn.Sequential):
 
 
 def map_shape(features: nn.Module, channels: int, image_size: int) -> tuple[int, int, int]:
-    """(K, h, w) of the map that `features` makes of a square image; nothing is computed."""
+    """Return the shape (K, h, w) of the map of a square image, without computing it."""
     dtype = next((p.dtype for p in features.parameters()), None)
     image = torch.empty(1, channels, image_size, image_size, device="meta", dtype=dtype)
     _, maps, height, width = copy.deepcopy(features).to("meta").eval()(image).shape

@@ -1,8 +1,8 @@
-"""Network in network (Lin, Chen and Yan 2014): a small perceptron slides over the image.
+"""Network in network (Lin, Chen and Yan 2014): perceptrons that slide over the image.
 
-Each `mlpconv` is a convolution and two 1x1 convolutions. The last of them gives one map a label,
-and the maps' means are the logits; as both are linear, the mean stands first here, in a
-PooledHead. (Its ReLU is left out: logits may be negative.)
+Each `mlpconv` is a convolution followed by two 1x1 convolutions. In the paper, the last 1x1
+convolution has one map per label, whose spatial means are the logits; both are linear, so here
+the mean comes first, in a PooledHead. The last ReLU is omitted, since logits may be negative.
 """
 
 from torch import nn
@@ -11,7 +11,7 @@ from dlkit.classify.models.network import SMALL, Network, PooledHead
 
 
 class MlpConv(nn.Sequential):
-    """A convolution, and 1x1 convolutions of these widths on top."""
+    """A convolution followed by 1x1 convolutions, of these widths."""
 
     def __init__(
         self, inputs: int, *widths: int, kernel: int, stride: int = 1, padding: int = 0
@@ -27,7 +27,7 @@ class MlpConv(nn.Sequential):
 def nin(
     arch: str, num_labels: int, image_size: int, channels: int = 3, dropout: float = 0.5
 ) -> Network:
-    """Small images: the paper's CIFAR network; others: the authors' ImageNet network."""
+    """Build the paper's CIFAR network for small images, else the authors' ImageNet network."""
     if image_size <= SMALL:
         features = nn.Sequential(
             MlpConv(channels, 192, 160, 96, kernel=5, padding=2),

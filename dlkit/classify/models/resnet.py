@@ -1,4 +1,4 @@
-"""Residual networks: He et al. 2015 and 2016, with stochastic depth (Huang et al. 2016).
+"""Residual networks (He et al. 2015 and 2016), with stochastic depth (Huang et al. 2016).
 
 Layers have torchvision's names, so its ImageNet weights fit; `width_multiplier` scales all
 channels. resnet9 is the shallow, wide network of the CIFAR-10 speed records (Page 2018, "How to
@@ -21,9 +21,9 @@ BLOCKS = {
 
 
 class ResidualBlock(nn.Module):
-    """x + residual(x) through ReLU; the residual is dropped for a share `drop` of the samples.
+    """relu(x + residual(x)), with stochastic depth: samples drop the residual at the rate `drop`.
 
-    At the output it is scaled by 1 / (1 - drop) in training, so that inference needs no change.
+    Kept residuals are scaled by 1 / (1 - drop) in training, so that inference needs no scaling.
     """
 
     expansion = 1
@@ -40,6 +40,7 @@ class ResidualBlock(nn.Module):
             )
 
     def residual(self, x: Tensor) -> Tensor:
+        """Compute the residual; subclasses implement it."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions (He et al. 2015, figure 5, left)."""
+    """Basic block: two 3x3 convolutions (He et al. 2015, figure 5, left)."""
 
     def __init__(self, inputs: int, width: int, stride: int, drop: float) -> None:
         super().__init__(inputs, width, stride, drop)
@@ -64,7 +65,7 @@ class BasicBlock(ResidualBlock):
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, 3x3, 1x1 convolutions (figure 5, right); the 3x3 has the stride, as in torchvision."""
+    """Bottleneck block (figure 5, right); the 3x3 convolution has the stride, as in torchvision."""
 
     expansion = 4
 
@@ -85,7 +86,7 @@ class Bottleneck(ResidualBlock):
 
 
 class PreactBlock(nn.Module):
-    """Norm and ReLU before each convolution, nothing after the sum (He et al. 2016, figure 1b)."""
+    """Pre-activation block: norm and ReLU before each convolution (He et al. 2016, figure 1b)."""
 
     expansion = 1
 
@@ -103,7 +104,7 @@ class PreactBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = self.relu(self.bn1(x))
-        # Where shapes change, the shortcut, too, starts from the activated input.
+        # Where the shape changes, the shortcut also uses the activated input.
         kept = x if self.shortcut is None else self.shortcut(active)
         added = self.conv2(self.relu(self.bn2(self.conv1(active))))
         out: Tensor = kept + stochastic_depth(added, self.drop, "row", self.training)
@@ -119,7 +120,7 @@ def resnet(
     drop_path: float = 0.0,
     dropout: float = 0.0,
 ) -> Network:
-    """`drop_path` is how often the last block is dropped; before, it rises linearly from 0."""
+    """Build a ResNet; the drop rate rises linearly over the blocks to `drop_path`."""
     kinds = {"resnet18": BasicBlock, "resnet34": BasicBlock, "preact-resnet": PreactBlock}
     block: type[BasicBlock | Bottleneck | PreactBlock] = kinds.get(arch, Bottleneck)  # type: ignore[assignment]
     counts = BLOCKS[arch]
@@ -153,6 +154,8 @@ def resnet(
 
 
 class ConvBlock(nn.Sequential):
+    """Convolution, optional pooling, batch norm and ReLU."""
+
     def __init__(self, inputs: int, outputs: int, pool: bool = False) -> None:
         super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
         if pool:
@@ -162,6 +165,8 @@ class ConvBlock(nn.Sequential):
 
 
 class Residual(nn.Sequential):
+    """x + f(x)."""
+
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
 
@@ -174,6 +179,7 @@ def resnet9(
     width_multiplier: float = 1.0,
     dropout: float = 0.0,
 ) -> Network:
+    """Build ResNet-9; images over 64 pixels get a patch convolution of stride 4 first."""
     one, two, four, eight = (round(64 * width_multiplier * factor) for factor in (1, 2, 4, 8))
     layers: list[nn.Module] = []
     if image_size > SMALL:

@@ -1,8 +1,7 @@
-"""Text classifiers: fastText, a bidirectional LSTM, attention over words (and sentences), and the
-Transformer's encoder.
+"""Text networks: fastText, bidirectional LSTM, (hierarchical) attention, Transformer encoder.
 
-Shapes: B texts of T words with E numbers each, K features, L labels, N sentences of all texts.
-Ids are 0 where a shorter text is padded; padding changes no result.
+Shapes: B texts of T words with vectors of dimension E, K features, L labels, N sentences of all
+texts. Id 0 is padding, which has no effect on the results.
 """
 
 import math
@@ -14,32 +13,32 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 PADDING = 0
-LARGEST_WAVELENGTH = 10_000  # of the Transformer's positions, divided by 2 pi
+MAX_WAVELENGTH = 10_000  # of the sinusoidal positions, divided by 2 pi
 
 
-def present(ids: Tensor) -> Tensor:
-    """Where words are (B, T); a text without any counts as one word of padding."""
+def word_mask(ids: Tensor) -> Tensor:
+    """Return a mask (B, T) of words; an empty text counts as one word of padding."""
     mask = ids != PADDING
     mask[:, 0] |= ~mask.any(dim=1)
     return mask
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean (B, K) of values (B, T, K) where the mask (B, T) is true."""
+    """Mean (B, K) of values (B, T, K) where the mask (B, T) is true."""
     weights = mask.to(values.dtype).unsqueeze(-1)
     return (values * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 class TextNetwork(nn.Module):
-    """Logits (B, L) of ids (B, T), and how much each word counts for them."""
+    """A text classifier: logits (B, L) from ids (B, T), and the weight of each word."""
 
     def word_weights(self, ids: Tensor) -> Tensor:
-        """How much each word counts (B, T); 0 for padding."""
+        """Return the weight of each word for the highest logit (B, T); 0 for padding."""
         raise NotImplementedError
 
 
 class SequenceNetwork(TextNetwork):
-    """A vector for each word, and `logits_of` their sequence, which subclasses define."""
+    """A network on sequences of word vectors; subclasses define `classify_vectors`."""
 
     def __init__(self, vocab_size: int, embedding_size: int) -> None:
         super().__init__()
@@ -48,19 +47,20 @@ class SequenceNetwork(TextNetwork):
         with torch.no_grad():
             self.embedding.weight[PADDING] = 0
 
-    def logits_of(self, words: Tensor, ids: Tensor) -> Tensor:
-        """Logits (B, L) of word vectors (B, T, E) and the ids (B, T) they stand for."""
+    def classify_vectors(self, words: Tensor, ids: Tensor) -> Tensor:
+        """Return logits (B, L) for word vectors (B, T, E) and their ids (B, T)."""
         raise NotImplementedError
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, L) of ids (B, T)."""
-        return self.logits_of(self.embedding(ids), ids)
+        return self.classify_vectors(self.embedding(ids), ids)
 
     def word_weights(self, ids: Tensor) -> Tensor:
-        """How much each word counts (B, T): the gradient of the highest logit times the word's
-        vector, which is to first order what the word adds to it. Negative: it speaks against.
+        """Return word weights (B, T): the gradient of the highest logit times the word vector.
+
+        To first order, this is the word's contribution to the logit; it may be negative.
         """
-        # cuDNN knows no gradient of recurrent networks outside training.
+        # cuDNN has no backward pass of recurrent networks in eval mode.
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -68,15 +68,15 @@ class SequenceNetwork(TextNetwork):
         ):
             ids = ids.clone()
             words = self.embedding(ids).detach().requires_grad_()
-            highest = self.logits_of(words, ids).amax(dim=1)
+            highest = self.classify_vectors(words, ids).amax(dim=1)
             (gradient,) = torch.autograd.grad(highest.sum(), words)
         return (gradient * words.detach()).sum(dim=2) * (ids != PADDING)
 
 
 class FastText(TextNetwork):
-    """The mean vector of all words and n-grams, then softmax (Joulin et al. 2016).
+    """fastText (Joulin et al. 2016): a linear layer on the mean vector of words and n-grams.
 
-    N-grams share `buckets` vectors, by fastText's own hash of their words.
+    N-grams share `buckets` vectors by fastText's hash of their words.
     """
 
     MULTIPLIER = 116_049_371
@@ -101,7 +101,7 @@ class FastText(TextNetwork):
         self.fc = nn.Linear(embedding_size, num_labels)
 
     def features(self, ids: Tensor) -> list[Tensor]:
-        """The rows of the words (B, T), of the pairs (B, T - 1), ...; 0 where one is padding."""
+        """Return embedding rows of words (B, T), bigrams (B, T - 1), ...; 0 if padding is in it."""
         rows = [ids]
         hashes, whole = ids, ids != PADDING
         for n in range(2, min(self.ngrams, ids.shape[1]) + 1):
@@ -119,11 +119,13 @@ class FastText(TextNetwork):
 
     @torch.no_grad()
     def word_weights(self, ids: Tensor) -> Tensor:
-        """How much each word counts (B, T): exactly what it adds to the highest logit, n-grams
-        counting for their words in equal shares. With the bias they sum to the logit.
+        """Return word weights (B, T): the exact contribution of each word to the highest logit.
+
+        An n-gram's contribution is divided equally among its words. With the bias, the weights sum
+        to the logit.
         """
         best = self(ids).argmax(dim=1)
-        scores = self.embedding.weight @ self.fc.weight.T  # what a row adds to each label
+        scores = self.embedding.weight @ self.fc.weight.T  # of each row for each label
         rows = self.features(ids)
         weights = torch.zeros(ids.shape, device=ids.device)
         for n, features in enumerate(rows, start=1):
@@ -135,7 +137,7 @@ class FastText(TextNetwork):
 
 
 class Recurrent(nn.Module):
-    """Bidirectional LSTM or GRU layers over sequences of different lengths."""
+    """Bidirectional LSTM or GRU layers for padded sequences."""
 
     def __init__(
         self, kind: type[nn.LSTM] | type[nn.GRU], inputs: int, hidden: int, layers: int, drop: float
@@ -147,7 +149,7 @@ class Recurrent(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """States (B, T, 2 hidden) of x (B, T, E); words are first, and padding is never read."""
+        """Return states (B, T, 2 hidden) for x (B, T, E); padding at the end is never read."""
         lengths = mask.sum(dim=1).cpu()
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(
@@ -157,7 +159,7 @@ class Recurrent(nn.Module):
 
 
 class BiLSTM(SequenceNetwork):
-    """A stacked bidirectional LSTM (Graves et al. 2013), pooled over time."""
+    """Stacked bidirectional LSTM (Graves et al. 2013) with pooling over time."""
 
     def __init__(
         self,
@@ -175,8 +177,8 @@ class BiLSTM(SequenceNetwork):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(2 * hidden, num_labels)
 
-    def logits_of(self, words: Tensor, ids: Tensor) -> Tensor:
-        mask = present(ids)
+    def classify_vectors(self, words: Tensor, ids: Tensor) -> Tensor:
+        mask = word_mask(ids)
         states = self.encoder(self.dropout(words), mask)
         if self.pooling == "max":
             pooled = states.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1)
@@ -187,7 +189,7 @@ class BiLSTM(SequenceNetwork):
 
 
 class AdditiveAttention(nn.Module):
-    """Weights by a small network's agreement with one learned query (Yang et al. 2016, eq. 5-7)."""
+    """Additive attention with one learned query (Yang et al. 2016, equations 5 to 7)."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -195,17 +197,17 @@ class AdditiveAttention(nn.Module):
         self.query = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted sum (B, K) of states (B, T, K), and the weights (B, T), whose sum is 1."""
+        """Return the weighted sum (B, K) of states (B, T, K), and weights (B, T) that sum to 1."""
         scores = self.query(torch.tanh(self.project(states))).squeeze(-1).float()
         weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=1)
         return (weights.unsqueeze(-1) * states.float()).sum(dim=1), weights
 
 
-class Attention(SequenceNetwork):
-    """A bidirectional GRU, and additive attention over its states.
+class AttentionNetwork(SequenceNetwork):
+    """A bidirectional GRU with additive attention over its states.
 
-    With `sentence_ends`, the ids that end a sentence, the hierarchical network of Yang et al.
-    2016: the same over the words of each sentence, then over the sentences.
+    With `sentence_ends`, the ids that end a sentence, it is the hierarchical attention network of
+    Yang et al. 2016: attention over the words of each sentence, then over the sentences.
     """
 
     def __init__(
@@ -227,24 +229,24 @@ class Attention(SequenceNetwork):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(2 * hidden, num_labels)
 
-    def logits_of(self, words: Tensor, ids: Tensor) -> Tensor:
+    def classify_vectors(self, words: Tensor, ids: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.dropout(self.read(words, ids)[0]))
         return logits
 
     @torch.no_grad()
     def word_weights(self, ids: Tensor) -> Tensor:
-        """The attention to each word (B, T), times that to its sentence; the sum of a text is 1."""
+        """Return the attention to each word (B, T), times that to its sentence; it sums to 1."""
         return self.read(self.embedding(ids), ids)[1] * (ids != PADDING)
 
     def read(self, words: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The texts' features (B, K), and the weights (B, T) of their words."""
-        words, mask = self.dropout(words), present(ids)
+        """Return features (B, K) of the texts, and the attention weights (B, T) of the words."""
+        words, mask = self.dropout(words), word_mask(ids)
         if self.sentence_ends is None:
             found: tuple[Tensor, Tensor] = self.word_attention(self.word_encoder(words, mask), mask)
             return found
         number, place = self.sentences(ids)
         text, at = mask.nonzero(as_tuple=True)
-        # Sentences in rows of their own: (N, words of the longest).
+        # One row per sentence: (N, words of the longest).
         first = F.pad((number.amax(dim=1) + 1).cumsum(dim=0), (1, 0))
         row, column = (first[:-1, None] + number)[text, at], place[text, at]
         rows, longest = int(first[-1]), int(column.max()) + 1
@@ -254,7 +256,7 @@ class Attention(SequenceNetwork):
             (row, column), words[text, at]
         )
         vectors, attention = self.word_attention(self.word_encoder(apart, inside), inside)
-        # The vectors of a text's sentences: (B, sentences of the longest, K).
+        # Sentence vectors of each text: (B, sentences of the longest, K).
         most = int(number.max()) + 1
         there = torch.arange(most, device=ids.device) <= number.amax(dim=1, keepdim=True)
         owner, turn = there.nonzero(as_tuple=True)
@@ -267,9 +269,9 @@ class Attention(SequenceNetwork):
         return features, weights
 
     def sentences(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """For each word (B, T) the number of its sentence, and its place there.
+        """Return the sentence number of each word (B, T), and its position in the sentence.
 
-        A sentence begins after one or more of the ids that end one. Padding belongs to the last.
+        A sentence starts after one or more ids of `sentence_ends`. Padding belongs to the last one.
         """
         ends = torch.isin(ids, torch.tensor(list(self.sentence_ends or ()), device=ids.device))
         begins = F.pad(ends[:, :-1] & ~ends[:, 1:] & (ids[:, 1:] != PADDING), (1, 0))
@@ -278,7 +280,7 @@ class Attention(SequenceNetwork):
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention, then two layers at each word, with norms first (Xiong et al. 2020)."""
+    """A pre-norm Transformer encoder block (Xiong et al. 2020)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -292,7 +294,7 @@ class EncoderBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, E), attending to where the mask (B, T) is true."""
+        """Transform x (B, T, E), attending only where the mask (B, T) is true."""
         b, t, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -307,8 +309,8 @@ class EncoderBlock(nn.Module):
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
-class Transformer(SequenceNetwork):
-    """The Transformer's encoder (Vaswani et al. 2017); the mean of its outputs is classified."""
+class TransformerNetwork(SequenceNetwork):
+    """Transformer encoder (Vaswani et al. 2017) with a linear layer on the mean of its outputs."""
 
     def __init__(
         self,
@@ -327,19 +329,21 @@ class Transformer(SequenceNetwork):
         self.norm = nn.LayerNorm(embedding_size)
         self.fc = nn.Linear(embedding_size, num_labels)
 
-    def logits_of(self, words: Tensor, ids: Tensor) -> Tensor:
-        mask = present(ids)
-        # Positions are as large as the word vectors, which grow in training.
-        x = self.dropout(words + 0.1 * positions(words.shape[1], words.shape[2], words.device))
+    def classify_vectors(self, words: Tensor, ids: Tensor) -> Tensor:
+        mask = word_mask(ids)
+        # Positions are scaled to the initial size of the word vectors.
+        x = self.dropout(
+            words + 0.1 * sinusoidal_positions(words.shape[1], words.shape[2], words.device)
+        )
         for block in self.blocks:
             x = block(x, mask)
         logits: Tensor = self.fc(self.dropout(masked_mean(self.norm(x), mask)))
         return logits
 
 
-def positions(length: int, width: int, device: torch.device) -> Tensor:
-    """Sines and cosines (T, E) of each position (Vaswani et al. 2017, section 3.5)."""
-    rates = torch.arange(0, width, 2, device=device) * (-math.log(LARGEST_WAVELENGTH) / width)
+def sinusoidal_positions(length: int, width: int, device: torch.device) -> Tensor:
+    """Sinusoidal position encodings (T, E) (Vaswani et al. 2017, section 3.5)."""
+    rates = torch.arange(0, width, 2, device=device) * (-math.log(MAX_WAVELENGTH) / width)
     angles = torch.arange(length, device=device)[:, None] * rates.exp()
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
 
@@ -347,6 +351,6 @@ def positions(length: int, width: int, device: torch.device) -> Tensor:
 TEXT_ARCHITECTURES: dict[str, Callable[..., TextNetwork]] = {
     "fasttext": FastText,
     "bilstm": BiLSTM,
-    "attention": Attention,
-    "transformer": Transformer,
+    "attention": AttentionNetwork,
+    "transformer": TransformerNetwork,
 }

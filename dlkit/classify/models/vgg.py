@@ -1,6 +1,6 @@
 """VGG: nothing but 3x3 convolutions and 2x2 pools (Simonyan and Zisserman 2015).
 
-Layers are numbered as in torchvision, whose ImageNet weights fit.
+Layers have torchvision's numbers, so its ImageNet weights fit.
 """
 
 from collections import OrderedDict
@@ -28,14 +28,14 @@ def vgg(
     dropout: float = 0.5,
     width_multiplier: float = 1.0,
 ) -> Network:
-    """Small images are pooled four times, not five, and their wide layers have 512 units.
+    """Build a VGG network; `width_multiplier` scales the channels of all layers.
 
-    `width_multiplier` scales the channels of all layers.
+    For small images, it has four pooling layers instead of five, and 512 units instead of 4096.
     """
     small = image_size <= SMALL
     layers: list[nn.Module] = []
-    for count, papers in zip(STAGES[arch], WIDTHS, strict=True):
-        outputs = round(papers * width_multiplier)
+    for count, width in zip(STAGES[arch], WIDTHS, strict=True):
+        outputs = round(width * width_multiplier)
         for _ in range(count):
             layers += [nn.Conv2d(channels, outputs, 3, padding=1)]
             if norm == "batch":
