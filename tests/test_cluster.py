@@ -260,7 +260,7 @@ def compiled(notices: Path, *args: object) -> None:
     encoder = mock.Mock()
     encoder.writer.return_value = written
     with (
-        mock.patch("dlkit.tokenize.infer.MANY", 0),
+        mock.patch("dlkit.tokenize.infer.COMPILED_SIZE", 0),
         mock.patch.object(Tokenizer, "compiled_encoder", return_value=encoder),
     ):
         counting(notices, *args)

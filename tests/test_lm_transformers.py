@@ -29,7 +29,7 @@ from dlkit.lm_generate.models.bert import BERT
 from dlkit.lm_generate.models.gpt import GPT, rotated
 from dlkit.lm_generate.models.t5 import T5
 from dlkit.lm_generate.text_codec import TextCodec
-from dlkit.tokenize import Tokenizer, from_json, train
+from dlkit.tokenize import Tokenizer, train
 from tests.conftest import loud
 
 TEXT = "the cat sat on the mat, and the dog sat by the door; the cat saw the dog."
@@ -354,7 +354,7 @@ def test_gpt2s_tokenizer_is_that_of_the_folder(gpt2: tuple[Path, Tensor]) -> Non
     files = [str(gpt2[0] / name) for name in ("vocab.json", "merges.txt")]
     theirs = tokenizers.ByteLevelBPETokenizer.from_file(*files)
     header, _ = huggingface.load(gpt2[0])
-    ours = from_json(json.dumps(header.settings["tokenizer"]))
+    ours = Tokenizer.from_settings(header.settings["tokenizer"])
     assert ours.encode(TEXT) == theirs.encode(TEXT).ids
 
 
@@ -523,7 +523,7 @@ def test_bert_lowers_its_text_if_the_folder_says_so(
     folder = Path(shutil.copytree(bert[0], tmp_path / "bert"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
     header, _ = huggingface.load(folder)
-    tokenizer = from_json(json.dumps(header.settings["tokenizer"]))
+    tokenizer = Tokenizer.from_settings(header.settings["tokenizer"])
     assert (tokenizer.encode("The") == tokenizer.encode("the")) == lower
 
 

@@ -34,7 +34,7 @@ from dlkit.lm_generate.infer import (
 )
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.text_codec import TextCodec
-from dlkit.tokenize import from_json, train
+from dlkit.tokenize import Tokenizer, train
 from tests.conftest import run
 from tests.test_layers import loaded_by
 from tests.test_lm_transformers import write_gpt2
@@ -49,7 +49,7 @@ def letters(characters: str) -> TextCodec:
     header = Header("tokenize", "char", settings, [])
     vocab = {c: i + 1 for i, c in enumerate(sorted({*characters, "\n"}))}
     content = {"header": vars(header), "special": {"<unk>": 0}, "vocab": vocab}
-    return TextCodec(from_json(json.dumps(content)))
+    return TextCodec(Tokenizer.from_settings(content))
 
 
 UNITS = letters(TEXT)

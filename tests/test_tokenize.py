@@ -346,7 +346,7 @@ def test_a_stretch_too_long_to_learn_from(tmp_path: Path) -> None:
 
 
 def test_a_line_too_long_for_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlkit.tokenize.infer.LONGEST_LINE", 10)
+    monkeypatch.setattr("dlkit.tokenize.infer.MAX_LINE", 10)
     assert "a line of 11 characters" in fails("-f", "jsonl", stdin="x" * 11 + "\n")
     assert "a line of 11 characters" in fails("--offsets", stdin="x" * 11 + "\n")
     assert run("tokenize", "-f", "jsonl", stdin="x" * 10 + "\n").code == 0
@@ -407,7 +407,7 @@ def test_nul_bytes_and_a_very_long_line_are_text(tmp_path: Path) -> None:
         (["train", "none.txt"], "none.txt"),
         (["train", "-", "--split", "("], "no pattern"),
         (["train", "-", "--normalize", "upper"], "--normalize"),
-        (["train", "-", "--mark", "none"], "--mark is for bpe only"),
+        (["train", "-", "--mark", "none"], "--mark is for bpe, not byte-bpe"),
         (["train", "-", "-a", "unigram", "--split", "gpt2"], "--split is for"),
         (["show", "--merges", "-m", "english-wordpiece-8k"], "no list of merges"),
         (["convert", "english-8k", "--to", "bert", "-o", "x"], "wordpiece"),

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from dlkit.tokenize import Tokenizer, bpe, pretokenize, train
+from dlkit.tokenize.alphabet import mark_symbols
 from dlkit.tokenize.convert import convert, read
-from dlkit.tokenize.model import marked_symbols
 from dlkit.tokenize.normalize import normalize
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -148,7 +148,7 @@ def from_their_symbols(
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(pretokenize.splitter(split)(line))
-    words = [marked_symbols(word, mark) for word in counts]
+    words = [mark_symbols(word, mark) for word in counts]
     first = {char for word in counts for char in word} | {s for word in words for s in word}
     order = sorted(theirs, key=theirs.__getitem__)
     symbols = order[: 1 + len(first)]
@@ -265,12 +265,12 @@ def test_compiled_splits_are_the_patterns(split: str) -> None:
     ends = np.cumsum([len(data) for data in encoded])
     starts = ends - [len(data) for data in encoded]
     data = np.frombuffer(b"".join(encoded), np.uint8)
-    kinds, table = compiled_split.kinds(mode), compiled_table.empty()[0]
+    kinds, table = compiled_split.character_kinds(mode), compiled_table.empty()[0]
     batch = np.empty((compiled_split.BATCH, 4), np.int64)
     found: list[list[str]] = [[]]
     text = at = 0
     while text < len(texts):
-        n, text, at = compiled_split.next_pieces(
+        n, text, at = compiled_split.split_batch(
             data, starts, ends, text, at, kinds, mode, table, batch
         )
         for i, j, _, high in batch[:n].tolist():
@@ -309,7 +309,7 @@ def test_compiled_merges_are_those_of_python(likelihood: bool) -> None:
         prefix = "##" if len(tokens) > len(letters) else ""
         number = {token: i for i, token in enumerate(tokens)}
         words = [
-            [number[c] for c in marked_symbols("".join(word), "inside" if prefix else "none")]
+            [number[c] for c in mark_symbols("".join(word), "inside" if prefix else "none")]
             for word in (rng.choices(letters, k=rng.randint(1, 9)) for _ in range(40))
         ]
         counts = [rng.randint(1, 5) for _ in words]
@@ -338,7 +338,7 @@ def test_long_words_are_merged_in_windows(mark: str, monkeypatch: pytest.MonkeyP
         settings = {"vocab_size": 30, "algorithm": "bpe", "mark": mark}
     tokenizer = train(lines, min_count=1, **settings)
     encoder = tokenizer.compiled_encoder("none")
-    monkeypatch.setattr("dlkit.tokenize.model.MANY", 1 << 30)
+    monkeypatch.setattr("dlkit.tokenize.model.COMPILED_SIZE", 1 << 30)
     rng = random.Random(mark)
     for letters in ("a", "ab", "abn", "abxé"):
         word = "".join(rng.choices(letters, k=150_000))

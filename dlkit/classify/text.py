@@ -4,7 +4,6 @@ Shapes: B texts of a batch, T words of the longest of them.
 """
 
 import csv
-import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io.csv_files import csv_rows, value
 from dlkit.core.nn.padding import padded_tensors
-from dlkit.tokenize import Tokenizer, from_json, load, train
+from dlkit.tokenize import Tokenizer, load, train
 
 TEXTS = ["text", "sentence", "review", "document", "content"]  # names of a CSV's column
 LONGEST_FIELD = 1 << 30  # bytes of a CSV's text; Python's own limit is 131072
@@ -55,12 +54,11 @@ class WordVocabulary:
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "WordVocabulary":
         """Rebuild the vocabulary from a checkpoint's header."""
-        return cls(from_json(json.dumps(settings)))
+        return cls(Tokenizer.from_settings(settings))
 
     def to_settings(self) -> dict[str, Any]:
         """Return the content of the tokenizer's file, for a checkpoint's header."""
-        settings: dict[str, Any] = json.loads(self.tokenizer.to_json())
-        return settings
+        return self.tokenizer.to_settings()
 
     def __len__(self) -> int:
         return max(self.tokenizer.names) + 1 + self.shift

@@ -7,7 +7,6 @@ Shapes: R n-grams of a block.
 """
 
 import gzip
-import json
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -21,7 +20,7 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate.ngram import ABSENT, NGram, Trie, Values
 from dlkit.lm_generate.text_codec import TextCodec
-from dlkit.tokenize import from_json
+from dlkit.tokenize import Tokenizer
 
 BLOCK = 1 << 16  # n-grams
 TO_BASE_10 = math.log10(math.e)
@@ -258,7 +257,7 @@ class Reader:
             "special": special,
             "vocab": {word: n for n, word in enumerate(words) if word not in special},
         }
-        return TextCodec(from_json(json.dumps(content)))
+        return TextCodec(Tokenizer.from_settings(content))
 
     def line(self) -> str:
         """The next line that is not empty."""

@@ -22,7 +22,7 @@ from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, metadata
 from dlkit.lm_generate.masking import OF_BERT, vocab_size
 from dlkit.lm_generate.model import build
-from dlkit.tokenize import Tokenizer, from_json, read
+from dlkit.tokenize import Tokenizer, read
 
 HUB = "https://huggingface.co"
 BY_NAME = "hf:"
@@ -116,7 +116,7 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
         raise DlkitError(f"{folder}: the tensor {left[0]} has no place in a {kind} of this config")
     tokenizer = tokenizer_of(folder, kind)
     fit_vocabulary(folder, tokenizer, settings, weights)
-    settings = {"network": settings, "tokenizer": json.loads(tokenizer.to_json())}
+    settings = {"network": settings, "tokenizer": tokenizer.to_settings()}
     source = {"source": str(config.get("_name_or_path") or folder)}
     return Header("lm-generate", family.arch, settings, [], card=source), weights
 
@@ -206,11 +206,11 @@ def tokenizer_of(folder: Path, kind: str) -> Tokenizer:
     settings = folder / "tokenizer_config.json"
     lower = json_of(settings).get("do_lower_case") if settings.exists() else None
     if kind == "bert" and lower is not None:
-        content = json.loads(tokenizer.to_json())
+        content = tokenizer.to_settings()
         steps = ["lower", "strip-accents"] if lower else []
         content["header"]["settings"]["normalize"] = steps
         del content["sha256"]
-        tokenizer = from_json(json.dumps(content))
+        tokenizer = Tokenizer.from_settings(content)
     if kind == "bert" and (lacking := set(OF_BERT) - set(tokenizer.special)):
         raise DlkitError(f"{paths[0]}: no {min(lacking)} in it")
     return tokenizer

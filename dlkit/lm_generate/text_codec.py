@@ -4,7 +4,6 @@ Some tokenizers drop the ends of lines (words, wordpiece, unigram). With them a 
 special token, where there is one: `</s>` in those that `train` learns.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.config import LEARNED
-from dlkit.tokenize import Tokenizer, from_json, load, train
+from dlkit.tokenize import Tokenizer, load, train
 
 BEGIN = ("<s>", "<bos>", "[BOS]", "<|startoftext|>", "<|endoftext|>", "</s>", "<eos>")
 END = ("</s>", "<eos>", "[EOS]")
@@ -65,12 +64,11 @@ class TextCodec:
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "TextCodec":
         """The units of a checkpoint: `header.settings["tokenizer"]`."""
-        return cls(from_json(json.dumps(settings)))
+        return cls(Tokenizer.from_settings(settings))
 
     def to_settings(self) -> dict[str, Any]:
         """The content of the tokenizer's file, for a checkpoint's header."""
-        settings: dict[str, Any] = json.loads(self.tokenizer.to_json())
-        return settings
+        return self.tokenizer.to_settings()
 
     def encode(self, text: str, parse_special: bool = False) -> list[int]:
         """The ids of a text, without the token that begins it."""
@@ -110,10 +108,10 @@ class TextCodec:
 
 def with_lines(tokenizer: Tokenizer) -> Tokenizer:
     """A tokenizer of characters that also knows the end of a line: they are learned without it."""
-    content = json.loads(tokenizer.to_json())
+    content = tokenizer.to_settings()
     content["vocab"]["\n"] = max(tokenizer.names) + 1
     del content["sha256"]
-    return from_json(json.dumps(content))
+    return Tokenizer.from_settings(content)
 
 
 def first_of(names: Iterable[str], tokenizer: Tokenizer) -> int | None:

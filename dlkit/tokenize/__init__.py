@@ -5,8 +5,8 @@ A `DecoderVocabulary` adds padding, start, end and unknown tokens.
 
 from dlkit.tokenize.convert import read
 from dlkit.tokenize.infer import load
-from dlkit.tokenize.model import Tokenizer, from_json
+from dlkit.tokenize.model import Tokenizer
 from dlkit.tokenize.train import train
 from dlkit.tokenize.vocabulary import DecoderVocabulary
 
-__all__ = ["Tokenizer", "DecoderVocabulary", "from_json", "load", "read", "train"]
+__all__ = ["DecoderVocabulary", "Tokenizer", "load", "read", "train"]

@@ -1,6 +1,6 @@
-"""Byte-pair encoding, written to be read: learning merges, and applying them.
+"""Byte-pair encoding in plain Python: learning merges, and applying them.
 
-The compiled twins (compiled_learn.py, compiled_encode.py) give the same results for large inputs.
+For large inputs, compiled_learn.py and compiled_encode.py compute the same results.
 Sennrich, Haddow, Birch: Neural Machine Translation of Rare Words with Subword Units, 2016.
 """
 
@@ -9,8 +9,11 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
-Merge = tuple[int, int, int]  # left, right, what they become
+Merge = tuple[int, int, int]  # left, right, result
+Pair = tuple[int, int]
+Ranks = Mapping[Pair, tuple[int, int]]  # pair: rank, result
 
 
 def learn_merges(
@@ -24,36 +27,36 @@ def learn_merges(
 ) -> list[Merge]:
     """Merge the best pair of symbols until there are `vocab_size` tokens.
 
-    `tokens` are the symbols to begin with, `words` lists of their numbers, with their counts.
-    The best pair is the most frequent; of equals the one whose left, then right symbol is older:
-    the order of Hugging Face tokenizers. With `likelihood` it is the pair with the highest
+    `tokens` are the initial symbols, `words` lists of their numbers, with their counts.
+    The best pair is the most frequent; ties go to the pair whose left, then right symbol is older,
+    as in Hugging Face tokenizers. With `likelihood` it is the pair with the highest
     count(ab) / (count(a) count(b)). `prefix` marks symbols inside a word, as ## does for BERT.
 
-    Two merges may make the same string ("th" "e" and "t" "he"), which is one token. Its pairs are
-    queued anew with the words that changed since, and an old entry of the queue keeps its own
-    words: this too is what Hugging Face tokenizers do, and decides the order in rare cases.
+    Two merges may result in the same string ("th" "e" and "t" "he"), which is one token. Its pairs
+    are queued again with the words that changed since, and an old entry of the queue keeps its own
+    words, as in Hugging Face tokenizers; this decides the order in rare cases.
     """
     words = [list(word) for word in words]
     strings = list(tokens)
     known = {string: number for number, string in enumerate(strings)}
     symbol_counts: dict[int, int] = defaultdict(int)
-    pair_counts: dict[tuple[int, int], int] = defaultdict(int)
-    neighbors: dict[int, list[list]] = defaultdict(list)  # likelihood: queued pairs of a symbol
-    queue: list[tuple] = []
+    pair_counts: dict[Pair, int] = defaultdict(int)
+    neighbors: dict[int, list[Any]] = defaultdict(list)  # likelihood: queued pairs of a symbol
+    queue: list[tuple[float, Pair, int, Any]] = []  # item: a pair and its words, or None
     serial = 0
 
-    def score(pair: tuple[int, int]) -> float:
+    def score(pair: Pair) -> float:
         if likelihood:
             both = float(symbol_counts[pair[0]]) * float(symbol_counts[pair[1]])
             return pair_counts[pair] / both if both else 0.0
         return pair_counts[pair]
 
-    def push(item: list) -> None:
+    def push(item: list[Any]) -> None:
         nonlocal serial
         serial += 1
         heapq.heappush(queue, (-score(item[0]), item[0], serial, item))
 
-    def push_all(where: Mapping[tuple[int, int], dict[int, None]]) -> None:
+    def push_all(where: Mapping[Pair, dict[int, None]]) -> None:
         for pair, places in where.items():
             if pair_counts[pair] > 0:
                 item = [pair, places]
@@ -62,7 +65,7 @@ def learn_merges(
                     neighbors[pair[0]].append(item)
                     neighbors[pair[1]].append(item)
 
-    where: dict[tuple[int, int], dict[int, None]] = defaultdict(dict)
+    where: dict[Pair, dict[int, None]] = defaultdict(dict)
     for index, (word, count) in enumerate(zip(words, counts, strict=True)):
         for symbol in word:
             symbol_counts[symbol] += count
@@ -113,9 +116,9 @@ def learn_merges(
     return merges
 
 
-def merge_pair(word: list[int], left: int, right: int, new: int) -> list[tuple[tuple, int]]:
-    """Merge the pair wherever it stands in `word`, and say which pairs came (+1) and went (-1)."""
-    changes = []
+def merge_pair(word: list[int], left: int, right: int, new: int) -> list[tuple[Pair, int]]:
+    """Merge the pair everywhere in `word`; returns the pairs that are new (+1) or gone (-1)."""
+    changes: list[tuple[Pair, int]] = []
     i = 0
     while i < len(word) - 1:
         if word[i] == left and word[i + 1] == right:
@@ -130,14 +133,11 @@ def merge_pair(word: list[int], left: int, right: int, new: int) -> list[tuple[t
     return changes
 
 
-Ranks = Mapping[tuple[int, int], tuple[int, int]]  # pair: rank, what it becomes
-
-
 def apply_merges(symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0) -> list[int]:
-    """Merge a word's symbols, always the pair learned first, of equals the leftmost.
+    """Merge a word's symbols, always the pair of lowest rank, at its leftmost place.
 
-    `dropout` leaves out each possible merge with this probability (BPE-dropout, Provilkov et al.
-    2020). A heap of (rank, position) keeps long words fast.
+    Each possible merge is skipped with probability `dropout` (BPE-dropout, Provilkov et al. 2020).
+    A heap of (rank, position) keeps long words fast.
     """
     if dropout:
         return apply_merges_with_dropout(list(symbols), ranks, dropout)
@@ -179,7 +179,7 @@ def apply_merges_with_dropout(symbols: list[int], ranks: Ranks, dropout: float) 
 
 
 def merge_steps(symbols: Sequence[int], ranks: Ranks) -> Iterator[list[int]]:
-    """The word before the first merge and after each, in the order in which they are applied."""
+    """Yield the word before the first merge and after each merge, in the order of application."""
     word = list(symbols)
     yield list(word)
     while possible := [

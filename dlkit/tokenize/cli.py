@@ -1,7 +1,6 @@
 """`dlkit tokenize`: its arguments. The work is imported when a command runs; help stays quick."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +11,9 @@ from dlkit.core.cli.command import (
     Output,
     ResumeOption,
     ShardOption,
-    TaskGroup,
     Trained,
     add_models,
+    group,
     model_argument,
     options_from,
 )
@@ -22,34 +21,21 @@ from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write, write_blocks
 from dlkit.core.parallel.sharding import Shard, ShardWriter
-from dlkit.tokenize.config import DEFAULT_MODEL, TokenizeTrainConfig
+from dlkit.tokenize.config import DEFAULT_MODEL, FileFormat, TokenizeTrainConfig
 
-app = typer.Typer(
-    name="tokenize", cls=TaskGroup, help="Cut text into tokens.", rich_markup_mode=None
-)
+app = group("tokenize", "Cut text into tokens.")
 add_models(app, "tokenize")
-
-
-class Kind(StrEnum):
-    """The files that `convert` writes."""
-
-    dlkit = "dlkit"
-    huggingface = "huggingface"
-    gpt2 = "gpt2"
-    bert = "bert"
-    tiktoken = "tiktoken"
-    sentencepiece = "sentencepiece"
 
 
 Texts = Annotated[
     list[str] | None,
     typer.Argument(help="Text files (plain, .gz, .zst), folders, or -; default: stdin."),
 ]
-Text = Annotated[str | None, typer.Option(help="Take this text instead of files.")]
+Text = Annotated[str | None, typer.Option(help="A text to encode instead of files.")]
 Model = model_argument("tokenize")
 Errors = Annotated[
     Literal["strict", "replace"],
-    typer.Option(help="Bytes that are not UTF-8: an error, or replaced."),
+    typer.Option(help="Handling of bytes that are not UTF-8: an error, or U+FFFD."),
 ]
 Workers = Annotated[int, typer.Option(help="Threads that encode large inputs.", min=1)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files.")]
@@ -62,15 +48,15 @@ def infer(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     ids: Annotated[bool, typer.Option("--ids", help="Print ids, not tokens.")] = False,
     offsets: Annotated[
-        bool, typer.Option("--offsets", help="With each token, its characters: start-end.")
+        bool, typer.Option("--offsets", help="Add the characters of each token: start-end.")
     ] = False,
     parse_special: Annotated[
         bool,
-        typer.Option("--parse-special", help="Special tokens written in the text count as such."),
+        typer.Option("--parse-special", help="Encode special tokens written in the text as such."),
     ] = False,
     dropout: Annotated[
         float,
-        typer.Option(help="Leave out each merge with this probability (bpe, byte-bpe).", min=0),
+        typer.Option(help="Probability of skipping a merge (BPE-dropout; bpe, byte-bpe).", min=0),
     ] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Seed of --dropout.")] = None,
     errors: Errors = "strict",
@@ -81,7 +67,7 @@ def infer(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the tokens of each line, a line for a line."""
+    """Print the tokens of each line, one line per line."""
     import random
 
     from dlkit.tokenize import infer as encoding
@@ -89,14 +75,14 @@ def infer(
     writer = ShardWriter(format, output, shard, resume)
     if writer.shard is not None:
         output = None if resume else writer.output
-    sources, tokenizer = prepared(texts, text, model, output, force)
+    sources, tokenizer = open_inputs(texts, text, model, output, force)
     if not 0 <= dropout < 1:
-        raise DlkitError(f"--dropout {dropout} is not from 0 to below 1")
+        raise DlkitError(f"--dropout {dropout}: must be at least 0 and below 1")
     if dropout and offsets:
-        raise DlkitError("--offsets cannot be had with --dropout")
+        raise DlkitError("--dropout: cannot be combined with --offsets")
     if dropout and (world_size() > 1 or writer.shard not in (None, Shard())):
         raise DlkitError(
-            "--dropout draws line after line: leave out --shard, --resume and torchrun"
+            "--dropout: draws random numbers line by line; do not add --shard, --resume or torchrun"
         )
     random.seed(seed)
     bar = text is None and not (output is None and sys.stdout.isatty())
@@ -111,19 +97,19 @@ def infer(
 @app.command()
 def decode(
     texts: Texts = None,
-    text: Annotated[str | None, typer.Option(help="Take these ids instead of files.")] = None,
+    text: Annotated[str | None, typer.Option(help="Ids to decode instead of files.")] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     tokens: Annotated[bool, typer.Option("--tokens", help="Read tokens, not ids.")] = False,
     skip_special: Annotated[
-        bool, typer.Option("--skip-special", help="Leave out special tokens.")
+        bool, typer.Option("--skip-special", help="Omit special tokens.")
     ] = False,
     output: Output = None,
     force: Force = False,
 ) -> None:
-    """Print the text of lines of ids, a line for a line."""
+    """Print the text of lines of ids, one line per line."""
     from dlkit.tokenize import infer as encoding
 
-    sources, tokenizer = prepared(texts, text, model, output, force)
+    sources, tokenizer = open_inputs(texts, text, model, output, force)
     blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
     write(blocks, Format.text, output, write_blocks)
 
@@ -147,29 +133,27 @@ def evaluate(
     output: Output = None,
     force: Force = False,
 ) -> None:
-    """Print how well a tokenizer fits texts, file by file."""
+    """Print the scores of a tokenizer on texts, file by file."""
     from dlkit.tokenize.evaluate import evaluate_files
 
-    free(output, force)
-    write(evaluate_files(sources_of(texts, None), model, errors, workers), format, output)
+    refuse_overwrite(output, force)
+    write(evaluate_files(choose_sources(texts, None), model, errors, workers), format, output)
 
 
 @app.command()
 def show(
-    word: Annotated[
-        str | None, typer.Argument(help="Show how this word is built, merge by merge.")
-    ] = None,
+    word: Annotated[str | None, typer.Argument(help="A word to build, merge by merge.")] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    merges: Annotated[bool, typer.Option("--merges", help="The merges, in order.")] = False,
+    merges: Annotated[bool, typer.Option("--merges", help="Print the merges, in order.")] = False,
     format: AnyFormat = Format.text,
     output: Output = None,
     force: Force = False,
 ) -> None:
-    """Print a tokenizer's vocabulary, its merges, or how it builds a word."""
+    """Print a tokenizer's vocabulary, its merges, or the merges of a word."""
     from dlkit.tokenize import show as inside
     from dlkit.tokenize.infer import load
 
-    free(output, force)
+    refuse_overwrite(output, force)
     tokenizer = load(model)
     if word is not None:
         write(inside.steps(tokenizer, word), format, output)
@@ -192,39 +176,41 @@ def convert(
         Path,
         typer.Option("--out", "-o", help="The file to write; for gpt2 a folder."),
     ],
-    to: Annotated[Kind, typer.Option(help="The kind of file to write.")] = Kind.dlkit,
+    to: Annotated[
+        FileFormat, typer.Option(help="The format of the file to write.")
+    ] = FileFormat.dlkit,
     split: Annotated[
         str | None,
-        typer.Option(help="The split, where the file does not say it: gpt2, gpt4, ..."),
+        typer.Option(help="The split, if the file does not contain it: gpt2, gpt4, ..."),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Make other tools' tokenizers dlkit's, and dlkit's theirs; prints the paths written."""
-    from dlkit.tokenize.convert import convert as converted
+    """Convert tokenizers from and to other tools' files; prints the paths written."""
+    from dlkit.tokenize.convert import convert as convert_files
 
-    write([Trained(str(path)) for path in converted(files, out, to, split, force)])
+    write([Trained(str(path)) for path in convert_files(files, out, to, split, force)])
 
 
-def prepared(
+def open_inputs(
     texts: list[str] | None, text: str | None, model: str, output: Path | None, force: bool
 ) -> tuple[list[str], Any]:
-    """What to read, and the tokenizer, once it is clear that the results may be written."""
+    """The files to read and the tokenizer. Raises DlkitError for a bad combination of options."""
     from dlkit.tokenize.infer import load
 
-    sources = sources_of(texts, text)
-    free(output, force)
+    sources = choose_sources(texts, text)
+    refuse_overwrite(output, force)
     return sources, load(model)
 
 
-def sources_of(texts: list[str] | None, text: str | None) -> list[str]:
-    """The files to read; stdin if there is none, unless someone would have to type it."""
+def choose_sources(texts: list[str] | None, text: str | None) -> list[str]:
+    """The files to read; stdin without any, unless it is a terminal."""
     if texts and text is not None:
-        raise DlkitError("give files or --text, not both")
+        raise DlkitError("--text: cannot be combined with files; give files or --text, not both")
     if not texts and text is None and sys.stdin.isatty():
-        raise DlkitError("nothing to read: give files, --text, or text on stdin (- for a terminal)")
+        raise DlkitError("nothing to read; give files, --text, or text on stdin (- for a terminal)")
     return texts or ["-"]
 
 
-def free(output: Path | None, force: bool) -> None:
+def refuse_overwrite(output: Path | None, force: bool) -> None:
     if output is not None and output.exists() and not force and output.is_file():
-        raise DlkitError(f"{output} exists: give another --output, or --force")
+        raise DlkitError(f"{output}: exists already; give another --output, or --force")

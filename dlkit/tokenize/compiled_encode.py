@@ -1,46 +1,46 @@
-"""Encoding large inputs: compiled cutting, and a table from each pre-token seen to its ids.
+"""Encoding of large inputs: compiled pre-tokenization, and a table of the ids of known pre-tokens.
 
-The ids are those of Tokenizer.encode (tested); only patterns of compiled_split.py are known here.
+The ids equal those of Tokenizer.encode (tested), for the patterns of compiled_split.py.
 """
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from dlkit.core.numba_tools import item, loading
 from dlkit.tokenize import compiled_table
+from dlkit.tokenize.bpe import Ranks
 from dlkit.tokenize.compiled_split import (
     BATCH,
-    MODES,
+    character_kinds,
     code_point,
-    kinds,
     line_bounds,
-    next_pieces,
+    split_batch,
 )
 from dlkit.tokenize.compiled_table import (
     find,
     find_pair,
+    grow_bytes,
     insert,
     key_of,
-    larger_bytes,
     load8,
     store8,
 )
 from dlkit.tokenize.normalize import normalize
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
-if TYPE_CHECKING:
-    from dlkit.tokenize.model import Tokenizer
-
-BYTES, CHARS, LONGEST_MATCH, WHOLE = range(4)  # what becomes of a pre-token
-PLAIN, END_MARKED, START_MARKED = range(3)
-LONGEST_KEPT = 256  # bytes of a piece that goes into the table
-MOST_PIECES = 1 << 19  # in the table; then it starts anew
-MOST_BYTES = 1 << 25
+BYTES, CHARS, LONGEST_MATCH, WHOLE = range(4)  # methods to encode a pre-token
+PLAIN, END_MARKED, START_MARKED = range(3)  # marks of symbols
+CODE_POINTS = 0x110000
+MAX_CACHED = 256  # bytes of a piece that goes into the table
+MAX_PIECES = 1 << 19  # in the table, which is then emptied
+MAX_BYTES = 1 << 25
 SHORT = 32  # symbols that are merged without a queue
 WINDOW = 1 << 16  # bytes of a piece that are merged at once
 CHUNK = 1 << 20  # characters of texts that a thread takes at once
@@ -48,7 +48,7 @@ CHUNK = 1 << 20  # characters of texts that a thread takes at once
 
 @njit(cache=True, nogil=True)
 def pair_table(pairs):
-    """Rows of left << 32 | right and rank << 32 | result, from rows of these four."""
+    """A table of rows left << 32 | right, rank << 32 | result, from an array of these four."""
     size = 1 << 4
     while size < 3 * len(pairs):
         size *= 2
@@ -62,8 +62,8 @@ def pair_table(pairs):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def rank_of(pairs, left, right):
-    """rank << 32 | result of a pair; -1 if it is not merged."""
+def pair_rank(pairs, left, right):
+    """rank << 32 | result of a pair; -1 if there is no such merge."""
     row = find_pair(pairs, left << 32 | right, 2)
     return pairs[row + 1] if pairs[row] >= 0 else np.int64(-1)
 
@@ -79,7 +79,7 @@ def push(heap, size, entry):
 
 @njit(cache=True, nogil=True)
 def pop(heap, size):
-    """The smallest entry; the heap has one less."""
+    """Remove and return the smallest entry."""
     top = heap[0]
     size -= 1
     entry = heap[size]
@@ -98,12 +98,12 @@ def pop(heap, size):
 
 @njit(cache=True, nogil=True)
 def merge_short(symbols, n, pairs, ranks):
-    """bpe.apply_merges on the first n symbols, in place; returns how many are left.
+    """bpe.apply_merges on the first n symbols, in place; returns the number of symbols left.
 
-    `ranks` is room for as many numbers.
+    `ranks` is a buffer of n numbers.
     """
     for k in range(n - 1):
-        ranks[k] = rank_of(pairs, symbols[k], symbols[k + 1])
+        ranks[k] = pair_rank(pairs, symbols[k], symbols[k + 1])
     while True:
         best = -1
         for k in range(n - 1):
@@ -118,20 +118,20 @@ def merge_short(symbols, n, pairs, ranks):
             ranks[k - 1] = ranks[k]
         ranks[n - 1] = -1
         if best > 0:
-            ranks[best - 1] = rank_of(pairs, symbols[best - 1], symbols[best])
+            ranks[best - 1] = pair_rank(pairs, symbols[best - 1], symbols[best])
         if best < n - 1:
-            ranks[best] = rank_of(pairs, symbols[best], symbols[best + 1])
+            ranks[best] = pair_rank(pairs, symbols[best], symbols[best + 1])
 
 
 @njit(cache=True, nogil=True)
 def merge(symbols, places, n, pairs):
-    """The same with a queue. `places` are merged along: each is that of the first symbol."""
+    """merge_short with a queue. `places` becomes the place of each merged symbol's first part."""
     following = np.arange(1, n + 1)
     preceding = np.arange(-1, n - 1)
     heap = np.empty(3 * n, np.int64)  # rank << 32 | position
     size = 0
     for i in range(n - 1):
-        rank = rank_of(pairs, symbols[i], symbols[i + 1])
+        rank = pair_rank(pairs, symbols[i], symbols[i + 1])
         if rank >= 0:
             push(heap, size, rank >> 32 << 32 | i)
             size += 1
@@ -142,7 +142,7 @@ def merge(symbols, places, n, pairs):
         if symbols[i] < 0 or following[i] >= n:
             continue
         j = following[i]
-        rank = rank_of(pairs, symbols[i], symbols[j])
+        rank = pair_rank(pairs, symbols[i], symbols[j])
         if rank < 0 or rank >> 32 != top >> 32:
             continue  # one of the two was merged in the meantime
         symbols[i] = rank & 0xFFFFFFFF
@@ -154,7 +154,7 @@ def merge(symbols, places, n, pairs):
             a = i if side == 0 else preceding[i]
             if a < 0 or following[a] >= n:
                 continue
-            rank = rank_of(pairs, symbols[a], symbols[following[a]])
+            rank = pair_rank(pairs, symbols[a], symbols[following[a]])
             if rank >= 0:
                 push(heap, size, rank >> 32 << 32 | a)
                 size += 1
@@ -169,7 +169,7 @@ def merge(symbols, places, n, pairs):
 
 @njit(cache=True, nogil=True)
 def first_symbols(data, at, stop, i, j, model, symbols, places):
-    """The symbols of data[at:stop], a part of the piece data[i:j], and where each starts."""
+    """The symbols of data[at:stop], a part of the piece data[i:j], and their places."""
     kind, unknown, plain, marked, mark, word_start = model[2:8]
     n = 0
     if kind == BYTES:
@@ -199,10 +199,10 @@ def first_symbols(data, at, stop, i, j, model, symbols, places):
 
 
 @njit(cache=True, nogil=True)
-def merged_part(data, at, room, i, j, model, symbols, places):
-    """The merged symbols of the piece data[i:j] from byte `at` on, as far as there is room.
+def merge_part(data, at, room, i, j, model, symbols, places):
+    """Merge the symbols of the piece data[i:j] from byte `at` on, up to `room` bytes.
 
-    Returns how many there are, and where the part ends.
+    Returns their number, and the end of the part.
     """
     stop = min(at + room, j)
     while stop < j and data[stop] & 0xC0 == 0x80:
@@ -212,18 +212,18 @@ def merged_part(data, at, room, i, j, model, symbols, places):
 
 
 @njit(cache=True, nogil=True)
-def merged_piece(data, i, j, model, ids):
-    """The ids of a piece whose symbols are merged, at the beginning of `ids`, which may grow.
+def merge_piece(data, i, j, model, ids):
+    """Merge the symbols of a piece; returns `ids`, which starts with its ids, and their number.
 
-    A long piece is merged in windows, with the same result. Ids are right if each two neighbors,
-    merged by themselves, stay as they are: what is merged first across a border is merged there
-    too, since nothing else touches the two before. So a window may begin at the start of any token
-    of the one before, if its own first token is the same.
+    A long piece is merged in windows, with the same result. Ids are right if no two neighbors merge
+    when they are encoded alone: the first merge across their border would happen there too, since
+    no earlier merge touches both. So a window may begin at any token of the window before, if the
+    first token of both is the same.
     """
     room = min(np.int64(WINDOW), j - i)
     symbols = np.empty(room + 8, np.int64)
     places = np.empty(room + 8, np.int64)
-    n, stop = merged_part(data, i, room, i, j, model, symbols, places)
+    n, stop = merge_part(data, i, room, i, j, model, symbols, places)
     n_ids = 0
     while stop < j:
         next_symbols = np.empty(room + 8, np.int64)
@@ -232,33 +232,33 @@ def merged_piece(data, i, j, model, ids):
         n_next = next_stop = np.int64(0)
         while kept > 1:
             kept -= 1
-            n_next, next_stop = merged_part(
+            n_next, next_stop = merge_part(
                 data, places[kept], room, i, j, model, next_symbols, next_places
             )
             if next_stop > stop and next_symbols[0] == symbols[kept]:
                 break
-        else:  # no place to go on from: a larger window from the same start
+        else:  # no such token: a larger window from the same start
             start = stop
             if n > 0:
                 start = places[0]
                 room *= 2
             symbols = np.empty(room + 8, np.int64)
             places = np.empty(room + 8, np.int64)
-            n, stop = merged_part(data, start, room, i, j, model, symbols, places)
+            n, stop = merge_part(data, start, room, i, j, model, symbols, places)
             continue
-        ids = with_room(ids, n_ids + kept)
+        ids = grow_ids(ids, n_ids + kept)
         for k in range(kept):
             ids[n_ids + k] = symbols[k]
         n_ids += kept
         symbols, places, n, stop = next_symbols, next_places, n_next, next_stop
-    ids = with_room(ids, n_ids + n)
+    ids = grow_ids(ids, n_ids + n)
     for k in range(n):
         ids[n_ids + k] = symbols[k]
     return ids, n_ids + n
 
 
 @njit(cache=True, nogil=True)
-def with_room(ids, least):
+def grow_ids(ids, least):
     if least <= len(ids):
         return ids
     more = np.empty(2 * least, np.int32)
@@ -268,7 +268,7 @@ def with_room(ids, least):
 
 @njit(cache=True, nogil=True)
 def longest_matches(data, i, j, whole, whole_pool, inner, inner_pool, longest, ids):
-    """wordpiece.longest_match of data[i:j] into `ids`; returns how many, -1 for unknown."""
+    """wordpiece.longest_match of data[i:j] into `ids`; returns their number, -1 for unknown."""
     characters = 0
     for k in range(i, j):
         characters += (data[k] & 0xC0) != 0x80
@@ -300,7 +300,7 @@ def longest_matches(data, i, j, whole, whole_pool, inner, inner_pool, longest, i
 
 @njit(cache=True, nogil=True)
 def short_bytes(data, i, j, plain, whole, whole_pool, low, high, pairs, ids, symbols, ranks):
-    """piece_ids of few bytes, the most frequent case; returns how many ids there are."""
+    """piece_ids of few bytes, the most frequent case; returns the number of ids."""
     row = find(whole, whole_pool, data, i, low, high)
     if whole[row + 1] != 0:
         ids[0] = whole[row + 3]
@@ -315,7 +315,7 @@ def short_bytes(data, i, j, plain, whole, whole_pool, low, high, pairs, ids, sym
 
 @njit(cache=True, nogil=True)
 def piece_ids(data, i, j, low, high, model, ids):
-    """The ids of the piece data[i:j], at the beginning of `ids`, which may grow."""
+    """Encode the piece data[i:j]; returns `ids`, which starts with its ids, and their number."""
     kind, unknown = model[2:4]
     whole, whole_pool, inner, inner_pool, longest = model[9:14]
     if kind == LONGEST_MATCH:
@@ -326,7 +326,7 @@ def piece_ids(data, i, j, low, high, model, ids):
             ids[0] = whole[row + 3]
             return ids, 1
         if kind != WHOLE:
-            return merged_piece(data, i, j, model, ids)
+            return merge_piece(data, i, j, model, ids)
         n = -1
     if n >= 0:
         return ids, n
@@ -338,7 +338,7 @@ def piece_ids(data, i, j, low, high, model, ids):
 
 @njit(cache=True, nogil=True)
 def append(out, n_out, ids, n, names, name_starts):
-    """Add what n ids are to be written as: their names, each with a space behind; or themselves."""
+    """Append n ids to the output: their names, each followed by a space, or their numbers."""
     as_text = len(name_starts) > 0
     size = 4 * n
     if as_text:
@@ -346,7 +346,7 @@ def append(out, n_out, ids, n, names, name_starts):
         for k in range(n):
             size += name_starts[ids[k] + 1] - name_starts[ids[k]]
     if n_out + size + 64 > len(out):
-        out = larger_bytes(out, n_out + size + 64)
+        out = grow_bytes(out, n_out + size + 64)
     for k in range(n):
         i = ids[k]
         if as_text:
@@ -364,9 +364,9 @@ def append(out, n_out, ids, n, names, name_starts):
 
 @njit(cache=True, nogil=True)
 def append_known(data, table, pool, written, batch, k, n, as_text, out, n_out, out_ends, n_texts):
-    """Write what stands in the table for the batch's pieces from row k on, and ends of texts.
+    """Append the outputs in the table for the batch's pieces from row k on, and ends of texts.
 
-    Stops at a piece that is not there, or when `out` may be full; returns how far it came, in the
+    Stops at a piece that is not in the table, or if `out` may be full; returns the positions in the
     batch, `out` and the texts. (A loop of its own: see count_known.)
     """
     room = len(out) - 32
@@ -392,7 +392,7 @@ def append_known(data, table, pool, written, batch, k, n, as_text, out, n_out, o
         elif n_out + size > room:
             break
         else:
-            # There are 16 bytes of room behind, here and there.
+            # Both arrays have 16 more bytes.
             first = value >> 24
             step = 0
             while step < size:
@@ -408,11 +408,12 @@ def encode_texts(
     data, starts, ends, model, names, name_starts,
     table, pool, used, pool_used, written, written_used,
 ):  # fmt: skip
-    """The ids of data[starts[n] : ends[n]] for all n, and where those of each text end, in bytes.
+    """The ids of the texts data[starts[n] : ends[n]] as int32, and the end of each text in bytes.
 
-    As int32; with names as text instead, a line a text. The table's values are start << 24 | length
-    of what is written for a piece; at most eight bytes of it stand in the row itself, if its key
-    needs no start in the pool. All from `table` on comes back, grown.
+    With names, the output is text instead, one line per text. The table's values are
+    start << 24 | length of a piece's output in `written`; an output of at most eight bytes is also
+    in the row itself, if its key needs no start in the pool. The arguments from `table` on are
+    returned, grown.
     """
     kind_table, mode, kind, _, plain = model[:5]
     pairs, whole, whole_pool = model[8:11]
@@ -423,12 +424,12 @@ def encode_texts(
     out_ends = np.empty(len(starts), np.int64)
     n_out = 0
     n_texts = 0
-    ids = np.empty(LONGEST_KEPT, np.int32)
+    ids = np.empty(MAX_CACHED, np.int32)
     batch = np.empty((BATCH, 4), np.int64)
     text = 0
     at = starts[0] if len(starts) else 0
     while text < len(starts):
-        n, text, at = next_pieces(data, starts, ends, text, at, kind_table, mode, table, batch)
+        n, text, at = split_batch(data, starts, ends, text, at, kind_table, mode, table, batch)
         k = 0
         while True:
             k, n_out, n_texts = append_known(
@@ -439,7 +440,7 @@ def encode_texts(
             i, j, low, high = batch[k, 0], batch[k, 1], batch[k, 2], batch[k, 3]
             row = find(table, pool, data, i, low, high) if high != 0 else np.int64(0)
             if high == 0 or table[row + 1] != 0:
-                out = larger_bytes(out, n_out + (table[row + 3] & 0xFFFFFF) + 64)
+                out = grow_bytes(out, n_out + (table[row + 3] & 0xFFFFFF) + 64)
                 continue
             if kind == BYTES and j - i <= SHORT:
                 n_ids = short_bytes(
@@ -447,7 +448,7 @@ def encode_texts(
                 )
             else:
                 ids, n_ids = piece_ids(data, i, j, low, high, model, ids)
-            if j - i >= LONGEST_KEPT or used >= MOST_PIECES or pool_used >= MOST_BYTES:
+            if j - i >= MAX_CACHED or used >= MAX_PIECES or pool_used >= MAX_BYTES:
                 out, n_out = append(out, n_out, ids, n_ids, names, name_starts)
                 k += 1
                 continue
@@ -462,120 +463,118 @@ def encode_texts(
     return out[:n_out], out_ends, table, pool, used, pool_used, written, written_used
 
 
-def strings(items: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """The bytes of the items one after the other, and where each starts."""
+@dataclass(frozen=True, kw_only=True)
+class PieceRules:
+    """The rules by which a tokenizer encodes a pre-token, as plain data.
+
+    `symbols` are the ids of bytes or code points, `last_symbols` those of the last code point of a
+    word if `mark` is END_MARKED, and `word_start` is the id before the first if it is START_MARKED.
+    `whole` are the ids of whole pre-tokens (of the first part with LONGEST_MATCH, then `inner`).
+    """
+
+    method: int = field(kw_only=False)  # BYTES, CHARS, LONGEST_MATCH or WHOLE
+    unknown: int | None = None
+    mark: int = PLAIN
+    symbols: Mapping[int, int] = field(default_factory=dict)
+    last_symbols: Mapping[int, int] = field(default_factory=dict)
+    word_start: int | None = None
+    ranks: Ranks = field(default_factory=dict)
+    whole: Mapping[bytes, int] = field(default_factory=dict)
+    inner: Mapping[bytes, int] = field(default_factory=dict)
+
+
+Array = npt.NDArray[Any]
+Cache = list[Any]  # a table of pieces, and the output for each; see encode_texts
+
+
+def concatenate(items: Sequence[bytes]) -> tuple[Array, Array]:
+    """The bytes of the items one after the other, and the start of each."""
     starts = np.cumsum([0, *map(len, items)]).astype(np.int64)
     return np.frombuffer(b"".join(items), np.uint8), starts
 
 
-def table_of(numbers: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A table from byte strings to numbers, and its pool."""
-    values = np.array(list(numbers.values()), np.int64)
-    table, pool, *_ = compiled_table.fill(*compiled_table.empty(), *strings(list(numbers)), values)
+def string_table(ids: Mapping[bytes, int]) -> tuple[Array, Array]:
+    """A table from byte strings to ids, and its pool."""
+    values = np.array(list(ids.values()), np.int64)
+    table, pool, *_ = compiled_table.fill(*compiled_table.empty(), *concatenate(list(ids)), values)
     return table, pool
 
 
-def char_table(vocab: dict[str, int], suffix: str = "") -> np.ndarray:
-    """The id of each character with this suffix; -1 where there is none."""
-    table = np.full(0x110000, -1, np.int32)
-    for token, i in vocab.items():
-        if len(token) == 1 + len(suffix) and token.endswith(suffix):
-            table[ord(token[0])] = i
+def symbol_table(ids: Mapping[int, int], size: int) -> Array:
+    """The id of each byte or code point; -1 for the others."""
+    table = np.full(size, -1, np.int32)
+    if size:
+        table[list(ids)] = list(ids.values())
     return table
 
 
-NO_NAMES = strings([])[0], np.zeros(0, np.int64)
+NO_NAMES = concatenate([])[0], np.zeros(0, np.int64)
 
 
 class Encoder:
     """A tokenizer's tables for the compiled functions, and a cache of pieces for each thread.
 
-    `mode` is how text is cut; with NONE each text is one piece.
+    `mode` is the split, a value of MODES; with NONE each text is one piece.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", mode: int) -> None:
-        from dlkit.tokenize.model import (
-            BYTE_TO_CHAR,
-            INSIDE,
-            WORD_END,
-            WORD_START,
-            as_bytes,
-        )
-
-        self.steps = tokenizer.normalization
-        self.tokens = tokenizer.names
-        vocab = tokenizer.vocab
-        settings = tokenizer.header.settings
-        unknown = -1 if tokenizer.unknown_id is None else tokenizer.unknown_id
-        none = np.full(1, -1, np.int32)
-        plain = marked = none
-        mark, word_start, longest = PLAIN, -1, 1
-        ranks: Any = {}
-        whole: dict[bytes, int] = {}
-        inner: dict[bytes, int] = {}
-        if tokenizer.algorithm in {"byte-bpe", "byte"}:
-            kind = BYTES
-            plain = np.array([vocab[BYTE_TO_CHAR[byte]] for byte in range(256)], np.int32)
-            ranks = tokenizer.ranks  # type: ignore[attr-defined]
-            if settings.get("by_rank"):
-                whole = {as_bytes(token): i for token, i in vocab.items()}
-        elif tokenizer.algorithm == "bpe":
-            kind = CHARS
-            plain = char_table(vocab)
-            ranks = tokenizer.ranks  # type: ignore[attr-defined]
-            if settings["mark"] == "end-of-word":
-                mark, marked = END_MARKED, char_table(vocab, WORD_END)
-            elif settings["mark"] == "word-start":
-                mark, word_start = START_MARKED, vocab.get(WORD_START, -1)
-        else:
-            kind = LONGEST_MATCH if tokenizer.algorithm == "wordpiece" else WHOLE
-            whole = {token.encode(): i for token, i in vocab.items()}
-            if kind == LONGEST_MATCH:
-                longest = max(map(len, whole), default=1)
-                start = len(INSIDE)
-                inner = {t[start:].encode(): i for t, i in vocab.items() if t.startswith(INSIDE)}
-        pairs = np.array([(*pair, *ranks[pair]) for pair in ranks], np.int64).reshape(-1, 4)
-        self.caches: queue.SimpleQueue = queue.SimpleQueue()
+    def __init__(
+        self, rules: PieceRules, mode: int, names: Mapping[int, str], normalization: Sequence[str]
+    ) -> None:
+        self.names = names
+        self.normalization = normalization
+        size = {BYTES: 256, CHARS: CODE_POINTS}.get(rules.method, 1)
+        pairs = [(*pair, *rules.ranks[pair]) for pair in rules.ranks]
+        self.caches: queue.SimpleQueue[Cache] = queue.SimpleQueue()
         with loading("the loops for large inputs", 20):
             self.model = (
-                kinds(mode), mode, kind, unknown, plain, marked, mark, word_start,
-                pair_table(pairs), *table_of(whole), *table_of(inner), longest,
-            )  # fmt: skip
-            # The code is loaded now, not by several threads at once.
+                character_kinds(mode),
+                mode,
+                rules.method,
+                -1 if rules.unknown is None else rules.unknown,
+                symbol_table(rules.symbols, size),
+                symbol_table(rules.last_symbols, size if rules.mark == END_MARKED else 0),
+                rules.mark,
+                -1 if rules.word_start is None else rules.word_start,
+                pair_table(np.array(pairs, np.int64).reshape(-1, 4)),
+                *string_table(rules.whole),
+                *string_table(rules.inner),
+                max(map(len, rules.whole), default=1),
+            )
+            # Load the code now, not in several threads at once.
             self.encode(np.frombuffer(b"", np.uint8), *np.zeros((2, 0), np.int64))
 
     def encode(
         self,
-        text: np.ndarray,
-        starts: np.ndarray,
-        ends: np.ndarray,
-        names: tuple[np.ndarray, np.ndarray] = NO_NAMES,
-        caches: queue.SimpleQueue | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See encode_texts. What is written with other names needs other caches."""
+        text: Array,
+        starts: Array,
+        ends: Array,
+        names: tuple[Array, Array] = NO_NAMES,
+        caches: "queue.SimpleQueue[Cache] | None" = None,
+    ) -> tuple[Array, Array]:
+        """See encode_texts. Output with other names needs other caches."""
         caches = self.caches if caches is None else caches
         try:
             cache = caches.get_nowait()
         except queue.Empty:
-            cache = fresh()
+            cache = empty_cache()
         out, out_ends, *cache = encode_texts(text, starts, ends, self.model, *names, *cache)
-        full = cache[2] >= MOST_PIECES or cache[3] >= MOST_BYTES
-        caches.put(fresh() if full else cache)
+        full = cache[2] >= MAX_PIECES or cache[3] >= MAX_BYTES
+        caches.put(empty_cache() if full else cache)
         return out, out_ends
 
-    def writer(self, name: Callable[[int], str]) -> Callable[[bytes], memoryview]:
-        """A function from a block of lines to lines of names, as they are printed."""
-        every = range(max(self.tokens) + 1)
-        names = strings([(name(i) if i in self.tokens else "").encode() for i in every])
-        caches: queue.SimpleQueue = queue.SimpleQueue()
+    def line_encoder(self, name: Callable[[int], str]) -> Callable[[bytes], memoryview]:
+        """A function from a block of lines to lines of the names of their ids, as printed."""
+        every = range(max(self.names) + 1)
+        names = concatenate([(name(i) if i in self.names else "").encode() for i in every])
+        caches: queue.SimpleQueue[Cache] = queue.SimpleQueue()
 
-        def write(block: bytes) -> memoryview:
-            if self.steps:
-                block = normalize(block.decode(), self.steps).encode()
+        def encode_block(block: bytes) -> memoryview:
+            if self.normalization:
+                block = normalize(block.decode(), self.normalization).encode()
             text = np.frombuffer(block, np.uint8)
             return self.encode(text, *line_bounds(text), names, caches)[0].data
 
-        return write
+        return encode_block
 
     def encode_texts(self, texts: Sequence[str], workers: int) -> list[list[int]]:
         """The ids of each text; threads take chunks of texts."""
@@ -588,9 +587,9 @@ class Encoder:
             chunks[-1].append(text)
             size += len(text)
 
-        def work(chunk: list[str]) -> list[list[int]]:
-            encoded = [normalize(text, self.steps).encode() for text in chunk]
-            # Line ends between the texts, so that a look ahead never goes far.
+        def encode_chunk(chunk: list[str]) -> list[list[int]]:
+            encoded = [normalize(text, self.normalization).encode() for text in chunk]
+            # Line ends between the texts, so that a pattern never looks far ahead.
             ends = np.cumsum([len(text) + 1 for text in encoded]).astype(np.int64) - 1
             starts = np.append(0, ends[:-1] + 1)
             data = np.frombuffer(b"\n".join(encoded), np.uint8)
@@ -599,21 +598,8 @@ class Encoder:
             return [flat[a:b] for a, b in zip([0, *cuts], cuts, strict=False)]
 
         with ThreadPoolExecutor(workers) as pool:
-            return [ids for part in pool.map(work, chunks) for ids in part]
+            return [ids for part in pool.map(encode_chunk, chunks) for ids in part]
 
 
-def fresh() -> tuple:
-    """A cache: a table of pieces, and what is written for them."""
-    return *compiled_table.empty(), np.empty(1 << 16, np.uint8), 0
-
-
-def encoder(tokenizer: "Tokenizer", split: str) -> Encoder | None:
-    """The tokenizer's encoder for a split, made once; None where that is not compiled."""
-    if split not in MODES:
-        return None
-    if tokenizer.algorithm in {"byte-bpe", "byte"} and len(tokenizer.vocab) < 256:
-        return None
-    made = tokenizer.__dict__.setdefault("_encoders", {})
-    if split not in made:
-        made[split] = Encoder(tokenizer, MODES[split])
-    return made[split]
+def empty_cache() -> Cache:
+    return [*compiled_table.empty(), np.empty(1 << 16, np.uint8), 0]

@@ -1,7 +1,7 @@
-"""Learning merges in one compiled function; bpe.learn_merges says what it does, in Python.
+"""Learning of merges in one compiled function; bpe.learn_merges is the same in Python.
 
 The words that hold a pair are linked lists of nodes. A list belongs to one entry of the queue, is
-made during one step and is given back when its pair is merged, so memory stays small.
+built during one step and freed when its pair is merged, so memory stays small.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from dlkit.tokenize.compiled_table import find_pair, first_row, key_byte_by_byte
 DONE = -2  # the head of a list whose pair was merged
 HEAD = 3  # cells before a word's symbols: its length, and its count in two parts
 HALF = np.int64(1 << 31)
-PENDING = 64  # changes of pairs that are noted before they are made, as memory is slow to answer
+PENDING = 64  # changes of pairs that are collected before they are applied, to hide memory latency
 
 
 @njit(cache=True, nogil=True)
@@ -25,7 +25,7 @@ def doubled(array):
 
 @njit(cache=True, nogil=True)
 def find_token(slots, pool, starts, wanted):
-    """The slot of the token with these bytes, or the free one where it belongs."""
+    """The slot of the token with these bytes, or a free slot for it."""
     mask = len(slots) - 1
     low, high = key_byte_by_byte(wanted, 0, len(wanted))
     slot = first_row(slots, low, high) + (low & 3)
@@ -89,8 +89,8 @@ def score_of(key, count, symbol_counts, likelihood):
 
 
 @njit(cache=True, nogil=True)
-def more_pairs(pairs):
-    """The same rows in a table of twice the size."""
+def grow_pairs(pairs):
+    """Copy the rows into a table of twice the size."""
     new = np.full(2 * len(pairs), -1, np.int64)
     for old in range(0, len(pairs), 4):
         if pairs[old] >= 0:
@@ -100,8 +100,8 @@ def more_pairs(pairs):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def note(changes, n, pairs, pair, by, word):
-    """Note a change, and have the pair's row brought near; returns how many are noted."""
+def add_change(changes, n, pairs, pair, by, word):
+    """Append a change and prefetch the pair's row; returns the number of changes."""
     changes[n, 0] = pair
     changes[n, 1] = by
     changes[n, 2] = word
@@ -111,10 +111,10 @@ def note(changes, n, pairs, pair, by, word):
 
 @njit(cache=True, nogil=True)
 def merge_in_word(cells, word, left, right, new, changes, n_changes, pairs):
-    """Merge the pair in a word and note what changes; returns how many are noted, and the merges.
+    """Merge the pair in a word; returns the number of changes so far, and of merges.
 
-    Here and in make_changes no array is replaced: numba counts references, each time, to those
-    that are replaced in a loop.
+    Here and in apply_changes no array is replaced: numba counts references to arrays that are
+    replaced in a loop, each time.
     """
     count = cells[word + 1] * HALF + cells[word + 2]
     start = word + HEAD
@@ -125,12 +125,14 @@ def merge_in_word(cells, word, left, right, new, changes, n_changes, pairs):
         if read + 1 < end and cells[read] == left and cells[read + 1] == right:
             if write > start:
                 before_it = np.int64(cells[write - 1]) << 32
-                n_changes = note(changes, n_changes, pairs, before_it | left, -count, -1)
-                n_changes = note(changes, n_changes, pairs, before_it | new, count, word)
+                n_changes = add_change(changes, n_changes, pairs, before_it | left, -count, -1)
+                n_changes = add_change(changes, n_changes, pairs, before_it | new, count, word)
             if read + 2 < end:
                 after_it = np.int64(cells[read + 2])
-                n_changes = note(changes, n_changes, pairs, right << 32 | after_it, -count, -1)
-                n_changes = note(changes, n_changes, pairs, new << 32 | after_it, count, word)
+                n_changes = add_change(
+                    changes, n_changes, pairs, right << 32 | after_it, -count, -1
+                )
+                n_changes = add_change(changes, n_changes, pairs, new << 32 | after_it, count, word)
             cells[write] = new
             read += 2
         else:
@@ -142,10 +144,10 @@ def merge_in_word(cells, word, left, right, new, changes, n_changes, pairs):
 
 
 @njit(cache=True, nogil=True)
-def make_changes(
+def apply_changes(
     changes, n_changes, pairs, n_pairs, list_pairs, list_heads, n_lists, nodes, n_nodes, free
 ):
-    """Make the changes; all arrays have room. Returns what is used of them, and the free node."""
+    """Apply the changes; all arrays have room. Returns their used sizes, and the free node."""
     for c in range(n_changes):
         row = find_pair(pairs, changes[c, 0], 4)
         if pairs[row] < 0:
@@ -156,14 +158,14 @@ def make_changes(
         word = changes[c, 2]
         if word < 0:
             continue
-        mine = pairs[row + 2]
-        if mine < 0:
-            mine = np.int64(n_lists)
-            list_pairs[mine] = changes[c, 0]
-            list_heads[mine] = -1
-            pairs[row + 2] = mine
+        own = pairs[row + 2]
+        if own < 0:
+            own = np.int64(n_lists)
+            list_pairs[own] = changes[c, 0]
+            list_heads[own] = -1
+            pairs[row + 2] = own
             n_lists += 1
-        top = np.int64(list_heads[mine])
+        top = np.int64(list_heads[own])
         if top >= 0 and nodes[2 * top] == word:
             continue
         fresh = np.int64(free)
@@ -174,7 +176,7 @@ def make_changes(
             n_nodes += 1
         nodes[2 * fresh] = word
         nodes[2 * fresh + 1] = top
-        list_heads[mine] = fresh
+        list_heads[own] = fresh
     return n_pairs, n_lists, n_nodes, free
 
 
@@ -182,10 +184,13 @@ def make_changes(
 def learn_merges(
     pool, token_starts, symbols, starts, counts, vocab_size, min_count, prefix, likelihood
 ):
-    """Merges (left, right, new) as rows. `pool` and `token_starts` hold the initial tokens' bytes,
-    `symbols`, `starts` and `counts` the words."""
+    """The merges as rows (left, right, new).
+
+    `pool` and `token_starts` hold the initial tokens' bytes, `symbols`, `starts` and `counts` the
+    words.
+    """
     n_tokens = len(token_starts) - 1
-    # Each word in one place of memory: HEAD, then its symbols. A word is known by where it begins.
+    # Each word in one place of memory: HEAD, then its symbols. A word is named by its start.
     n_words = len(starts) - 1
     cells = np.empty(len(symbols) + HEAD * n_words, np.int32)
     longest = 1
@@ -207,7 +212,7 @@ def learn_merges(
         slots[find_token(slots, pool, tokens, pool[tokens[t] : tokens[t + 1]])] = t
     symbol_counts = np.zeros(room, np.int64)
 
-    # Pairs: rows of left << 32 | right, their count, the list begun in this step, and nothing.
+    # Pairs: rows of left << 32 | right, their count, the list begun in this step, and padding.
     pairs = np.full(4 << 14, -1, np.int64)
     n_pairs = 0
     # Lists of words, as nodes: a word, the next node.
@@ -217,7 +222,7 @@ def learn_merges(
     nodes = np.empty(2 << 16, cells.dtype)
     n_nodes = 0
     free = np.int64(-1)
-    # Entries of the queue; only `likelihood` makes several for one list.
+    # Entries of the queue; several for one list only with `likelihood`.
     entry_scores = np.empty(1 << 16, np.float64)
     entry_pairs = np.empty(1 << 16, np.int64)
     entry_lists = np.empty(1 << 16, np.int32)
@@ -234,7 +239,7 @@ def learn_merges(
 
     merges = np.empty((1 << 12, 3), np.int32)
     n_merges = 0
-    # Changes not yet made: a pair, by how much its count changes, the word (-1 if it went there).
+    # Changes to apply: a pair, the change of its count, the word (-1 if the pair is gone there).
     changes = np.empty((4 * longest + PENDING, 3), np.int64)
     visits = np.empty(1 << 10, cells.dtype)
     to_push = np.empty(1 << 10, np.int32)
@@ -247,7 +252,7 @@ def learn_merges(
     current = np.int32(-1)
     while True:
         if not first:
-            # The best pair, whose score is up to date.
+            # The best pair with a current score.
             if n_tokens >= vocab_size or heap_size == 0:
                 break
             entry = heap[0]
@@ -311,7 +316,7 @@ def learn_merges(
             merges[n_merges, 2] = new
             n_merges += 1
 
-        # Every word on the pair's list, or every word there is.
+        # Every word on the pair's list; in the first step every word.
         first_list = n_lists
         n_visits = n_words
         if not first:
@@ -346,7 +351,7 @@ def learn_merges(
                     symbol_counts[cells[i]] += count
                 for i in range(start, next_word - 1):
                     changed = np.int64(cells[i]) << 32 | np.int64(cells[i + 1])
-                    n_changes = note(changes, n_changes, pairs, changed, count, word)
+                    n_changes = add_change(changes, n_changes, pairs, changed, count, word)
             else:
                 n_changes, merged = merge_in_word(
                     cells, word, left, right, new, changes, n_changes, pairs
@@ -361,36 +366,40 @@ def learn_merges(
             if n_changes < PENDING and visit + 1 < n_visits:
                 continue
             while 8 * (n_pairs + n_changes) > len(pairs):
-                pairs = more_pairs(pairs)
+                pairs = grow_pairs(pairs)
             while n_lists + n_changes > len(list_pairs):
                 list_pairs = doubled(list_pairs)
                 list_heads = doubled(list_heads)
             while 2 * (n_nodes + n_changes) > len(nodes):
                 nodes = doubled(nodes)
-            n_pairs, n_lists, n_nodes, free = make_changes(
+            n_pairs, n_lists, n_nodes, free = apply_changes(
                 changes, n_changes, pairs, n_pairs,
                 list_pairs, list_heads, n_lists, nodes, n_nodes, free,
             )  # fmt: skip
             n_changes = 0
 
-        # Queue the new lists; for `likelihood` also the pairs whose parts became rarer.
+        # Queue the new lists; with `likelihood` also the pairs whose parts became rarer.
         n_push = 0
-        for mine in range(first_list, n_lists):
-            row = find_pair(pairs, list_pairs[mine], 4)
+        for pair_list in range(first_list, n_lists):
+            row = find_pair(pairs, list_pairs[pair_list], 4)
             pairs[row + 2] = -1
             if pairs[row + 1] <= 0:
                 continue
             if n_push == len(to_push):
                 to_push = doubled(to_push)
-            to_push[n_push] = mine
+            to_push[n_push] = pair_list
             n_push += 1
             if likelihood:
                 for side in range(2):
-                    symbol = list_pairs[mine] >> 32 if side == 0 else list_pairs[mine] & 0xFFFFFFFF
+                    symbol = (
+                        list_pairs[pair_list] >> 32
+                        if side == 0
+                        else list_pairs[pair_list] & 0xFFFFFFFF
+                    )
                     if n_near == len(near_lists):
                         near_lists = doubled(near_lists)
                         near_next = doubled(near_next)
-                    near_lists[n_near] = mine
+                    near_lists[n_near] = pair_list
                     near_next[n_near] = near_heads[symbol]
                     near_heads[symbol] = n_near
                     n_near += 1
@@ -402,30 +411,30 @@ def learn_merges(
                 near_heads[symbol] = -1
                 while near >= 0:
                     after = near_next[near]
-                    mine = near_lists[near]
-                    if list_heads[mine] != DONE:
+                    pair_list = near_lists[near]
+                    if list_heads[pair_list] != DONE:
                         near_next[near] = kept
                         kept = near
-                        if mine < first_list:
+                        if pair_list < first_list:
                             if n_push == len(to_push):
                                 to_push = doubled(to_push)
-                            to_push[n_push] = mine
+                            to_push[n_push] = pair_list
                             n_push += 1
                     near = after
                 near_heads[symbol] = kept
         for p in range(n_push):
-            mine = to_push[p]
+            pair_list = to_push[p]
             if n_entries == len(entry_lists):
                 entry_scores = doubled(entry_scores)
                 entry_pairs = doubled(entry_pairs)
                 entry_lists = doubled(entry_lists)
                 entry_serials = doubled(entry_serials)
                 heap = doubled(heap)
-            pair = list_pairs[mine]
+            pair = list_pairs[pair_list]
             count = pairs[find_pair(pairs, pair, 4) + 1]
             entry_scores[n_entries] = score_of(pair, count, symbol_counts, likelihood)
             entry_pairs[n_entries] = pair
-            entry_lists[n_entries] = mine
+            entry_lists[n_entries] = pair_list
             serial += 1
             entry_serials[n_entries] = serial
             heap[heap_size] = n_entries

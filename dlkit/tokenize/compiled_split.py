@@ -1,7 +1,7 @@
-"""Cutting text into pre-tokens, and counting them, in compiled loops over UTF-8 bytes.
+"""Compiled pre-tokenization of UTF-8 bytes, and counting of pre-tokens.
 
-The pieces are exactly those of the patterns of the same names in splitting.py (tested). Text must
-be valid UTF-8.
+The pieces equal those of the patterns of the same names in pretokenize.py (tested). Text must be
+valid UTF-8.
 """
 
 from functools import cache
@@ -31,26 +31,27 @@ MODES = {
 }
 OTHER, LETTER, NUMBER, SPACE, NEWLINE, PUNCTUATION = range(6)
 
-BATCH = 256  # pieces that are cut before they are looked up, so that memory has time to answer
+BATCH = 256  # pieces that are split before they are looked up, to hide memory latency
 
 
-def in_each_byte(byte: int) -> np.uint64:
+def repeat_byte(byte: int) -> np.uint64:
+    """Eight times the byte as one number."""
     return np.uint64(int.from_bytes(bytes([byte]) * 8, "little"))
 
 
 # A byte up to 0x7F plus 0x80 - x has its top bit set if the byte is at least x.
-TOP, REST, LOWER = in_each_byte(0x80), in_each_byte(0x7F), in_each_byte(0x20)
-FROM_A, ABOVE_Z = in_each_byte(0x80 - ord("a")), in_each_byte(0x7F - ord("z"))
-FROM_0, ABOVE_9 = in_each_byte(0x80 - ord("0")), in_each_byte(0x7F - ord("9"))
-ABOVE_SPACE, FROM_DELETE = in_each_byte(0x7F - ord(" ")), in_each_byte(0x80 - 0x7F)
+TOP, REST, LOWER = repeat_byte(0x80), repeat_byte(0x7F), repeat_byte(0x20)
+FROM_A, ABOVE_Z = repeat_byte(0x80 - ord("a")), repeat_byte(0x7F - ord("z"))
+FROM_0, ABOVE_9 = repeat_byte(0x80 - ord("0")), repeat_byte(0x7F - ord("9"))
+ABOVE_SPACE, FROM_DELETE = repeat_byte(0x7F - ord(" ")), repeat_byte(0x80 - 0x7F)
 
 
 @cache
-def kinds(mode: int) -> np.ndarray:
+def character_kinds(mode: int) -> np.ndarray:
     """The kind of every code point, as the module `regex` classifies it."""
     import regex
 
-    # The planes from 4 on hold no letter, number, space or punctuation.
+    # The planes from 4 on have no letter, number, space or punctuation.
     everything = "".join(map(chr, range(0x40000)))
     table = np.zeros(0x110000, np.uint8)
     classes = {r"\s+": SPACE}
@@ -90,7 +91,7 @@ def code_point(data, i):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def run_end(data, i, end, kind, table):
-    """Where the run of characters of this kind that covers byte i ends."""
+    """The end of the run of characters of this kind that covers byte i."""
     while i < end:
         c = data[i]
         if c < 0x80:
@@ -107,7 +108,7 @@ def run_end(data, i, end, kind, table):
 
 @njit(cache=True, nogil=True)
 def contraction_end(data, i, end, fold):
-    """The end of 's 't 'm 'd 'll 've 're after the apostrophe at i; i if there is none."""
+    """The end of 's 't 'm 'd 'll 've 're at the apostrophe i; i if there is no contraction."""
     if i + 1 >= end:
         return i
     a = data[i + 1]
@@ -129,7 +130,7 @@ def contraction_end(data, i, end, fold):
 
 @njit(cache=True, nogil=True)
 def space_end(data, i, end, table):
-    """`\\s*[\\r\\n]|\\s+(?!\\S)|\\s`, or all of it at the end; NEWLINE occurs for gpt4 only."""
+    """The end of `\\s*[\\r\\n]|\\s+(?!\\S)|\\s` at i, or `end`; NEWLINE occurs for gpt4 only."""
     j = i
     last = i  # start of the last character of the run
     newline = i
@@ -200,7 +201,7 @@ def gpt4_end(data, i, end, table):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def piece_end(data, i, end, table, mode):
-    """The end of the piece that starts at i: a pre-token, or for two modes the spaces between."""
+    """The end of the piece at i: a pre-token, or in two modes the spaces between pre-tokens."""
     if mode == GPT2:
         return gpt2_end(data, i, end, table)
     if mode == GPT4:
@@ -216,7 +217,7 @@ def piece_end(data, i, end, table, mode):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def is_dropped(data, i, table, mode):
-    """Whether the piece at i is whitespace that only separates."""
+    """Whether the piece at i is white space that only separates."""
     return is_apart(mode) and table[code_point(data, i)[0]] == SPACE
 
 
@@ -228,7 +229,7 @@ def is_apart(mode):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def stops(eight, mode):
-    """The top bit of each of eight bytes that does not go on a word of ASCII characters."""
+    """Set the top bit of each of eight bytes that ends a word of ASCII characters."""
     eight = np.uint64(eight)
     low = eight & REST
     if mode == WHITESPACE:
@@ -242,7 +243,7 @@ def stops(eight, mode):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def word_end(data, i, end, kind_table, mode):
-    """Where the piece that starts at i ends if it is a plain ASCII word; i if one must look closer.
+    """The end of the piece at i if it is a plain ASCII word; i if `piece_end` must find it.
 
     Most pieces are such words, and are read eight bytes at a time.
     """
@@ -270,11 +271,11 @@ def word_end(data, i, end, kind_table, mode):
 
 
 @njit(cache=True, nogil=True)
-def next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch):
-    """Cut on at byte i of the text of this number, data[starts[text] : ends[text]].
+def split_batch(data, starts, ends, text, i, kind_table, mode, table, batch):
+    """Split from byte i of the text data[starts[text] : ends[text]] on, up to a full batch.
 
     The batch gets rows of start, end and key; a row with 0 for the key's high part ends a text.
-    Returns how many rows there are, and the text and byte to go on with.
+    Returns the number of rows, and the text and byte to continue with.
     """
     n = 0
     while n < BATCH and text < len(starts):
@@ -308,7 +309,7 @@ def next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch):
 
 @njit(cache=True, nogil=True)
 def count_known(data, table, pool, batch, k, n):
-    """Count the batch's pieces from row k on; returns the first that is not in the table, or n.
+    """Count the batch's pieces from row k on; returns the first row not in the table, or n.
 
     A loop of its own: numba counts references to arrays that are replaced in a loop, each time.
     """
@@ -327,13 +328,13 @@ def count_known(data, table, pool, batch, k, n):
 def count_pieces(data, starts, ends, kind_table, mode, table, pool, used, pool_used):
     """Count the pieces of each text data[starts[n] : ends[n]] as the table's values.
 
-    Returns table and pool, which grow, and how much of them is used.
+    Returns table and pool, which grow, and their used sizes.
     """
     batch = np.empty((BATCH, 4), np.int64)
     text = 0
     i = starts[0] if len(starts) else 0
     while text < len(starts):
-        n, text, i = next_pieces(data, starts, ends, text, i, kind_table, mode, table, batch)
+        n, text, i = split_batch(data, starts, ends, text, i, kind_table, mode, table, batch)
         k = count_known(data, table, pool, batch, 0, n)
         while k < n:
             start, low, high = batch[k, 0], batch[k, 2], batch[k, 3]
@@ -366,7 +367,7 @@ def add_counts(other, other_pool, table, pool, used, pool_used):
 
 
 def line_bounds(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends of the lines, without their ends."""
+    """Start and end of each line, without the line feed."""
     ends = np.flatnonzero(data == 10)
     if len(data) and data[-1] != 10:
         ends = np.append(ends, len(data))

@@ -1,16 +1,16 @@
-# numba infers the types of what it compiles.
-"""A table from byte strings to numbers, and machine words in arrays, for compiled loops.
+"""A hash table from byte strings to numbers, for compiled loops.
 
 A row is four numbers: low and high (the key), start, value. A string of at most EXACT bytes is its
 own key, with its length in the top byte of `high`; a longer one has a hash as `low`, a negative
-`high`, and its bytes in a pool from `start` on. The pool holds the short ones too, in the order in
-which they came.
+`high`, and its bytes in a pool from `start` on. The pool holds the short ones too, in the order of
+insertion.
 
-Integers are int64, as numba turns int64 mixed with uint64 into floats; what may overflow is
-computed in uint64 alone, as overflow of int64 is undefined there.
+Integers are int64, since numba turns int64 mixed with uint64 into floats; numbers that may overflow
+are uint64, since overflow of int64 is undefined there.
 """
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
@@ -19,16 +19,16 @@ from dlkit.core.numba_tools import item, pointer
 
 EXACT = 15
 LONG = np.int64(-(2**63))
-# Odd numbers without pattern, which spread keys over the table.
+# Odd multipliers without pattern, which spread keys over the table.
 MIX = np.uint64(0x9E3779B97F4A7C15)
 MIX_HIGH = np.uint64(0xC2B2AE3D27D4EB4F)
-SHIFT = np.uint64(30)  # leaves the bits that a product mixes best
-FEW = 1 << 12  # rows to begin with
+SHIFT = np.uint64(30)  # keeps the bits that a product mixes best
+INITIAL_ROWS = 1 << 12
 
 
 @intrinsic
 def load8(typing_context, array, index):
-    """The eight bytes from `index` on as one number, the first one lowest."""
+    """Read eight bytes from `index` on as one little-endian number."""
 
     def generate(context, builder, signature, args):
         address = pointer(context, builder, signature.args[0], *args)
@@ -39,7 +39,7 @@ def load8(typing_context, array, index):
 
 @intrinsic
 def store8(typing_context, array, index, number):
-    """The opposite of load8."""
+    """Write a number as eight bytes, as load8 reads it."""
 
     def generate(context, builder, signature, args):
         address = pointer(context, builder, signature.args[0], *args[:2])
@@ -51,6 +51,8 @@ def store8(typing_context, array, index, number):
 
 @intrinsic
 def trailing_zeros(typing_context, number):
+    """The number of zero bits below the lowest set bit."""
+
     def generate(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
@@ -59,7 +61,7 @@ def trailing_zeros(typing_context, number):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def key_of(data, i, j):
-    """The key of data[i:j], which is not empty."""
+    """The key of data[i:j], which must not be empty."""
     n = j - i
     if n > EXACT or i + 16 > len(data):
         return key_byte_by_byte(data, i, j)
@@ -93,13 +95,13 @@ def key_byte_by_byte(data, i, j):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def first_row(table, low, high):
-    """Where the search for a key begins."""
+    """The row where the search for a key begins."""
     mixed = (np.uint64(low) ^ np.uint64(high) * MIX_HIGH) * MIX >> SHIFT
     return np.int64(mixed) & (len(table) - 4)
 
 
 @njit(cache=True, nogil=True)
-def same(data, i, pool, start, n):
+def equal_bytes(data, i, pool, start, n):
     k = 0
     while k < n and data[i + k] == pool[start + k]:
         k += 1
@@ -108,13 +110,13 @@ def same(data, i, pool, start, n):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def find(table, pool, data, i, low, high):
-    """The row of the string at data[i] with this key, or the free row where it belongs."""
+    """The row of the string at data[i] with this key, or a free row for it."""
     row = first_row(table, low, high)
     while item(table, row + 1) != 0:
         if (
             item(table, row) == low
             and item(table, row + 1) == high
-            and (high > 0 or same(data, i, pool, table[row + 2], high & ~LONG))
+            and (high > 0 or equal_bytes(data, i, pool, table[row + 2], high & ~LONG))
         ):
             break
         row = (row + 4) & (len(table) - 1)
@@ -122,8 +124,8 @@ def find(table, pool, data, i, low, high):
 
 
 @njit(cache=True, nogil=True)
-def larger(table):
-    """The same rows in a table of twice the size."""
+def grow_table(table):
+    """Copy the rows into a table of twice the size."""
     new = np.zeros(2 * len(table), np.int64)
     for old in range(0, len(table), 4):
         if table[old + 1] != 0:
@@ -135,7 +137,8 @@ def larger(table):
 
 
 @njit(cache=True, nogil=True)
-def larger_bytes(array, least):
+def grow_bytes(array, least):
+    """Copy the bytes into an array of twice the size, or of size `least`."""
     new = np.empty(max(2 * len(array), least), np.uint8)
     new[: len(array)] = array
     return new
@@ -143,9 +146,9 @@ def larger_bytes(array, least):
 
 @njit(cache=True, nogil=True)
 def insert(table, pool, used, pool_used, row, low, high, data, i, j, value):
-    """Put data[i:j] in a free row. Table and pool grow; `used` rows and bytes come back too."""
+    """Put data[i:j] in a free row; returns table and pool, which grow, and their used sizes."""
     if pool_used + j - i > len(pool):
-        pool = larger_bytes(pool, pool_used + j - i)
+        pool = grow_bytes(pool, pool_used + j - i)
     pool[pool_used : pool_used + j - i] = data[i:j]
     table[row] = low
     table[row + 1] = high
@@ -154,13 +157,13 @@ def insert(table, pool, used, pool_used, row, low, high, data, i, j, value):
     pool_used += j - i
     used += 1
     if 8 * used > len(table):
-        table = larger(table)
+        table = grow_table(table)
     return table, pool, used, pool_used
 
 
-def empty() -> tuple[np.ndarray, np.ndarray, int, int]:
-    """A table, its pool, and how much of both is used."""
-    return np.zeros(4 * FEW, np.int64), np.empty(1 << 16, np.uint8), 0, 0
+def empty() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], int, int]:
+    """An empty table, its pool, and their used sizes."""
+    return np.zeros(4 * INITIAL_ROWS, np.int64), np.empty(1 << 16, np.uint8), 0, 0
 
 
 @njit(cache=True, nogil=True)
@@ -183,13 +186,13 @@ def fill(table, pool, used, pool_used, data, starts, values):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def pair_row(table, key, width):
-    """Where the search for a pair begins."""
+    """The row where the search for a pair begins."""
     return np.int64(np.uint64(key) * MIX >> SHIFT) * width & (len(table) - 1)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def find_pair(table, key, width):
-    """The row of a pair, left << 32 | right, in a table of rows of `width` that begin with it.
+    """The row of a pair in a table of rows of `width` numbers that begin with left << 32 | right.
 
     A free row begins with a negative number.
     """

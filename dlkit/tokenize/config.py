@@ -22,6 +22,17 @@ class Algorithm(StrEnum):
     words = "words"
 
 
+class FileFormat(StrEnum):
+    """The formats of a tokenizer's file that `convert` writes."""
+
+    dlkit = "dlkit"
+    huggingface = "huggingface"
+    gpt2 = "gpt2"
+    bert = "bert"
+    tiktoken = "tiktoken"
+    sentencepiece = "sentencepiece"
+
+
 class Mark(StrEnum):
     end_of_word = "end-of-word"
     word_start = "word-start"
@@ -30,34 +41,34 @@ class Mark(StrEnum):
 
 @dataclass(kw_only=True)
 class TokenizeTrainConfig:
-    """What a tokenizer learns from, and how; the field names are the options' names."""
+    """The settings of a training; the options have the names of the fields."""
 
     corpus: list[str] = argument("Text files (plain, .gz, .zst), folders of them, or - for stdin.")
     out: Path = option(Path("tokenizer.json"), "The tokenizer's file.", short=("-o",))
-    algorithm: Algorithm = option(Algorithm.byte_bpe, "How text becomes tokens.", short=("-a",))
-    vocab_size: int = option(8000, "Tokens to end with, special ones included.", min=1)
-    min_count: int = option(2, "Learn nothing that occurs less often.", min=1)
+    algorithm: Algorithm = option(Algorithm.byte_bpe, "Kind of tokenizer.", short=("-a",))
+    vocab_size: int = option(8000, "Size of the vocabulary, with the special tokens.", min=1)
+    min_count: int = option(2, "Smallest count of a pair or word that becomes a token.", min=1)
     split: str | None = option(
         None,
-        "How text is cut before tokens are learned: gpt2, gpt4, whitespace, bert, words, none or a "
-        "pattern; default: gpt2 for byte-bpe, bert for wordpiece, whitespace for bpe.",
+        "How text is split into pre-tokens: gpt2, gpt4, whitespace, bert, words, none or a regular "
+        "expression; default: gpt2 for byte-bpe, bert for wordpiece, whitespace for bpe.",
     )
-    mark: Mark = option(Mark.end_of_word, "bpe: how a token shows where its word ends or starts.")
+    mark: Mark = option(Mark.end_of_word, "bpe: mark of tokens at the end or start of a word.")
     score: Literal["count", "likelihood"] = option(
         "count",
-        "wordpiece: merge the most frequent pair, as today's trainers do, or the pair of highest "
-        "count(ab) / (count(a) count(b)), as in the paper.",
+        "wordpiece: merge the most frequent pair, as today's trainers do, or the pair with the "
+        "highest count(ab) / (count(a) count(b)), as in the paper.",
     )
     normalize: str = option(
-        "none", "Comma-separated, in this order: none, nfc, nfkc, lower, strip-accents."
+        "none", "Normalization, comma-separated, in order: none, nfc, nfkc, lower, strip-accents."
     )
-    special: list[str] = option((), "A special token, or TOKEN=ID; by default they count from 0.")
+    special: list[str] = option((), "A special token, or TOKEN=ID; by default the ids start at 0.")
     limit_alphabet: int | None = option(
         None, "Keep only this many characters, the most frequent.", min=1
     )
     errors: Literal["strict", "replace"] = option(
-        "strict", "Bytes that are not UTF-8: an error, or replaced."
+        "strict", "Handling of bytes that are not UTF-8: an error, or U+FFFD."
     )
-    seed: int = option(0, "Seed of what is drawn at random (unigram's sample of a large corpus).")
+    seed: int = option(0, "Seed of unigram's sample of a large corpus.")
     workers: int = option(2, "Threads or processes that read and count.", min=1)
     force: bool = option(False, "Overwrite the tokenizer's file.")

@@ -1,6 +1,7 @@
-"""Tokenizers of other tools, read and written.
+"""Reading and writing of other tools' tokenizer files.
 
-Only what gives the same ids there and here is converted; anything else is refused by name.
+A tokenizer is converted only if it gives the same ids there and here; otherwise the error names the
+part that dlkit or the other tool lacks.
 """
 
 import base64
@@ -12,24 +13,21 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header
-from dlkit.tokenize.infer import load
-from dlkit.tokenize.model import (
-    CLASSES,
+from dlkit.tokenize.alphabet import (
     INSIDE,
-    SENTENCEPIECE,
     WORD_END,
     WORD_START,
-    ByteBPE,
-    SentencePiece,
-    Tokenizer,
-    as_bytes,
-    as_chars,
+    bytes_to_chars,
+    chars_to_bytes,
 )
+from dlkit.tokenize.config import FileFormat
+from dlkit.tokenize.infer import load
+from dlkit.tokenize.model import ALGORITHMS, BPE, ByteBPE, SentencePiece, Tokenizer
 from dlkit.tokenize.pretokenize import PATTERNS, pattern_of
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
 Json = dict[str, Any]
-# Hugging Face's regular expressions (Oniguruma) read {1,3}+ and $ differently.
+# Hugging Face's regular expressions (Oniguruma) interpret {1,3}+ and $ differently.
 ONIGURUMA = {
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s+\z|\s*[\r\n]|\s+(?!\S)|\s"
@@ -37,16 +35,20 @@ ONIGURUMA = {
 
 
 def convert(
-    files: Sequence[str], out: Path, to: str, split: str | None = None, force: bool = False
+    files: Sequence[str],
+    out: Path,
+    to: FileFormat,
+    split: str | None = None,
+    force: bool = False,
 ) -> list[Path]:
-    """Write the tokenizer in `files` to `out` in another form; returns the paths written."""
+    """Write the tokenizer in `files` to `out` in another format; returns the paths written."""
     tokenizer = read(files, split)
-    targets = [out / "vocab.json", out / "merges.txt"] if to == "gpt2" else [out]
+    targets = [out / "vocab.json", out / "merges.txt"] if to == FileFormat.gpt2 else [out]
     for target in targets:
         if target.is_dir():
-            raise DlkitError(f"{target} is a folder: give a file's name")
+            raise DlkitError(f"{target}: is a folder; give a file's name")
         if target.exists() and not force:
-            raise DlkitError(f"{target} exists: give another --out, or --force")
+            raise DlkitError(f"{target}: exists already; give another --out, or --force")
     for target, content in zip(targets, WRITERS[to](tokenizer), strict=True):
         with whole_file(target) as partial:
             partial.write_bytes(content)
@@ -57,7 +59,7 @@ def convert(
 
 
 def read(files: Sequence[str], split: str | None = None) -> Tokenizer:
-    """The tokenizer in these files, whatever their kind."""
+    """Read the tokenizer in these files, whatever their format."""
     paths = [Path(file) for file in files]
     if len(paths) == 1 and paths[0].is_dir():
         paths = [paths[0] / "vocab.json", paths[0] / "merges.txt"]
@@ -67,16 +69,12 @@ def read(files: Sequence[str], split: str | None = None) -> Tokenizer:
     if len(paths) != 1:
         raise DlkitError("give one file, or vocab.json and merges.txt")
     path, suffix = paths[0], paths[0].suffix
-    if suffix not in {".json", ".txt", ".tiktoken", ".model"}:
+    if suffix != ".json" and suffix not in READERS:
         return load(files[0])
     try:
-        if suffix == ".txt":
-            return read_bert(path, split)
-        if suffix == ".tiktoken":
-            return read_tiktoken(path, split)
-        if suffix == ".model":
-            return read_sentencepiece(path)
-        content = json.loads(text_of(path))
+        if suffix in READERS:
+            return READERS[suffix](path, split)
+        content = json.loads(read_text(path))
         if isinstance(content, dict) and "model" in content and "added_tokens" in content:
             return read_hugging_face(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,7 +85,7 @@ def read(files: Sequence[str], split: str | None = None) -> Tokenizer:
     return load(files[0])
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -96,7 +94,7 @@ def text_of(path: Path) -> str:
         raise DlkitError(f"{path}: byte {error.start} is not UTF-8") from error
 
 
-def made(
+def build_tokenizer(
     algorithm: str,
     settings: Json,
     vocab: dict[str, int],
@@ -104,88 +102,95 @@ def made(
     merges: Any,
     source: str,
 ) -> Tokenizer:
+    """The tokenizer with these tokens, `special` ones among `vocab` or not."""
     header = Header("tokenize", algorithm, settings, [], card={"data": f"converted from {source}"})
     plain = {token: i for token, i in vocab.items() if token not in special}
-    tokenizer = CLASSES[algorithm](header, plain, special, merges)
-    if hasattr(tokenizer, "ranks"):
-        _ = tokenizer.ranks  # says at once if the merges do not fit the vocabulary
+    tokenizer = ALGORITHMS[algorithm](header, plain, special, merges)
+    if isinstance(tokenizer, BPE):
+        _ = tokenizer.ranks  # an error now if the merges do not fit the vocabulary
     return tokenizer
 
 
 def read_gpt2(vocab: Path, merges: Path, split: str | None) -> Tokenizer:
     try:
-        tokens = json.loads(text_of(vocab))
-        lines = text_of(merges).split("\n")
+        tokens = json.loads(read_text(vocab))
+        lines = read_text(merges).split("\n")
         pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#ver")]
         if not all(isinstance(i, int) for i in tokens.values()) or {len(p) for p in pairs} - {2}:
             raise ValueError("not a vocabulary with merges")
     except (ValueError, AttributeError) as error:
         raise DlkitError(f"{vocab}, {merges}: {error}") from error
-    # What is not written in the alphabet of bytes, or made by no merge, is special.
-    made_by_merges = {left + right for left, right in pairs}
-    special = {t: i for t, i in tokens.items() if len(t) > 1 and t not in made_by_merges}
+    # Special tokens are those that are no byte and result from no merge.
+    merged = {left + right for left, right in pairs}
+    special = {t: i for t, i in tokens.items() if len(t) > 1 and t not in merged}
     settings: Json = {"normalize": [], "split": split or "gpt2", "unk": None}
-    return made("byte-bpe", settings, tokens, special, pairs, vocab.name)
+    return build_tokenizer("byte-bpe", settings, tokens, special, pairs, vocab.name)
 
 
 def read_bert(path: Path, split: str | None) -> Tokenizer:
-    tokens = text_of(path).removesuffix("\n").split("\n")
+    tokens = read_text(path).removesuffix("\n").split("\n")
     vocab = {token: i for i, token in enumerate(tokens)}
     special = {t: i for t, i in vocab.items() if t.startswith("[") and t.endswith("]") and t[1:-1]}
     if "[UNK]" not in special:
-        raise DlkitError("no [UNK] in it: not a vocabulary of BERT")
-    # A vocabulary without capitals is that of an uncased model.
+        raise DlkitError("not a vocabulary of BERT; it has no token [UNK]")
+    # A vocabulary without capitals belongs to an uncased model.
     cased = any(token != token.lower() for token in vocab if token not in special)
     settings: Json = {"normalize": [] if cased else ["lower", "strip-accents"]}
     settings |= {"split": split or "bert", "unk": "[UNK]", "mark": "inside"}
-    return made("wordpiece", settings, vocab, special, (), path.name)
+    return build_tokenizer("wordpiece", settings, vocab, special, (), path.name)
 
 
 def read_tiktoken(path: Path, split: str | None) -> Tokenizer:
     vocab = {}
-    for number, line in enumerate(text_of(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
             token, rank = line.split()
-            vocab[as_chars(base64.b64decode(token, validate=True))] = int(rank)
+            vocab[bytes_to_chars(base64.b64decode(token, validate=True))] = int(rank)
         except ValueError as error:
             raise DlkitError(f"line {number} is not base64 and a rank") from error
     if len({*vocab} & {*map(chr, range(33, 127))}) < 94:
-        raise DlkitError("not a .tiktoken file: it has no token for some bytes")
+        raise DlkitError("not a .tiktoken file; it has no token for some bytes")
     known = "gpt4" if len(vocab) > 60_000 else "gpt2"
     settings: Json = {"normalize": [], "split": split or known, "unk": None, "by_rank": True}
-    return made("byte-bpe", settings, vocab, {}, (), path.name)
+    return build_tokenizer("byte-bpe", settings, vocab, {}, (), path.name)
 
 
-def read_sentencepiece(path: Path) -> Tokenizer:
+def read_sentencepiece(path: Path, split: str | None) -> Tokenizer:
     try:
         model = path.read_bytes()
     except OSError as error:
         raise DlkitError(f"{path}: {error.strerror}") from error
     settings: Json = {"normalize": [], "split": "none"}
     card = {"data": f"converted from {path.name}"}
-    # Both kinds are encoded alike, by the library; which it is stands in the model itself.
+    # The library encodes with both kinds; the model itself records its kind.
     header = Header("tokenize", "unigram", settings, [], card=card)
     return SentencePiece(header, base64.b64encode(model).decode())
 
 
+READERS: dict[str, Callable[[Path, str | None], Tokenizer]] = {
+    ".txt": read_bert,
+    ".tiktoken": read_tiktoken,
+    ".model": read_sentencepiece,
+}
 NORMALIZERS = {"NFC": "nfc", "NFKC": "nfkc", "Lowercase": "lower", "StripAccents": "strip-accents"}
 
 
-def steps(normalizer: Json | None) -> list[str]:
+def convert_normalizer(normalizer: Json | None) -> list[str]:
+    """Our normalization steps for Hugging Face's normalizer."""
     if normalizer is None:
         return []
     kind = normalizer["type"]
     if kind == "Sequence":
         parts = normalizer["normalizers"]
-        # NFD before StripAccents is part of our strip-accents.
+        # Our strip-accents includes NFD.
         return [
             step
             for part, after in zip(parts, [*parts[1:], {"type": ""}], strict=True)
             if (part["type"], after["type"]) != ("NFD", "StripAccents")
-            for step in steps(part)
+            for step in convert_normalizer(part)
         ]
     if kind not in NORMALIZERS:
-        raise DlkitError(f"the normalizer {kind} has no equal in dlkit")
+        raise DlkitError(f"the normalizer {kind} has no equivalent in dlkit")
     return [NORMALIZERS[kind]]
 
 
@@ -193,26 +198,31 @@ def read_hugging_face(content: Json) -> Tokenizer:
     model = content["model"]
     kind = model.get("type")
     special = {token["content"]: token["id"] for token in content["added_tokens"]}
-    settings: Json = {"normalize": steps(content.get("normalizer")), "unk": model.get("unk_token")}
+    settings: Json = {
+        "normalize": convert_normalizer(content.get("normalizer")),
+        "unk": model.get("unk_token"),
+    }
     if settings["unk"] is not None:
         special.setdefault(settings["unk"], model["vocab"][settings["unk"]])
-    before = pre_tokenizers(content.get("pre_tokenizer"))
+    before = list_pre_tokenizers(content.get("pre_tokenizer"))
     names = [part["type"] for part in before]
     merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model.get("merges", ())]
     for option in ("byte_fallback", "fuse_unk"):
         if model.get(option):
-            raise DlkitError(f"the model's {option} has no equal in dlkit")
+            raise DlkitError(f"the model's {option} has no equivalent in dlkit")
     if kind == "BPE" and names and names[-1] == "ByteLevel":
         level = before[-1]
         if level["add_prefix_space"]:
-            raise DlkitError("ByteLevel's add_prefix_space has no equal in dlkit")
-        settings["split"] = split_name(before[:-1]) if len(before) > 1 else "gpt2"
+            raise DlkitError("ByteLevel's add_prefix_space has no equivalent in dlkit")
+        settings["split"] = convert_split(before[:-1]) if len(before) > 1 else "gpt2"
         if len(before) == 1 and not level["use_regex"]:
             settings["split"] = "none"
         settings["unk"] = None
         if model.get("ignore_merges"):
-            raise DlkitError("the model's ignore_merges has no equal in dlkit")
-        return made("byte-bpe", settings, model["vocab"], special, merges, "Hugging Face")
+            raise DlkitError("the model's ignore_merges has no equivalent in dlkit")
+        return build_tokenizer(
+            "byte-bpe", settings, model["vocab"], special, merges, "Hugging Face"
+        )
     if kind == "BPE":
         if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix") not in {
             None,
@@ -225,32 +235,34 @@ def read_hugging_face(content: Json) -> Tokenizer:
             if names != ["WhitespaceSplit", "Metaspace"] or (
                 before[1]["prepend_scheme"] != "always"
             ):
-                raise DlkitError("Metaspace has an equal in dlkit only after WhitespaceSplit")
+                raise DlkitError("Metaspace has an equivalent in dlkit only after WhitespaceSplit")
             settings["mark"] = "word-start"
             before = before[:1]
-        settings["split"] = split_name(before)
-        return made("bpe", settings, model["vocab"], special, merges, "Hugging Face")
+        settings["split"] = convert_split(before)
+        return build_tokenizer("bpe", settings, model["vocab"], special, merges, "Hugging Face")
     if kind == "WordPiece":
         if model.get("continuing_subword_prefix", INSIDE) != INSIDE:
             raise DlkitError("the model's prefix is not ##")
         if model.get("max_input_chars_per_word", LONGEST_WORD) != LONGEST_WORD:
             raise DlkitError(f"the model's longest word is not {LONGEST_WORD} characters")
-        settings |= {"split": split_name(before), "mark": "inside"}
-        return made("wordpiece", settings, model["vocab"], special, (), "Hugging Face")
+        settings |= {"split": convert_split(before), "mark": "inside"}
+        return build_tokenizer("wordpiece", settings, model["vocab"], special, (), "Hugging Face")
     if kind == "WordLevel":
-        settings["split"] = split_name(before)
-        return made("whitespace", settings, model["vocab"], special, (), "Hugging Face")
-    raise DlkitError(f"a {kind} model of Hugging Face has no equal in dlkit")
+        settings["split"] = convert_split(before)
+        return build_tokenizer("whitespace", settings, model["vocab"], special, (), "Hugging Face")
+    raise DlkitError(f"a {kind} model of Hugging Face has no equivalent in dlkit")
 
 
-def pre_tokenizers(part: Json | None) -> list[Json]:
+def list_pre_tokenizers(part: Json | None) -> list[Json]:
+    """The pre-tokenizers of a sequence, or the only one."""
     if part is None:
         return []
-    return part["pretokenizers"] if part["type"] == "Sequence" else [part]
+    parts: list[Json] = part["pretokenizers"] if part["type"] == "Sequence" else [part]
+    return parts
 
 
-def split_name(parts: list[Json]) -> str:
-    """Our name, or pattern, for Hugging Face's pre-tokenizers."""
+def convert_split(parts: list[Json]) -> str:
+    """Our name, or the pattern, of Hugging Face's pre-tokenizers."""
     kinds = [part["type"] for part in parts]
     if not kinds:
         return "none"
@@ -261,13 +273,12 @@ def split_name(parts: list[Json]) -> str:
     if kinds == ["Whitespace"]:
         return r"\w+|[^\w\s]+"
     if kinds == ["Split"] and "Regex" in parts[0]["pattern"]:
-        pattern = parts[0]["pattern"]["Regex"]
-        found = parts[0]["behavior"] == "Isolated" and not parts[0]["invert"]
-        removed = parts[0]["behavior"] == "Removed" and parts[0]["invert"]
-        if found or removed:
+        pattern: str = parts[0]["pattern"]["Regex"]
+        # Both keep the matches of the pattern as pre-tokens.
+        if (parts[0]["behavior"], parts[0]["invert"]) in {("Isolated", False), ("Removed", True)}:
             names = {value: name for name, value in [*PATTERNS.items(), *ONIGURUMA.items()]}
             return names.get(pattern, pattern)
-    raise DlkitError(f"the pre-tokenizer {' + '.join(kinds)} has no equal in dlkit")
+    raise DlkitError(f"the pre-tokenizer {' + '.join(kinds)} has no equivalent in dlkit")
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -278,7 +289,7 @@ def write_dlkit(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def write_gpt2(tokenizer: Tokenizer) -> list[bytes]:
-    bytes_only(tokenizer, "gpt2")
+    check_byte_bpe(tokenizer, "gpt2")
     vocab = json.dumps({**tokenizer.special, **tokenizer.vocab}, ensure_ascii=False)
     merges = "".join(f"{left} {right}\n" for left, right in tokenizer.merges)
     return [vocab.encode(), f"#version: 0.2\n{merges}".encode()]
@@ -286,7 +297,9 @@ def write_gpt2(tokenizer: Tokenizer) -> list[bytes]:
 
 def write_bert(tokenizer: Tokenizer) -> list[bytes]:
     if tokenizer.algorithm != "wordpiece":
-        raise DlkitError(f"a vocabulary of BERT is wordpiece, this is {tokenizer.algorithm}")
+        raise DlkitError(
+            f"a vocabulary of BERT is wordpiece, and this tokenizer is {tokenizer.algorithm}"
+        )
     names = tokenizer.names
     if sorted(names) != list(range(len(names))):
         raise DlkitError("vocab.txt needs ids without gaps")
@@ -294,10 +307,10 @@ def write_bert(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def write_tiktoken(tokenizer: Tokenizer) -> list[bytes]:
-    """Ranks are the order of the tokens; special tokens have no place in the file."""
-    bytes_only(tokenizer, "tiktoken", by_rank=True)
+    """Tokens with their ids as ranks, without special tokens."""
+    check_byte_bpe(tokenizer, "tiktoken", by_rank=True)
     lines = [
-        f"{base64.b64encode(as_bytes(token)).decode()} {i}\n"
+        f"{base64.b64encode(chars_to_bytes(token)).decode()} {i}\n"
         for token, i in sorted(tokenizer.vocab.items(), key=lambda item: item[1])
     ]
     return ["".join(lines).encode()]
@@ -305,17 +318,21 @@ def write_tiktoken(tokenizer: Tokenizer) -> list[bytes]:
 
 def write_sentencepiece(tokenizer: Tokenizer) -> list[bytes]:
     if not isinstance(tokenizer, SentencePiece):
-        raise DlkitError(f"only {' and '.join(SENTENCEPIECE)} can be sentencepiece models")
+        raise DlkitError(
+            f"a sentencepiece model is unigram or sentencepiece-bpe, and this tokenizer is "
+            f"{tokenizer.algorithm}"
+        )
     return [base64.b64decode(tokenizer.model)]
 
 
-def bytes_only(tokenizer: Tokenizer, to: str, by_rank: bool = False) -> None:
+def check_byte_bpe(tokenizer: Tokenizer, to: str, by_rank: bool = False) -> None:
+    """Raise DlkitError unless the format `to` can hold this tokenizer."""
     if not isinstance(tokenizer, ByteBPE):
-        raise DlkitError(f"{to} files hold byte-bpe, this is {tokenizer.algorithm}")
+        raise DlkitError(f"a {to} file holds byte-bpe, and this tokenizer is {tokenizer.algorithm}")
     if tokenizer.normalization:
-        raise DlkitError(f"{to} files have no place for --normalize")
-    if tokenizer.header.settings.get("by_rank") and not by_rank:
-        raise DlkitError(f"this came from a .tiktoken file, which has no merges for {to}")
+        raise DlkitError(f"a {to} file cannot hold normalization")
+    if tokenizer.settings.get("by_rank") and not by_rank:
+        raise DlkitError(f"this tokenizer came from a .tiktoken file, which has no merges for {to}")
 
 
 def write_hugging_face(tokenizer: Tokenizer) -> list[bytes]:
@@ -394,9 +411,10 @@ def hugging_face_bpe_model(tokenizer: Tokenizer, suffix: str | None) -> Json:
 
 
 def hugging_face_bytes(tokenizer: Tokenizer) -> Json:
-    bytes_without_steps = tokenizer.header.settings.get("by_rank")
-    if bytes_without_steps:
-        raise DlkitError("this came from a .tiktoken file, which has no merges for huggingface")
+    if tokenizer.settings.get("by_rank"):
+        raise DlkitError(
+            "this tokenizer came from a .tiktoken file, which has no merges for huggingface"
+        )
     level = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -412,7 +430,7 @@ def hugging_face_bytes(tokenizer: Tokenizer) -> Json:
 
 
 def hugging_face_bpe(tokenizer: Tokenizer) -> Json:
-    mark = tokenizer.header.settings["mark"]
+    mark = tokenizer.settings["mark"]
     split = hugging_face_split(tokenizer)
     decoder: Json | None = {"type": "Fuse"}
     if mark == "end-of-word":
@@ -460,11 +478,11 @@ def hugging_face_words(tokenizer: Tokenizer) -> Json:
     }
 
 
-WRITERS: dict[str, Callable[[Tokenizer], list[bytes]]] = {
-    "dlkit": write_dlkit,
-    "huggingface": write_hugging_face,
-    "gpt2": write_gpt2,
-    "bert": write_bert,
-    "tiktoken": write_tiktoken,
-    "sentencepiece": write_sentencepiece,
+WRITERS: dict[FileFormat, Callable[[Tokenizer], list[bytes]]] = {
+    FileFormat.dlkit: write_dlkit,
+    FileFormat.huggingface: write_hugging_face,
+    FileFormat.gpt2: write_gpt2,
+    FileFormat.bert: write_bert,
+    FileFormat.tiktoken: write_tiktoken,
+    FileFormat.sentencepiece: write_sentencepiece,
 }

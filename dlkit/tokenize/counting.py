@@ -1,33 +1,38 @@
-"""Counting the different pre-tokens of a corpus: once, in parallel."""
+"""Counting of the distinct pre-tokens of a corpus, in parallel."""
 
 import queue
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.tokenize import pretokenize
 from dlkit.tokenize.normalize import normalize
 
-LONGEST = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
-SMALL = 1 << 19  # bytes that are counted sooner than numba is imported
+R = TypeVar("R")
+P = ParamSpec("P")
+Array = npt.NDArray[Any]
+MAX_PIECE = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
+SMALL = 1 << 19  # bytes up to which Python is faster than the import of numba
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Different pre-tokens: their bytes one after the other, their lengths, their counts."""
+class PieceCounts:
+    """Distinct pre-tokens: their bytes one after the other, their lengths, their counts."""
 
-    pool: np.ndarray  # uint8
-    lengths: np.ndarray  # int64, in bytes
-    counts: np.ndarray  # int64
+    pool: Array  # uint8
+    lengths: Array  # int64, in bytes
+    counts: Array  # int64
 
     def texts(self) -> list[str]:
+        """The pre-tokens."""
         data = self.pool.tobytes()
         ends = np.cumsum(self.lengths).tolist()
         return [
@@ -37,29 +42,31 @@ class Pieces:
 
 
 def count(
-    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, shared: bool = False
-) -> Pieces:
-    """The different pre-tokens of all lines (each with its end), and how often each occurs.
+    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, distributed: bool = False
+) -> PieceCounts:
+    """Count the distinct pre-tokens of all lines (each with its end).
 
-    With `shared`, each process that torchrun or srun started counts a share of the blocks, and
-    all get the sums.
+    With `distributed`, each process that torchrun or srun started counts a share of the blocks,
+    and all processes get the sums.
     """
-    if not shared:
-        pieces = counted(blocks, split, steps, workers)
+    if not distributed:
+        pieces = count_blocks(blocks, split, steps, workers)
     else:
         with join_processes() as process:
-            own = counted(process.share(blocks), split, steps, workers)
-            pieces = added(list(process.gather([own])))
+            own = count_blocks(process.share(blocks), split, steps, workers)
+            pieces = sum_pieces(list(process.gather([own])))
     longest = pieces.lengths.max(initial=0)
-    if longest > LONGEST:
+    if longest > MAX_PIECE:
         raise DlkitError(
-            f"a stretch of {longest} bytes between two places where --split cuts: that is too long "
-            f"to learn from (at most {LONGEST}); break it into lines, or split otherwise"
+            f"--split: a pre-token of {longest} bytes is too long to learn from (at most "
+            f"{MAX_PIECE}); break the text into lines, or choose another --split"
         )
     return pieces
 
 
-def counted(blocks: Iterator[bytes], split: str, steps: list[str], workers: int) -> Pieces:
+def count_blocks(
+    blocks: Iterator[bytes], split: str, steps: list[str], workers: int
+) -> PieceCounts:
     first: list[bytes] = []
     size = 0
     for block in blocks:
@@ -70,7 +77,7 @@ def counted(blocks: Iterator[bytes], split: str, steps: list[str], workers: int)
     else:
         return from_counter(sum_counters(count_block(b, split, steps) for b in first))
 
-    def everything() -> Iterator[bytes]:
+    def all_blocks() -> Iterator[bytes]:
         yield from first
         first.clear()
         yield from blocks
@@ -78,17 +85,24 @@ def counted(blocks: Iterator[bytes], split: str, steps: list[str], workers: int)
     from dlkit.tokenize import compiled_split
 
     if split in compiled_split.MODES:
-        return count_compiled(everything(), compiled_split.MODES[split], steps, workers)
+        return count_compiled(all_blocks(), compiled_split.MODES[split], steps, workers)
     with ProcessPoolExecutor(workers) as pool:
-        jobs = ahead(pool, everything(), workers, count_block, split, steps)
+        jobs = map_ahead(pool, all_blocks(), workers, count_block, split, steps)
         return from_counter(sum_counters(jobs))
 
 
-def ahead(pool: Executor, blocks: Iterator[bytes], workers: int, work: Any, *more: Any) -> Any:
-    """`work(block, *more)` of each block, in order, a few blocks ahead of who asks."""
-    waiting: deque[Future] = deque()
+def map_ahead(
+    pool: Executor,
+    blocks: Iterator[bytes],
+    workers: int,
+    work: Callable[Concatenate[bytes, P], R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Iterator[R]:
+    """Yield `work(block, *args)` in order, computed a few blocks ahead."""
+    waiting: deque[Future[R]] = deque()
     for block in blocks:
-        waiting.append(pool.submit(work, block, *more))
+        waiting.append(pool.submit(work, block, *args, **kwargs))
         if len(waiting) > workers + 1:
             yield waiting.popleft().result()
     while waiting:
@@ -96,10 +110,11 @@ def ahead(pool: Executor, blocks: Iterator[bytes], workers: int, work: Any, *mor
 
 
 def count_block(block: bytes, split: str, steps: list[str]) -> Counter[str]:
-    cut = pretokenize.splitter(split)
+    """Count the pre-tokens of a block in Python."""
+    split_line = pretokenize.splitter(split)
     counter: Counter[str] = Counter()
     for line in re.findall(r"[^\n]*\n|[^\n]+", normalize(block.decode(), steps)):
-        counter.update(cut(line))
+        counter.update(split_line(line))
     return counter
 
 
@@ -110,8 +125,8 @@ def sum_counters(counters: Iterable[Counter[str]]) -> Counter[str]:
     return total
 
 
-def added(shares: Iterable[Pieces]) -> Pieces:
-    """The counts of several processes together."""
+def sum_pieces(shares: Iterable[PieceCounts]) -> PieceCounts:
+    """Sum the counts of several processes."""
     total: Counter[str] = Counter()
     for share in shares:
         counts = share.counts.tolist()
@@ -119,45 +134,47 @@ def added(shares: Iterable[Pieces]) -> Pieces:
     return from_counter(total)
 
 
-def from_counter(counter: Counter[str]) -> Pieces:
+def from_counter(counter: Counter[str]) -> PieceCounts:
     encoded = [piece.encode("utf-8", "surrogateescape") for piece in counter]
-    return Pieces(
+    return PieceCounts(
         np.frombuffer(b"".join(encoded), np.uint8),
         np.array([len(piece) for piece in encoded], np.int64),
         np.array(list(counter.values()), np.int64),
     )
 
 
-def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers: int) -> Pieces:
-    """Each thread counts blocks into a table of its own; the tables are added up."""
+def count_compiled(
+    blocks: Iterator[bytes], mode: int, steps: list[str], workers: int
+) -> PieceCounts:
+    """Count in threads, each into a table of its own, and sum the tables."""
     from dlkit.core.numba_tools import loading
     from dlkit.tokenize import compiled_split, compiled_table
 
-    kinds = compiled_split.kinds(mode)
+    kinds = compiled_split.character_kinds(mode)
     with loading("the loops for large inputs", 20):
         nowhere = np.zeros(0, np.int64)
-        fresh: Any = compiled_table.empty()
+        empty: Any = compiled_table.empty()
         compiled_split.count_pieces(
-            np.frombuffer(b"", np.uint8), nowhere, nowhere, kinds, mode, *fresh
+            np.frombuffer(b"", np.uint8), nowhere, nowhere, kinds, mode, *empty
         )
-    tables: queue.SimpleQueue = queue.SimpleQueue()
+    tables: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(workers):
         tables.put(compiled_table.empty())
 
-    def work(block: bytes) -> None:
+    def count_into_table(block: bytes) -> None:
         if steps:
             block = normalize(block.decode(), steps).encode()
         text = np.frombuffer(block, np.uint8)
         starts, ends = compiled_split.line_bounds(text)
         with_ends = np.minimum(ends + 1, len(text))
-        mine = tables.get()
+        own = tables.get()
         try:
-            mine = compiled_split.count_pieces(text, starts, with_ends, kinds, mode, *mine)
+            own = compiled_split.count_pieces(text, starts, with_ends, kinds, mode, *own)
         finally:
-            tables.put(mine)
+            tables.put(own)
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in ahead(pool, blocks, workers, work):
+        for _ in map_ahead(pool, blocks, workers, count_into_table):
             pass
     total = tables.get()
     for _ in range(workers - 1):
@@ -167,4 +184,4 @@ def count_compiled(blocks: Iterator[bytes], mode: int, steps: list[str], workers
     rows = rows[rows[:, 1] != 0]
     rows = rows[np.argsort(rows[:, 2])]  # in the order of the pool
     lengths = np.diff(rows[:, 2], append=pool_used)
-    return Pieces(pool_[:pool_used], lengths, rows[:, 3].copy())
+    return PieceCounts(pool_[:pool_used], lengths, rows[:, 3].copy())

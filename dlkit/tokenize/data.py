@@ -1,4 +1,4 @@
-"""A corpus, as texts or as files (see core.text), in blocks of whole lines."""
+"""A corpus, as texts or as files (see core/io/text.py), in blocks of whole lines."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How well a tokenizer fits a text: its length in tokens, what it does not know, its speed."""
+"""Scores of a tokenizer on text: tokens per word, unknown tokens, round trips, speed."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
 from dlkit.core.progress import Bar
 from dlkit.tokenize.infer import load
-from dlkit.tokenize.model import MANY, Tokenizer
+from dlkit.tokenize.model import COMPILED_SIZE, Tokenizer
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The scores of one file, or of `all`; words are what stands between spaces."""
+    """The scores of one file, or of `all`; words are separated by white space."""
 
     file: str
     lines: int
@@ -26,12 +26,14 @@ class Fit:
     characters_per_token: float
     bytes_per_token: float
     unknown_rate: float
-    round_trip_errors: int  # lines that do not come back as they were
+    round_trip_errors: int  # lines that differ after encoding and decoding
     megabytes_per_second: float
 
 
 @dataclass
 class Tally:
+    """The sums that the scores are computed from."""
+
     lines: int = 0
     words: int = 0
     characters: int = 0
@@ -66,10 +68,10 @@ class Tally:
 
 
 def evaluate(tokenizer: Tokenizer, block: bytes, workers: int = 2) -> Tally:
-    """The tally of a block of lines."""
+    """Encode and decode a block of lines."""
     lines = reading.split_lines(block)
-    if len(block) >= MANY:
-        tokenizer.compiled_encoder()  # its start is no part of the speed
+    if len(block) >= COMPILED_SIZE:
+        tokenizer.compiled_encoder()  # loaded before the time is taken
     started = time.perf_counter()
     encoded = tokenizer.encode_batch(lines, workers)
     seconds = time.perf_counter() - started
@@ -89,13 +91,13 @@ def evaluate(tokenizer: Tokenizer, block: bytes, workers: int = 2) -> Tally:
 def evaluate_files(
     sources: Sequence[str], model: str, errors: str = "strict", workers: int = 2
 ) -> Iterator[Fit | Failure]:
-    """The scores of each file and, of several, of all together."""
+    """The scores of each file, and of all files together if there are several."""
     tokenizer = load(model)
     paths = reading.files(sources)
     total = Tally()
     done = 0
-    known = [path for path in paths if path == "-" or reading.is_file(path)]
-    bar = Bar("evaluating", reading.size(known), unit="bytes")
+    readable = [path for path in paths if path == "-" or reading.is_file(path)]
+    bar = Bar("evaluating", reading.size(readable), unit="bytes")
     try:
         for path in paths:
             tally = Tally()

@@ -1,4 +1,4 @@
-"""Loading a tokenizer, and encoding and decoding streams of lines."""
+"""Loading of tokenizers, and encoding and decoding of streams of lines."""
 
 import select
 import sys
@@ -16,16 +16,16 @@ from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
 from dlkit.core.progress import Bar
 from dlkit.core.store.weights import find
 from dlkit.tokenize.config import DEFAULT_MODEL
-from dlkit.tokenize.model import MANY, Span, Tokenizer, from_json
+from dlkit.tokenize.model import COMPILED_SIZE, ByteBPE, Span, Tokenizer
 
 Buffer = bytes | memoryview
-LONGEST_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
-BLOCKS_AT_ONCE = 4  # of each process that are exchanged together
+MAX_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
+GATHERED_BLOCKS = 4  # of each process, that are exchanged together
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one line became; offsets count the line's characters."""
+    """An encoded line; the offsets are start and end of each token in characters."""
 
     text: str
     tokens: list[str]
@@ -34,18 +34,18 @@ class Line:
 
 
 def load(model: str | Path = DEFAULT_MODEL) -> Tokenizer:
-    """The tokenizer of this name, file or URL."""
+    """Load a tokenizer by name, file or URL."""
     path = find("tokenize", str(model))
     try:
-        return from_json(path.read_text(encoding="utf-8"))
+        return Tokenizer.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DlkitError(f"{path}: cannot be read ({error})") from error
     except DlkitError as error:
         raise DlkitError(f"{path}: {error}") from error
 
 
-def shown(token: str) -> str:
-    """A token as one word of a line: spaces as ▁, other white space and controls escaped."""
+def format_token(token: str) -> str:
+    """Print a token as one word: spaces as ▁, other white space and control characters escaped."""
     if token.isprintable() and " " not in token:
         return token
     token = token.replace(" ", "▁")
@@ -54,7 +54,7 @@ def shown(token: str) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """How lines are encoded."""
+    """Settings of the encoding of lines."""
 
     ids: bool = False
     offsets: bool = False
@@ -62,7 +62,7 @@ class Options:
     dropout: float = 0.0
     errors: str = "strict"
     workers: int = 2
-    bar: bool = False  # show how far it is, on a terminal
+    bar: bool = False  # a progress bar on a terminal
 
 
 def encode_lines(
@@ -72,17 +72,17 @@ def encode_lines(
     options: Options,
     shard: Shard | None = None,
 ) -> Iterator[Line | Failure]:
-    """A record for each line, in order; a Failure for a file that cannot be read.
+    """Encode each line as a Line, in order; yield a Failure for a file that cannot be read.
 
-    Only the `shard` of the lines is encoded; without one, the processes share them.
+    Only the `shard` of the lines is encoded; without a shard, the processes share them.
     """
 
     def lines() -> Iterator[str | Failure]:
-        for block in each_block(sources, text, options.errors, options.bar):
+        for block in read_blocks(sources, text, options.errors, options.bar):
             if isinstance(block, Failure):
                 yield block
             else:
-                yield from short_lines(block)
+                yield from split_block(block)
 
     def results(shared: Iterator[str | Failure]) -> Iterator[Line | Failure]:
         for line in shared:
@@ -103,23 +103,23 @@ def encode_lines(
 def encode_text(
     sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
 ) -> Iterator[Buffer | Failure]:
-    """Lines of tokens or ids as they are printed, in blocks; large inputs by compiled code.
+    """Print lines of tokens or ids into blocks; large inputs are encoded by compiled code.
 
     The processes under torchrun share the blocks.
     """
-    name: Callable[[int], str] = str if options.ids else lambda i: shown(tokenizer.names[i])
+    name: Callable[[int], str] = str if options.ids else lambda i: format_token(tokenizer.names[i])
     ordinary = not (options.offsets or options.parse_special or options.dropout)
 
-    def write(block: bytes) -> bytes:
-        written = []
-        for line in short_lines(block):
+    def encode_block(block: bytes) -> bytes:
+        encoded = []
+        for line in split_block(block):
             if options.offsets:
                 spans = tokenizer.encode_spans(line, options.parse_special)
-                written.append(" ".join(f"{name(i)}:{a}-{b}" for i, (a, b) in spans))
+                encoded.append(" ".join(f"{name(i)}:{a}-{b}" for i, (a, b) in spans))
             else:
                 ids = tokenizer.encode(line, options.parse_special, options.dropout)
-                written.append(" ".join(map(name, ids)))
-        return ("\n".join(written) + "\n").encode()
+                encoded.append(" ".join(map(name, ids)))
+        return ("\n".join(encoded) + "\n").encode()
 
     def results(blocks: Iterator[bytes | Failure]) -> Iterator[Buffer | Failure]:
         size = 0
@@ -128,74 +128,78 @@ def encode_text(
                 yield block
                 continue
             size += len(block)
-            if ordinary and size > MANY and (encoder := tokenizer.compiled_encoder()):
-                compiled = encoder.writer(name)
-                yield compiled(block)
+            if ordinary and size > COMPILED_SIZE and (encoder := tokenizer.compiled_encoder()):
+                encode_compiled = encoder.line_encoder(name)
+                yield encode_compiled(block)
                 live = text is None and "-" in sources
-                yield from in_threads(compiled, blocks, options.workers, live)
+                yield from map_in_threads(encode_compiled, blocks, options.workers, live)
                 return
-            yield write(block)
+            yield encode_block(block)
 
-    return dealt_out(results, each_block(sources, text, options.errors, options.bar))
+    return map_shared(results, read_blocks(sources, text, options.errors, options.bar))
 
 
-def dealt_out(
+def map_shared(
     work: Callable[[Iterator[Any]], Iterator[Buffer | Failure]], blocks: Iterator[Any]
 ) -> Iterator[Buffer | Failure]:
-    """What `work` makes of the blocks, in their order; the processes under torchrun share them."""
+    """The results of `work(blocks)`, in order; the processes under torchrun share the blocks."""
     with join_processes() as process:
         results = work(process.share(blocks))
         if process.world_size > 1:  # a memoryview cannot be sent
             results = (bytes(r) if isinstance(r, memoryview) else r for r in results)
-        yield from process.gather(results, BLOCKS_AT_ONCE)
+        yield from process.gather(results, GATHERED_BLOCKS)
 
 
-def short_lines(block: bytes) -> Iterator[str]:
+def split_block(block: bytes) -> Iterator[str]:
+    """The lines of a block. Raises DlkitError for a line that is too long."""
     for line in reading.split_lines(block):
-        if len(line) > LONGEST_LINE:
+        if len(line) > MAX_LINE:
             raise DlkitError(
-                f"a line of {len(line)} characters is too long (at most {LONGEST_LINE}) for this "
-                "tokenizer, format or option; plain text output of tokens or ids has no limit"
+                f"a line of {len(line)} characters is too long for this tokenizer, format or "
+                f"option (at most {MAX_LINE}); plain text output of tokens or ids has no limit"
             )
         yield line
 
 
-def in_threads(
+def map_in_threads(
     work: Callable[[bytes], Buffer], blocks: Iterator[bytes | Failure], workers: int, live: bool
 ) -> Iterator[Buffer | Failure]:
-    """`work(block)` in order, a few blocks ahead; `live`: but nothing waits for a silent stdin."""
+    """Yield `work(block)` in order, computed a few blocks ahead.
+
+    With `live`, results do not wait for more text on stdin.
+    """
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[Future[Buffer] | Failure] = deque()
         for block in blocks:
             ahead.append(block if isinstance(block, Failure) else pool.submit(work, block))
             while ahead and (len(ahead) > workers + 1 or (live and not stdin_is_ready())):
-                yield result(ahead.popleft())
+                yield wait_for(ahead.popleft())
         while ahead:
-            yield result(ahead.popleft())
+            yield wait_for(ahead.popleft())
 
 
-def result(job: Any) -> Buffer | Failure:
+def wait_for(job: Future[Buffer] | Failure) -> Buffer | Failure:
     return job if isinstance(job, Failure) else job.result()
 
 
 def stdin_is_ready() -> bool:
-    """Whether reading on would return at once."""
+    """Whether the next read returns at once."""
     try:
         return bool(select.select([sys.stdin], [], [], 0)[0])
     except (OSError, ValueError):  # no stdin, or Windows
         return False
 
 
-def each_block(
+def read_blocks(
     sources: Sequence[str], text: str | None, errors: str, bar: bool = False
 ) -> Iterator[bytes | Failure]:
-    """Blocks of lines of a text or of the sources, with a Failure for what cannot be read."""
+    """Blocks of lines of a text or of the sources, with a Failure for each that is unreadable."""
     if text is not None:
         yield text.encode("utf-8", "replace")
         return
     paths = reading.files(sources)
-    there = [path for path in paths if path == "-" or reading.is_file(path)]
-    progress = Bar("encoding", reading.size(there), unit="bytes") if bar else None
+    readable = [path for path in paths if path == "-" or reading.is_file(path)]
+    progress = Bar("encoding", reading.size(readable), unit="bytes") if bar else None
     on_read = None if progress is None else lambda read: progress.advance(by=read)
     try:
         for source in paths:
@@ -215,13 +219,13 @@ def decode_lines(
     tokens: bool = False,
     skip_special: bool = False,
 ) -> Iterator[Buffer | Failure]:
-    """The text of lines of ids (or of tokens), in blocks.
+    """Decode lines of ids (or of tokens) into blocks of text.
 
     The processes under torchrun share the blocks.
     """
-    numbers = {shown(token): i for i, token in tokenizer.names.items()}
+    numbers = {format_token(token): i for i, token in tokenizer.names.items()}
 
-    def id_of(word: str) -> int:
+    def parse_id(word: str) -> int:
         if tokens:
             if word not in numbers:
                 raise DlkitError(f"{word!r} is not in the vocabulary")
@@ -231,10 +235,10 @@ def decode_lines(
         except ValueError:
             raise DlkitError(f"{word!r} is not an id") from None
 
-    def numbered() -> Iterator[tuple[int, bytes | Failure]]:
-        """The blocks, each with how many lines are before it."""
+    def numbered_blocks() -> Iterator[tuple[int, bytes | Failure]]:
+        """The blocks, each with the number of lines before it."""
         before = 0
-        for block in each_block(sources, text, "strict"):
+        for block in read_blocks(sources, text, "strict"):
             yield before, block
             if not isinstance(block, Failure):
                 before += block.count(b"\n") + (not block.endswith(b"\n"))
@@ -244,19 +248,20 @@ def decode_lines(
             if isinstance(block, Failure):
                 yield block
                 continue
-            written = []
+            decoded = []
             for number, line in enumerate(reading.split_lines(block), before + 1):
                 try:
-                    written.append(decoded(tokenizer, map(id_of, line.split()), skip_special))
+                    ids = map(parse_id, line.split())
+                    decoded.append(decode_line(tokenizer, ids, skip_special))
                 except DlkitError as error:
                     raise DlkitError(f"line {number}: {error}") from error
-            yield b"\n".join(written) + b"\n"
+            yield b"\n".join(decoded) + b"\n"
 
-    return dealt_out(results, numbered())
+    return map_shared(results, numbered_blocks())
 
 
-def decoded(tokenizer: Tokenizer, ids: Iterable[int], skip_special: bool) -> bytes:
-    """The bytes of a line; exactly those that were encoded, where tokens are bytes."""
-    if hasattr(tokenizer, "decode_bytes"):
+def decode_line(tokenizer: Tokenizer, ids: Iterable[int], skip_special: bool) -> bytes:
+    """The bytes of a line; if the tokens are bytes, exactly those that were encoded."""
+    if isinstance(tokenizer, ByteBPE):
         return tokenizer.decode_bytes(ids, skip_special)
     return tokenizer.decode(ids, skip_special).encode()

@@ -1,4 +1,4 @@
-"""Learning a vocabulary from counted pre-tokens, for each algorithm that dlkit trains itself."""
+"""Learning of a vocabulary from counted pre-tokens, by algorithm."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,30 +8,30 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import bpe
+from dlkit.tokenize.alphabet import BYTE_TO_CHAR, INSIDE, WORD_END, WORD_START
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
-from dlkit.tokenize.counting import Pieces
-from dlkit.tokenize.model import BYTE_TO_CHAR, INSIDE, WORD_END, WORD_START
+from dlkit.tokenize.counting import Array, PieceCounts
 
-SMALL = 100_000  # symbols whose merges Python learns sooner than numba is imported
+SMALL = 100_000  # symbols up to which Python is faster than the import of numba
 
 
 @dataclass(frozen=True)
 class Words:
     """Words as symbols: word i is symbols[starts[i] : starts[i + 1]]."""
 
-    symbols: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
+    symbols: Array  # int32
+    starts: Array  # int64, one more than there are words
+    counts: Array  # int64
 
 
-def learn(
+def learn_merges(
     tokens: list[str], words: Words, config: TokenizeTrainConfig, prefix: str = ""
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """All tokens and the merges, from the symbols to begin with."""
+    """Learn merges of words; returns all tokens and the merges. `tokens` are the symbols."""
     if len(tokens) > config.vocab_size:
         raise DlkitError(
             f"--vocab-size {config.vocab_size} is smaller than the alphabet with the special "
-            f"tokens, {len(tokens)}: give more, or --limit-alphabet"
+            f"tokens, {len(tokens)}; give more, or --limit-alphabet"
         )
     likelihood = config.algorithm is Algorithm.wordpiece and config.score == "likelihood"
     limits = (config.vocab_size, config.min_count)
@@ -47,17 +47,9 @@ def learn(
 
         mark = np.frombuffer(prefix.encode(), np.uint8)
         with loading("the loops for large inputs", 20):
-            some = np.arange(2)
+            one_word = np.zeros(1, np.int32), np.arange(2), np.ones(1, np.int64)
             compiled_learn.learn_merges(
-                np.zeros(1, np.uint8),
-                some,
-                np.zeros(1, np.int32),
-                some,
-                some[1:],
-                1,
-                1,
-                mark,
-                False,
+                np.zeros(1, np.uint8), np.arange(2), *one_word, 1, 1, mark, False
             )
         encoded = [token.encode() for token in tokens]
         merges = compiled_learn.learn_merges(
@@ -76,42 +68,43 @@ def learn(
         if new == len(strings):
             strings.append(strings[left] + strings[right].removeprefix(prefix))
         pair = strings[left], strings[right]
-        # A pair merged a second time (see bpe.learn_merges) takes its later place.
+        # A pair that is merged twice (see bpe.learn_merges) gets its later rank.
         pairs.pop(pair, None)
         pairs[pair] = None
     return strings, list(pairs)
 
 
 def learn_byte_bpe(
-    pieces: Pieces, special: list[str], config: TokenizeTrainConfig, header: Header
+    pieces: PieceCounts, special: list[str], config: TokenizeTrainConfig, header: Header
 ) -> tuple[list[str], list[tuple[str, str]]]:
+    """byte-bpe: the symbols are bytes."""
     alphabet = sorted(BYTE_TO_CHAR.values())
     tokens = special + [char for char in alphabet if char not in special]
     number = {token: i for i, token in enumerate(tokens)}
     table = np.array([number[BYTE_TO_CHAR[byte]] for byte in range(256)], np.int32)
     starts = np.concatenate([[0], np.cumsum(pieces.lengths)])
-    return learn(tokens, Words(table[pieces.pool], starts, pieces.counts), config)
+    return learn_merges(tokens, Words(table[pieces.pool], starts, pieces.counts), config)
 
 
 def learn_char_bpe(
-    pieces: Pieces, special: list[str], config: TokenizeTrainConfig, header: Header
+    pieces: PieceCounts, special: list[str], config: TokenizeTrainConfig, header: Header
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """bpe and wordpiece: symbols are characters, which may be marked by their place in the word.
+    """bpe and wordpiece: the symbols are characters, marked by their position in the word.
 
-    Ids: special tokens, characters by code point, marked characters by code point. (The order of
-    the last is by chance in Hugging Face tokenizers, and with it the order of ties.)
+    Ids: special tokens, characters by code point, marked characters by code point. (In Hugging Face
+    tokenizers the order of the marked ones is random, and with it the order of ties.)
     """
     mark = str(config.mark) if config.algorithm is Algorithm.bpe else "inside"
     header.settings["mark"] = mark
-    tokens, words = char_words(pieces, special, mark, config.limit_alphabet)
-    tokens, merges = learn(tokens, words, config, INSIDE if mark == "inside" else "")
+    tokens, words = split_into_symbols(pieces, special, mark, config.limit_alphabet)
+    tokens, merges = learn_merges(tokens, words, config, INSIDE if mark == "inside" else "")
     return tokens, merges if config.algorithm is Algorithm.bpe else []
 
 
-def char_words(
-    pieces: Pieces, special: list[str], mark: str, limit_alphabet: int | None
+def split_into_symbols(
+    pieces: PieceCounts, special: list[str], mark: str, limit_alphabet: int | None
 ) -> tuple[list[str], Words]:
-    """The symbols to begin with, and the pre-tokens in these."""
+    """The special tokens and the symbols, and the pre-tokens as words of symbols."""
     points = np.frombuffer(pieces.pool.tobytes().decode().encode("utf-32-le"), np.uint32)
     is_start = (pieces.pool & 0xC0) != 0x80  # of a character
     ends = np.cumsum(is_start)[np.cumsum(pieces.lengths) - 1]
@@ -125,7 +118,7 @@ def char_words(
     if limit_alphabet is not None and len(present) > limit_alphabet:
         order = np.lexsort((present, -frequency[present]))
         present = np.sort(present[order[:limit_alphabet]])
-    plain_at = np.ones(len(points), bool)  # where a character has no mark
+    plain_at = np.ones(len(points), bool)  # whether the character has no mark
     if mark == Mark.end_of_word:
         plain_at[ends - 1] = False
     elif mark == "inside":
@@ -152,18 +145,18 @@ def char_words(
     return tokens, Words(symbols[kept], starts.astype(np.int64), pieces.counts)
 
 
-def most_frequent(
-    pieces: Pieces, special: list[str], config: TokenizeTrainConfig, header: Header
+def learn_frequent(
+    pieces: PieceCounts, special: list[str], config: TokenizeTrainConfig, header: Header
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """char, whitespace, words: the pre-tokens themselves, of equals the smaller one first."""
+    """char, whitespace, words: the most frequent pre-tokens; ties go to the smaller string."""
     limit = config.vocab_size - len(special)
     if config.algorithm is Algorithm.char and config.limit_alphabet is not None:
         limit = min(limit, config.limit_alphabet)
     if limit <= 0:
-        raise DlkitError(f"--vocab-size {config.vocab_size} leaves no room for tokens")
+        raise DlkitError(f"--vocab-size {config.vocab_size} leaves no room for tokens; give more")
     counted = zip(pieces.counts.tolist(), pieces.texts(), strict=True)
     ranked = sorted((-count, text) for count, text in counted if count >= config.min_count)
-    # A line's end is no token: lines are encoded without it.
+    # Lines are encoded without their ends.
     found = [text for _, text in ranked if text != "\n" and text not in special]
     return special + found[:limit], []
 
@@ -172,7 +165,7 @@ LEARNERS = {
     Algorithm.byte_bpe: learn_byte_bpe,
     Algorithm.bpe: learn_char_bpe,
     Algorithm.wordpiece: learn_char_bpe,
-    Algorithm.char: most_frequent,
-    Algorithm.whitespace: most_frequent,
-    Algorithm.words: most_frequent,
+    Algorithm.char: learn_frequent,
+    Algorithm.whitespace: learn_frequent,
+    Algorithm.words: learn_frequent,
 }

@@ -1,90 +1,115 @@
-"""Tokenizers: text to ids and back. One class for each way to treat a pre-token.
+"""Tokenizers: text to ids and back, one class for each way to encode a pre-token.
 
-A tokenizer is a JSON file: `header` (what it is, how it was trained), `special`, `vocab`, `merges`
-where there are any, and the `sha256` of all this. Loads no numpy: compiled code comes in when there
-is much to do.
+A tokenizer is a JSON file: `header` (its kind and how it was trained), `special`, `vocab`, `merges`
+if it has any, and the `sha256` of these. Loads no numpy: the compiled code is imported for large
+inputs only.
 """
 
 import base64
+import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
-from dlkit.tokenize import bpe, pretokenize
-from dlkit.tokenize.normalize import aligned, normalize
+from dlkit.tokenize import alphabet, bpe, pretokenize
+from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START
+from dlkit.tokenize.bpe import Ranks
+from dlkit.tokenize.normalize import normalize, normalize_aligned
 from dlkit.tokenize.sealed_json import seal_json, unseal_json
 from dlkit.tokenize.wordpiece import longest_match
 
-UNKNOWN = ("<unk>", "[UNK]")  # the special tokens that stand for what is not in the vocabulary
+if TYPE_CHECKING:
+    from dlkit.tokenize.compiled_encode import Encoder, PieceRules
+
 CACHED_PIECES = 1 << 17
-MANY = 1 << 18  # characters from which the compiled encoder is worth its start
-WORD_END, WORD_START, INSIDE = "</w>", "▁", "##"
+CACHED_LENGTH = 100  # characters of a pre-token that is cached
+COMPILED_SIZE = 1 << 18  # characters from which the compiled encoder repays its start
 Span = tuple[int, int]
 
 
-def byte_alphabet() -> dict[int, str]:
-    """GPT-2's printable character for each byte, so that tokens of bytes can be read and stored."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {byte: chr(byte) for byte in printable}
-    return alphabet | {byte: chr(256 + i) for i, byte in enumerate(others)}
+class Settings(TypedDict, total=False):
+    """The settings in a tokenizer's header."""
+
+    normalize: list[str]  # see normalize.STEPS
+    split: str  # a name of pretokenize.PATTERNS, or a pattern
+    unk: str | None  # the special token for unknown text
+    mark: str  # bpe and wordpiece: see alphabet.mark_symbols
+    by_rank: bool  # byte-bpe: merge as tiktoken does, without a list of merges
 
 
-BYTE_TO_CHAR = byte_alphabet()
-CHAR_TO_BYTE = {char: byte for byte, char in BYTE_TO_CHAR.items()}
-TO_CHARS = str.maketrans({chr(byte): char for byte, char in BYTE_TO_CHAR.items()})
-
-
-def as_chars(data: bytes) -> str:
-    """Bytes in GPT-2's alphabet."""
-    return data.decode("latin-1").translate(TO_CHARS)
-
-
-def as_bytes(token: str) -> bytes:
-    try:
-        return bytes(CHAR_TO_BYTE[char] for char in token)
-    except KeyError as error:
-        raise DlkitError(f"token {token!r} is not written in GPT-2's byte alphabet") from error
-
-
-class Tokenizer:
-    """What all tokenizers share; the subclasses say what becomes of one pre-token."""
+class Tokenizer(ABC):
+    """Encoding and decoding, by what a subclass does with one pre-token."""
 
     def __init__(
         self,
         header: Header,
         vocab: Mapping[str, int],
         special: Mapping[str, int],
-        merges: Sequence[tuple[str, str]] = (),
+        merges: Iterable[Sequence[str]] = (),
     ) -> None:
         self.header = header
+        self.settings = cast(Settings, header.settings)
         self.vocab = {**vocab}
         self.special = {**special}
-        self.merges = [tuple(merge) for merge in merges]
-        self.normalization: list[str] = header.settings.get("normalize", [])
-        self.split: str = header.settings.get("split", "none")
-        self.unknown = header.settings.get("unk")
-        self.cut = pretokenize.splitter(self.split)
-        self.cached: dict[str, tuple[int, ...]] = {}
+        self.merges = [(left, right) for left, right in merges]
+        self.normalization = self.settings.get("normalize", [])
+        self.split = self.settings.get("split", "none")
+        self.unknown = self.settings.get("unk")
+        self.pretokenize = pretokenize.splitter(self.split)
+        self.cache: dict[str, tuple[int, ...]] = {}
+        self.encoders: dict[str, Encoder | None] = {}
 
-    # What a subclass defines.
+    @classmethod
+    def from_content(cls, header: Header, content: Mapping[str, Any]) -> Self:
+        """Build the tokenizer from the fields of its file."""
+        return cls(header, content["vocab"], content["special"], content.get("merges", ()))
 
+    @staticmethod
+    def from_json(text: str) -> "Tokenizer":
+        """Build the tokenizer from the text of its file."""
+        content = unseal_json(text)
+        if "model" in content and "added_tokens" in content:
+            raise DlkitError(
+                "a tokenizer of Hugging Face; convert it with `dlkit tokenize convert`"
+            )
+        try:
+            header = Header(**content["header"])
+            if header.task != "tokenize":
+                raise DlkitError(f"a file for `dlkit {header.task}`, not for `dlkit tokenize`")
+            return ALGORITHMS[header.arch].from_content(header, content)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DlkitError("not a tokenizer of dlkit, or a damaged one") from error
+
+    @staticmethod
+    def from_settings(settings: Mapping[str, Any]) -> "Tokenizer":
+        """Restore the tokenizer that the header of another task's checkpoint holds."""
+        return Tokenizer.from_json(json.dumps(settings))
+
+    # To be defined by a subclass.
+
+    @abstractmethod
     def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
-        raise NotImplementedError
+        """Encode a pre-token."""
 
+    @abstractmethod
     def piece_spans(self, piece: str, ids: Sequence[int]) -> list[Span]:
-        """For each token of a pre-token, the characters it stands for."""
-        raise NotImplementedError
+        """The characters of a pre-token that each of its tokens covers."""
 
+    @abstractmethod
     def join(self, tokens: Iterable[str]) -> str:
-        raise NotImplementedError
+        """Decode tokens."""
 
-    # What users call.
+    def piece_rules(self) -> "PieceRules | None":
+        """The rules of `piece_ids` for the compiled encoder; None if it does not know them."""
+        return None
+
+    # To be called by users.
 
     @property
     def algorithm(self) -> str:
@@ -93,18 +118,18 @@ class Tokenizer:
     def encode(
         self, text: str | bytes, parse_special: bool = False, dropout: float = 0.0
     ) -> list[int]:
-        """The ids of a text. `bytes` need not be UTF-8 where tokens are bytes.
+        """The ids of a text. `bytes` need not be UTF-8 if the tokens are bytes.
 
         Special tokens written in the text are plain text unless `parse_special`.
         """
         if isinstance(text, bytes):
             text = text.decode("utf-8", "surrogateescape")
-        if len(text) >= MANY and not parse_special and not dropout:
+        if len(text) >= COMPILED_SIZE and not parse_special and not dropout:
             compiled = self.encode_compiled([text], self.split)
             if compiled is not None:
                 return compiled[0]
         ids: list[int] = []
-        for part, special in self.parts(text, parse_special):
+        for part, special in self.split_special(text, parse_special):
             if special is not None:
                 ids.append(special)
             else:
@@ -112,76 +137,88 @@ class Tokenizer:
         return ids
 
     def encode_plain(self, text: str, dropout: float) -> list[int]:
+        """The ids of normalized text without special tokens."""
         ids: list[int] = []
-        cached = self.cached
-        for piece in self.cut(text):
-            known = cached.get(piece)
+        cache = self.cache
+        for piece in self.pretokenize(text):
+            known = None if dropout else cache.get(piece)
             if known is None:
                 known = tuple(self.piece_ids(piece, dropout))
-                if not dropout and len(piece) < 100:
-                    if len(cached) >= CACHED_PIECES:
-                        cached.clear()
-                    cached[piece] = known
+                if not dropout and len(piece) < CACHED_LENGTH:
+                    if len(cache) >= CACHED_PIECES:
+                        cache.clear()
+                    cache[piece] = known
             ids += known
-            if dropout:
-                cached.clear()
         return ids
 
     def encode_batch(self, texts: Sequence[str], workers: int = 2) -> list[list[int]]:
         """The ids of each text; many texts are encoded by compiled code, in threads."""
         compiled = None
-        if sum(map(len, texts)) >= MANY:
+        if sum(map(len, texts)) >= COMPILED_SIZE:
             compiled = self.encode_compiled(texts, self.split, workers)
         return [self.encode(text) for text in texts] if compiled is None else compiled
 
     def encode_compiled(
         self, texts: Sequence[str], split: str, workers: int = 1
     ) -> list[list[int]] | None:
-        """The ids by compiled code; None where it does not know the split, or this text."""
+        """The ids by compiled code; None if it does not know the split, or for invalid UTF-8."""
         encoder = self.compiled_encoder(split)
         try:
             return None if encoder is None else encoder.encode_texts(texts, workers)
-        except UnicodeEncodeError:  # bytes that are not UTF-8
+        except UnicodeEncodeError:
             return None
 
-    def compiled_encoder(self, split: str | None = None) -> Any:
-        """The encoder for large inputs; None where the pattern is not compiled."""
-        from dlkit.tokenize import compiled_encode
+    def compiled_encoder(self, split: str | None = None) -> "Encoder | None":
+        """The encoder for large inputs; None if the pattern of `split` is not compiled."""
+        split = split or self.split
+        if split not in self.encoders:
+            self.encoders[split] = None
+            rules = self.piece_rules()
+            if rules is not None:
+                from dlkit.tokenize.compiled_encode import Encoder
+                from dlkit.tokenize.compiled_split import MODES
 
-        return compiled_encode.encoder(self, split or self.split)
+                if split in MODES:
+                    encoder = Encoder(rules, MODES[split], self.names, self.normalization)
+                    self.encoders[split] = encoder
+        return self.encoders[split]
 
     def tokens(self, text: str) -> list[str]:
+        """The tokens of a text."""
         return [self.names[i] for i in self.encode(text)]
 
     def encode_spans(self, text: str, parse_special: bool = False) -> list[tuple[int, Span]]:
-        """Ids with the characters of `text` they stand for, from start to before end."""
+        """Ids with the span of `text` that each covers: start, and end (exclusive)."""
         found: list[tuple[int, Span]] = []
-        at = 0
-        for part, special in self.parts(text, parse_special):
+        offset = 0
+        for part, special in self.split_special(text, parse_special):
             if special is not None:
-                found.append((special, (at, at + len(part))))
+                found.append((special, (offset, offset + len(part))))
             else:
-                plain, sources = aligned(part, self.normalization)
+                plain, sources = normalize_aligned(part, self.normalization)
                 for i, (start, end) in self.plain_spans(plain):
                     if start == end:  # a mark by itself
                         here = sources[start][0] if start < len(sources) else len(part)
-                        found.append((i, (at + here, at + here)))
+                        found.append((i, (offset + here, offset + here)))
                     else:
-                        found.append((i, (at + sources[start][0], at + sources[end - 1][1])))
-            at += len(part)
+                        span = offset + sources[start][0], offset + sources[end - 1][1]
+                        found.append((i, span))
+            offset += len(part)
         return found
 
     def plain_spans(self, text: str) -> Iterator[tuple[int, Span]]:
+        """Ids with spans of normalized text without special tokens."""
         for start, end in pretokenize.bounds(self.split, text):
             ids = self.piece_ids(text[start:end])
             for i, (first, last) in zip(ids, self.piece_spans(text[start:end], ids), strict=True):
                 yield i, (start + first, start + last)
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        """The text that the ids stand for."""
-        return self.join(self.known_tokens(ids, skip_special))
+        """The text of the ids."""
+        return self.join(self.lookup_tokens(ids, skip_special))
 
-    def known_tokens(self, ids: Iterable[int], skip_special: bool) -> Iterator[str]:
+    def lookup_tokens(self, ids: Iterable[int], skip_special: bool) -> Iterator[str]:
+        """The tokens of the ids. Raises DlkitError for an id without a token."""
         for i in ids:
             try:
                 token = self.names[i]
@@ -193,20 +230,23 @@ class Tokenizer:
                 yield token
 
     def to_json(self) -> str:
-        """The tokenizer's file."""
-        content: dict[str, Any] = {
-            "header": asdict(self.header),
-            "special": self.special,
-            "vocab": self.vocab,
-        }
-        if self.merges:
-            content["merges"] = self.merges
-        return seal_json(content)
+        """The text of the tokenizer's file."""
+        return seal_json(self.content())
 
-    def __reduce__(self) -> Any:
-        return from_json, (self.to_json(),)
+    def to_settings(self) -> dict[str, Any]:
+        """The content of the tokenizer's file, for the header of another task's checkpoint."""
+        settings: dict[str, Any] = json.loads(self.to_json())
+        return settings
 
     # Details.
+
+    def __reduce__(self) -> Any:
+        return Tokenizer.from_json, (self.to_json(),)
+
+    def content(self) -> dict[str, Any]:
+        """The fields of the tokenizer's file."""
+        content = {"header": asdict(self.header), "special": self.special, "vocab": self.vocab}
+        return {**content, "merges": self.merges} if self.merges else content
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -218,8 +258,8 @@ class Tokenizer:
         longest_first = sorted(self.special, key=len, reverse=True)
         return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
-    def parts(self, text: str, parse_special: bool) -> Iterator[tuple[str, int | None]]:
-        """The text, cut at special tokens: (part, None) or (token, its id)."""
+    def split_special(self, text: str, parse_special: bool) -> Iterator[tuple[str, int | None]]:
+        """Cut the text at special tokens: yields (part, None) and (special token, id)."""
         if not (parse_special and self.special):
             yield text, None
             return
@@ -232,32 +272,51 @@ class Tokenizer:
         return self.special[self.unknown] if self.unknown is not None else None
 
     def unknown_ids(self) -> list[int]:
-        """What stands for something unknown: one token, or nothing where there is none."""
+        """The ids of an unknown piece: the unknown token, or nothing without one."""
         return [] if self.unknown_id is None else [self.unknown_id]
 
 
-class ByteBPE(Tokenizer):
-    """Byte-pair encoding of bytes; also bytes alone, where nothing was merged."""
+class BPE(Tokenizer):
+    """Byte-pair encoding, of bytes or of characters."""
 
     @cached_property
-    def ranks(self) -> Mapping[tuple[int, int], tuple[int, int]]:
-        if self.header.settings.get("by_rank"):
-            return RankedTokens(self.vocab)
-        return pair_ranks(self.vocab, self.merges)
+    def ranks(self) -> Ranks:
+        return rank_pairs(self.vocab, self.merges)
+
+    @abstractmethod
+    def initial_ids(self, piece: str) -> list[int]:
+        """The ids of a pre-token's symbols, before the first merge."""
 
     def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
-        if len(piece) >= MANY and not dropout:
+        if len(piece) >= COMPILED_SIZE and not dropout:
             compiled = self.encode_compiled([piece], "none")
             if compiled is not None:
                 return compiled[0]
-        chars = as_chars(piece.encode("utf-8", "surrogateescape"))
-        if self.header.settings.get("by_rank") and chars in self.vocab and not dropout:
-            return [self.vocab[chars]]
+        return bpe.apply_merges(self.initial_ids(piece), self.ranks, dropout)
+
+
+class ByteBPE(BPE):
+    """Byte-pair encoding of bytes; without merges, bytes alone."""
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        if self.settings.get("by_rank"):
+            return TiktokenRanks(self.vocab)
+        return rank_pairs(self.vocab, self.merges)
+
+    def initial_ids(self, piece: str) -> list[int]:
+        chars = alphabet.bytes_to_chars(piece.encode("utf-8", "surrogateescape"))
         try:
-            symbols = [self.vocab[char] for char in chars]
+            return [self.vocab[char] for char in chars]
         except KeyError as error:
             raise DlkitError(f"the vocabulary has no token for byte {error}") from None
-        return bpe.apply_merges(symbols, self.ranks, dropout)
+
+    def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
+        if self.settings.get("by_rank") and not dropout:
+            whole = alphabet.bytes_to_chars(piece.encode("utf-8", "surrogateescape"))
+            if whole in self.vocab:
+                return [self.vocab[whole]]
+        return super().piece_ids(piece, dropout)
 
     def piece_spans(self, piece: str, ids: Sequence[int]) -> list[Span]:
         """A token that holds a part of a character spans the whole character."""
@@ -267,55 +326,86 @@ class ByteBPE(Tokenizer):
             ends.append(ends[-1] + len(self.names[i]))
         return [(owner[start], owner[end - 1] + 1) for start, end in pairwise(ends)]
 
-    def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
-        """The bytes that the ids stand for, whatever they are."""
+    def piece_rules(self) -> "PieceRules | None":
+        from dlkit.tokenize.compiled_encode import BYTES, PieceRules
+
+        if len(self.vocab) < 256:
+            return None
+        symbols = {byte: self.vocab[char] for byte, char in alphabet.BYTE_TO_CHAR.items()}
+        whole: dict[bytes, int] = {}
+        if self.settings.get("by_rank"):
+            whole = {alphabet.chars_to_bytes(token): i for token, i in self.vocab.items()}
+        return PieceRules(BYTES, symbols=symbols, ranks=self.ranks, whole=whole)
+
+    def join_bytes(self, tokens: Iterable[str]) -> bytes:
         return b"".join(
-            token.encode() if token in self.special else as_bytes(token)
-            for token in self.known_tokens(ids, skip_special)
+            token.encode() if token in self.special else alphabet.chars_to_bytes(token)
+            for token in tokens
         )
 
-    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        """The text; bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids, skip_special).decode("utf-8", "replace")
+    def join(self, tokens: Iterable[str]) -> str:
+        """The text of the tokens, with U+FFFD for bytes that are not UTF-8."""
+        return self.join_bytes(tokens).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Iterable[int], skip_special: bool = False) -> bytes:
+        """The bytes of the ids, which need not be UTF-8."""
+        return self.join_bytes(self.lookup_tokens(ids, skip_special))
 
 
-class CharBPE(Tokenizer):
-    """Byte-pair encoding of characters, with a mark where a word ends or starts."""
+class CharBPE(BPE):
+    """Byte-pair encoding of characters, with a mark at the end or the start of a word."""
 
-    def __init__(self, *content: Any) -> None:
-        super().__init__(*content)
-        self.mark = self.header.settings.get("mark", "none")
+    @property
+    def mark(self) -> str:
+        return self.settings.get("mark", "none")
 
-    @cached_property
-    def ranks(self) -> Mapping[tuple[int, int], tuple[int, int]]:
-        return pair_ranks(self.vocab, self.merges)
-
-    def symbols(self, piece: str) -> list[str]:
-        return marked_symbols(piece, self.mark)
-
-    def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
-        if len(piece) >= MANY and not dropout:
-            compiled = self.encode_compiled([piece], "none")
-            if compiled is not None:
-                return compiled[0]
+    def initial_ids(self, piece: str) -> list[int]:
         ids: list[int] = []
-        for symbol in self.symbols(piece):
+        for symbol in alphabet.mark_symbols(piece, self.mark):
             known = self.vocab.get(symbol)
             ids += self.unknown_ids() if known is None else [known]
-        return bpe.apply_merges(ids, self.ranks, dropout)
+        return ids
 
     def piece_spans(self, piece: str, ids: Sequence[int]) -> list[Span]:
         spans, at = [], 0
         for i in ids:
-            length = 1 if i == self.unknown_id else len(self.unmarked(self.names[i]))
+            length = 1 if i == self.unknown_id else len(self.strip_word_end(self.names[i]))
             if at == 0 and self.mark == "word-start" and self.names[i].startswith(WORD_START):
                 length -= 1
             spans.append((at, at + length))
             at += length
         return spans
 
-    def unmarked(self, token: str) -> str:
+    def strip_word_end(self, token: str) -> str:
         return token.removesuffix(WORD_END) if self.mark == "end-of-word" else token
+
+    def piece_rules(self) -> "PieceRules | None":
+        from dlkit.tokenize.compiled_encode import (
+            CHARS,
+            END_MARKED,
+            PLAIN,
+            START_MARKED,
+            PieceRules,
+        )
+
+        return PieceRules(
+            CHARS,
+            unknown=self.unknown_id,
+            mark={"end-of-word": END_MARKED, "word-start": START_MARKED}.get(self.mark, PLAIN),
+            symbols=self.symbol_ids(),
+            last_symbols=self.symbol_ids(WORD_END),
+            word_start=self.vocab.get(WORD_START),
+            ranks=self.ranks,
+        )
+
+    def symbol_ids(self, suffix: str = "") -> dict[int, int]:
+        """The ids of the tokens of one character and this suffix, by code point."""
+        length = 1 + len(suffix)
+        return {
+            ord(token[0]): i
+            for token, i in self.vocab.items()
+            if len(token) == length and token.endswith(suffix)
+        }
 
     def join(self, tokens: Iterable[str]) -> str:
         if self.mark == "end-of-word":
@@ -333,8 +423,7 @@ class WordPiece(Tokenizer):
         return max(map(len, self.vocab), default=1)
 
     def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
-        if dropout:
-            raise DlkitError("--dropout is for bpe and byte-bpe")
+        refuse_dropout(dropout)
         ids = longest_match(piece, self.vocab, INSIDE, self.longest)
         return self.unknown_ids() if ids is None else ids
 
@@ -348,28 +437,44 @@ class WordPiece(Tokenizer):
             at += length
         return spans
 
+    def piece_rules(self) -> "PieceRules | None":
+        from dlkit.tokenize.compiled_encode import LONGEST_MATCH, PieceRules
+
+        whole = {token.encode(): i for token, i in self.vocab.items()}
+        inner = {
+            token.removeprefix(INSIDE).encode(): i
+            for token, i in self.vocab.items()
+            if token.startswith(INSIDE)
+        }
+        return PieceRules(LONGEST_MATCH, unknown=self.unknown_id, whole=whole, inner=inner)
+
     def join(self, tokens: Iterable[str]) -> str:
         return " ".join(tokens).replace(f" {INSIDE}", "")
 
 
-class Lookup(Tokenizer):
-    """Each pre-token is a token: characters, words between spaces, or words by rule."""
+class WordLevel(Tokenizer):
+    """Each pre-token is a token: a character, a word between spaces, or a word by rule."""
 
     def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
-        if dropout:
-            raise DlkitError("--dropout is for bpe and byte-bpe")
+        refuse_dropout(dropout)
         known = self.vocab.get(piece)
         return self.unknown_ids() if known is None else [known]
 
     def piece_spans(self, piece: str, ids: Sequence[int]) -> list[Span]:
         return [(0, len(piece))] * len(ids)
 
+    def piece_rules(self) -> "PieceRules | None":
+        from dlkit.tokenize.compiled_encode import WHOLE, PieceRules
+
+        whole = {token.encode(): i for token, i in self.vocab.items()}
+        return PieceRules(WHOLE, unknown=self.unknown_id, whole=whole)
+
     def join(self, tokens: Iterable[str]) -> str:
         return ("" if self.algorithm == "char" else " ").join(tokens)
 
 
 class SentencePiece(Tokenizer):
-    """The sentencepiece library's model, kept in the file as it is (base64)."""
+    """A model of the sentencepiece library, kept in the file as it is (base64)."""
 
     def __init__(self, header: Header, model: str) -> None:
         import sentencepiece
@@ -387,46 +492,52 @@ class SentencePiece(Tokenizer):
         header.settings["unk"] = p.IdToPiece(p.unk_id())
         super().__init__(header, vocab, special)
 
-    def encode_plain(self, text: str, dropout: float) -> list[int]:
-        # Text with lone surrogates cannot be handed over.
-        clean = text.encode("utf-8", "replace").decode()
+    @classmethod
+    def from_content(cls, header: Header, content: Mapping[str, Any]) -> Self:
+        return cls(header, content["sentencepiece"])
+
+    def content(self) -> dict[str, Any]:
+        return {"header": asdict(self.header), "sentencepiece": self.model}
+
+    def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
+        clean = replace_surrogates(piece)
         if dropout:
-            return self.processor.Encode(clean, enable_sampling=True, alpha=dropout, nbest_size=-1)
-        return self.processor.Encode(clean)
+            ids = self.processor.Encode(clean, enable_sampling=True, alpha=dropout, nbest_size=-1)
+        else:
+            ids = self.processor.Encode(clean)
+        return list(ids)
+
+    def piece_spans(self, piece: str, ids: Sequence[int]) -> list[Span]:
+        clean = replace_surrogates(piece)
+        spans: list[Span] = self.processor.EncodeAsOffsetMapping(clean)["offsets"]
+        return spans
 
     def encode_batch(self, texts: Sequence[str], workers: int = 2) -> list[list[int]]:
         plain = [normalize(text, self.normalization) for text in texts]
-        return self.processor.Encode(plain, num_threads=workers)
+        ids: list[list[int]] = self.processor.Encode(plain, num_threads=workers)
+        return ids
 
-    def plain_spans(self, text: str) -> Iterator[tuple[int, Span]]:
-        found = self.processor.EncodeAsOffsetMapping(text)
-        yield from zip(found["ids"], found["offsets"], strict=True)
-
-    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        """The text; special tokens have none in sentencepiece."""
-        tokens = self.known_tokens(ids, skip_special)
-        return self.processor.Decode([self.vocab[t] for t in tokens if t in self.vocab])
-
-    def compiled_encoder(self, split: str | None = None) -> Any:
-        return None
-
-    def to_json(self) -> str:
-        return seal_json({"header": asdict(self.header), "sentencepiece": self.model})
+    def join(self, tokens: Iterable[str]) -> str:
+        """The text of the tokens; special tokens have none in sentencepiece."""
+        ids = [self.vocab[token] for token in tokens if token in self.vocab]
+        text: str = self.processor.Decode(ids)
+        return text
 
 
-CLASSES: dict[str, type[Tokenizer]] = {
+ALGORITHMS: dict[str, type[Tokenizer]] = {
     "byte-bpe": ByteBPE,
     "byte": ByteBPE,
     "bpe": CharBPE,
     "wordpiece": WordPiece,
-    "char": Lookup,
-    "whitespace": Lookup,
-    "words": Lookup,
+    "char": WordLevel,
+    "whitespace": WordLevel,
+    "words": WordLevel,
+    "unigram": SentencePiece,
+    "sentencepiece-bpe": SentencePiece,
 }
-SENTENCEPIECE = ("unigram", "sentencepiece-bpe")
 
 
-class RankedTokens(Mapping[tuple[int, int], tuple[int, int]]):
+class TiktokenRanks(Mapping[tuple[int, int], tuple[int, int]]):
     """tiktoken's rule: two tokens merge if together they are a token, whose id is the rank."""
 
     def __init__(self, vocab: Mapping[str, int]) -> None:
@@ -442,7 +553,7 @@ class RankedTokens(Mapping[tuple[int, int], tuple[int, int]]):
         return new, new
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Every way to cut a token in two tokens."""
+        """Every split of a token into two tokens."""
         for token in self.vocab:
             for middle in range(1, len(token)):
                 left, right = self.vocab.get(token[:middle]), self.vocab.get(token[middle:])
@@ -453,8 +564,8 @@ class RankedTokens(Mapping[tuple[int, int], tuple[int, int]]):
         return sum(1 for _ in self)
 
 
-def pair_ranks(
-    vocab: Mapping[str, int], merges: Sequence[tuple[str, ...]]
+def rank_pairs(
+    vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> dict[tuple[int, int], tuple[int, int]]:
     """Rank and result of each pair that can be merged."""
     try:
@@ -466,32 +577,11 @@ def pair_ranks(
         raise DlkitError(f"the merges use {error}, which is not in the vocabulary") from None
 
 
-def marked_symbols(word: str, mark: str) -> list[str]:
-    """The symbols that a word's merges begin with."""
-    if mark == "end-of-word":
-        return [*word[:-1], word[-1] + WORD_END]
-    if mark == "word-start":
-        return [WORD_START, *word]
-    if mark == "inside":
-        return [word[0], *(INSIDE + char for char in word[1:])]
-    return list(word)
+def refuse_dropout(dropout: float) -> None:
+    if dropout:
+        raise DlkitError("--dropout is for bpe and byte-bpe")
 
 
-def from_json(text: str) -> Tokenizer:
-    """The tokenizer that a file describes."""
-    content = unseal_json(text)
-    if "model" in content and "added_tokens" in content:
-        raise DlkitError(
-            "a tokenizer of Hugging Face: `dlkit tokenize convert` makes it one of dlkit"
-        )
-    try:
-        header = Header(**content["header"])
-        if header.task != "tokenize":
-            raise DlkitError(f"a file for `dlkit {header.task}`, not for `dlkit tokenize`")
-        if header.arch in SENTENCEPIECE:
-            return SentencePiece(header, content["sentencepiece"])
-        return CLASSES[header.arch](
-            header, content["vocab"], content["special"], content.get("merges", ())
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DlkitError("not a tokenizer of dlkit, or a damaged one") from error
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which have no UTF-8, by question marks."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Making equal what should be equal, before text is cut: Unicode forms, case, accents."""
+"""Normalization of text before it is tokenized: Unicode forms, case, accents."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -8,35 +8,38 @@ from dlkit.core.errors import DlkitError
 STEPS = ("nfc", "nfkc", "lower", "strip-accents")
 
 
-def steps_of(value: str) -> list[str]:
-    """The steps that a comma-separated option names."""
+def parse_steps(value: str) -> list[str]:
+    """The normalization steps in a comma-separated option."""
     steps = [step.strip() for step in value.split(",") if step.strip() not in {"", "none"}]
     for step in steps:
         if step not in STEPS:
-            raise DlkitError(f"--normalize {step!r}: there is none, {', '.join(STEPS)}")
+            raise DlkitError(
+                f"--normalize: unknown step {step!r}; choose from none, {', '.join(STEPS)}"
+            )
     return steps
 
 
 def normalize(text: str, steps: Sequence[str]) -> str:
+    """Apply the steps, of STEPS, in their order."""
     for step in steps:
         if step == "lower":
-            # A capital sigma at a word's end is no special case, as in Hugging Face tokenizers.
+            # Without the special case of a final sigma, as in Hugging Face tokenizers.
             text = text.replace("Σ", "σ").lower()
         elif text.isascii():
             continue
         elif step == "strip-accents":
             decomposed = unicodedata.normalize("NFD", text)
-            # All marks, as in Hugging Face tokenizers; accents are those called Mn.
+            # All marks, as in Hugging Face tokenizers, not only accents (Mn).
             text = "".join(c for c in decomposed if unicodedata.category(c)[0] != "M")
         else:
             text = unicodedata.normalize("NFC" if step == "nfc" else "NFKC", text)
     return text
 
 
-def aligned(text: str, steps: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-    """The normalized text, and for each of its characters the span of `text` it came from.
+def normalize_aligned(text: str, steps: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """The normalized text, and for each of its characters the span of `text` it comes from.
 
-    A span is the shortest stretch that is normalized by itself: a letter with its accents.
+    A span is the shortest stretch that can be normalized alone, such as a letter with its accents.
     """
     if not steps:
         return text, [(i, i + 1) for i in range(len(text))]

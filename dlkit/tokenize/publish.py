@@ -1,7 +1,7 @@
-"""Make a bundled tokenizer of a trained one: `python -m dlkit.tokenize.publish`.
+"""Add a trained tokenizer to the bundled ones: `python -m dlkit.tokenize.publish`.
 
-It measures the tokenizer on held-out text and writes the card into its header, so that
-`dlkit tokenize models` and the README can quote it.
+Evaluates the tokenizer on held-out text and writes a card into its header, which
+`dlkit tokenize models` and the README quote.
 """
 
 from pathlib import Path
@@ -21,10 +21,10 @@ def publish(
     tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's file.")],
     name: Annotated[str, typer.Argument(help="The bundled tokenizer's name.")],
     test: Annotated[Path, typer.Option(help="Held-out text.")],
-    data: Annotated[str, typer.Option(help="What it was trained on, in words.")],
+    data: Annotated[str, typer.Option(help="A description of its training data.")],
     terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
 ) -> None:
-    """Measure a tokenizer on held-out text and add it to the bundled ones."""
+    """Evaluate a tokenizer on held-out text and add it to the bundled ones."""
     trained = load(tokenizer)
     fit = next(iter(evaluate_files([str(test)], str(tokenizer))))
     assert isinstance(fit, Fit), fit

@@ -1,13 +1,12 @@
 """The vocabulary of a decoder: a tokenizer with padding, start, end and unknown tokens."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from dlkit.core.errors import DlkitError
 from dlkit.tokenize.config import Algorithm
 from dlkit.tokenize.infer import load
-from dlkit.tokenize.model import Tokenizer, from_json
+from dlkit.tokenize.model import Tokenizer
 
 PAD, BEGIN, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 # Their names in other tokenizers, by role.
@@ -68,12 +67,11 @@ class DecoderVocabulary:
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Self:
         """Restore the vocabulary of a checkpoint from `header.settings["tokenizer"]`."""
-        return cls(from_json(json.dumps(settings)))
+        return cls(Tokenizer.from_settings(settings))
 
     def to_settings(self) -> dict[str, Any]:
         """The content of the tokenizer's file, for a checkpoint's header."""
-        settings: dict[str, Any] = json.loads(self.tokenizer.to_json())
-        return settings
+        return self.tokenizer.to_settings()
 
     def network_settings(self) -> dict[str, int]:
         """The arguments of `build()` that depend on the vocabulary."""

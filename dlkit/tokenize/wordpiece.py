@@ -1,19 +1,19 @@
-"""WordPiece's way to encode a word: from the left, always the longest token that fits.
+"""WordPiece encoding of a word: from the left, always the longest token that matches.
 
 Schuster, Nakajima: Japanese and Korean Voice Search, 2012; as BERT does it (Devlin et al. 2019).
 """
 
 from collections.abc import Mapping
 
-LONGEST_WORD = 100  # characters; BERT takes a longer word for unknown
+LONGEST_WORD = 100  # characters; to BERT a longer word is unknown
 
 
 def longest_match(
     word: str, vocab: Mapping[str, int], prefix: str, longest: int
 ) -> list[int] | None:
-    """The word's tokens; None if some part of it begins with no token, or it is too long.
+    """The ids of the word's tokens; None if a part of it matches no token, or it is too long.
 
-    `prefix` stands before tokens inside the word; no token is longer than `longest` characters.
+    Tokens inside the word begin with `prefix`; no token is longer than `longest` characters.
     """
     if len(word) > LONGEST_WORD:
         return None
