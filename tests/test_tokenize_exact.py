@@ -90,9 +90,9 @@ def assert_same_ids(tokenizer: Tokenizer, theirs: Any, lines: list[str]) -> None
     """Ours in Python, ours compiled and theirs."""
     expected = [e.ids for e in theirs.encode_batch(lines, add_special_tokens=False)]
     assert [tokenizer.encode(line) for line in lines] == expected
-    encoder = tokenizer.compiled_encoder()
-    assert encoder.encode_texts(lines, workers=2) == expected
-    assert encoder.encode_texts(lines[::-1], workers=1) == expected[::-1]
+    split = tokenizer.split
+    assert tokenizer.encode_compiled(lines, split, workers=2) == expected
+    assert tokenizer.encode_compiled(lines[::-1], split, workers=1) == expected[::-1]
 
 
 @corpora
@@ -219,8 +219,8 @@ def test_ids_of_tiktoken_for_the_same_ranks(split: str, lines: list[str], tmp_pa
     expected = theirs.encode_ordinary_batch(lines)
     ours = read([str(path)], split)
     assert [ours.encode(line) for line in lines] == expected
-    assert ours.compiled_encoder().encode_texts(lines, workers=2) == expected
-    assert trained.compiled_encoder().encode_texts(lines, workers=2) == expected
+    assert ours.encode_compiled(lines, split, workers=2) == expected
+    assert trained.encode_compiled(lines, split, workers=2) == expected
 
 
 def test_files_of_gpt2_bert_and_sentencepiece_come_back(tmp_path: Path) -> None:
@@ -337,12 +337,11 @@ def test_long_words_are_merged_in_windows(mark: str, monkeypatch: pytest.MonkeyP
     if mark != "bytes":
         settings = {"vocab_size": 30, "algorithm": "bpe", "mark": mark}
     tokenizer = train(lines, min_count=1, **settings)
-    encoder = tokenizer.compiled_encoder("none")
     monkeypatch.setattr("dlkit.tokenize.model.COMPILED_SIZE", 1 << 30)
     rng = random.Random(mark)
     for letters in ("a", "ab", "abn", "abxé"):
         word = "".join(rng.choices(letters, k=150_000))
-        assert encoder.encode_texts([word], 1)[0] == tokenizer.piece_ids(word)
+        assert tokenizer.encode_compiled([word], "none") == [tokenizer.piece_ids(word)]
 
 
 def test_ties_and_tokens_made_in_two_ways_as_in_hugging_face(tmp_path: Path) -> None:

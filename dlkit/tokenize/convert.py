@@ -37,7 +37,7 @@ ONIGURUMA = {
 def convert(
     files: Sequence[str],
     out: Path,
-    to: FileFormat,
+    to: str,
     split: str | None = None,
     force: bool = False,
 ) -> list[Path]:
@@ -478,7 +478,7 @@ def hugging_face_words(tokenizer: Tokenizer) -> Json:
     }
 
 
-WRITERS: dict[FileFormat, Callable[[Tokenizer], list[bytes]]] = {
+WRITERS: dict[str, Callable[[Tokenizer], list[bytes]]] = {
     FileFormat.dlkit: write_dlkit,
     FileFormat.huggingface: write_hugging_face,
     FileFormat.gpt2: write_gpt2,
