@@ -279,7 +279,7 @@ def test_lbfgs_stays_within_its_bounds() -> None:
 
 
 def torchs(loss: StyleTransferLoss, start: Tensor, evaluations: int) -> float:
-    """The loss after so many evaluations of PyTorch's tutorial: torch.optim.LBFGS, clamped."""
+    """The loss after `evaluations` of PyTorch's tutorial: torch.optim.LBFGS, clamped."""
     x = start.clone().requires_grad_()
     peer = torch.optim.LBFGS([x])
     done = 0
@@ -298,14 +298,20 @@ def torchs(loss: StyleTransferLoss, start: Tensor, evaluations: int) -> float:
 
 
 @pytest.mark.parametrize("style_weight", [10.0, 1e6])
-def test_the_loss_is_no_higher_than_with_torchs_lbfgs(style_weight: float) -> None:
-    network = load_features("natural", CPU)
-    content, style = picture(10, 24, 24), picture(20, 24, 24)
+def test_the_loss_is_no_higher_than_with_torchs_lbfgs(
+    style_weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In fp64: within 25 steps in fp32, L-BFGS amplifies rounding, which depends on the CPU, to
+    differences of 1e-3, and within 40 to a few percent.
+    """
+    monkeypatch.setattr(Tensor, "float", Tensor.double)  # losses cast maps to fp32
+    network = load_features("natural", CPU).double()
+    content, style = picture(10, 24, 24).double(), picture(20, 24, 24).double()
     objective = Objective(style_weight=style_weight)
     loss = StyleTransferLoss(content, [(style, 1.0)], network, objective, None, "fp32")
     *_, last = optimize(content, [(style, 1.0)], content, network, objective, 40, precision="fp32")
-    # The moves are the same until one is taken back, up to rounding.
-    assert last.losses["total"] <= 1.001 * torchs(loss, content, 40)
+    # The steps are the same until one is rejected, up to rounding.
+    assert last.losses["total"] <= (1 + 1e-9) * torchs(loss, content, 40)
 
 
 # ---- painting by optimization --------------------------------------------------------------------
