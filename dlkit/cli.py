@@ -27,7 +27,7 @@ TASKS = {
     "classify": "Name what images and texts show.",
     "detect": "Find objects in images.",
     "embed": "Word vectors: nearest words, analogies, training.",
-    "gan-sample": "Draw new pictures from noise; training.",
+    "gan-sample": "Generate pictures from noise with GANs and VAEs.",
     "lm-generate": "Language models: continue, score and fill in text; training.",
     "segment": "Label every pixel of images.",
     "style-transfer": "Paint photographs in the style of a picture.",

@@ -42,16 +42,22 @@ def publish(
     if bits not in (32, 16, 8):
         raise typer.BadParameter(f"--bits {bits}: 32, 16 or 8")
     header, weights = checkpoint.load(run / "best.safetensors")
-    # What only training needs stays out, where the task's model names it.
-    model = importlib.import_module(f"{package(header.task)}.model")
-    weights = getattr(model, "shipped", dict)(weights)
+    task = getattr(importlib.import_module(f"{package(header.task)}.cli"), "TASK", None)
+    if task is None:  # until all tasks have a record
+        model = importlib.import_module(f"{package(header.task)}.model")
+        weights = getattr(model, "shipped", dict)(weights)
+    else:
+        weights = task.shipped(weights)
     target = folder(header.task) / f"{name}.safetensors"
     # Saved first, so that what is measured is what is shipped: the weights in so many bits.
     checkpoint.save(target, weights, header, bits)
-    evaluate = importlib.import_module(f"{package(header.task)}.evaluate")
-    files = test[0] if len(test) == 1 else [str(path) for path in test]
     splits = [split] if split else []
-    scores = list(evaluate.evaluate_checkpoint(files, *splits, str(target)))
+    if task is None:
+        evaluate = importlib.import_module(f"{package(header.task)}.evaluate")
+        files = test[0] if len(test) == 1 else [str(path) for path in test]
+        scores = list(evaluate.evaluate_checkpoint(files, *splits, str(target)))
+    else:
+        scores = list(task.evaluate([str(path) for path in test], split, str(target)))
     values = {score.metric: score.value for score in scores if score.label == "all"}
     where = " ".join([*(path.name for path in test), *splits])
     options = " ".join([*map(str, test), *(f"--split {part}" for part in splits), f"-m {name}"])
