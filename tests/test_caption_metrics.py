@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from dlkit.caption.meteor import Statistics, matched, meteor
+from dlkit.caption.meteor import Statistics, align_words, meteor
 from dlkit.caption.metrics import (
     DEFINITIONS,
     bleu,
@@ -220,7 +220,7 @@ def test_meteors_alignment_is_that_of_an_exhaustive_search() -> None:
     for _ in range(60):
         caption, reference = (chosen.choices(few, k=chosen.randint(1, 6)) for _ in range(2))
         unmatched, chunks, _ = min(every_alignment(caption, reference))
-        found = matched(caption, reference)
+        found = align_words(caption, reference)
         assert found.matches == len(caption) - unmatched
         whole = chunks == 1 and len(caption) == len(reference) == found.matches
         assert found.chunks == (0 if whole else chunks)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.caption.loss import ENTROPY, doubly_stochastic, objective, reinforce
-from dlkit.caption.model import ARCHITECTURES, SETTINGS, DecoderOutput, build
+from dlkit.caption.loss import ENTROPY_WEIGHT, caption_loss, doubly_stochastic, reinforce
+from dlkit.caption.model import ARCHITECTURES, SETTINGS, build
+from dlkit.caption.models.captioner import DecoderOutput
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.fast_inference import pack_linears
 
@@ -28,7 +29,7 @@ CLOSE = 1e-5
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "nic": ("nic", {"layers": 2, "backbone": BACKBONE}),
     "attend": ("attend", {"backbone": BACKBONE}),
-    "attend-hard": ("attend", {"hard": True, "backbone": BACKBONE}),
+    "attend-hard": ("attend", {"hard_attention": True, "backbone": BACKBONE}),
     "transformer": ("transformer", {"layers": 3, "backbone": BACKBONE, "grid": 3}),
     "transformer-patch": ("transformer", {"layers": 1, "patch": 16, "pre_norm": True, "heads": 2}),
 }
@@ -105,7 +106,7 @@ def test_what_comes_later_does_not_change_the_past(network: Any) -> None:
 
 
 def test_every_place_counts(network: Any) -> None:
-    if getattr(network, "hard", False):
+    if getattr(network, "hard_attention", False):
         pytest.skip("hard attention sees one place")
     memory, target = network.encode(images(1)), targets(1)
     logits = network(memory, target).logits
@@ -171,9 +172,9 @@ def test_every_weight_learns_and_in_half_precision_the_same(name: str) -> None:
     losses = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            foretold = network(seen, target, real)
-        losses.append(objective(foretold, target.roll(-1, 1), real, 0.1, 1.0))
-    if not getattr(network, "hard", False):  # whose most probable place jumps
+            output = network(seen, target, real)
+        losses.append(caption_loss(output, target.roll(-1, 1), real, 0.1, 1.0))
+    if not getattr(network, "hard_attention", False):  # whose most probable place jumps
         assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.05)
     losses[0].backward()
     still = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()}
@@ -199,12 +200,12 @@ def test_its_settings_are_those_that_are_named(arch: str) -> None:
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(DlkitError, match="no architecture 'lstm': there is nic, attend"):
+    with pytest.raises(DlkitError, match="unknown architecture 'lstm'; choose from nic, attend"):
         build("lstm")
 
 
 def test_a_size_that_patches_do_not_fill_is_refused() -> None:
-    with pytest.raises(DlkitError, match="--image-size 64 is no multiple of --patch 24"):
+    with pytest.raises(DlkitError, match="--image-size 64: not a multiple of --patch 24"):
         build("transformer", **SPECIAL, patch=24)
 
 
@@ -278,7 +279,7 @@ def test_nic_reads_the_image_then_the_words() -> None:
 @pytest.mark.parametrize("hard", [False, True])
 def test_attend_by_its_equations(hard: bool) -> None:
     """Xu et al. 2015, equations 1 to 7 and 4.2.1; hard attention sees the most probable place."""
-    network = small("attend", hard=hard)
+    network = small("attend", hard_attention=hard)
     rest = network.gates_of_rest.weight
     weights = [
         torch.cat([network.gates_of_word.weight, rest[:, : network.channels]], dim=1),
@@ -289,7 +290,7 @@ def test_attend_by_its_equations(hard: bool) -> None:
         memory, target = network.encode(images(2)), targets(2)
         a = F.layer_norm(memory, (network.channels,), network.annotation_norm.weight,
                          network.annotation_norm.bias)  # fmt: skip
-        foretold = network(memory, target)
+        output = network(memory, target)
         for row in range(2):
             h = network.output_start(a[row].mean(0)).tanh()
             c = network.cell_start(a[row].mean(0)).tanh()
@@ -301,9 +302,9 @@ def test_attend_by_its_equations(hard: bool) -> None:
                 word = network.embedding(target[row, t])
                 h, c = lstm(torch.cat([word, z]), h, c, weights)
                 mixed = word + network.from_output(h) + network.from_context(z)
-                close(foretold.alphas[row, t], alpha)
+                close(output.alphas[row, t], alpha)
                 close(
-                    foretold.logits[row, t],
+                    output.logits[row, t],
                     network.embedding.weight @ mixed + network.bias,
                     10 * CLOSE,
                 )
@@ -312,14 +313,14 @@ def test_attend_by_its_equations(hard: bool) -> None:
 def test_hard_attention_draws_places_for_half_of_the_images() -> None:
     network = small("attend-hard", dropout=0.0, image_size=96).train()
     seen, target = network.encode(torch.randn(1, 3, 96, 96)), targets(1)
-    foretold = network(seen.expand(600, -1, -1), target.expand(600, -1))
-    first, alpha = foretold.chosen[:, 0], foretold.alphas[0, 0]
-    drawn = foretold.chosen.abs().sum(1) > 0
+    output = network(seen.expand(600, -1, -1), target.expand(600, -1))
+    first, alpha = output.chosen[:, 0], output.alphas[0, 0]
+    drawn = output.chosen.abs().sum(1) > 0
     assert drawn.float().mean().item() == pytest.approx(0.5, abs=0.07)
     # At the first word all have the same shares: how often each was drawn.
     often = torch.stack([torch.isclose(first[drawn], p.log()).float().mean() for p in alpha])
     close(often, alpha.detach(), 0.1)
-    close(foretold.alphas[:, 0], alpha.expand(600, -1))
+    close(output.alphas[:, 0], alpha.expand(600, -1))
 
 
 def test_a_transformers_attention_is_that_of_a_layer_in_the_middle() -> None:
@@ -348,10 +349,11 @@ def test_the_loss_by_its_formulas() -> None:
     ]
     stochastic = ((1 - alphas[0].sum(0)) ** 2).sum() + ((1 - alphas[1, 0]) ** 2).sum()
     close(doubly_stochastic(alphas, real), stochastic / 2)
-    loss = objective(DecoderOutput(logits[real], alphas), after, real, 0.1, 0.5)
+    loss = caption_loss(DecoderOutput(logits[real], alphas), after, real, 0.1, 0.5)
     close(loss, -torch.stack(smoothed).mean() + 0.25 * stochastic)
     close(
-        objective(DecoderOutput(logits[real]), after, real, 0.1, 0.5), -torch.stack(smoothed).mean()
+        caption_loss(DecoderOutput(logits[real]), after, real, 0.1, 0.5),
+        -torch.stack(smoothed).mean(),
     )
 
 
@@ -371,7 +373,7 @@ def test_reinforce_by_its_formula() -> None:
     close(baseline, 0.9 * torch.tensor(-2.0) + 0.1 * captions.mean())
     entropy = -(alphas * alphas.log()).sum(-1)[real].sum()
     drawn = ((captions + 2) * torch.stack([chosen[0].sum(), chosen[1, 0]])).sum()
-    close(loss, -(drawn + ENTROPY * entropy) / 4)
+    close(loss, -(drawn + ENTROPY_WEIGHT * entropy) / 4)
     (gradient,) = torch.autograd.grad(loss, chosen)
     close(gradient, -(captions + 2)[:, None].expand(2, 3) * real / 4)
 
@@ -389,8 +391,8 @@ def test_reinforce_learns_where_to_look() -> None:
         alphas = score.softmax(0).expand(32, 1, 4)
         place = torch.multinomial(alphas[:, 0].detach(), 1)
         chosen = alphas[:, 0].gather(1, place).log()
-        foretold = DecoderOutput(told[place[:, 0]], alphas, chosen)
-        loss, baseline = reinforce(foretold, after, real, baseline)
+        output = DecoderOutput(told[place[:, 0]], alphas, chosen)
+        loss, baseline = reinforce(output, after, real, baseline)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from dlkit.caption import data, features
 from dlkit.caption.config import CaptionTrainConfig, by_arch
-from dlkit.caption.data import Captions, Pictures, plain
-from dlkit.caption.layouts import Sample, read_split
+from dlkit.caption.data import EncodedCaptions, ImageBatches, normalize_caption
+from dlkit.caption.layouts import CaptionedImage, read_split
 from dlkit.caption.model import build
-from dlkit.caption.train import augmented, train
-from dlkit.caption.validation import held_out_scores
+from dlkit.caption.train import augment, train
+from dlkit.caption.validation import validation_scores
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.distributed import Process
@@ -225,7 +225,7 @@ def test_listed_images_without_captions_are_named(photos: Path, tmp_path: Path) 
         ("a.json", "{", "not JSON"),
         ("a.json", "{}", "not COCO's captions: no usable 'annotations'"),
         ("a.csv", "path,words\nx,y\n", "no column is called caption or captions or text"),
-        ("a.csv", "path,caption\nx.png,y\n", "no image of 'all' is there with a caption"),
+        ("a.csv", "path,caption\nx.png,y\n", "no image of 'all' exists and has a caption"),
         ("a.csv", "path,caption\n", "no captions for the split 'all'"),
         ("folder/", None, "no captions in a known layout"),
     ],
@@ -258,8 +258,8 @@ def test_data_without_captions_is_refused(
     ],
 )
 def test_captions_are_learned_without_case_and_punctuation(caption: str, learned: str) -> None:
-    assert plain(caption, raw=False) == learned
-    assert plain(caption, raw=True) == caption
+    assert normalize_caption(caption, keep_case=False) == learned
+    assert normalize_caption(caption, keep_case=True) == caption
 
 
 @pytest.mark.parametrize("tokenizer", ["words", "byte-bpe", "unigram"])
@@ -268,7 +268,7 @@ def test_captions_come_back_from_their_ids(
 ) -> None:
     size = 60 if tokenizer == "unigram" else 300
     config = settings(tmp_path, photos, encoder, tokenizer=tokenizer, vocab_size=size)
-    made = data.prepared(by_arch(config))
+    made = data.load_data(by_arch(config))
     assert (len(made.training), len(made.validation.samples)) == (16, 2)
     texts = [made.vocabulary.decode(ids) for ids in made.training.ids]
     assert texts[2:4] == ["a blue sky above green ground", "blue over green"]
@@ -282,7 +282,7 @@ def test_long_captions_and_mere_punctuation_are_left_out(
     rows = [["i/0.png", "one two three"], ["i/0.png", "..."], ["i/1.png", "one two"]]
     write_csv(tmp_path / "all.csv", ["path", "caption", "split"], [[*row, "train"] for row in rows])
     config = settings(tmp_path, tmp_path / "all.csv", encoder, max_tokens=2, val_share=0.0)
-    made = data.prepared(by_arch(config))
+    made = data.load_data(by_arch(config))
     assert (made.training.images, len(made.training)) == ([1], 1)
     assert made.skipped.places == {
         "caption of more than 2 tokens": [str(tmp_path / "i/0.png")],
@@ -299,7 +299,7 @@ def test_captions_whose_words_have_no_spaces_are_noticed(
     for tokenizer, noticed in (("words", True), ("char", False)):
         config = settings(tmp_path, tmp_path / "all.csv", encoder, tokenizer=tokenizer, val_share=0)
         config = replace(config, vocab_size=40)
-        made = data.prepared(by_arch(config))
+        made = data.load_data(by_arch(config))
         assert ("tokens are not in the vocabulary" in capsys.readouterr().err) is noticed
     assert [len(ids) for ids in made.training.ids] == [5, 5, 6]
 
@@ -309,14 +309,14 @@ def test_an_epoch_of_pictures_has_each_caption_once(
     photos: Path, encoder: Path, tmp_path: Path, ranks: int
 ) -> None:
     config = by_arch(settings(tmp_path, photos, encoder, batch_size=6))
-    made = data.prepared(config)
+    made = data.load_data(config)
     inputs = backbones.load(str(encoder))[0].preprocessing
     orders: list[list[str]] = []
     for epoch in (0, 1, 1):
         seen: list[str] = []
         for rank in range(ranks):
             process = Process(rank, ranks, torch.device("cpu"))
-            pictures = Pictures(made.training, inputs, config, process, epoch, 0)
+            pictures = ImageBatches(made.training, inputs, config, process, epoch, 0)
             for number in range(len(pictures)):
                 pixels, target, _, owners = pictures[number]
                 assert len(pixels) * 2 == len(target) == len(owners) <= 6
@@ -352,20 +352,22 @@ def test_features_are_the_encoders_maps_also_mirrored(
     network = captioner(encoder)
     paths = [str(photos / "Images" / f"{n}.png") for n in range(3)]
     file = tmp_path / "features.safetensors"
-    kept = features.features(file, network, "mine", paths, SINGLE_PROCESS, 0)
+    kept = features.load_features(file, network, "mine", paths, SINGLE_PROCESS, 0)
     pixels = torch.stack([network.preprocessing.read(path) for path in reversed(paths)])
     with torch.inference_mode():
         images = network.preprocessing.normalize(pixels)
         expected = network.encode(torch.stack([images[0], images[1].flip(-1), images[2]]))
-    found = kept.of(paths[::-1], np.array([False, True, False]))
+    found = kept.memories(paths[::-1], np.array([False, True, False]))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     # A second time it is read; with more images it is made again.
-    with mock.patch("dlkit.caption.features.make") as make:
-        again = features.features(file, network, "mine", paths[:2], SINGLE_PROCESS, 0)
-    assert not make.called
-    assert torch.equal(again.of(paths[:2]), kept.of(paths[:2]))
+    with mock.patch("dlkit.caption.features.write_features") as write:
+        again = features.load_features(file, network, "mine", paths[:2], SINGLE_PROCESS, 0)
+    assert not write.called
+    assert torch.equal(again.memories(paths[:2]), kept.memories(paths[:2]))
     more = [*paths, str(photos / "Images" / "3.png")]
-    assert set(features.features(file, network, "mine", more, SINGLE_PROCESS, 0).rows) == set(more)
+    assert set(features.load_features(file, network, "mine", more, SINGLE_PROCESS, 0).rows) == set(
+        more
+    )
 
 
 def test_features_of_another_encoder_are_refused_by_name(
@@ -373,16 +375,18 @@ def test_features_of_another_encoder_are_refused_by_name(
 ) -> None:
     paths = [str(photos / "Images" / "0.png")]
     file = tmp_path / "features.safetensors"
-    features.features(file, captioner(encoder), "mine", paths, SINGLE_PROCESS, 0)
+    features.load_features(file, captioner(encoder), "mine", paths, SINGLE_PROCESS, 0)
     other = captioner(classifier(tmp_path / "other.safetensors", seed=1))
     with pytest.raises(DlkitError, match=r"made by the encoder mine \w{8} .* not by other \w{8}"):
-        features.features(file, other, "other", paths, SINGLE_PROCESS, 0)
-    with pytest.raises(DlkitError, match=r"\(32 pixels, squash, 2 x 2 places\), not by .*64 pix"):
-        features.features(file, captioner(encoder, 64), "mine", paths, SINGLE_PROCESS, 0)
+        features.load_features(file, other, "other", paths, SINGLE_PROCESS, 0)
+    with pytest.raises(
+        DlkitError, match=r"\(32 pixels, squash, 2 x 2 locations\), not by .*64 pix"
+    ):
+        features.load_features(file, captioner(encoder, 64), "mine", paths, SINGLE_PROCESS, 0)
     header = Header("caption", "nic", {}, [])
     checkpoint.save(file, {"x": torch.zeros(1)}, header)
-    with pytest.raises(DlkitError, match="is a captioner, not a file of features"):
-        features.features(file, captioner(encoder), "mine", paths, SINGLE_PROCESS, 0)
+    with pytest.raises(DlkitError, match="a captioner, not a file of features"):
+        features.load_features(file, captioner(encoder), "mine", paths, SINGLE_PROCESS, 0)
 
 
 def test_unreadable_images_are_remembered_too(photos: Path, encoder: Path, tmp_path: Path) -> None:
@@ -390,20 +394,22 @@ def test_unreadable_images_are_remembered_too(photos: Path, encoder: Path, tmp_p
     bad.write_bytes(b"no image")
     paths = [str(bad), str(photos / "Images" / "0.png")]
     for _ in range(2):
-        kept = features.features(
+        kept = features.load_features(
             tmp_path / "f.safetensors", captioner(encoder), "mine", paths, SINGLE_PROCESS, 0
         )
         assert set(kept.rows) == {paths[1]}
         assert list(kept.unreadable) == [str(bad)]
     assert "not an image" in kept.unreadable[str(bad)]
     with pytest.raises(DlkitError, match="none of the 1 images can be read"):
-        features.features(tmp_path / "g", captioner(encoder), "mine", paths[:1], SINGLE_PROCESS, 0)
+        features.load_features(
+            tmp_path / "g", captioner(encoder), "mine", paths[:1], SINGLE_PROCESS, 0
+        )
 
 
 def test_captions_of_some_images_leave() -> None:
-    samples = [Sample(Path(name)) for name in "abc"]
+    samples = [CaptionedImage(Path(name)) for name in "abc"]
     ids = [np.array([n]) for n in range(4)]
-    left = Captions(samples, [0, 1, 1, 2], ids).without({"b": "bad"})
+    left = EncodedCaptions(samples, [0, 1, 1, 2], ids).without({"b": "bad"})
     assert (left.paths, left.images, [int(i[0]) for i in left.ids]) == (["a", "c"], [0, 1], [0, 3])
 
 
@@ -415,7 +421,7 @@ def test_captions_of_some_images_leave() -> None:
     [
         ("nic", {}),
         ("attend", {"penalty": 0.1}),
-        ("attend", {"hard": True}),
+        ("attend", {"hard_attention": True}),
         ("transformer", {"layers": 1, "encoder_layers": 1}),
         ("transformer", {"patch": 16, "image_size": 32, "layers": 1, "encoder_layers": 1}),
     ],
@@ -480,7 +486,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     photos: Path, encoder: Path, tmp_path: Path, after: int
 ) -> None:
     """Interrupted in the second epoch, with the encoder already learning, or not yet."""
-    changed: dict[str, Any] = {"hard": True, "epochs": 3, "dropout": 0.3, "ema": 0.9,
+    changed: dict[str, Any] = {"hard_attention": True, "epochs": 3, "dropout": 0.3, "ema": 0.9,
                                "finetune_encoder_after": after}  # fmt: skip
     whole = train(settings(tmp_path / "whole", photos, encoder, **changed))
     calls = 0
@@ -490,9 +496,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         calls += 1
         if calls == 2:
             raise Stop
-        return held_out_scores(*arguments)
+        return validation_scores(*arguments)
 
-    target = "dlkit.caption.train.held_out_scores"
+    target = "dlkit.caption.train.validation_scores"
     with mock.patch(target, scores), pytest.raises(Stop):
         train(settings(tmp_path / "parts", photos, encoder, **changed))
     parts = train(settings(tmp_path / "parts", photos, encoder, **changed, resume=True))
@@ -524,14 +530,20 @@ def test_training_goes_on_from_a_model_with_its_vocabulary(
     ("changed", "message"),
     [
         ({"layers": 2}, "--layers is for nic, transformer, not attend"),
-        ({"arch": "nic", "hard": True}, "--hard is for attend, not nic"),
-        ({"arch": "transformer", "patch": 8, "grid": 4}, "--grid is for an encoder, and --patch"),
-        ({"encoder_lr": 0.5}, "--encoder-lr goes with --finetune-encoder-after"),
-        ({"zoom": 1.3}, "--zoom goes with --finetune-encoder-after"),
-        ({"tokenizer": "byte", "vocab_size": 100}, "--vocab-size has no use with bytes"),
-        ({"tokenizer": "english-8k", "vocab_size": 100}, "--vocab-size is for a tokenizer that"),
-        ({"val_images": 0}, "--select cider-d needs --val-images"),
-        ({"features": Path("f"), "finetune_encoder_after": 0}, "--features is of a frozen encoder"),
+        ({"arch": "nic", "hard_attention": True}, "--hard-attention is for attend, not nic"),
+        ({"arch": "transformer", "patch": 8, "grid": 4}, "--grid: no encoder is used with --patch"),
+        ({"encoder_lr": 0.5}, "--encoder-lr: the encoder is frozen; give --finetune-encoder-after"),
+        ({"zoom": 1.3}, "--zoom: the encoder is frozen; give --finetune-encoder-after"),
+        ({"tokenizer": "byte", "vocab_size": 100}, "--vocab-size: bytes always have 256 tokens"),
+        (
+            {"tokenizer": "english-8k", "vocab_size": 100},
+            "--vocab-size: the tokenizer english-8k is not learned",
+        ),
+        ({"val_limit": 0}, "--best-metric cider-d: needs .* give a --val-limit"),
+        (
+            {"features": Path("f"), "finetune_encoder_after": 0},
+            "--features: needs a frozen encoder",
+        ),
     ],
 )
 def test_an_option_without_effect_is_refused(
@@ -571,12 +583,12 @@ def test_zoom_and_recolor_change_images_within_their_limits() -> None:
     left = torch.zeros(4, 3, 16, 16)
     left[..., :8] = 200.0
     torch.manual_seed(0)
-    torch.testing.assert_close(augmented(flat, config), flat)  # any part of it is alike
-    zoomed = augmented(left, config)
+    torch.testing.assert_close(augment(flat, config), flat)  # any part of it is alike
+    zoomed = augment(left, config)
     assert not torch.allclose(zoomed, left)
     torch.testing.assert_close(zoomed.mean((1, 2, 3)), left.mean((1, 2, 3)), rtol=0.05, atol=0)
-    jitter_color = augmented(flat, replace(config, zoom=1.0, color_jitter=0.2))
+    jitter_color = augment(flat, replace(config, zoom=1.0, color_jitter=0.2))
     assert jitter_color.std() > 1
     assert ((jitter_color >= 64) & (jitter_color <= 144)).all()
     plain = replace(config, zoom=1.0)
-    assert torch.equal(augmented(left, plain), left)
+    assert torch.equal(augment(left, plain), left)

@@ -17,12 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.caption import infer
-from dlkit.caption.attention import attention, shares_of, veil
-from dlkit.caption.draw import wrapped
-from dlkit.caption.evaluate import Described, save_sheet, scores
-from dlkit.caption.infer import Captions, Model, Search, caption, load, written
-from dlkit.caption.layouts import Sample
+from dlkit.caption.attention import attention_shade, token_attention, word_attention
+from dlkit.caption.draw import wrap_text
+from dlkit.caption.evaluate import EvaluatedCaption, save_sheet, scores
+from dlkit.caption.infer import ImageCaptions, Predictor, Search, caption, decode, load
+from dlkit.caption.layouts import CaptionedImage
 from dlkit.caption.model import build
+from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling
@@ -97,11 +98,11 @@ def vocabulary() -> DecoderVocabulary:
     return DecoderVocabulary.learn(2 * [text for _, text in pictures()], "words", 25)
 
 
-def untrained(arch: str) -> Model:
+def untrained(arch: str) -> Predictor:
     torch.manual_seed(0)
     name, settings = network_of(arch, vocabulary())
     network = build(name, **settings).eval().requires_grad_(False)
-    return Model(arch, network, vocabulary())
+    return Predictor(arch, network, vocabulary())
 
 
 def pixels() -> Tensor:
@@ -109,15 +110,15 @@ def pixels() -> Tensor:
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
 
-def learn(model: Model) -> None:
+def learn(model: Predictor) -> None:
     """Train the decoder until it knows the ten captions."""
     network = model.network
     if network.encoder is not None:  # the batch norms see the pictures
         network.encoder.train()
         for _ in range(20):
-            model.memory(pixels())
+            model.encode(pixels())
         network.encoder.eval()
-    memory = model.memory(pixels()).clone()
+    memory = model.encode(pixels()).clone()
     targets = model.vocabulary.encode_targets([text for _, text in pictures()])
     longest = max(map(len, targets))
     target = torch.tensor([[*ids, *[network.pad] * (longest - len(ids))] for ids in targets])
@@ -169,7 +170,7 @@ def test_what_was_learned_by_heart_is_said_word_for_word(
 # ---- searching -----------------------------------------------------------------------------------
 
 
-def greedy(model: Model, memory: Tensor, longest: int) -> list[int]:
+def greedy(model: Predictor, memory: Tensor, longest: int) -> list[int]:
     """The most probable next token again and again, by teacher forcing from the start each time."""
     network = model.network
     ids = [network.bos]
@@ -187,8 +188,8 @@ def test_a_beam_of_one_is_greedy(arch: str, taught: Callable[[str], Path]) -> No
     """Of pictures that lie over each other, which nobody taught it."""
     model = load(taught(arch), "cpu", "fp32")
     mixed = (pixels().float() + pixels().float().roll(1, dims=0)) / 2
-    memory = model.memory(mixed.to(torch.uint8))
-    found = written(memory, range(10), model, Search(beam=1, max_length=9))
+    memory = model.encode(mixed.to(torch.uint8))
+    found = decode(memory, range(10), model, Search(beam=1, max_length=9))
     expected = [greedy(model, memory[n : n + 1], 9) for n in range(10)]
     assert [texts[0].ids for texts in found] == expected
     assert len({tuple(ids) for ids in expected}) > 1
@@ -197,7 +198,7 @@ def test_a_beam_of_one_is_greedy(arch: str, taught: Callable[[str], Path]) -> No
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_batch_says_what_single_images_say(
-    arch: str, precision: str, photos: Path, taught: Callable[[str], Path]
+    arch: str, precision: Precision, photos: Path, taught: Callable[[str], Path]
 ) -> None:
     """All beams and their scores; with the weights as they are shipped, in either precision."""
     model = load(taught(arch), "cpu", precision)
@@ -206,8 +207,8 @@ def test_a_batch_says_what_single_images_say(
     together = list(caption(paths, model, search, batch_size=10, workers=0))
     alone = [found for path in paths for found in caption([path], model, search, workers=0)]
     for one, other in zip(together, alone, strict=True):
-        assert isinstance(one, Captions)
-        assert isinstance(other, Captions)
+        assert isinstance(one, ImageCaptions)
+        assert isinstance(other, ImageCaptions)
         assert [s.caption for s in one.captions] == [s.caption for s in other.captions]
         scores = [[s.score for s in found.captions] for found in (one, other)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-3 if precision == "fp32" else 0.05)
@@ -215,9 +216,9 @@ def test_a_batch_says_what_single_images_say(
 
 def test_the_captions_of_an_image_are_ranked_and_different() -> None:
     model = untrained("attend")
-    for texts in written(model.memory(pixels()), range(10), model, Search(beam=5, count=3)):
+    for texts in decode(model.encode(pixels()), range(10), model, Search(beam=5, count=3)):
         assert len({tuple(text.ids) for text in texts}) == 3
-        scores = [infer.sentence(text, model, Search()).score for text in texts]
+        scores = [infer.score_text(text, model, Search()).score for text in texts]
         assert scores == sorted(scores, reverse=True)
 
 
@@ -228,8 +229,8 @@ def test_what_is_drawn_depends_on_the_seed_and_the_images_number(photos: Path) -
 
     def said(numbers: list[int], search: Search) -> list[list[str]]:
         chosen = [paths[number] for number in numbers]
-        found = infer.described(chosen, numbers, model, search, batch_size=3, workers=0)
-        return [[s.caption for s in of.captions] for of in found if isinstance(of, Captions)]
+        found = infer.caption_numbered(chosen, numbers, model, search, batch_size=3, workers=0)
+        return [[s.caption for s in of.captions] for of in found if isinstance(of, ImageCaptions)]
 
     everything = said([*range(10)], search)
     assert said([1, 4, 7], search) == [everything[number] for number in (1, 4, 7)]
@@ -241,7 +242,7 @@ def test_what_is_drawn_depends_on_the_seed_and_the_images_number(photos: Path) -
 
 
 def test_a_search_that_cannot_be_is_refused() -> None:
-    with pytest.raises(DlkitError, match="--captions 4 needs --beam 4 or more, not 3"):
+    with pytest.raises(DlkitError, match="--captions 4: more than --beam 3"):
         Search(beam=3, count=4)
 
 
@@ -269,7 +270,7 @@ def test_formats_hold_the_same_captions(photos: Path, taught: Callable[[str], Pa
     assert [f"{s['score']}" for s in record["captions"]] == [score for _, _, score in rows]
     assert json.loads(run(*command, "-f", "jsonl").out) == record
     table = list(csv.DictReader(io.StringIO(run(*command, "-f", "csv").out)))
-    assert list(table[0]) == Captions.columns
+    assert list(table[0]) == ImageCaptions.columns
     assert [row["caption"] for row in table] == [sentence for _, sentence, _ in rows]
     data = json.loads(run(*command, "-f", "coco").out)
     assert data["images"] == [{"id": 1, "file_name": str(image), "width": SIDE, "height": SIDE}]
@@ -314,25 +315,25 @@ def test_annotated_pictures_have_their_captions_below(
 def test_sentences_are_wrapped_between_words() -> None:
     font = ImageFont.load_default(12)
     text = "a man in a red shirt is climbing a steep rock above the sea"
-    lines = list(wrapped(text, 120, font))
+    lines = list(wrap_text(text, 120, font))
     assert " ".join(lines) == text
     assert len(lines) > 2
     assert all(font.getlength(line) <= 120 for line in lines)
-    assert list(wrapped("incomprehensibilities", 10, font)) == ["incomprehensibilities"]
+    assert list(wrap_text("incomprehensibilities", 10, font)) == ["incomprehensibilities"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--sample", "--beam", "2"], "--beam goes without --sample"),
-        (["--sample", "--length-penalty", "1"], "--length-penalty goes without --sample"),
-        (["--sample", "--no-repeat", "2"], "--no-repeat goes without --sample"),
-        (["--temperature", "2"], "--temperature is for --sample"),
-        (["--seed", "1"], "--seed is for --sample"),
+        (["--sample", "--beam", "2"], "--beam: has no effect with --sample"),
+        (["--sample", "--length-penalty", "1"], "--length-penalty: has no effect with --sample"),
+        (["--sample", "--no-repeat", "2"], "--no-repeat: has no effect with --sample"),
+        (["--temperature", "2"], "--temperature: has no effect without --sample"),
+        (["--seed", "1"], "--seed: has no effect without --sample"),
         (["--sample", "--top-p", "0"], "--top-p 0 is not above 0"),
-        (["--scores", "-f", "json"], "--scores is for text"),
-        (["-n", "3", "--beam", "2"], "--captions 3 needs --beam 3 or more"),
-        (["-o", "out.png"], "out.png is an image's name"),
+        (["--scores", "-f", "json"], "--scores: -f json always has the scores"),
+        (["-n", "3", "--beam", "2"], "--captions 3: more than --beam 2; give --beam 3"),
+        (["-o", "out.png"], "-o out.png: an image's name"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: list[str], message: str) -> None:
@@ -355,7 +356,7 @@ def test_models_that_cannot_be_used_are_refused_in_a_line(
         return str(caught.value)
 
     assert "tokenizer" in refusal({"network": header.settings["network"]})
-    assert "no architecture 'lstm'" in refusal(header.settings, "lstm")
+    assert "unknown architecture 'lstm'" in refusal(header.settings, "lstm")
     wider = {**header.settings["network"], "width": 48}
     assert "its weights do not fit the architecture" in refusal(
         {**header.settings, "network": wider}
@@ -372,24 +373,24 @@ def test_attention_sums_to_one_over_the_grid(
     arch: str, photos: Path, taught: Callable[[str], Path]
 ) -> None:
     model = load(taught(arch), "cpu", "fp32")
-    found = attention(str(photos / "Images" / "4.png"), model, Search())
+    found = word_attention(str(photos / "Images" / "4.png"), model, Search())
     assert found.words == pictures()[4][1].split()
     assert found.grid == model.network.grid
-    shares = np.array(found.shares).reshape(len(found.words), *found.grid)
+    shares = np.array(found.weights).reshape(len(found.words), *found.grid)
     assert (shares >= 0).all()
     assert shares.sum(axis=(1, 2)) == pytest.approx(1, abs=1e-4)
     for word, row, of_word in zip(found.words, found.rows(), shares, strict=True):
         assert row["word"] == word
-        assert row["share"] == of_word[row["row"], row["column"]] == of_word.max()
+        assert row["weight"] == of_word[row["row"], row["column"]] == of_word.max()
 
 
 def test_attention_is_that_of_teacher_forcing(taught: Callable[[str], Path]) -> None:
     model = load(taught("attend"), "cpu", "fp32")
-    memory = model.memory(pixels()[:1])
+    memory = model.encode(pixels()[:1])
     ids = model.vocabulary.encode_targets([pictures()[0][1]])[0]
     alphas = model.network(memory, torch.tensor([ids[:-1]])).alphas
     assert alphas is not None
-    found = shares_of(memory, ids[1:-1], model)
+    found = token_attention(memory, ids[1:-1], model)
     assert found == pytest.approx(alphas[0, : len(ids) - 2].numpy(), abs=1e-5)
 
 
@@ -398,15 +399,15 @@ def test_a_word_of_several_tokens_has_the_mean_of_their_attention(photos: Path) 
     letters = DecoderVocabulary.learn([text for _, text in pictures()], "char", 60)
     torch.manual_seed(0)
     name, settings = network_of("patches", letters)
-    model = Model("letters", build(name, **settings).eval().requires_grad_(False), letters)
+    model = Predictor("letters", build(name, **settings).eval().requires_grad_(False), letters)
     search = Search(beam=1, max_length=20)
-    found = attention(str(photos / "Images" / "0.png"), model, search)
-    memory = model.memory(pixels()[:1])
-    ids = written(memory, [0], model, search)[0][0].ids
-    of_tokens = shares_of(memory, ids, model)
+    found = word_attention(str(photos / "Images" / "0.png"), model, search)
+    memory = model.encode(pixels()[:1])
+    ids = decode(memory, [0], model, search)[0][0].ids
+    of_tokens = token_attention(memory, ids, model)
     text, start = letters.decode(ids), 0
     assert found.words == text.split()
-    for word, shares in zip(found.words, found.shares, strict=True):
+    for word, shares in zip(found.words, found.weights, strict=True):
         start = text.index(word, start)
         letters_of_word = of_tokens[start : start + len(word)]
         assert shares == pytest.approx(letters_of_word.mean(0), abs=1e-5)
@@ -426,13 +427,13 @@ def test_the_attention_command_draws_a_panel_for_each_word(
     records = json.loads(
         run("caption", "attention", image, "-m", taught("attend"), "-f", "json").out
     )
-    assert len(records[0]["shares"]) == len(records[0]["words"])
+    assert len(records[0]["weights"]) == len(records[0]["words"])
 
 
 def test_models_without_attention_say_so(photos: Path, taught: Callable[[str], Path]) -> None:
     done = run("caption", "attention", photos / "Images" / "0.png", "-m", taught("nic"))
     assert done.code == 2
-    assert "looks at the image once" in done.err
+    assert "a model without attention" in done.err
     assert len(done.err.splitlines()) == 1
     missing = run("caption", "attention", photos / "none.png", "-m", taught("attend"))
     assert missing.code == 2
@@ -442,12 +443,12 @@ def test_models_without_attention_say_so(photos: Path, taught: Callable[[str], P
 def test_a_veil_is_thinnest_where_the_attention_is() -> None:
     shares = [0.0] * 16
     shares[6] = 1.0
-    shade = veil(shares, (4, 4), (80, 80))
+    shade = attention_shade(shares, (4, 4), (80, 80))
     assert shade.shape == (80, 80, 4)
     thinnest = np.unravel_index(shade[..., 3].argmin(), (80, 80))
     assert tuple(np.array(thinnest) // 20) == (1, 2)
     assert shade[70:, :10, 3].min() > 0.7
-    assert not veil([0.25] * 4, (2, 2), (8, 8)).any()
+    assert not attention_shade([0.25] * 4, (2, 2), (8, 8)).any()
 
 
 # ---- evaluating ----------------------------------------------------------------------------------
@@ -474,8 +475,11 @@ def test_evaluate_scores_what_was_learned_and_saves_a_sheet(
 
 
 def test_new_captions_are_those_that_nobody_wrote() -> None:
-    known = [Sample(Path("a.jpg"), ["A dog runs ."]), Sample(Path("b.jpg"), ["A cat sits ."])]
-    described = [Described(known[0], "a dog runs"), Described(known[1], "a dog sits")]
+    known = [
+        CaptionedImage(Path("a.jpg"), ["A dog runs ."]),
+        CaptionedImage(Path("b.jpg"), ["A cat sits ."]),
+    ]
+    described = [EvaluatedCaption(known[0], "a dog runs"), EvaluatedCaption(known[1], "a dog sits")]
     found = {s.metric: s.value for s in scores(described, ["A Dog runs !", "Two men walk ."])}
     assert found["new"] == 0.5
     assert found["distinct"] == 1
@@ -488,9 +492,11 @@ def test_the_sheet_shows_the_best_first(tmp_path: Path) -> None:
     for number in range(20):
         path = tmp_path / f"{number}.png"
         Image.new("RGB", (40, 40), (10 * number, 0, 0)).save(path)
-        samples.append(Sample(path, [f"picture {number} of word{number} and thing{number}"]))
+        samples.append(
+            CaptionedImage(path, [f"picture {number} of word{number} and thing{number}"])
+        )
         right = samples[-1].captions[0].split()
-        described.append(Described(samples[-1], " ".join(right[: 6 - number % 6])))
+        described.append(EvaluatedCaption(samples[-1], " ".join(right[: 6 - number % 6])))
     save_sheet(described, tmp_path / "sheet.png")
     sheet = np.array(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert sheet.shape[1] == 4 * 240
@@ -512,7 +518,7 @@ def test_images_that_cannot_be_read_are_left_out_of_the_scores(
     command = ("caption", "evaluate", tmp_path / "data.csv", "-m", taught("patches"))
     done = run(*command, "-f", "json")
     assert done.code == 0, done.err
-    assert "left out" in done.err
+    assert "skipped 1 x failed image" in done.err
     found = {record["metric"]: record["value"] for record in json.loads(done.out)}
     assert found["images"] == 1
     assert "new" not in found

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.transformer import sinusoids
-from dlkit.translate.loss import objective
+from dlkit.translate.loss import smoothed_cross_entropy
 from dlkit.translate.model import SETTINGS, build
-from dlkit.translate.models.rnn import turned
+from dlkit.translate.models.rnn import reverse_words
 from dlkit.translate.models.transformer import Transformer
 from tests.conftest import loud
 
@@ -24,12 +24,21 @@ CLOSE = 1e-5
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("rnn", {}),
-    "rnn-lstm": ("rnn", {"cell": "lstm", "reverse": True, "residual": True, "untied": True}),
+    "rnn-lstm": (
+        "rnn",
+        {"cell": "lstm", "reverse": True, "residual": True, "tie_embeddings": False},
+    ),
     "attention": ("attention", {}),
-    "attention-general": ("attention", {"score": "general", "cell": "lstm", "untied": True}),
+    "attention-general": (
+        "attention",
+        {"score": "general", "cell": "lstm", "tie_embeddings": False},
+    ),
     "attention-dot": ("attention", {"score": "dot", "input_feeding": True, "residual": True}),
     "transformer": ("transformer", {"heads": H, "ffn_width": 24}),
-    "transformer-pre-norm": ("transformer", {"heads": H, "pre_norm": True, "untied": True}),
+    "transformer-pre-norm": (
+        "transformer",
+        {"heads": H, "pre_norm": True, "tie_embeddings": False},
+    ),
 }
 
 
@@ -184,13 +193,13 @@ def test_scheduled_sampling_shows_the_model_its_own_choices(name: str) -> None:
     source, lengths, target, _ = batch()
     with torch.no_grad():
         true = model(source, lengths, target)
-        sampled = model(source, lengths, target, sampled=1.0)
+        sampled = model(source, lengths, target, sampling_share=1.0)
         close(sampled[:, 0], true[:, 0])
         chosen = true.argmax(-1) if name.startswith("transformer") else sampled.argmax(-1)
         seen = torch.cat([target[:, :1], chosen[:, :-1]], dim=1)
         close(sampled, model(source, lengths, seen))
-        close(model(source, lengths, target, sampled=1e-9), true)
-    model(source, lengths, target, sampled=0.5).sum().backward()
+        close(model(source, lengths, target, sampling_share=1e-9), true)
+    model(source, lengths, target, sampling_share=0.5).sum().backward()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -210,7 +219,7 @@ def test_its_settings_are_those_that_are_named(arch: str) -> None:
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(DlkitError, match="there is rnn, attention, transformer"):
+    with pytest.raises(DlkitError, match="choose from rnn, attention, transformer"):
         build("lstm", **SPECIAL)
 
 
@@ -228,7 +237,7 @@ def test_a_width_that_the_heads_cannot_share_is_refused() -> None:
     ],
 )
 def test_settings_that_there_are_not_are_refused(arch: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(DlkitError, match="there is|odd"):
+    with pytest.raises(DlkitError, match="there is|choose from|odd"):
         build(arch, **SPECIAL, **settings)
 
 
@@ -243,9 +252,9 @@ def test_the_loss_by_its_formula() -> None:
         for row, place in ((0, 0), (0, 1), (1, 0)):
             one = logprobs[row, place]
             expected -= (1 - smoothing) * one[labels[row, place]] + smoothing * one.mean()
-        close(objective(logits, labels, PAD, smoothing), expected / 3)
+        close(smoothed_cross_entropy(logits, labels, PAD, smoothing), expected / 3)
         real = labels != PAD
-        close(objective(logits[real], labels[real], PAD, smoothing), expected / 3)
+        close(smoothed_cross_entropy(logits[real], labels[real], PAD, smoothing), expected / 3)
 
 
 # ---- recurrent networks, by their equations ------------------------------------------------------
@@ -342,7 +351,7 @@ def test_attention_by_its_equations(score: str, feeding: bool) -> None:
 def test_a_source_is_turned_but_for_its_end_and_padding() -> None:
     source = torch.tensor([[5, 6, 7, EOS, PAD], [8, EOS, PAD, PAD, PAD], [4, 5, 6, 7, EOS]])
     expected = [[7, 6, 5, EOS, PAD], [8, EOS, PAD, PAD, PAD], [7, 6, 5, 4, EOS]]
-    assert turned(source, torch.tensor([4, 2, 5])).tolist() == expected
+    assert reverse_words(source, torch.tensor([4, 2, 5])).tolist() == expected
 
 
 def test_an_rnn_has_nothing_to_align_by() -> None:
@@ -387,7 +396,7 @@ def test_every_weight_learns_and_in_half_precision_the_same(name: str) -> None:
             logits = model(source, lengths, target[:, :-1])
         assert logits.dtype == torch.float32
         model.zero_grad()
-        objective(logits, target[:, 1:], PAD, 0.1).backward()
+        smoothed_cross_entropy(logits, target[:, 1:], PAD, 0.1).backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
     assert F.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.99

@@ -24,11 +24,11 @@ from dlkit.core.store import checkpoint
 from dlkit.tokenize import train as train_tokenizer
 from dlkit.translate import data, evaluate, validation
 from dlkit.translate.config import TranslateTrainConfig, by_arch
-from dlkit.translate.data import Batches, Pairs, by_tokens
+from dlkit.translate.data import EncodedPairs, PairBatches, batch_by_tokens
 from dlkit.translate.infer import load
-from dlkit.translate.pairs import Files, Pair, read, split
+from dlkit.translate.pairs import Pair, PairFiles, read_pairs, split_pairs
 from dlkit.translate.train import train
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.conftest import run
 
 NUMBERS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
@@ -84,7 +84,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     source = write(tmp_path / "s", [f"\ufeff{odd[0]}", *odd[1:]])
     target = tmp_path / "t"
     target.write_bytes("".join(f"{n}\r\n" for n in range(5)).encode())
-    pairs = read(Files([], [source], [str(target)]), 0, Skipped())
+    pairs = read_pairs(PairFiles([], [source], [str(target)]), 0, Skipped())
     assert texts_of(pairs) == list(zip(odd, "01234", strict=True))
 
 
@@ -93,32 +93,32 @@ def test_several_files_of_each_kind(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(b"e\tf\tattribution\n"))
     rows = [{"en": "g", "de": "h"}, {"translation": {"de": "j", "en": "i"}}]
     as_json = write(tmp_path / "d.jsonl", [json.dumps(row) for row in rows])
-    files = Files(
+    files = PairFiles(
         [str(packed), as_json],
         [write(tmp_path / "a.en", ["a"]), write(tmp_path / "b.en", ["c"])],
         [write(tmp_path / "a.de", ["b"]), write(tmp_path / "b.de", ["d"])],
         ("en", "de"),
     )
     skipped = Skipped()
-    found = texts_of(read(files, 0, skipped))
+    found = texts_of(read_pairs(files, 0, skipped))
     assert ["".join(pair) for pair in found] == ["ab", "cd", "ef", "gh", "ij"]
     assert not skipped.places
 
 
 def test_a_mismatch_in_lines_names_both_counts(tmp_path: Path) -> None:
     source, target = write(tmp_path / "s", ["a"] * 7), write(tmp_path / "t", ["b"] * 5)
-    for files in (Files([], [source], [target]), Files([], [target], [source])):
+    for files in (PairFiles([], [source], [target]), PairFiles([], [target], [source])):
         with pytest.raises(DlkitError, match=r"(7 lines .* 5|5 lines .* 7): each line"):
-            read(files, 0, Skipped())
+            read_pairs(files, 0, Skipped())
     with pytest.raises(DlkitError, match="1 source files and 2 target files"):
-        read(Files([], [source], [target, target]), 0, Skipped())
+        read_pairs(PairFiles([], [source], [target, target]), 0, Skipped())
 
 
 def test_what_is_no_pair_is_counted(tmp_path: Path) -> None:
     table = write(tmp_path / "a.tsv", ["a\tb", "no tab", "\tb", "a\t ", ""])
     rows = ["{", '"text"', '{"source": 1, "target": "b"}', '{"source": "a"}']
     skipped = Skipped()
-    found = read(Files([table, write(tmp_path / "b.jsonl", rows)]), 0, skipped)
+    found = read_pairs(PairFiles([table, write(tmp_path / "b.jsonl", rows)]), 0, skipped)
     assert texts_of(found) == [("a", "b")]
     assert {kind: len(places) for kind, places in skipped.places.items()} == {
         "line without a tab": 1,
@@ -132,7 +132,7 @@ def test_what_is_no_pair_is_counted(tmp_path: Path) -> None:
 def test_dialogues_have_the_turns_before(tmp_path: Path) -> None:
     rows = ["q1\ta1", "q2\ta2", "q3\ta3", "\t", "q4\ta4", "q5\ta5"]
     skipped = Skipped()
-    pairs = read(Files([write(tmp_path / "a.tsv", rows)]), 3, skipped)
+    pairs = read_pairs(PairFiles([write(tmp_path / "a.tsv", rows)]), 3, skipped)
     assert [pair.turns for pair in pairs] == [
         ("q1",),
         ("q1", "a1", "q2"),
@@ -141,7 +141,7 @@ def test_dialogues_have_the_turns_before(tmp_path: Path) -> None:
         ("q4", "a4", "q5"),
     ]
     assert not skipped.places
-    without = read(Files([write(tmp_path / "a.tsv", rows)]), 0, Skipped())
+    without = read_pairs(PairFiles([write(tmp_path / "a.tsv", rows)]), 0, Skipped())
     assert {pair.before for pair in without} == {()}
 
 
@@ -151,7 +151,7 @@ def test_long_and_unlike_pairs_are_left_out(
     rows = ["a b\tc d", "a b c d e\tc", "a b c d\tc", "a " * 8 + "\t" + "b " * 8]
     config = settings(tmp_path, {"data": [write(tmp_path / "a.tsv", rows)]}, max_tokens=7,
                       max_ratio=4.0, val_share=0.0)  # fmt: skip
-    found = data.prepared(by_arch(config))
+    found = data.load_data(by_arch(config))
     assert [pair.where[-1] for pair in found.training.texts] == ["1", "3"]
     err = capsys.readouterr().err
     assert "skipped 1 x pair of more than 7 tokens" in err
@@ -160,15 +160,15 @@ def test_long_and_unlike_pairs_are_left_out(
 
 def test_a_share_is_held_out_and_equal_sources_stay_together() -> None:
     pairs = [Pair(str(n % 50), str(n), "") for n in range(100)]
-    training, held_out = split(pairs, 0.1, seed=3)
+    training, held_out = split_pairs(pairs, 0.1, seed=3)
     assert (len(training), len(held_out)) == (90, 10)
     assert not {pair.source for pair in training} & {pair.source for pair in held_out}
-    assert split(pairs, 0.1, seed=3)[1] == held_out
-    assert split(pairs, 0.1, seed=4)[1] != held_out
-    assert split(pairs, 0.0, seed=3) == (pairs, [])
+    assert split_pairs(pairs, 0.1, seed=3)[1] == held_out
+    assert split_pairs(pairs, 0.1, seed=4)[1] != held_out
+    assert split_pairs(pairs, 0.0, seed=3) == (pairs, [])
 
 
-# Vocabulary.
+# TranslationVocabulary.
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,9 @@ def test_a_share_is_held_out_and_equal_sources_stay_together() -> None:
 def test_sentences_are_framed_and_come_back(algorithm: str) -> None:
     texts = [text for both in zip(*sentences(50, 0), strict=True) for text in both]
     with mock.patch("sys.stderr"):
-        vocabulary = Vocabulary.learn(texts, algorithm, 300 if "byte" in algorithm else 40)
+        vocabulary = TranslationVocabulary.learn(
+            texts, algorithm, 300 if "byte" in algorithm else 40
+        )
     assert (vocabulary.pad, vocabulary.bos, vocabulary.eos, vocabulary.unk) == (0, 1, 2, 3)
     ((first, *ids, last),) = vocabulary.encode_targets(["zwei fünf"])
     assert (first, last) == (vocabulary.bos, vocabulary.eos)
@@ -185,12 +187,12 @@ def test_sentences_are_framed_and_come_back(algorithm: str) -> None:
     assert vocabulary.decode([first, *ids, last, *ids, vocabulary.pad]) == "zwei fünf"
     # A special token that is written in a text is text.
     assert vocabulary.eos not in vocabulary.encode_targets(["one </s>"])[0][1:-1]
-    again = Vocabulary.from_settings(json.loads(json.dumps(vocabulary.to_settings())))
+    again = TranslationVocabulary.from_settings(json.loads(json.dumps(vocabulary.to_settings())))
     assert again.encode_sources([["one"]]) == vocabulary.encode_sources([["one"]])
 
 
 def test_each_turn_of_a_source_ends() -> None:
-    vocabulary = Vocabulary.learn(["a b c"], "whitespace", 7)
+    vocabulary = TranslationVocabulary.learn(["a b c"], "whitespace", 7)
     a, b, c = vocabulary.encode_targets(["a b c"])[0][1:-1]
     end = vocabulary.eos
     assert vocabulary.encode_sources([["a b", "c"], ["b"]]) == [[a, b, end, c, end], [b, end]]
@@ -199,7 +201,7 @@ def test_each_turn_of_a_source_ends() -> None:
 def test_a_tokenizer_without_special_tokens_gets_new_ids(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     file.write_text(train_tokenizer(["ab"], algorithm="byte", special=["</s>"]).to_json())
-    vocabulary = Vocabulary.load(str(file))
+    vocabulary = TranslationVocabulary.load(str(file))
     own = vocabulary.tokenizer.special["</s>"]
     assert vocabulary.eos == own
     new = [vocabulary.pad, vocabulary.bos, vocabulary.unk]
@@ -211,18 +213,18 @@ def test_a_tokenizer_without_special_tokens_gets_new_ids(tmp_path: Path) -> None
 # Batches.
 
 
-def some_pairs(count: int) -> Pairs:
+def some_pairs(count: int) -> EncodedPairs:
     random = np.random.default_rng(0)
     lengths = random.integers(2, 40, (count, 2))
     rows = [[np.full(length, n, np.int32) for length in of] for n, of in enumerate(lengths)]
     texts = [Pair("", "", str(n)) for n in range(count)]
-    return Pairs(texts, [row[0] for row in rows], [row[1] for row in rows])
+    return EncodedPairs(texts, [row[0] for row in rows], [row[1] for row in rows])
 
 
 def test_batches_have_each_pair_once_within_so_many_tokens(tmp_path: Path) -> None:
     pairs = some_pairs(200)
     config = settings(tmp_path, {}, batch_size=300)
-    epochs = [list(Batches(pairs, config, CPU, epoch, pad=-1)) for epoch in (0, 0, 1)]
+    epochs = [list(PairBatches(pairs, config, CPU, epoch, pad=-1)) for epoch in (0, 0, 1)]
     for batches in epochs:
         seen = [int(row[0]) for source, _, _, _ in batches for row in source]
         assert sorted(seen) == list(range(200))
@@ -238,8 +240,8 @@ def test_batches_have_each_pair_once_within_so_many_tokens(tmp_path: Path) -> No
 
 
 def test_a_pair_longer_than_a_batch_is_one() -> None:
-    pairs = Pairs([], [np.arange(n) for n in (3, 50, 3)], [np.arange(n) for n in (3, 3, 3)])
-    assert sorted(map(sorted, by_tokens(pairs, 12, np.arange(3)))) == [[0, 2], [1]]
+    pairs = EncodedPairs([], [np.arange(n) for n in (3, 50, 3)], [np.arange(n) for n in (3, 3, 3)])
+    assert sorted(map(sorted, batch_by_tokens(pairs, 12, np.arange(3)))) == [[0, 2], [1]]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -248,9 +250,9 @@ def test_processes_share_each_batch_and_their_weights_make_the_mean(
 ) -> None:
     pairs = some_pairs(31)
     config = settings(tmp_path, {}, batch_size=120)
-    alone = list(Batches(pairs, config, CPU, 0, pad=-1))
+    alone = list(PairBatches(pairs, config, CPU, 0, pad=-1))
     shares = [
-        list(Batches(pairs, config, Process(rank, ranks, CPU.device), 0, pad=-1))
+        list(PairBatches(pairs, config, Process(rank, ranks, CPU.device), 0, pad=-1))
         for rank in range(ranks)
     ]
     for whole, *parts in zip(alone, *shares, strict=True):
@@ -268,7 +270,7 @@ def test_processes_share_each_batch_and_their_weights_make_the_mean(
 def test_every_architecture_learns_and_is_measured(
     arch: Any, bleu: float, numbers: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    config = settings(tmp_path, numbers, arch=arch, epochs=15, width=32, val_sentences=10)
+    config = settings(tmp_path, numbers, arch=arch, epochs=15, width=32, val_limit=10)
     path = train(config)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert records[-1]["val_loss"] < 0.6 * records[0]["val_loss"]
@@ -283,7 +285,7 @@ def test_every_architecture_learns_and_is_measured(
     assert samples[1].startswith(f" epoch 1\n{first}\n= ")
     model = load(path, "cpu", "fp32")
     assert (model.longest, model.context) == (7, 0)
-    (loss, tokens) = evaluate.loss_of(
+    (loss, tokens) = evaluate.reference_loss(
         [Pair(s, t, "") for s, t in zip(*sentences(20, 1), strict=True)], model
     )
     assert loss == pytest.approx(best["val_loss"], abs=1e-4)
@@ -301,7 +303,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     changed: dict[str, Any] = {"arch": arch, "epochs": 3, "dropout": 0.3, "swa_epochs": 2,
                                "scheduled_sampling": 0.3}  # fmt: skip
     whole = train(settings(tmp_path / "whole", numbers, **changed))
-    real = validation.held_out_scores
+    real = validation.validation_scores
     calls = 0
 
     def scores(*arguments: Any) -> Any:
@@ -311,7 +313,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
             raise Stop
         return real(*arguments)
 
-    target = "dlkit.translate.train.held_out_scores"
+    target = "dlkit.translate.train.validation_scores"
     with mock.patch(target, scores), pytest.raises(Stop):
         train(settings(tmp_path / "parts", numbers, **changed))
     parts = train(settings(tmp_path / "parts", numbers, **changed, resume=True))
@@ -393,8 +395,8 @@ def test_scheduled_sampling_rises_over_the_epochs(
             seen.append(sampled)
             return self.model(source, lengths, target, sampled, at)
 
-    config = settings(tmp_path, numbers, epochs=3, scheduled_sampling=0.5, select="loss",
-                      val_sentences=0)  # fmt: skip
+    config = settings(tmp_path, numbers, epochs=3, scheduled_sampling=0.5, best_metric="loss",
+                      val_limit=0)  # fmt: skip
     with mock.patch.object(Process, "wrap", lambda self, model: Watched(model)):
         train(config)
     assert list(dict.fromkeys(seen)) == [0.0, 0.25, 0.5]
@@ -410,14 +412,17 @@ def test_scheduled_sampling_rises_over_the_epochs(
         ("--arch rnn --score dot", "--score is for attention"),
         ("--reverse", "--reverse is for rnn"),
         ("--cell lstm", "--cell is for rnn, attention"),
-        ("--optimizer sgd --beta2 0.9", "--beta2 is for adam"),
-        ("--tokenizer english-8k --vocab-size 100", "--vocab-size is for a tokenizer"),
-        ("--tokenizer byte --vocab-size 100", "--vocab-size has no use"),
-        ("--val-share 0.2", "--val-share goes without"),
-        ("--val-sentences 0", "--select bleu needs translations"),
+        ("--optimizer sgd --beta2 0.9", "--beta2: has no effect on sgd"),
+        (
+            "--tokenizer english-8k --vocab-size 100",
+            "--vocab-size: the tokenizer english-8k is not learned",
+        ),
+        ("--tokenizer byte --vocab-size 100", "--vocab-size: bytes always have"),
+        ("--val-share 0.2", "--val-share: has no effect with a file"),
+        ("--val-limit 0", "--best-metric bleu: needs translations"),
         ("--tokenizer nothing", "or learned from the text: bpe, byte-bpe"),
         ("--warmup 0", "--schedule inverse-sqrt falls from the end of --warmup"),
-        ("--keys en", "--keys en: give two names"),
+        ("--keys en", "--keys en: not two names; give two"),
         ("--width 10", "--width 10"),
     ],
 )
@@ -506,7 +511,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         (["--hyp", three, "--ref", two], f"{three} has 3 lines and {two} 2"),
         (["--hyp", three], "give --ref"),
         ([], "give --source"),
-        (["--hyp", three, "--ref", three, "--beam", 2], "--beam goes without --hyp"),
+        (["--hyp", three, "--ref", three, "--beam", 2], "--beam: has no effect with --hyp"),
     ):
         done = run("translate", "evaluate", *command)
         assert (done.code, done.err.count("\n")) == (2, 1)
@@ -519,12 +524,12 @@ def test_a_model_is_measured_with_its_loss(numbers: dict[str, list[str]], tmp_pa
     for parameter in model.network.parameters():
         nn.init.zeros_(parameter)
     source, ref = numbers["val_source"][0], numbers["val_target"][0]
-    found = evaluate.translated(source, [ref], model, evaluate.Search(beam=1, max_length=2))
+    found = evaluate.translate_file(source, [ref], model, evaluate.Search(beam=1, max_length=2))
     scores = {score.metric: score.value for score in evaluate.scores(found)}  # type: ignore[union-attr]
     # All tokens are as probable.
     assert scores["loss"] == pytest.approx(math.log(model.vocabulary.size), abs=1e-4)
     assert scores["perplexity"] == pytest.approx(model.vocabulary.size, abs=1e-2)
-    assert len(found.written) == 20
+    assert len(found.translations) == 20
     listed = list(evaluate.evaluate_checkpoint([source, ref], str(path)))
     assert [score.metric for score in listed] == ["bleu", "chrf", "loss", "perplexity"]
 
@@ -539,10 +544,14 @@ def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> 
     table = write(tmp_path / "talk.tsv", rows)
     config = settings(tmp_path / "run", {"data": [table]}, arch="attention", context=2, epochs=12,
                       width=32, val_share=0.3, tokenizer="whitespace", max_ratio=0.0,
-                      select="loss")  # fmt: skip
-    with mock.patch("dlkit.translate.data.split", lambda pairs, share, seed: (pairs, pairs[:20])):
+                      best_metric="loss")  # fmt: skip
+    with mock.patch(
+        "dlkit.translate.data.split_pairs", lambda pairs, share, seed: (pairs, pairs[:20])
+    ):
         path = train(config)
     source = write(tmp_path / "q", ["two", "again", "", "five", "again"])
     ref = write(tmp_path / "a", ["yes", "two", "", "yes", "five"])
-    found = evaluate.translated(source, [ref], load(path, "cpu", "fp32"), evaluate.Search(beam=1))
-    assert found.written == ["yes", "two", "", "yes", "five"]
+    found = evaluate.translate_file(
+        source, [ref], load(path, "cpu", "fp32"), evaluate.Search(beam=1)
+    )
+    assert found.translations == ["yes", "two", "", "yes", "five"]

@@ -20,11 +20,12 @@ from dlkit.core.generation.sampling import Sampling
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.translate import infer
-from dlkit.translate.alignment import Aligned, Link, aligned, joined
-from dlkit.translate.infer import LineFailure, Model, Search, Translation, load, translate
-from dlkit.translate.model import Translator, build
-from dlkit.translate.sentences import pieces
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.alignment import Link, WordAlignment, align_words, join_alignments
+from dlkit.translate.infer import LineFailure, Predictor, Search, Translation, load, translate
+from dlkit.translate.model import build
+from dlkit.translate.models.translator import Translator
+from dlkit.translate.sentences import split_line
+from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.conftest import run
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -47,11 +48,13 @@ LINES = [
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary.learn(ENGLISH * 3, "byte-bpe", 300)
+def vocabulary() -> TranslationVocabulary:
+    return TranslationVocabulary.learn(ENGLISH * 3, "byte-bpe", 300)
 
 
-def network(vocabulary: Vocabulary, arch: str = "transformer", seed: int = 0) -> Translator:
+def network(
+    vocabulary: TranslationVocabulary, arch: str = "transformer", seed: int = 0
+) -> Translator:
     """A random network whose next tokens differ much in probability."""
     torch.manual_seed(seed)
     settings: dict[str, Any] = {"width": 16, "layers": 2, "dropout": 0.1}
@@ -64,7 +67,9 @@ def network(vocabulary: Vocabulary, arch: str = "transformer", seed: int = 0) ->
     return made.eval().requires_grad_(False)
 
 
-def save(path: Path, vocabulary: Vocabulary, arch: str = "transformer", **settings: Any) -> Path:
+def save(
+    path: Path, vocabulary: TranslationVocabulary, arch: str = "transformer", **settings: Any
+) -> Path:
     made = network(vocabulary, arch)
     shape: dict[str, Any] = {"width": 16, "layers": 2, "dropout": 0.1}
     if arch == "transformer":
@@ -79,12 +84,12 @@ def save(path: Path, vocabulary: Vocabulary, arch: str = "transformer", **settin
 
 
 @pytest.fixture(scope="module")
-def file(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(vocabulary: TranslationVocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("models") / "tiny.safetensors", vocabulary)
 
 
 @pytest.fixture(scope="module")
-def model(file: Path) -> Model:
+def model(file: Path) -> Predictor:
     return load(file, "cpu", "fp32")
 
 
@@ -104,7 +109,9 @@ QUICK = ("--precision", "fp32", "--max-length", "12")
     ],
     ids=["greedy", "beam", "drawn"],
 )
-def test_lines_together_are_translated_as_lines_by_themselves(model: Model, search: Search) -> None:
+def test_lines_together_are_translated_as_lines_by_themselves(
+    model: Predictor, search: Search
+) -> None:
     together = list(translate([LINES], model, search))
     one_by_one = list(translate([[line] for line in LINES], model, search))
     assert texts(together) == texts(one_by_one)
@@ -119,14 +126,17 @@ def test_lines_together_are_translated_as_lines_by_themselves(model: Model, sear
 
 
 def test_batches_hold_each_part_once_and_similar_lengths() -> None:
-    parts = [infer.Part("", [4] * length) for length in (9, 300, 2, 700, 2, 50)] * 40
-    made = list(infer.batches(parts, 5))
+    parts = [infer.Segment("", [4] * length) for length in (9, 300, 2, 700, 2, 50)] * 40
+    made = list(infer.batch_segments(parts, 5))
     assert sum(map(len, made)) == len(parts)
     assert [len(p.ids) for batch in made for p in batch] == sorted(len(p.ids) for p in parts)
     for batch in made:
         longest = max(len(part.ids) for part in batch)
-        assert len(batch) == 1 or 5 * len(batch) * (2 * longest + infer.LONGER) <= infer.POSITIONS
-        assert 5 * len(batch) <= infer.ROWS
+        assert (
+            len(batch) == 1
+            or 5 * len(batch) * (2 * longest + infer.EXTRA_LENGTH) <= infer.MAX_POSITIONS
+        )
+        assert 5 * len(batch) <= infer.MAX_ROWS
 
 
 # ---- lines in, lines out -------------------------------------------------------------------------
@@ -195,14 +205,14 @@ def test_a_file_that_is_not_there_does_not_end_the_others(file: Path, tmp_path: 
 
 
 def test_a_line_that_fails_is_an_empty_line(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = Vocabulary.encode_sources
+    encode = TranslationVocabulary.encode_sources
 
-    def failing(self: Vocabulary, sources: Any, workers: int = 1) -> Any:
+    def failing(self: TranslationVocabulary, sources: Any, workers: int = 1) -> Any:
         if any("bad" in turn for turns in sources for turn in turns):
             raise DlkitError("no token for this")
         return encode(self, sources, workers)
 
-    monkeypatch.setattr(Vocabulary, "encode_sources", failing)
+    monkeypatch.setattr(TranslationVocabulary, "encode_sources", failing)
     result = run("translate", "-m", file, *QUICK, stdin="A dog runs.\nbad\nTwo men.\n")
     assert result.code == 1
     assert [bool(line) for line in lines_out(result)] == [True, False, True]
@@ -214,12 +224,14 @@ def test_a_line_that_fails_is_an_empty_line(file: Path, monkeypatch: pytest.Monk
     ]
 
 
-def test_numbers_that_overflow_are_an_error_of_their_line(vocabulary: Vocabulary) -> None:
+def test_numbers_that_overflow_are_an_error_of_their_line(
+    vocabulary: TranslationVocabulary,
+) -> None:
     made = network(vocabulary)
-    broken = Model("broken", Header("translate", "transformer", {}, []), vocabulary, made)
+    broken = Predictor("broken", Header("translate", "transformer", {}, []), vocabulary, made)
     made.get_parameter("encoder.0.norm.weight").data.fill_(torch.nan)
     (found,) = translate([["A dog runs."]], broken, Search(beam=2, max_length=5))
-    assert found == LineFailure("line 1", "the model's numbers overflow: try --precision fp32")
+    assert found == LineFailure("line 1", "the model's numbers overflow; try --precision fp32")
 
 
 def test_a_slow_pipe_is_answered_line_by_line_and_a_reader_may_leave(file: Path) -> None:
@@ -251,31 +263,31 @@ def test_long_lines_are_cut_at_sentence_ends() -> None:
     def fits(text: str) -> bool:
         return len(text) <= 20
 
-    assert pieces("A dog runs. It is red.", lambda text: True) == ["A dog runs. It is red."]
-    assert pieces(" A dog runs.  It is red! ", fits) == ["A dog runs.", "It is red!"]
-    assert pieces('He said "no." Then (so) he left...', fits) == [
+    assert split_line("A dog runs. It is red.", lambda text: True) == ["A dog runs. It is red."]
+    assert split_line(" A dog runs.  It is red! ", fits) == ["A dog runs.", "It is red!"]
+    assert split_line('He said "no." Then (so) he left...', fits) == [
         'He said "no."',
         "Then (so) he left...",
     ]
-    assert pieces("狗在跑。它是红色的。" * 3, fits) == ["狗在跑。", "它是红色的。"] * 3
-    assert pieces("v1.5 costs 3.50 and e.g. this", fits) == ["v1.5 costs 3.50", "and e.g. this"]
-    assert pieces("one two three four five six", fits) == ["one two three", "four five six"]
-    assert pieces("x" * 50, fits) == ["x" * 12, "x" * 13, "x" * 12, "x" * 13]
-    assert pieces(" \t ", fits) == []
-    assert pieces("ab", lambda text: False) == ["a", "b"]
+    assert split_line("狗在跑。它是红色的。" * 3, fits) == ["狗在跑。", "它是红色的。"] * 3
+    assert split_line("v1.5 costs 3.50 and e.g. this", fits) == ["v1.5 costs 3.50", "and e.g. this"]
+    assert split_line("one two three four five six", fits) == ["one two three", "four five six"]
+    assert split_line("x" * 50, fits) == ["x" * 12, "x" * 13, "x" * 12, "x" * 13]
+    assert split_line(" \t ", fits) == []
+    assert split_line("ab", lambda text: False) == ["a", "b"]
 
 
 def test_nothing_of_a_long_line_is_lost() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         line = "".join(rng.choice(list("ab. !?。\"'"), size=60))
-        assert "".join("".join(pieces(line, lambda text: len(text) <= 9)).split()) == "".join(
+        assert "".join("".join(split_line(line, lambda text: len(text) <= 9)).split()) == "".join(
             line.split()
         )
 
 
-def test_a_long_line_is_the_translations_of_its_sentences(model: Model) -> None:
-    short = Model(model.name, Header("translate", "", {"longest": 16}, []), model.vocabulary,
+def test_a_long_line_is_the_translations_of_its_sentences(model: Predictor) -> None:
+    short = Predictor(model.name, Header("translate", "", {"longest": 16}, []), model.vocabulary,
                   model.network)  # fmt: skip
     search = Search(beam=2, max_length=8, alignment=True)
     sentences = ["A dog runs.", "Two men walk.", "The girl eats."]
@@ -317,7 +329,7 @@ def test_scores_n_best_and_formats(file: Path) -> None:
     assert run("translate", *options, "-f", "csv", stdin="\n").out == table[0] + "\n"
 
 
-def test_the_score_is_the_log_probability_over_the_length_penalty(model: Model) -> None:
+def test_the_score_is_the_log_probability_over_the_length_penalty(model: Predictor) -> None:
     (found,) = translate([["A dog runs."]], model, Search(beam=3, alpha=1.0, max_length=30))
     assert isinstance(found, Translation)
     best = found.hypotheses[0]
@@ -341,13 +353,13 @@ def test_the_same_seed_draws_the_same_translations(file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--temperature", "0.5"], "--temperature is for --sample"),
-        (["--seed", "1"], "--seed is for --sample"),
-        (["--sample", "--beam", "2"], "--beam goes without --sample"),
-        (["--sample", "--length-penalty", "1"], "--length-penalty goes without --sample"),
-        (["--n-best", "4", "--beam", "2"], "--n-best 4 needs --beam 4"),
-        (["--scores", "-f", "jsonl"], "--scores is for text"),
-        (["--text", "a", "file.txt"], "give files or --text"),
+        (["--temperature", "0.5"], "--temperature: has no effect without --sample"),
+        (["--seed", "1"], "--seed: has no effect without --sample"),
+        (["--sample", "--beam", "2"], "--beam: has no effect with --sample"),
+        (["--sample", "--length-penalty", "1"], "--length-penalty: has no effect with --sample"),
+        (["--n-best", "4", "--beam", "2"], "--n-best 4: more than --beam 2; give --beam 4"),
+        (["--scores", "-f", "jsonl"], "--scores: -f jsonl always has the scores"),
+        (["--text", "a", "file.txt"], "--text: has no effect with files"),
         (["--sample", "--top-p", "0"], "--top-p 0"),
         (["--context", "2"], "was not trained with --context"),
         (["-m", "nothing"], "unknown model 'nothing'"),
@@ -367,7 +379,7 @@ def test_what_cannot_be_is_said_in_one_line(file: Path, options: list[str], mess
 
 
 def test_checkpoints_that_are_no_translators(
-    file: Path, vocabulary: Vocabulary, tmp_path: Path
+    file: Path, vocabulary: TranslationVocabulary, tmp_path: Path
 ) -> None:
     header, weights = checkpoint.load(file)
 
@@ -381,11 +393,11 @@ def test_checkpoints_that_are_no_translators(
 
     settings = header.settings
     without = {key: value for key, value in settings.items() if key != "tokenizer"}
-    assert "its tokenizer is missing" in refused("a.safetensors", without)
+    assert "it has no setting 'tokenizer'" in refused("a.safetensors", without)
     wider = {**settings, "network": {**settings["network"], "width": 32}}
     assert "its weights do not fit the architecture" in refused("b.safetensors", wider)
-    assert "no architecture 'other'" in refused("c.safetensors", settings, "other")
-    other = Vocabulary.learn(ENGLISH, "char", 300).to_settings()
+    assert "unknown architecture 'other'" in refused("c.safetensors", settings, "other")
+    other = TranslationVocabulary.learn(ENGLISH, "char", 300).to_settings()
     refusal = refused("d.safetensors", {**settings, "tokenizer": other})
     assert "they belong to different models" in refusal
     of_detect = tmp_path / "e.safetensors"
@@ -397,16 +409,16 @@ def test_checkpoints_that_are_no_translators(
 
 
 def test_a_dialogue_is_read_with_the_turns_before(
-    model: Model, monkeypatch: pytest.MonkeyPatch
+    model: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    encode = Vocabulary.encode_sources
+    encode = TranslationVocabulary.encode_sources
 
-    def watching(self: Vocabulary, sources: Any, workers: int = 1) -> Any:
+    def watching(self: TranslationVocabulary, sources: Any, workers: int = 1) -> Any:
         seen.extend([*turns] for turns in sources)
         return encode(self, sources, workers)
 
-    monkeypatch.setattr(Vocabulary, "encode_sources", watching)
+    monkeypatch.setattr(TranslationVocabulary, "encode_sources", watching)
     answers = texts(translate([["hi", "yes", "", "so"]], model, Search(max_length=6), context=2))
     assert len(answers) == 4
     assert answers[2] == ""
@@ -416,17 +428,17 @@ def test_a_dialogue_is_read_with_the_turns_before(
     assert answers[1] != alone[0]
 
 
-def test_turns_that_do_not_fit_go_first(model: Model) -> None:
-    short = Model("short", Header("translate", "", {"longest": 12}, []), model.vocabulary,
+def test_turns_that_do_not_fit_go_first(model: Predictor) -> None:
+    short = Predictor("short", Header("translate", "", {"longest": 12}, []), model.vocabulary,
                   model.network)  # fmt: skip
     turns = ["the street the street the street", "yes"]
-    (part,) = infer.parts_of("a dog", 1, turns, short, Search())  # type: ignore[misc]
+    (part,) = infer.make_segments("a dog", 1, turns, short, Search())  # type: ignore[misc]
     (expected,) = model.vocabulary.encode_sources([["yes", "a dog"]])
     assert part.ids == expected
 
 
 def test_a_model_of_dialogues_is_asked_with_its_context(
-    vocabulary: Vocabulary, tmp_path: Path
+    vocabulary: TranslationVocabulary, tmp_path: Path
 ) -> None:
     file = save(tmp_path / "chat.safetensors", vocabulary, context=2)
     given = "A dog runs.\nTwo men walk.\n"
@@ -445,7 +457,7 @@ def test_a_model_of_dialogues_is_asked_with_its_context(
 class Diagonal(Translator):
     """Each target token attends to one source token by its place, and a bit to the end."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: TranslationVocabulary) -> None:
         super().__init__(**vocabulary.network_settings())
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
@@ -457,12 +469,12 @@ class Diagonal(Translator):
         return weights
 
 
-def test_attention_of_tokens_becomes_that_of_words(vocabulary: Vocabulary) -> None:
-    letters = Vocabulary.learn(["abcdef gh"] * 9, "char", 50)
+def test_attention_of_tokens_becomes_that_of_words(vocabulary: TranslationVocabulary) -> None:
+    letters = TranslationVocabulary.learn(["abcdef gh"] * 9, "char", 50)
     made = Diagonal(letters)
     ids = letters.encode_targets(["ab cd"])[0][1:-1]
     assert len(ids) == 5
-    found = aligned(made, letters, "a bcd", ids)
+    found = align_words(made, letters, "a bcd", ids)
     assert found.source == ["a", "bcd"]
     assert found.target == ["ab", "cd"]
     # a, b and the space after them attend to a, the space after it, and b.
@@ -472,9 +484,9 @@ def test_attention_of_tokens_becomes_that_of_words(vocabulary: Vocabulary) -> No
 
 
 def test_parts_are_aligned_by_themselves() -> None:
-    left = Aligned(["a", "b"], ["x"], [[0.2, 0.8]])
-    right = Aligned(["c"], ["y", "z"], [[1.0], [0.5]])
-    both = joined([left, right])
+    left = WordAlignment(["a", "b"], ["x"], [[0.2, 0.8]])
+    right = WordAlignment(["c"], ["y", "z"], [[1.0], [0.5]])
+    both = join_alignments([left, right])
     assert both.weights == [[0.2, 0.8, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.5]]
     assert [str(link) for link in both.links] == ["1-0", "2-1", "2-2"]
 

@@ -1,6 +1,6 @@
-"""Where a captioner looks while it writes each word.
+"""The attention weights of a captioner at each word of a caption.
 
-Words are what white space separates. Shapes: T words, P = rows x columns places of the map.
+Words are separated by white space. Shapes: T words, P = rows x columns locations of the map.
 """
 
 import warnings
@@ -13,65 +13,66 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dlkit.caption.infer import OVERFLOW, Model, Search, written
+from dlkit.caption.infer import OVERFLOW, Predictor, Search, decode
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import plots
 from dlkit.core.vision import images
 
-SIDE = 320  # pixels of a panel
-COLUMNS = 5  # panels in a row
+PANEL_SIZE = 320  # pixels
+PANELS_PER_ROW = 5
 
 
 @dataclass(frozen=True)
-class Attention:
-    """The words of a caption, and the shares of attention of each place of the map, row by row.
+class CaptionAttention:
+    """The words of a caption, with each word's attention weights over the map, row by row.
 
-    The map lies over the image as the network sees it, squashed or cut to a square.
+    The map covers the image as the network sees it, squashed or cropped to a square.
     """
 
     path: str
     words: list[str]
     grid: tuple[int, int]
-    shares: list[list[float]]  # (T, P), each row sums to one
+    weights: list[list[float]]  # (T, P), each row sums to one
 
     def rows(self) -> list[dict[str, Any]]:
-        """Each word with the place that it looks at most, counted from 0, and its share."""
+        """Each word with the location of its largest weight, counted from 0, and that weight."""
         found = []
-        for word, shares in zip(self.words, self.shares, strict=True):
-            place = int(np.argmax(shares))
+        for word, weights in zip(self.words, self.weights, strict=True):
+            place = int(np.argmax(weights))
             row, column = divmod(place, self.grid[1])
-            found.append({"word": word, "row": row, "column": column, "share": shares[place]})
+            found.append({"word": word, "row": row, "column": column, "weight": weights[place]})
         return found
 
 
-def attention(path: str, model: Model, search: Search) -> Attention:
-    """The caption of an image, and where the network looks at each of its words."""
+def word_attention(path: str, predictor: Predictor, search: Search) -> CaptionAttention:
+    """The best caption of an image, with the attention weights at each of its words."""
     try:
-        picture = model.network.preprocessing.picture(path)
+        picture = predictor.network.preprocessing.picture(path)
     except DlkitError as error:
         raise DlkitError(f"{path}: {error}") from error
-    memory = model.memory(picture.pixels[None])
-    (found,) = written(memory, [0], model, search)
+    memory = predictor.encode(picture.pixels[None])
+    (found,) = decode(memory, [0], predictor, search)
     if not found:
         raise DlkitError(OVERFLOW)
     ids = found[0].ids
-    of_tokens = shares_of(memory, ids, model)
+    weights = token_attention(memory, ids, predictor)
     # A token belongs to the word that the text up to it ends in.
-    ends = [len(model.vocabulary.decode(ids[: n + 1]).split()) - 1 for n in range(len(ids))]
-    words = model.vocabulary.decode(ids).split()
-    of_words = [
-        of_tokens[[n for n, end in enumerate(ends) if end == word]].mean(0)
+    decode_ids = predictor.vocabulary.decode
+    ends = [len(decode_ids(ids[: n + 1]).split()) - 1 for n in range(len(ids))]
+    words = decode_ids(ids).split()
+    means = [
+        weights[[n for n, end in enumerate(ends) if end == word]].mean(0)
         for word in range(len(words))
     ]
-    return Attention(
-        path, words, model.network.grid, [shares.round(6).tolist() for shares in of_words]
+    return CaptionAttention(
+        path, words, predictor.network.grid, [mean.round(6).tolist() for mean in means]
     )
 
 
 @torch.inference_mode()
-def shares_of(memory: torch.Tensor, ids: Sequence[int], model: Model) -> np.ndarray:
-    """The attention (N, P) as each of these ids (N) is written to memory (1, P, C)."""
-    network = model.network
+def token_attention(memory: torch.Tensor, ids: Sequence[int], predictor: Predictor) -> np.ndarray:
+    """The attention weights (N, P) to memory (1, P, C) at each of the caption's ids (N)."""
+    network = predictor.network
     lengths = torch.tensor([memory.shape[1]], device=memory.device)
     state = network.start(memory, lengths, len(ids) + 1)
     found = []
@@ -79,43 +80,45 @@ def shares_of(memory: torch.Tensor, ids: Sequence[int], model: Model) -> np.ndar
         _, alpha = network.step(torch.tensor([token], device=memory.device), state)
         if alpha is None:
             raise DlkitError(
-                f"{model.name} looks at the image once, before it writes: attention is for models"
-                " of --arch attend and transformer"
+                f"{predictor.name}: a model without attention; choose one of --arch attend or"
+                " transformer"
             )
         found.append(alpha[0].double().cpu().numpy())
     return np.array(found).reshape(len(ids), memory.shape[1])
 
 
-def save_panels(found: Attention, model: Model, path: Path) -> None:
-    """A picture: the image, and a panel for each word, bright where the network looks.
+def save_panels(found: CaptionAttention, predictor: Predictor, path: Path) -> None:
+    """Save a figure: the image, and a panel for each word, bright where its weights are large.
 
-    Brightness goes from the smallest to the largest share, which the title has in percent.
+    Brightness is scaled from the smallest to the largest weight, which the title has in percent.
     """
-    picture = images.read(found.path, SIDE, model.network.preprocessing.fit).pixels
-    seen = picture.permute(1, 2, 0).numpy()
+    picture = images.read(found.path, PANEL_SIZE, predictor.network.preprocessing.fit).pixels
+    image = picture.permute(1, 2, 0).numpy()
     panels = len(found.words) + 1
-    columns = min(COLUMNS, panels)
+    columns = min(PANELS_PER_ROW, panels)
     rows = -(-panels // columns)
-    drawn = plots.figure(2.2 * columns, 2.4 * rows)
+    figure = plots.figure(2.2 * columns, 2.4 * rows)
     for number in range(panels):
-        axes = drawn.add_subplot(rows, columns, number + 1)
-        axes.imshow(seen)
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(image)
         axes.axis("off")
         if number:
-            word, shares = found.words[number - 1], found.shares[number - 1]
-            axes.set_title(f"{word} ({max(shares):.0%})", fontsize=10, parse_math=False)
-            axes.imshow(veil(shares, found.grid, seen.shape[:2]))
+            word, weights = found.words[number - 1], found.weights[number - 1]
+            axes.set_title(f"{word} ({max(weights):.0%})", fontsize=10, parse_math=False)
+            axes.imshow(attention_shade(weights, found.grid, image.shape[:2]))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks
-        plots.save_figure(drawn, path)
+        plots.save_figure(figure, path)
 
 
-def veil(shares: Sequence[float], grid: tuple[int, int], size: tuple[int, ...]) -> np.ndarray:
-    """Black (height, width, 4), thickest where the attention is least, thinnest where it is most.
+def attention_shade(
+    weights: Sequence[float], grid: tuple[int, int], size: tuple[int, ...]
+) -> np.ndarray:
+    """A black overlay (height, width, 4), transparent where attention is largest.
 
-    Where it is the same everywhere there is none.
+    It is transparent everywhere if all weights are the same.
     """
-    values = np.array(shares, np.float32).reshape(grid)
+    values = np.array(weights, np.float32).reshape(grid)
     spread = values.max() - values.min()
     light = (values - values.min()) / spread if spread else np.ones_like(values)
     height, width = size

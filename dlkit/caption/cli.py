@@ -1,4 +1,4 @@
-"""`dlkit caption`: its arguments. The work is imported when a command runs; help stays quick."""
+"""The command line of `dlkit caption`. Each command imports its work when it runs."""
 
 from enum import StrEnum
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig
+from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig
 from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
@@ -23,11 +23,22 @@ from dlkit.core.cli.command import (
     task,
 )
 from dlkit.core.errors import DlkitError
+from dlkit.core.generation.options import (
+    BEAM,
+    LengthPenalty,
+    Sample,
+    Scores,
+    Seed,
+    Temperature,
+    TopP,
+    refuse_given,
+    search_settings,
+)
 from dlkit.core.io.files import picture_suffix
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
 
-app = task("caption", "Say what images show.", CaptionTrainConfig, DEFAULT_MODEL)
+app = task("caption", "Describe images in sentences.", CaptionTrainConfig, DEFAULT_MODEL)
 
 
 class CaptionFormat(StrEnum):
@@ -40,50 +51,28 @@ class CaptionFormat(StrEnum):
 
 Model = model_argument("caption")
 Annotate = Annotated[
-    Path | None, typer.Option(help="Folder for the images with their captions below.")
+    Path | None, typer.Option(help="Folder for copies of the images with the captions below.")
 ]
 Beam = Annotated[
     int | None,
     typer.Option(
-        help=f"Captions that the search keeps; 1: greedy; default: {BEAM}, or as many as -n.", min=1
-    ),
-]
-LengthPenalty = Annotated[
-    float | None,
-    typer.Option(
-        help=f"Wu's alpha: 0 ranks by probability, more prefers longer captions; default: {ALPHA}.",
-        min=0,
+        help=f"Beam size; 1: greedy search; default: {BEAM}, or -n if that is larger.", min=1
     ),
 ]
 NoRepeat = Annotated[
     int | None,
     typer.Option(
-        help="Tokens in a row that a caption may have once only; 0: any; default: "
-        f"{NO_REPEAT} where tokens are words, else 0.",
+        help="Length of the n-grams that may not repeat in a caption; 0: all may; default:"
+        f" {NO_REPEAT} where tokens are words, else 0.",
         min=0,
     ),
 ]
 Count = Annotated[
-    int, typer.Option("--captions", "-n", help="Captions of each image, best first.", min=1)
+    int, typer.Option("--captions", "-n", help="Captions per image, best first.", min=1)
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option(help="Most tokens of a caption; default: of those it was trained on.", min=1),
-]
-Sample = Annotated[bool, typer.Option("--sample", help="Draw at random instead of searching.")]
-Temperature = Annotated[
-    float | None,
-    typer.Option(help="Below 1 the probable gets more probable, above 1 less; default: 1."),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(help="Draw from the fewest tokens that together are as probable as this."),
-]
-Seed = Annotated[
-    int | None, typer.Option(help="The same seed draws the same captions; default: 0.", min=0)
-]
-Scores = Annotated[
-    bool, typer.Option("--scores", help="Also print log-probability over length penalty.")
+    typer.Option(help="Most tokens of a caption; default: as in the training data.", min=1),
 ]
 FormatOption = Annotated[
     CaptionFormat,
@@ -115,35 +104,29 @@ def infer(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print a sentence that says what an image shows, image by image."""
+    """Print a caption of each image."""
     from dlkit.caption.formats import write_coco, write_lines
     from dlkit.caption.infer import Search, caption, load, save_pictures
-    from dlkit.core.generation.sampling import Sampling
     from dlkit.core.vision.images import SUFFIXES, keep_apart
 
-    searching = {"--beam": beam, "--length-penalty": length_penalty, "--no-repeat": no_repeat}
-    drawing = {"--temperature": temperature, "--top-p": top_p, "--seed": seed}
-    refuse(searching if sample else drawing, sample)
+    settings = search_settings(
+        sample,
+        beam,
+        length_penalty,
+        temperature,
+        top_p=top_p,
+        seed=seed,
+        default_beam=max(BEAM, count),
+    )
+    if sample:
+        refuse_given({"--no-repeat": no_repeat}, "--sample", sample)
     if scores and format != CaptionFormat.text:
-        raise DlkitError(f"--scores is for text: -f {format} always has them")
+        raise DlkitError(f"--scores: -f {format} always has the scores; remove the option")
     if output is not None and output.suffix.lower() in SUFFIXES:
-        raise DlkitError(f"{output} is an image's name, and results are text: choose another")
+        raise DlkitError(f"-o {output}: an image's name, but results are text; choose another")
     writer = ShardWriter(format, output, shard, resume)
     paths = keep_apart([annotate], images)
-    search = Search(
-        beam=max(BEAM, count) if beam is None else beam,
-        alpha=ALPHA if length_penalty is None else length_penalty,
-        no_repeat=no_repeat,
-        count=count,
-        max_length=max_length,
-        sampling=Sampling(
-            temperature=1.0 if temperature is None else temperature,
-            top_p=1.0 if top_p is None else top_p,
-        )
-        if sample
-        else None,
-        seed=seed or 0,
-    )
+    search = Search(no_repeat=no_repeat, count=count, max_length=max_length, **settings)
     loaded = load(model, device, precision)
     results = caption(paths, loaded, search, batch_size, workers, writer.shard)
     if annotate is not None:
@@ -155,18 +138,11 @@ def infer(
     writer.write(results, writers.get(format))
 
 
-def refuse(given: dict[str, Any], sample: bool) -> None:
-    """Options that would have no effect with, or without, --sample."""
-    for name, value in given.items():
-        if value is not None:
-            raise DlkitError(f"{name} {'goes without' if sample else 'is for'} --sample")
-
-
 @app.command()
 def attention(
     image: Annotated[str, typer.Argument(help="An image: a file or a URL.")],
     save: Annotated[
-        Path | None, typer.Option(help="A picture with a panel for each word: a PNG file.")
+        Path | None, typer.Option(help="PNG file for a figure with a panel for each word.")
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     beam: Beam = None,
@@ -177,20 +153,16 @@ def attention(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print where the model looks most at each word: row and column of its map, and the share.
+    """Print the location of each word's largest attention weight: row, column and weight.
 
-    -f json has the shares of all places.
+    -f json has the weights of all locations.
     """
-    from dlkit.caption.attention import attention, save_panels
+    from dlkit.caption.attention import save_panels, word_attention
     from dlkit.caption.infer import Search, load
 
     loaded = load(model, device, precision)
-    search = Search(
-        beam=BEAM if beam is None else beam,
-        alpha=ALPHA if length_penalty is None else length_penalty,
-        no_repeat=no_repeat,
-    )
-    found = attention(image, loaded, search)
+    search = Search(no_repeat=no_repeat, **search_settings(False, beam, length_penalty))
+    found = word_attention(image, loaded, search)
     if save is not None:
         save_panels(found, loaded, save)
     write([found], format, output)

@@ -1,4 +1,4 @@
-"""Sentences below pictures."""
+"""Captions drawn below images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,28 +6,28 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dlkit.core.vision.drawing import Font, text_size
 
-NARROWEST = 200  # pixels of a sheet: words need some room
+MIN_WIDTH = 200  # pixels, so that words have room
 
 
-def captioned(picture: Image.Image, sentences: Sequence[str]) -> Image.Image:
-    """The picture on a white sheet, with the sentences below, each from a line of its own on."""
-    width = max(picture.width, NARROWEST)
-    size = text_size(max(picture.size))
+def draw_captions(image: Image.Image, captions: Sequence[str]) -> Image.Image:
+    """The image on a white canvas, with the captions below, each on a new line."""
+    width = max(image.width, MIN_WIDTH)
+    size = text_size(max(image.size))
     font = ImageFont.load_default(size)
-    margin, line = size // 2, round(1.4 * size)
-    lines = [part for text in sentences for part in wrapped(text, width - 2 * margin, font)]
-    height = picture.height + line * len(lines) + 2 * margin
+    margin, line_height = size // 2, round(1.4 * size)
+    lines = [line for text in captions for line in wrap_text(text, width - 2 * margin, font)]
+    height = image.height + line_height * len(lines) + 2 * margin
     sheet = Image.new("RGB", (width, height), "white")
-    sheet.paste(picture, ((width - picture.width) // 2, 0))
+    sheet.paste(image, ((width - image.width) // 2, 0))
     canvas = ImageDraw.Draw(sheet)
-    for number, text in enumerate(lines):
-        place = margin, picture.height + margin + number * line
-        canvas.text(place, text, fill="black", font=font)
+    for number, line in enumerate(lines):
+        place = margin, image.height + margin + number * line_height
+        canvas.text(place, line, fill="black", font=font)
     return sheet
 
 
-def wrapped(text: str, width: int, font: Font) -> Iterator[str]:
-    """The lines of a text, none wider than that if its words are not."""
+def wrap_text(text: str, width: int, font: Font) -> Iterator[str]:
+    """The lines of a text, broken between words; only a single word can be wider than `width`."""
     line = ""
     for word in text.split():
         longer = f"{line} {word}".strip()

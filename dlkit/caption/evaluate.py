@@ -1,4 +1,4 @@
-"""Scores of a captioner on images with people's captions, and a sheet of its best and worst."""
+"""Scores of a captioner on images with reference captions, and a sheet of its best and worst."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.caption.infer import Captions, Model, Search, caption, load
-from dlkit.caption.layouts import Sample, read_split
+from dlkit.caption.infer import ImageCaptions, Predictor, Search, caption, load
+from dlkit.caption.layouts import CaptionedImage, read_split
 from dlkit.caption.metrics import DEFINITIONS, caption_metrics, cider_d
 from dlkit.caption.ptb_tokenize import words
+from dlkit.core.config import Precision
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
+from dlkit.core.failures import Skipped
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
 from dlkit.core.vision import images
@@ -22,27 +24,32 @@ SHEET = "best-and-worst.png"
 
 
 @dataclass(frozen=True)
-class Described:
-    """An image, its references, and what the model says of it."""
+class EvaluatedCaption:
+    """An image with its references, and the model's caption."""
 
-    sample: Sample
+    sample: CaptionedImage
     caption: str
 
 
 def evaluate(
-    model: Model, samples: Sequence[Sample], search: Search, workers: int = 2
-) -> list[Described]:
-    """What the model says of each image; those that cannot be read are named and left out."""
-    found = caption([str(s.path) for s in samples], model, search, workers=workers)
-    described = []
+    predictor: Predictor,
+    samples: Sequence[CaptionedImage],
+    search: Search,
+    skipped: Skipped,
+    workers: int = 2,
+) -> list[EvaluatedCaption]:
+    """The model's caption of each image; unreadable images are skipped."""
+    found = caption([str(s.path) for s in samples], predictor, search, workers=workers)
+    evaluated = []
     for sample, result in zip(samples, found, strict=True):
-        if isinstance(result, Captions):
-            described.append(Described(sample, result.captions[0].caption))
+        if isinstance(result, ImageCaptions):
+            evaluated.append(EvaluatedCaption(sample, result.captions[0].caption))
         else:
-            log(f"left out {result.path}: {result.error}")
-    if not described:
+            skipped.add("failed image", f"{result.path} ({result.error})")
+    skipped.report()
+    if not evaluated:
         raise DlkitError("none of the images to evaluate on can be read")
-    return described
+    return evaluated
 
 
 def evaluate_checkpoint(
@@ -52,71 +59,74 @@ def evaluate_checkpoint(
     save: Path | None = None,
     workers: int = 2,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Precision = "auto",
 ) -> Iterator[Score]:
     """The scores of a model's captions on one split; a sheet of the best and worst in `save`."""
-    loaded = load(model, device, precision)
-    known = read_split(data, split, *loaded.dealt)
-    known.skipped.report()
-    described = evaluate(loaded, known.samples, Search(), workers)
+    predictor = load(model, device, precision)
+    known = read_split(data, split, *predictor.val_split)
+    evaluated = evaluate(predictor, known.samples, Search(), known.skipped, workers)
     if save is not None and is_main_process():
-        save_sheet(described, save / SHEET)
+        save_sheet(evaluated, save / SHEET)
         log(f"saved {save / SHEET}")
-    yield from scores(described, trained_on(data, loaded))
+    yield from scores(evaluated, training_captions(data, predictor))
 
 
-def trained_on(data: Path, model: Model) -> list[str] | None:
+def training_captions(data: Path, predictor: Predictor) -> list[str] | None:
     """The captions of the data's training images; None where it has none."""
     try:
-        return [
-            text for s in read_split(data, "train", *model.dealt).samples for text in s.captions
-        ]
+        training = read_split(data, "train", *predictor.val_split)
     except DlkitError:
         return None
+    return [text for sample in training.samples for text in sample.captions]
 
 
-def scores(described: Sequence[Described], training: Sequence[str] | None) -> Iterator[Score]:
-    """All metrics, and how rich and how new the captions are; `training` are those learned from."""
-    captions = [found.caption for found in described]
-    references = [found.sample.captions for found in described]
-    yield Score("images", "all", len(described), "Images with a caption and references.")
+def scores(
+    evaluated: Sequence[EvaluatedCaption], training: Sequence[str] | None
+) -> Iterator[Score]:
+    """All metrics, and the diversity and novelty of the captions.
+
+    `training` are the captions that the model was trained on, if they are known.
+    """
+    captions = [found.caption for found in evaluated]
+    references = [found.sample.captions for found in evaluated]
+    yield Score("images", "all", len(evaluated), "Images with a caption and references.")
     for name, value in caption_metrics(captions, references).items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
-    said = [tuple(words(text)) for text in captions]
-    vocabulary = {word for text in said for word in text}
-    of_people = {word for of_image in references for text in of_image for word in words(text)}
+    tokens = [tuple(words(text)) for text in captions]
+    vocabulary = {word for text in tokens for word in text}
+    known = {word for texts in references for text in texts for word in words(text)}
     yield Score("words_used", "all", len(vocabulary), "Different words in the captions.")
     yield Score(
         "words_used_share",
         "all",
-        rounded(len(vocabulary) / max(len(of_people), 1)),
-        f"words_used over the {len(of_people)} different words of the references.",
+        rounded(len(vocabulary) / max(len(known), 1)),
+        f"words_used over the {len(known)} different words of the references.",
     )
     yield Score(
         "distinct",
         "all",
-        rounded(len({*said}) / len(said)),
+        rounded(len({*tokens}) / len(tokens)),
         "Different captions over all captions.",
     )
     if training is not None:
         learned = {tuple(words(text)) for text in training}
-        new = sum(text not in learned for text in said)
+        new = sum(text not in learned for text in tokens)
         about = f"Share of captions that are none of the {len(training)} training captions."
-        yield Score("new", "all", rounded(new / len(said)), about)
+        yield Score("new", "all", rounded(new / len(tokens)), about)
 
 
-def save_sheet(described: Sequence[Described], path: Path) -> None:
-    """The images with the best captions, by CIDEr-D, then those with the worst."""
+def save_sheet(evaluated: Sequence[EvaluatedCaption], path: Path) -> None:
+    """Save the images with the best captions, by CIDEr-D, then those with the worst."""
     agreement = cider_d(
-        [words(found.caption) for found in described],
-        [[words(text) for text in found.sample.captions] for found in described],
+        [words(found.caption) for found in evaluated],
+        [[words(text) for text in found.sample.captions] for found in evaluated],
     )
     ranked = np.argsort(-agreement, kind="stable").tolist()
     shown = ranked if len(ranked) <= 2 * SHOWN else ranked[:SHOWN] + ranked[-SHOWN:]
-    pictures = [images.as_pillow(images.read(str(described[place].sample.path))) for place in shown]
+    pictures = [images.as_pillow(images.read(str(evaluated[place].sample.path))) for place in shown]
     texts = [
-        f"CIDEr-D {agreement[place]:.2f}\n{described[place].caption}\n"
-        f"(people: {described[place].sample.captions[0]})"
+        f"CIDEr-D {agreement[place]:.2f}\n{evaluated[place].caption}\n"
+        f"(reference: {evaluated[place].sample.captions[0]})"
         for place in shown
     ]
     images.save(images.grid(pictures, 4, SIDE, texts), path)

@@ -1,18 +1,18 @@
-"""Captions as text, a sentence a line, and as COCO's json."""
+"""Output formats of captions: a line of text each, and COCO's json."""
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from dlkit.caption.infer import Captions
+from dlkit.caption.infer import ImageCaptions
 from dlkit.core.failures import Failure
 from dlkit.core.io.writers import write_text
 
 
 @dataclass(frozen=True)
-class Lines:
-    """What is shown of an image's captions."""
+class TextRows:
+    """The printed columns of an image's captions."""
 
     path: str
     columns: list[dict[str, Any]]
@@ -21,23 +21,23 @@ class Lines:
         return self.columns
 
 
-def write_lines(results: Iterable[Captions | Failure], file: TextIO, scores: bool) -> None:
-    """Path and sentence, with `scores` also the score; tab-separated, in columns on a terminal."""
-    shown = ["path", "caption", *(["score"] if scores else [])]
+def write_lines(results: Iterable[ImageCaptions | Failure], file: TextIO, scores: bool) -> None:
+    """Path and caption, and with `scores` the score; tab-separated, in columns on a terminal."""
+    names = ["path", "caption", *(["score"] if scores else [])]
 
-    def lines() -> Iterator[Lines | Failure]:
+    def select_columns() -> Iterator[TextRows | Failure]:
         for result in results:
             if isinstance(result, Failure):
                 yield result
             else:
-                rows = [{name: row[name] for name in shown} for row in result.rows()]
-                yield Lines(result.path, rows)
+                rows = [{name: row[name] for name in names} for row in result.rows()]
+                yield TextRows(result.path, rows)
 
-    write_text(lines(), file)
+    write_text(select_columns(), file)
 
 
-def write_coco(results: Iterable[Captions | Failure], file: TextIO) -> None:
-    """One COCO data set: images, and as annotations their captions with scores."""
+def write_coco(results: Iterable[ImageCaptions | Failure], file: TextIO) -> None:
+    """One COCO data set: images, and their captions with scores as annotations."""
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for result in results:
         if isinstance(result, Failure):

@@ -1,6 +1,6 @@
-"""From image files to sentences: `caption()`, and what evaluation and training share with it.
+"""Captioning images: `load` a model, and `caption` images with it.
 
-Shapes: B images of a batch, P places of C numbers in an image's memory, S x S pixels.
+Shapes: B images of a batch, P locations of C channels in an image's memory, S x S pixels.
 """
 
 import math
@@ -14,13 +14,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dlkit.caption.config import ALPHA, BEAM, DEFAULT_MODEL, NO_REPEAT
-from dlkit.caption.draw import captioned
-from dlkit.caption.model import Captioner, build
+from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT
+from dlkit.caption.draw import draw_captions
+from dlkit.caption.model import build
+from dlkit.caption.models.captioner import Captioner
+from dlkit.core.config import Precision
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
+from dlkit.core.generation.options import ALPHA, BEAM
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.nn.fast_inference import pack_linears
@@ -34,19 +37,19 @@ from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
 from dlkit.tokenize import DecoderVocabulary
 
-LONGEST = 40  # tokens of a caption, where the model does not say what it was trained on
-WORDS = ("words", "whitespace")  # tokenizers whose tokens are words
-ROWS = 512  # beams that are computed at once
-OVERFLOW = "the model's numbers overflow: try --precision fp32"
+MAX_LENGTH = 40  # tokens of a caption, where the model's header has no longest caption
+WORD_TOKENIZERS = ("words", "whitespace")  # whose tokens are words
+MAX_ROWS = 512  # beams that are computed together
+OVERFLOW = "the model's numbers overflow; try --precision fp32"
 
 
 @dataclass(frozen=True)
 class Search:
-    """How captions are found: by beam search, or with `sampling` by drawing at random.
+    """Settings of decoding: beam search, or with `sampling` random sampling.
 
-    `count` is how many of each image, `max_length` the most tokens of one, by default those of the
-    longest caption that the model was trained on. No caption has the same `no_repeat` tokens in a
-    row twice; 0: it may; None: 3 where tokens are words, else 0.
+    `count` is the number of captions of each image, `max_length` the most tokens of one, by
+    default the length of the longest caption that the model was trained on. No caption repeats an
+    n-gram of `no_repeat` tokens; 0 allows it, None is 3 where tokens are words, else 0.
     """
 
     beam: int = BEAM
@@ -60,21 +63,22 @@ class Search:
     def __post_init__(self) -> None:
         if self.sampling is None and self.count > self.beam:
             raise DlkitError(
-                f"--captions {self.count} needs --beam {self.count} or more, not {self.beam}"
+                f"--captions {self.count}: more than --beam {self.beam}; give --beam {self.count}"
+                " or more"
             )
 
     @property
     def rows(self) -> int:
-        """What is written at once for an image."""
+        """The number of rows (beams or samples) of an image in a batch."""
         return self.count if self.sampling else self.beam
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """What is said of an image: its natural log-probability, and the score by which it is ranked.
+class ScoredCaption:
+    """A caption, its natural log-probability, and the score that it is ranked by.
 
-    The score is the log-probability over the length penalty; `finish` is "length" where it was cut
-    off.
+    The score is the log-probability over the length penalty; `finish` is "end", or "length" where
+    the caption was cut off.
     """
 
     caption: str
@@ -84,7 +88,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Captions:
+class ImageCaptions:
     """The captions of one image, best first."""
 
     columns: ClassVar = ["path", "rank", "caption", "score", "logprob"]
@@ -92,7 +96,7 @@ class Captions:
     path: str
     width: int
     height: int
-    captions: list[Sentence]
+    captions: list[ScoredCaption]
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -108,32 +112,34 @@ class Captions:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A captioner with its vocabulary; a loaded one is in its inference form on its device.
+class Predictor:
+    """A captioner with its vocabulary, as `load` prepares it for inference.
 
-    `longest` is the longest caption that it was trained on, in tokens, </s> included; `dealt` the
-    share and the seed by which splits that the data lacked were made.
+    `longest` is the longest caption that it was trained on, in tokens, </s> included; `val_split`
+    the share and the seed of the splits that its data lacked.
     """
 
     name: str
     network: Captioner
     vocabulary: DecoderVocabulary
-    longest: int = LONGEST
-    dealt: tuple[float, int] = (0.1, 0)
+    longest: int = MAX_LENGTH
+    val_split: tuple[float, int] = (0.1, 0)
 
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
     @torch.inference_mode()
-    def memory(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor) -> Tensor:
         """Memory (B, P, C) of uint8 images (B, 3, S, S)."""
         inputs = self.network.preprocessing.normalize(pixels.to(self.device))
         return self.network.encode(inputs.to(next(self.network.parameters()).dtype))
 
 
-def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Model:
-    """The captioner of this name, file or URL, in its inference form on the device."""
+def load(
+    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: Precision = "auto"
+) -> Predictor:
+    """The captioner of this name, file or URL, on the device."""
     name = str(model)
     chosen = devices.choose(device)
     devices.tune_malloc()
@@ -145,112 +151,115 @@ def load(model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str
         network.encoder.fuse()
     network.to(chosen, devices.dtype(chosen, precision)).to(memory_format=torch.channels_last)
     pack_linears(network)
-    dealt = header.config.get("val_share", 0.1), header.config.get("seed", 0)
-    return Model(name, network, vocabulary, header.settings.get("longest", LONGEST), dealt)
+    val_split = header.config.get("val_share", 0.1), header.config.get("seed", 0)
+    longest = header.settings.get("longest", MAX_LENGTH)
+    return Predictor(name, network, vocabulary, longest, val_split)
 
 
 def caption(
     paths: Iterable[str],
-    model: Model,
+    predictor: Predictor,
     search: Search = Search(),
     batch_size: int = 32,
     workers: int = 2,
     shard: Shard | None = None,
-) -> Iterator[Captions | Failure]:
+) -> Iterator[ImageCaptions | Failure]:
     """The captions of each image, in input order; a Failure for one that cannot be read.
 
-    Only the `shard` of the images is captioned; without one, the processes share them.
+    With a `shard` only its images are captioned; without one, all processes share the images.
     """
 
-    def results(numbered: Iterator[tuple[int, str]]) -> Iterator[Captions | Failure]:
+    def results(numbered: Iterator[tuple[int, str]]) -> Iterator[ImageCaptions | Failure]:
         numbers: deque[int] = deque()
 
-        def shared() -> Iterator[str]:
+        def own_paths() -> Iterator[str]:
             for number, path in numbered:
                 numbers.append(number)
                 yield path
 
-        read_on = iter(numbers.popleft, None)
-        seen = track(shared(), "captioning")
-        yield from described(seen, read_on, model, search, batch_size, workers)
+        read_so_far = iter(numbers.popleft, None)
+        tracked = track(own_paths(), "captioning")
+        yield from caption_numbered(tracked, read_so_far, predictor, search, batch_size, workers)
 
-    return map_shard(results, enumerate(images.files(paths)), str(model.device), shard)
+    return map_shard(results, enumerate(images.files(paths)), str(predictor.device), shard)
 
 
-def described(
+def caption_numbered(
     paths: Iterable[str],
     numbers: Iterable[int],
-    model: Model,
+    predictor: Predictor,
     search: Search,
     batch_size: int,
     workers: int,
-) -> Iterator[Captions | Failure]:
-    """The captions of each image; with `sampling` they depend on its number among all.
+) -> Iterator[ImageCaptions | Failure]:
+    """The captions of each image; random samples depend on its number among all inputs.
 
-    Images are decoded ahead in threads, and computed in batches.
+    Images are decoded ahead in threads, and captioned in batches.
     """
-    read = model.network.preprocessing.picture
+    read = predictor.network.preprocessing.picture
     pictures = zip(each(lambda path: (path, read(path)), paths, workers), numbers, strict=False)
     while window := list(islice(pictures, batch_size)):
         good = [(number, *entry) for entry, number in window if not isinstance(entry, Failure)]
-        found = iter(sentences([(n, picture) for n, _, picture in good], model, search))
+        found = iter(caption_pictures([(n, picture) for n, _, picture in good], predictor, search))
         for entry, _ in window:
-            yield entry if isinstance(entry, Failure) else result(*entry, next(found))
+            if isinstance(entry, Failure):
+                yield entry
+                continue
+            path, picture = entry
+            captions = next(found)
+            if captions:
+                yield ImageCaptions(path, picture.width, picture.height, captions)
+            else:
+                yield Failure(path, OVERFLOW)
 
 
-def result(path: str, picture: Picture, found: list[Sentence]) -> Captions | Failure:
-    if not found:
-        return Failure(path, OVERFLOW)
-    return Captions(path, picture.width, picture.height, found)
-
-
-def sentences(
-    pictures: Sequence[tuple[int, Picture]], model: Model, search: Search
-) -> list[list[Sentence]]:
-    """What is said of pictures with their numbers; nothing where the numbers overflow."""
+def caption_pictures(
+    pictures: Sequence[tuple[int, Picture]], predictor: Predictor, search: Search
+) -> list[list[ScoredCaption]]:
+    """The captions of pictures with their numbers; none where the model's numbers overflow."""
     if not pictures:
         return []
-    memory = model.memory(torch.stack([picture.pixels for _, picture in pictures]))
-    found = written(memory, [number for number, _ in pictures], model, search)
-    return [[sentence(text, model, search) for text in texts] for texts in found]
+    memory = predictor.encode(torch.stack([picture.pixels for _, picture in pictures]))
+    found = decode(memory, [number for number, _ in pictures], predictor, search)
+    return [[score_text(text, predictor, search) for text in texts] for texts in found]
 
 
-def written(
-    memory: Tensor, numbers: Sequence[int], model: Model, search: Search
+def decode(
+    memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: Search
 ) -> list[list[Written]]:
-    """The captions of images (B) by their memory (B, P, C), best first, as ids."""
+    """The captions, as ids, of images (B) with this memory (B, P, C), best first."""
     found: list[list[Written]] = []
-    step = max(1, ROWS // search.rows)
+    step = max(1, MAX_ROWS // search.rows)
     for start in range(0, len(memory), step):
-        found += of_batch(
-            memory[start : start + step], numbers[start : start + step], model, search
-        )
+        rows = slice(start, start + step)
+        found += decode_batch(memory[rows], numbers[rows], predictor, search)
     return [[text for text in texts if math.isfinite(text.logprob)] for texts in found]
 
 
-def of_batch(
-    memory: Tensor, numbers: Sequence[int], model: Model, search: Search
+def decode_batch(
+    memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: Search
 ) -> list[list[Written]]:
-    longest = search.max_length or model.longest
-    rows = memory if search.sampling is None else memory.repeat_interleave(search.count, dim=0)
-    places = torch.full((len(rows),), memory.shape[1], device=memory.device)
+    network, count = predictor.network, search.count
+    longest = search.max_length or predictor.longest
+    rows = memory if search.sampling is None else memory.repeat_interleave(count, dim=0)
+    lengths = torch.full((len(rows),), memory.shape[1], device=memory.device)
     if search.sampling is None:
-        limits = torch.full_like(places, longest)
-        once = search.no_repeat
-        if once is None:
-            once = NO_REPEAT if model.vocabulary.tokenizer.algorithm in WORDS else 0
-        texts = beam_search(model.network, rows, places, limits, search.beam, search.alpha, once)
-        return [of_image[: search.count] for of_image in texts]
-    uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(search.count)]
-    most = [longest] * len(rows)
-    drawn = draw(model.network, rows, places, most, search.sampling, uniforms)
-    return [drawn[i : i + search.count] for i in range(0, len(drawn), search.count)]
+        limits = torch.full_like(lengths, longest)
+        no_repeat = search.no_repeat
+        if no_repeat is None:
+            tokens_are_words = predictor.vocabulary.tokenizer.algorithm in WORD_TOKENIZERS
+            no_repeat = NO_REPEAT if tokens_are_words else 0
+        found = beam_search(network, rows, lengths, limits, search.beam, search.alpha, no_repeat)
+        return [texts[:count] for texts in found]
+    uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(count)]
+    drawn = draw(network, rows, lengths, [longest] * len(rows), search.sampling, uniforms)
+    return [drawn[i : i + count] for i in range(0, len(drawn), count)]
 
 
-def sentence(text: Written, model: Model, search: Search) -> Sentence:
+def score_text(text: Written, predictor: Predictor, search: Search) -> ScoredCaption:
     penalty = 1.0 if search.sampling else length_penalty(text.length, search.alpha)
-    return Sentence(
-        model.vocabulary.decode(text.ids),
+    return ScoredCaption(
+        predictor.vocabulary.decode(text.ids),
         round(text.logprob / penalty, 4),
         round(text.logprob, 4),
         text.finish,
@@ -258,16 +267,16 @@ def sentence(text: Written, model: Model, search: Search) -> Sentence:
 
 
 def save_pictures(
-    results: Iterable[Captions | Failure], names: FileNames
-) -> Iterator[Captions | Failure]:
-    """The results unchanged, while each image is written with its captions below."""
+    results: Iterable[ImageCaptions | Failure], names: FileNames
+) -> Iterator[ImageCaptions | Failure]:
+    """The results unchanged, while each image is saved with its captions below."""
     for result in results:
-        if isinstance(result, Captions) and is_main_process():
+        if isinstance(result, ImageCaptions) and is_main_process():
             path = names.path_for(result.path, picture_suffix(result.path))
             try:
                 picture = images.as_pillow(images.read(result.path))
             except DlkitError as error:  # a URL may fail the second time
                 yield Failure(result.path, str(error))
                 continue
-            images.save(captioned(picture, [found.caption for found in result.captions]), path)
+            images.save(draw_captions(picture, [found.caption for found in result.captions]), path)
         yield result

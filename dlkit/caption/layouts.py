@@ -1,4 +1,4 @@
-"""Reading captioned images; which layout it is, is seen from the files.
+"""Captioned images on disk, in a layout that is recognized by its files.
 
     Flickr8k  *.token.txt (name#number, tab, caption) or captions.txt (CSV image,caption), the
               images in a folder beside it, and lists *{train,dev,test}Images.txt of their names;
@@ -9,8 +9,8 @@
     tar       WebDataset's shards SPLIT-000.tar or SPLIT/000.tar, or *.tar without splits; samples
               are 7.jpg and 7.txt, a caption in each line; or one tar file
 
-Where there is no split `val`, it is a share of the training images, the same in every run of one
-seed. Where there are no splits at all, `test` is another such share. `all` means everything.
+Without a split `val`, a share of the training images is held out, the same for the same seed.
+Without any splits, `test` is another such share. `all` is all images.
 """
 
 import json
@@ -26,7 +26,7 @@ from dlkit.core.failures import Skipped
 from dlkit.core.io import coco, tars
 from dlkit.core.io.csv_files import csv_rows, value
 from dlkit.core.io.image_files import SUFFIXES, exists, is_image
-from dlkit.core.io.text import lines
+from dlkit.core.io.text import lines as read_lines
 
 SPLITS = {
     "train": ["train", "training"],
@@ -39,71 +39,74 @@ FLICKR_FOLDERS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", "
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An image and what people said of it."""
+class CaptionedImage:
+    """An image and its reference captions."""
 
     path: Path
     captions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """One split of a data set; nothing in it is empty, and every image is there."""
+class CaptionSplit:
+    """One split of a data set: images that exist, each with a caption or more."""
 
-    samples: list[Sample]
+    samples: list[CaptionedImage]
     skipped: Skipped
 
 
 @dataclass(frozen=True)
-class Line:
-    """A caption of an image, and where it stands."""
+class CaptionLine:
+    """One caption of an image, and its place in the data, for messages."""
 
     path: Path
     caption: str
     where: str
 
 
-# The captions of each split, as a layout's reader finds them; `all` alone where there is no split.
-Listed = dict[str, list[Line]]
+# The captions of each split; those of data without splits are all under `all`.
+Splits = dict[str, list[CaptionLine]]
 
 
-def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> Captioned:
+def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> CaptionSplit:
     """The images of one split, with their captions.
 
-    `share` of the images, chosen by `seed`, are the splits that the data itself does not have.
-    What cannot be used is skipped, and counted; the caller reports it. Raises DlkitError for
-    another layout, or where nothing is left.
+    A split that the data does not have holds a `share` of the images, drawn by `seed`. Unusable
+    samples are skipped and counted; the caller reports them. Raises DlkitError for an unknown
+    layout or split, and where no sample is usable.
     """
     if not data.exists():
         raise DlkitError(f"{data}: no such folder or file")
     if split not in {*SPLITS, "all"}:
-        raise DlkitError(f"no split is called {split!r}: there is train, val, test and all")
+        raise DlkitError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}, all")
     skipped = Skipped()
-    listed = listed_splits(data, split, skipped)
+    splits = read_splits(data, split, skipped)
     if split == "all":
-        chosen = [line for of_split in listed.values() for line in of_split]
+        chosen = [line for lines in splits.values() for line in lines]
     else:
-        if set(listed) == {"all"}:
-            held_out, rest = val_split(listed["all"], share, seed)
-            listed = {"test": held_out, "train": rest}
-        if "val" not in listed and "train" in listed:
-            listed["val"], listed["train"] = val_split(listed["train"], share, seed + 1)
-        chosen = listed.get(split, [])
+        if set(splits) == {"all"}:
+            held_out, rest = hold_out_images(splits["all"], share, seed)
+            splits = {"test": held_out, "train": rest}
+        if "val" not in splits and "train" in splits:
+            splits["val"], splits["train"] = hold_out_images(splits["train"], share, seed + 1)
+        chosen = splits.get(split, [])
     if not chosen and not (split == "val" and share == 0):
-        there = ", ".join(name for name, of_split in listed.items() if of_split)
-        raise DlkitError(f"{data}: no captions for the split {split!r}; there is {there or 'none'}")
-    samples = usable(chosen, skipped)
+        others = ", ".join(name for name, lines in splits.items() if lines)
+        raise DlkitError(
+            f"{data}: no captions for the split {split!r};"
+            + (f" choose from {others}" if others else " it has no captions at all")
+        )
+    samples = usable_images(chosen, skipped)
     if chosen and not samples:
         skipped.report()
-        raise DlkitError(f"{data}: no image of {split!r} is there with a caption that has text")
-    return Captioned(samples, skipped)
+        raise DlkitError(f"{data}: no image of {split!r} exists and has a caption with text")
+    return CaptionSplit(samples, skipped)
 
 
-def usable(chosen: Iterable[Line], skipped: Skipped) -> list[Sample]:
-    """The images that are there, each with its captions, in their order."""
-    samples: dict[Path, Sample] = {}
+def usable_images(lines: Iterable[CaptionLine], skipped: Skipped) -> list[CaptionedImage]:
+    """The images that exist, each with its captions, in their order."""
+    samples: dict[Path, CaptionedImage] = {}
     missing: set[Path] = set()
-    for line in chosen:
+    for line in lines:
         path = line.path
         if path in missing:
             continue
@@ -111,7 +114,7 @@ def usable(chosen: Iterable[Line], skipped: Skipped) -> list[Sample]:
             missing.add(path)
             skipped.add("missing image", f"{path} ({line.where})")
             continue
-        sample = samples.setdefault(path, Sample(path))
+        sample = samples.setdefault(path, CaptionedImage(path))
         caption = " ".join(line.caption.split())
         if caption:
             sample.captions.append(caption)
@@ -123,38 +126,40 @@ def usable(chosen: Iterable[Line], skipped: Skipped) -> list[Sample]:
     return [sample for sample in samples.values() if sample.captions]
 
 
-def val_split(listed: list[Line], share: float, seed: int) -> tuple[list[Line], list[Line]]:
-    """The captions of a share of the images, one at least, and the rest."""
-    paths = list(dict.fromkeys(line.path for line in listed))
+def hold_out_images(
+    lines: list[CaptionLine], share: float, seed: int
+) -> tuple[list[CaptionLine], list[CaptionLine]]:
+    """The captions of a random share of the images, at least one image, and all others."""
+    paths = list(dict.fromkeys(line.path for line in lines))
     least = 1 if share and len(paths) > 1 else 0
     chosen = set(random.Random(seed).sample(paths, max(least, round(share * len(paths)))))
-    held_out = [line for line in listed if line.path in chosen]
-    return held_out, [line for line in listed if line.path not in chosen]
+    held_out = [line for line in lines if line.path in chosen]
+    return held_out, [line for line in lines if line.path not in chosen]
 
 
-def listed_splits(data: Path, split: str, skipped: Skipped) -> Listed:
+def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:
     """The captions of each split that the data has."""
     if shards := tars.of_splits(data, SPLITS):
-        return {name: from_tars(files, skipped) for name, files in shards.items()}
+        return {name: read_tars(files, skipped) for name, files in shards.items()}
     if data.suffix == ".json":
-        return {"all": from_coco(data, data, "all", skipped)}
+        return {"all": read_coco(data, data, "all", skipped)}
     if data.suffix == ".csv":
-        return from_csv(data)
+        return read_csv(data)
     if data.is_file():
-        return from_flickr(data.parent, data, skipped)
+        return read_flickr(data.parent, data, skipped)
     tokens = flickr_file(data)
     if tokens is not None:
-        return from_flickr(data, tokens, skipped)
-    found: Listed = {}
+        return read_flickr(data, tokens, skipped)
+    found: Splits = {}
     for name, spellings in SPLITS.items():
         for spelling in spellings:
             file = data / f"{spelling}.csv"
             if file.is_file():
-                found[name] = [line for of_split in from_csv(file).values() for line in of_split]
+                found[name] = [line for lines in read_csv(file).values() for line in lines]
     if found:
         return found
     if next(coco.files(data), None):
-        return coco_splits(data, split, skipped)
+        return read_coco_splits(data, split, skipped)
     raise DlkitError(
         f"{data}: no captions in a known layout: Flickr8k's *.token.txt or captions.txt, COCO's"
         " annotations/captions_*.json, or SPLIT.csv with path and caption (see the README)"
@@ -162,7 +167,7 @@ def listed_splits(data: Path, split: str, skipped: Skipped) -> Listed:
 
 
 def flickr_file(data: Path) -> Path | None:
-    """The file of captions in a folder like Flickr8k's."""
+    """The file of captions in a folder of Flickr8k's layout; None if there is none."""
     found = [
         *sorted(data.glob("*.token.txt")),
         *sorted(data.glob("*.token")),
@@ -173,17 +178,17 @@ def flickr_file(data: Path) -> Path | None:
     return plain[0] if plain else None
 
 
-def from_flickr(data: Path, file: Path, skipped: Skipped) -> Listed:
-    """The captions of a Flickr8k folder, by its lists of images where there are some."""
+def read_flickr(data: Path, file: Path, skipped: Skipped) -> Splits:
+    """The captions of a Flickr8k folder, split by its lists of images if it has any."""
     folder = next(data / name for name in FLICKR_FOLDERS if (data / name).is_dir())
     rows = csv_captions(file) if file.name == "captions.txt" else token_captions(file, skipped)
-    captions: dict[str, list[Line]] = {}
+    captions: dict[str, list[CaptionLine]] = {}
     for name, caption, where in rows:
-        captions.setdefault(name, []).append(Line(folder / name, caption, where))
-    found: Listed = {}
+        captions.setdefault(name, []).append(CaptionLine(folder / name, caption, where))
+    found: Splits = {}
     for split, spellings in SPLITS.items():
         for listing in (p for s in spellings for p in sorted(data.glob(f"*{s}Images.txt"))):
-            for name in filter(None, map(str.strip, lines(str(listing)))):
+            for name in filter(None, map(str.strip, read_lines(str(listing)))):
                 if name not in captions:
                     skipped.add("image without a caption", f"{name} ({listing})")
                 found.setdefault(split, []).extend(captions.get(name, []))
@@ -192,12 +197,12 @@ def from_flickr(data: Path, file: Path, skipped: Skipped) -> Listed:
     for path in sorted(folder.iterdir()):
         if is_image(path) and path.name not in captions:
             skipped.add("image without a caption", str(path))
-    return {"all": [line for of_image in captions.values() for line in of_image]}
+    return {"all": [line for lines in captions.values() for line in lines]}
 
 
 def token_captions(file: Path, skipped: Skipped) -> Iterator[tuple[str, str, str]]:
     """Image, caption and place of each line `name#number<tab>caption`."""
-    for number, line in enumerate(lines(str(file)), start=1):
+    for number, line in enumerate(read_lines(str(file)), start=1):
         name, tab, caption = line.partition("\t")
         if tab:
             yield name.rpartition("#")[0] or name, caption, f"{file}:{number}"
@@ -211,9 +216,9 @@ def csv_captions(file: Path) -> Iterator[tuple[str, str, str]]:
         yield value(row, PATHS, file), value(row, CAPTIONS, file), f"{file}:{number}"
 
 
-def from_tars(files: list[Path], skipped: Skipped) -> list[Line]:
+def read_tars(files: list[Path], skipped: Skipped) -> list[CaptionLine]:
     """The captions in tar files: the lines of the part `txt` of each sample."""
-    found: list[Line] = []
+    found: list[CaptionLine] = []
     for sample in tars.samples(files):
         image = sample.image(SUFFIXES)
         if image is None or "txt" not in sample.parts:
@@ -221,38 +226,39 @@ def from_tars(files: list[Path], skipped: Skipped) -> list[Line]:
             skipped.add(kind, f"{sample.tar}/{sample.key}")
             continue
         where = str(sample.path("txt"))
-        found += [Line(image, line, where) for line in sample.text("txt").strip().split("\n")]
+        captions = sample.text("txt").strip().split("\n")
+        found += [CaptionLine(image, caption, where) for caption in captions]
     return found
 
 
-def from_csv(file: Path) -> Listed:
-    """The captions of a CSV, by its column `split`, if it has one; paths are relative to it."""
-    found: Listed = {}
+def read_csv(file: Path) -> Splits:
+    """The captions of a CSV, by its column `split` if it has one; paths are relative to it."""
+    found: Splits = {}
     for number, row in csv_rows(file):
         path, caption = value(row, PATHS, file), value(row, CAPTIONS, file)
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
-        line = Line(file.parent / path, caption, f"{file}:{number}")
+        line = CaptionLine(file.parent / path, caption, f"{file}:{number}")
         found.setdefault(split or "all", []).append(line)
     return found
 
 
-def coco_splits(data: Path, split: str, skipped: Skipped) -> Listed:
-    """The splits of COCO's folder, of which only the one is read that is needed for `split`."""
+def read_coco_splits(data: Path, split: str, skipped: Skipped) -> Splits:
+    """The splits of COCO's folder; all are empty except the one that is needed for `split`."""
     files: dict[str, Path] = {}
     for name in SPLITS:
-        with suppress(DlkitError):  # there is no such split
+        with suppress(DlkitError):  # the data has no such split
             files[name] = coco.annotations_of(data, name, "captions")
     wanted = [*files] if split == "all" else [split if split in files else "train"]
     return {
-        name: from_coco(data, file, name, skipped) if name in wanted else []
+        name: read_coco(data, file, name, skipped) if name in wanted else []
         for name, file in files.items()
     }
 
 
-def from_coco(data: Path, file: Path, split: str, skipped: Skipped) -> list[Line]:
-    """The captions of COCO's json `file` in the folder `data`, or of the json `data`."""
+def read_coco(data: Path, file: Path, split: str, skipped: Skipped) -> list[CaptionLine]:
+    """The captions in COCO's json `file` of the folder `data`; `data` may be that file itself."""
     captions: dict[Any, list[str]] = {}
-    found: list[Line] = []
+    found: list[CaptionLine] = []
     try:
         content = json.loads(file.read_bytes())
         for annotation in content["annotations"]:
@@ -262,7 +268,9 @@ def from_coco(data: Path, file: Path, split: str, skipped: Skipped) -> list[Line
             if image["id"] not in captions:
                 skipped.add("image without a caption", str(path))
             where = f"{file}, image {image['id']}"
-            found += [Line(path, caption, where) for caption in captions.get(image["id"], [])]
+            found += [
+                CaptionLine(path, caption, where) for caption in captions.get(image["id"], [])
+            ]
     except ValueError as error:
         raise DlkitError(f"{file}: not JSON ({error})") from error
     except (KeyError, TypeError) as error:

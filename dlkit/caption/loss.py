@@ -1,55 +1,55 @@
-"""What a captioner learns.
+"""Losses of captioners.
 
-Shapes: B captions, T places of each, N real tokens in all of them, P places of an image, V tokens
-in the vocabulary.
+Shapes: B captions of T places, N real tokens in all of them, P locations of an image, V tokens in
+the vocabulary.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.caption.model import DecoderOutput
+from dlkit.caption.models.captioner import DecoderOutput
 
-ENTROPY = 0.002  # weight of the entropy of hard attention, as in the authors' own code
-KEPT = 0.9  # share of the baseline that a step keeps (Xu et al. 2015, section 4.1)
+ENTROPY_WEIGHT = 0.002  # of hard attention's entropy, as in the authors' own code
+BASELINE_DECAY = 0.9  # of the moving average (Xu et al. 2015, section 4.1)
 
 
-def objective(
-    foretold: DecoderOutput, after: Tensor, real: Tensor, smoothing: float, penalty: float = 0.0
+def caption_loss(
+    output: DecoderOutput, labels: Tensor, real: Tensor, smoothing: float, penalty: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy with smoothed labels in nats per token, and what attention is to learn.
+    """Mean cross-entropy with smoothed labels, in nats per token, and the attention penalty.
 
-    `foretold` has the logits (N, V) of the places `real` (B, T) of the tokens `after` (B, T).
+    `output` has the logits (N, V) where `real` (B, T) is true, of the tokens `labels` (B, T).
     """
-    loss = F.cross_entropy(foretold.logits, after[real], label_smoothing=smoothing)
-    if penalty and foretold.alphas is not None:
-        loss = loss + penalty * doubly_stochastic(foretold.alphas, real)
+    loss = F.cross_entropy(output.logits, labels[real], label_smoothing=smoothing)
+    if penalty and output.alphas is not None:
+        loss = loss + penalty * doubly_stochastic(output.alphas, real)
     return loss
 
 
 def doubly_stochastic(alphas: Tensor, real: Tensor) -> Tensor:
-    """sum over the places of (1 - sum over the words of alpha)^2 (Xu et al. 2015, equation 14).
+    """sum over the locations of (1 - sum over the words of alpha)^2, mean over the captions.
 
-    The mean over the captions, of alphas (B, T, P); words that are not `real` (B, T) do not count.
+    Xu et al. 2015, equation 14. alphas (B, T, P); words where `real` (B, T) is false do not count.
     """
-    seen = (alphas * real[..., None]).sum(1)
-    return ((1 - seen) ** 2).sum(1).mean()
+    attended = (alphas * real[..., None]).sum(1)
+    return ((1 - attended) ** 2).sum(1).mean()
 
 
 def reinforce(
-    foretold: DecoderOutput, after: Tensor, real: Tensor, baseline: Tensor
+    output: DecoderOutput, labels: Tensor, real: Tensor, baseline: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What hard attention learns by, per token, and the new baseline (Xu et al. 2015, section 4.1).
+    """REINFORCE's loss of hard attention, per token, and the new baseline.
 
-    The log-probability of the places that were drawn, times how much more probable than the
-    baseline the caption was with them, and the entropy of the attention, which is to stay high.
+    Xu et al. 2015, section 4.1: the log-probability of the sampled locations, times the difference
+    between the caption's log-probability and the baseline, and an entropy bonus.
     """
-    assert foretold.chosen is not None
-    assert foretold.alphas is not None
-    logprobs = torch.zeros_like(foretold.chosen)
-    logprobs[real] = -F.cross_entropy(foretold.logits.detach(), after[real], reduction="none")
+    assert output.chosen is not None
+    assert output.alphas is not None
+    logprobs = torch.zeros_like(output.chosen)
+    logprobs[real] = -F.cross_entropy(output.logits.detach(), labels[real], reduction="none")
     captions = logprobs.sum(1)
-    drawn = ((captions - baseline)[:, None] * foretold.chosen)[real].sum()
-    entropy = torch.special.entr(foretold.alphas).sum(-1)[real].sum()
-    loss = -(drawn + ENTROPY * entropy) / real.sum()
-    return loss, KEPT * baseline + (1 - KEPT) * captions.mean()
+    reward = ((captions - baseline)[:, None] * output.chosen)[real].sum()
+    entropy = torch.special.entr(output.alphas).sum(-1)[real].sum()
+    loss = -(reward + ENTROPY_WEIGHT * entropy) / real.sum()
+    return loss, BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * captions.mean()

@@ -1,7 +1,7 @@
-"""METEOR 1.5 (Denkowski and Lavie 2014) with its exact and stem matches alone.
+"""METEOR 1.5 (Denkowski and Lavie 2014) with exact and stem matches only.
 
-Without its lists of synonyms, paraphrases and function words it needs no data. The numbers equal
-those of its own program with `-m "exact stem" -p "0.85 0.2 0.6 0.5"`.
+Without lists of synonyms, paraphrases and function words it needs no data. The numbers equal those
+of the authors' program with `-m "exact stem" -p "0.85 0.2 0.6 0.5"`.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from dlkit.caption.stemming import stem
 
 Words = Sequence[str]
 
-ALPHA, BETA, GAMMA = 0.85, 0.2, 0.6  # those of METEOR 1.5 for English
-STEM_WEIGHT = 0.6  # what a match of stems counts, against 1 for the same word
-BEAM = 40  # partial alignments that are followed
+ALPHA, BETA, GAMMA = 0.85, 0.2, 0.6  # of METEOR 1.5 for English
+STEM_WEIGHT = 0.6  # of a match of stems; an exact match has 1
+BEAM = 40  # partial alignments that the search keeps
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is summed over captions: matched words and their weights, chunks, and lengths.
+    """Counts that are summed over captions: matches, their weights, chunks, and lengths in words.
 
-    A chunk is a run of matched words in the same order; a caption that is its reference has none.
+    A chunk is a run of matched words in the same order; a caption equal to its reference has none.
     """
 
     matches: int
@@ -36,7 +36,7 @@ class Statistics:
 
     @property
     def score(self) -> float:
-        """The harmonic mean of precision and recall, less a penalty for being in pieces."""
+        """The harmonic mean of precision and recall, less a fragmentation penalty."""
         if not self.matches:
             return 0.0
         precision, recall = self.weight / self.caption, self.weight / self.reference
@@ -44,38 +44,43 @@ class Statistics:
         return (1 - GAMMA * (self.chunks / self.matches) ** BETA) * mean
 
 
-class Alignment(NamedTuple):
-    """Part of an alignment; the smaller, the better: fewest unmatched words, chunks, distances."""
+class PartialAlignment(NamedTuple):
+    """An alignment of a caption's first words.
+
+    Its order ranks it: by unmatched words, then chunks, then distance.
+    """
 
     unmatched: int = 0
     chunks: int = 0
     distance: int = 0
-    lost: float = 0.0  # by matches of stems, against those of words
-    used: int = 0  # a bit for each word of the reference
-    last: int = -2  # where the word before was matched
+    lost: float = 0.0  # weight that stem matches lack against exact ones
+    used: int = 0  # bit mask of the matched words of the reference
+    last: int = -2  # place in the reference of the last word's match
 
 
 def meteor(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """The score of all captions together, each with the reference that suits it best."""
+    """The score of all captions together, each with its best reference."""
     total = Statistics(0, 0.0, 0, 0, 0)
     for caption, known in zip(captions, references, strict=True):
-        total += max((matched(caption, reference) for reference in known), key=lambda s: s.score)
+        total += max(
+            (align_words(caption, reference) for reference in known), key=lambda s: s.score
+        )
     return total.score
 
 
-def matched(caption: Words, reference: Words) -> Statistics:
-    """The best alignment of a caption with a reference, in which each word has one partner."""
+def align_words(caption: Words, reference: Words) -> Statistics:
+    """The statistics of the best one-to-one alignment of a caption with a reference."""
     places: dict[str, list[int]] = {}
     for place, word in enumerate(reference):
         places.setdefault(stem(word), []).append(place)
-    partial = [Alignment()]
+    partial = [PartialAlignment()]
     for here, word in enumerate(caption):
-        longer: dict[tuple[int, int], Alignment] = {}
+        longer: dict[tuple[int, int], PartialAlignment] = {}
         for known in partial:
-            for follower in followers(known, here, word, reference, places.get(stem(word), [])):
-                key = follower.used, follower.last
-                if key not in longer or follower < longer[key]:
-                    longer[key] = follower
+            for extended in extend(known, here, word, reference, places.get(stem(word), [])):
+                key = extended.used, extended.last
+                if key not in longer or extended < longer[key]:
+                    longer[key] = extended
         partial = sorted(longer.values())[:BEAM]
     best = min(partial)
     matches = len(caption) - best.unmatched
@@ -84,15 +89,15 @@ def matched(caption: Words, reference: Words) -> Statistics:
     return Statistics(matches, matches - best.lost, chunks, len(caption), len(reference))
 
 
-def followers(
-    known: Alignment, here: int, word: str, reference: Words, places: Sequence[int]
-) -> list[Alignment]:
-    """The alignment with one more word, matched wherever it can be, or not at all."""
-    found = [Alignment(known.unmatched + 1, known.chunks, known.distance, known.lost, known.used)]
+def extend(
+    known: PartialAlignment, here: int, word: str, reference: Words, places: Sequence[int]
+) -> list[PartialAlignment]:
+    """The alignment with one more word, unmatched or matched with each unused place."""
+    found = [known._replace(unmatched=known.unmatched + 1, last=-2)]
     for place in places:
         if not known.used >> place & 1:
             found.append(
-                Alignment(
+                PartialAlignment(
                     known.unmatched,
                     known.chunks + (place != known.last + 1),
                     known.distance + abs(place - here),

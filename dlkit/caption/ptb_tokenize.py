@@ -1,18 +1,17 @@
-"""Captions as the words that their metrics count.
+"""The Penn Treebank tokenizer of the COCO caption evaluation (Chen et al. 2015, section 3.1).
 
-As in the COCO caption evaluation (Chen et al. 2015, section 3.1): lower case, cut by the rules of
-the Penn Treebank as Stanford's tokenizer applies them, and without punctuation.
+It yields lower-case words without punctuation, by the rules of Stanford's PTBTokenizer.
 """
 
 import re
 
-# What the evaluation leaves out, brackets included; other symbols are words.
+# Tokens that the evaluation drops, brackets included; other symbols are words.
 PUNCTUATION = {*"'\"`“”‘.?!,:;-…(){}[]", "''", "``"}
 
-# Titles and the like, whose period belongs to them.
+# Abbreviations whose period is part of the token.
 ABBREVIATIONS = ("mr", "mrs", "ms", "dr", "st", "jr", "sr", "vs", "mt", "inc", "co", "corp")
 
-JOINED = {
+CONTRACTIONS = {
     "cannot": "can not", "gonna": "gon na", "gotta": "got ta", "wanna": "wan na",
     "lemme": "lem me", "gimme": "gim me",
 }  # fmt: skip
@@ -36,9 +35,9 @@ TOKEN = re.compile(
 
 
 def words(caption: str) -> list[str]:
-    """The words of a caption."""
+    """The words of a caption, in lower case and without punctuation."""
     text = caption.lower().replace("’", "'")
     found: list[str] = []
     for token in TOKEN.findall(text):
-        found += JOINED.get(token, token).split()
+        found += CONTRACTIONS.get(token, token).split()
     return [word for word in found if word not in PUNCTUATION and word.strip(".-")]

@@ -6,7 +6,7 @@ from functools import cache
 VOWELS = "aeiouy"
 DOUBLES = ("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt")
 BEFORE_LI = "cdeghkmnrt"
-# Words that would be cut wrong; those of the second group after the plural was cut.
+# Exceptions to the rules; those of KEPT are checked after the plural is removed.
 IRREGULAR = {
     "skis": "ski", "skies": "sky", "dying": "die", "lying": "lie", "tying": "tie", "idly": "idl",
     "gently": "gentl", "ugly": "ugli", "early": "earli", "only": "onli", "singly": "singl",
@@ -40,31 +40,31 @@ def stem(word: str) -> str:
     # A consonant y is Y.
     word = re.sub(rf"(^|[{VOWELS}])y", r"\1Y", word)
     first, second = regions(word)
-    word = plural(re.sub(r"'s'$|'s$|'$", "", word))
+    word = remove_plural(re.sub(r"'s'$|'s$|'$", "", word))
     if word in KEPT:
         return word
-    word = past(word, first)
+    word = remove_past(word, first)
     word = re.sub(rf"(?<=.[^{VOWELS}])[yY]$", "i", word)
-    word = replaced(word, STEP2, first)
-    word = replaced(word, STEP3, first, second)
-    word = replaced(word, STEP4, second)
-    return without_end(word, first, second).lower()
+    word = replace_ending(word, STEP2, first)
+    word = replace_ending(word, STEP3, first, second)
+    word = replace_ending(word, STEP4, second)
+    return remove_final(word, first, second).lower()
 
 
 def regions(word: str) -> tuple[int, int]:
-    """Where R1 and R2 begin: behind the first consonant after a vowel, and the same again."""
+    """The starts of R1, after the first consonant after a vowel, and of R2, the next such place."""
     start = next((len(p) for p in ("gener", "commun", "arsen") if word.startswith(p)), None)
-    first = behind(word, 0) if start is None else start
-    return first, behind(word, first)
+    first = region_after(word, 0) if start is None else start
+    return first, region_after(word, first)
 
 
-def behind(word: str, start: int) -> int:
+def region_after(word: str, start: int) -> int:
     found = re.compile(rf"[{VOWELS}][^{VOWELS}]").search(word, start)
     return found.end() if found else len(word)
 
 
-def plural(word: str) -> str:
-    """Step 1a."""
+def remove_plural(word: str) -> str:
+    """Step 1a: remove the plural's ending."""
     if word.endswith("sses"):
         return word[:-2]
     if word.endswith(("ied", "ies")):
@@ -74,8 +74,8 @@ def plural(word: str) -> str:
     return re.sub(rf"([{VOWELS}].+)s$", r"\1", word)
 
 
-def past(word: str, first: int) -> str:
-    """Step 1b."""
+def remove_past(word: str, first: int) -> str:
+    """Step 1b: remove -eed, -ed, -ing and their adverbs."""
     found = re.search(r"(eedly|eed)$", word)
     if found:
         return word[: found.start()] + "ee" if found.start() >= first else word
@@ -87,25 +87,25 @@ def past(word: str, first: int) -> str:
         return word + "e"
     if word.endswith(DOUBLES):
         return word[:-1]
-    return word + "e" if len(word) <= first and short_end(word) else word
+    return word + "e" if len(word) <= first and ends_short(word) else word
 
 
-def short_end(word: str) -> bool:
-    """Whether it ends in a short syllable."""
+def ends_short(word: str) -> bool:
+    """Whether the word ends in a short syllable."""
     return bool(re.search(rf"[^{VOWELS}][{VOWELS}][^{VOWELS}wxY]$|^[{VOWELS}][^{VOWELS}]$", word))
 
 
-def without_end(word: str, first: int, second: int) -> str:
-    """Step 5."""
+def remove_final(word: str, first: int, second: int) -> str:
+    """Step 5: remove a final e or l."""
     place = len(word) - 1
-    silent = place >= second or (place >= first and not short_end(word[:-1]))
+    silent = place >= second or (place >= first and not ends_short(word[:-1]))
     if (word.endswith("e") and silent) or (word.endswith("ll") and place >= second):
         return word[:-1]
     return word
 
 
-def replaced(word: str, endings: dict[str, str], region: int, second: int = 0) -> str:
-    """The word with the longest of these endings replaced, if it is in the region."""
+def replace_ending(word: str, endings: dict[str, str], region: int, second: int = 0) -> str:
+    """Replace the longest of these endings that the word has, if it lies in the region."""
     ending = max((e for e in endings if word.endswith(e)), key=len, default=None)
     if ending is None or len(word) - len(ending) < region:
         return word

@@ -1,65 +1,67 @@
-"""How well a network foretells and writes the captions held out, as measured while it trains.
+"""Loss and caption metrics on the held-out images while a captioner is trained.
 
-Shapes: B images, P places of C numbers.
+Shapes: B images, P locations of C channels.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.caption.config import CaptionTrainConfig
-from dlkit.caption.data import Captions
+from dlkit.caption.data import EncodedCaptions
 from dlkit.caption.metrics import caption_metrics
+from dlkit.caption.models.captioner import Captioner
 from dlkit.core.generation.beam_search import beam_search
 from dlkit.core.nn.padding import padded
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
 from dlkit.tokenize import DecoderVocabulary
 
-BATCH = 64  # images or captions that are computed at once
+BATCH = 64  # images or captions that are computed together
 
-Memories = Callable[[Sequence[str]], Tensor]  # of the images of these paths: (B, P, C)
+Encode = Callable[[Sequence[str]], Tensor]  # image paths -> memories (B, P, C)
 
 
-def held_out_scores(
-    network: Any,
+def validation_scores(
+    network: Captioner,
     vocabulary: DecoderVocabulary,
-    held_out: Captions,
-    memories: Memories,
+    held_out: EncodedCaptions,
+    encode: Encode,
     longest: int,
     config: CaptionTrainConfig,
     process: Process,
 ) -> tuple[dict[str, float], list[str]]:
-    """Loss in nats per token, and the scores of greedy captions; and these captions.
+    """Loss in nats per token, and metrics of greedy captions; also these captions.
 
-    They are those of the first `val_images`, of at most `longest` tokens.
+    The first `val_limit` images are captioned, with at most `longest` tokens each.
     """
     network.eval()
     with torch.inference_mode(), device.autocast(process.device, config.precision):
-        loss = math.fsum(losses(network, held_out, memories, process)) / sum(
+        loss = math.fsum(caption_losses(network, held_out, encode, process)) / sum(
             len(ids) - 1 for ids in held_out.ids
         )
-        some = held_out.samples[: config.val_images]
+        some = held_out.samples[: config.val_limit]
         paths = [str(sample.path) for sample in some]
-        written = captions(network, vocabulary, paths, memories, longest, process)
+        captions = greedy_captions(network, vocabulary, paths, encode, longest, process)
     scores = {"val_loss": loss}
-    if written:
-        scores |= caption_metrics(written, [sample.captions for sample in some])
-    return scores, written
+    if captions:
+        scores |= caption_metrics(captions, [sample.captions for sample in some])
+    return scores, captions
 
 
-def losses(network: Any, held_out: Captions, memories: Memories, process: Process) -> list[float]:
-    """The loss of each caption, summed over its tokens, in nats; in no certain order."""
+def caption_losses(
+    network: Captioner, held_out: EncodedCaptions, encode: Encode, process: Process
+) -> list[float]:
+    """The loss of each caption, summed over its tokens, in nats; in no particular order."""
     paths = held_out.paths
 
-    def of_batches() -> Iterator[list[float]]:
+    def batch_losses() -> Iterator[list[float]]:
         for start in process.share(range(0, len(held_out), BATCH)):
             end = start + BATCH
-            memory = memories([paths[number] for number in held_out.images[start:end]])
+            memory = encode([paths[number] for number in held_out.images[start:end]])
             target = padded(held_out.ids[start:end], network.pad).to(process.device)
             logits = network(memory.to(process.device), target[:, :-1]).logits
             found = F.cross_entropy(
@@ -67,25 +69,25 @@ def losses(network: Any, held_out: Captions, memories: Memories, process: Proces
             )
             yield found.double().sum(1).tolist()
 
-    return [loss for batch in process.gather(of_batches()) for loss in batch]
+    return [loss for batch in process.gather(batch_losses()) for loss in batch]
 
 
-def captions(
-    network: Any,
+def greedy_captions(
+    network: Captioner,
     vocabulary: DecoderVocabulary,
     paths: Sequence[str],
-    memories: Memories,
+    encode: Encode,
     longest: int,
     process: Process,
 ) -> list[str]:
     """The greedy caption of each image."""
 
-    def of_batches() -> Iterator[list[str]]:
+    def batch_captions() -> Iterator[list[str]]:
         for start in process.share(range(0, len(paths), BATCH)):
-            memory = memories(paths[start : start + BATCH]).to(process.device)
+            memory = encode(paths[start : start + BATCH]).to(process.device)
             lengths = torch.full((len(memory),), memory.shape[1], device=memory.device)
             limits = torch.full_like(lengths, longest)
             found = beam_search(network, memory, lengths, limits, beam=1, alpha=0.0)
             yield [vocabulary.decode(texts[0].ids) if texts else "" for texts in found]
 
-    return [caption for batch in process.gather(of_batches()) for caption in batch]
+    return [caption for batch in process.gather(batch_captions()) for caption in batch]

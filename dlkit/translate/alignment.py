@@ -1,6 +1,6 @@
-"""Which words of a translation belong to which of its source, by the model's attention.
+"""Word alignment of a translation with its source, by the model's attention.
 
-Words are what white space separates. Shapes: S source words, T target words.
+Words are separated by white space. Shapes: S source words, T target words.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlkit.translate.model import Translator
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.models.translator import Translator
+from dlkit.translate.vocabulary import TranslationVocabulary
 
 
 @dataclass(frozen=True)
 class Link:
-    """A source word and a target word that belong together, by their places from 0."""
+    """An aligned pair of a source word and a target word, by their places from 0."""
 
     source: int
     target: int
@@ -26,10 +26,10 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Aligned:
-    """How much of the attention each target word (a row) gives to each source word (a column).
+class WordAlignment:
+    """The attention weights of each target word (a row) over the source words (the columns).
 
-    What is missing to 1 in a row went to the end of the sentence.
+    A row sums to one less the weight of the end of the sentence.
     """
 
     source: list[str]
@@ -38,7 +38,7 @@ class Aligned:
 
     @property
     def links(self) -> list[Link]:
-        """Each target word with the source word that it attends to most."""
+        """Each target word with the source word of its largest weight."""
         found = [Link(int(np.argmax(row)), place) for place, row in enumerate(self.weights) if row]
         return sorted(found, key=lambda link: (link.source, link.target))
 
@@ -55,43 +55,45 @@ class Aligned:
 
 
 @torch.inference_mode()
-def aligned(
-    network: Translator, vocabulary: Vocabulary, source: str, ids: Sequence[int]
-) -> Aligned:
+def align_words(
+    network: Translator, vocabulary: TranslationVocabulary, source: str, ids: Sequence[int]
+) -> WordAlignment:
     """The alignment of a source with the tokens of its translation.
 
-    The attention of a word is the sum over the tokens of the source word, and the mean over those
-    of the target word. DlkitError for an architecture without attention.
+    A word's attention is the sum over the tokens of the source word, and the mean over those of the
+    target word. Raises DlkitError for an architecture without attention.
     """
     device = next(network.parameters()).device
     spans = vocabulary.tokenizer.encode_spans(source)
     text = vocabulary.decode(ids)
-    given = torch.tensor([[*(i for i, _ in spans), network.eos]], device=device)
-    target = torch.tensor([[network.bos, *ids]], device=device)
-    lengths = torch.tensor([given.shape[1]], device=device)
-    attention = network.align(given, lengths, target)[0, : len(ids), : len(spans)]
+    source_ids = torch.tensor([[*(i for i, _ in spans), network.eos]], device=device)
+    target_ids = torch.tensor([[network.bos, *ids]], device=device)
+    lengths = torch.tensor([source_ids.shape[1]], device=device)
+    attention = network.align(source_ids, lengths, target_ids)[0, : len(ids), : len(spans)]
     source_words, target_words = source.split(), text.split()
-    of_source = membership([word_at(source, end) for _, (_, end) in spans], len(source_words))
+    places = [word_index(source, end) for _, (_, end) in spans]
+    source_tokens = token_membership(places, len(source_words))
     # A token belongs to the word that the text up to it ends in.
-    ends = [len(vocabulary.decode(ids[: place + 1]).split()) - 1 for place in range(len(ids))]
-    of_target = membership(ends, len(target_words))
-    counts = of_target.sum(1, keepdims=True)
-    weights = of_target / np.maximum(counts, 1) @ attention.double().cpu().numpy() @ of_source.T
-    return Aligned(source_words, target_words, weights.round(4).tolist())
+    places = [word_index(vocabulary.decode(ids[: n + 1])) for n in range(len(ids))]
+    target_tokens = token_membership(places, len(target_words))
+    counts = target_tokens.sum(1, keepdims=True)
+    means = target_tokens / np.maximum(counts, 1) @ attention.double().cpu().numpy()
+    weights = means @ source_tokens.T
+    return WordAlignment(source_words, target_words, weights.round(4).tolist())
 
 
-def word_at(text: str, end: int) -> int:
-    """The place of the word that a token which ends there belongs to."""
+def word_index(text: str, end: int | None = None) -> int:
+    """The index of the word that the text up to `end` ends in."""
     return len(text[:end].split()) - 1
 
 
-def membership(words: Sequence[int], count: int) -> np.ndarray:
-    """Which tokens (columns) belong to which word (rows): 1 or 0."""
+def token_membership(words: Sequence[int], count: int) -> np.ndarray:
+    """A matrix that is 1 where a token (column) belongs to a word (row), else 0."""
     return (np.array(words, int)[None] == np.arange(count)[:, None]).astype(float)
 
 
-def joined(parts: Sequence[Aligned]) -> Aligned:
-    """The alignment of a line that was translated in parts."""
+def join_alignments(parts: Sequence[WordAlignment]) -> WordAlignment:
+    """The alignment of a line that was translated in segments."""
     width = sum(len(part.source) for part in parts)
     weights: list[list[float]] = []
     before = 0
@@ -99,7 +101,7 @@ def joined(parts: Sequence[Aligned]) -> Aligned:
         after = width - before - len(part.source)
         weights += [[*[0.0] * before, *row, *[0.0] * after] for row in part.weights]
         before += len(part.source)
-    return Aligned(
+    return WordAlignment(
         [word for part in parts for word in part.source],
         [word for part in parts for word in part.target],
         weights,

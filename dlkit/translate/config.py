@@ -16,19 +16,18 @@ from dlkit.core.config import (
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "en-de"
-BEAM, ALPHA = 5, 0.6  # of the search, unless asked for otherwise
 
 Arch = Literal["rnn", "attention", "transformer"]
-# Tokenizers that `train` learns from both languages, by their algorithms; other names are models.
+# Algorithms by which `train` learns a tokenizer; any other name is that of an existing tokenizer.
 LEARNED = ("byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "words", "whitespace",
           "char", "byte")  # fmt: skip
 
 
 @dataclass(kw_only=True)
 class TranslateTrainConfig(TrainConfig):
-    """What a translator is trained on, and how.
+    """Settings of `dlkit translate train`.
 
-    A setting whose default is None has one for each architecture: `by_arch` fills it in.
+    A setting whose default is None has a default for each architecture: `by_arch` fills it in.
     """
 
     data: list[str] = argument(  # type: ignore[assignment]
@@ -36,11 +35,11 @@ class TranslateTrainConfig(TrainConfig):
         default=(),
     )
     source: list[str] = option(
-        (), "A file of source sentences (or questions), one a line; may be given more than once."
+        (), "File of source sentences (or questions), one a line; may be given more than once."
     )
-    target: list[str] = option((), "The file of their translations (or answers), line by line.")
-    val: list[str] = option((), "Pairs to validate on, a file like the training data.")
-    val_source: list[str] = option((), "Source sentences to validate on; goes with --val-target.")
+    target: list[str] = option((), "File of their translations (or answers), line by line.")
+    val: list[str] = option((), "File of pairs to validate on, in a format of the training data.")
+    val_source: list[str] = option((), "Source sentences to validate on; needs --val-target.")
     val_target: list[str] = option((), "The translations of --val-source.")
     val_share: float = option(
         0.02, "Share of the pairs to validate on, where no file is given.", min=0, max=0.9
@@ -50,30 +49,30 @@ class TranslateTrainConfig(TrainConfig):
         "strict", "Bytes that are not UTF-8: an error, or replaced."
     )
     context: int = option(
-        0, "Dialogues: also read this many turns before; a blank pair ends a dialogue.", min=0
+        0, "Dialogues: number of previous turns to read; a blank pair ends a dialogue.", min=0
     )
-    max_tokens: int = option(
-        256, "Leave out pairs of which a side has more tokens; 0: none.", min=0
-    )
+    max_tokens: int = option(256, "Skip pairs with a side of more tokens; 0: no limit.", min=0)
     max_ratio: float = option(
-        9.0, "Leave out pairs of which a side has so many times the tokens; 0: none.", min=0
+        9.0, "Skip pairs whose lengths in tokens have a larger ratio; 0: no limit.", min=0
     )
     tokenizer: str = option(
         "byte-bpe",
         "byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, words, char or byte, learned from"
         " both languages together; or the name or file of a model of `dlkit tokenize`.",
     )
-    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learned.", min=6)
+    vocab_size: int = option(8000, "Largest vocabulary of a tokenizer that is learned.", min=6)
     lower: bool = option(False, "Lower-case the text (a tokenizer that is learned).")
 
     arch: Arch = option("transformer", "Architecture to train.")
-    layers: int = option(None, "Layers, of encoder and decoder each (4; rnn, attention: 1).", min=1)
-    width: int = option(None, "Numbers that describe a token (128; rnn, attention: 256).", min=1)
+    layers: int | None = option(
+        None, "Layers, of encoder and decoder each (4; rnn, attention: 1).", min=1
+    )
+    width: int | None = option(None, "Model dimension (128; rnn, attention: 256).", min=1)
     dropout: float = option(0.3, "Dropout.", min=0, max=0.95)
-    untied: bool = option(False, "An output layer of its own, not the embedding's matrix.")
+    tie_embeddings: bool = option(True, "The output layer shares the embedding's matrix.")
     heads: int = option(4, "transformer: attention heads.", min=1)
     ffn_width: int = option(256, "transformer: units of the feed-forward layers.", min=1)
-    pre_norm: bool = option(False, "transformer: norms before each block, not after it.")
+    pre_norm: bool = option(False, "transformer: layer norm before each block, not after it.")
     cell: Literal["gru", "lstm"] = option("gru", "rnn, attention: the recurrent cell.")
     residual: bool = option(False, "rnn, attention: residual connections between layers.")
     reverse: bool = option(False, "rnn: read the source from its end.")
@@ -110,20 +109,22 @@ class TranslateTrainConfig(TrainConfig):
     )
     scheduled_sampling: float = option(
         0.0,
-        "Share of the target's tokens that the model chooses itself in the last epoch; it rises"
-        " evenly from none.",
+        "Share of the target's tokens that the model predicts itself in the last epoch; it rises"
+        " linearly from 0.",
         min=0,
         max=1,
     )
-    select: Literal["bleu", "loss"] = option("bleu", "What makes an epoch's model the best one.")
-    val_sentences: int = option(
+    best_metric: Literal["bleu", "loss"] = option(
+        "bleu", "Metric by which the best epoch is chosen."
+    )
+    val_limit: int = option(
         200, "Sentences to translate at each validation, for BLEU; 0: none.", min=0
     )
     workers: int = option(2, "Threads that tokenize the text.", min=1)
 
 
 RECURRENT = ("rnn", "attention")
-# Options that not all architectures have.
+# The architectures of each option that only some of them have.
 OWN: dict[str, tuple[str, ...]] = {
     "heads": ("transformer",),
     "ffn_width": ("transformer",),
@@ -134,6 +135,8 @@ OWN: dict[str, tuple[str, ...]] = {
     "score": ("attention",),
     "input_feeding": ("attention",),
 }
+# Options that the model of --init-from determines, beside those of its architecture.
+FIXED = ("tokenizer", "vocab_size", "lower")
 RECURRENT_DEFAULTS = {"layers": 1, "width": 256, "lr": 1e-3}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "rnn": RECURRENT_DEFAULTS,
@@ -143,25 +146,31 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
-    """The settings, with the architecture's own for those left at None.
+    """The settings, with the architecture's defaults for those left at None.
 
-    Raises DlkitError for an option that was given and would do nothing.
+    Raises DlkitError for an option that was given and would have no effect.
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
     if config.tokenizer not in LEARNED:
         for name in sorted(changed & {"vocab_size", "lower"}):
             raise DlkitError(
-                f"{option_name(name)} is for a tokenizer that is learned from the text"
+                f"{option_name(name)}: the tokenizer {config.tokenizer} is not learned; remove the"
+                " option"
             )
     if config.tokenizer == "byte" and "vocab_size" in changed:
-        raise DlkitError("--vocab-size has no use with bytes: there are 256")
+        raise DlkitError("--vocab-size: bytes always have 256 tokens; remove the option")
     if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:
-        raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}")
+        raise DlkitError(
+            f"--beta2: has no effect on {config.optimizer}; remove it, or choose adam or adamw"
+        )
     if "val_share" in changed and (config.val or config.val_source):
-        raise DlkitError("--val-share goes without a file to validate on: it takes its pairs")
-    if config.select == "bleu" and not config.val_sentences:
-        raise DlkitError("--select bleu needs translations: give --val-sentences, or --select loss")
+        raise DlkitError("--val-share: has no effect with a file to validate on; remove one")
+    if config.best_metric == "bleu" and not config.val_limit:
+        raise DlkitError(
+            "--best-metric bleu: needs translations of validation sentences; give a --val-limit"
+            " above 0, or --best-metric loss"
+        )
     return replace(
         config, **{k: v for k, v in DEFAULTS[config.arch].items() if getattr(config, k) is None}
     )

@@ -1,4 +1,4 @@
-"""What a translator is trained on: pairs as ids, in batches of about as many tokens.
+"""Training data of translators: pairs as ids, in batches of about the same number of tokens.
 
 Shapes: N pairs, B pairs of a batch, S source ids and T target ids of the longest of them.
 """
@@ -19,13 +19,13 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
 from dlkit.core.train.sampler import weighted_parts
 from dlkit.translate.config import LEARNED, TranslateTrainConfig
-from dlkit.translate.pairs import Files, Pair, read, split
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.pairs import Pair, PairFiles, read_pairs, split_pairs
+from dlkit.translate.vocabulary import TranslationVocabulary
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs as text and as ids; the targets stand between <s> and </s>."""
+class EncodedPairs:
+    """Pairs as text and as ids; targets are framed by <s> and </s>, and sources end with </s>."""
 
     texts: list[Pair]
     sources: list[np.ndarray]
@@ -36,70 +36,76 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a training starts from."""
+class TrainingData:
+    """Pairs to train and to validate on, and their vocabulary."""
 
-    vocabulary: Vocabulary
-    training: Pairs
-    validation: Pairs
+    vocabulary: TranslationVocabulary
+    training: EncodedPairs
+    validation: EncodedPairs
 
 
-def prepared(config: TranslateTrainConfig, vocabulary: Vocabulary | None = None) -> Prepared:
-    """Read the pairs, and learn the vocabulary, unless there is one already."""
+def load_data(
+    config: TranslateTrainConfig, vocabulary: TranslationVocabulary | None = None
+) -> TrainingData:
+    """Read the pairs, and encode them with the vocabulary, learned from them where not given."""
     keys = tuple(key.strip() for key in config.keys.split(","))
     if len(keys) != 2 or not all(keys):
-        raise DlkitError(f"--keys {config.keys}: give two names, as in source,target")
+        raise DlkitError(f"--keys {config.keys}: not two names; give two, as in source,target")
     both = (keys[0], keys[1])
-    files = Files(config.data, config.source, config.target, both, config.errors)
-    held_out = Files(config.val, config.val_source, config.val_target, both, config.errors)
+    files = PairFiles(config.data, config.source, config.target, both, config.errors)
+    held_out = PairFiles(config.val, config.val_source, config.val_target, both, config.errors)
     if not files:
-        raise DlkitError("nothing to train on: give --source and --target, or a file of pairs")
+        raise DlkitError("nothing to train on; give --source and --target, or a file of pairs")
     skipped = Skipped()
-    training = read(files, config.context, skipped)
+    training = read_pairs(files, config.context, skipped)
     if held_out:
-        validation = read(held_out, config.context, skipped)
+        validation = read_pairs(held_out, config.context, skipped)
     else:
-        training, validation = split(training, config.val_share, config.seed)
+        training, validation = split_pairs(training, config.val_share, config.seed)
     if not training:
         skipped.report()
         raise DlkitError(f"{files}: no pairs to train on")
     if vocabulary is None:
-        vocabulary = vocabulary_of(config, training)
-    made = Prepared(
+        vocabulary = make_vocabulary(config, training)
+    loaded = TrainingData(
         vocabulary,
-        encoded(training, vocabulary, config, skipped),
-        encoded(validation, vocabulary, config, skipped),
+        encode_pairs(training, vocabulary, config, skipped),
+        encode_pairs(validation, vocabulary, config, skipped),
     )
     skipped.report()
-    if not len(made.training):
+    if not len(loaded.training):
         raise DlkitError(
-            f"{files}: no pair is left to train on: give a larger --max-tokens or --max-ratio"
+            f"{files}: no usable pair to train on; give a larger --max-tokens or --max-ratio"
         )
-    tokens = sum(len(ids) - 1 for ids in made.training.targets)
+    tokens = sum(len(ids) - 1 for ids in loaded.training.targets)
     log(
-        f"{len(made.training)} pairs to train on, {len(made.validation)} to validate;"
-        f" {vocabulary.size} tokens in the vocabulary, {tokens / len(made.training):.1f} a target"
+        f"{len(loaded.training)} pairs to train on, {len(loaded.validation)} to validate;"
+        f" {vocabulary.size} tokens in the vocabulary,"
+        f" {tokens / len(loaded.training):.1f} a target"
     )
-    return made
+    return loaded
 
 
-def vocabulary_of(config: TranslateTrainConfig, pairs: Sequence[Pair]) -> Vocabulary:
-    """The vocabulary that `--tokenizer` names, learned from both sides of the pairs if need be."""
+def make_vocabulary(config: TranslateTrainConfig, pairs: Sequence[Pair]) -> TranslationVocabulary:
+    """The vocabulary that `--tokenizer` names, or one learned from both sides of the pairs."""
     if config.tokenizer not in LEARNED:
-        return Vocabulary.load(config.tokenizer)
+        return TranslationVocabulary.load(config.tokenizer)
     texts = (text for pair in pairs for text in (pair.source, pair.target))
-    return Vocabulary.learn(texts, config.tokenizer, config.vocab_size, config.lower)
+    return TranslationVocabulary.learn(texts, config.tokenizer, config.vocab_size, config.lower)
 
 
-def encoded(
-    pairs: Sequence[Pair], vocabulary: Vocabulary, config: TranslateTrainConfig, skipped: Skipped
-) -> Pairs:
-    """The pairs as ids, without those that are too long, or too unlike in length."""
+def encode_pairs(
+    pairs: Sequence[Pair],
+    vocabulary: TranslationVocabulary,
+    config: TranslateTrainConfig,
+    skipped: Skipped,
+) -> EncodedPairs:
+    """The pairs as ids; those that are too long, or too different in length, are skipped."""
     sources = vocabulary.encode_sources([pair.turns for pair in pairs], config.workers)
     targets = vocabulary.encode_targets([pair.target for pair in pairs], config.workers)
-    kept = Pairs([], [], [])
+    kept = EncodedPairs([], [], [])
     for pair, source, target in zip(pairs, sources, targets, strict=True):
-        lengths = sorted((len(source) - 1, len(target) - 2))  # without what frames them
+        lengths = sorted((len(source) - 1, len(target) - 2))  # without <s> and </s>
         if config.max_tokens and lengths[1] > config.max_tokens:
             skipped.add(f"pair of more than {config.max_tokens} tokens", pair.where)
         elif config.max_ratio and lengths[1] > config.max_ratio * lengths[0]:
@@ -111,37 +117,40 @@ def encoded(
     return kept
 
 
-class Batches(IterableDataset[list[Tensor]]):
+class PairBatches(IterableDataset[list[Tensor]]):
     """The batches of an epoch: source (B, S), lengths (B), target (B, T), and a weight.
 
-    Pairs of about the same lengths come together, in an order that follows from the seed and the
-    epoch. Each process has its parts of every batch, one after another; the weight of a part's mean
-    loss makes the mean over all parts that of all tokens.
+    Pairs of similar lengths are batched together; the order depends on the seed and the epoch
+    alone. Each process has its parts of every batch, one after another; weighted by `weight`, the
+    mean of the parts' losses is that of all tokens.
     """
 
     def __init__(
-        self, pairs: Pairs, config: TranslateTrainConfig, process: Process, epoch: int, pad: int
-    ) -> None:
+        self, pairs: EncodedPairs, config: TranslateTrainConfig, process: Process, epoch: int,
+        pad: int,
+    ) -> None:  # fmt: skip
         self.pairs, self.pad = pairs, pad
         self.parts, self.of = process.parts(config.accumulate)
         random = np.random.default_rng([config.seed, epoch])
-        self.batches = by_tokens(pairs, config.batch_size, random.permutation(len(pairs)))
+        order = random.permutation(len(pairs))
+        self.batches = batch_by_tokens(pairs, config.batch_size, order)
         random.shuffle(self.batches)
 
     def __len__(self) -> int:
         return len(self.batches) * len(self.parts)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        tokens = partial(tokens_of, self.pairs)
+        tokens = partial(count_target_tokens, self.pairs)
         for batch in self.batches:
-            for mine, weight in weighted_parts(batch, tokens, self.parts, self.of):
-                yield [*collated(self.pairs, mine, self.pad), torch.tensor(weight)]
+            for part, weight in weighted_parts(batch, tokens, self.parts, self.of):
+                yield [*collate_pairs(self.pairs, part, self.pad), torch.tensor(weight)]
 
 
-def by_tokens(pairs: Pairs, most: int, order: np.ndarray) -> list[list[int]]:
-    """Indices of pairs in batches of `most` tokens, padding included, or of one pair.
+def batch_by_tokens(pairs: EncodedPairs, most: int, order: np.ndarray) -> list[list[int]]:
+    """Indices of pairs in batches of up to `most` tokens, padding included, or of one pair.
 
-    The longest of all sides counts, times the pairs. Pairs of the same lengths are in `order`.
+    A batch counts as its number of pairs times the longest of all sides. Pairs of the same lengths
+    are in `order`.
     """
     sources = np.array([len(ids) for ids in pairs.sources])
     targets = np.array([len(ids) - 1 for ids in pairs.targets])
@@ -159,21 +168,21 @@ def by_tokens(pairs: Pairs, most: int, order: np.ndarray) -> list[list[int]]:
     return batches
 
 
-def tokens_of(pairs: Pairs, indices: Sequence[int]) -> int:
-    """The target tokens of these pairs that are foretold."""
+def count_target_tokens(pairs: EncodedPairs, indices: Sequence[int]) -> int:
+    """The number of target tokens of these pairs that are predicted."""
     return sum(len(pairs.targets[index]) - 1 for index in indices)
 
 
-def collated(pairs: Pairs, indices: Sequence[int], pad: int) -> list[Tensor]:
+def collate_pairs(pairs: EncodedPairs, indices: Sequence[int], pad: int) -> list[Tensor]:
     """Source (B, S), its lengths (B), and target (B, T) of these pairs."""
     sources = [pairs.sources[index] for index in indices]
     lengths = torch.tensor([len(ids) for ids in sources])
     return [padded(sources, pad), lengths, padded([pairs.targets[i] for i in indices], pad)]
 
 
-def batches(
-    pairs: Pairs, config: TranslateTrainConfig, process: Process, epoch: int, pad: int
+def batch_loader(
+    pairs: EncodedPairs, config: TranslateTrainConfig, process: Process, epoch: int, pad: int
 ) -> DataLoader[list[Tensor]]:
     """The batches of an epoch of training."""
     pinned = process.device.type == "cuda"
-    return DataLoader(Batches(pairs, config, process, epoch, pad), None, pin_memory=pinned)
+    return DataLoader(PairBatches(pairs, config, process, epoch, pad), None, pin_memory=pinned)

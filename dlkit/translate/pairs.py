@@ -1,6 +1,6 @@
-"""Reading pairs of sentences: two parallel files, TSV or JSON lines, as many as are given.
+"""Pairs of sentences on disk: parallel files, TSV or JSON lines, in any number.
 
-Only \\n ends a line, so that odd characters inside one cannot shift the lines after it.
+Only \\n ends a line, so that unusual characters inside one cannot shift the lines after it.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io import text as reading
+from dlkit.core.io.text import blocks, split_lines
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
@@ -32,8 +32,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where pairs are read from; `sources` and `targets` are parallel files."""
+class PairFiles:
+    """The files that pairs are read from; `sources` and `targets` are parallel files."""
 
     data: Sequence[str] = ()
     sources: Sequence[str] = ()
@@ -48,10 +48,10 @@ class Files:
         return ", ".join([*self.data, *self.sources, *self.targets])
 
 
-def read(files: Files, context: int, skipped: Skipped) -> list[Pair]:
-    """All pairs of the files; what is no pair is counted in `skipped`.
+def read_pairs(files: PairFiles, context: int, skipped: Skipped) -> list[Pair]:
+    """All pairs of the files; unusable lines are counted in `skipped`.
 
-    With a `context` each has so many turns before it, and a blank pair ends a dialogue.
+    With a `context` each pair has that many previous turns, and a blank pair ends a dialogue.
     """
     if len(files.sources) != len(files.targets):
         raise DlkitError(
@@ -60,29 +60,29 @@ def read(files: Files, context: int, skipped: Skipped) -> list[Pair]:
         )
     found: list[Pair] = []
     for source, target in zip(files.sources, files.targets, strict=True):
-        found += usable(parallel(source, target, files.errors), context, skipped)
+        found += usable_pairs(read_parallel(source, target, files.errors), context, skipped)
     for file in files.data:
         if file.removesuffix(".gz").removesuffix(".zst").endswith(JSON_LINES):
-            rows = json_lines(file, files.keys, files.errors, skipped)
+            rows = read_json_lines(file, files.keys, files.errors, skipped)
         else:
-            rows = tab_separated(file, files.errors, skipped)
-        found += usable(rows, context, skipped)
+            rows = read_tsv(file, files.errors, skipped)
+        found += usable_pairs(rows, context, skipped)
     return found
 
 
-def lines(file: str, errors: str) -> Iterator[str]:
+def read_lines(file: str, errors: str) -> Iterator[str]:
     """The lines of a file, without their ends and without a byte order mark."""
     first = True
-    for block in reading.blocks(file, errors):
-        for line in reading.split_lines(block):
+    for block in blocks(file, errors):
+        for line in split_lines(block):
             yield (line.removeprefix("\ufeff") if first else line).removesuffix("\r")
             first = False
 
 
-def parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
-    """The pairs of two files, line by line."""
+def read_parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
+    """The pairs of two files, line by line. Raises DlkitError where one has more lines."""
     counts = [0, 0]
-    for row in zip_longest(lines(source, errors), lines(target, errors)):
+    for row in zip_longest(read_lines(source, errors), read_lines(target, errors)):
         for side, line in enumerate(row):
             counts[side] += line is not None
         if row[0] is not None and row[1] is not None:
@@ -94,9 +94,9 @@ def parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
         )
 
 
-def tab_separated(file: str, errors: str, skipped: Skipped) -> Iterator[Pair]:
+def read_tsv(file: str, errors: str, skipped: Skipped) -> Iterator[Pair]:
     """The first two columns of a TSV."""
-    for number, line in enumerate(lines(file, errors), start=1):
+    for number, line in enumerate(read_lines(file, errors), start=1):
         columns = line.split("\t")
         if len(columns) > 1 or not line.strip():
             yield Pair(columns[0], columns[1] if len(columns) > 1 else "", f"{file}:{number}")
@@ -104,9 +104,11 @@ def tab_separated(file: str, errors: str, skipped: Skipped) -> Iterator[Pair]:
             skipped.add("line without a tab", f"{file}:{number}")
 
 
-def json_lines(file: str, keys: tuple[str, str], errors: str, skipped: Skipped) -> Iterator[Pair]:
+def read_json_lines(
+    file: str, keys: tuple[str, str], errors: str, skipped: Skipped
+) -> Iterator[Pair]:
     """The two fields of JSON objects, one a line, or of the object `translation` in each."""
-    for number, line in enumerate(lines(file, errors), start=1):
+    for number, line in enumerate(read_lines(file, errors), start=1):
         where = f"{file}:{number}"
         if not line.strip():
             yield Pair("", "", where)
@@ -126,18 +128,18 @@ def json_lines(file: str, keys: tuple[str, str], errors: str, skipped: Skipped) 
             skipped.add(f"line without text in {keys[0]} and {keys[1]}", where)
 
 
-def usable(pairs: Iterable[Pair], context: int, skipped: Skipped) -> Iterator[Pair]:
+def usable_pairs(pairs: Iterable[Pair], context: int, skipped: Skipped) -> Iterator[Pair]:
     """The pairs that have text on both sides, with the turns before them."""
     stripped = (Pair(pair.source.strip(), pair.target.strip(), pair.where) for pair in pairs)
-    for pair in with_turns(stripped, context):
+    for pair in add_turns(stripped, context):
         if pair.source and pair.target:
             yield pair
         elif not context or pair.source or pair.target:
             skipped.add("empty line", pair.where)
 
 
-def with_turns(pairs: Iterable[Pair], context: int) -> Iterator[Pair]:
-    """The pairs of dialogues with so many turns before each; a blank pair ends a dialogue."""
+def add_turns(pairs: Iterable[Pair], context: int) -> Iterator[Pair]:
+    """The pairs with up to `context` previous turns each; a blank pair ends a dialogue."""
     before: list[str] = []
     for pair in pairs:
         yield replace(pair, before=tuple(before))
@@ -147,10 +149,10 @@ def with_turns(pairs: Iterable[Pair], context: int) -> Iterator[Pair]:
             before = []
 
 
-def split(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to train on, and a share of them to validate on, drawn at random.
+def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to train on, and a random share of them to validate on.
 
-    Equal source sentences stay together.
+    Pairs with the same source sentence stay together.
     """
     different = list(dict.fromkeys(pair.source for pair in pairs))
     least = 1 if share and len(different) > 1 else 0

@@ -1,8 +1,7 @@
-"""How well a network foretells and translates the pairs held out, as measured while it trains."""
+"""Loss and BLEU on the held-out pairs while a translator is trained."""
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,61 +10,63 @@ from torch.nn import functional as F
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
 from dlkit.translate.config import TranslateTrainConfig
-from dlkit.translate.data import Pairs, by_tokens, collated
-from dlkit.translate.infer import Model, Part, Search, write
+from dlkit.translate.data import EncodedPairs, batch_by_tokens, collate_pairs
+from dlkit.translate.infer import Predictor, Search, Segment, translate_segments
+from dlkit.translate.models.translator import Translator
 
-TOKENS_AT_ONCE = 4096
+BATCH_TOKENS = 4096
 
 
-def held_out_scores(
-    model: Model, pairs: Pairs, config: TranslateTrainConfig, process: Process
+def validation_scores(
+    predictor: Predictor, pairs: EncodedPairs, config: TranslateTrainConfig, process: Process
 ) -> tuple[dict[str, float], list[str]]:
-    """Loss in nats per token, perplexity and BLEU on held-out pairs; and translations of some.
+    """Loss in nats per token, perplexity and BLEU on held-out pairs; also translations of some.
 
-    BLEU is that of greedy translations of the first `val_sentences`.
+    BLEU is that of greedy translations of the first `val_limit` sentences.
     """
-    model.network.eval()
+    predictor.network.eval()
     with torch.inference_mode(), device.autocast(process.device, config.precision):
-        loss = math.fsum(losses(model.network, pairs, process)) / sum(
+        loss = math.fsum(pair_losses(predictor.network, pairs, process)) / sum(
             len(t) - 1 for t in pairs.targets
         )
-        written = translations(model, pairs.sources[: config.val_sentences], process)
+        translations = greedy_translations(predictor, pairs.sources[: config.val_limit], process)
     scores = {"val_loss": loss, "perplexity": math.exp(min(loss, 700))}
-    if written:
-        references = [pair.target for pair in pairs.texts[: len(written)]]
-        scores["bleu"] = bleu(written, references, config.lower)
-    return scores, written
+    if translations:
+        references = [pair.target for pair in pairs.texts[: len(translations)]]
+        scores["bleu"] = bleu(translations, references, config.lower)
+    return scores, translations
 
 
-def bleu(written: Sequence[str], references: Sequence[str], lower: bool = False) -> float:
-    """sacreBLEU with its default tokenizer; without regard to case for a model without it."""
+def bleu(translations: Sequence[str], references: Sequence[str], lower: bool = False) -> float:
+    """sacreBLEU with its default tokenizer; `lower` ignores case."""
     import sacrebleu
 
-    return float(sacrebleu.corpus_bleu(written, [list(references)], lowercase=lower).score)
+    return float(sacrebleu.corpus_bleu(translations, [list(references)], lowercase=lower).score)
 
 
-def losses(model: Any, pairs: Pairs, process: Process) -> list[float]:
-    """The loss of each pair, summed over its tokens, in nats; in no certain order."""
+def pair_losses(network: Translator, pairs: EncodedPairs, process: Process) -> list[float]:
+    """The loss of each pair, summed over its tokens, in nats; in no particular order."""
 
-    def of_batches() -> Iterator[list[float]]:
+    def batch_losses() -> Iterator[list[float]]:
         order = np.arange(len(pairs))
-        for batch in process.share(by_tokens(pairs, TOKENS_AT_ONCE, order)):
+        for batch in process.share(batch_by_tokens(pairs, BATCH_TOKENS, order)):
             source, lengths, target = (
-                tensor.to(process.device) for tensor in collated(pairs, batch, model.pad)
+                tensor.to(process.device) for tensor in collate_pairs(pairs, batch, network.pad)
             )
-            logits = model(source, lengths, target[:, :-1])
+            logits = network(source, lengths, target[:, :-1])
             found = F.cross_entropy(
-                logits.transpose(1, 2), target[:, 1:], ignore_index=model.pad, reduction="none"
+                logits.transpose(1, 2), target[:, 1:], ignore_index=network.pad, reduction="none"
             )
             yield found.double().sum(1).tolist()
 
-    return [loss for batch in process.gather(of_batches()) for loss in batch]
+    return [loss for batch in process.gather(batch_losses()) for loss in batch]
 
 
-def translations(model: Model, sources: Sequence[np.ndarray], process: Process) -> list[str]:
+def greedy_translations(
+    predictor: Predictor, sources: Sequence[np.ndarray], process: Process
+) -> list[str]:
     """The greedy translation of each source's ids."""
-    parts = [Part("", ids.tolist()) for ids in sources]
-    mine = list(process.share(parts))
-    write(mine, model, Search(beam=1))
-    texts = (part.written[0].ids if part.written else [] for part in mine)
-    return list(process.gather(model.vocabulary.decode(ids) for ids in texts))
+    own = list(process.share([Segment("", ids.tolist()) for ids in sources]))
+    translate_segments(own, predictor, Search(beam=1))
+    texts = (segment.found[0].ids if segment.found else [] for segment in own)
+    return list(process.gather(predictor.vocabulary.decode(ids) for ids in texts))

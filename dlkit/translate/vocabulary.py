@@ -1,17 +1,17 @@
-"""Sentences as ids: one tokenizer for both languages, and the tokens that frame a sentence."""
+"""The vocabulary of a translator: one tokenizer for both languages, with special tokens."""
 
 from collections.abc import Sequence
 
-from dlkit import tokenize
+from dlkit.tokenize import DecoderVocabulary
 
 
-class Vocabulary(tokenize.DecoderVocabulary):
-    """What a translator reads and writes."""
+class TranslationVocabulary(DecoderVocabulary):
+    """A vocabulary that encodes sources as well as targets."""
 
     def encode_sources(self, sources: Sequence[Sequence[str]], workers: int = 1) -> list[list[int]]:
-        """The ids of sources, each the turns of a dialogue, or one sentence; </s> ends each turn.
+        """The ids of sources, each a sentence or the turns of a dialogue, from old to new.
 
-        The turns stand in their order, the newest last.
+        Each turn ends with </s>.
         """
         texts = [turn for turns in sources for turn in turns]
         encoded = iter(self.tokenizer.encode_batch(texts, workers))

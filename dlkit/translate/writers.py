@@ -1,18 +1,18 @@
-"""How translations are printed as text: a line for each line, and nothing else."""
+"""Translations printed as text: one output line for each input line."""
 
 from collections.abc import Iterable
 from typing import TextIO
 
 from dlkit.core.failures import Failure
 from dlkit.core.io.writers import Writer
-from dlkit.translate.infer import Hypothesis, LineFailure, Translation, pharaoh
+from dlkit.translate.infer import Hypothesis, LineFailure, Translation, format_links
 
 
 def line_writer(numbered: bool, scores: bool, alignment: bool) -> Writer:
-    """Writes bare translations; after a tab each, their scores and alignments where asked for.
+    """A writer of translations, with tab-separated scores and alignments where asked for.
 
-    What has no translation is an empty line. When there may be several translations of a line,
-    each has a line of its own, which begins with the number of the input line and a tab.
+    A line without a translation becomes an empty line. With `numbered`, for several translations of
+    a line, each has a line of its own, which begins with the number of the input line and a tab.
     """
 
     def columns(found: Hypothesis) -> list[str]:
@@ -20,7 +20,7 @@ def line_writer(numbered: bool, scores: bool, alignment: bool) -> Writer:
         if scores:
             shown.append(f"{found.score:.4f}")
         if alignment:
-            shown.append(pharaoh(found.alignment) or "")
+            shown.append(format_links(found.alignment) or "")
         return shown
 
     def write_lines(results: Iterable[Translation | Failure], file: TextIO) -> None:

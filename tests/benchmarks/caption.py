@@ -54,7 +54,7 @@ def of_dlkit(
 
     def work() -> str:
         found = list(infer.caption(paths, model, search, batch))
-        assert all(isinstance(result, infer.Captions) for result in found)
+        assert all(isinstance(result, infer.ImageCaptions) for result in found)
         return f"{len(found)} images"
 
     return work

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dlkit.caption.config import CaptionTrainConfig, by_arch
-from dlkit.caption.data import prepared
+from dlkit.caption.data import load_data
 from dlkit.caption.evaluate import evaluate_checkpoint
 from dlkit.caption.model import build
 from dlkit.caption.train import network_settings, train
@@ -55,7 +55,7 @@ def configured(name: str, options: argparse.Namespace) -> CaptionTrainConfig:
         "image_size": options.image_size, "features": options.out / "features.safetensors",
         "epochs": options.epochs, "device": options.device, "workers": 1, **MODELS[name],
     }  # fmt: skip
-    vocabulary = prepared(by_arch(CaptionTrainConfig(**given))).vocabulary
+    vocabulary = load_data(by_arch(CaptionTrainConfig(**given))).vocabulary
     configs = [by_arch(CaptionTrainConfig(**given, width=width)) for width in WIDTHS]
     return min(configs, key=lambda c: abs(decoder_size(c, vocabulary) - options.parameters))
 
@@ -77,7 +77,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, object]:
         (config.out / "minutes").write_text(f"{(time.process_time() - began) / 60:.1f}")
     found = evaluate_checkpoint(options.folder, "test", str(best), device=options.device)
     values = {score.metric: score.value for score in found if score.label == "all"}
-    vocabulary = prepared(config).vocabulary
+    vocabulary = load_data(config).vocabulary
     return {
         "width": config.width,
         "parameters": decoder_size(config, vocabulary),

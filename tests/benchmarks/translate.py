@@ -21,7 +21,7 @@ from dlkit.core.parallel import device as devices
 from dlkit.core.store.checkpoint import Header, save
 from dlkit.translate import infer
 from dlkit.translate.model import build
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.benchmarks import harness
 
 TOKENIZER = "english-8k"
@@ -29,16 +29,16 @@ NEVER = -1  # no token: no translation ends before its time
 LEAST, MOST_BEHIND = 3.0, 1.5  # times transformers' speed; times as slow as CTranslate2
 
 
-def made(shape: dict[str, Any]) -> tuple[Any, Vocabulary]:
+def made(shape: dict[str, Any]) -> tuple[Any, TranslationVocabulary]:
     torch.manual_seed(0)
-    vocabulary = Vocabulary.load(TOKENIZER)
+    vocabulary = TranslationVocabulary.load(TOKENIZER)
     network: Any = build("transformer", **vocabulary.network_settings(), **shape)
     return network.eval().requires_grad_(False), vocabulary
 
 
 def sources(file: Path) -> list[list[int]]:
     """The ids of the sentences, shortest first."""
-    vocabulary = Vocabulary.load(TOKENIZER)
+    vocabulary = TranslationVocabulary.load(TOKENIZER)
     lines = file.read_text().splitlines()
     return sorted(vocabulary.encode_sources([[line] for line in lines]), key=len)
 
@@ -60,9 +60,9 @@ def of_dlkit(
     ids = sources(file)
 
     def work() -> int:
-        parts = [infer.Part("", source) for source in ids]
-        infer.write(parts, model, search)
-        return sum(len(part.written[0].ids) for part in parts)
+        segments = [infer.Segment("", source) for source in ids]
+        infer.translate_segments(segments, model, search)
+        return sum(len(segment.found[0].ids) for segment in segments)
 
     return work
 
@@ -79,7 +79,7 @@ def of_transformers(
     import transformers
 
     transformers.logging.set_verbosity_error()
-    vocabulary = Vocabulary.load(TOKENIZER)
+    vocabulary = TranslationVocabulary.load(TOKENIZER)
     layers, heads, ffn_width = shape["layers"], shape["heads"], shape["ffn_width"]
     config = transformers.MarianConfig(
         vocab_size=vocabulary.size, d_model=shape["width"], activation_function="relu",
@@ -138,7 +138,7 @@ def of_ctranslate2(
     return work
 
 
-def write_ctranslate2(network: Any, vocabulary: Vocabulary, folder: Path) -> None:
+def write_ctranslate2(network: Any, vocabulary: TranslationVocabulary, folder: Path) -> None:
     """The network in CTranslate2's format; tokens are the ids in letters."""
     from ctranslate2.specs import TransformerSpec
 

@@ -19,13 +19,13 @@ from dlkit.core.failures import Skipped
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
 from dlkit.translate.config import TranslateTrainConfig, by_arch
-from dlkit.translate.data import vocabulary_of
-from dlkit.translate.evaluate import scores, translated
+from dlkit.translate.data import make_vocabulary
+from dlkit.translate.evaluate import scores, translate_file
 from dlkit.translate.infer import Search, load
 from dlkit.translate.model import build
-from dlkit.translate.pairs import Files, read
+from dlkit.translate.pairs import PairFiles, read_pairs
 from dlkit.translate.train import network_settings, train
-from dlkit.translate.vocabulary import Vocabulary
+from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.benchmarks import harness
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -64,9 +64,9 @@ def vocabulary(options: argparse.Namespace) -> Path:
     path: Path = options.out / "tokens.json"
     if not path.exists():
         source, target = (file(options, "train", s) for s in (options.source, options.target))
-        pairs = read(Files([], [source], [target]), 0, Skipped())
+        pairs = read_pairs(PairFiles([], [source], [target]), 0, Skipped())
         config = TranslateTrainConfig(vocab_size=options.vocab_size)
-        path.write_text(vocabulary_of(config, pairs).tokenizer.to_json(), encoding="utf-8")
+        path.write_text(make_vocabulary(config, pairs).tokenizer.to_json(), encoding="utf-8")
     return path
 
 
@@ -81,7 +81,7 @@ def configured(name: str, tokens: Path, options: argparse.Namespace) -> Translat
         "epochs": options.epochs, "device": options.device, "out": options.out / name,
         "select": "loss", **MODELS[name],
     }  # fmt: skip
-    known = Vocabulary.load(str(tokens))
+    known = TranslationVocabulary.load(str(tokens))
 
     def with_width(width: int) -> TranslateTrainConfig:
         ffn_width = {"ffn_width": 2 * width} if name == "transformer" else {}
@@ -104,7 +104,7 @@ def measured(name: str, tokens: Path, options: argparse.Namespace) -> dict[str, 
         best = train(config)
     source, reference = (file(options, options.test, side)
                          for side in (options.source, options.target))  # fmt: skip
-    found = translated(source, [reference], load(best, options.device), Search())
+    found = translate_file(source, [reference], load(best, options.device), Search())
     of_all = [score for score in scores(found, by_length=True) if isinstance(score, Score)]
     seconds = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
     sizes = [tensor["shape"] for tensor in metadata(best)[1].values()]

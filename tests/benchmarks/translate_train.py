@@ -26,7 +26,7 @@ from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.distributed import Process
 from dlkit.translate import data
 from dlkit.translate.config import TranslateTrainConfig, by_arch
-from dlkit.translate.loss import objective
+from dlkit.translate.loss import smoothed_cross_entropy
 from dlkit.translate.model import build
 from dlkit.translate.train import network_settings
 from tests.benchmarks import harness
@@ -75,10 +75,10 @@ def made(
     config: TranslateTrainConfig, steps: int, device: torch.device
 ) -> tuple[list[list[Tensor]], dict[str, Any]]:
     """Some batches, and the settings of the network."""
-    prepared = data.prepared(config)
-    settings = network_settings(config, prepared.vocabulary)
+    loaded = data.load_data(config)
+    settings = network_settings(config, loaded.vocabulary)
     process = Process(0, 1, device)
-    every = data.batches(prepared.training, config, process, 0, prepared.vocabulary.pad)
+    every = data.batch_loader(loaded.training, config, process, 0, loaded.vocabulary.pad)
     return [[part.to(device) for part in batch] for batch in islice(every, steps)], settings
 
 
@@ -111,7 +111,7 @@ def learning(args: argparse.Namespace, plain: bool, precision: Precision) -> Cal
                     label_smoothing=0.1,
                 )  # fmt: skip
             else:
-                loss = objective(logits, after[real], pad, 0.1)
+                loss = smoothed_cross_entropy(logits, after[real], pad, 0.1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

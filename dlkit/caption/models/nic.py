@@ -1,15 +1,15 @@
-"""Show and Tell (Vinyals et al. 2015): the image is the first thing that an LSTM reads.
+"""The Neural Image Caption generator (Vinyals et al. 2015): the image is an LSTM's first input.
 
-It then writes the caption word by word. The output shares the embedding's matrix.
+The LSTM then generates the caption word by word. The output layer shares the embedding's matrix.
 
-Shapes: B images, P places of C numbers, T tokens, V vocabulary, W width.
+Shapes: B images, P locations of C channels, T tokens, V vocabulary, W width.
 """
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from dlkit.caption.model import Captioner, DecoderOutput
+from dlkit.caption.models.captioner import Captioner, DecoderOutput
 from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting, Stack
 
 
@@ -17,22 +17,22 @@ class NIC(RecurrentWriting, Captioner):
     def __init__(
         self, width: int = 256, layers: int = 1, dropout: float = 0.3, **captioner: Any
     ) -> None:
-        """The others are the arguments of `Captioner`."""
+        """The other arguments are those of `Captioner`."""
         super().__init__(**captioner)
-        self.add_embedding(self.vocab_size, width, dropout, untied=False)
+        self.add_embedding(self.vocab_size, width, dropout)
         self.image = nn.Linear(self.channels, width)
         self.decoder = Stack("lstm", width, layers, dropout, residual=False)
 
     def encode_image(self, memory: Tensor) -> list[Past]:
-        """The layers' states after they have read the image, the mean of its places."""
+        """The layers' states after the image, as the mean of its locations."""
         x: Tensor = self.dropout(self.image(memory.mean(1)))
         past: list[Past] = self.decoder(x[:, None])[1]
         return past
 
     def forward(
-        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+        self, inputs: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
     ) -> DecoderOutput:
-        x, _ = self.decoder(self.embed(target), self.encode_image(self.memory_of(seen, owners)))
+        x, _ = self.decoder(self.embed(target), self.encode_image(self.as_memory(inputs, owners)))
         return DecoderOutput(self.logits(x if at is None else x[at]))
 
     def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Recurrence:

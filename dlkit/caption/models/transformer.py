@@ -1,10 +1,9 @@
-"""A Transformer decoder whose memory is the image (Vaswani et al. 2017; Cornia et al. 2020).
+"""A Transformer decoder that attends to the image (Vaswani et al. 2017; Cornia et al. 2020).
 
-Each place of the map, or patch of the image (Dosovitskiy et al. 2021), becomes a vector with a
-learned one for where it is; Transformer layers let them see each other; the decoder attends
-to them.
+Each location of the feature map, or patch of the image (Dosovitskiy et al. 2021), is projected to
+the model dimension and gets a learned position embedding. Transformer encoder layers follow.
 
-Shapes: B images, P places of C numbers, T tokens, V vocabulary, W width.
+Shapes: B images, P locations of C channels, T tokens, V vocabulary, W width.
 """
 
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.caption.model import Captioner, DecoderOutput
+from dlkit.caption.models.captioner import Captioner, DecoderOutput
 from dlkit.core.nn.transformer import EncoderLayer, TransformerDecoding, Written
 
 
@@ -30,7 +29,7 @@ class Transformer(TransformerDecoding, Captioner):
     ) -> None:
         """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`.
 
-        The others are the arguments of `Captioner`.
+        The other arguments are those of `Captioner`.
         """
         super().__init__(**captioner)
         ffn_width = ffn_width or 4 * width
@@ -42,21 +41,21 @@ class Transformer(TransformerDecoding, Captioner):
         shape = width, heads, ffn_width, dropout, pre_norm
         self.image_layers = nn.ModuleList(EncoderLayer(*shape) for _ in range(encoder_layers))
         self.image_layers_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
-        self.add_decoder(layers, heads, ffn_width, dropout, pre_norm, untied=False)
+        self.add_decoder(layers, heads, ffn_width, dropout, pre_norm)
         self.initialize()
 
     def read(self, memory: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Each decoder layer's keys and values of memory (B, P, C), and a mask that hides none."""
+        """Each decoder layer's keys and values of memory (B, P, C), and a mask of zeros."""
         x = self.dropout(self.image(self.memory_norm(memory)) + self.places)
-        none = torch.zeros(len(memory), 1, 1, memory.shape[1], device=memory.device)
+        mask = torch.zeros(len(memory), 1, 1, memory.shape[1], device=memory.device)
         for layer in self.image_layers:
-            x = layer(x, none)
-        return self.known(self.image_layers_norm(x)), none
+            x = layer(x, mask)
+        return self.known(self.image_layers_norm(x)), mask
 
     def forward(
-        self, seen: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
+        self, inputs: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
     ) -> DecoderOutput:
-        x = self.write(target, *self.read(self.memory_of(seen, owners)))
+        x = self.write(target, *self.read(self.as_memory(inputs, owners)))
         return DecoderOutput(self.logits(x if at is None else x[at]))
 
     def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Written:

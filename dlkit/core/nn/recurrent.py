@@ -115,11 +115,13 @@ class RecurrentWriting(nn.Module):
 
     bias: Tensor
 
-    def add_embedding(self, vocab_size: int, width: int, dropout: float, untied: bool) -> None:
-        """With `untied` the output layer has a matrix of its own."""
+    def add_embedding(
+        self, vocab_size: int, width: int, dropout: float, tie_embeddings: bool = True
+    ) -> None:
+        """With `tie_embeddings` the output layer shares the embedding's matrix."""
         self.embedding = nn.Embedding(vocab_size, width)
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
+        self.head = None if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
 

@@ -247,14 +247,23 @@ class TransformerDecoding(nn.Module):
         self.dropout = Dropout(dropout)
 
     def add_decoder(
-        self, layers: int, heads: int, ffn_width: int, dropout: float, pre_norm: bool, untied: bool
+        self,
+        layers: int,
+        heads: int,
+        ffn_width: int,
+        dropout: float,
+        pre_norm: bool,
+        tie_embeddings: bool = True,
     ) -> None:
-        """`ffn_width` is the width of the feed-forward layers."""
+        """`ffn_width` is the width of the feed-forward layers.
+
+        With `tie_embeddings` the output layer shares the embedding's matrix.
+        """
         shape = self.width, heads, ffn_width, dropout, pre_norm
         self.decoder = nn.ModuleList(DecoderLayer(*shape) for _ in range(layers))
         self.decoder_norm = nn.LayerNorm(self.width) if pre_norm else nn.Identity()
         size = self.embedding.num_embeddings
-        self.head = nn.Linear(self.width, size, bias=False) if untied else None
+        self.head = None if tie_embeddings else nn.Linear(self.width, size, bias=False)
 
     def initialize(self) -> None:
         """Glorot's, with queries, keys and values each as a matrix of its own."""

@@ -16,9 +16,16 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "classify": {"width": "width_multiplier"},
     "gan-sample": {"score": "best_metric"},
+    "caption": {
+        "hard": "hard_attention",
+        "raw": "keep_case",
+        "select": "best_metric",
+        "val_images": "val_limit",
+    },
+    "translate": {"select": "best_metric", "val_sentences": "val_limit"},
 }
 # Settings whose meaning is now the opposite, such as `untied`, which became `tie_embeddings`.
-INVERTED: dict[str, dict[str, str]] = {"*": {}}
+INVERTED: dict[str, dict[str, str]] = {"*": {}, "translate": {"untied": "tie_embeddings"}}
 NESTED = (
     "network",
     "backbone",

@@ -1,9 +1,9 @@
 """Recurrent networks with attention (Bahdanau et al. 2015; Luong et al. 2015).
 
-A bidirectional encoder describes each source token. At each step the decoder's output h is
-compared with all of them; their mean c by those scores makes, with h, the attentional state
-tanh(W [c; h]) that tells the next token (Luong et al. 2015, section 3). With input feeding
-(section 3.3) it is also part of the decoder's next input.
+A bidirectional encoder makes an annotation of each source token. At each step the decoder's output
+h is scored against all of them; the weighted mean c of the annotations and h make the attentional
+state tanh(W [c; h]), which predicts the next token (Luong et al. 2015, section 3). With input
+feeding (section 3.3) it is also part of the decoder's next input.
 
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.decoder_state import EncoderMemory
 from dlkit.core.nn.recurrent import Past, Recurrence, Stack
-from dlkit.translate.models.rnn import Recurrent
+from dlkit.translate.models.rnn import RecurrentTranslator
 
 SCORES = ("additive", "general", "dot")
 
 
-class Score(nn.Module):
-    """How much the decoder's output h asks for each annotation m of the source.
+class AttentionScore(nn.Module):
+    """The score of the decoder's output h and each annotation m of the source.
 
     additive: v^T tanh(W h + U m) (Bahdanau et al. 2015); general: h^T W m, dot: h^T m (Luong et
     al. 2015).
@@ -29,7 +29,7 @@ class Score(nn.Module):
     def __init__(self, kind: str, width: int) -> None:
         super().__init__()
         if kind not in SCORES:
-            raise DlkitError(f"no score {kind!r}: there is {', '.join(SCORES)}")
+            raise DlkitError(f"unknown score {kind!r}; choose from {', '.join(SCORES)}")
         self.kind = kind
         self.key = nn.Linear(width, width, bias=False) if kind != "dot" else nn.Identity()
         if kind == "additive":
@@ -45,22 +45,22 @@ class Score(nn.Module):
         return score
 
 
-class Reading(Recurrence):
-    """The layers' states, what was read, and the last attentional state (B, W), at first 0.
+class AttentionState(Recurrence):
+    """The layers' states, the encoder's memory, and the last attentional state (B, W), first 0.
 
-    What was read: annotations and keys (B, S, W), and the mask (B, 1, S) of their padding.
+    The memory is annotations and keys (B, S, W), and the additive mask (B, 1, S) of padding.
     """
 
     def __init__(self, past: list[Past], sources: EncoderMemory, attentional: Tensor) -> None:
         super().__init__(past)
         self.sources, self.attentional = sources, attentional
 
-    def select(self, rows: Tensor) -> "Reading":
+    def select(self, rows: Tensor) -> "AttentionState":
         past = super().select(rows).past
-        return Reading(past, self.sources.select(rows), self.attentional[rows])
+        return AttentionState(past, self.sources.select(rows), self.attentional[rows])
 
 
-class Attention(Recurrent):
+class AttentionRNN(RecurrentTranslator):
     def __init__(
         self,
         vocab_size: int,
@@ -75,28 +75,31 @@ class Attention(Recurrent):
         residual: bool = False,
         score: str = "additive",
         input_feeding: bool = False,
-        untied: bool = False,
+        tie_embeddings: bool = True,
     ) -> None:
-        super().__init__(vocab_size, pad, bos, eos, unk, width, dropout, untied)
+        super().__init__(vocab_size, pad, bos, eos, unk, width, dropout, tie_embeddings)
         if width % 2:
-            raise DlkitError(f"--width {width} is odd: two directions of the encoder share it")
+            raise DlkitError(
+                f"--width {width}: odd, but the encoder's two directions share it; give an even"
+                " number"
+            )
         self.input_feeding = input_feeding
         self.encoder = Stack(cell, width, layers, dropout, residual, bidirectional=True)
         inputs = 2 * width if input_feeding else width
         self.decoder = Stack(cell, width, layers, dropout, residual, inputs)
-        self.score = Score(score, width)
+        self.score = AttentionScore(score, width)
         self.combine = nn.Linear(2 * width, width, bias=False)
 
-    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Reading:
-        """A layer of the decoder starts from the last states of both directions of its own."""
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> AttentionState:
+        """Each decoder layer starts from the last states of both directions of its encoder's."""
         annotations, past = self.encoder.read(self.embed(source), lengths)
-        there = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
-        mask = torch.zeros(there.shape, device=there.device).masked_fill_(~there, -torch.inf)
+        real = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
+        mask = torch.zeros(real.shape, device=real.device).masked_fill_(~real, -torch.inf)
         keys = self.score.key(annotations)
         sources = EncoderMemory([tensor[None] for tensor in (annotations, keys, mask[:, None])])
-        return Reading(past, sources, torch.zeros_like(annotations[:, 0]))
+        return AttentionState(past, sources, torch.zeros_like(annotations[:, 0]))
 
-    def write(self, x: Tensor, state: Reading) -> tuple[Tensor, Tensor]:
+    def write(self, x: Tensor, state: AttentionState) -> tuple[Tensor, Tensor]:
         if not self.input_feeding:
             y, state.past = self.decoder(x, state.past)
             return self.attend(y, state)
@@ -110,8 +113,8 @@ class Attention(Recurrent):
             attentions.append(attention)
         return torch.cat(outputs, dim=1), torch.cat(attentions, dim=1)
 
-    def attend(self, y: Tensor, state: Reading) -> tuple[Tensor, Tensor]:
-        """The attentional states (B, T, W), and the attention (B, T, S), of outputs (B, T, W)."""
+    def attend(self, y: Tensor, state: AttentionState) -> tuple[Tensor, Tensor]:
+        """Attentional states (B, T, W) and attention weights (B, T, S) of outputs (B, T, W)."""
         (annotations,), (keys,), (mask,) = state.sources.tensors
         tokens = y.shape[1]
         y = state.sources.grouped(y)

@@ -1,6 +1,6 @@
 """The Transformer (Vaswani et al. 2017): encoder and decoder of attention and feed-forward layers.
 
-One embedding serves source, target and output (section 3.4).
+Source, target and output layer share one embedding (section 3.4).
 
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
@@ -15,7 +15,7 @@ from dlkit.core.nn.transformer import (
     additive_mask,
     padding,
 )
-from dlkit.translate.model import Translator
+from dlkit.translate.models.translator import Translator
 
 
 class Transformer(TransformerDecoding, Translator):
@@ -32,7 +32,7 @@ class Transformer(TransformerDecoding, Translator):
         heads: int = 4,
         ffn_width: int | None = None,
         pre_norm: bool = False,
-        untied: bool = False,
+        tie_embeddings: bool = True,
     ) -> None:
         """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__(vocab_size, pad, bos, eos, unk)
@@ -41,11 +41,11 @@ class Transformer(TransformerDecoding, Translator):
         shape = width, heads, ffn_width, dropout, pre_norm
         self.encoder = nn.ModuleList(EncoderLayer(*shape) for _ in range(layers))
         self.encoder_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
-        self.add_decoder(layers, heads, ffn_width, dropout, pre_norm, untied)
+        self.add_decoder(layers, heads, ffn_width, dropout, pre_norm, tie_embeddings)
         self.initialize()
 
     def read(self, source: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Each decoder layer's keys and values of source (B, S), and what hides its padding."""
+        """Each decoder layer's keys and values of source (B, S), and the mask of its padding."""
         x = self.embed(source)
         mask = additive_mask(padding(source.shape[1], lengths))
         for layer in self.encoder:
@@ -57,17 +57,19 @@ class Transformer(TransformerDecoding, Translator):
         source: Tensor,
         lengths: Tensor,
         target: Tensor,
-        sampled: float = 0.0,
+        sampling_share: float = 0.0,
         at: Tensor | None = None,
     ) -> Tensor:
-        """`sampled` as Mihaylova and Martins 2019: a first pass of the decoder foretells each
-        token from the true ones, a second one sees some of those in place of the true ones.
+        """Scheduled sampling in two passes (Mihaylova and Martins 2019).
+
+        The first pass of the decoder predicts each token from the true ones; in the second one,
+        some predictions replace true tokens.
         """
         memories, mask = self.read(source, lengths)
-        if sampled:
+        if sampling_share:
             with torch.no_grad():
-                written = self.logits(self.write(target, memories, mask)).argmax(-1)
-            target = self.mixed(target, written, sampled)
+                predicted = self.logits(self.write(target, memories, mask)).argmax(-1)
+            target = self.mix_in_predictions(target, predicted, sampling_share)
         x = self.write(target, memories, mask)
         return self.logits(x if at is None else x[at])
 
