@@ -17,7 +17,7 @@ from dlkit.caption import layouts
 from dlkit.caption.config import LEARNED, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import CaptionedImage
-from dlkit.classify.data import Preprocessing
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped, each
 from dlkit.core.nn.padding import padded
@@ -202,7 +202,7 @@ class ImageBatches(Dataset[list[Tensor]]):
     def __init__(
         self,
         captions: EncodedCaptions,
-        preprocessing: Preprocessing,
+        preprocessing: backbones.Preprocessing,
         config: CaptionTrainConfig,
         process: Process,
         epoch: int,
@@ -264,7 +264,7 @@ def split_batches(
 
 
 def find_unreadable(
-    paths: Sequence[str], preprocessing: Preprocessing, workers: int
+    paths: Sequence[str], preprocessing: backbones.Preprocessing, workers: int
 ) -> dict[str, str]:
     """The images that cannot be read, with the reasons."""
     read = each(preprocessing.read, paths, workers)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.classify import backbones
-from dlkit.classify.data import Preprocessing
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.decoder_state import DecoderState
 from dlkit.core.vision.images import Fit
@@ -75,7 +74,7 @@ class Captioner(nn.Module):
             self.encoder = None
             self.channels = 3 * patch**2
             self.grid = (image_size // patch, image_size // patch)
-            self.preprocessing = Preprocessing(image_size, fit, 3, MEAN, STD)
+            self.preprocessing = backbones.Preprocessing(image_size, fit, 3, MEAN, STD)
             return
         self.encoder = backbones.build(backbone).eval()
         self.preprocessing = replace(self.encoder.preprocessing, image_size=image_size, fit=fit)
@@ -132,7 +131,7 @@ class Captioner(nn.Module):
 
 
 def pooled_size(
-    encoder: backbones.Backbone, preprocessing: Preprocessing, most: int
+    encoder: backbones.Backbone, preprocessing: backbones.Preprocessing, most: int
 ) -> tuple[int, int]:
     """Rows and columns of the memory: those of the last feature map, but no more than `most`."""
     side = preprocessing.image_size
