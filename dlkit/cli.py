@@ -23,7 +23,7 @@ from dlkit.core.progress import print_error
 
 # The summary of each task, so that `dlkit --help` imports none of them.
 TASKS = {
-    "caption": "Say what images show.",
+    "caption": "Describe images in sentences.",
     "classify": "Name what images and texts show.",
     "detect": "Find objects in images.",
     "embed": "Word vectors: nearest words, analogies, training.",
@@ -32,7 +32,7 @@ TASKS = {
     "segment": "Label every pixel of images.",
     "style-transfer": "Paint photographs in the style of a picture.",
     "tokenize": "Cut text into tokens.",
-    "translate": "Translate sentences, or answer them: sequence to sequence; training.",
+    "translate": "Translate sentences, or answer them (sequence to sequence).",
 }
 
 

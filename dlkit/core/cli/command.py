@@ -184,7 +184,7 @@ def model_argument(
     names = list(published)
 
     def checked(ctx: typer.Context, value: Any) -> Any:
-        if check and not ctx.resilient_parsing:
+        if check and value is not None and not ctx.resilient_parsing:
             for model in value if several else [value]:
                 check_model(task, model, names)
         return value
