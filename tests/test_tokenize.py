@@ -403,7 +403,7 @@ def test_nul_bytes_and_a_very_long_line_are_text(tmp_path: Path) -> None:
     [
         (["--text", "x", "--dropout", "1.5"], "--dropout"),
         (["--text", "x", "--dropout", "0.5", "-m", "english-wordpiece-8k"], "--dropout"),
-        (["--text", "x", "a.txt"], "not both"),
+        (["--text", "x", "a.txt"], "both given"),
         (["train", "none.txt"], "none.txt"),
         (["train", "-", "--split", "("], "no pattern"),
         (["train", "-", "--normalize", "upper"], "--normalize"),

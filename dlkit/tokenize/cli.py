@@ -1,6 +1,6 @@
 """`dlkit tokenize`: its arguments. The work is imported when a command runs; help stays quick."""
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,21 +11,40 @@ from dlkit.core.cli.command import (
     Output,
     ResumeOption,
     ShardOption,
+    Task,
     Trained,
-    add_models,
-    group,
     model_argument,
-    options_from,
 )
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.streams import is_terminal, streams
+from dlkit.core.io.text import check_sources
 from dlkit.core.io.writers import Format, write, write_blocks
 from dlkit.core.parallel.sharding import Shard, ShardWriter
 from dlkit.tokenize.config import DEFAULT_MODEL, FileFormat, TokenizeTrainConfig
 
-app = group("tokenize", "Cut text into tokens.")
-add_models(app, "tokenize")
 
+def train_model(config: TokenizeTrainConfig) -> Path:
+    from dlkit.tokenize.train import train_file
+
+    return train_file(config)
+
+
+def evaluate_model(*arguments: Any, **options: Any) -> Iterator[Any]:
+    from dlkit.tokenize.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments, **options)
+
+
+TASK = Task(
+    "tokenize",
+    "Cut text into tokens.",
+    TokenizeTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+)
+app = TASK.group(evaluate=False)
 
 Texts = Annotated[
     list[str] | None,
@@ -67,7 +86,7 @@ def infer(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the tokens of each line, one line per line."""
+    """Print the tokens of each line."""
     import random
 
     from dlkit.tokenize import infer as encoding
@@ -85,7 +104,7 @@ def infer(
             "--dropout: draws random numbers line by line; do not add --shard, --resume or torchrun"
         )
     random.seed(seed)
-    bar = text is None and not (output is None and sys.stdout.isatty())
+    bar = text is None and not (output is None and is_terminal(streams().stdout))
     options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers, bar)
     if format == Format.text:
         blocks = encoding.encode_text(sources, text, tokenizer, options)
@@ -106,21 +125,12 @@ def decode(
     output: Output = None,
     force: Force = False,
 ) -> None:
-    """Print the text of lines of ids, one line per line."""
+    """Print the text of each line of ids."""
     from dlkit.tokenize import infer as encoding
 
     sources, tokenizer = open_inputs(texts, text, model, output, force)
     blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
     write(blocks, Format.text, output, write_blocks)
-
-
-@app.command()
-@options_from(TokenizeTrainConfig)
-def train(**settings: Any) -> None:
-    """Learn a tokenizer from text of your own; prints the path of its file."""
-    from dlkit.tokenize.train import train_file
-
-    write([Trained(str(train_file(TokenizeTrainConfig(**settings))))])
 
 
 @app.command()
@@ -134,10 +144,9 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Print the scores of a tokenizer on texts, file by file."""
-    from dlkit.tokenize.evaluate import evaluate_files
-
     refuse_overwrite(output, force)
-    write(evaluate_files(choose_sources(texts, None), model, errors, workers), format, output)
+    sources = choose_sources(texts, None)
+    write(evaluate_model(sources, model=model, workers=workers, errors=errors), format, output)
 
 
 @app.command()
@@ -203,14 +212,11 @@ def open_inputs(
 
 
 def choose_sources(texts: list[str] | None, text: str | None) -> list[str]:
-    """The files to read; stdin without any, unless it is a terminal."""
-    if texts and text is not None:
-        raise DlkitError("--text: cannot be combined with files; give files or --text, not both")
-    if not texts and text is None and sys.stdin.isatty():
-        raise DlkitError("nothing to read; give files, --text, or text on stdin (- for a terminal)")
+    """The files to read, by default stdin. Raises DlkitError as `check_sources` does."""
+    check_sources(texts, "texts", text)
     return texts or ["-"]
 
 
 def refuse_overwrite(output: Path | None, force: bool) -> None:
     if output is not None and output.exists() and not force and output.is_file():
-        raise DlkitError(f"{output}: exists already; give another --output, or --force")
+        raise DlkitError("exists already; give another --output, or --force", output)

@@ -46,9 +46,9 @@ def convert(
     targets = [out / "vocab.json", out / "merges.txt"] if to == FileFormat.gpt2 else [out]
     for target in targets:
         if target.is_dir():
-            raise DlkitError(f"{target}: is a folder; give a file's name")
+            raise DlkitError("is a folder; give a file's name", target)
         if target.exists() and not force:
-            raise DlkitError(f"{target}: exists already; give another --out, or --force")
+            raise DlkitError("exists already; give another --out, or --force", target)
     for target, content in zip(targets, WRITERS[to](tokenizer), strict=True):
         with whole_file(target) as partial:
             partial.write_bytes(content)
@@ -78,10 +78,9 @@ def read(files: Sequence[str], split: str | None = None) -> Tokenizer:
         if isinstance(content, dict) and "model" in content and "added_tokens" in content:
             return read_hugging_face(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DlkitError(f"{path}: not a tokenizer, or a damaged one ({error})") from error
+        raise DlkitError(f"not a tokenizer, or a damaged one ({error})", path) from error
     except DlkitError as error:
-        message = str(error)
-        raise DlkitError(message if str(path) in message else f"{path}: {message}") from error
+        raise error if error.path else DlkitError(error.reason, path) from error
     return load(files[0])
 
 
@@ -89,9 +88,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror}") from error
+        raise DlkitError(str(error.strerror or error), path) from error
     except UnicodeDecodeError as error:
-        raise DlkitError(f"{path}: byte {error.start} is not UTF-8") from error
+        raise DlkitError(f"byte {error.start} is not UTF-8", path) from error
 
 
 def build_tokenizer(
@@ -119,7 +118,7 @@ def read_gpt2(vocab: Path, merges: Path, split: str | None) -> Tokenizer:
         if not all(isinstance(i, int) for i in tokens.values()) or {len(p) for p in pairs} - {2}:
             raise ValueError("not a vocabulary with merges")
     except (ValueError, AttributeError) as error:
-        raise DlkitError(f"{vocab}, {merges}: {error}") from error
+        raise DlkitError(str(error), f"{vocab}, {merges}") from error
     # Special tokens are those that are no byte and result from no merge.
     merged = {left + right for left, right in pairs}
     special = {t: i for t, i in tokens.items() if len(t) > 1 and t not in merged}
@@ -159,7 +158,7 @@ def read_sentencepiece(path: Path, split: str | None) -> Tokenizer:
     try:
         model = path.read_bytes()
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror}") from error
+        raise DlkitError(str(error.strerror or error), path) from error
     settings: Json = {"normalize": [], "split": "none"}
     card = {"data": f"converted from {path.name}"}
     # The library encodes with both kinds; the model itself records its kind.

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
 from dlkit.core.progress import Bar
+from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import COMPILED_SIZE, Tokenizer
 
@@ -88,12 +90,23 @@ def evaluate(tokenizer: Tokenizer, block: bytes, workers: int = 2) -> Tally:
     )
 
 
-def evaluate_files(
-    sources: Sequence[str], model: str, errors: str = "strict", workers: int = 2
+def evaluate_checkpoint(
+    data: Sequence[str],
+    split: str = "",
+    model: str = DEFAULT_MODEL,
+    save: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    errors: str = "strict",
 ) -> Iterator[Fit | Failure]:
-    """The scores of each file, and of all files together if there are several."""
+    """Yield the scores of each text file, and of all files together if there are several.
+
+    `split`, `save`, `device` and `precision` do not matter.
+    """
     tokenizer = load(model)
-    paths = reading.files(sources)
+    paths = reading.files(data)
     total = Tally()
     done = 0
     readable = [path for path in paths if path == "-" or reading.is_file(path)]
@@ -105,7 +118,7 @@ def evaluate_files(
                 for block in reading.blocks(path, errors, lambda read: bar.advance(by=read)):
                     tally.add(evaluate(tokenizer, block, workers))
             except DlkitError as error:
-                yield Failure(path, str(error).removeprefix(f"{path}: "))
+                yield Failure(path, error.reason_for(path))
                 continue
             done += 1
             total.add(tally)

@@ -1,7 +1,6 @@
 """Loading of tokenizers, and encoding and decoding of streams of lines."""
 
 import select
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
+from dlkit.core.io.streams import streams
 from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
 from dlkit.core.progress import Bar
 from dlkit.core.store.weights import find
@@ -33,15 +33,17 @@ class Line:
     offsets: list[Span] | None
 
 
-def load(model: str | Path = DEFAULT_MODEL) -> Tokenizer:
-    """Load a tokenizer by name, file or URL."""
+def load(
+    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
+) -> Tokenizer:
+    """Load a tokenizer by name, file or URL; `device` and `precision` do not matter."""
     path = find("tokenize", str(model))
     try:
         return Tokenizer.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise DlkitError(f"{path}: cannot be read ({error})") from error
+        raise DlkitError(f"cannot be read ({error})", path) from error
     except DlkitError as error:
-        raise DlkitError(f"{path}: {error}") from error
+        raise DlkitError(error.reason, path) from error
 
 
 def format_token(token: str) -> str:
@@ -184,9 +186,10 @@ def wait_for(job: Future[Buffer] | Failure) -> Buffer | Failure:
 
 def stdin_is_ready() -> bool:
     """Whether the next read returns at once."""
+    stream = streams().stdin
     try:
-        return bool(select.select([sys.stdin], [], [], 0)[0])
-    except (OSError, ValueError):  # no stdin, or Windows
+        return stream is not None and bool(select.select([stream], [], [], 0)[0])
+    except (OSError, ValueError):  # stdin is closed, or Windows
         return False
 
 
@@ -206,7 +209,7 @@ def read_blocks(
             try:
                 yield from reading.blocks(source, errors, on_read)
             except DlkitError as error:
-                yield Failure(source, str(error).removeprefix(f"{source}: "))
+                yield Failure(source, error.reason_for(source))
     finally:
         if progress is not None:
             progress.close()

@@ -14,7 +14,7 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.weights import folder
 from dlkit.tokenize import load
-from dlkit.tokenize.evaluate import Fit, evaluate_files
+from dlkit.tokenize.evaluate import Fit, evaluate_checkpoint
 
 
 def publish(
@@ -26,7 +26,7 @@ def publish(
 ) -> None:
     """Evaluate a tokenizer on held-out text and add it to the bundled ones."""
     trained = load(tokenizer)
-    fit = next(iter(evaluate_files([str(test)], str(tokenizer))))
+    fit = next(evaluate_checkpoint([str(test)], model=str(tokenizer)))
     assert isinstance(fit, Fit), fit
     trained.header.metrics.update(
         tokens_per_word=fit.tokens_per_word,

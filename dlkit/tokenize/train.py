@@ -92,7 +92,7 @@ def choose(kind: type[Choice], value: str, name: str) -> Choice:
 def train_file(config: TokenizeTrainConfig) -> Path:
     """Train on the files that `config` names, and write the tokenizer's file."""
     if config.out.exists() and not config.force:
-        raise DlkitError(f"{config.out}: exists already; give another --out, or --force")
+        raise DlkitError("exists already; give another --out, or --force", config.out)
     paths = [source if source == "-" else Path(source) for source in config.corpus]
     if "-" in config.corpus and world_size() > 1:
         raise DlkitError("several processes cannot share stdin; give files")
