@@ -21,13 +21,13 @@ from dlkit.classify.models.network import Network
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
 from dlkit.segment import torchvision_zoo
-from dlkit.segment.model import ARCHITECTURES, build, load_backbone, options
+from dlkit.segment.model import ARCHITECTURES, build, find, load_backbone
 from dlkit.segment.models.dilated import DILATIONS, WIDTHS, Context
 from dlkit.segment.models.fcn import Upsampling
-from dlkit.segment.models.segmenter import mirrored
+from dlkit.segment.models.segmenter import mirror_pad
 from dlkit.segment.models.torchvision_models import MaskRCNN
 
-SEMANTIC = [arch for arch in ARCHITECTURES if arch != "maskrcnn"]
+SEMANTIC = [name for name, arch in ARCHITECTURES.items() if not arch.instances]
 PREPROCESSING = {
     "image_size": 96,
     "fit": "squash",
@@ -57,7 +57,9 @@ def vgg(image_size: int, **settings: Any) -> dict[str, Any]:
 def small(arch: str) -> Any:
     """A narrow network of that architecture, if it can be narrow."""
     torch.manual_seed(1)
-    return build(arch, 3, width=0.05 if "width" in options(arch) else None)
+    return build(
+        arch, 3, width_multiplier=0.05 if "width_multiplier" in find(arch).settings else None
+    )
 
 
 def random_norms(network: nn.Module) -> None:
@@ -118,24 +120,24 @@ def test_what_does_not_fit_is_refused() -> None:
     }
     fine = RESNET | {"network": RESNET["network"] | {"image_size": 32}}
     refused: list[tuple[str, str, dict[str, Any]]] = [
-        ("no architecture 'fcn'", "fcn", {}),
-        ("fcn8s has no depth to choose", "fcn8s", {"depth": 3}),
+        ("unknown architecture 'fcn'; choose from fcn32s", "fcn", {}),
+        ("--depth: not an option of fcn8s", "fcn8s", {"depth": 3}),
         ("takes 1-channel images", "unet", {"backbone": gray}),
-        ("and a FCN needs", "fcn32s", {"backbone": fine}),
+        ("and an FCN needs", "fcn32s", {"backbone": fine}),
         ("segnet needs a vgg", "segnet", {"backbone": RESNET}),
         ("dilated needs a resnet or vgg", "dilated", {"backbone": RESNET | {"arch": "resnet9"}}),
-        ("no context 'huge'", "dilated", {"context": "huge"}),
-        ("no padding 'full'", "unet", {"padding": "full"}),
-        ("width is for", "fcn8s", {"backbone": RESNET, "width": 0.5}),
-        ("depth: for the unet", "unet", {"backbone": RESNET, "depth": 3}),
-        ("no backbone 'vgg'", "deeplabv3", {"backbone": "vgg"}),
-        ("window 31 is less", "patch", {"backbone": RESNET, "window": 31}),
-        ("step 5 does not divide", "shift-and-stitch", {"backbone": RESNET, "step": 5}),
+        ("unknown context 'huge'", "dilated", {"context": "huge"}),
+        ("unknown padding 'full'", "unet", {"padding": "full"}),
+        ("a backbone has a fixed width", "fcn8s", {"backbone": RESNET, "width_multiplier": 0.5}),
+        ("--depth: not for a unet with a backbone", "unet", {"backbone": RESNET, "depth": 3}),
+        ("unknown backbone 'vgg'", "deeplabv3", {"backbone": "vgg"}),
+        ("--window 31: smaller", "patch", {"backbone": RESNET, "window": 31}),
+        ("--step 5: does not divide", "shift-and-stitch", {"backbone": RESNET, "step": 5}),
     ]
     for error, arch, settings in refused:
         with pytest.raises(DlkitError, match=error):
             build(arch, 3, **settings)
-    with pytest.raises(DlkitError, match="its backbones are its own"):
+    with pytest.raises(DlkitError, match="choose one of its own backbones"):
         load_backbone("deeplabv3", "caltech101")
     with pytest.raises(DlkitError, match="--batch-size 2"):
         build("lraspp", 3).train()(torch.rand(1, 3, 32, 32))
@@ -145,7 +147,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_borders_are_mirrored_as_numpy_does(shape: tuple[int, int]) -> None:
     images = torch.rand(2, 3, *shape)
     expected = np.pad(images.numpy(), ((0, 0), (0, 0), (4, 9), (4, 11)), mode="reflect")
-    assert np.array_equal(mirrored(images, 4, 9, 11).numpy(), expected)
+    assert np.array_equal(mirror_pad(images, 4, 9, 11).numpy(), expected)
 
 
 @pytest.mark.parametrize("factor", [2, 8, 32])
@@ -229,7 +231,7 @@ def test_a_head_comes_with_the_settings() -> None:
 
 
 def test_unpooling_puts_values_where_the_maxima_were() -> None:
-    network = build("segnet", 1, width=0.05)
+    network = build("segnet", 1, width_multiplier=0.05)
     network.backbone.stages = nn.ModuleList(
         [nn.Sequential(nn.Identity()), *(nn.Sequential(nn.MaxPool2d(2)) for _ in range(2))]
     )
@@ -332,7 +334,7 @@ def test_unet_is_the_papers() -> None:
 
 @pytest.mark.parametrize(("depth", "margin"), [(1, 8), (2, 20), (3, 44), (4, 92)])
 def test_valid_convolutions_see_a_mirrored_border(depth: int, margin: int) -> None:
-    network = build("unet", 2, padding="valid", width=0.05, depth=depth).eval()
+    network = build("unet", 2, padding="valid", width_multiplier=0.05, depth=depth).eval()
     assert network.margin == margin
     images = torch.randn(1, 3, 22, 35)
     sides = [network.padded_side(side) for side in images.shape[-2:]]
@@ -486,6 +488,7 @@ def test_instances_of_mask_rcnn() -> None:
     assert {"loss_classifier", "loss_box_reg", "loss_mask"} <= losses.keys()
     assert all(loss.isfinite() for loss in losses.values())
     network.prepare(torch.float32)
+    assert network.normalize(torch.tensor(255.0)) == 1
     for image, found in zip(
         images, network.predict([(255 * i).byte() for i in images], 0.1, limit=4), strict=True
     ):

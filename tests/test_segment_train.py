@@ -17,20 +17,28 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from dlkit.classify import backbones
+from dlkit.core.failures import Skipped
 from dlkit.core.store import checkpoint
-from dlkit.segment.augment import moved
+from dlkit.segment.architecture import TrainingBatch
+from dlkit.segment.augment import warp
 from dlkit.segment.config import SegmentTrainConfig
-from dlkit.segment.data import Pictures, border_map, class_weights, collate, numbered
-from dlkit.segment.layouts import IGNORED, Sample, read_split
-from dlkit.segment.loss import (
-    as_pixels,
+from dlkit.segment.data import (
+    SegmentationDataset,
+    border_map,
+    class_weights,
+    collate,
+    number_objects,
+)
+from dlkit.segment.layouts import AnnotatedImage, read_split
+from dlkit.segment.losses.instance import instance_loss
+from dlkit.segment.losses.semantic import (
+    as_single_pixels,
     dice_loss,
-    instance_loss,
     pixel_loss,
-    random_places,
+    random_pixels,
     segmentation_loss,
 )
-from dlkit.segment.masks import MaskFile, Object, classes_of, filled_polygon
+from dlkit.segment.masks import IGNORED, MaskFile, ObjectMask, fill_polygon, make_class_table
 from tests.conftest import assert_killed_ends_as_whole, run
 
 NAMES = ["background", "disc", "square"]
@@ -209,8 +217,8 @@ def test_a_polygon_holds_the_pixels_whose_centers_it_holds() -> None:
     triangle = np.array([[1.0, 1], [7, 1], [1, 7]])
     y, x = np.mgrid[:9, :9] + 0.5
     expected = (x > 1) & (y > 1) & (x + y < 8)
-    assert np.array_equal(filled_polygon(triangle, 9, 9), expected)
-    assert np.array_equal(filled_polygon(triangle[::-1], 9, 9), expected)
+    assert np.array_equal(fill_polygon(triangle, 9, 9), expected)
+    assert np.array_equal(fill_polygon(triangle[::-1], 9, 9), expected)
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools and numpy 2
@@ -221,7 +229,7 @@ def test_polygons_are_nearly_those_of_pycocotools() -> None:
     radii = rng.uniform(15, 40, 12)
     corners = np.stack([50 + radii * np.cos(angles), 45 + radii * np.sin(angles)], axis=1)
     (code,) = coco_masks.frPyObjects([corners.reshape(-1).tolist()], 90, 100)
-    theirs, ours = coco_masks.decode(code).astype(bool), filled_polygon(corners, 90, 100)
+    theirs, ours = coco_masks.decode(code).astype(bool), fill_polygon(corners, 90, 100)
     assert (theirs & ours).sum() / (theirs | ours).sum() > 0.95
 
 
@@ -264,7 +272,7 @@ def bad_masks(root: Path) -> list[str]:
     return [
         f"mask of another size: {masks / '1.png'} (64 x 47, its image 64 x 48)",
         f"mask with an unknown value: {masks / '2.png'} (77)",
-        f"color mask without a table of colors: {masks / '3.png'}",
+        f"color mask without a color table in classes.txt: {masks / '3.png'}",
         f"image without a mask: {images / 'alone.png'}",
         f"unreadable mask: {masks / 'broken.png'}",
         f"mask without an image: {masks / 'nobody.png'}",
@@ -351,14 +359,14 @@ def damaged_coco(root: Path) -> None:
     ("make", "message"),
     [
         (color_of_no_class, "mask with an unknown value"),
-        (no_masks, "no image of 'train' with a mask that can be used: image without a mask"),
-        (colors_without_table, "color mask without a table of colors"),
-        (one_class, "one class only in the training masks (disc)"),
+        (no_masks, "no image of 'train' has a usable mask: image without a mask"),
+        (colors_without_table, "color mask without a color table in classes.txt"),
+        (one_class, "the training masks contain a single class (disc)"),
         (damaged_coco, "not a COCO file (KeyError: 'categories')"),
         (lambda root: write(root / "a.txt", ""), "no masks in a known layout"),
         (lambda root: write(root / "images/train/a.txt", ""), "no masks in a known layout"),
         (lambda root: (root / "masks").mkdir(parents=True), "classes.txt: no such file"),
-        (lambda root: write(folders(root) / "classes.txt", "a\nb\na\n"), "a stands there twice"),
+        (lambda root: write(folders(root) / "classes.txt", "a\nb\na\n"), "a is listed twice"),
         (lambda root: write(folders(root) / "classes.txt", "a 1 2 300\n"), "classes.txt:1"),
     ],
 )
@@ -376,7 +384,7 @@ def test_data_that_cannot_be_used_is_one_line(
 
 # ---- augmentation --------------------------------------------------------------------------------
 
-STILL: dict[str, Any] = {"flip": 0.0, "scale": 1.0, "color_jitter": 0.0}
+STILL: dict[str, Any] = {"flip": 0.0, "zoom": 1.0, "color_jitter": 0.0}
 
 
 def settings(**changes: Any) -> SegmentTrainConfig:
@@ -394,7 +402,7 @@ def tensors(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 )
 def test_mirroring_is_exact(changes: dict[str, Any], dims: list[int]) -> None:
     image, indices = tensors()
-    same = moved(image, indices, (HEIGHT, WIDTH), settings(**changes))
+    same = warp(image, indices, (HEIGHT, WIDTH), settings(**changes))
     assert torch.equal(same[0], image.flip(dims))
     assert torch.equal(same[1], indices.flip(dims))
 
@@ -403,14 +411,14 @@ def test_a_crop_is_a_part_of_the_image() -> None:
     """Positions are not whole pixels; masks, taken from the nearest, are some part exactly."""
     random.seed(3)
     image, indices = tensors()
-    _, part = moved(image, indices, (20, 24), settings())
+    _, part = warp(image, indices, (20, 24), settings())
     windows = indices[0].unfold(0, 20, 1).unfold(1, 24, 1)
     assert (windows == part[0]).flatten(2).all(dim=-1).any()
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"scale": 2.0}, {"rotate": 180.0}, {"elastic": 4.0}, {"scale": 1.5, "rotate": 30.0}],
+    [{"zoom": 2.0}, {"rotate": 180.0}, {"elastic": 4.0}, {"zoom": 1.5, "rotate": 30.0}],
 )
 def test_masks_move_with_their_pixels(changes: dict[str, Any]) -> None:
     """In an image painted by its mask, the moved image still tells the moved mask."""
@@ -419,7 +427,7 @@ def test_masks_move_with_their_pixels(changes: dict[str, Any]) -> None:
     _, indices = tensors()
     image = (100 * indices[:1]).expand(3, -1, -1)
     for _ in range(5):
-        pixels, found = moved(image, indices, (HEIGHT, WIDTH), settings(**changes))
+        pixels, found = warp(image, indices, (HEIGHT, WIDTH), settings(**changes))
         counted = found[0] != IGNORED
         told = (pixels[0].float() / 100).round()
         # Both interpolations round differently at the objects' borders.
@@ -434,7 +442,7 @@ def test_rotation_keeps_shapes() -> None:
     disc = (((y - 19.5) ** 2 + (x - 39.5) ** 2) < 15**2).to(torch.uint8)[None]
     for seed in range(5):
         random.seed(seed)
-        _, found = moved(disc.expand(3, -1, -1), disc, (40, 80), settings(rotate=180.0))
+        _, found = warp(disc.expand(3, -1, -1), disc, (40, 80), settings(rotate=180.0))
         different = (found[0] == 1) != (disc[0] == 1)
         assert different.float().mean() < 0.01
 
@@ -443,7 +451,9 @@ def test_a_batch_pads_with_pixels_that_do_not_count(tmp_path: Path) -> None:
     root = folders(tmp_path)
     write(root / "images/train/1.png", picture(scene(1)[0][:30]))
     write(root / "masks/train/1.png", picture(scene(1)[1][:30]))
-    pictures = Pictures(read_split(root, "train").samples, settings(), objects=False)
+    pictures = SegmentationDataset(
+        read_split(root, "train").samples, settings(), objects=False, skipped=Skipped()
+    )
     images, indices, labels = collate([pictures[0], pictures[1], None])
     assert images.shape == (2, 3, HEIGHT, WIDTH)
     assert (indices[1, 0, 30:] == IGNORED).all()
@@ -453,7 +463,9 @@ def test_a_batch_pads_with_pixels_that_do_not_count(tmp_path: Path) -> None:
 
 def test_smaller_images_have_smaller_masks(tmp_path: Path) -> None:
     samples = read_split(folders(tmp_path), "train").samples
-    example = Pictures(samples, settings(image_size=32), objects=True)[0]
+    example = SegmentationDataset(
+        samples, settings(image_size=32), objects=True, skipped=Skipped()
+    )[0]
     assert example is not None
     assert example.image.shape == (3, 24, 32)
     assert torch.equal(example.indices[0], torch.from_numpy(scene(0)[1][1::2, 1::2].copy()))
@@ -493,15 +505,19 @@ def test_one_object_has_no_border() -> None:
 def test_objects_are_numbered_the_smaller_in_front() -> None:
     large, small, crowd = np.zeros((3, 4, 4), bool)
     large[:3], small[2:], crowd[:] = True, True, True
-    objects = [Object(7, small, 8.0), Object(5, large, 12.0), Object(1, crowd, 16.0, crowd=True)]
-    numbers, labels = numbered(objects, (4, 4))
+    objects = [
+        ObjectMask(7, small, 8.0),
+        ObjectMask(5, large, 12.0),
+        ObjectMask(1, crowd, 16.0, crowd=True),
+    ]
+    numbers, labels = number_objects(objects, (4, 4))
     assert labels.tolist() == [5, 7]
     assert numbers[:, 0].tolist() == [1, 1, 2, 2]
 
 
-def sample_of(*pixels: int) -> Sample:
-    truth = MaskFile(Path("mask.png"), classes_of([], None, []))
-    return Sample(Path("image.png"), 10, 10, truth, np.array(pixels))
+def sample_of(*pixels: int) -> AnnotatedImage:
+    truth = MaskFile(Path("mask.png"), make_class_table([], None, []))
+    return AnnotatedImage(Path("image.png"), 10, 10, truth, np.array(pixels))
 
 
 def test_class_weights_by_hand() -> None:
@@ -582,11 +598,11 @@ def test_a_random_part_of_the_pixels_has_the_same_mean_loss() -> None:
 def test_places_are_of_pixels_with_a_class() -> None:
     logits, mask = batch()
     mask[1] = IGNORED
-    places = random_places(mask, 200)
+    places = random_pixels(mask, 200)
     assert places.shape == (400, 3)
     assert len({tuple(place) for place in places.tolist()}) > 30
     image, row, column = places.unbind(1)
-    _, pixels = as_pixels(logits[image, :, row, column], mask, places)
+    _, pixels = as_single_pixels(logits[image, :, row, column], mask, places)
     assert (pixels[:200] != IGNORED).all()
     # The image without a class leaves the loss of the other as it is.
     both = segmentation_loss(logits[image, :, row, column][..., None, None], pixels, settings())
@@ -604,9 +620,10 @@ def test_targets_of_objects_are_torchvisions() -> None:
             seen.append((images, targets))
             return {"a": torch.tensor(1.0), "b": torch.tensor(2.5)}
 
-    images = torch.full((2, 3, 10, 12), 255.0)
+    images = torch.full((2, 3, 10, 12), 1.0)
     labels = torch.tensor([[4, 0, 6], [-1, -1, -1]])
-    assert instance_loss(Network(), images, numbers, labels) == 3.5
+    batch = TrainingBatch(images, torch.zeros_like(numbers), numbers, labels, None)
+    assert instance_loss(Network(), batch, settings()) == 3.5
     ((inputs, (first, second)),) = seen
     assert len(inputs) == 2
     assert float(inputs[0].max()) == 1
@@ -619,8 +636,8 @@ def test_targets_of_objects_are_torchvisions() -> None:
 # ---- training ------------------------------------------------------------------------------------
 
 SMALL = [
-    "--width", "0.125", "--depth", "2", "--batch-size", "4", "--workers", "0", "--device", "cpu",
-    "--precision", "fp32",
+    "--width-multiplier", "0.125", "--depth", "2", "--batch-size", "4", "--workers", "0",
+    "--device", "cpu", "--precision", "fp32",
 ]  # fmt: skip
 
 
@@ -628,7 +645,7 @@ def test_a_unet_learns_discs_and_squares(tmp_path: Path) -> None:
     root = folders(tmp_path / "data")
     done = run(
         "segment", "train", root, "--out", tmp_path / "run", *SMALL, "--epochs", 12, "--lr", 0.01,
-        "--batch-size", 1, "--scale", 1.1, "--rotate", 5, "--class-weights", "median",
+        "--batch-size", 1, "--zoom", 1.1, "--rotate", 5, "--class-weights", "median",
     )  # fmt: skip
     assert done.code == 0, done.err
     records = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
@@ -637,7 +654,7 @@ def test_a_unet_learns_discs_and_squares(tmp_path: Path) -> None:
     assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     header = checkpoint.read_header(Path(done.out.strip()))
     assert header.labels == NAMES
-    assert header.settings == {"width": 0.125, "depth": 2}
+    assert header.settings == {"width_multiplier": 0.125, "depth": 2}
     assert (tmp_path / "run/examples.png").exists()
 
 
@@ -666,10 +683,10 @@ def test_a_border_map_needs_masks_of_objects(tmp_path: Path) -> None:
         "segment", "train", camvid(tmp_path), "--out", tmp_path / "run", "--border-weight", 5
     )
     assert done.code == 2
-    assert "no mask of objects" in done.err.splitlines()[-1]
+    assert "no object mask" in done.err.splitlines()[-1]
 
 
-NARROW = ["--width", "0.05", "--crop", "32", "--batch-size", "2"]
+NARROW = ["--width-multiplier", "0.05", "--crop", "32", "--batch-size", "2"]
 
 
 @pytest.mark.parametrize(
@@ -729,7 +746,7 @@ def test_a_unet_starts_from_the_backbone_or_only_from_its_form(tmp_path: Path) -
 
     trained = backbones.load("caltech101")[0].state_dict()["stages.0.0.weight"]
     assert torch.equal(first_weights("default"), trained)
-    assert not torch.equal(first_weights("form", "--from-scratch"), trained)
+    assert not torch.equal(first_weights("form", "--no-pretrained-backbone"), trained)
 
 
 @pytest.mark.parametrize(
@@ -739,16 +756,16 @@ def test_a_unet_starts_from_the_backbone_or_only_from_its_form(tmp_path: Path) -
         ("--arch maskrcnn", "--task instance"),
         ("--focal-gamma 1", "--loss focal"),
         ("--border-sigma 3", "--border-weight"),
-        ("--loss dice --class-weights median", "not of dice"),
-        ("--task instance --arch maskrcnn --loss dice", "--task semantic"),
-        ("--from-scratch --width 0.5", "--backbone"),
-        ("--backbone none --from-scratch", "--backbone"),
+        ("--loss dice --class-weights median", "not dice"),
+        ("--task instance --arch maskrcnn --loss dice", "--loss is for fcn32s"),
+        ("--no-pretrained-backbone --width-multiplier 0.5", "--backbone"),
+        ("--backbone none --no-pretrained-backbone", "--backbone"),
         ("--backbone caltech101 --depth 3", "depth"),
         ("--backbone digits", "1-channel"),
         ("--window 32", "window"),
-        ("--places 9", "--arch patch"),
+        ("--places 9", "--places is for patch, not unet"),
         ("--arch patch --window 16", "window"),
-        ("--arch patch --loss-share 0.5", "--places"),
+        ("--arch patch --loss-share 0.5", "not patch"),
         ("--arch lraspp --backbone caltech101", "backbone"),
     ],
 )

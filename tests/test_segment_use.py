@@ -25,22 +25,23 @@ from dlkit.core.vision import images
 from dlkit.core.vision.average_precision import COCO_DEFINITIONS
 from dlkit.core.vision.tile import in_tiles, shares, spans
 from dlkit.segment import model, rle
-from dlkit.segment.draw import overlay, palette
-from dlkit.segment.infer import Method, Predictor, enlarged, load, predict
-from dlkit.segment.instance_metrics import instance_metrics, overlaps
-from dlkit.segment.layouts import Object
-from dlkit.segment.masks import IGNORED
+from dlkit.segment.architecture import Architecture, InstancePrediction
+from dlkit.segment.draw import draw_overlay, palette
+from dlkit.segment.infer import InferOptions, SemanticPredictor, load, predict, upsample_strips
+from dlkit.segment.instance_metrics import instance_metrics, mask_overlaps
+from dlkit.segment.losses.instance import instance_loss
+from dlkit.segment.losses.semantic import semantic_loss
+from dlkit.segment.masks import IGNORED, ObjectMask
 from dlkit.segment.metrics import (
     DEFINITIONS,
     LABEL_DEFINITIONS,
     boundary_f1,
     confusion_matrix,
-    count,
+    count_pixels,
     segmentation_metrics,
-    together,
+    sum_counts,
 )
 from dlkit.segment.models.segmenter import Segmenter
-from dlkit.segment.models.torchvision_models import Instances
 from tests.conftest import Result, run
 
 NAMES = ["red", "green", "blue"]
@@ -52,10 +53,10 @@ class Colors(Segmenter):
 
     stride = 8
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, num_labels: int) -> None:
         super().__init__()
         self.mean, self.std = [0.5] * 3, [0.1] * 3
-        self.score = nn.Conv2d(3, classes, 1, bias=False)
+        self.score = nn.Conv2d(3, num_labels, 1, bias=False)
         self.score.weight = nn.Parameter(torch.eye(3).view(3, 3, 1, 1))
 
     def logits(self, images: Tensor) -> Tensor:
@@ -66,13 +67,16 @@ class Colors(Segmenter):
 class Objects(nn.Module):
     """Finds what is red and what is blue, each as one object."""
 
-    instances = True
-
-    def __init__(self, classes: int) -> None:
+    def __init__(self, num_labels: int) -> None:
         super().__init__()
         self.one = nn.Parameter(torch.ones(1))
 
-    def predict(self, images: list[Tensor], threshold: float, limit: int) -> list[Instances]:
+    def normalize(self, images: Tensor) -> Tensor:
+        return images / 255
+
+    def predict(
+        self, images: list[Tensor], threshold: float, limit: int
+    ) -> list[InstancePrediction]:
         found = []
         for image in images:
             masks = torch.stack([image.argmax(dim=0) == 0, image.argmax(dim=0) == 2])
@@ -80,11 +84,15 @@ class Objects(nn.Module):
             boxes = torch.tensor([[0.0, 0.0, 2.0, 3.0]] * 2)
             kept = scores >= threshold
             labels = torch.tensor([0, 2])
-            found.append(Instances(masks[kept], labels[kept], scores[kept], boxes[kept]))
+            found.append(InstancePrediction(masks[kept], labels[kept], scores[kept], boxes[kept]))
         return found
 
     def prepare(self, dtype: torch.dtype) -> None:
         self.eval()
+
+
+COLORS = Architecture(Colors, semantic_loss)
+OBJECTS = Architecture(Objects, instance_loss, instances=True)
 
 
 def stored(path: Path, arch: str) -> Path:
@@ -98,8 +106,8 @@ def stored(path: Path, arch: str) -> Path:
 def segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`dlkit segment ARGS` with a model that knows three colors, and pictures in `in/`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(model.ARCHITECTURES, "colors", Colors)
-    monkeypatch.setitem(model.ARCHITECTURES, "objects", Objects)
+    for name, arch in (("colors", COLORS), ("objects", OBJECTS)):
+        monkeypatch.setitem(model.ARCHITECTURES, name, arch)
     path, objects = (stored(Path(f"{n}.safetensors"), n) for n in ("colors", "objects"))
     Path("in").mkdir()
     for seed in range(3):
@@ -147,7 +155,7 @@ def one_line(result: Result, *parts: str) -> None:
 def test_run_lengths_by_hand() -> None:
     """Column by column: one zero, three ones, two zeros. 15 is one digit of five bits, 32 two."""
     mask = np.array([[0, 1, 0], [1, 1, 0]], bool)
-    assert rle.runs(mask).tolist() == [1, 3, 2]
+    assert rle.run_lengths(mask).tolist() == [1, 3, 2]
     assert rle.encode(mask) == {"size": [2, 3], "counts": "132"}
     assert rle.encode(np.ones((1, 15), bool))["counts"] == "0?"
     assert rle.encode(np.ones((1, 32), bool))["counts"] == "0P1"
@@ -191,7 +199,7 @@ def test_metrics_by_hand() -> None:
     """3 of 4 pixels right. Red: 2 of 2 found, 3 predicted; green: 1 of 2; blue: nowhere."""
     truth = np.array([[0, 0], [1, 1]])
     found = np.array([[0, 0], [0, 1]])
-    metrics = segmentation_metrics(count(truth, found, 3, boundaries=False), NAMES)
+    metrics = segmentation_metrics(count_pixels(truth, found, 3, boundaries=False), NAMES)
     assert metrics.summary == {
         "pixel_accuracy": 0.75,
         "mean_class_accuracy": 0.75,
@@ -207,7 +215,9 @@ def test_metrics_by_hand() -> None:
 
 
 def test_a_class_that_is_only_predicted_has_no_accuracy_and_an_iou_of_zero() -> None:
-    metrics = segmentation_metrics(count(np.zeros((4, 4)), np.eye(4, dtype=int), 2), NAMES[:2])
+    metrics = segmentation_metrics(
+        count_pixels(np.zeros((4, 4)), np.eye(4, dtype=int), 2), NAMES[:2]
+    )
     assert metrics.summary["mean_class_accuracy"] == 0.75
     assert metrics.summary["mean_iou"] == 0.75 / 2
     assert metrics.per_label["green"]["boundary_f1"] == 0
@@ -218,7 +228,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truths, maps = rng.integers(0, 5, (2, 3, 30, 40))
     truths[rng.random(truths.shape) < 0.1] = IGNORED
-    counts = together(count(t, m, 5) for t, m in zip(truths, maps, strict=True))
+    counts = sum_counts(count_pixels(t, m, 5) for t, m in zip(truths, maps, strict=True))
     known = truths != IGNORED
     true, found = truths[known], maps[known]
     assert (counts.confusion == sklearn.confusion_matrix(true, found)).all()
@@ -288,7 +298,7 @@ def test_mask_average_precision_is_that_of_pycocotools() -> None:
             label, crowd = int(rng.integers(3)), bool(rng.random() < 0.1)
             cx, cy, r = rng.uniform(20, 140), rng.uniform(20, 100), rng.uniform(5, 55)
             mask = blob(cx, cy, r)
-            objects.append(Object(label, mask, float(mask.sum()), crowd))
+            objects.append(ObjectMask(label, mask, float(mask.sum()), crowd))
             about = {"image_id": image, "category_id": label, "iscrowd": int(crowd)}
             code = {**rle.encode(mask)}
             area = int(mask.sum())
@@ -322,7 +332,7 @@ def test_mask_average_precision_is_that_of_pycocotools() -> None:
         theirs.evaluate()
         theirs.accumulate()
         theirs.summarize()
-    pool = [overlaps(*p, t) for p, t in zip(predictions, truths, strict=True)]
+    pool = [mask_overlaps(*p, t) for p, t in zip(predictions, truths, strict=True)]
     ours = instance_metrics(pool, NAMES)
     assert list(ours.summary.values()) == pytest.approx(theirs.stats.tolist())
     assert ours.summary.keys() == COCO_DEFINITIONS.keys()
@@ -330,7 +340,7 @@ def test_mask_average_precision_is_that_of_pycocotools() -> None:
 
 
 def test_images_without_objects_have_no_average_precision() -> None:
-    none = overlaps(np.zeros((0, 9, 9), bool), np.zeros(0, int), np.zeros(0), [])
+    none = mask_overlaps(np.zeros((0, 9, 9), bool), np.zeros(0, int), np.zeros(0), [])
     assert np.isnan(instance_metrics([none], NAMES).summary["map_50_95_coco101"])
 
 
@@ -372,9 +382,9 @@ class Deep(Segmenter):
         return out
 
 
-def predictor_of(network: nn.Module, count: int) -> Predictor:
+def predictor_of(network: Segmenter, count: int) -> SemanticPredictor:
     names = [f"class {k}" for k in range(count)]
-    return Predictor(network.eval(), names, None, torch.device("cpu"), palette(count))
+    return SemanticPredictor(network.eval(), names, None, torch.device("cpu"), palette(count))
 
 
 @pytest.mark.parametrize("shape", [(150, 211), (64, 300), (40, 50), (129, 128)])
@@ -403,7 +413,7 @@ def test_enlarged_is_bilinear_interpolation(size: tuple[int, int]) -> None:
     scores = torch.randn(3, 40, 56)
     expected = F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
     with mock.patch("dlkit.segment.infer.STRIP_PIXELS", 1000):
-        strips = list(enlarged(scores, *size))
+        strips = list(upsample_strips(scores, *size))
     torch.testing.assert_close(torch.cat(strips, dim=1), expected, atol=1e-5, rtol=1e-5)
     assert size == (40, 56) or len(strips) > 1 or size[0] * size[1] < 1000
 
@@ -478,7 +488,7 @@ def test_the_overlay_colors_the_chosen_classes_only() -> None:
     labels = truth_of(0)
     picture = picture_of(labels)
     colors = palette(3)
-    drawn = np.array(overlay(picture, labels, colors, ["", "green", ""]))[: len(labels)]
+    drawn = np.array(draw_overlay(picture, labels, colors, ["", "green", ""]))[: len(labels)]
     before = np.array(picture)
     assert (drawn[labels != 1] == before[labels != 1]).all()
     mixed = 0.45 * before[labels == 1] + 0.55 * np.array(colors[1])
@@ -533,8 +543,9 @@ def test_a_picture_on_its_side_is_labeled_as_shown(segment: Any) -> None:
 def test_images_smaller_than_the_stride(segment: Any, tmp_path: Path) -> None:
     picture_of(truth_of(0)[:9, :8]).save("tiny.png")
     assert len(segment("tiny.png").out.splitlines()) >= 1
-    network = model.build("unet", 3, width=0.05, depth=4)
-    header = Header("segment", "unet", {"width": 0.05, "depth": 4}, NAMES, {"image_size": None})
+    settings = {"width_multiplier": 0.05, "depth": 4}
+    network = model.build("unet", 3, **settings)
+    header = Header("segment", "unet", settings, NAMES, {"image_size": None})
     checkpoint.save(tmp_path / "u.safetensors", network.state_dict(), header)
     done = run("segment", "tiny.png", "in", "-m", "u.safetensors", *FP32, "-f", "jsonl")
     assert done.code == 0, done.err
@@ -594,11 +605,12 @@ def test_objects_are_in_pixels_of_the_image_as_shown(segment: Any) -> None:
 
 @pytest.mark.parametrize("option", ["--tile 64", "--tta", "--probabilities out"])
 def test_what_objects_do_not_have_is_refused(option: str, segment: Any) -> None:
-    one_line(segment("in", *option.split(), finds_objects=True), option.split()[0], "objects")
+    done = segment("in", *option.split(), finds_objects=True)
+    one_line(done, option.split()[0], "only for semantic segmentation")
 
 
 def test_threshold_is_for_objects(segment: Any) -> None:
-    one_line(segment("in", "--threshold", 0.5), "--threshold", "labels pixels")
+    one_line(segment("in", "--threshold", 0.5), "--threshold", "only for instance segmentation")
 
 
 # ---- inputs that fail, commands that are refused -------------------------------------------------
@@ -627,9 +639,9 @@ def test_every_input_has_its_record_in_order(options: list[str], segment: Any) -
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ("in --save in", "in holds inputs"),
-        ("in --probabilities in", "in holds inputs"),
-        ("in -o map.png", "an image's name"),
+        ("in --save in", "in: the folder holds inputs"),
+        ("in --probabilities in", "in: the folder holds inputs"),
+        ("in -o map.png", "not a text format"),
         ("in --device nonsense", "nonsense"),
         ("in --precision fp16", "fp16"),
     ],
@@ -653,8 +665,11 @@ def test_models_that_do_not_fit(segment: Any) -> None:
     for wrong, said in [
         (Header("detect", "yolo", {}, NAMES), "dlkit detect"),
         (Header("segment", "nothing", {}, NAMES, {"image_size": None}), "nothing"),
-        (Header("segment", "unet", {"width": 0.1}, NAMES, {"image_size": None}), "do not fit"),
-        (Header("segment", "colors", {}, NAMES), "do not fit"),
+        (
+            Header("segment", "unet", {"width_multiplier": 0.1}, NAMES, {"image_size": None}),
+            "do not fit",
+        ),
+        (Header("segment", "colors", {}, NAMES), "no setting 'image_size'"),
     ]:
         checkpoint.save(path, weights, wrong)
         one_line(run("segment", "in", "-m", path, *FP32), said)
@@ -703,12 +718,12 @@ def test_evaluate_says_what_is_missing(data: Path, segment: Any) -> None:
     one_line(run(*command, data, "--split", "val"), "val")
     one_line(run(*command, "nowhere"), "nowhere")
     Path("set/classes.txt").write_text("cat\ndog\nbird\n")
-    one_line(run(*command, data), "no mask of 'test' has a class that the model knows")
+    one_line(run(*command, data), "no mask of 'test' contains a class of the model")
     for path in Path("set/masks/test").iterdir():
         Image.new("RGB", (56, 40)).save(path)
     done = run(*command, data)
     assert (done.code, done.out) == (2, "")
-    assert "color mask without a table of colors" in done.err
+    assert "color mask without a color table in classes.txt" in done.err
 
 
 def test_evaluate_objects(data: Path, segment: Any) -> None:
@@ -731,7 +746,9 @@ def test_evaluate_objects(data: Path, segment: Any) -> None:
 
 
 def test_python_gets_maps_and_failures(segment: Any) -> None:
-    found = list(predict(load("colors.safetensors", "cpu", "fp32"), ["in/0.png", "no"], Method()))
+    predictor = load("colors.safetensors", "cpu", "fp32")
+    assert isinstance(predictor, SemanticPredictor)
+    found = list(predict(predictor, ["in/0.png", "no"], InferOptions()))
     assert found[0][2] is not None
     assert (found[0][2].labels == truth_of(0)).all()
     assert vars(found[1][1]) == {"path": "no", "error": "no such file"}

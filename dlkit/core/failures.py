@@ -32,6 +32,13 @@ class Skipped:
         """Note that the sample at `place` (a path, or a path and a line) is skipped."""
         self.places.setdefault(reason, []).append(place)
 
+    def __add__(self, other: "Skipped") -> "Skipped":
+        """The skipped samples of both."""
+        reasons = {**self.places, **other.places}
+        return Skipped(
+            {r: self.places.get(r, []) + other.places.get(r, []) for r in reasons},
+        )
+
     def report(self) -> None:
         """Print a line for each reason, with the number of samples and the first places."""
         for reason, places in self.places.items():

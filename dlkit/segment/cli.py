@@ -1,7 +1,8 @@
-"""`dlkit segment`: its arguments. The work is imported when a command runs; help stays quick."""
+"""Command line of `dlkit segment`. Inference code is imported when a command runs."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,57 +15,86 @@ from dlkit.core.cli.command import (
     PrecisionOption,
     ResumeOption,
     ShardOption,
+    Task,
     Workers,
     model_argument,
-    task,
+    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
+from dlkit.core.failures import Failure
+from dlkit.core.io.image_files import SUFFIXES, keep_apart
+from dlkit.core.io.scores import Score
 from dlkit.core.io.writers import Format
 from dlkit.core.parallel.sharding import ShardWriter
-from dlkit.segment.config import DEFAULT_MODEL, SegmentTrainConfig
+from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED, SegmentTrainConfig
 
-app = task("segment", "Label every pixel of images.", SegmentTrainConfig, DEFAULT_MODEL)
 
-Model = model_argument("segment")
+def train_model(config: SegmentTrainConfig) -> Path:
+    """Train a model; return the path of the best checkpoint."""
+    from dlkit.segment.train import train
+
+    return train(config)
+
+
+def evaluate_model(*arguments: Any) -> Iterator[Score | Failure]:
+    """The scores of a model, as `evaluate_checkpoint`."""
+    from dlkit.segment.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments)
+
+
+TASK = Task(
+    "segment",
+    "Label every pixel of images.",
+    SegmentTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+    published=PUBLISHED,
+)
+app = TASK.group()
+
+ModelOption = model_argument("segment", published=PUBLISHED, check=True)
 Save = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder for NAME.png, the classes' numbers with a palette, and NAME-overlay.jpg."
-    ),
+    typer.Option(help="Folder for NAME.png (class indices with a palette) and NAME-overlay.jpg."),
 ]
-Classes = Annotated[str | None, typer.Option(help="Only these classes, as in Road,Car.")]
+Classes = Annotated[str | None, typer.Option(help="Report only these classes, such as Road,Car.")]
 Probabilities = Annotated[
     Path | None,
-    typer.Option(help="Folder for NAME.npz with the probability of each class at each pixel."),
+    typer.Option(help="Folder for NAME.npz with the class probabilities of each pixel."),
 ]
 Tile = Annotated[
     int | None,
     typer.Option(
-        help="Cut large images into overlapping tiles of this side, at the image's own size.",
+        help="Process large images in overlapping tiles of this side, at full resolution.",
         min=32,
     ),
 ]
 Tta = Annotated[
-    bool, typer.Option("--tta", help="Average three scales, each as it is and mirrored.")
+    bool,
+    typer.Option("--tta", help="Test-time augmentation: average three scales, each also mirrored."),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        help="Of models that find objects: leave out those that score lower; default: 0.5.",
+        help="Instance segmentation: minimum score of an object; default: 0.5.",
         min=0,
         max=1,
     ),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(help="Longest side the network sees; default: as trained.", min=32, max=16384),
+    typer.Option(
+        help="Resize images to this longest side; default: as in training.", min=32, max=16384
+    ),
 ]
 
 
 @app.command()
 def infer(
     images: Images,
-    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     save: Save = None,
     classes: Classes = None,
     probabilities: Probabilities = None,
@@ -81,35 +111,41 @@ def infer(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the classes in images, each with its share of the pixels and the box around them.
+    """Print the classes in each image with their share of the pixels and bounding box.
 
-    With a model that finds objects: these, one by one, best first.
+    Instance segmentation models print one line per object, best first.
     """
-    from dlkit.core.vision.images import SUFFIXES, keep_apart
-    from dlkit.segment.infer import Method, load, segment
-    from dlkit.segment.instances import find_objects
-
     if output is not None and output.suffix.lower() in SUFFIXES:
-        raise DlkitError(f"{output} is an image's name, and results are text: use --save FOLDER")
+        raise DlkitError("not a text format; save images with --save FOLDER", output)
     writer = ShardWriter(format, output, shard, resume)
+    if failures := refuse_missing_images(images):
+        writer.write(failures)
+        return
     paths = keep_apart([save, probabilities], images)
     save, probabilities = writer.folder(save), writer.folder(probabilities)
+
+    from dlkit.segment.infer import InferOptions, InstancePredictor, load, segment
+    from dlkit.segment.instances import find_objects
+
     predictor = load(model, device, precision)
-    wanted = None if classes is None else [name.strip() for name in classes.split(",")]
+    names = None if classes is None else [name.strip() for name in classes.split(",")]
     masks = format in {Format.json, Format.jsonl}
-    if predictor.finds_objects:
-        of_pixels = {
+    if isinstance(predictor, InstancePredictor):
+        semantic_only = {
             "--tile": tile is not None,
             "--tta": tta,
             "--probabilities": probabilities is not None,
         }
-        for option in (name for name, given in of_pixels.items() if given):
-            raise DlkitError(f"{option} is for models that label pixels, and {model} finds objects")
-        found = find_objects(
+        for option in (name for name, given in semantic_only.items() if given):
+            raise DlkitError(
+                f"{option}: only for semantic segmentation; {model} is an instance segmentation"
+                " model"
+            )
+        results = find_objects(
             paths,
             predictor,
             0.5 if threshold is None else threshold,
-            wanted,
+            names,
             masks,
             save,
             image_size,
@@ -117,11 +153,13 @@ def infer(
             workers,
             writer.shard,
         )
-        writer.write(found)
+        writer.write(results)
         return
     if threshold is not None:
-        raise DlkitError(f"--threshold is for models that find objects: {model} labels pixels")
-    method = Method(image_size, tile, tta, batch_size, workers)
+        raise DlkitError(
+            f"--threshold: only for instance segmentation; {model} is a semantic segmentation model"
+        )
+    options = InferOptions(image_size, tile, tta, batch_size, workers)
     writer.write(
-        segment(paths, predictor, method, wanted, masks, save, probabilities, writer.shard)
+        segment(paths, predictor, options, names, masks, save, probabilities, writer.shard)
     )

@@ -7,7 +7,7 @@ from dlkit.core.config import TrainConfig, option
 
 DEFAULT_MODEL = "street"
 
-# torchvision's weights on COCO, fetched when asked for by name; the hash is in the file's name.
+# torchvision's COCO weights, downloaded when named; the file name holds the hash.
 HUB = "https://download.pytorch.org/models/"
 PUBLISHED = {
     "deeplabv3-voc": f"{HUB}deeplabv3_resnet50_coco-cd0a2569.pth#sha256=cd0a2569",
@@ -30,59 +30,60 @@ class SegmentTrainConfig(TrainConfig):
     )
     backbone: str | None = option(
         None,
-        "First part of the network: a model of dlkit classify to start from, or none (default:"
-        " caltech101 for a unet of which nothing else is chosen); in torchvision's networks"
-        " mobilenet or resnet50, untrained.",
+        "Encoder: a dlkit classify model, or none (default: caltech101 for a unet without other"
+        " network options); mobilenet or resnet50 for torchvision's architectures.",
     )
-    from_scratch: bool = option(False, "Of the --backbone take the form, not the trained weights.")
-    width: float | None = option(
-        None, "Channels as a share of the paper's, without a backbone.", min=0.02, max=4
+    pretrained_backbone: bool = option(
+        True, "Start from the backbone's trained weights instead of random ones."
     )
-    depth: int | None = option(None, "unet: how often the resolution is halved.", min=1, max=8)
+    width_multiplier: float | None = option(
+        None, "Channels relative to the paper's, without a backbone.", min=0.02, max=4
+    )
+    depth: int | None = option(None, "unet: number of downsampling levels.", min=1, max=8)
     padding: Literal["same", "valid"] | None = option(
         None, "unet: same (default), or valid convolutions as in the paper."
     )
     context: Literal["basic", "large", "none"] | None = option(
-        None, "dilated: the module on top of the front end (default: basic)."
+        None, "dilated: context module on top of the front end (default: basic)."
     )
     window: int | None = option(None, "patch: side of the window around each pixel.", min=8)
     step: int | None = option(
         None,
-        "patch and shift-and-stitch: outputs at each pixel of this number, between them"
-        " interpolated.",
+        "patch and shift-and-stitch: stride of the outputs; logits are interpolated in between.",
         min=1,
     )
-    places: int = option(64, "patch: pixels of each image that a step learns from.", min=1)
+    places: int = option(64, "patch: pixels sampled from each image for one step.", min=1)
     image_size: int | None = option(
-        None, "Longest side at which the network sees images; default: their own.", min=32
+        None, "Resize images to this longest side; default: original size.", min=32
     )
-    crop: int = option(0, "Side of the square parts to train on; 0: whole images.", min=0)
+    crop: int = option(0, "Side of random square crops; 0: whole images.", min=0)
     epochs: int = option(100, "Passes over the training data.", min=1)
-    batch_size: int = option(8, "Images of one step, over all processes together.", min=1)
+    batch_size: int = option(8, "Images per step, over all processes together.", min=1)
     ema: float = option(0.0, "Decay of the moving average of the weights.", min=0, max=1)
 
     loss: Literal["cross-entropy", "focal", "dice", "cross-entropy+dice"] = option(
-        "cross-entropy", "What is minimized."
+        "cross-entropy", "Loss function."
     )
-    focal_gamma: float = option(2.0, "How much less the focal loss counts easy pixels.", min=0)
+    focal_gamma: float = option(2.0, "Focusing parameter of the focal loss.", min=0)
     class_weights: Literal["none", "inverse", "median"] = option(
-        "none", "Weigh classes by their inverse frequency, or median-frequency balanced."
+        "none", "Weigh classes by inverse frequency, or by median-frequency balancing."
     )
     border_weight: float = option(
-        0.0, "Largest extra weight of pixels between two objects (w0 of U-Net; there 10).", min=0
+        0.0, "Maximum extra weight of pixels between two objects (w0 of U-Net: 10).", min=0
     )
     border_sigma: float = option(5.0, "Width of these borders in pixels.", min=0.1)
     loss_share: float = option(
-        1.0, "Share of the pixels, drawn anew for each step, whose loss counts.", min=0.001, max=1
-    )
+        1.0, "Fraction of the pixels, sampled at each step, that count in the loss.",
+        min=0.001, max=1,
+    )  # fmt: skip
 
-    flip: float = option(0.5, "Share of pictures mirrored left to right.", min=0, max=1)
-    flip_vertical: float = option(0.0, "Share of pictures mirrored top to bottom.", min=0, max=1)
-    scale: float = option(1.5, "Zoom in or out by up to this factor.", min=1)
-    rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
+    flip: float = option(0.5, "Probability of a horizontal flip.", min=0, max=1)
+    flip_vertical: float = option(0.0, "Probability of a vertical flip.", min=0, max=1)
+    zoom: float = option(1.5, "Zoom in or out by up to this factor.", min=1)
+    rotate: float = option(0.0, "Maximum rotation in degrees.", min=0, max=180)
     color_jitter: float = option(
-        0.2, "Change brightness, contrast and colors by up to this share.", min=0, max=1
+        0.2, "Maximum relative change of brightness, contrast and colors.", min=0, max=1
     )
     elastic: float = option(
-        0.0, "Bend by random shifts of this many pixels (standard deviation; U-Net: 10).", min=0
+        0.0, "Standard deviation of elastic deformations in pixels (U-Net: 10).", min=0
     )

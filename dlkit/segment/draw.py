@@ -1,6 +1,6 @@
-"""Label maps and masks as pictures: index PNG, overlays with their legend.
+"""Drawing of label maps and masks: palette images, overlays, legends.
 
-Shapes: maps are uint8 (H, W), a class's number at each pixel.
+Shapes: label maps are uint8 (H, W), the class index of each pixel.
 """
 
 from collections.abc import Sequence
@@ -11,52 +11,52 @@ from PIL import Image, ImageDraw, ImageFont
 from dlkit.core.vision.drawing import Color, color, draw_text, text_size
 from dlkit.segment.masks import IGNORED
 
-OPACITY = 0.55  # of the colors over the picture
-# Saturation and value, in turns: colors near on the wheel, eight apart, then differ in these.
+OPACITY = 0.55  # of the colors over the image
+# Saturation and value in rotation, so that colors with similar hues, eight apart, differ in these.
 SHADES = [(0.85, 0.95), (0.5, 0.95), (0.9, 0.6)]
 
 
 def palette(classes: int) -> list[Color]:
-    """A color for each class, and black for IGNORED, as the 256 colors of a PNG."""
+    """The 256 colors of a PNG palette: one per class, then black up to IGNORED."""
     colors = [color(number, *SHADES[number % len(SHADES)]) for number in range(classes)]
     return [*colors, *[(0, 0, 0)] * (IGNORED + 1 - classes)]
 
 
-def index_picture(labels: np.ndarray, colors: Sequence[Color]) -> Image.Image:
-    """A picture whose pixels are the classes' numbers; viewers show it in the palette's colors."""
+def indexed_image(labels: np.ndarray, colors: Sequence[Color]) -> Image.Image:
+    """A palette image whose pixel values are the class indices."""
     picture = Image.fromarray(labels)
     picture.putpalette([value for shade in colors for value in shade])
     return picture
 
 
-def overlay(
+def draw_overlay(
     picture: Image.Image, labels: np.ndarray, colors: Sequence[Color], names: Sequence[str]
 ) -> Image.Image:
-    """The picture under the classes' colors, with a legend of those named in it.
+    """The image blended with the class colors, above a legend of the classes in it.
 
-    `names` has a name for each class; classes with an empty one stay as they are.
+    `names` has a name for each class; a class with an empty name is not colored.
     """
-    colored = index_picture(labels, colors).convert("RGB")
+    colored = indexed_image(labels, colors).convert("RGB")
     blended = Image.blend(picture, colored, OPACITY)
     present = np.flatnonzero(np.bincount(labels.reshape(-1), minlength=IGNORED + 1))
-    shown = [k for k in present.tolist() if k < len(names) and names[k]]
-    hidden = ~np.isin(labels, shown)
+    visible = [k for k in present.tolist() if k < len(names) and names[k]]
+    hidden = ~np.isin(labels, visible)
     if hidden.any():
         blended.paste(picture, mask=Image.fromarray(hidden))
-    return with_legend(blended, [(names[k], colors[k]) for k in shown])
+    return add_legend(blended, [(names[k], colors[k]) for k in visible])
 
 
-def errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> Image.Image:
-    """The picture in gray; red where the label is wrong, black where the truth says nothing."""
-    shown = picture.convert("L").convert("RGB")
-    red = Image.blend(shown, Image.new("RGB", shown.size, (255, 0, 0)), 0.8)
-    shown.paste(red, mask=Image.fromarray((labels != truth) & (truth != IGNORED)))
-    shown.paste((0, 0, 0), mask=Image.fromarray(truth == IGNORED))
-    return shown
+def draw_errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> Image.Image:
+    """The image in gray; wrong labels are red, ignored pixels black."""
+    gray = picture.convert("L").convert("RGB")
+    red = Image.blend(gray, Image.new("RGB", gray.size, (255, 0, 0)), 0.8)
+    gray.paste(red, mask=Image.fromarray((labels != truth) & (truth != IGNORED)))
+    gray.paste((0, 0, 0), mask=Image.fromarray(truth == IGNORED))
+    return gray
 
 
-def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Color]]) -> Image.Image:
-    """The picture with white lines below it that name its colors."""
+def add_legend(picture: Image.Image, entries: Sequence[tuple[str, Color]]) -> Image.Image:
+    """The image with a legend of its colors below it."""
     size = text_size(picture.width)
     font = ImageFont.load_default(size)
     line, gap = round(1.5 * size), size // 2
@@ -85,9 +85,9 @@ def draw_masks(
     names: Sequence[str],
     scores: Sequence[float] | None,
 ) -> Image.Image:
-    """The picture with each object's mask (H, W) of bool in a color of its own, and its name."""
+    """The image with each object's boolean mask (H, W) in its own color, and its name."""
     drawn = picture.convert("RGB")
-    # The best come first and are drawn last, on top.
+    # The best objects come first and are drawn last, on top.
     for number in reversed(range(len(masks))):
         full = Image.new("RGB", drawn.size, color(number))
         drawn.paste(Image.blend(drawn, full, OPACITY), mask=Image.fromarray(masks[number]))

@@ -1,6 +1,6 @@
-"""COCO's average precision of objects' masks.
+"""COCO's average precision of instance masks.
 
-Shapes: D objects found and G in the truth of one image of H x W pixels.
+Shapes: D detections and G ground-truth objects of one image of H x W pixels.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from dlkit.core.vision.average_precision import (
     match_coco,
     pool_overlaps,
 )
-from dlkit.segment.layouts import Object
+from dlkit.segment.masks import ObjectMask
 
 
 @dataclass(frozen=True)
 class InstanceMetrics:
-    """The keys are explained in core.average_precision.COCO_DEFINITIONS."""
+    """Mask metrics overall and per label; the keys are those of COCO_DEFINITIONS."""
 
     summary: dict[str, float]
     per_label: dict[str, dict[str, float]]
 
 
-def overlaps(
-    masks: np.ndarray, labels: np.ndarray, scores: np.ndarray, truths: Sequence[Object]
+def mask_overlaps(
+    masks: np.ndarray, labels: np.ndarray, scores: np.ndarray, truths: Sequence[ObjectMask]
 ) -> Overlaps:
-    """How objects with masks (D, H, W), labels and scores (D,) overlap the truth of an image."""
+    """The overlaps of masks (D, H, W) with labels and scores (D,) with the ground truth."""
     pixels = int(np.prod(masks.shape[1:]))
     found = masks.reshape(len(masks), pixels).astype(np.float32)
     true = np.array([t.mask for t in truths], np.float32).reshape(len(truths), pixels)
@@ -53,7 +53,7 @@ def overlaps(
 
 
 def instance_metrics(images: Sequence[Overlaps], label_names: Sequence[str]) -> InstanceMetrics:
-    """The twelve numbers of pycocotools, and two for each label; nan without any truth."""
+    """The twelve metrics of pycocotools, and two per label; nan without ground truth."""
     pool = pool_overlaps(images, len(label_names))
     matches = [match_coco(pool, area_range) for area_range in AREA_RANGES.values()]
     precision, recall = coco_precision_recall(pool, matches)

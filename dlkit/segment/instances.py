@@ -1,4 +1,4 @@
-"""From image files to objects with their masks: `find_objects()`, for networks that find objects.
+"""Instance segmentation of image files.
 
 Shapes: N objects of an image of H x W pixels.
 """
@@ -15,31 +15,30 @@ import torch
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
-from dlkit.core.parallel import device
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.core.vision.drawing import color
 from dlkit.core.vision.images import Picture
 from dlkit.segment import rle
-from dlkit.segment.draw import draw_masks, index_picture
+from dlkit.segment.architecture import InstancePrediction
+from dlkit.segment.draw import draw_masks, indexed_image
 from dlkit.segment.infer import (
-    Predictor,
-    Targets,
-    chosen_classes,
-    full,
+    InstancePredictor,
+    OutputFiles,
+    class_indices,
+    full_size,
+    name_outputs,
     overlay_path,
-    resized,
-    with_targets,
+    resize_maps,
 )
-from dlkit.segment.models.torchvision_models import Instances as Found
 
-MOST_OBJECTS = 100  # in an image
+MAX_OBJECTS = 100  # per image
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing found: its share of the image, its box in pixels, and its mask.
+    """One object: its fraction of the image, its box in pixels, and its mask.
 
     `rle` is COCO's run-length code.
     """
@@ -55,7 +54,7 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Instances:
+class ImageInstances:
     """The objects of one image, best first."""
 
     columns: ClassVar = ["path", "label", "score", "fraction", "x1", "y1", "x2", "y2"]
@@ -67,14 +66,14 @@ class Instances:
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"path": self.path, **{k: v for k, v in vars(found).items() if k != "rle"}}
-            for found in self.objects
+            {"path": self.path, **{k: v for k, v in vars(instance).items() if k != "rle"}}
+            for instance in self.objects
         ]
 
 
 @dataclass(frozen=True)
-class Masks:
-    """What was found in one image: masks (N, H, W) of bool, labels, scores (N,), boxes (N, 4)."""
+class InstanceMasks:
+    """The objects of one image: boolean masks (N, H, W), labels, scores (N,), boxes (N, 4)."""
 
     masks: np.ndarray
     labels: np.ndarray
@@ -84,7 +83,7 @@ class Masks:
 
 def find_objects(
     paths: Iterable[str],
-    predictor: Predictor,
+    predictor: InstancePredictor,
     threshold: float = 0.5,
     classes: Sequence[str] | None = None,
     masks: bool = False,
@@ -93,108 +92,117 @@ def find_objects(
     batch_size: int = 4,
     workers: int = 2,
     shard: Shard | None = None,
-) -> Iterator[Instances | Failure]:
-    """The objects in each image, in input order; a Failure for one that cannot be read.
+) -> Iterator[ImageInstances | Failure]:
+    """The objects in each image, in input order; a Failure for an unreadable one.
 
-    `classes` leaves out all others; `masks` adds run-length coded masks. Into the folder `save`
-    go NAME.png, whose pixels are the objects' numbers from 1 on, and NAME-overlay.jpg.
-    `image_size` is the longest side that the network sees; None: as trained. Only the `shard` of
-    the images is processed; without one, the processes share them.
+    `classes` restricts the results to these; `masks` adds run-length coded masks. NAME.png, whose
+    pixels are object ids from 1, and NAME-overlay.jpg are written to the folder `save`.
+    `image_size` is the longest side of the network's input; None: as in training. Only the
+    `shard` of the images is processed; without one, the processes share them.
     """
-    wanted = sorted(chosen_classes(predictor, classes))
+    selected = sorted(class_indices(predictor, classes))
 
-    def results(named: Iterator[tuple[str, Targets]]) -> Iterator[Instances | Failure]:
-        targets: deque[Targets] = deque()
+    def results(inputs: Iterator[tuple[str, OutputFiles]]) -> Iterator[ImageInstances | Failure]:
+        pending: deque[OutputFiles] = deque()
 
-        def shared() -> Iterator[str]:
-            for path, target in named:
-                targets.append(target)
+        def input_paths() -> Iterator[str]:
+            for path, target in inputs:
+                pending.append(target)
                 yield path
 
-        seen = track(shared(), "segmenting")
+        tracked = track(input_paths(), "segmenting")
         for path, picture, objects in predict_objects(
-            predictor, seen, threshold, image_size, batch_size, workers
+            predictor, tracked, threshold, image_size, batch_size, workers
         ):
-            target = targets.popleft()
+            target = pending.popleft()
             if isinstance(picture, Failure):
                 yield picture
                 continue
             assert objects is not None
-            objects = chosen(objects, wanted)
+            objects = select_labels(objects, selected)
             if target.map is not None:
                 try:
-                    shown = full(path, picture)
+                    original = full_size(path, picture)
                 except DlkitError as error:  # a URL may fail the second time
                     yield Failure(path, str(error))
                     continue
-                save_pictures(shown, objects, predictor.labels, target.map)
-            listed = list(instances_of(objects, predictor.labels, masks))
-            yield Instances(path, picture.width, picture.height, listed)
+                save_instances(original, objects, predictor.labels, target.map)
+            instances = list(list_instances(objects, predictor.labels, masks))
+            yield ImageInstances(path, picture.width, picture.height, instances)
 
-    # Named before they are shared, so that all processes agree on the names.
-    named = with_targets(images.files(paths), save, None)
-    return map_shard(results, named, str(predictor.device), shard)
+    # File names are chosen before the images are shared, so that all processes agree on them.
+    inputs = name_outputs(images.files(paths), save, None)
+    return map_shard(results, inputs, str(predictor.device), shard)
 
 
 def predict_objects(
-    predictor: Predictor,
+    predictor: InstancePredictor,
     paths: Iterable[str],
     threshold: float,
     image_size: int | None = None,
     batch_size: int = 4,
     workers: int = 2,
-) -> Iterator[tuple[str, Picture | Failure, Masks | None]]:
-    """Each path with its picture (or Failure) and its objects, best first."""
+) -> Iterator[tuple[str, Picture | Failure, InstanceMasks | None]]:
+    """Each path with its image (or Failure) and its objects, best first."""
     side = image_size or predictor.image_size
     pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
     while window := list(islice(pictures, batch_size)):
         batch = [entry[1].pixels for entry in window if not isinstance(entry, Failure)]
-        found: Iterator[Found] = iter(())
+        predictions: Iterator[InstancePrediction] = iter(())
         if batch:
-            with torch.inference_mode(), device.autocast(predictor.device, predictor.autocast):
-                found = iter(predictor.network.predict(batch, threshold, MOST_OBJECTS))
+            predictions = iter(predictor.predict(batch, threshold, MAX_OBJECTS))
         for entry in window:
             if isinstance(entry, Failure):
                 yield entry.path, entry, None
             else:
-                yield *entry, as_shown(next(found), entry[1])
+                yield *entry, to_image_size(next(predictions), entry[1])
 
 
 @torch.inference_mode()
-def as_shown(found: Found, picture: Picture) -> Masks:
-    """What the network found in its pixels (N, h, w), in those of the image as shown."""
+def to_image_size(prediction: InstancePrediction, picture: Picture) -> InstanceMasks:
+    """Resize masks (N, h, w) and boxes from the network's input to the original image."""
     size = (picture.height, picture.width)
-    full_masks = np.zeros((len(found.masks), *size), bool)
-    for target, mask in zip(full_masks, found.masks, strict=True):
-        target[:] = (resized(mask[None, None].float(), size)[0, 0] >= 0.5).cpu().numpy()
+    masks = np.zeros((len(prediction.masks), *size), bool)
+    for target, mask in zip(masks, prediction.masks, strict=True):
+        target[:] = (resize_maps(mask[None, None].float(), size)[0, 0] >= 0.5).cpu().numpy()
     scale = torch.tensor([size[1], size[0]] * 2) / torch.tensor([*picture.pixels.shape[:0:-1]] * 2)
-    boxes = found.boxes.cpu() * scale
-    return Masks(full_masks, found.labels.cpu().numpy(), found.scores.cpu().numpy(), boxes.numpy())
+    boxes = prediction.boxes.cpu() * scale
+    labels, scores = prediction.labels.cpu().numpy(), prediction.scores.cpu().numpy()
+    return InstanceMasks(masks, labels, scores, boxes.numpy())
 
 
-def chosen(found: Masks, wanted: Sequence[int]) -> Masks:
-    kept = np.isin(found.labels, wanted)
-    return Masks(found.masks[kept], found.labels[kept], found.scores[kept], found.boxes[kept])
+def select_labels(objects: InstanceMasks, labels: Sequence[int]) -> InstanceMasks:
+    """The objects with one of these labels."""
+    kept = np.isin(objects.labels, labels)
+    return InstanceMasks(
+        objects.masks[kept], objects.labels[kept], objects.scores[kept], objects.boxes[kept]
+    )
 
 
-def instances_of(found: Masks, names: Sequence[str], masks: bool) -> Iterator[Instance]:
-    """The objects with their labels' names, rounded to what is meaningful."""
+def list_instances(objects: InstanceMasks, names: Sequence[str], masks: bool) -> Iterator[Instance]:
+    """The objects with their label names, rounded to significant digits."""
     for mask, label, score, box in zip(
-        found.masks, found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True
+        objects.masks,
+        objects.labels.tolist(),
+        objects.scores.tolist(),
+        objects.boxes.tolist(),
+        strict=True,
     ):
         x1, y1, x2, y2 = (round(side, 1) for side in box)
-        share = round(float(mask.mean()), 5)
+        fraction = round(float(mask.mean()), 5)
         code = rle.encode(mask) if masks else None
-        yield Instance(names[label], round(score, 4), share, x1, y1, x2, y2, code)
+        yield Instance(names[label], round(score, 4), fraction, x1, y1, x2, y2, code)
 
 
-def save_pictures(picture: Picture, found: Masks, names: Sequence[str], target: Path) -> None:
-    """Write the objects' numbers to `target`, and beside it the picture with their masks."""
-    numbers = np.zeros((picture.height, picture.width), np.uint8)
-    for number in reversed(range(len(found.masks))):  # the best on top
-        numbers[found.masks[number]] = number + 1
-    colors = [(0, 0, 0), *(color(number) for number in range(255))]
-    images.save(index_picture(numbers, colors), target)
-    labels = [names[label] for label in found.labels]
-    drawn = draw_masks(images.as_pillow(picture), found.masks, labels, found.scores.tolist())
+def save_instances(
+    picture: Picture, objects: InstanceMasks, names: Sequence[str], target: Path
+) -> None:
+    """Write the object ids to `target` and an overlay of the masks beside it."""
+    ids = np.zeros((picture.height, picture.width), np.uint8)
+    for index in reversed(range(len(objects.masks))):  # the best on top
+        ids[objects.masks[index]] = index + 1
+    colors = [(0, 0, 0), *(color(index) for index in range(255))]
+    images.save(indexed_image(ids, colors), target)
+    labels = [names[label] for label in objects.labels]
+    drawn = draw_masks(images.as_pillow(picture), objects.masks, labels, objects.scores.tolist())
     images.save(drawn, overlay_path(target))

@@ -1,16 +1,16 @@
-"""Reading images and masks in the usual layouts; which one it is, is seen from the files.
+"""Reading images and masks in the common layouts, which are recognized by their files.
 
     CamVid      SPLIT.txt with lines `image mask`, or SPLIT/ and SPLITannot/; classes.txt
-    folders     images/SPLIT/ and masks/SPLIT/, or SPLIT/images/ and SPLIT/masks/; instances/ with
-                masks of objects if any; classes.txt
-    Pascal VOC  ImageSets/Segmentation/SPLIT.txt, JPEGImages/, SegmentationClass/,
-                SegmentationObject/ if any; classes.txt where the classes are not VOC's
+    folders     images/SPLIT/ and masks/SPLIT/, or SPLIT/images/ and SPLIT/masks/; optionally
+                instances/ with object masks; classes.txt
+    Pascal VOC  ImageSets/Segmentation/SPLIT.txt, JPEGImages/, SegmentationClass/, optionally
+                SegmentationObject/; classes.txt if the classes are not VOC's
     COCO        annotations/instances_SPLIT*.json or SPLIT/_annotations.coco.json, and its images
 
-A mask holds an index for each pixel (gray or palette PNG), or the color of its class. classes.txt
-has a class a line, in the order of the indices, with `red green blue` behind the name where there
-is a table of colors. Value 255, a class called void, ignore or unlabeled, and in CamVid's layout
-the index after the last class mean that a pixel is of no class.
+A mask holds the class index of each pixel (gray or palette PNG), or the color of its class.
+classes.txt has one class per line, in the order of the indices, optionally followed by
+`red green blue`. Pixels are ignored if their value is 255, their class is named void, ignore or
+unlabeled, or, in CamVid's layout, their index is the one after the last class.
 """
 
 import json
@@ -31,18 +31,15 @@ from dlkit.core.vision import images
 from dlkit.segment.masks import (
     BACKGROUND,
     IGNORED,
-    NO_CLASS,
+    IGNORED_NAMES,
     BadMask,
     CocoTruth,
     Color,
     MaskFile,
-    Object,
-    classes_of,
+    make_class_table,
 )
 
-__all__ = ["IGNORED", "Annotated", "Object", "Sample", "read_split"]
-
-VOC = [
+VOC_CLASSES = [
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
@@ -53,8 +50,8 @@ Entry = tuple[Path, MaskFile | CocoTruth]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """An image, its truth, and how many pixels (C,) each class has in it."""
+class AnnotatedImage:
+    """An image, its ground truth, and the number of pixels (C,) of each class."""
 
     path: Path
     width: int
@@ -64,16 +61,16 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class DatasetSplit:
     """One split of a data set."""
 
-    samples: list[Sample]
+    samples: list[AnnotatedImage]
     labels: list[str]
     skipped: Skipped
 
 
-# What a layout's reader returns: the labels, and each image with its truth.
-Listed = tuple[list[str], list[Entry]]
+# The labels of a data set, and each image of a split with its ground truth.
+Listing = tuple[list[str], list[Entry]]
 
 
 def read_split(
@@ -82,34 +79,34 @@ def read_split(
     labels: list[str] | None = None,
     instances: bool = False,
     objects: bool = False,
-) -> Annotated:
-    """The images of one split and their masks; `labels` fixes the classes and their order.
+) -> DatasetSplit:
+    """Read the images of one split and their masks; `labels` fixes the classes and their order.
 
-    With `instances` the classes are those of objects, without the background; with `objects`, too,
-    each image needs the masks of its objects. Masks that do not fit their image or hold unknown
-    values are skipped, counted and named, as are images that cannot be read. Raises DlkitError
-    when the layout is none of those above, or nothing is left.
+    With `instances` the classes are those of objects, without the background. `instances` and
+    `objects` both require object masks. Unreadable images, masks of another size and masks with
+    unknown values are skipped and reported. Raises DlkitError if the layout is unknown or no
+    image is usable.
     """
     if not data.exists():
         raise DlkitError(f"{data}: no such folder")
     skipped = Skipped()
-    names, entries = layout(data)(data, split, labels, instances, skipped)
-    check = partial(checked, count=len(names), objects=instances or objects)
+    names, entries = find_reader(data)(data, split, labels, instances, skipped)
+    check = partial(check_entry, count=len(names), objects=instances or objects)
     with ThreadPoolExecutor() as pool:
-        found = list(track(pool.map(check, entries), f"checking {split}", len(entries)))
-    for bad in found:
+        checked = list(track(pool.map(check, entries), f"checking {split}", len(entries)))
+    for bad in checked:
         if isinstance(bad, BadMask):
             skipped.add(bad.kind, bad.where)
     skipped.report()
-    samples = [sample for sample in found if isinstance(sample, Sample)]
+    samples = [sample for sample in checked if isinstance(sample, AnnotatedImage)]
     if not samples:
-        why = f": {next(iter(skipped.places))}" if skipped.places else ""
-        raise DlkitError(f"{data}: no image of {split!r} with a mask that can be used{why}")
-    return Annotated(samples, names, skipped)
+        reason = f": {next(iter(skipped.places))}" if skipped.places else ""
+        raise DlkitError(f"{data}: no image of {split!r} has a usable mask{reason}")
+    return DatasetSplit(samples, names, skipped)
 
 
-def layout(data: Path) -> Callable[..., Listed]:
-    """The reader of the layout that the folder has."""
+def find_reader(data: Path) -> Callable[..., Listing]:
+    """The reader of the folder's layout."""
     if (data / "SegmentationClass").is_dir() and (data / "ImageSets").is_dir():
         return read_voc
     if (data / "masks").is_dir() or next(data.glob("*/masks"), None):
@@ -119,13 +116,14 @@ def layout(data: Path) -> Callable[..., Listed]:
     if next(data.glob("*annot"), None):
         return read_camvid
     raise DlkitError(
-        f"{data}: no masks in a known layout: images/ and masks/, VOC's SegmentationClass/ and"
-        " ImageSets/, CamVid's train/ and trainannot/, COCO's annotations/*.json (see the README)"
+        f"{data}: no masks in a known layout; use images/ and masks/, VOC's SegmentationClass/ and"
+        " ImageSets/, CamVid's train/ and trainannot/, or COCO's annotations/*.json (see the"
+        " README)"
     )
 
 
-def checked(entry: Entry, count: int, objects: bool) -> Sample | BadMask:
-    """The sample, or what is wrong with it."""
+def check_entry(entry: Entry, count: int, objects: bool) -> AnnotatedImage | BadMask:
+    """Check that an image and its mask are readable and of the same size."""
     path, truth = entry
     if not path.exists():
         return BadMask("missing image", str(path))
@@ -140,111 +138,116 @@ def checked(entry: Entry, count: int, objects: bool) -> Sample | BadMask:
     except BadMask as error:
         return error
     if mask.shape != (height, width):
-        of = truth.path if isinstance(truth, MaskFile) else path
+        mask_path = truth.path if isinstance(truth, MaskFile) else path
         sizes = f"{mask.shape[1]} x {mask.shape[0]}, its image {width} x {height}"
-        return BadMask("mask of another size", f"{of} ({sizes})")
+        return BadMask("mask of another size", f"{mask_path} ({sizes})")
     pixels = np.bincount(mask.reshape(-1), minlength=256)[:IGNORED]
-    return Sample(path, width, height, truth, pixels[:count])
+    return AnnotatedImage(path, width, height, truth, pixels[:count])
 
 
-def listing(file: Path) -> list[tuple[str, Color | None]]:
-    """The classes of a file, a line each: a name, and perhaps `red green blue` behind it."""
+def read_class_table(file: Path) -> list[tuple[str, Color | None]]:
+    """Read the classes of a file, one per line: a name, optionally followed by `red green blue`."""
     entries: list[tuple[str, Color | None]] = []
     for number, line in enumerate(lines(str(file)), 1):
         words = line.replace(",", " ").split()
         if len(words) > 3 and all(word.isdigit() for word in words[-3:]):
             red, green, blue = (int(word) for word in words[-3:])
             if max(red, green, blue) > 255:
-                raise DlkitError(f"{file}:{number}: a color has three numbers from 0 to 255")
+                raise DlkitError(f"{file}:{number}: a color needs three numbers from 0 to 255")
             entries.append((" ".join(words[:-3]), (red, green, blue)))
         elif words:
             entries.append((line.strip(), None))
     names = [name for name, _ in entries]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DlkitError(f"{file}: the class {twice} stands there twice")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise DlkitError(f"{file}: the class {duplicate} is listed twice")
     return entries
 
 
-def of_files(
+def make_entries(
     entries: Sequence[tuple[str, Color | None]],
     labels: list[str] | None,
     instances: bool,
     ignored: Sequence[int],
     files: list[tuple[Path, Path, Path | None]],
-) -> Listed:
-    """What a reader returns, from each image's path, its mask's, and that of its objects' mask."""
+) -> Listing:
+    """The labels and entries of files: each image, its mask, and optionally its object mask."""
     if labels is None and instances:
-        labels = [name for name, _ in entries if name.lower() not in {BACKGROUND, *NO_CLASS}]
-    classes = classes_of(entries, labels, ignored)
-    truths: list[Entry] = [(path, MaskFile(mask, classes, own)) for path, mask, own in files]
+        labels = [name for name, _ in entries if name.lower() not in {BACKGROUND, *IGNORED_NAMES}]
+    classes = make_class_table(entries, labels, ignored)
+    truths: list[Entry] = [
+        (path, MaskFile(mask, classes, object_mask)) for path, mask, object_mask in files
+    ]
     return classes.labels, truths
 
 
-def class_file(data: Path) -> list[tuple[str, Color | None]]:
+def read_classes(data: Path) -> list[tuple[str, Color | None]]:
+    """Read the data set's classes.txt."""
     file = data / "classes.txt"
     if not file.exists():
-        raise DlkitError(f"{file}: no such file; it names the classes, one a line, from index 0 on")
-    return listing(file)
+        raise DlkitError(
+            f"{file}: no such file; list the classes in it, one per line, from index 0"
+        )
+    return read_class_table(file)
 
 
 def read_camvid(
     data: Path, split: str, labels: list[str] | None, instances: bool, skipped: Skipped
-) -> Listed:
-    entries = class_file(data)
+) -> Listing:
+    entries = read_classes(data)
     list_file = data / f"{split}.txt"
     files: list[tuple[Path, Path, Path | None]] = []
     if list_file.exists():
         for number, line in enumerate(lines(str(list_file)), 1):
             words = line.split()
             if len(words) == 2:
-                image, mask = (found_below(data, word) for word in words)
+                image, mask = (resolve_path(data, word) for word in words)
                 files.append((image, mask, None))
             elif words:
                 skipped.add("line without an image and a mask", f"{list_file}:{number}")
     elif (data / split).is_dir():
-        files = paired(data / split, data / f"{split}annot", None, skipped)
+        files = pair_files(data / split, data / f"{split}annot", None, skipped)
     else:
-        raise DlkitError(f"{data}: no split {split!r}: neither {list_file.name} nor {split}/")
-    return of_files(entries, labels, instances, [len(entries)], files)
+        raise DlkitError(f"{data}: no split {split!r}; it needs {list_file.name} or {split}/")
+    return make_entries(entries, labels, instances, [len(entries)], files)
 
 
-def found_below(data: Path, name: str) -> Path:
-    """The file of a list, which may have been written where the data lay elsewhere."""
+def resolve_path(data: Path, name: str) -> Path:
+    """The path of a listed file, whose list may have been written for another root folder."""
     path = data / name.lstrip("/")
     return path if path.exists() else data / Path(*Path(name).parts[-2:])
 
 
-def paired(
+def pair_files(
     folder: Path, masks: Path, objects: Path | None, skipped: Skipped
 ) -> list[tuple[Path, Path, Path | None]]:
-    """The images of a folder with the masks of the same name; what is alone is skipped."""
-    found = []
+    """Match the images of a folder with the masks of the same name; unmatched files are skipped."""
+    pairs = []
     used = set()
     for image in sorted(path for path in folder.rglob("*") if images.is_image(path)):
         stem = image.relative_to(folder).with_suffix("")
-        mask = named(masks / stem)
+        mask = find_mask(masks / stem)
         if mask is None:
             skipped.add("image without a mask", str(image))
             continue
         used.add(mask)
-        found.append((image, mask, None if objects is None else named(objects / stem)))
+        pairs.append((image, mask, None if objects is None else find_mask(objects / stem)))
     for mask in sorted(path for path in masks.rglob("*") if images.is_image(path)):
         if mask not in used:
             skipped.add("mask without an image", str(mask))
-    return found
+    return pairs
 
 
-def named(stem: Path) -> Path | None:
-    """The mask of that name, whatever its suffix."""
+def find_mask(stem: Path) -> Path | None:
+    """The mask of that name with any suffix."""
     paths = (stem.with_name(stem.name + suffix) for suffix in MASK_SUFFIXES)
     return next((path for path in paths if path.exists()), None)
 
 
 def read_folders(
     data: Path, split: str, labels: list[str] | None, instances: bool, skipped: Skipped
-) -> Listed:
-    entries = class_file(data)
+) -> Listing:
+    entries = read_classes(data)
     for spelling in (split, "valid") if split == "val" else (split,):
         for pattern in ("{kind}/{split}", "{split}/{kind}"):
             folder, masks, objects = (
@@ -252,25 +255,24 @@ def read_folders(
                 for kind in ("images", "masks", "instances")
             )
             if folder.is_dir():
-                there = objects if objects.is_dir() else None
-                files = paired(folder, masks, there, skipped)
-                return of_files(entries, labels, instances, [], files)
+                files = pair_files(folder, masks, objects if objects.is_dir() else None, skipped)
+                return make_entries(entries, labels, instances, [], files)
     raise DlkitError(
-        f"{data}: no split {split!r}: neither {data / 'images' / split}"
-        f" nor {data / split / 'images'}"
+        f"{data}: no split {split!r}; it needs {data / 'images' / split}"
+        f" or {data / split / 'images'}"
     )
 
 
 def read_voc(
     data: Path, split: str, labels: list[str] | None, instances: bool, skipped: Skipped
-) -> Listed:
+) -> Listing:
     lists = data / "ImageSets" / "Segmentation"
     list_file = lists / f"{split}.txt"
     if not list_file.exists():
-        there = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))) or "none"
-        raise DlkitError(f"{data}: no split {split!r} in ImageSets/Segmentation: there is {there}")
-    named_here = (data / "classes.txt").exists()
-    entries = class_file(data) if named_here else [(name, None) for name in VOC]
+        splits = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))) or "none"
+        raise DlkitError(f"{lists}: no split {split!r}; choose from {splits}")
+    own_classes = (data / "classes.txt").exists()
+    entries = read_classes(data) if own_classes else [(name, None) for name in VOC_CLASSES]
     files: list[tuple[Path, Path, Path | None]] = []
     for name in (line.split()[0] for line in lines(str(list_file)) if line.strip()):
         objects = data / "SegmentationObject" / f"{name}.png"
@@ -281,12 +283,12 @@ def read_voc(
                 objects if objects.exists() else None,
             )
         )
-    return of_files(entries, labels, instances, [], files)
+    return make_entries(entries, labels, instances, [], files)
 
 
 def read_coco(
     data: Path, split: str, labels: list[str] | None, instances: bool, skipped: Skipped
-) -> Listed:
+) -> Listing:
     file = coco.annotations_of(data, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

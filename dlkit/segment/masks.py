@@ -1,4 +1,4 @@
-"""Masks: a class for each pixel of an image, or the pixels of each object in it.
+"""Ground-truth masks: the class of each pixel of an image, or the pixels of each object.
 
 Shapes: H x W pixels, C classes.
 """
@@ -15,17 +15,17 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.vision.images import BAD_FILE
 from dlkit.segment.rle import decode
 
-IGNORED = 255  # pixels of no class: they count in no loss and no score
-UNKNOWN = 254  # while a mask is read
-MOST_CLASSES = 254
-NO_CLASS = {"void", "ignore", "ignored", "unlabeled", "unlabelled"}
+IGNORED = 255  # pixels without a class, which count in no loss and no metric
+UNKNOWN = 254  # marks invalid values while a mask is read
+MAX_CLASSES = 254
+IGNORED_NAMES = {"void", "ignore", "ignored", "unlabeled", "unlabelled"}
 BACKGROUND = "background"
 
 Color = tuple[int, int, int]
 
 
 class BadMask(DlkitError):
-    """What is wrong with one mask: its kind, and where it is."""
+    """A problem with one mask: its kind and location."""
 
     def __init__(self, kind: str, where: str) -> None:
         super().__init__(f"{kind}: {where}")
@@ -33,11 +33,11 @@ class BadMask(DlkitError):
 
 
 @dataclass(frozen=True)
-class Classes:
-    """What the values in the masks of a data set mean.
+class ClassTable:
+    """The classes that the values in a data set's masks represent.
 
-    `lookup` (256,) gives the class of each index, IGNORED or UNKNOWN; `codes` likewise those of
-    the colors red << 16 | green << 8 | blue, where the data has a table of them.
+    `lookup` (256,) maps each index to its class, IGNORED or UNKNOWN; `codes` does so for the colors
+    red << 16 | green << 8 | blue, if the data set has a color table.
     """
 
     labels: list[str]
@@ -46,8 +46,8 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class Object:
-    """One object in an image: mask (H, W) of bool, and its area by the annotation."""
+class ObjectMask:
+    """One annotated object: its boolean mask (H, W), and its area as annotated."""
 
     label: int
     mask: np.ndarray
@@ -55,35 +55,35 @@ class Object:
     crowd: bool = False
 
 
-def classes_of(
+def make_class_table(
     entries: Sequence[tuple[str, Color | None]], labels: list[str] | None, ignored: Sequence[int]
-) -> Classes:
-    """The meaning of masks whose indices count these names, some perhaps with a color.
+) -> ClassTable:
+    """The class table of masks whose indices number the entries: names, optionally with a color.
 
-    `labels` fixes the classes and their order: those it does not have are ignored.
+    `labels` fixes the classes and their order; all other classes are ignored.
     """
-    named = [name for name, _ in entries if name.lower() not in NO_CLASS]
-    labels = named if labels is None else labels
-    if len(entries) > MOST_CLASSES:
-        raise DlkitError(f"{len(entries)} classes: at most {MOST_CLASSES} fit in a mask")
-    places = {label: place for place, label in enumerate(labels)}
+    if labels is None:
+        labels = [name for name, _ in entries if name.lower() not in IGNORED_NAMES]
+    if len(entries) > MAX_CLASSES:
+        raise DlkitError(f"{len(entries)} classes: at most {MAX_CLASSES} fit in a mask")
+    indices = {label: index for index, label in enumerate(labels)}
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[[IGNORED, *ignored]] = IGNORED
     codes = {}
-    for index, (name, color) in enumerate(entries):
-        lookup[index] = places.get(name, IGNORED)
+    for value, (name, color) in enumerate(entries):
+        lookup[value] = indices.get(name, IGNORED)
         if color is not None:
             red, green, blue = color
-            codes[red << 16 | green << 8 | blue] = places.get(name, IGNORED)
-    return Classes(labels, lookup, codes)
+            codes[red << 16 | green << 8 | blue] = indices.get(name, IGNORED)
+    return ClassTable(labels, lookup, codes)
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """The truth of an image in files: a mask, and perhaps one with a number for each object."""
+    """The ground truth of an image in files: a mask, and optionally a mask of object ids."""
 
     path: Path
-    classes: Classes
+    classes: ClassTable
     objects_path: Path | None = None
 
     def mask(self) -> np.ndarray:
@@ -91,40 +91,40 @@ class MaskFile:
         values, colored = read_values(self.path)
         if colored:
             if not self.classes.codes:
-                raise BadMask("color mask without a table of colors", str(self.path))
-            codes, places = np.unique(values, return_inverse=True)
+                raise BadMask("color mask without a color table in classes.txt", str(self.path))
+            codes, inverse = np.unique(values, return_inverse=True)
             known = [self.classes.codes.get(int(code), UNKNOWN) for code in codes]
-            mask = np.array(known, np.uint8)[places.reshape(values.shape)]
+            mask = np.array(known, np.uint8)[inverse.reshape(values.shape)]
         else:
-            # What is beyond the table is as unknown as 254, which no class has.
+            # Values outside the table are mapped to 254, which no class has.
             inside = (values >= 0) & (values <= 255)
             mask = self.classes.lookup[np.where(inside, values, UNKNOWN)]
         if (mask == UNKNOWN).any():
             value = values[mask == UNKNOWN][0]
-            said = f"color {value >> 16} {value >> 8 & 255} {value & 255}" if colored else value
-            raise BadMask("mask with an unknown value", f"{self.path} ({said})")
+            shown = f"color {value >> 16} {value >> 8 & 255} {value & 255}" if colored else value
+            raise BadMask("mask with an unknown value", f"{self.path} ({shown})")
         return mask
 
-    def objects(self) -> list[Object]:
-        """The objects, each of the class that most of its pixels have. Raises BadMask."""
+    def objects(self) -> list[ObjectMask]:
+        """The objects, each of the most frequent class of its pixels. Raises BadMask."""
         if self.objects_path is None:
-            raise BadMask("no mask of objects", str(self.path))
+            raise BadMask("no object mask", str(self.path))
         mask = self.mask()
-        numbers, colored = read_values(self.objects_path)
-        if colored or numbers.shape != mask.shape:
-            raise BadMask("mask of objects that does not fit", str(self.objects_path))
-        found = []
-        for number in np.unique(numbers):
-            own = numbers == number
-            counts = np.bincount(mask[own], minlength=256)[:IGNORED]
-            # 0 is what belongs to no object, 255 VOC's borders between them.
+        ids, colored = read_values(self.objects_path)
+        if colored or ids.shape != mask.shape:
+            raise BadMask("object mask that does not fit its image", str(self.objects_path))
+        objects = []
+        for number in np.unique(ids):
+            inside = ids == number
+            counts = np.bincount(mask[inside], minlength=256)[:IGNORED]
+            # 0 is the background, 255 VOC's border between objects.
             if number not in (0, 255) and counts.any():
-                found.append(Object(int(counts.argmax()), own, float(own.sum())))
-        return found
+                objects.append(ObjectMask(int(counts.argmax()), inside, float(inside.sum())))
+        return objects
 
 
 def read_values(path: Path) -> tuple[np.ndarray, bool]:
-    """The numbers (H, W) in a file, or its colors as codes and True."""
+    """The values (H, W) of an image file and False, or its color codes and True."""
     try:
         with Image.open(path) as image:
             if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
@@ -139,7 +139,7 @@ def read_values(path: Path) -> tuple[np.ndarray, bool]:
 
 @dataclass(frozen=True)
 class CocoTruth:
-    """The annotations of an image in a COCO json, by the class that each has here."""
+    """The ground truth of an image in a COCO JSON: pairs of a class index and an annotation."""
 
     width: int
     height: int
@@ -147,42 +147,42 @@ class CocoTruth:
     annotations: list[tuple[int, dict[str, Any]]]
 
     def mask(self) -> np.ndarray:
-        """The class of each pixel (H, W), uint8; the smaller object is in front."""
+        """The class of each pixel (H, W), uint8; smaller objects are in front."""
         mask = np.full((self.height, self.width), self.background, np.uint8)
-        for found in sorted(self.objects(), key=lambda found: -found.area):
-            mask[found.mask] = found.label
+        for thing in sorted(self.objects(), key=lambda thing: -thing.area):
+            mask[thing.mask] = thing.label
         return mask
 
-    def objects(self) -> list[Object]:
-        """The objects, as they are listed. Raises BadMask."""
-        found = []
+    def objects(self) -> list[ObjectMask]:
+        """The objects in the order of the annotations. Raises BadMask."""
+        objects = []
         for label, annotation in self.annotations:
             try:
-                mask = self.filled(annotation["segmentation"])
+                mask = self.rasterize(annotation["segmentation"])
                 area = float(annotation.get("area") or mask.sum())
             except (DlkitError, TypeError, ValueError) as error:
                 raise BadMask("bad segmentation", f"annotation {annotation.get('id')}") from error
-            found.append(Object(label, mask, area, bool(annotation.get("iscrowd", 0))))
-        return found
+            objects.append(ObjectMask(label, mask, area, bool(annotation.get("iscrowd", 0))))
+        return objects
 
-    def filled(self, form: Any) -> np.ndarray:
-        """The pixels (H, W) in a list of polygons, or of run lengths."""
-        if isinstance(form, dict):
-            mask = decode(form)
+    def rasterize(self, segmentation: Any) -> np.ndarray:
+        """The pixels (H, W) inside a list of polygons, or of a run-length code."""
+        if isinstance(segmentation, dict):
+            mask = decode(segmentation)
             if mask.shape != (self.height, self.width):
                 raise DlkitError("a mask of another size")
             return mask
         mask = np.zeros((self.height, self.width), bool)
-        for points in form:
+        for points in segmentation:
             corners = np.array(points, float).reshape(-1, 2)
             if not np.isfinite(corners).all():
-                raise ValueError("a corner that is no number")
-            mask |= filled_polygon(corners, self.height, self.width)
+                raise ValueError("a corner that is not finite")
+            mask |= fill_polygon(corners, self.height, self.width)
         return mask
 
 
-def filled_polygon(corners: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The pixels (H, W) whose centers lie in a polygon of corners x, y (N, 2), by even and odd."""
+def fill_polygon(corners: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels (H, W) with centers in a polygon of corners x, y (N, 2), by the even-odd rule."""
     crossings = np.zeros((height, width + 1), np.int64)
     for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         first, last = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in sorted((y1, y2)))

@@ -1,11 +1,11 @@
-"""Metrics of label maps, in numpy.
+"""Metrics of label maps, in NumPy.
 
-All but one come from the counts of which class was taken for which (Shelhamer et al. 2016,
-section 5). The boundary F1 is that of Csurka et al. 2013, "What is a good evaluation measure for
-semantic segmentation?", with distances from pixel to pixel.
+All but the boundary F1 are computed from the confusion matrix (Shelhamer et al. 2016, section 5).
+The boundary F1 follows Csurka et al. 2013 ("a good evaluation measure for semantic segmentation"),
+with distances between pixel centers.
 
-Shapes: H x W pixels, C classes. Maps are integers (H, W); pixels that are IGNORED in the truth
-count nowhere.
+Shapes: H x W pixels, C classes. Label maps are integers (H, W); pixels that are IGNORED in the
+ground truth do not count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 from dlkit.core.io.scores import known_mean
 from dlkit.segment.masks import IGNORED
 
-TOLERANCE = 0.0075  # of the image's diagonal: how far apart two boundaries may be
+TOLERANCE = 0.0075  # maximum distance of two boundaries, relative to the image's diagonal
 
 _MEAN = "mean over the classes that occur in truth or prediction"
 DEFINITIONS = {
@@ -39,40 +39,40 @@ LABEL_DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What the metrics need of one image, or of many."""
+class PixelCounts:
+    """The confusion matrix and boundary scores of one or several images."""
 
-    confusion: np.ndarray  # (C, C) pixels: rows are truths, columns predictions
+    confusion: np.ndarray  # (C, C) pixels: ground truth in rows, prediction in columns
     boundary_f1: np.ndarray  # (images, C); nan where a class has no boundary in either map
 
 
 @dataclass(frozen=True)
 class SegmentationMetrics:
-    """The keys are explained in DEFINITIONS and LABEL_DEFINITIONS; nan where nothing is defined."""
+    """Metrics by the names in DEFINITIONS and LABEL_DEFINITIONS; nan where undefined."""
 
     summary: dict[str, float]
     per_label: dict[str, dict[str, float]]
 
 
-def count(
+def count_pixels(
     truth: np.ndarray, predicted: np.ndarray, classes: int, boundaries: bool = True
-) -> Counts:
-    """The counts of one image from its two maps (H, W)."""
+) -> PixelCounts:
+    """The counts of one image from its two label maps (H, W)."""
     scores = boundary_f1(truth, predicted, classes) if boundaries else np.full(classes, np.nan)
-    return Counts(confusion_matrix(truth, predicted, classes), scores[None])
+    return PixelCounts(confusion_matrix(truth, predicted, classes), scores[None])
 
 
-def together(counts: Iterable[Counts]) -> Counts:
-    """The counts of several images as one."""
+def sum_counts(counts: Iterable[PixelCounts]) -> PixelCounts:
+    """The combined counts of several images."""
     listed = list(counts)
-    return Counts(
+    return PixelCounts(
         np.sum([c.confusion for c in listed], axis=0),
         np.concatenate([c.boundary_f1 for c in listed]),
     )
 
 
-def segmentation_metrics(counts: Counts, label_names: Sequence[str]) -> SegmentationMetrics:
-    """All metrics of what was counted."""
+def segmentation_metrics(counts: PixelCounts, label_names: Sequence[str]) -> SegmentationMetrics:
+    """Compute all metrics from the counts."""
     right = np.diagonal(counts.confusion).astype(float)
     true, found = counts.confusion.sum(axis=1), counts.confusion.sum(axis=0)
     accuracy = ratio(right, true)
@@ -100,43 +100,43 @@ def segmentation_metrics(counts: Counts, label_names: Sequence[str]) -> Segmenta
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, nan where the whole is 0."""
+    """part / whole; nan where the whole is 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Pixels (C, C) of each class in the truth (rows) by the class predicted (columns)."""
+    """Number of pixels (C, C) by ground-truth class (rows) and predicted class (columns)."""
     counted = truth != IGNORED
     pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def boundary_f1(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """F1 (C,) of each class's boundary in one image; nan for a class without any.
+    """F1 (C,) of each class's boundary in one image; nan for a class without a boundary.
 
-    A pixel is on its class's boundary when one of its four neighbors is of another class. A class
-    with a boundary in one of the maps only has 0.
+    A pixel is on its class's boundary if one of its four neighbors is of another class. A class
+    with a boundary in only one of the maps scores 0.
     """
     counted = truth != IGNORED
     radius = TOLERANCE * float(np.hypot(*truth.shape))
     scores = np.full(classes, np.nan)
-    true_points, found_points = boundaries(truth, counted), boundaries(predicted, counted)
+    true_points, found_points = boundary_points(truth, counted), boundary_points(predicted, counted)
     for k in range(classes):
         true, found = true_points.get(k), found_points.get(k)
         if true is not None and found is not None:
-            precision = within(found, true, radius).mean()
-            recall = within(true, found, radius).mean()
-            both = precision + recall
-            scores[k] = 2 * precision * recall / both if both else 0
+            precision = mark_near(found, true, radius).mean()
+            recall = mark_near(true, found, radius).mean()
+            total = precision + recall
+            scores[k] = 2 * precision * recall / total if total else 0
         elif true is not None or found is not None:
             scores[k] = 0
     return scores
 
 
-def boundaries(labels: np.ndarray, counted: np.ndarray) -> dict[int, np.ndarray]:
-    """Rows and columns (N, 2) of each class's boundary, for the classes that have one."""
-    points = np.argwhere(on_boundary(labels, counted))
+def boundary_points(labels: np.ndarray, counted: np.ndarray) -> dict[int, np.ndarray]:
+    """Rows and columns (N, 2) of the boundary pixels of each class that has any."""
+    points = np.argwhere(mark_boundary(labels, counted))
     classes = labels[points[:, 0], points[:, 1]]
     order = np.argsort(classes, kind="stable")
     present, starts = np.unique(classes[order], return_index=True)
@@ -144,8 +144,8 @@ def boundaries(labels: np.ndarray, counted: np.ndarray) -> dict[int, np.ndarray]
     return dict(zip(present.tolist(), parts, strict=False))
 
 
-def on_boundary(labels: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Which counted pixels (H, W) have a counted neighbor of another class."""
+def mark_boundary(labels: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Mark the counted pixels (H, W) that have a counted neighbor of another class."""
     edges = np.zeros(labels.shape, bool)
     across = (labels[:, 1:] != labels[:, :-1]) & counted[:, 1:] & counted[:, :-1]
     down = (labels[1:] != labels[:-1]) & counted[1:] & counted[:-1]
@@ -156,12 +156,12 @@ def on_boundary(labels: np.ndarray, counted: np.ndarray) -> np.ndarray:
     return edges
 
 
-def within(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
-    """Which points (N,), rows and columns (N, 2), lie at most `radius` from one of the others."""
+def mark_near(points: np.ndarray, others: np.ndarray, radius: float) -> np.ndarray:
+    """Mark the points (N, 2) that lie within `radius` of one of the others; rows and columns."""
     reach = int(radius)
     corner = others.min(axis=0) - reach
     height, width = others.max(axis=0) + reach - corner + (1, 2)
-    # A disc around each of the others, row by row of the disc: where a stretch begins and ends.
+    # A disc around each of the others, as the first and last pixel of each of its rows.
     rows = np.arange(-reach, reach + 1)
     half = np.sqrt(radius**2 - rows**2).astype(int)
     own = others - corner

@@ -1,67 +1,111 @@
-"""The architectures by name; `Segmenter` says what all of them do."""
+"""The registry of architectures."""
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 from dlkit.classify import backbones
+from dlkit.core.config import option_name
 from dlkit.core.errors import DlkitError
+from dlkit.segment.architecture import Architecture
+from dlkit.segment.losses.instance import instance_loss
+from dlkit.segment.losses.semantic import sampled_pixel_loss, semantic_loss
 from dlkit.segment.models.dilated import Dilated
 from dlkit.segment.models.fcn import fcn8s, fcn16s, fcn32s
 from dlkit.segment.models.patch import Patch, ShiftAndStitch
-from dlkit.segment.models.segmenter import Segmenter
 from dlkit.segment.models.segnet import SegNet
-from dlkit.segment.models.torchvision_models import MaskRCNN, deeplabv3, lraspp
+from dlkit.segment.models.torchvision_models import DEEPLAB, MASK_RCNN, MaskRCNN, deeplabv3, lraspp
 from dlkit.segment.models.unet import unet
 
-__all__ = ["ARCHITECTURES", "Segmenter", "build", "load_backbone", "options"]
+PIXEL_LOSS = ("loss", "focal_gamma", "class_weights")
+DENSE_LOSS = (*PIXEL_LOSS, "border_weight", "border_sigma", "loss_share")
+WIDTH = ("width_multiplier",)
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "fcn32s": fcn32s,
-    "fcn16s": fcn16s,
-    "fcn8s": fcn8s,
-    "segnet": SegNet,
-    "unet": unet,
-    "dilated": Dilated,
-    "deeplabv3": deeplabv3,
-    "lraspp": lraspp,
-    "maskrcnn": MaskRCNN,
-    "patch": Patch,
-    "shift-and-stitch": ShiftAndStitch,
+ARCHITECTURES: dict[str, Architecture] = {
+    "fcn32s": Architecture(fcn32s, semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True),
+    "fcn16s": Architecture(fcn16s, semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True),
+    "fcn8s": Architecture(fcn8s, semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True),
+    "segnet": Architecture(SegNet, semantic_loss, DENSE_LOSS, WIDTH),
+    "unet": Architecture(
+        unet,
+        semantic_loss,
+        DENSE_LOSS,
+        (*WIDTH, "depth", "padding"),
+        default_backbone="caltech101",
+    ),
+    "dilated": Architecture(
+        Dilated, semantic_loss, DENSE_LOSS, (*WIDTH, "context"), backbone_head=True
+    ),
+    "deeplabv3": Architecture(
+        deeplabv3,
+        semantic_loss,
+        DENSE_LOSS,
+        classifier_backbone=False,
+        torchvision_backbones=tuple(DEEPLAB),
+    ),
+    "lraspp": Architecture(lraspp, semantic_loss, DENSE_LOSS, classifier_backbone=False),
+    "maskrcnn": Architecture(
+        MaskRCNN,
+        instance_loss,
+        classifier_backbone=False,
+        torchvision_backbones=MASK_RCNN,
+        instances=True,
+    ),
+    "patch": Architecture(
+        Patch, sampled_pixel_loss, (*PIXEL_LOSS, "places"), (*WIDTH, "window", "step")
+    ),
+    "shift-and-stitch": Architecture(ShiftAndStitch, semantic_loss, DENSE_LOSS, (*WIDTH, "step")),
 }
-# Those whose `backbone` is a network of `dlkit.classify`, and those that use its wide layers.
-ON_CLASSIFIERS = (
-    "fcn32s", "fcn16s", "fcn8s", "segnet", "unet", "dilated", "patch", "shift-and-stitch",
-)  # fmt: skip
-WITH_HEAD = ("fcn32s", "fcn16s", "fcn8s", "dilated")
 
 
-def options(arch: str) -> list[str]:
-    """What can be chosen in an architecture, beside its classes."""
+def find(arch: str) -> Architecture:
+    """The architecture of that name."""
     if arch not in ARCHITECTURES:
-        raise DlkitError(f"no architecture {arch!r}: there is {', '.join(ARCHITECTURES)}")
-    return list(inspect.signature(ARCHITECTURES[arch]).parameters)[1:]
+        raise DlkitError(f"unknown architecture {arch!r}; choose from {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[arch]
 
 
-def build(arch: str, classes: int, **settings: Any) -> Any:
-    """The network of that name, untrained; `settings` are those that `options(arch)` lists.
+def build(arch: str, num_labels: int, **settings: Any) -> Any:
+    """The untrained network of the architecture of that name.
 
-    A Segmenter, or a MaskRCNN. All fit in JSON; None is the architecture's own choice.
+    `settings` are the architecture's, and `backbone`: the name of a torchvision backbone, or the
+    settings of a `dlkit classify` model. They are JSON values; None selects the default.
     """
-    chosen = {name: value for name, value in settings.items() if value is not None}
-    possible = options(arch)
-    if unknown := [name for name in chosen if name not in possible]:
-        raise DlkitError(f"{arch} has no {unknown[0]} to choose: there is {', '.join(possible)}")
-    return ARCHITECTURES[arch](classes, **chosen)
+    architecture = find(arch)
+    given = {name: value for name, value in settings.items() if value is not None}
+    possible = (*architecture.settings, *(["backbone"] if architecture.has_backbone else []))
+    if unknown := [name for name in given if name not in possible]:
+        raise DlkitError(
+            f"{option_name(unknown[0])}: not an option of {arch}; its options are"
+            f" {', '.join(map(option_name, possible)) or 'none'}"
+        )
+    return architecture.build(num_labels, **given)
 
 
 def load_backbone(arch: str, name: str) -> tuple[backbones.Backbone, dict[str, Any]]:
-    """A trained network of `dlkit.classify` in the form that `arch` starts from.
+    """Load a trained `dlkit classify` model as a backbone of the architecture.
 
-    With it comes the setting `backbone` for `build`; its state fits the built one's `backbone`.
+    Also returns the setting `backbone` for `build`, whose `backbone` has the same state_dict.
     """
-    if arch not in ON_CLASSIFIERS:
-        raise DlkitError(f"{arch} takes no network of dlkit classify: its backbones are its own")
-    return backbones.load(name, head=arch in WITH_HEAD)
+    architecture = find(arch)
+    if not architecture.classifier_backbone:
+        raise DlkitError(
+            f"--backbone {name}: {arch} takes no dlkit classify model; choose one of its own"
+            " backbones"
+        )
+    return backbones.load(name, head=architecture.backbone_head)
+
+
+def options_by_architecture() -> dict[str, tuple[str, ...]]:
+    """The architectures that have each option which not every architecture has."""
+    names = {
+        name
+        for architecture in ARCHITECTURES.values()
+        for name in (*architecture.options, *architecture.settings)
+    }
+    return {
+        name: tuple(
+            arch
+            for arch, architecture in ARCHITECTURES.items()
+            if name in architecture.options or name in architecture.settings
+        )
+        for name in names
+    }

@@ -1,4 +1,4 @@
-"""torchvision's published segmenters by name: fetched once, kept as checkpoints of ours."""
+"""torchvision's pretrained segmenters by name, downloaded once and converted to checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.torchvision import read, weights_of
 from dlkit.segment.config import PUBLISHED
 
-# Architecture, its settings, and the longest side of a 4:3 image as torchvision resizes it.
-BUILT: dict[str, tuple[str, dict[str, Any], int]] = {
+# Architecture, settings, and the longest side to which torchvision resizes a 4:3 image.
+MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "deeplabv3-voc": ("deeplabv3", {"backbone": "resnet50"}, 693),
     "deeplabv3-mobilenet-voc": ("deeplabv3", {"backbone": "mobilenet"}, 693),
     "lraspp-voc": ("lraspp", {}, 693),
@@ -22,13 +22,13 @@ BUILT: dict[str, tuple[str, dict[str, Any], int]] = {
 
 
 def fetch(name: str) -> Path:
-    """The checkpoint of a published model, downloaded when it is not yet in the cache."""
+    """The checkpoint of a pretrained model, downloaded unless it is in the cache."""
     target = cache() / "segment" / f"{name}.safetensors"
     if target.exists():
         return target
     file = download(PUBLISHED[name])
     state = read(file)
-    arch, settings, image_size = BUILT[name]
+    arch, settings, image_size = MODELS[name]
     instances = arch == "maskrcnn"
     card = {
         "data": "COCO train2017" if instances else "COCO train2017, the 20 classes of Pascal VOC",
@@ -36,14 +36,14 @@ def fetch(name: str) -> Path:
         "license": "BSD-3-Clause",
     }
     config = {"image_size": image_size}
-    header = Header("segment", arch, settings, labels_of(instances), config, card=card)
+    header = Header("segment", arch, settings, coco_labels(instances), config, card=card)
     checkpoint.save(target, weights_of(state, frozen_eps=instances), header)
     file.unlink()
     return target
 
 
-def labels_of(instances: bool) -> list[str]:
-    """The classes' names; COCO numbers its objects with gaps, which get a name here."""
+def coco_labels(instances: bool) -> list[str]:
+    """The class names; the gaps in COCO's object numbering are named "unused N"."""
     if not instances:
         names: list[str] = LRASPP_MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
         return [name.strip("_") for name in names]

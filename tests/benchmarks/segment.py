@@ -27,8 +27,8 @@ from dlkit.core.parallel import device
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
-from dlkit.segment.draw import index_picture
-from dlkit.segment.infer import Method, load, predict, segment
+from dlkit.segment.draw import indexed_image
+from dlkit.segment.infer import InferOptions, SemanticPredictor, load, predict, segment
 from dlkit.segment.model import build
 from tests.benchmarks import harness
 
@@ -134,13 +134,14 @@ def ours(
 ) -> Callable[[], str]:
     """What `dlkit segment --save FOLDER` does with its files; without overlays, its label maps."""
     predictor = load(str(model), "cpu", precision)
+    assert isinstance(predictor, SemanticPredictor)
     target = folder / f"ours-{precision}-{overlays}"
-    method = Method(batch_size=batch)
+    method = InferOptions(batch_size=batch)
 
     def maps() -> str:
         for path, _, found in predict(predictor, paths, method):
             assert found is not None
-            picture = index_picture(found.labels, predictor.colors)
+            picture = indexed_image(found.labels, predictor.colors)
             images.save(picture, target / f"{Path(path).stem}.png")
         return f"{len(list(target.glob('*.png')))} masks"
 

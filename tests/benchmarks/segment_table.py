@@ -20,7 +20,7 @@ from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.evaluate import evaluate_checkpoint
-from dlkit.segment.infer import Method, load, predict
+from dlkit.segment.infer import InferOptions, SemanticPredictor, load, predict
 from dlkit.segment.layouts import read_split
 from dlkit.segment.train import train
 from tests.benchmarks import harness
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("segment-table"))
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--width-multiplier", type=float, default=0.25)
     parser.add_argument("--image-size", type=int, default=None)
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -65,7 +65,7 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
                 data=options.data,
                 out=out,
                 arch=arch,  # type: ignore[arg-type]
-                width=options.width,
+                width_multiplier=options.width_multiplier,
                 epochs=options.epochs,
                 image_size=options.image_size,
                 crop=options.crop,
@@ -79,7 +79,9 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     scores = {
         score.metric: score.value
-        for score in evaluate_checkpoint(options.data, "test", str(best), device=options.device)
+        for score in evaluate_checkpoint(
+            [str(options.data)], "test", str(best), device=options.device
+        )
         if isinstance(score, Score) and score.label == "all"
     }
     tensors = metadata(best)[1].values()
@@ -95,10 +97,11 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
 def seconds_an_image(model: Path, options: argparse.Namespace) -> float:
     """The median over some images of the split test, after one to warm up."""
     predictor = load(str(model), options.device)
+    assert isinstance(predictor, SemanticPredictor)
     seconds = []
     for sample in read_split(options.data, "test", predictor.labels).samples[: TIMED + 1]:
         begun = time.perf_counter()
-        list(predict(predictor, [str(sample.path)], Method(batch_size=1, workers=0)))
+        list(predict(predictor, [str(sample.path)], InferOptions(batch_size=1, workers=0)))
         seconds.append(time.perf_counter() - begun)
     return statistics.median(seconds[1:])
 

@@ -19,17 +19,19 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
+from dlkit.core.failures import Skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
+from dlkit.core.vision import imagenet
 from dlkit.core.vision.augment import jitter_color
 from dlkit.segment.config import SegmentTrainConfig
-from dlkit.segment.data import Pictures, collate
-from dlkit.segment.layouts import IGNORED, Sample, read_split
-from dlkit.segment.loss import segmentation_loss
-from dlkit.segment.masks import MaskFile
-from dlkit.segment.model import Segmenter, build, load_backbone
-from dlkit.segment.models.segmenter import IMAGENET
+from dlkit.segment.data import SegmentationDataset, collate
+from dlkit.segment.layouts import AnnotatedImage, read_split
+from dlkit.segment.losses.semantic import segmentation_loss
+from dlkit.segment.masks import IGNORED, MaskFile
+from dlkit.segment.model import build, load_backbone
+from dlkit.segment.models.segmenter import Segmenter
 from tests.benchmarks import harness
 
 CLASSES = 11
@@ -67,7 +69,7 @@ def main() -> None:
     harness.require(results["dlkit"], at_least=2)
 
 
-def samples_of(data: Path, images: int) -> list[Sample]:
+def samples_of(data: Path, images: int) -> list[AnnotatedImage]:
     return read_split(data, "train").samples[:images]
 
 
@@ -86,7 +88,7 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
         data=data,
         out=Path(folder.name),
         crop=crop,
-        scale=SCALE,
+        zoom=SCALE,
         batch_size=batch_size,
         device="cpu",
         precision=precision,  # type: ignore[arg-type]
@@ -96,7 +98,10 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
     run = Run(config, distributed.Process(0, 1, torch.device("cpu")), model, header())
     run.process.wrap(model)
     optimizer = run.optimizer(model)
-    batches = run.loader(Pictures(samples_of(data, images), config, objects=False), collate)
+    batches = run.loader(
+        SegmentationDataset(samples_of(data, images), config, objects=False, skipped=Skipped()),
+        collate,
+    )
 
     def work() -> str:
         assert folder.name  # kept as long as the work is
@@ -119,7 +124,7 @@ def header() -> Header:
 class Reference(Dataset[tuple[Tensor, Tensor]]):
     """What the reference's presets do: decode, resize, mirror, crop, normalize, each time."""
 
-    def __init__(self, samples: list[Sample], crop: int) -> None:
+    def __init__(self, samples: list[AnnotatedImage], crop: int) -> None:
         self.samples, self.crop = samples, crop
 
     def __len__(self) -> int:
@@ -145,7 +150,7 @@ class Reference(Dataset[tuple[Tensor, Tensor]]):
         classes = transform.pil_to_tensor(mask)[0].long()
         # CamVid's index after the last class has no class.
         classes[classes == CLASSES] = IGNORED
-        return transform.normalize(pixels, list(IMAGENET[0]), list(IMAGENET[1])), classes
+        return transform.normalize(pixels, list(imagenet.MEAN), list(imagenet.STD)), classes
 
 
 def theirs(data: Path, images: int, crop: int, batch_size: int) -> Callable[[], str]:

@@ -23,9 +23,14 @@ RENAMED: dict[str, dict[str, str]] = {
         "val_images": "val_limit",
     },
     "translate": {"select": "best_metric", "val_sentences": "val_limit"},
+    "segment": {"scale": "zoom", "width": "width_multiplier"},
 }
 # Settings whose meaning is now the opposite, such as `untied`, which became `tie_embeddings`.
-INVERTED: dict[str, dict[str, str]] = {"*": {}, "translate": {"untied": "tie_embeddings"}}
+INVERTED: dict[str, dict[str, str]] = {
+    "*": {},
+    "segment": {"from_scratch": "pretrained_backbone"},
+    "translate": {"untied": "tie_embeddings"},
+}
 NESTED = (
     "network",
     "backbone",
