@@ -12,7 +12,7 @@ from torchvision import ops
 
 from dlkit.classify import backbones
 from dlkit.core.store import checkpoint
-from dlkit.detect.boxes import Suppression, complete_iou, iou, suppressed
+from dlkit.detect.boxes import Suppression, complete_iou, iou, suppress
 from dlkit.detect.loss import LOSSES, assign, distillation_losses, yolo_losses
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import ConvBlock
@@ -46,7 +46,7 @@ def kept(
     boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, *options: Any, limit: int = 10
 ) -> list[int]:
     """Which of the boxes, all different, are left, best first."""
-    left, _, _ = suppressed(boxes, scores, labels, 0.0, Suppression(*options), limit)
+    left, _, _ = suppress(boxes, scores, labels, 0.0, Suppression(*options), limit)
     return [boxes.tolist().index(box) for box in left.tolist()]
 
 
@@ -87,7 +87,7 @@ def test_soft_suppression_by_formula(kind: Any, agnostic: bool) -> None:
     boxes, scores = random_boxes(60), torch.rand(60)
     labels = torch.randint(0, 2, (60,))
     suppression = Suppression(kind, 0.3, 0.4, agnostic)
-    found = suppressed(boxes, scores, labels, 0.1, suppression, 60)
+    found = suppress(boxes, scores, labels, 0.1, suppression, 60)
     formulas = {
         "soft-linear": lambda overlap: 1 - overlap if overlap >= 0.3 else 1,
         "soft-gaussian": lambda overlap: math.exp(-(overlap**2) / 0.4),
@@ -99,7 +99,7 @@ def test_soft_suppression_by_formula(kind: Any, agnostic: bool) -> None:
     assert torch.equal(found[0], boxes[order])
     assert found[1].tolist() == pytest.approx([score for _, score in expected], rel=1e-4)
     assert torch.equal(found[2], labels[order])
-    best = suppressed(boxes, scores, labels, 0.1, suppression, 5)
+    best = suppress(boxes, scores, labels, 0.1, suppression, 5)
     assert all(torch.equal(some, of_all[:5]) for some, of_all in zip(best, found, strict=True))
 
 
@@ -107,11 +107,11 @@ def test_soft_suppression_keeps_a_box_once() -> None:
     """Copies fall to a score of zero, which a threshold of zero lets pass."""
     boxes = torch.tensor([[0.0, 0, 9, 9]] * 3)
     linear = Suppression("soft-linear", 0.5)
-    found = suppressed(boxes, torch.tensor([0.5, 0.7, 0.6]), torch.zeros(3), 0.0, linear, 10)
+    found = suppress(boxes, torch.tensor([0.5, 0.7, 0.6]), torch.zeros(3), 0.0, linear, 10)
     assert found[1].tolist() == pytest.approx([0.7, 0, 0])
     flat = torch.zeros(2, 4)  # without area, no overlap is defined
     gaussian = Suppression("soft-gaussian")
-    found = suppressed(flat, torch.tensor([0.5, 0.7]), torch.zeros(2), 0.0, gaussian, 10)
+    found = suppress(flat, torch.tensor([0.5, 0.7]), torch.zeros(2), 0.0, gaussian, 10)
     assert found[1].tolist() == pytest.approx([0.7, 0.5])
 
 
@@ -121,7 +121,7 @@ def test_weighted_suppression_by_formula(agnostic: bool) -> None:
     torch.manual_seed(1)
     boxes, scores = random_boxes(60), torch.rand(60) + 0.1
     labels = torch.randint(0, 2, (60,))
-    found = suppressed(boxes, scores, labels, 0.0, Suppression("weighted", 0.2, 0.5, agnostic), 60)
+    found = suppress(boxes, scores, labels, 0.0, Suppression("weighted", 0.2, 0.5, agnostic), 60)
     rivals = [0] * 60 if agnostic else labels.tolist()
     left = sorted(range(60), key=lambda i: -float(scores[i]))
     expected, values = [], []

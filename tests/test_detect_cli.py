@@ -23,7 +23,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.detect import infer, layouts, predictor
-from dlkit.detect.boxes import Suppression, suppressed
+from dlkit.detect.boxes import Suppression, suppress
 from dlkit.detect.evaluate import save_examples
 from dlkit.detect.formats import voc_xml
 from dlkit.detect.infer import Detections, Object
@@ -513,7 +513,7 @@ def test_threshold_labels_and_max_detections_leave_out(detect: Any) -> None:
 def test_the_second_best_is_found_behind_many_copies_of_the_best() -> None:
     boxes = torch.tensor([[0.0, 0.0, 50.0, 50.0]] * 400 + [[60.0, 60.0, 90.0, 90.0]])
     scores = torch.linspace(0.9, 0.5, 401)
-    found = suppressed(boxes, scores, torch.zeros(401), 0.3, Suppression(), limit=2)
+    found = suppress(boxes, scores, torch.zeros(401), 0.3, Suppression(), limit=2)
     assert torch.equal(found[1], scores[[0, 400]])
 
 
@@ -607,4 +607,4 @@ def test_a_failure_is_no_surprise_to_python_either(detect: Any, model: Path) -> 
     assert isinstance(results[0], Detections)
     assert vars(results[1]) == {"path": "missing.jpg", "error": "no such file"}
     with pytest.raises(DlkitError, match="cat"):
-        list(infer.detect(["in/20.jpg"], detector, predictor.Method(labels=["cat"])))
+        list(infer.detect(["in/20.jpg"], detector, predictor.DetectOptions(labels=["cat"])))

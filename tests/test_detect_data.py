@@ -14,8 +14,8 @@ from PIL import Image
 
 from dlkit.core.errors import DlkitError
 from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.data import MOST_PASTED, Pictures, collate, rescaled
-from dlkit.detect.layouts import Annotated, read_split
+from dlkit.detect.data import MAX_PASTED, DetectionDataset, collate, resize_batch
+from dlkit.detect.layouts import AnnotatedSplit, read_split
 from dlkit.detect.models.detector import GRAY
 from tests.conftest import LABELS, SIDE, Box, scene, voc_xml, write_voc
 
@@ -144,7 +144,7 @@ LAYOUTS = [
 ]
 
 
-def boxes_of(split: Annotated) -> dict[str, dict[str, list[float]]]:
+def boxes_of(split: AnnotatedSplit) -> dict[str, dict[str, list[float]]]:
     """For each image, by label, its box: each scene has one of each."""
     return {
         sample.path.stem: {
@@ -333,7 +333,7 @@ def test_a_truncated_image_is_named_and_left_out(
     image = tmp_path / "JPEGImages/001.jpg"
     image.write_bytes(image.read_bytes()[:1500])
     samples = read_split(tmp_path, "train").samples
-    pictures = Pictures(samples, DetectTrainConfig(data=tmp_path, mosaic=0, color_jitter=0))
+    pictures = DetectionDataset(samples, DetectTrainConfig(data=tmp_path, mosaic=0, color_jitter=0))
     (said,) = capsys.readouterr().err.splitlines()
     assert "001.jpg: damaged image" in said
     damaged = [sample.path.name for sample in samples].index("001.jpg")
@@ -441,7 +441,7 @@ AUGMENTED: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def rectangles(tmp_path_factory: pytest.TempPathFactory) -> Annotated:
+def rectangles(tmp_path_factory: pytest.TempPathFactory) -> AnnotatedSplit:
     """Black images of different shapes, each with one white rectangle."""
     root = tmp_path_factory.mktemp("rectangles")
     write(root / "classes.txt", "a\nb\nc\nd\n")
@@ -460,9 +460,9 @@ def rectangles(tmp_path_factory: pytest.TempPathFactory) -> Annotated:
     return read_split(root, "train")
 
 
-def pictures(data: Annotated, **settings: Any) -> Pictures:
+def pictures(data: AnnotatedSplit, **settings: Any) -> DetectionDataset:
     config = DetectTrainConfig(data=Path(), image_size=128, **{**PLAIN, **settings})
-    return Pictures(data.samples, config)
+    return DetectionDataset(data.samples, config)
 
 
 def white(pixels: np.ndarray) -> np.ndarray:
@@ -472,7 +472,7 @@ def white(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", AUGMENTED)
-def test_boxes_follow_the_pixels(name: str, rectangles: Annotated) -> None:
+def test_boxes_follow_the_pixels(name: str, rectangles: AnnotatedSplit) -> None:
     augmented = pictures(rectangles, **AUGMENTED[name])
     random.seed(3)
     seen = 0
@@ -496,7 +496,7 @@ def test_boxes_follow_the_pixels(name: str, rectangles: Annotated) -> None:
     assert seen >= 20
 
 
-def test_the_same_seed_gives_the_same_picture(rectangles: Annotated) -> None:
+def test_the_same_seed_gives_the_same_picture(rectangles: AnnotatedSplit) -> None:
     augmented = pictures(rectangles, mosaic=0.5, scale=1.6, color_jitter=0.3, flip=0.5)
 
     def picture(seed: int) -> tuple[np.ndarray, ...]:
@@ -509,7 +509,7 @@ def test_the_same_seed_gives_the_same_picture(rectangles: Annotated) -> None:
     assert not np.array_equal(picture(0)[0], picture(1)[0])
 
 
-def test_crowds_are_left_out_and_images_without_boxes_kept(rectangles: Annotated) -> None:
+def test_crowds_are_left_out_and_images_without_boxes_kept(rectangles: AnnotatedSplit) -> None:
     crowd = replace(rectangles.samples[0], crowd=np.array([True]))
     plain = pictures(replace(rectangles, samples=[crowd, rectangles.samples[1]]))
     images, boxes, labels = collate([plain[0], plain[1]])
@@ -521,13 +521,13 @@ def test_crowds_are_left_out_and_images_without_boxes_kept(rectangles: Annotated
     assert labels.tolist() == [[-1]]
 
 
-def test_the_border_is_gray(rectangles: Annotated) -> None:
+def test_the_border_is_gray(rectangles: AnnotatedSplit) -> None:
     image, _, _ = pictures(rectangles)[3]
     assert (image[:, 0] == GRAY).all() or (image[:, -1] == GRAY).all()
 
 
 def test_pasted_objects_have_their_boxes_and_what_they_cover_has_none(
-    rectangles: Annotated,
+    rectangles: AnnotatedSplit,
 ) -> None:
     augmented = pictures(rectangles, copy_paste=1.0, scale=1.3)
     random.seed(0)
@@ -551,14 +551,14 @@ def test_pasted_objects_have_their_boxes_and_what_they_cover_has_none(
                 across = min(x2, later[2]) - max(x1, later[0])
                 down = min(y2, later[3]) - max(y1, later[1])
                 assert max(0, across) * max(0, down) <= 0.51 * width * height
-    assert max(counts) == 1 + MOST_PASTED
+    assert max(counts) == 1 + MAX_PASTED
     assert labels_seen == {0, 1, 2, 3}
     assert gone, "an object that is covered stays without a box"
     augmented.copy_paste = 0.0
     assert all(len(augmented[index][1]) <= 1 for index in range(4))
 
 
-def test_copies_come_from_usable_pictures_only(rectangles: Annotated) -> None:
+def test_copies_come_from_usable_pictures_only(rectangles: AnnotatedSplit) -> None:
     """A crowd is no object, and a picture without objects has none to give."""
     crowd = replace(rectangles.samples[0], crowd=np.array([True]))
     augmented = pictures(replace(rectangles, samples=[crowd]), copy_paste=1.0)
@@ -572,7 +572,7 @@ def test_a_batch_of_another_size_keeps_its_boxes_on_the_pixels() -> None:
     box = torch.tensor([[[16.0, 32, 96, 80]]])
     sides = set()
     for _ in range(60):
-        resized, boxes = rescaled(1.5, image, box)
+        resized, boxes = resize_batch(1.5, image, box)
         assert resized.dtype == torch.uint8
         assert resized.shape[2] == resized.shape[3]
         sides.add(resized.shape[2])

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.keypoint_data import KeypointPictures, KeypointSample, read_keypoints
+from dlkit.detect.keypoint_data import KeypointDataset, KeypointSample, read_keypoints
 from dlkit.detect.keypoints import distances
 from dlkit.detect.losses.localize import keypoint_loss
 from tests.conftest import run
@@ -58,7 +58,7 @@ def test_keypoints_move_with_their_pictures(tmp_path: Path) -> None:
     image.save(tmp_path / "a.png")
     points = np.array([[30.5, 50.5], [119, 79], [NAN, NAN]], np.float32)
     config = DetectTrainConfig(data=tmp_path, image_size=96, scale=2.0, color_jitter=0)
-    pictures = KeypointPictures([KeypointSample(tmp_path / "a.png", 120, 80, points)], config)
+    pictures = KeypointDataset([KeypointSample(tmp_path / "a.png", 120, 80, points)], config)
     unseen = 0
     for _ in range(20):
         pixels, moved = pictures[0]

@@ -11,7 +11,7 @@ from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.losses.localize import localize_losses
 from dlkit.detect.model import build
-from dlkit.detect.models.localize import Answer
+from dlkit.detect.models.localize import LocalizerOutput
 from tests.conftest import run, voc_xml
 from tests.test_detect import NARROW
 
@@ -21,9 +21,9 @@ class Fixed(torch.nn.Module):
 
     def __init__(self, labels: torch.Tensor, boxes: torch.Tensor) -> None:
         super().__init__()
-        self.answer = Answer(labels, boxes)
+        self.answer = LocalizerOutput(labels, boxes)
 
-    def forward(self, images: torch.Tensor) -> Answer:
+    def forward(self, images: torch.Tensor) -> LocalizerOutput:
         return self.answer
 
 

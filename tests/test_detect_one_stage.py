@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.detect.boxes import Suppression, iou
-from dlkit.detect.losses.ssd import hardest, match, ssd_losses
-from dlkit.detect.losses.yolo_v1 import targets_of, yolo_v1_losses
+from dlkit.detect.losses.ssd import hard_negatives, match, ssd_losses
+from dlkit.detect.losses.yolo_v1 import assign_targets, yolo_v1_losses
 from dlkit.detect.model import build
-from dlkit.detect.models.detector import widen_narrow_maps
+from dlkit.detect.models.detector import pad_narrow_maps
 from dlkit.detect.models.ssd import DefaultBoxes, default_boxes
-from dlkit.detect.models.yolo_v1 import Cells, corners, squared
+from dlkit.detect.models.yolo_v1 import Cells, corners, pad_to_square
 from tests.conftest import NARROW, run, scene
 
 NO_IMAGES = torch.zeros(1, 3, 100, 100, dtype=torch.uint8)
@@ -104,7 +104,7 @@ def test_matching_by_brute_force() -> None:
 def test_three_hard_negatives_for_each_positive() -> None:
     losses = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3, 0.8], [1, 2, 3, 4, 5, 6]])
     positive = torch.tensor([[True, False, False, False, False, False], [False] * 6])
-    assert hardest(losses, positive).tolist() == [
+    assert hard_negatives(losses, positive).tolist() == [
         [False, True, False, True, False, True],
         [False] * 6,
     ]
@@ -178,7 +178,7 @@ def test_the_cell_of_the_center_is_responsible() -> None:
     cells.boxes[0, 3, 1, 0] = torch.tensor([0.5, 0.5, 0.3, 0.3])
     cells.boxes[0, 3, 1, 1] = torch.tensor([0.5, 0.5, 0.5, 0.6])
     box = [1.5 / 7 - 0.125, 3.5 / 7 - 0.18, 1.5 / 7 + 0.125, 3.5 / 7 + 0.18]
-    targets = targets_of(cells, torch.tensor([[box, [0.0, 0, 0, 0]]]), torch.tensor([[2, -1]]))
+    targets = assign_targets(cells, torch.tensor([[box, [0.0, 0, 0, 0]]]), torch.tensor([[2, -1]]))
     assert targets.responsible.nonzero().tolist() == [[0, 3, 1, 1]]
     assert (targets.labels >= 0).nonzero().tolist() == [[0, 3, 1]]
     assert int(targets.labels[0, 3, 1]) == 2
@@ -193,13 +193,13 @@ def test_of_two_objects_in_a_cell_the_larger_is_its_own() -> None:
     for order in ([small, large], [large, small]):
         labels = torch.tensor([[order.index(small), order.index(large)]])
         labels = torch.tensor([[0 if box is small else 1 for box in order]])
-        targets = targets_of(cells_of(), torch.tensor([order]), labels)
+        targets = assign_targets(cells_of(), torch.tensor([order]), labels)
         assert int(targets.labels[0, 3, 3]) == 1
         assert int(targets.responsible.sum()) == 1
 
 
 def test_an_object_at_the_far_corner_has_a_cell() -> None:
-    targets = targets_of(cells_of(), torch.tensor([[[1.0, 1, 1, 1]]]), torch.tensor([[0]]))
+    targets = assign_targets(cells_of(), torch.tensor([[[1.0, 1, 1, 1]]]), torch.tensor([[0]]))
     assert (targets.labels >= 0).nonzero().tolist() == [[0, 6, 6]]
 
 
@@ -226,7 +226,7 @@ def test_yolo_v1_reads_boxes_as_its_targets_are_written() -> None:
     torch.manual_seed(0)
     lefts = torch.rand(1, 20, 2) * 0.6
     boxes = torch.cat([lefts, lefts + 0.05 + 0.3 * torch.rand(1, 20, 2)], dim=2)
-    targets = targets_of(cells_of(), boxes, torch.arange(20)[None])
+    targets = assign_targets(cells_of(), boxes, torch.arange(20)[None])
     read = corners(targets.boxes[..., None, :])[:, :, :, 0]
     own = targets.labels >= 0
     assert own.sum() > 10
@@ -250,7 +250,7 @@ def test_yolo_v1_scores_are_products() -> None:
 
 def test_yolo_v1_sees_a_square() -> None:
     image = torch.full((1, 3, 96, 192), 200, dtype=torch.uint8)
-    square = squared(image, 64)
+    square = pad_to_square(image, 64)
     assert square.shape == (1, 3, 64, 64)
     assert torch.allclose(square[:, :, :30], torch.tensor(200.0))
     assert torch.allclose(square[:, :, 34:], torch.tensor(114.0))
@@ -297,9 +297,9 @@ def test_narrow_maps_are_widened_with_nothing() -> None:
     for shape in [(1, 1), (1, 4), (3, 1), (2, 2), (5, 3)]:
         x = torch.rand(2, 2, *shape)
         expected = layer(x)
-        widened = nn.Sequential(copy.deepcopy(layer))
-        widen_narrow_maps(widened)
-        assert torch.allclose(widened(x), expected, atol=1e-6)
+        pad_narrow_map = nn.Sequential(copy.deepcopy(layer))
+        pad_narrow_maps(pad_narrow_map)
+        assert torch.allclose(pad_narrow_map(x), expected, atol=1e-6)
 
 
 def test_boxes_are_exact_in_bf16() -> None:

@@ -10,12 +10,12 @@ from PIL import Image
 
 from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import decode, encode, iou
-from dlkit.detect.compiled_regions import blurred, described, merged, segments
-from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses, sampled
+from dlkit.detect.compiled_regions import blur, describe_segments, find_segments, merge_segments
+from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses, sample_regions
 from dlkit.detect.model import build
-from dlkit.detect.models.fast_rcnn import Answers
+from dlkit.detect.models.fast_rcnn import RegionOutput
 from dlkit.detect.models.rcnn import linear
-from dlkit.detect.models.regions import numbered
+from dlkit.detect.models.regions import to_rois
 from dlkit.detect.selective_search import LIMIT, SIDE, gaussian, propose
 from dlkit.detect.svm import (
     COST,
@@ -44,12 +44,12 @@ def test_offsets_by_hand_and_back() -> None:
 def test_blurring_is_a_gaussian_of_that_deviation() -> None:
     spot = np.zeros((21, 21, 1), np.float32)
     spot[10, 10] = 1
-    found = blurred(spot, gaussian(1.5))[:, :, 0]
+    found = blur(spot, gaussian(1.5))[:, :, 0]
     y, x = np.mgrid[:21, :21] - 10
     assert found.sum() == pytest.approx(1, abs=1e-5)
     assert (found * x**2).sum() == pytest.approx(1.5**2, rel=0.02)
     assert (found * y**2).sum() == pytest.approx(1.5**2, rel=0.02)
-    assert np.allclose(blurred(np.full((5, 4, 3), 7.0, np.float32), gaussian(0.8)), 7)
+    assert np.allclose(blur(np.full((5, 4, 3), 7.0, np.float32), gaussian(0.8)), 7)
 
 
 def segments_by_the_book(image: np.ndarray, scale: float) -> np.ndarray:
@@ -83,7 +83,7 @@ def segments_by_the_book(image: np.ndarray, scale: float) -> np.ndarray:
 def test_segments_are_those_of_the_paper(scale: float) -> None:
     # Gray levels whose differences are told apart by the sorting in steps.
     image = np.random.default_rng(0).integers(0, 64, (7, 9, 1)).astype(np.float32) * 4
-    labels, count = segments(image, scale, 0)
+    labels, count = find_segments(image, scale, 0)
     expected = segments_by_the_book(image, scale)
     assert 1 < count < 63
     assert (labels == expected).all()
@@ -93,8 +93,8 @@ def test_small_segments_join_a_neighbor() -> None:
     image = np.zeros((8, 8, 1), np.float32)
     image[:, 4:] = 200
     image[2, 2] = 100
-    assert segments(image, 1.0, 0)[1] == 3
-    labels, count = segments(image, 1.0, 5)
+    assert find_segments(image, 1.0, 0)[1] == 3
+    labels, count = find_segments(image, 1.0, 5)
     assert count == 2
     assert (labels == np.repeat([[0, 0, 0, 0, 1, 1, 1, 1]], 8, axis=0)).all()
 
@@ -106,7 +106,7 @@ def test_merging_takes_the_two_most_alike_each_time() -> None:
     labels = np.arange(20, dtype=np.int32).reshape(4, 5)
     labels = labels.repeat([3, 5, 4, 7], axis=0).repeat([2, 6, 3, 5, 4], axis=1)
     bins = rng.integers(0, 4, (*labels.shape, 3)).astype(np.uint8)
-    found = merged(labels, 20, *described(labels, 20, bins, 4))
+    found = merge_segments(labels, 20, *describe_segments(labels, 20, bins, 4))
 
     def box(mask: np.ndarray) -> tuple[int, int, int, int]:
         y, x = mask.nonzero()
@@ -171,15 +171,15 @@ def test_a_quarter_of_the_regions_shows_objects_and_hard_background_comes_first(
     far = torch.tensor([[50.0, 50, 60, 60]] * 50)
     good = torch.tensor([[0.0, 0, 40, 30]] * 20)  # IoU 0.75
     padding = torch.zeros(5, 4)
-    regions = sampled(torch.cat([far, good, near, padding]), boxes, labels, 16)
+    regions = sample_regions(torch.cat([far, good, near, padding]), boxes, labels, 16)
     assert len(regions.boxes) == 16
     assert regions.labels.tolist() == [3] * 4 + [0] * 12
     assert (regions.objects[:4] == boxes[0]).all()
     assert (regions.boxes[4:, 2] == 40).sum() == 6
     assert regions.boxes.prod(dim=1).ne(-1).all()
-    nothing = sampled(far, torch.zeros(1, 4), torch.tensor([-1]), 16)
+    nothing = sample_regions(far, torch.zeros(1, 4), torch.tensor([-1]), 16)
     assert nothing.labels.tolist() == [0] * 16
-    assert len(sampled(padding, torch.zeros(1, 4), torch.tensor([-1]), 16).labels) == 0
+    assert len(sample_regions(padding, torch.zeros(1, 4), torch.tensor([-1]), 16).labels) == 0
 
 
 class Fixed(torch.nn.Module):
@@ -194,7 +194,7 @@ class Fixed(torch.nn.Module):
         labels = self.logits.expand(count, -1)
         if self.offset is None:
             return labels
-        return Answers(labels, torch.full((count, labels.shape[1] - 1, 4), self.offset))
+        return RegionOutput(labels, torch.full((count, labels.shape[1] - 1, 4), self.offset))
 
 
 def test_losses_by_hand() -> None:
@@ -258,7 +258,7 @@ def test_rcnn_sees_what_is_in_the_region_and_a_little_around_it() -> None:
     image = Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC)
     images = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     region = [30.0, 20, 100, 90]
-    [crop] = network.random_affine(images, torch.tensor([[0.0, *region]]))
+    [crop] = network.warp(images, torch.tensor([[0.0, *region]]))
     # 96 pixels of the crop show 96 - 2 * 16 * 96 / 227 of the region, the rest surrounds it.
     margin = 70 * ((1 / (1 - 32 / 227)) - 1) / 2
     box = (30 - margin, 20 - margin, 100 + margin, 90 + margin)
@@ -267,7 +267,7 @@ def test_rcnn_sees_what_is_in_the_region_and_a_little_around_it() -> None:
         torch.from_numpy(np.array(expected)).permute(2, 0, 1)[None]
     )[0]
     assert (crop - normal).abs().mean() < 0.03
-    beyond = network.random_affine(images, torch.tensor([[0.0, -300, -300, -200, -200]]))
+    beyond = network.warp(images, torch.tensor([[0.0, -300, -300, -200, -200]]))
     assert not beyond.any()
 
 
@@ -353,7 +353,7 @@ def test_scores_of_rcnn_are_chances_in_each_label() -> None:
         regions = torch.cat([boxes, proposed])
         shown.append(iou(regions[:, None], boxes[None]) >= 0.5)
         with torch.no_grad():
-            maps = torch.cat(list(network.last_maps(tensor[None], numbered([regions]))))
+            maps = torch.cat(list(network.last_maps(tensor[None], to_rois([regions]))))
         scores.append(linear(maps.mean(dim=(2, 3)), network.svms).sigmoid())
     truth, found = torch.cat(shown), torch.cat(scores)
     for label in (0, 1):

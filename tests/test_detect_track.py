@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dlkit.detect import track
-from dlkit.detect.track import LOST_AFTER, Motion, Tracker, cheapest_pairs
+from dlkit.detect.track import LOST_AFTER, Motion, Tracker, min_cost_pairs
 
 
 def box(x: float, y: float, width: float = 40, height: float = 20) -> np.ndarray:
@@ -28,7 +28,7 @@ def test_the_filter_is_the_mean_of_the_state_given_what_was_seen() -> None:
         motion.predict()
         motion.correct(seen)
 
-    f, h, steps = track.MOTION, track.SEEN, range(1, 5)
+    f, h, steps = track.MOTION, track.OBSERVATION, range(1, 5)
     # The state after each step as a linear map of x_0 and all noises w_1 ... w_4.
     sources = np.block(
         [
@@ -41,11 +41,11 @@ def test_the_filter_is_the_mean_of_the_state_given_what_was_seen() -> None:
     zeros = np.zeros((7, 28))
     spread = np.block([[track.FIRST_VARIANCES, zeros], [zeros.T, noise]])
     states = sources @ spread @ sources.T
-    mean = sources[:, :7] @ np.concatenate([track.measured(boxes[0]), np.zeros(3)])
+    mean = sources[:, :7] @ np.concatenate([track.measure(boxes[0]), np.zeros(3)])
     look = np.kron(np.eye(4), h)
-    seen_variance = look @ states @ look.T + np.kron(np.eye(4), track.SEEN_NOISE)
+    seen_variance = look @ states @ look.T + np.kron(np.eye(4), track.OBSERVATION_NOISE)
     gain = (states @ look.T)[-7:] @ np.linalg.inv(seen_variance)
-    measurements = np.concatenate([track.measured(seen) for seen in boxes[1:]])
+    measurements = np.concatenate([track.measure(seen) for seen in boxes[1:]])
     expected = mean[-7:] + gain @ (measurements - look @ mean)
     assert motion.state == pytest.approx(expected, rel=1e-6)
     left = states[-7:, -7:] - gain @ (states @ look.T)[-7:].T
@@ -83,7 +83,7 @@ def test_the_cheapest_pairs_are_those_of_trying_all(shape: tuple[int, int]) -> N
             sum(turned[row, column] for row, column in enumerate(columns))
             for columns in itertools.permutations(range(many), few)
         ]
-        pairs = cheapest_pairs(costs)
+        pairs = min_cost_pairs(costs)
         assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == few
         assert sum(costs[pair] for pair in pairs) == min(sums)
 
@@ -93,7 +93,7 @@ def test_the_cheapest_pairs_are_scipys() -> None:
     rng = np.random.default_rng(0)
     for shape in [(30, 30), (20, 45), (45, 20)]:
         costs = -rng.random(shape)
-        assert cheapest_pairs(costs) == list(
+        assert min_cost_pairs(costs) == list(
             zip(*optimize.linear_sum_assignment(costs), strict=True)
         )
 

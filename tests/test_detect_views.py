@@ -12,14 +12,16 @@ from torch import Tensor
 from dlkit.core.vision.images import Picture
 from dlkit.detect import infer, predictor, tta
 from dlkit.detect.boxes import iou
-from dlkit.detect.models.detector import Found
+from dlkit.detect.models.detector import ScoredBoxes
 from tests.conftest import SIDE, run, scene
 
 FP32 = ("--device", "cpu", "--precision", "fp32")
 
 
-def found(boxes: Sequence[Sequence[float]], scores: list[float], labels: list[int]) -> Found:
-    return Found(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels))
+def found(boxes: Sequence[Sequence[float]], scores: list[float], labels: list[int]) -> ScoredBoxes:
+    return ScoredBoxes(
+        torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels)
+    )
 
 
 class AllSeeing:
@@ -35,7 +37,7 @@ class AllSeeing:
         self.picture = Picture(pixels, width, height)
         self.sizes: list[tuple[int, int]] = []
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Found]:
+    def __call__(self, pictures: Sequence[Picture]) -> list[ScoredBoxes]:
         results = []
         for picture in pictures:
             left, top = (int(picture.pixels[channel].min()) for channel in (0, 1))
@@ -45,7 +47,7 @@ class AllSeeing:
             boxes = torch.minimum((self.boxes - corner).clamp(min=0), size)
             seen = ((boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= 4).nonzero().flatten()
             scores = torch.linspace(0.9, 0.5, len(self.boxes))[seen]
-            results.append(Found(boxes[seen], scores, self.labels[seen]))
+            results.append(ScoredBoxes(boxes[seen], scores, self.labels[seen]))
         return results
 
 
@@ -70,12 +72,12 @@ def test_tiles_hold_each_object_once_and_whole(tile: int, whole: bool) -> None:
         boxes = apart(count, 240, largest)
         look = AllSeeing(boxes, [n % 2 for n in range(count)], 240, 256)
 
-        def shrunk(pictures: Sequence[Picture], look: AllSeeing = look) -> list[Found]:
+        def shrunk(pictures: Sequence[Picture], look: AllSeeing = look) -> list[ScoredBoxes]:
             """The picture as a whole is too small to show anything, unless `whole`."""
             results = look(pictures)
             return results if whole or tile >= 256 else [empty(), *results[1:]]
 
-        result = tta.in_tiles(look.picture, tile, shrunk, 0.5, 100, False)
+        result = tta.predict_tiles(look.picture, tile, shrunk, 0.5, 100, False)
         assert look.sizes[0] == (256, 240)
         assert all(max(size) <= tile for size in look.sizes[1:])
         order = result.boxes[:, 0].argsort()
@@ -85,7 +87,7 @@ def test_tiles_hold_each_object_once_and_whole(tile: int, whole: bool) -> None:
         assert result.scores.tolist() == sorted(result.scores.tolist(), reverse=True)
 
 
-def empty() -> Found:
+def empty() -> ScoredBoxes:
     return found([], [], [])._replace(labels=torch.zeros(0, dtype=torch.long))
 
 
@@ -93,7 +95,7 @@ def test_neighbors_of_one_label_stay_two() -> None:
     """They touch, within two tiles' common part and across it."""
     boxes = torch.tensor([[90.0, 40, 110, 60], [110.0, 40, 130, 60], [40.0, 90, 60, 130]])
     look = AllSeeing(boxes, [0, 0, 0], 240, 240)
-    result = tta.in_tiles(look.picture, 128, look, 0.5, 100, False)
+    result = tta.predict_tiles(look.picture, 128, look, 0.5, 100, False)
     assert sorted(result.boxes.tolist()) == sorted(boxes.tolist())
 
 
@@ -101,25 +103,25 @@ def test_labels_are_kept_apart_unless_suppression_is_of_all() -> None:
     regions = torch.tensor([[0.0, 0, 100, 100], [0, 0, 60, 60]])
     box = [10.0, 10, 30, 30]
     parts = [found([box], [0.6], [0]), found([box], [0.8], [1])]
-    assert tta.merged(parts, regions, 0.5, 10).labels.tolist() == [1, 0]
-    assert tta.merged(parts, regions, 0.5, 10, agnostic=True).labels.tolist() == [1]
-    assert tta.merged(parts, regions, 0.5, 1).labels.tolist() == [1]
+    assert tta.merge_tiles(parts, regions, 0.5, 10).labels.tolist() == [1, 0]
+    assert tta.merge_tiles(parts, regions, 0.5, 10, agnostic=True).labels.tolist() == [1]
+    assert tta.merge_tiles(parts, regions, 0.5, 1).labels.tolist() == [1]
 
 
 def test_weighted_boxes_by_hand() -> None:
     """Solovyev et al. 2021, eq. 1-3 and section 3's step 6, with T = 2 views."""
     first = found([[0.0, 0, 10, 10], [50, 50, 60, 60]], [0.8, 0.6], [0, 0])
     second = found([[2.0, 0, 12, 10], [0, 0, 10, 10]], [0.4, 0.5], [0, 1])
-    boxes, scores, labels = tta.fused([first, second], 10)
+    boxes, scores, labels = tta.fuse_boxes([first, second], 10)
     # x: (0.8 * 0 + 0.4 * 2) / 1.2; score: mean 0.6 of two in two views. The others are alone.
     expected = [[2 / 3, 0, 32 / 3, 10], [50, 50, 60, 60], [0, 0, 10, 10]]
     assert torch.allclose(boxes, torch.tensor(expected))
     assert scores.tolist() == pytest.approx([0.6, 0.3, 0.25])
     assert labels.tolist() == [0, 0, 1]
-    assert tta.fused([first, second], 1).scores.tolist() == pytest.approx([0.6])
+    assert tta.fuse_boxes([first, second], 1).scores.tolist() == pytest.approx([0.6])
     # Of any label: (0.8 + 0.5 + 0.4) / 3, and three boxes count as the two views.
-    assert tta.fused([first, second], 10, agnostic=True).scores[0] == pytest.approx(1.7 / 3)
-    assert tta.fused([empty(), empty()], 10).boxes.shape == (0, 4)
+    assert tta.fuse_boxes([first, second], 10, agnostic=True).scores[0] == pytest.approx(1.7 / 3)
+    assert tta.fuse_boxes([empty(), empty()], 10).boxes.shape == (0, 4)
 
 
 def test_augmentation_of_a_perfect_detector_is_perfect() -> None:
@@ -128,7 +130,7 @@ def test_augmentation_of_a_perfect_detector_is_perfect() -> None:
     pixels[:, 40:80, 20:120] = 255
     widths: list[int] = []
 
-    def look(pictures: Sequence[Picture]) -> list[Found]:
+    def look(pictures: Sequence[Picture]) -> list[ScoredBoxes]:
         results = []
         for picture in pictures:
             bright = (picture.pixels[0] > 127).nonzero()
@@ -138,7 +140,7 @@ def test_augmentation_of_a_perfect_detector_is_perfect() -> None:
             results.append(found([[v * share for v in (x1, y1, x2, y2)]], [0.7], [0]))
         return results
 
-    (result,) = tta.augmented([Picture(pixels, 200, 120)], 160, look, 10, False)
+    (result,) = tta.predict_augmented([Picture(pixels, 200, 120)], 160, look, 10, False)
     assert result.boxes[0].tolist() == pytest.approx([20, 40, 120, 80], abs=1.5)
     assert result.scores.tolist() == pytest.approx([0.7])
     assert widths == [120, 120, 160, 160, 200, 200]
@@ -218,8 +220,8 @@ def test_thresholds_of_labels(tmp_path: Path, model: Path) -> None:
     paths = [str(tmp_path / f"{seed}.png") for seed in (20, 21)]
 
     def scores(text: str, **settings: int) -> list[tuple[str, float]]:
-        threshold, own = predictor.thresholds_of(text)
-        method = predictor.Method(threshold, own, **settings)  # type: ignore[arg-type]
+        threshold, own = predictor.parse_thresholds(text)
+        method = predictor.DetectOptions(threshold, own, **settings)  # type: ignore[arg-type]
         results = infer.detect(paths, detector, method)
         return [
             (o.label, o.score)

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from dlkit.detect.losses.sliding_window import labels_of, size_for_one, sliding_window_losses
+from dlkit.detect.losses.sliding_window import (
+    choose_window_size,
+    label_windows,
+    sliding_window_losses,
+)
 from dlkit.detect.model import build
 from dlkit.detect.models.sliding_window import CROP, STRIDE, WINDOW, windows
 from tests.test_detect import NARROW
@@ -54,17 +58,17 @@ def test_a_window_is_what_the_classifier_looks_at() -> None:
 def test_windows_are_of_the_size_of_an_object() -> None:
     """Of 12 sizes: four sides, as shares of 100 pixels, in three shapes."""
     images = torch.zeros(1, 3, 80, 100, dtype=torch.uint8)
-    assert size_for_one(images, torch.tensor([[10.0, 0, 62, 49]])) == pytest.approx((50, 50))
+    assert choose_window_size(images, torch.tensor([[10.0, 0, 62, 49]])) == pytest.approx((50, 50))
     wide = torch.tensor([[0.0, 20, 100, 66]])
-    assert size_for_one(images, wide) == pytest.approx((70 * 2**0.5, 70 / 2**0.5))
-    assert len({size_for_one(images, torch.zeros(0, 4)) for _ in range(50)}) > 4
+    assert choose_window_size(images, wide) == pytest.approx((70 * 2**0.5, 70 / 2**0.5))
+    assert len({choose_window_size(images, torch.zeros(0, 4)) for _ in range(50)}) > 4
 
 
 def test_windows_that_show_an_object() -> None:
     boxes = torch.tensor([[[0.0, 0, 40, 40], [60, 0, 100, 40]], [[0, 0, 0, 0], [0, 0, 0, 0]]])
     labels = torch.tensor([[1, 0], [-1, -1]])
     seen = torch.tensor([[0.0, 0, 40, 30], [60, 0, 100, 18], [60, 0, 100, 15], [0, 60, 40, 90]])
-    assert labels_of(seen, boxes, labels).tolist() == [[2, -1, 0, 0], [0, 0, 0, 0]]
+    assert label_windows(seen, boxes, labels).tolist() == [[2, -1, 0, 0], [0, 0, 0, 0]]
 
 
 class Even(torch.nn.Module):

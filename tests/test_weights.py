@@ -116,12 +116,12 @@ def test_torchvisions_published_detectors_load_by_name(
     theirs: Any = make(
         weights=None, weights_backbone=None, num_classes=91, min_size=128, max_size=128
     ).eval()
-    one_stage = not hasattr(theirs, "roi_heads")
+    build_one_stage = not hasattr(theirs, "roi_heads")
     for norm in theirs.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
             nn.init.uniform_(norm.get_buffer("running_mean"), -0.1, 0.1)
-    if one_stage:
+    if build_one_stage:
         logits = theirs.head.classification_head.cls_logits
         nn.init.normal_(logits.weight, std=0.1)
         with torch.no_grad():
@@ -140,8 +140,8 @@ def test_torchvisions_published_detectors_load_by_name(
     assert len(detector.labels) == len(set(detector.labels)) == 90
     image = torch.randint(0, 255, (1, 3, 128, 128), dtype=torch.uint8)
     (ours,) = detector.network.predict(image, 0.0, Suppression(iou=iou), 10)
-    chooses = theirs if one_stage else theirs.roi_heads
-    chooses.score_thresh, chooses.detections_per_img = 0.0, 10
+    box_selector = theirs if build_one_stage else theirs.roi_heads
+    box_selector.score_thresh, box_selector.detections_per_img = 0.0, 10
     with torch.inference_mode():
         (expected,) = theirs([image[0] / 255])
     assert torch.allclose(ours.scores, expected["scores"], atol=1e-4)

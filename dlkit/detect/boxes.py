@@ -1,4 +1,4 @@
-"""Boxes as x1, y1, x2, y2 in pixels: overlap, suppression."""
+"""Boxes as x1, y1, x2, y2 in pixels: overlap, non-maximum suppression, offsets."""
 
 import math
 from typing import NamedTuple
@@ -10,17 +10,18 @@ from torchvision.ops import batched_nms
 from dlkit.core.errors import DlkitError
 from dlkit.detect.config import Nms
 
-MOST_CANDIDATES = 5000
-LARGEST_GROWTH = math.log(1000 / 16)  # of a side, as a logarithm, so that no box is infinite
+MAX_CANDIDATES = 5000
+MAX_LOG_GROWTH = math.log(1000 / 16)  # of a side, so that no box is infinite
 
 
 class Suppression(NamedTuple):
-    """What becomes of boxes of a label that overlap: of any label, if `agnostic`.
+    """Non-maximum suppression per label, or across labels if `agnostic`.
 
-    hard: of two that overlap more than `iou`, the better stays, best first. weighted: the one that
-    stays becomes the mean of itself and of those it puts out, weighted by score (Ning et al. 2017).
-    soft-linear: the other's score falls to its share 1 - IoU, where they overlap at least `iou`
-    (Bodla et al. 2017, eq. 2); soft-gaussian: to exp(-IoU^2 / sigma), at any overlap (eq. 3).
+    hard: a box that overlaps a better one by more than `iou` is removed. weighted: the same, but
+    the kept box becomes the mean of itself and of the removed ones, weighted by score (Ning et al.
+    2017). soft-linear: the score of the worse box is multiplied by 1 - IoU if they overlap by at
+    least `iou` (Bodla et al. 2017, eq. 2); soft-gaussian: by exp(-IoU^2 / sigma), at any overlap
+    (eq. 3).
     """
 
     kind: Nms = "hard"
@@ -36,7 +37,7 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Common area of boxes that broadcast against each other, (..., 4) each."""
+    """Area of the intersection of boxes that broadcast against each other, (..., 4) each."""
     left_top = torch.maximum(a[..., :2], b[..., :2])
     right_bottom = torch.minimum(a[..., 2:], b[..., 2:])
     return (right_bottom - left_top).clamp(min=0).prod(dim=-1)
@@ -68,7 +69,7 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap - distance - weight * shape
 
 
-def suppressed(
+def suppress(
     boxes: Tensor,
     scores: Tensor,
     labels: Tensor,
@@ -76,41 +77,42 @@ def suppressed(
     suppression: Suppression,
     limit: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The boxes (N, 4), scores (N,) and labels (N,) that are left, best first, at most `limit`.
+    """Apply non-maximum suppression to boxes (N, 4), scores (N,) and labels (N,).
 
-    The scores given are at least `threshold`; a box that soft suppression takes below it goes.
+    Returns the same three tensors of the kept boxes, best first, at most `limit`. The scores passed
+    in are at least `threshold`; soft suppression removes a box whose score falls below it.
     """
-    # Suppression is quadratic in its candidates.
-    candidates = scores.topk(min(len(scores), MOST_CANDIDATES)).indices
+    # Suppression takes quadratic time in the number of candidates.
+    candidates = scores.topk(min(len(scores), MAX_CANDIDATES)).indices
     boxes, scores, labels = boxes[candidates], scores[candidates], labels[candidates]
-    rivals = torch.zeros_like(labels) if suppression.agnostic else labels
+    groups = torch.zeros_like(labels) if suppression.agnostic else labels
     if suppression.kind in ("soft-linear", "soft-gaussian"):
-        kept, scores = softly_kept(boxes, scores, rivals, threshold, suppression, limit)
+        kept, scores = soft_nms(boxes, scores, groups, threshold, suppression, limit)
         return boxes[kept], scores, labels[kept]
-    kept = batched_nms(boxes, scores, rivals, suppression.iou)[:limit]
+    kept = batched_nms(boxes, scores, groups, suppression.iou)[:limit]
     if suppression.kind == "weighted":
         return (
-            weighted_means(boxes, scores, rivals, kept, suppression.iou),
+            average_overlapping(boxes, scores, groups, kept, suppression.iou),
             scores[kept],
             labels[kept],
         )
     return boxes[kept], scores[kept], labels[kept]
 
 
-def softly_kept(
+def soft_nms(
     boxes: Tensor,
     scores: Tensor,
-    rivals: Tensor,
+    groups: Tensor,
     threshold: float,
     suppression: Suppression,
     limit: int,
 ) -> tuple[Tensor, Tensor]:
-    """Indices of the boxes left, and their scores, which those before them have lowered."""
+    """Soft-NMS: the indices of the kept boxes, best first, and their decayed scores."""
     kept, final = [], []
-    left = scores.clone()
+    decayed = scores.clone()
     for _ in range(min(limit, len(boxes))):
-        best = int(left.argmax())
-        score = float(left[best])
+        best = int(decayed.argmax())
+        score = float(decayed[best])
         if score < threshold:
             break
         kept.append(best)
@@ -120,47 +122,50 @@ def softly_kept(
             decay = torch.where(overlap >= suppression.iou, 1 - overlap, 1.0)
         else:
             decay = torch.exp(-overlap.square() / suppression.sigma)
-        left *= torch.where(rivals == rivals[best], decay, 1.0)
-        left[kept] = -1.0
+        decayed *= torch.where(groups == groups[best], decay, 1.0)
+        decayed[kept] = -1.0
     return torch.tensor(kept, dtype=torch.long, device=boxes.device), scores.new_tensor(final)
 
 
-def weighted_means(
-    boxes: Tensor, scores: Tensor, rivals: Tensor, kept: Tensor, iou_threshold: float
+def average_overlapping(
+    boxes: Tensor, scores: Tensor, groups: Tensor, kept: Tensor, iou_threshold: float
 ) -> Tensor:
-    """For each kept box the mean of itself and of those it put out, weighted by score."""
-    overlaps = (iou(boxes[kept, None], boxes) > iou_threshold) & (rivals[kept, None] == rivals)
+    """The mean of each kept box and of the boxes it suppressed, weighted by score."""
+    overlaps = (iou(boxes[kept, None], boxes) > iou_threshold) & (groups[kept, None] == groups)
     overlaps[:, kept] = torch.eye(len(kept), dtype=torch.bool, device=kept.device)
-    # A box that several overlap was put out by the first of them.
+    # A box that overlaps several kept ones was suppressed by the first of them.
     first = overlaps & (overlaps.cumsum(dim=0) == 1)
     weights = first * scores
     return weights @ boxes / weights.sum(dim=1, keepdim=True)
 
 
-def suppression_of(
+def parse_suppression(
     kind: Nms, iou: float | None, sigma: float | None, agnostic: bool
 ) -> Suppression:
-    """What the options say, those not given at their defaults; a DlkitError if one has no use."""
+    """The suppression of these options; None takes the default.
+
+    Raises DlkitError for an option that has no effect on this kind.
+    """
     if iou is not None and kind == "soft-gaussian":
         raise DlkitError(
-            "--iou is for hard, soft-linear and weighted suppression, not --nms soft-gaussian"
+            "--iou: not used by --nms soft-gaussian; choose hard, soft-linear or weighted"
         )
     if sigma is not None and kind != "soft-gaussian":
-        raise DlkitError(f"--sigma is for --nms soft-gaussian, not {kind}")
-    plain = Suppression()
+        raise DlkitError(f"--sigma: not used by --nms {kind}; choose soft-gaussian")
+    default = Suppression()
     return Suppression(
         kind,
-        plain.iou if iou is None else iou,
-        plain.sigma if sigma is None else sigma,
+        default.iou if iou is None else iou,
+        default.sigma if sigma is None else sigma,
         agnostic,
     )
 
 
 def encode(boxes: Tensor, references: Tensor) -> Tensor:
-    """Offsets (..., 4) that lead from references to boxes: Girshick et al. 2014, eq. 6 to 9.
+    """Offsets (..., 4) from references to boxes: Girshick et al. 2014, eq. 6 to 9.
 
-    The way between the centers as a share of the reference's size, and the logarithms of how much
-    wider and higher the box is.
+    The distance between the centers, as a fraction of the reference's size, and the logarithms of
+    the ratios of widths and of heights.
     """
     centers, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     from_centers = (references[..., :2] + references[..., 2:]) / 2
@@ -169,9 +174,9 @@ def encode(boxes: Tensor, references: Tensor) -> Tensor:
 
 
 def decode(offsets: Tensor, references: Tensor) -> Tensor:
-    """The boxes (..., 4) that offsets lead to from references (eq. 1 to 4); undoes `encode`."""
+    """Apply offsets to references: boxes (..., 4), the inverse of `encode` (eq. 1 to 4)."""
     from_centers = (references[..., :2] + references[..., 2:]) / 2
     from_sizes = references[..., 2:] - references[..., :2]
     centers = from_centers + offsets[..., :2] * from_sizes
-    half = from_sizes * offsets[..., 2:].clamp(max=LARGEST_GROWTH).exp() / 2
+    half = from_sizes * offsets[..., 2:].clamp(max=MAX_LOG_GROWTH).exp() / 2
     return torch.cat([centers - half, centers + half], dim=-1)

@@ -1,4 +1,4 @@
-"""`dlkit detect`: its arguments. The work is imported when a command runs; help stays quick."""
+"""The commands of `dlkit detect`. Code that needs torch is imported when a command runs."""
 
 from enum import StrEnum
 from functools import partial
@@ -51,52 +51,54 @@ Track = Annotated[
     bool,
     typer.Option(
         "--track",
-        help="Number the objects of a video, or of images that are its frames, and follow them.",
+        help="Track objects through a video, or through images that are its frames.",
     ),
 ]
-Count = Annotated[bool, typer.Option("--count", help="Print how many there are of each label.")]
+Count = Annotated[bool, typer.Option("--count", help="Print the number of objects of each label.")]
 Threshold = Annotated[
     str,
     typer.Option(
         metavar="SCORE",
-        help="Leave out boxes that score lower; 0.4,cat=0.5,dog=0.2 gives labels scores of their"
-        " own.",
+        help="Least score of a box; 0.4,cat=0.5,dog=0.2 sets it for single labels.",
     ),
 ]
 Iou = Annotated[
     float | None,
-    typer.Option(help="Overlap from which suppression acts; default: 0.5.", min=0, max=1),
+    typer.Option(help="IoU above which a box is suppressed; default: 0.5.", min=0, max=1),
 ]
 NmsOption = Annotated[
     Nms,
     typer.Option(
         "--nms",
-        help="Of boxes of a label that overlap more than --iou, keep the best (hard), or their mean"
-        " weighted by score; soft: keep all, with lower scores.",
+        help="Non-maximum suppression of boxes of a label that overlap by more than --iou: keep the"
+        " best (hard), their mean weighted by score (weighted), or all with lower scores (soft).",
     ),
 ]
 Sigma = Annotated[
     float | None,
-    typer.Option(help="soft-gaussian: the larger, the milder; default: 0.5.", min=0.01),
+    typer.Option(
+        help="Width of soft-gaussian; larger values suppress less; default: 0.5.", min=0.01
+    ),
 ]
-ClassAgnostic = Annotated[
-    bool, typer.Option("--class-agnostic", help="Suppress boxes of other labels, too.")
-]
+ClassAgnostic = Annotated[bool, typer.Option("--class-agnostic", help="Suppress across labels.")]
 Labels = Annotated[str | None, typer.Option(help="Only these labels, as in cat,dog.")]
-MaxDetections = Annotated[int, typer.Option(help="Most boxes per image.", min=1)]
+MaxDetections = Annotated[int, typer.Option(help="Maximum number of boxes per image.", min=1)]
 ImageSize = Annotated[
     int | None,
-    typer.Option(help="Longest side the network sees; default: as trained.", min=32, max=8192),
+    typer.Option(
+        help="Longest side of the network's input; default: as trained.", min=32, max=8192
+    ),
 ]
 Tile = Annotated[
     int | None,
     typer.Option(
-        help="Look at large images in overlapping tiles of this side, too, for what is small.",
+        help="Also process overlapping tiles of this side, to find small objects in large images.",
         min=32,
     ),
 ]
 Tta = Annotated[
-    bool, typer.Option("--tta", help="Fuse three scales, each as it is and mirrored: slower.")
+    bool,
+    typer.Option("--tta", help="Test-time augmentation: fuse three scales, plain and mirrored."),
 ]
 FormatOption = Annotated[
     DetectFormat,
@@ -143,30 +145,29 @@ def infer(
     from dlkit.core.vision import video
     from dlkit.core.vision.images import SUFFIXES, files, keep_apart
     from dlkit.detect import formats, keypoints, results
-    from dlkit.detect.boxes import suppression_of
-    from dlkit.detect.infer import detect, drawn_in, load, save_pictures
-    from dlkit.detect.predictor import Method, thresholds_of
-    from dlkit.detect.video import watch
+    from dlkit.detect.boxes import parse_suppression
+    from dlkit.detect.infer import detect, draw_detections, load, save_pictures
+    from dlkit.detect.predictor import DetectOptions, parse_thresholds
+    from dlkit.detect.video import detect_videos
 
     if output is not None and output.suffix.lower() in SUFFIXES | video.SUFFIXES:
-        raise DlkitError(f"{output} is an image's name or a video's, and results are text")
+        raise DlkitError(f"--output {output}: an image's or video's name, but results are text")
     videos = [source for source in images if video.is_video(source)]
     if videos and len(videos) < len(images):
-        raise DlkitError("videos and images cannot be mixed: give them to commands of their own")
+        raise DlkitError("videos and images cannot be mixed; run one command for each")
     if format in {DetectFormat.coco, DetectFormat.voc, DetectFormat.yolo}:
-        for what, given in [("--count", count), ("--track", track), ("a video", bool(videos))]:
-            if given:
-                raise DlkitError(f"-f {format} has no place for {what}: use jsonl, json or csv")
+        for source, used in [("--count", count), ("--track", track), ("a video", bool(videos))]:
+            if used:
+                raise DlkitError(f"-f {format}: cannot hold {source}; use jsonl, json or csv")
     in_order = track or bool(videos)
     if in_order and (world_size() > 1 or shard is not None or resume):
         raise DlkitError(
-            "frames that follow each other are for one process: do without torchrun, --shard and"
-            " --resume"
+            "a video's frames are processed in one process; remove torchrun, --shard and --resume"
         )
     wanted = None if labels is None else [label.strip() for label in labels.split(",")]
-    method = Method(
-        *thresholds_of(threshold),
-        suppression_of(nms, iou, sigma, class_agnostic),
+    options = DetectOptions(
+        *parse_thresholds(threshold),
+        parse_suppression(nms, iou, sigma, class_agnostic),
         wanted,
         max_detections,
         image_size,
@@ -175,40 +176,40 @@ def infer(
         batch_size,
         workers,
     )
-    files_of_each = format in {DetectFormat.voc, DetectFormat.yolo}
-    # What can be resumed stands in a file of its own; frames cannot be.
+    one_file_per_image = format in {DetectFormat.voc, DetectFormat.yolo}
+    # Frames cannot be resumed.
     writer = ShardWriter(format, output, shard, resume) if not in_order else None
-    paths = keep_apart([save, crops, output if files_of_each else None], images)
+    paths = keep_apart([save, crops, output if one_file_per_image else None], images)
     detector = load(model, device, precision)
     found: Any
     if keypoints.finds_keypoints(detector):
-        plain = Method(batch_size=batch_size, workers=workers)
-        if method != plain or in_order or count or crops or format not in set(Format):
+        default = DetectOptions(batch_size=batch_size, workers=workers)
+        if options != default or in_order or count or crops or format not in set(Format):
             raise DlkitError(
-                f"{model} finds the keypoints of images: options for boxes and scores, videos,"
-                " --image-size and the formats coco, voc and yolo are not for it"
+                f"--model {model}: finds keypoints of images; remove videos, --image-size, the"
+                " options for boxes and scores, and -f coco, voc or yolo"
             )
         assert writer is not None
         found = keypoints.locate(paths, detector, batch_size, workers, writer.shard)
         if save is not None:
             names = writer.file_names(save, picture_suffix)
-            found = save_pictures(found, names, keypoints.drawn)
+            found = save_pictures(found, names, keypoints.draw)
     elif videos:
-        found = watch(files(paths), detector, method, track, save, crops)
+        found = detect_videos(files(paths), detector, options, track, save, crops)
     else:
-        found = detect(paths, detector, method, None if writer is None else writer.shard)
+        found = detect(paths, detector, options, None if writer is None else writer.shard)
         if track:
-            found = results.follow(found)
+            found = results.track_objects(found)
         if save is not None:
             names = writer.file_names(save, picture_suffix) if writer else FileNames(save)
-            found = save_pictures(found, names, partial(drawn_in, labels=detector.labels))
+            found = save_pictures(found, names, partial(draw_detections, labels=detector.labels))
         if crops is not None:
-            found = results.save_crops(found, results.Crops.of(writer, crops))
+            found = results.save_crops(found, results.Crops.for_shard(writer, crops))
     if count:
-        found = results.counted(found)
+        found = results.count_objects(found)
     if format == DetectFormat.coco:
         write(found, format, output, partial(formats.write_coco, labels=detector.labels))
-    elif files_of_each:
+    elif one_file_per_image:
         write(formats.write_files(found, format, output, detector.labels))
     elif writer is not None:
         writer.write(found)

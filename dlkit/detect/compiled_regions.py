@@ -1,4 +1,4 @@
-"""The loops of selective search, compiled: segments of an image, and their merging.
+"""The compiled loops of selective search: segmentation of an image, and merging of segments.
 
 Shapes: H x W pixels, K color channels, S segments, D bins of a histogram of colors.
 """
@@ -20,7 +20,7 @@ def root(parents, node):
 
 
 @njit(cache=True, nogil=True)
-def blurred(image, weights):
+def blur(image, weights):
     """The image (H, W, K) convolved down and across with 2R + 1 `weights`; edges are repeated."""
     height, width, channels = image.shape
     reach = len(weights) // 2
@@ -50,12 +50,13 @@ def difference(image, y1, x1, y2, x2):
 
 
 @njit(cache=True, nogil=True)
-def segments(image, scale, smallest):
-    """The segment (H, W) of each pixel of an image (H, W, K), counted from 0, and how many.
+def find_segments(image, scale, smallest):
+    """Graph-based segmentation of an image (H, W, K): numbers (H, W) from 0, and their count.
 
     Felzenszwalb and Huttenlocher 2004, algorithm 1, on the grid graph of 4 neighbors: two
     segments merge over an edge that is no heavier than the heaviest edge inside each, plus
-    `scale` / its size (eq. 4 and 5). Then those of fewer than `smallest` pixels merge, as there.
+    `scale` / its size (eq. 4 and 5). Then segments of fewer than `smallest` pixels merge with a
+    neighbor, as in the authors' code.
     """
     height, width, _ = image.shape
     count = height * (width - 1) + (height - 1) * width
@@ -113,8 +114,8 @@ def segments(image, scale, smallest):
 
 
 @njit(cache=True, nogil=True)
-def described(labels, count, bins, most):
-    """Boxes (2S, 4), sizes (2S) and histograms (2S, D) of the segments, with room for merged ones.
+def describe_segments(labels, count, bins, most):
+    """Boxes (2S, 4), sizes (2S) and histograms (2S, D) of segments, with room for merged ones.
 
     `bins` (H, W, K) are bin numbers below `most`; a histogram sums to 1 over all channels.
     """
@@ -139,7 +140,7 @@ def described(labels, count, bins, most):
 
 @njit(cache=True, nogil=True)
 def similarity(a, b, boxes, histograms, pixels):
-    """Of two segments: color + size + fill (Uijlings et al. 2013, eq. 2, 4 and 5)."""
+    """Similarity of two segments: color + size + fill (Uijlings et al. 2013, eq. 2, 4 and 5)."""
     color = np.float32(0.0)
     for k in range(histograms.shape[1]):
         color += min(histograms[a, k], histograms[b, k])
@@ -150,10 +151,11 @@ def similarity(a, b, boxes, histograms, pixels):
 
 
 @njit(cache=True, nogil=True)
-def merged(labels, count, boxes, sizes, histograms):
-    """The boxes (2S - 1, 4) of the segments and of what they merge to, the two most alike first.
+def merge_segments(labels, count, boxes, sizes, histograms):
+    """Boxes (2S - 1, 4) of the segments and of all merged ones, in the order of merging.
 
-    Algorithm 1 of Uijlings et al. 2013: greedy, until the whole picture is one segment.
+    Algorithm 1 of Uijlings et al. 2013: greedily merges the two most similar neighbors until the
+    whole image is one segment.
     """
     height, width = labels.shape
     pixels = np.float32(height * width)
@@ -166,7 +168,7 @@ def merged(labels, count, boxes, sizes, histograms):
             if y + 1 < height and labels[y + 1, x] != own:
                 neighbors[own, labels[y + 1, x]] = neighbors[labels[y + 1, x], own] = True
 
-    # Of each segment, the most similar one of those counted before it.
+    # For each segment, the most similar one among those with lower numbers.
     best = np.full(2 * count, -1, np.int64)
     scores = np.full(2 * count, -1.0, np.float32)
     alike = np.empty((2 * count, 2 * count), np.float32)

@@ -8,7 +8,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def dual_descent(features, signs, costs, tolerance, most_passes, seed):
+def dual_descent(features, signs, costs, tolerance, max_passes, seed):
     """The w (D) that minimizes |w|^2 / 2 + sum of costs * max(0, 1 - signs * features @ w).
 
     Features (N, D), signs (N) of -1 or 1, costs (N). Coordinate descent in the dual (Hsieh et al.
@@ -22,7 +22,7 @@ def dual_descent(features, signs, costs, tolerance, most_passes, seed):
     for i in range(count):
         squares[i] = (features[i] * features[i]).sum()  # np.dot would need scipy
     order = np.arange(count)
-    for _ in range(most_passes):
+    for _ in range(max_passes):
         np.random.shuffle(order)
         highest, lowest = -np.inf, np.inf
         for i in order:

@@ -1,4 +1,4 @@
-"""Training batches: pictures changed at random, with their boxes."""
+"""Augmented training images with their boxes, and batches of them."""
 
 import math
 import random
@@ -20,33 +20,33 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.detect.config import DetectTrainConfig
-from dlkit.detect.layouts import Photograph, Sample
+from dlkit.detect.layouts import BoxSample, ImageFile
 from dlkit.detect.models.detector import GRAY
 
 PROPOSED = -1  # the label of a proposal among objects
-MOST_IN_MEMORY = 4_000_000_000  # bytes of decoded training images that are kept
-MOST_PASTED, SMALLEST_PASTED = 3, 8  # objects a picture, pixels a side
+MAX_CACHED_BYTES = 4_000_000_000  # bytes of decoded training images that are kept
+MAX_PASTED, MIN_PASTED_SIDE = 3, 8  # objects a picture, pixels a side
 NO_BOXES, NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
-P = TypeVar("P", bound=Photograph)
+P = TypeVar("P", bound=ImageFile)
 
 
-class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
-    """Photographs, kept in memory where they fit, to be put on canvases of one size."""
+class CanvasDataset(Dataset[tuple[Tensor, ...]], Generic[P]):
+    """Image files that are pasted onto canvases of one size; cached in memory if they fit."""
 
     def __init__(self, samples: list[P], config: DetectTrainConfig) -> None:
         self.samples, self.config = samples, config
-        self.kept: list[np.ndarray | None] = []
-        if len(samples) * config.image_size**2 * 3 <= MOST_IN_MEMORY:
+        self.cache: list[np.ndarray | None] = []
+        if len(samples) * config.image_size**2 * 3 <= MAX_CACHED_BYTES:
             with ThreadPoolExecutor() as pool:
-                self.kept = list(track(pool.map(self.decode, samples), "reading", len(samples)))
+                self.cache = list(track(pool.map(self.decode, samples), "reading", len(samples)))
 
     def decode(self, sample: P) -> np.ndarray | None:
-        """Pixels (h, w, 3) whose longest side is the training size; None for a damaged image."""
+        """Pixels (h, w, 3) scaled to the training size; None for a damaged image."""
         try:
             pixels = images.read(str(sample.path), self.config.image_size).pixels
         except DlkitError as error:
-            log(f"left out {sample.path}: {error}")
+            log(f"skipped {sample.path}: {error}")
             return None
         return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
@@ -54,17 +54,16 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
         return len(self.samples)
 
     def pixels(self, index: int) -> np.ndarray | None:
-        """Those of an image, as `decode` gives them."""
-        return self.kept[index] if self.kept else self.decode(self.samples[index])
+        """The decoded pixels of an image, from the cache if it is in use."""
+        return self.cache[index] if self.cache else self.decode(self.samples[index])
 
-    def put(
+    def paste_image(
         self, canvas: Image.Image, region: tuple[int, int, int, int], index: int, zoom: float
     ) -> np.ndarray | None:
         """Paste an image, zoomed and shifted at random, into a region; None for a damaged one.
 
-        Returns the scales (2,) and the offsets (2,), as a matrix (2, 2), that lead from pixels of
-        the file to those of the canvas. `zoom` 1 fits the longest side to the canvas; width and
-        height vary a little besides.
+        Returns a matrix (2, 2) of scales and offsets that map pixels of the file to pixels of the
+        canvas. `zoom` 1 fits the longest side to the canvas; the aspect ratio varies a little.
         """
         pixels, sample = self.pixels(index), self.samples[index]
         if pixels is None:
@@ -95,11 +94,11 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
         )
 
     def jitter_color(self, canvas: Image.Image) -> np.ndarray:
-        """The canvas's pixels (S, S, 3) in colors that are changed at random."""
+        """The canvas's pixels (S, S, 3) with random color jitter."""
         return np.array(canvas.point(self.color_table()) if self.config.color_jitter else canvas)
 
     def color_table(self) -> list[int]:
-        """For each channel the 256 new values: brightness, contrast and a cast of color."""
+        """A lookup table of 256 values per channel: random brightness, contrast and color cast."""
         share = self.config.color_jitter
         contrast, brightness = (1 + random.uniform(-share, share) for _ in range(2))
         values = np.arange(256)
@@ -110,20 +109,20 @@ class Canvases(Dataset[tuple[Tensor, ...]], Generic[P]):
         return table
 
 
-def empty(side: int) -> Image.Image:
+def gray_canvas(side: int) -> Image.Image:
     """A gray canvas."""
     return Image.new("RGB", (side, side), (GRAY, GRAY, GRAY))
 
 
-class Pictures(Canvases[Sample]):
-    """Training pictures of one size, augmented: image (3, S, S), boxes (N, 4), labels (N,).
+class DetectionDataset(CanvasDataset[BoxSample]):
+    """Augmented training images of one size: image (3, S, S), boxes (N, 4), labels (N,).
 
-    Where there are `proposals` of each sample, in pixels of its file, (P, 4) of them come last.
+    With `proposals` of each sample, in pixels of its file, samples end with proposals (P, 4).
     """
 
     def __init__(
         self,
-        samples: list[Sample],
+        samples: list[BoxSample],
         config: DetectTrainConfig,
         proposals: list[np.ndarray] | None = None,
     ) -> None:
@@ -133,23 +132,23 @@ class Pictures(Canvases[Sample]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         side = self.config.image_size
-        canvas = empty(side)
+        canvas = gray_canvas(side)
         if random.random() < self.mosaic:
             x, y = (int(side * random.uniform(0.3, 0.7)) for _ in range(2))
             regions = [(0, 0, x, y), (x, 0, side, y), (0, y, x, side), (x, y, side, side)]
             others = random.choices(range(len(self)), k=3)
             placed = [
-                self.place(canvas, region, i, random.uniform(0.35, 1.0))
+                self.place_image(canvas, region, i, random.uniform(0.35, 1.0))
                 for region, i in zip(regions, [index, *others], strict=True)
             ]
         else:
-            zoom = self.config.scale ** random.uniform(-1, 1)
-            placed = [self.place(canvas, (0, 0, side, side), index, zoom)]
+            zoom = self.config.zoom ** random.uniform(-1, 1)
+            placed = [self.place_image(canvas, (0, 0, side, side), index, zoom)]
         boxes = np.concatenate([boxes for boxes, _ in placed])
         labels = np.concatenate([labels for _, labels in placed])
         if self.copy_paste and random.random() < self.copy_paste:
-            for _ in range(random.randint(1, MOST_PASTED)):
-                boxes, labels = self.paste(canvas, boxes, labels)
+            for _ in range(random.randint(1, MAX_PASTED)):
+                boxes, labels = self.paste_object(canvas, boxes, labels)
         pixels = self.jitter_color(canvas)
         if random.random() < self.config.flip:
             pixels = pixels[:, ::-1]
@@ -164,8 +163,11 @@ class Pictures(Canvases[Sample]):
             parts.append(torch.from_numpy(boxes[~objects]))
         return tuple(parts)
 
-    def plain(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """A whole image (3, h, w) with its boxes, labels and proposals; None if it is damaged."""
+    def whole_image(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """An image (3, h, w) without augmentation, its boxes, labels and proposals.
+
+        None for a damaged image.
+        """
         pixels, sample = self.pixels(index), self.samples[index]
         if pixels is None or self.proposals is None:
             return None
@@ -178,28 +180,28 @@ class Pictures(Canvases[Sample]):
             torch.from_numpy(self.proposals[index] * share),
         )
 
-    def place(
+    def place_image(
         self, canvas: Image.Image, region: tuple[int, int, int, int], index: int, zoom: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Put an image into a region of the canvas (see `put`); its boxes and labels there."""
-        way = self.put(canvas, region, index, zoom)
-        if way is None:
+        """Paste an image into a region of the canvas; returns its boxes and labels there."""
+        transform = self.paste_image(canvas, region, index, zoom)
+        if transform is None:
             return NO_BOXES, NO_LABELS
         sample = self.samples[index]
         boxes, labels = sample.boxes[~sample.crowd], sample.labels[~sample.crowd]
         if self.proposals is not None:  # they move with the objects
             boxes = np.concatenate([boxes, self.proposals[index]])
             labels = np.concatenate([labels, np.full(len(self.proposals[index]), PROPOSED)])
-        scale, offset = np.tile(way, 2).astype(np.float32)
-        return cut(boxes * scale + offset, labels, region)
+        scale, offset = np.tile(transform, 2).astype(np.float32)
+        return clip_boxes(boxes * scale + offset, labels, region)
 
-    def paste(
+    def paste_object(
         self, canvas: Image.Image, boxes: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Paste an object of any picture somewhere; the boxes and labels that are then to be seen.
+        """Paste a random object of the data set; returns the boxes and labels that stay visible.
 
-        After Dwibedi et al. 2017; of the object there is a box only, so its edges are blurred, and
-        what else is in the box comes along. An object more than half of which is covered goes.
+        After Dwibedi et al. 2017. Only the object's box is known, so the pasted box has soft edges
+        and may contain other objects. Boxes that are covered by more than half are removed.
         """
         index, side = random.randrange(len(self)), self.config.image_size
         pixels, sample = self.pixels(index), self.samples[index]
@@ -208,9 +210,9 @@ class Pictures(Canvases[Sample]):
             return boxes, labels
         chosen = random.choice(choices)
         x1, y1, x2, y2 = sample.boxes[chosen].tolist()
-        zoom = side / max(sample.width, sample.height) * self.config.scale ** random.uniform(-1, 1)
+        zoom = side / max(sample.width, sample.height) * self.config.zoom ** random.uniform(-1, 1)
         width, height = round((x2 - x1) * zoom), round((y2 - y1) * zoom)
-        if min(width, height) < SMALLEST_PASTED or max(width, height) > side:
+        if min(width, height) < MIN_PASTED_SIDE or max(width, height) > side:
             return boxes, labels
         share = pixels.shape[1] / sample.width, pixels.shape[0] / sample.height
         box = (x1 * share[0], y1 * share[1], x2 * share[0], y2 * share[1])
@@ -224,58 +226,58 @@ class Pictures(Canvases[Sample]):
         seen = covered <= 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
         growth = np.array([width / (x2 - x1), height / (y2 - y1)] * 2, dtype=np.float32)
         moved = (sample.boxes[~sample.crowd] - [x1, y1, x1, y1]) * growth + [x, y, x, y]
-        pasted, their_labels = cut(
+        pasted, their_labels = clip_boxes(
             moved, sample.labels[~sample.crowd], (x, y, x + width, y + height)
         )
         return np.concatenate([boxes[seen], pasted]), np.append(labels[seen], their_labels)
 
 
 def soft_edges(width: int, height: int) -> Image.Image:
-    """How much of a pasted object shows: all of it, but for a tenth of its size at each edge."""
+    """The opacity of a pasted object, which fades out over a tenth of its size at each edge."""
     across, down = (
         np.minimum(np.arange(length) + 1, length - np.arange(length)) / (1 + length / 10)
         for length in (width, height)
     )
-    shown = np.minimum(across, down[:, None]).clip(max=1)
-    return Image.fromarray((255 * shown).astype(np.uint8))
+    opacity = np.minimum(across, down[:, None]).clip(max=1)
+    return Image.fromarray((255 * opacity).astype(np.uint8))
 
 
-def cut(
+def clip_boxes(
     boxes: np.ndarray, labels: np.ndarray, region: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes cut at the region's border, without those of which too little is left to see."""
+    """Clip boxes to a region, and remove those of which too little stays visible."""
     x1, y1, x2, y2 = region
     inside = boxes.clip(min=[x1, y1, x1, y1], max=[x2, y2, x2, y2]).astype(np.float32)
-    left = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
+    area = (inside[:, 2:] - inside[:, :2]).prod(axis=1)
     whole = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    seen = (left > 0.25 * whole) & (
+    visible = (area > 0.25 * whole) & (
         (inside[:, 2:] - inside[:, :2]).min(axis=1, initial=np.inf) >= 3
     )
-    return inside[seen], labels[seen]
+    return inside[visible], labels[visible]
 
 
 def collate(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """images (B, 3, S, S), boxes (B, N, 4), labels (B, N) padded with -1.
+    """Images (B, 3, S, S), boxes (B, N, 4) and labels (B, N), padded with label -1.
 
-    Of samples with proposals also those, (B, P, 4), padded with boxes without area.
+    With proposals, also these (B, P, 4), padded with boxes without area.
     """
     images, boxes, labels, *proposals = zip(*samples, strict=True)
     batch = [torch.stack(images), padded_tensors(boxes, 0), padded_tensors(labels, -1)]
     return (*batch, *(padded_tensors(own, 0) for own in proposals))
 
 
-def proposals_of(samples: list[Sample], file: Path, process: Process) -> list[np.ndarray]:
-    """What selective search proposes in each sample, (P, 4) in pixels; kept in `file` for later.
+def load_proposals(samples: list[BoxSample], file: Path, process: Process) -> list[np.ndarray]:
+    """The selective search proposals (P, 4) of each sample, in pixels, cached in `file`.
 
-    The processes share the work, and all get all.
+    The work is distributed over the processes; each returns all proposals.
     """
     names = [str(sample.path) for sample in samples]
     if file.exists():
-        with np.load(file) as kept:
-            if kept["names"].tolist() == names:
-                return np.split(kept["boxes"], kept["counts"].cumsum()[:-1])
+        with np.load(file) as cache:
+            if cache["names"].tolist() == names:
+                return np.split(cache["boxes"], cache["counts"].cumsum()[:-1])
     with ThreadPoolExecutor() as pool:
-        own = pool.map(proposed, process.share(samples))
+        own = pool.map(propose_in, process.share(samples))
         shared = track(own, "proposing", -(-len(samples) // process.world_size))
         found = list(process.gather(shared))
     if process.is_main:
@@ -285,8 +287,8 @@ def proposals_of(samples: list[Sample], file: Path, process: Process) -> list[np
     return found
 
 
-def proposed(sample: Sample) -> np.ndarray:
-    """What selective search proposes in a sample; nothing in a damaged image."""
+def propose_in(sample: BoxSample) -> np.ndarray:
+    """The selective search proposals of a sample; none for a damaged image."""
     from dlkit.detect.selective_search import SIDE, propose
 
     try:
@@ -298,15 +300,15 @@ def proposed(sample: Sample) -> np.ndarray:
     return (boxes * np.array(share * 2)).astype(np.float32)
 
 
-def rescaled(most: float, images: Tensor, *boxes: Tensor) -> tuple[Tensor, ...]:
-    """A batch at a size drawn at random, up to `most` times smaller or larger, with its boxes.
+def resize_batch(max_factor: float, images: Tensor, *boxes: Tensor) -> tuple[Tensor, ...]:
+    """Resize a batch and its boxes by a random factor of up to `max_factor`.
 
-    Its side is a multiple of 32, as in Redmon and Farhadi 2017, section 2.
+    The new side is a multiple of 32, as in Redmon and Farhadi 2017, section 2.
     """
     side = images.shape[-1]
-    least = math.ceil(side / most / 32)
-    drawn = 32 * random.randint(least, max(least, int(side * most / 32)))
-    if drawn == side:
+    least = math.ceil(side / max_factor / 32)
+    new_side = 32 * random.randint(least, max(least, int(side * max_factor / 32)))
+    if new_side == side:
         return images, *boxes
-    resized = F.interpolate(images.float(), (drawn, drawn), mode="bilinear", antialias=True)
-    return resized.round().byte(), *(own * (drawn / side) for own in boxes)
+    resized = F.interpolate(images.float(), (new_side, new_side), mode="bilinear", antialias=True)
+    return resized.round().byte(), *(own * (new_side / side) for own in boxes)

@@ -1,4 +1,4 @@
-"""Scores of a detector on annotated images, and pictures of them."""
+"""Evaluation of detectors on annotated images: scores and plots."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from dlkit.detect.boxes import Suppression
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.infer import load
 from dlkit.detect.keypoint_data import read_keypoints
-from dlkit.detect.layouts import Sample, read_split
+from dlkit.detect.layouts import BoxSample, read_split
 from dlkit.detect.metrics import (
     DEFINITIONS,
     DetectionMetrics,
@@ -29,39 +29,41 @@ from dlkit.detect.metrics import (
     confusion_matrix,
     detection_metrics,
 )
-from dlkit.detect.predictor import Detector, Method, Predictor
+from dlkit.detect.predictor import DetectOptions, Detector, Predictor
 
-# Average precision needs the doubtful detections too, and for the same reason a higher IoU than
-# people; 100 detections an image are what COCO counts.
-METHOD = Method(threshold=0.005, suppression=Suppression(iou=0.6), max_detections=100)
+# Average precision also counts detections of low score, and so needs milder suppression than
+# printed results; COCO counts 100 detections an image.
+EVALUATION_OPTIONS = DetectOptions(
+    threshold=0.005, suppression=Suppression(iou=0.6), max_detections=100
+)
 EXAMPLES = 8  # images in the grid
 CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics, and the matrix (C + 1, C + 1) of what was taken for what."""
+    """The metrics and the confusion matrix (C + 1, C + 1)."""
 
     metrics: DetectionMetrics
     confusion: np.ndarray
 
 
 def evaluate(
-    detector: Detector, samples: Sequence[Sample], process: Process, workers: int = 2
+    detector: Detector, samples: Sequence[BoxSample], process: Process, workers: int = 2
 ) -> Evaluation:
     """COCO's and VOC's metrics of a detector on annotated images, the same in every process."""
     paths = process.share(str(sample.path) for sample in samples)
-    finder = Predictor(detector, replace(METHOD, workers=workers))
-    found = process.gather(finder.predict(paths))
+    predictor = Predictor(detector, replace(EVALUATION_OPTIONS, workers=workers))
+    found = process.gather(predictor.predict(paths))
     truths, predictions = [], []
     for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            log(f"left out {path}: {picture.error}")
+            log(f"skipped {path}: {picture.error}")
             continue
         truths.append(Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas))
         predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
     if not truths:
-        raise DlkitError("none of the images to evaluate on can be read")
+        raise DlkitError("evaluation: none of the images can be read; check the data")
     return Evaluation(
         detection_metrics(truths, predictions, detector.labels),
         confusion_matrix(truths, predictions, len(detector.labels), CONFUSION_THRESHOLD),
@@ -77,7 +79,7 @@ def evaluate_checkpoint(
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[Score]:
-    """The scores of a model on one split, for all labels and for each; pictures go to `save`."""
+    """The scores of a model on one split, overall and per label; plots are written to `save`."""
     detector = load(model, device, precision)
     if keypoints.finds_keypoints(detector):
         yield from evaluate_keypoints(data, split, detector, save, workers)
@@ -85,7 +87,7 @@ def evaluate_checkpoint(
     annotated = read_split(data, split, detector.labels)
     if not any(len(sample.boxes) for sample in annotated.samples):
         raise DlkitError(
-            f"{data}: no box of {split!r} has a label that the model knows:"
+            f"{data}: no box of {split!r} has a label of the model; its labels are"
             f" {', '.join(detector.labels)}"
         )
     with distributed.launch(device) as process:
@@ -107,21 +109,23 @@ def evaluate_checkpoint(
 def evaluate_keypoints(
     data: Path, split: str, detector: Detector, save: Path | None, workers: int
 ) -> Iterator[Score]:
-    """The scores of a model that finds keypoints, for all of them and for each."""
+    """The scores of a model that finds keypoints, overall and per keypoint."""
     samples, _ = read_keypoints(data, split, len(detector.labels))
     with distributed.launch(str(detector.device)) as process:
         found = keypoints.evaluate(detector, samples, process, workers)
     if save is not None and is_main_process():
         keypoints.save_curve(found, save)
-    yield from keypoints.scores(found)
+    yield from keypoints.to_scores(found)
 
 
-def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> None:
-    """A grid of annotated images: the truth, and beside it what the detector finds."""
+def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) -> None:
+    """Save a grid of annotated images: ground truth beside predictions."""
     step = max(1, len(samples) // EXAMPLES)
     chosen = list(samples[::step][:EXAMPLES])
-    finder = Predictor(detector, replace(METHOD, threshold=CONFUSION_THRESHOLD, workers=0))
-    found = finder.predict(str(s.path) for s in chosen)
+    predictor = Predictor(
+        detector, replace(EVALUATION_OPTIONS, threshold=CONFUSION_THRESHOLD, workers=0)
+    )
+    found = predictor.predict(str(s.path) for s in chosen)
     pairs = []
     for sample, (_, _, (boxes, scores, labels)) in zip(chosen, found, strict=True):
         picture = images.as_pillow(images.read(str(sample.path)))
@@ -133,7 +137,7 @@ def save_examples(detector: Detector, samples: Sequence[Sample], path: Path) -> 
 
 
 def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> None:
-    """precision-recall.png and confusion.png."""
+    """Save precision-recall.png and confusion.png."""
     curves = {
         f"{label} (AP50 {evaluation.metrics.per_label[label]['ap50_coco101']:.2f})": (
             curve.recall,

@@ -1,4 +1,4 @@
-"""Detections in the field's own formats: COCO json, Pascal VOC xml, YOLO txt."""
+"""Writers of detections in other formats: COCO json, Pascal VOC xml, YOLO txt."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -15,8 +15,8 @@ from dlkit.detect.infer import Detections
 
 
 @dataclass(frozen=True)
-class Written:
-    """What `voc` and `yolo` print: the path of a file they wrote."""
+class WrittenFile:
+    """A result of the formats `voc` and `yolo`: the path of a file that was written."""
 
     path: str
 
@@ -24,7 +24,7 @@ class Written:
 def write_coco(
     results: Iterable[Detections | Failure], file: TextIO, labels: Sequence[str]
 ) -> None:
-    """One COCO data set: images, categories from 1 on, annotations with their scores."""
+    """Write one COCO data set: images, categories from 1 on, annotations with scores."""
     content: dict[str, list[dict[str, object]]] = {
         "images": [],
         "annotations": [],
@@ -60,10 +60,10 @@ def write_coco(
 
 def write_files(
     results: Iterable[Detections | Failure], format: str, folder: Path | None, labels: Sequence[str]
-) -> Iterator[Written | Failure]:
-    """A VOC xml or YOLO txt for each image, in the folder that `--output` names."""
+) -> Iterator[WrittenFile | Failure]:
+    """Write a VOC xml or YOLO txt file for each image into the folder of `--output`."""
     if folder is None:
-        raise DlkitError(f"-f {format} writes one file per image: add -o FOLDER")
+        raise DlkitError(f"-f {format}: writes one file per image; add -o FOLDER")
     make, suffix = {"voc": (voc_xml, ".xml"), "yolo": (yolo_lines, ".txt")}[format]
     names = FileNames(folder)
     if format == "yolo" and is_main_process():
@@ -80,11 +80,11 @@ def write_files(
                 partial.write_text(
                     make(result, labels), encoding="utf-8", errors="backslashreplace"
                 )
-        yield Written(str(path))
+        yield WrittenFile(str(path))
 
 
 def voc_xml(result: Detections, labels: Sequence[str]) -> str:
-    """Pascal VOC's annotation; its pixels count from 1 and boxes include both ends."""
+    """An annotation of Pascal VOC; pixels count from 1 and boxes include both ends."""
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = Path(result.path).parent.name
     ET.SubElement(root, "filename").text = Path(result.path).name
@@ -98,7 +98,7 @@ def voc_xml(result: Detections, labels: Sequence[str]) -> str:
         ET.SubElement(thing, "difficult").text = "0"
         box = ET.SubElement(thing, "bndbox")
         left, top = round(found.x1 + 1), round(found.y1 + 1)
-        # A box thinner than a pixel still holds one.
+        # A box thinner than a pixel still contains one.
         corners = (left, top, max(left, round(found.x2)), max(top, round(found.y2)))
         for name, corner in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
             ET.SubElement(box, name).text = str(corner)
@@ -107,7 +107,7 @@ def voc_xml(result: Detections, labels: Sequence[str]) -> str:
 
 
 def yolo_lines(result: Detections, labels: Sequence[str]) -> str:
-    """Lines of `class x y width height`, center and size as shares of the image."""
+    """Lines of `class x y width height`, center and size as fractions of the image."""
     lines = []
     for found in result.objects:
         x, y = (found.x1 + found.x2) / 2 / result.width, (found.y1 + found.y2) / 2 / result.height

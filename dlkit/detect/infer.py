@@ -1,4 +1,4 @@
-"""From image files to objects: `detect()`, and what evaluation and training share with it."""
+"""Loading detectors, and detecting the objects of image files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,17 @@ from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
 from dlkit.detect import torchvision_zoo
+from dlkit.detect.architecture import detector_network
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.model import build
-from dlkit.detect.models.detector import Found
-from dlkit.detect.predictor import PLAIN, Detector, Method, Predictor
+from dlkit.detect.models.detector import ScoredBoxes
+from dlkit.detect.predictor import DEFAULT_OPTIONS, DetectOptions, Detector, Predictor
 
 
 @dataclass(frozen=True)
 class Object:
-    """One thing found: its box in pixels of the image as shown."""
+    """A detected object; its box is in pixels of the upright image."""
 
     label: str
     score: float
@@ -38,7 +39,7 @@ class Object:
 
 @dataclass(frozen=True)
 class TrackedObject(Object):
-    """An object that has the same number in every frame."""
+    """A detected object with its track number, which is the same in every frame."""
 
     track: int
 
@@ -58,20 +59,20 @@ class Detections:
         return [{"path": self.path, **vars(found)} for found in self.objects]
 
 
-class OfImage(Protocol):
-    """What was found in one image."""
+class HasPath(Protocol):
+    """Any result for one image."""
 
     @property
     def path(self) -> str: ...
 
 
-R = TypeVar("R", bound=OfImage)
+R = TypeVar("R", bound=HasPath)
 
 
 def load(
     model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "auto"
 ) -> Detector:
-    """The detector of that name, file or URL, in its inference form on the device."""
+    """Load the detector of that name, file or URL, prepared for inference on the device."""
     chosen = device.choose(device_name)
     device.tune_malloc()
     if model in PUBLISHED:
@@ -89,35 +90,36 @@ def load(
             f" it was made by dlkit {header.dlkit}"
         ) from error
     network.eval().to(chosen).to(memory_format=torch.channels_last)
-    network.prepare(device.dtype(chosen, precision))
-    return Detector(network, header.labels, image_size, chosen)
+    prepared = detector_network(network)
+    prepared.prepare(device.dtype(chosen, precision))
+    return Detector(prepared, header.labels, image_size, chosen)
 
 
 def detect(
     paths: Iterable[str],
     detector: Detector,
-    method: Method = PLAIN,
+    options: DetectOptions = DEFAULT_OPTIONS,
     shard: Shard | None = None,
 ) -> Iterator[Detections | Failure]:
-    """The objects in each image, in input order; a Failure for one that cannot be read.
+    """Detect the objects in each image, in input order; a Failure for an unreadable image.
 
-    Only the `shard` of the images is processed; without one, the processes share them.
+    With `shard`, only its share of the images; otherwise they are distributed over the processes.
     """
-    finder = Predictor(detector, method)
+    predictor = Predictor(detector, options)
 
     def results(shared: Iterator[str]) -> Iterator[Detections | Failure]:
-        for path, picture, found in finder.predict(track(shared, "detecting")):
+        for path, picture, found in predictor.predict(track(shared, "detecting")):
             if isinstance(picture, Failure):
                 yield picture
             else:
-                objects = named(found, detector.labels)
+                objects = name_objects(found, detector.labels)
                 yield Detections(path, picture.width, picture.height, objects)
 
     return map_shard(results, images.files(paths), str(detector.device), shard)
 
 
-def named(found: Found, labels: Sequence[str]) -> list[Object]:
-    """The objects with their labels' names, rounded to what is meaningful."""
+def name_objects(found: ScoredBoxes, labels: Sequence[str]) -> list[Object]:
+    """Convert boxes to objects with label names and rounded numbers."""
     return [
         Object(labels[label], round(score, 4), *(round(value, 1) for value in box))
         for box, score, label in zip(
@@ -131,7 +133,7 @@ def save_pictures(
     names: FileNames,
     draw: Callable[[Image.Image, R], Image.Image],
 ) -> Iterator[R | Failure]:
-    """The results unchanged, while each image is written with what was found drawn into it."""
+    """Yield the results unchanged, and save each image with its result drawn into it."""
     for result in results:
         if not isinstance(result, Failure) and is_main_process():
             path = names.path_for(result.path, picture_suffix(result.path))
@@ -144,13 +146,15 @@ def save_pictures(
         yield result
 
 
-def drawn_in(picture: Image.Image, found: Detections, labels: Sequence[str]) -> Image.Image:
-    """A copy of the image with the boxes of its objects."""
-    return drawn(picture, found.objects, labels)
+def draw_detections(picture: Image.Image, found: Detections, labels: Sequence[str]) -> Image.Image:
+    """A copy of the image with the boxes of its objects drawn."""
+    return draw_objects(picture, found.objects, labels)
 
 
-def drawn(picture: Image.Image, objects: Sequence[Object], labels: Sequence[str]) -> Image.Image:
-    """A copy of the picture with the objects' boxes; `labels` are all the model knows."""
+def draw_objects(
+    picture: Image.Image, objects: Sequence[Object], labels: Sequence[str]
+) -> Image.Image:
+    """A copy of the picture with the objects' boxes drawn; `labels` are all of the model's."""
     corners = [(found.x1, found.y1, found.x2, found.y2) for found in objects]
     scores = [found.score for found in objects]
     tracks = [found.track for found in objects if isinstance(found, TrackedObject)]

@@ -1,57 +1,58 @@
-"""What every training of a detector begins with: its network, and how it is looked at."""
+"""The beginning of a detector's training: its network, and the detector to evaluate."""
 
 from typing import Any
+
+from torch import nn
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.detect.config import (
-    DEFAULT_BACKBONE,
-    DEFAULT_BACKBONES,
-    TORCHVISION_BACKBONES,
-    DetectTrainConfig,
-)
-from dlkit.detect.model import build
-from dlkit.detect.models.yolo import STRIDES
+from dlkit.detect import model
+from dlkit.detect.architecture import detector_network
+from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.predictor import Detector
 
 
-def started(config: DetectTrainConfig, labels: list[str]) -> tuple[Any, Header]:
-    """The network on the backbone it starts from, and its header."""
-    settings, trained = network_settings(config, len(labels))
-    arch = "keypoints" if config.keypoints else config.arch
-    model = build(arch, **settings)
+def initial_network(
+    config: DetectTrainConfig, labels: list[str], arch: str
+) -> tuple[nn.Module, Header]:
+    """The network with the weights of its backbone, and its header."""
+    settings, trained = network_settings(config, len(labels), arch)
+    network = model.build(arch, **settings)
     if trained is not None:
-        given = trained.state_dict()  # the network may lack the last stages
-        model.backbone.load_state_dict({k: given[k] for k in model.backbone.state_dict()})
-    return model, Header("detect", arch, settings, labels)
+        weights = trained.state_dict()  # the network may lack the last stages
+        backbone = network.get_submodule("backbone")
+        backbone.load_state_dict({name: weights[name] for name in backbone.state_dict()})
+    return network, Header("detect", arch, settings, labels)
 
 
 def network_settings(
-    config: DetectTrainConfig, num_labels: int
+    config: DetectTrainConfig, num_labels: int, arch: str
 ) -> tuple[dict[str, Any], backbones.Backbone | None]:
-    """How to build the network, and the trained backbone to start from."""
-    settings: dict[str, Any] = {"keypoints" if config.keypoints else "num_labels": num_labels}
-    if config.arch == "yolo":
-        if config.image_size % STRIDES[-1]:
-            raise DlkitError(f"--image-size {config.image_size}: yolo needs a multiple of 32")
-        settings["size"] = config.size
-    if config.arch in {"ssd", "yolo-v1", "localize"}:
-        settings["image_size"] = config.image_size
-    name = config.backbone or DEFAULT_BACKBONES.get(config.arch, DEFAULT_BACKBONE)
-    if name is None or name in TORCHVISION_BACKBONES.get(config.arch, ()):
-        if config.from_scratch:
-            raise DlkitError("--from-scratch needs a --backbone of dlkit classify")
+    """The settings that build the network, and the trained backbone to start from."""
+    architecture = model.find(arch)
+    if config.image_size % architecture.image_multiple:
+        raise DlkitError(
+            f"--image-size {config.image_size}: {arch} needs a multiple of"
+            f" {architecture.image_multiple}"
+        )
+    settings = {name: getattr(config, name) for name in architecture.settings}
+    if not config.keypoints:
+        settings["num_labels"] = num_labels
+    name = config.backbone or architecture.backbone
+    if name is None or name in architecture.torchvision_backbones:
+        if not config.pretrained_backbone:
+            raise DlkitError("--no-pretrained-backbone needs a --backbone of dlkit classify")
         if name is not None:
             settings["backbone"] = name
         return settings, None
     trained, settings["backbone"] = backbones.load(name)
-    return settings, None if config.from_scratch else trained
+    return settings, trained if config.pretrained_backbone else None
 
 
-def in_training(run: Run, config: DetectTrainConfig) -> Detector:
-    """The network of a run as it is evaluated after each epoch."""
-    return Detector(
-        run.eval_model, run.header.labels, config.image_size, run.process.device, config.precision
-    )
+def training_detector(run: Run, config: DetectTrainConfig) -> Detector:
+    """The detector of a run as evaluated after each epoch."""
+    network = detector_network(run.eval_model)
+    device, precision = run.process.device, config.precision
+    return Detector(network, run.header.labels, config.image_size, device, precision)

@@ -1,4 +1,4 @@
-"""Keypoints of images: finding them, and how far off they are.
+"""Prediction, drawing and evaluation of keypoints.
 
 Shapes: N images, K keypoints.
 """
@@ -26,23 +26,23 @@ from dlkit.core.vision.images import Picture
 from dlkit.detect.draw import draw_keypoints
 from dlkit.detect.keypoint_data import KeypointSample
 from dlkit.detect.models.localize import KeypointLocalizer
-from dlkit.detect.predictor import Detector, as_batch
+from dlkit.detect.predictor import Detector, pad_batch
 
 BATCH = 16
 EXAMPLES = 8  # images in the grid
-NEAR = 0.1  # share of the object's size within which a keypoint counts as found
+PCK_THRESHOLD = 0.1  # fraction of the object's size within which a keypoint is correct
 DEFINITIONS = {
-    "distance": "Mean distance of a keypoint from the truth, as a share of the image's longest"
-    " side; over all that are annotated.",
-    f"pck_{NEAR}": f"Share of the annotated keypoints that are off by {NEAR} or less of the longest"
-    " side of the box around those of the image (Yang and Ramanan 2013); images with one only are"
-    " left out.",
+    "distance": "Mean distance of the annotated keypoints from the truth, as a fraction of the"
+    " image's longest side.",
+    f"pck_{PCK_THRESHOLD}": "Fraction of the annotated keypoints whose error is at most"
+    f" {PCK_THRESHOLD} of the longest side of the box around the keypoints of the image (Yang and"
+    " Ramanan 2013); without images of a single keypoint.",
 }
 
 
 @dataclass(frozen=True)
 class Keypoint:
-    """The place of one keypoint in pixels of the image as shown; they count from 1."""
+    """A keypoint's number, from 1 on, and its place in pixels of the upright image."""
 
     keypoint: int
     x: float
@@ -68,23 +68,24 @@ def finds_keypoints(detector: Detector) -> bool:
     return isinstance(detector.network, KeypointLocalizer)
 
 
-def positions(
+def predict_keypoints(
     paths: Iterable[str], detector: Detector, batch_size: int = BATCH, workers: int = 2
 ) -> Iterator[tuple[str, Picture | Failure, np.ndarray]]:
-    """Each path with its picture (or Failure) and the keypoints (K, 2) in its pixels, in order."""
-    side = detector.image_size
+    """Yield each path with its picture or Failure and the keypoints (K, 2) in pixels, in order."""
+    network, side = detector.network, detector.image_size
+    assert isinstance(network, KeypointLocalizer)
     pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
-    nowhere = np.full((len(detector.labels), 2), np.nan)
+    missing = np.full((len(detector.labels), 2), np.nan)
     while entries := list(islice(pictures, batch_size)):
         read = [entry[1] for entry in entries if not isinstance(entry, Failure)]
         found: Iterator[np.ndarray] = iter(())
         if read:
-            batch = as_batch(read, (side, side)).to(detector.device)
+            batch = pad_batch(read, (side, side)).to(detector.device)
             with torch.inference_mode(), device.autocast(detector.device, detector.autocast):
-                found = iter(detector.network(batch).cpu().numpy())
+                found = iter(network(batch).cpu().numpy())
         for entry in entries:
             if isinstance(entry, Failure):
-                yield entry.path, entry, nowhere
+                yield entry.path, entry, missing
             else:
                 path, picture = entry
                 size = np.array([picture.width, picture.height])
@@ -98,13 +99,13 @@ def locate(
     workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[Keypoints | Failure]:
-    """The keypoints in each image, in input order; a Failure for one that cannot be read.
+    """Locate the keypoints in each image, in input order; a Failure for an unreadable image.
 
-    Only the `shard` of the images is processed; without one, the processes share them.
+    With `shard`, only its share of the images; otherwise they are distributed over the processes.
     """
 
     def results(shared: Iterator[str]) -> Iterator[Keypoints | Failure]:
-        found = positions(track(shared, "locating"), detector, batch_size, workers)
+        found = predict_keypoints(track(shared, "locating"), detector, batch_size, workers)
         for path, picture, points in found:
             if isinstance(picture, Failure):
                 yield picture
@@ -118,64 +119,64 @@ def locate(
     return map_shard(results, images.files(paths), str(detector.device), shard)
 
 
-def drawn(picture: Image.Image, found: Keypoints) -> Image.Image:
-    """A copy of the picture with the keypoints."""
+def draw(picture: Image.Image, found: Keypoints) -> Image.Image:
+    """A copy of the picture with its keypoints drawn."""
     points = [(point.x, point.y) for point in found.keypoints]
     return draw_keypoints(picture, points, [str(point.keypoint) for point in found.keypoints])
 
 
-# ---- How far off they are ------------------------------------------------------------------------
+# ---- Evaluation ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far off each keypoint is (N, K), as shares of two lengths; nan where it has no truth."""
+    """Errors of keypoints (N, K) as fractions of two lengths; nan where there is no truth."""
 
     of_image: np.ndarray  # its longest side
     of_object: np.ndarray  # the longest side of the box around the annotated keypoints
 
     def scores(self) -> dict[str, float]:
-        """The numbers of DEFINITIONS."""
-        near = np.where(np.isnan(self.of_object), np.nan, self.of_object <= NEAR)
+        """The scores that DEFINITIONS explains."""
+        near = np.where(np.isnan(self.of_object), np.nan, self.of_object <= PCK_THRESHOLD)
         return dict(zip(DEFINITIONS, map(known_mean, (self.of_image, near)), strict=True))
 
     def each(self) -> Iterator["Distances"]:
-        """Those of each keypoint (N, 1)."""
+        """The distances (N, 1) of each keypoint."""
         for number in range(self.of_image.shape[1]):
             own = slice(number, number + 1)
             yield Distances(self.of_image[:, own], self.of_object[:, own])
 
 
 def distances(points: np.ndarray, truth: np.ndarray, sizes: np.ndarray) -> Distances:
-    """Of points (N, K, 2) in pixels from the truth, in images of sizes (N, 2)."""
-    off = np.linalg.norm(points - truth, axis=2)
+    """Distances of points (N, K, 2) in pixels from the truth, in images of sizes (N, 2)."""
+    error = np.linalg.norm(points - truth, axis=2)
     low, high = np.fmin.reduce(truth, axis=1), np.fmax.reduce(truth, axis=1)
     sides = (high - low).max(axis=1)
     sides[sides == 0] = np.nan
-    return Distances(off / sizes.max(axis=1)[:, None], off / sides[:, None])
+    return Distances(error / sizes.max(axis=1)[:, None], error / sides[:, None])
 
 
 def evaluate(
     detector: Detector, samples: Sequence[KeypointSample], process: Process, workers: int = 2
 ) -> Distances:
-    """The distances in annotated images, the same in every process."""
+    """The distances on annotated images, the same in every process."""
     paths = process.share(str(sample.path) for sample in samples)
-    found = process.gather(positions(paths, detector, workers=workers))
+    found = process.gather(predict_keypoints(paths, detector, workers=workers))
     points, truth, sizes = [], [], []
     for sample, (path, picture, own) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            log(f"left out {path}: {picture.error}")
+            log(f"skipped {path}: {picture.error}")
             continue
         points.append(own)
         truth.append(sample.points)
         sizes.append((sample.width, sample.height))
     if not points:
-        raise DlkitError("none of the images to evaluate on can be read")
+        raise DlkitError("evaluation: none of the images can be read; check the data")
     return distances(np.array(points), np.array(truth), np.array(sizes))
 
 
-def scores(found: Distances) -> Iterator[Score]:
-    """What `evaluate` prints: the scores of all keypoints, and of each."""
+def to_scores(found: Distances) -> Iterator[Score]:
+    """The scores that `evaluate` prints, overall and per keypoint."""
     for number, own in enumerate([found, *found.each()]):
         label = str(number) if number else "all"
         annotated = int((~np.isnan(own.of_image)).sum())
@@ -185,26 +186,26 @@ def scores(found: Distances) -> Iterator[Score]:
 
 
 def save_curve(found: Distances, folder: Path) -> None:
-    """pck.png: the share of each keypoint that is no more than so far off."""
-    reaches = np.linspace(0, 1, 101)
+    """Save pck.png: the fraction of correct keypoints over the threshold, for each keypoint."""
+    thresholds = np.linspace(0, 1, 101)
     curves = {}
-    for number, off in enumerate(found.of_object.T, 1):
-        known = off[~np.isnan(off)]
+    for number, error in enumerate(found.of_object.T, 1):
+        known = error[~np.isnan(error)]
         if known.size:
-            curves[f"keypoint {number}"] = reaches, (known[:, None] <= reaches).mean(axis=0)
+            curves[f"keypoint {number}"] = thresholds, (known[:, None] <= thresholds).mean(axis=0)
     plots.lines(curves, "distance / size of the object", "share", "PCK", folder / "pck.png")
     log(f"saved {folder / 'pck.png'}")
 
 
 def save_examples(detector: Detector, samples: Sequence[KeypointSample], path: Path) -> None:
-    """A grid of annotated images: the truth, and beside it what the detector finds."""
+    """Save a grid of annotated images: ground truth beside predictions."""
     chosen = samples[:: max(1, len(samples) // EXAMPLES)][:EXAMPLES]
-    found = positions([str(sample.path) for sample in chosen], detector, workers=0)
+    found = predict_keypoints([str(sample.path) for sample in chosen], detector, workers=0)
     pairs = []
     for sample, (_, _, points) in zip(chosen, found, strict=True):
         picture = images.as_pillow(images.read(str(sample.path)))
         for own in (sample.points, points):
-            there = [k for k in range(len(own)) if not np.isnan(own[k]).any()]
-            names = [str(k + 1) for k in there]
-            pairs.append(draw_keypoints(picture, own[there].tolist(), names))
+            annotated = [k for k in range(len(own)) if not np.isnan(own[k]).any()]
+            names = [str(k + 1) for k in annotated]
+            pairs.append(draw_keypoints(picture, own[annotated].tolist(), names))
     images.save(images.grid(pairs, columns=4), path)

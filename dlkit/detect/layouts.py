@@ -1,10 +1,10 @@
-"""Reading boxes in the three usual layouts; which one it is, is seen from the files.
+"""Readers of boxes in three layouts, which are recognized by their files.
 
     Pascal VOC   Annotations/ID.xml, JPEGImages/ID.jpg, ImageSets/Main/SPLIT.txt; classes.txt if any
     COCO         annotations/*SPLIT*.json or SPLIT/_annotations.coco.json, and the images it names
     YOLO         data.yaml or classes.txt, images/SPLIT/ and labels/SPLIT/ (or SPLIT/images/ ...)
 
-Boxes are x1, y1, x2, y2 in pixels of the image as shown.
+Boxes are x1, y1, x2, y2 in pixels of the upright image.
 """
 
 import json
@@ -26,12 +26,12 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.io.text import lines
 from dlkit.core.vision import images
 
-NO_BOX = (1.0, 1.0, 0.0, 0.0)  # stands for what cannot be read; it has no area
+NO_BOX = (1.0, 1.0, 0.0, 0.0)  # for a box that cannot be read; it has no area
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """An image file, and its size in pixels as shown."""
+class ImageFile:
+    """An image file, and the size of the upright image in pixels."""
 
     path: Path
     width: int
@@ -39,10 +39,10 @@ class Photograph:
 
 
 @dataclass(frozen=True)
-class Sample(Photograph):
-    """An image and its boxes (N, 4), their areas, labels and marks (N,).
+class BoxSample(ImageFile):
+    """An image and its boxes (N, 4), with labels, areas and flags (N,).
 
-    `crowd` boxes are left out of training; `areas` are COCO's of the segments, else the boxes'.
+    `crowd` boxes are not trained on; `areas` are COCO's areas of segments, otherwise the boxes'.
     """
 
     boxes: np.ndarray
@@ -54,7 +54,7 @@ class Sample(Photograph):
 
 @dataclass(frozen=True)
 class Annotation:
-    """One box as a file has it: its label's name, and where it stands there."""
+    """A box as read from a file: its label's name, and its place in the file."""
 
     label: str
     box: tuple[float, float, float, float]
@@ -65,48 +65,48 @@ class Annotation:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedSplit:
     """One split of a data set."""
 
-    samples: list[Sample]
+    samples: list[BoxSample]
     labels: list[str]
     skipped: Skipped
 
 
-# What a layout's reader returns: the classes it lists, and each image with its annotations.
-Listed = tuple[list[str], list[tuple[Path, list[Annotation]]]]
+# The listed classes, and each image with its annotations.
+Listing = tuple[list[str], list[tuple[Path, list[Annotation]]]]
 
 
-def read_split(data: Path, split: str, labels: list[str] | None = None) -> Annotated:
-    """The images and boxes of one split; `labels` fixes the classes and their order.
+def read_split(data: Path, split: str, labels: list[str] | None = None) -> AnnotatedSplit:
+    """Read the images and boxes of one split; `labels` fixes the classes and their order.
 
     Bad annotations (a box outside its image or without area, an unknown class, a missing image)
-    are skipped, counted and named. Raises DlkitError when the layout is none of the three.
+    are skipped, counted and reported. Raises DlkitError if the layout is none of the three.
     """
     if not data.exists():
         raise DlkitError(f"{data}: no such folder")
     skipped = Skipped()
-    names, images_of_split = layout(data)(data, split, skipped)
+    names, images_of_split = find_reader(data)(data, split, skipped)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda entry: (*entry, measured(entry[0])), images_of_split))
+        found = list(pool.map(lambda entry: (*entry, measure_image(entry[0])), images_of_split))
     if not found:
-        raise DlkitError(f"{data}: the split {split!r} names no image")
+        raise DlkitError(f"{data}: the split {split!r} names no image; check its list")
     seen = {annotation.label for _, annotations, _ in found for annotation in annotations}
     labels = labels or names or sorted(seen - {""})
     index = {label: number for number, label in enumerate(labels)}
     samples = [
-        sample(path, annotations, size, index, skipped)
+        make_sample(path, annotations, size, index, skipped)
         for path, annotations, size in found
         if usable(path, size, skipped)
     ]
     if not samples:
         raise DlkitError(f"{data}: none of the {len(found)} images of {split!r} can be read")
     skipped.report()
-    return Annotated(samples, labels, skipped)
+    return AnnotatedSplit(samples, labels, skipped)
 
 
-def layout(data: Path) -> Callable[[Path, str, Skipped], Listed]:
-    """The reader of the layout that the folder has."""
+def find_reader(data: Path) -> Callable[[Path, str, Skipped], Listing]:
+    """The reader of the folder's layout."""
     if (data / "Annotations").is_dir() and (data / "ImageSets").is_dir():
         return read_voc
     if (data / "labels").is_dir() or next(data.glob("*/labels"), None):
@@ -114,20 +114,20 @@ def layout(data: Path) -> Callable[[Path, str, Skipped], Listed]:
     if data.suffix == ".json" or next(coco.files(data), None):
         return read_coco
     raise DlkitError(
-        f"{data}: no training data in a known layout: VOC has Annotations/ and ImageSets/,"
+        f"{data}: no training data in a known layout; VOC has Annotations/ and ImageSets/,"
         " COCO annotations/*.json, YOLO images/ and labels/ (see the README)"
     )
 
 
 def save_skipped(skipped: Skipped, folder: Path) -> None:
-    """skipped.txt: what was left out, and why; if anything was."""
+    """Save the skipped samples with reasons to skipped.txt, if there are any."""
     if skipped.places and is_main_process():
         with whole_file(folder / "skipped.txt") as partial:
             partial.write_text("\n".join(skipped.lines()) + "\n")
 
 
-def measured(path: Path) -> tuple[int, int] | str:
-    """Width and height, or what is wrong with the image."""
+def measure_image(path: Path) -> tuple[int, int] | str:
+    """Width and height of an image, or the reason why it cannot be used."""
     if not path.exists():
         return "missing image"
     try:
@@ -143,14 +143,14 @@ def usable(path: Path, size: tuple[int, int] | str, skipped: Skipped) -> bool:
     return True
 
 
-def sample(
+def make_sample(
     path: Path,
     annotations: list[Annotation],
     size: Any,
     index: dict[str, int],
     skipped: Skipped,
-) -> Sample:
-    """The sample, with its good boxes cut at the image's border."""
+) -> BoxSample:
+    """A sample of the valid annotations, with boxes clipped to the image."""
     width, height = size
     kept = []
     for annotation in annotations:
@@ -164,31 +164,33 @@ def sample(
             skipped.add("box outside the image", annotation.where)
         else:
             kept.append((annotation, inside))
-    return Sample(
+    return BoxSample(
         path,
         width,
         height,
         np.array([box for _, box in kept], dtype=np.float32).reshape(-1, 4),
         np.array([index[a.label] for a, _ in kept], dtype=np.int64),
-        np.array([area_of(box) if a.area is None else a.area for a, box in kept], dtype=np.float64),
+        np.array(
+            [box_area(box) if a.area is None else a.area for a, box in kept], dtype=np.float64
+        ),
         np.array([a.crowd for a, _ in kept], dtype=bool),
         np.array([a.difficult for a, _ in kept], dtype=bool),
     )
 
 
-def area_of(box: tuple[float, float, float, float]) -> float:
+def box_area(box: tuple[float, float, float, float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def splits_of(data: Path) -> list[str]:
-    """The names of the splits a VOC folder lists."""
+def list_splits(data: Path) -> list[str]:
+    """The names of the splits of a VOC folder."""
     return sorted(path.stem for path in (data / "ImageSets" / "Main").glob("*.txt"))
 
 
-def read_voc(data: Path, split: str, skipped: Skipped) -> Listed:
+def read_voc(data: Path, split: str, skipped: Skipped) -> Listing:
     list_file = data / "ImageSets" / "Main" / f"{split}.txt"
     if not list_file.exists():
-        raise DlkitError(f"{data}: no split {split!r}: there is {', '.join(splits_of(data))}")
+        raise DlkitError(f"{data}: no split {split!r}; choose from {', '.join(list_splits(data))}")
     ids = [line.split()[0] for line in lines(str(list_file)) if line.strip()]
     entries = []
     for name in ids:
@@ -203,7 +205,7 @@ def read_voc(data: Path, split: str, skipped: Skipped) -> Listed:
 
 
 def voc_objects(xml: Path) -> list[Annotation]:
-    """The objects of a VOC file, whose boxes count pixels from 1 and include both ends."""
+    """Read the objects of a VOC file, whose boxes count pixels from 1 and include both ends."""
     found: list[Annotation] = []
     path: list[str] = []
     values: dict[str, str] = {}
@@ -218,7 +220,7 @@ def voc_objects(xml: Path) -> list[Annotation]:
             line = parser.CurrentLineNumber
 
     def text(content: str) -> None:
-        # Parts (head, hand) and attributes have names and boxes of their own, one level deeper.
+        # Parts (head, hand) and attributes have their own names and boxes, one level deeper.
         if path[1:-1] in (["object"], ["object", "bndbox"]):
             values[path[-1]] = values.get(path[-1], "") + content
 
@@ -245,7 +247,7 @@ def voc_objects(xml: Path) -> list[Annotation]:
     return found
 
 
-def read_coco(data: Path, split: str, skipped: Skipped) -> Listed:
+def read_coco(data: Path, split: str, skipped: Skipped) -> Listing:
     file = coco.annotations_of(data, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -274,7 +276,7 @@ def read_coco(data: Path, split: str, skipped: Skipped) -> Listed:
 
 
 def coco_box(values: Any) -> tuple[float, float, float, float]:
-    """Corners from x, y, width, height; a box without area where it is not that."""
+    """Corners from x, y, width, height; NO_BOX for invalid values."""
     try:
         x, y, width, height = map(float, values)
     except (TypeError, ValueError):
@@ -282,7 +284,7 @@ def coco_box(values: Any) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def read_yolo(data: Path, split: str, skipped: Skipped) -> Listed:
+def read_yolo(data: Path, split: str, skipped: Skipped) -> Listing:
     names = class_names(data)
     pairs = []
     for spelling in (split, "valid") if split == "val" else (split,):
@@ -292,7 +294,9 @@ def read_yolo(data: Path, split: str, skipped: Skipped) -> Listed:
         pairs.append((data / "images", data / "labels"))
     folder, labels = next((pair for pair in pairs if pair[0].is_dir()), pairs[0])
     if not folder.is_dir():
-        raise DlkitError(f"{data}: no split {split!r}: neither {pairs[0][0]} nor {pairs[1][0]}")
+        raise DlkitError(
+            f"{data}: no split {split!r}; it has neither {pairs[0][0]} nor {pairs[1][0]}"
+        )
     entries = []
     for image in sorted(path for path in folder.rglob("*") if images.is_image(path)):
         txt = labels / image.relative_to(folder).with_suffix(".txt")
@@ -305,8 +309,8 @@ def read_yolo(data: Path, split: str, skipped: Skipped) -> Listed:
 
 
 def yolo_objects(txt: Path, image: Path, names: list[str]) -> list[Annotation]:
-    """Lines of `class x y width height`: the box's center and size as shares of the image."""
-    size = measured(image)
+    """Read lines of `class x y width height`: center and size as fractions of the image."""
+    size = measure_image(image)
     if isinstance(size, str):
         return []
     found = []
@@ -335,7 +339,7 @@ def yolo_box(values: list[float]) -> tuple[float, float, float, float]:
 
 
 def class_names(data: Path) -> list[str]:
-    """The classes that data.yaml or classes.txt lists; none if there is neither."""
+    """The classes listed in data.yaml or classes.txt; empty if both are missing."""
     for folder in (data, data / "labels"):
         if (folder / "classes.txt").exists():
             listed = lines(str(folder / "classes.txt"))

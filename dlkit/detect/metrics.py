@@ -40,8 +40,8 @@ DEFINITIONS = {
 class Truth:
     """The objects in one image, boxes as x1, y1, x2, y2 in continuous pixels.
 
-    COCO ignores a crowd and does not know `difficult`; VOC ignores both. `area` sorts objects
-    into small, medium and large: COCO's is that of the segment; None takes the box's.
+    COCO ignores crowds and has no `difficult`; VOC ignores both. `area` sorts objects into small,
+    medium and large: COCO has the area of the segment; None takes the box's.
     """
 
     boxes: np.ndarray  # (G, 4)
@@ -62,7 +62,7 @@ class Predictions:
 
 @dataclass
 class PrecisionRecall:
-    """One label's curve at IoU 0.5, matched as COCO does: a point a detection, best score first."""
+    """One label's curve at IoU 0.5 with COCO's matching: a point per detection, best first."""
 
     recall: np.ndarray  # (D,)
     precision: np.ndarray  # (D,)
@@ -73,7 +73,7 @@ class PrecisionRecall:
 class DetectionMetrics:
     """The keys of `summary` and of each label in `per_label` are explained in DEFINITIONS.
 
-    What has no truth to be measured on is nan, is left out of means, and has no curve.
+    Labels and areas without ground truth are nan, do not count in means, and have no curve.
     """
 
     summary: dict[str, float]
@@ -84,7 +84,7 @@ class DetectionMetrics:
 def detection_metrics(
     truths: Sequence[Truth], predictions: Sequence[Predictions], label_names: Sequence[str]
 ) -> DetectionMetrics:
-    """All metrics of images whose truths and predictions come in the same order."""
+    """All metrics of images; truths and predictions are in the same order."""
     pool = pool_images(truths, predictions, len(label_names))
     matches = [match_coco(pool, area_range) for area_range in AREA_RANGES.values()]
     precision, recall = coco_precision_recall(pool, matches)
@@ -112,7 +112,7 @@ def box_area(boxes: np.ndarray) -> np.ndarray:
 
 
 def box_overlaps(boxes: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """IoU (D, G), and the share of each detection's area that lies in each truth (D, G)."""
+    """IoU (D, G), and the fraction of each detection's area inside each truth (D, G)."""
     boxes, truths = boxes.astype(float), truths.astype(float)
     top_left = np.maximum(boxes[:, None, :2], truths[:, :2])
     bottom_right = np.minimum(boxes[:, None, 2:], truths[:, 2:])
@@ -120,15 +120,15 @@ def box_overlaps(boxes: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.
     intersection = sides[..., 0] * sides[..., 1]
     area = np.broadcast_to(box_area(boxes)[:, None], intersection.shape)
     union = area + box_area(truths) - intersection
-    meet = intersection > 0  # where they do not, the areas may be 0
-    iou = np.divide(intersection, union, out=np.zeros_like(union), where=meet)
-    return iou, np.divide(intersection, area, out=np.zeros_like(union), where=meet)
+    overlap = intersection > 0  # elsewhere, the areas may be 0
+    iou = np.divide(intersection, union, out=np.zeros_like(union), where=overlap)
+    return iou, np.divide(intersection, area, out=np.zeros_like(union), where=overlap)
 
 
 def pool_images(
     truths: Sequence[Truth], predictions: Sequence[Predictions], num_labels: int
 ) -> Pool:
-    """All images end to end."""
+    """Concatenate the overlaps of all images."""
     overlaps = []
     for truth, found in zip(truths, predictions, strict=True):
         iou, inside = box_overlaps(found.boxes, truth.boxes)
@@ -154,8 +154,8 @@ def pool_images(
 def match_voc(pool: Pool) -> Matches:
     """The matching of the VOC development kit, at IoU 0.5.
 
-    A detection stands for the truth it overlaps most, taken or not: the first on a truth is a
-    hit, a second is false, and all on an ignored truth are ignored.
+    A detection claims the truth it overlaps most, whether it is taken or not: the first on a truth
+    is a hit, a second one is false, and all on an ignored truth are ignored.
     """
     truth_ignored = pool.difficult | pool.crowd
     reaches = pool.iou >= IOU_THRESHOLDS[0]
@@ -167,18 +167,18 @@ def match_voc(pool: Pool) -> Matches:
 
     ignored = np.zeros(len(pool.labels), bool)
     ignored[claimants] = truth_ignored[claims[claimants]]
-    in_turn = np.concatenate(pool.by_label)
-    in_turn = in_turn[claims[in_turn] >= 0]
-    _, first = np.unique(claims[in_turn], return_index=True)
+    ranked = np.concatenate(pool.by_label)
+    ranked = ranked[claims[ranked] >= 0]
+    _, first = np.unique(claims[ranked], return_index=True)
     hits = np.zeros(len(pool.labels), bool)
-    hits[in_turn[first]] = True
+    hits[ranked[first]] = True
     counted = pool.truth_labels[~truth_ignored]
     num_truths = np.bincount(counted, minlength=len(pool.by_label))
     return Matches(hits & ~ignored, ignored, num_truths)
 
 
 def voc_average_precision(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-    """AP of each label (K,) at 11 recalls, and as area; nan where no truth counts."""
+    """AP of each label (K,) at 11 recalls, and as area; nan for labels without truth."""
     match = match_voc(pool)
     at_11, area = np.full((2, len(pool.by_label)), np.nan)
     for k in match.known_labels:
@@ -198,13 +198,13 @@ def voc_area(precision: np.ndarray, recall: np.ndarray) -> float:
     return float(np.sum(np.diff(recall, prepend=0) * best_precision_from(precision)))
 
 
-# ---- Pictures ------------------------------------------------------------------------------------
+# ---- Curves and confusion ------------------------------------------------------------------------
 
 
 def coco_curves(
     pool: Pool, match: Matches, label_names: Sequence[str]
 ) -> dict[str, PrecisionRecall]:
-    """The curve of each label with truth, from the matches of all areas."""
+    """The precision-recall curve of each label with truth, from the matches of all areas."""
     curves = {}
     for k in match.known_labels:
         found = coco_detections(pool, k)
@@ -225,8 +225,8 @@ def confusion_matrix(
     Only predictions that score `threshold` or more take part. In each image the pair of any
     labels with the highest IoU (of equals, the best score) is matched first, each box once, down
     to an IoU of 0.5. An unmatched truth is predicted background (missed); an unmatched prediction
-    is background predicted as something. Crowd and difficult truths are left out, and so is an
-    unmatched prediction that overlaps one: IoU, or the share of it inside the crowd, of 0.5.
+    is background predicted as something. Crowd and difficult truths are ignored, and so is an
+    unmatched prediction that overlaps one by an IoU, or a fraction inside the crowd, of 0.5.
     """
     matrix = np.zeros((num_labels + 1, num_labels + 1), int)
     for truth, found in zip(truths, predictions, strict=True):

@@ -1,4 +1,4 @@
-"""What is made of detections: objects followed from frame to frame, counted, and cut out."""
+"""Results derived from detections: tracked objects, counts, and crops."""
 
 import math
 from collections import Counter
@@ -22,7 +22,7 @@ from dlkit.detect.track import Tracker
 
 @dataclass(frozen=True)
 class Frame(Detections):
-    """The objects of one frame of a video, which is so many seconds after the first."""
+    """The objects of one frame of a video; `time` is in seconds after the first frame."""
 
     columns: ClassVar = ["path", "frame", "time", *Detections.columns[1:]]
 
@@ -34,25 +34,25 @@ class Frame(Detections):
         return [{**place, **vars(found)} for found in self.objects]
 
 
-# ---- Objects that are followed -------------------------------------------------------------------
+# ---- Tracking ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Tracked(Detections):
-    """The objects of an image that is a frame of a sequence."""
+class TrackedDetections(Detections):
+    """The tracked objects of an image that is a frame of a sequence."""
 
     columns: ClassVar = [*Detections.columns, "track"]
 
 
 @dataclass(frozen=True)
 class TrackedFrame(Frame):
-    """The objects of a frame of a video, with their numbers."""
+    """The tracked objects of a frame of a video."""
 
     columns: ClassVar = [*Frame.columns, "track"]
 
 
-def followed(found: Sequence[Object], tracker: Tracker) -> list[Object]:
-    """The objects of the next frame that the tracker is sure of, with their numbers."""
+def number_objects(found: Sequence[Object], tracker: Tracker) -> list[Object]:
+    """Add track numbers to the objects of the next frame; unconfirmed ones are dropped."""
     boxes = np.array([[o.x1, o.y1, o.x2, o.y2] for o in found]).reshape(-1, 4)
     numbers = tracker.update(boxes, [own.label for own in found])
     return [
@@ -62,23 +62,23 @@ def followed(found: Sequence[Object], tracker: Tracker) -> list[Object]:
     ]
 
 
-def follow(results: Iterable[Detections | Failure]) -> Iterator[Detections | Failure]:
-    """The results of images that are the frames of one sequence, objects with their numbers."""
+def track_objects(results: Iterable[Detections | Failure]) -> Iterator[Detections | Failure]:
+    """Track objects through images that are the frames of one sequence."""
     tracker = Tracker()
     for result in results:
         if isinstance(result, Failure):
             yield result
         else:
-            objects = followed(result.objects, tracker)
-            yield Tracked(result.path, result.width, result.height, objects)
+            objects = number_objects(result.objects, tracker)
+            yield TrackedDetections(result.path, result.width, result.height, objects)
 
 
-# ---- Objects that are counted --------------------------------------------------------------------
+# ---- Counting ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many objects of each label an image shows."""
+    """The number of objects of each label in an image."""
 
     columns: ClassVar = ["path", "label", "count"]
 
@@ -91,7 +91,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class FrameCounts(Counts):
-    """How many objects of each label a frame shows."""
+    """The number of objects of each label in a frame."""
 
     columns: ClassVar = ["path", "frame", "time", "label", "count"]
 
@@ -103,8 +103,8 @@ class FrameCounts(Counts):
         return [{**place, "label": k, "count": n} for k, n in self.counts.items()]
 
 
-def counted(results: Iterable[Detections | Failure]) -> Iterator[Counts | Failure]:
-    """The numbers of objects, labels in alphabetical order."""
+def count_objects(results: Iterable[Detections | Failure]) -> Iterator[Counts | Failure]:
+    """Count the objects of each label, in alphabetical order."""
     for result in results:
         if isinstance(result, Failure):
             yield result
@@ -116,19 +116,19 @@ def counted(results: Iterable[Detections | Failure]) -> Iterator[Counts | Failur
             yield Counts(result.path, counts)
 
 
-# ---- Objects that are cut out --------------------------------------------------------------------
+# ---- Crops ---------------------------------------------------------------------------------------
 
 
 class Crops:
-    """A file for each object, in a folder of its label: data that `dlkit classify` trains on."""
+    """Image files of single objects, in a folder per label: data for `dlkit classify train`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[str, FileNames] = {}
 
     @classmethod
-    def of(cls, writer: ShardWriter | None, folder: Path) -> "Crops":
-        """Those of a part of a command, whose results so far had theirs."""
+    def for_shard(cls, writer: ShardWriter | None, folder: Path) -> "Crops":
+        """The crops of a shard; file names of results before a resume stay reserved."""
         if writer is None:
             return cls(folder)
         crops = cls(writer.folder(folder) or folder)
@@ -139,13 +139,13 @@ class Crops:
         return crops
 
     def path_for(self, label: str, name: str) -> Path:
-        """The next object's file; a label is any text, and names a folder here and none else."""
+        """The file of the next object; any label becomes the name of a subfolder."""
         label = label.replace("/", "_").replace("\\", "_").strip(". ") or "_"
         names = self.names.setdefault(label, FileNames(self.folder / label))
         return names.path_for(name, picture_suffix(name))
 
     def save(self, picture: Image.Image, objects: Sequence[Object], name: str) -> None:
-        """Cut the objects out of a picture, which gives the files their name."""
+        """Save each object's crop of a picture; files are named after `name`."""
         for found in objects:
             left = min(math.floor(found.x1), picture.width - 1)
             top = min(math.floor(found.y1), picture.height - 1)
@@ -157,7 +157,7 @@ class Crops:
 def save_crops(
     results: Iterable[Detections | Failure], crops: Crops
 ) -> Iterator[Detections | Failure]:
-    """The results unchanged, while each object is cut out of its image."""
+    """Yield the results unchanged, and save a crop of each object."""
     for result in results:
         if isinstance(result, Detections) and result.objects and is_main_process():
             try:

@@ -1,9 +1,9 @@
-"""Regions that may hold an object, whatever it is: selective search (Uijlings et al. 2013).
+"""Selective search: class-agnostic region proposals (Uijlings et al. 2013).
 
-A picture is cut into small segments of one color, and the two neighbors most alike are merged
-until one is left; the box around each segment that was there on the way is a proposal. Done in two
-color spaces, which make different mistakes. Of the paper's four measures of likeness, texture is
-left out: on the VOC animals it found no more of the objects and took as long as all the rest.
+An image is divided into small segments of similar color, and the two most similar neighbors are
+merged until one segment remains; the box around each segment on the way is a proposal. Two color
+spaces are searched, since they make different mistakes. Of the paper's four similarity measures,
+texture is omitted: on the VOC animals it found no more objects and took as long as all the rest.
 """
 
 from itertools import zip_longest
@@ -14,20 +14,20 @@ from PIL import Image
 from dlkit.core.numba_tools import loading
 
 with loading("selective search", 10):
-    from dlkit.detect.compiled_regions import blurred, described, merged, segments
+    from dlkit.detect.compiled_regions import blur, describe_segments, find_segments, merge_segments
 
-SIDE = 256  # longest side searched, in pixels: the rest is measured in these
+SIDE = 256  # longest side of the searched image, whose pixels are the unit below
 SPACES = ("HSV", "YCbCr")
 SIGMA, SCALE, SMALLEST = 0.8, 100.0, 50  # of the segments (Felzenszwalb and Huttenlocher 2004)
 BINS = 25  # of each channel's histogram
-LIMIT = 300  # proposals an image
-THINNEST = 8  # pixels; a narrower box is no proposal
+LIMIT = 300  # proposals per image
+MIN_SIDE = 8  # of a proposal, in pixels
 
 
 def propose(pixels: np.ndarray) -> np.ndarray:
-    """At most LIMIT different boxes (N, 4) in an image (H, W, 3) of uint8, in its pixels.
+    """Propose at most LIMIT different boxes (N, 4) in an image (H, W, 3) of uint8, in its pixels.
 
-    Those merged last come first, the color spaces taking turns.
+    Boxes are in reverse order of merging, alternating between the color spaces.
     """
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels)
@@ -37,7 +37,7 @@ def propose(pixels: np.ndarray) -> np.ndarray:
         image = image.resize(size, Image.Resampling.BILINEAR)
     turns = zip_longest(*(hierarchy(image.convert(space)) for space in SPACES))
     boxes = np.stack([box for turn in turns for box in turn if box is not None])
-    boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= THINNEST]
+    boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= MIN_SIDE]
     _, first = np.unique(boxes, axis=0, return_index=True)
     return boxes[np.sort(first)[:LIMIT]] * np.array(
         [width / image.width, height / image.height] * 2
@@ -45,16 +45,16 @@ def propose(pixels: np.ndarray) -> np.ndarray:
 
 
 def hierarchy(image: Image.Image) -> np.ndarray:
-    """The boxes (N, 4) of all segments of an image, from the whole of it to the first ones."""
+    """The boxes (N, 4) of all segments of an image, from the whole image to the initial ones."""
     colors = np.asarray(image)
-    smooth = blurred(colors.astype(np.float32), gaussian(SIGMA))
-    labels, count = segments(smooth, SCALE, SMALLEST)
+    smooth = blur(colors.astype(np.float32), gaussian(SIGMA))
+    labels, count = find_segments(smooth, SCALE, SMALLEST)
     bins = (colors.astype(np.int64) * BINS // 256).astype(np.uint8)
-    return merged(labels, count, *described(labels, count, bins, BINS))[::-1]
+    return merge_segments(labels, count, *describe_segments(labels, count, bins, BINS))[::-1]
 
 
 def gaussian(sigma: float) -> np.ndarray:
-    """Weights that sum to 1, as far as four deviations."""
+    """A Gaussian kernel of four standard deviations to each side; its weights sum to 1."""
     reach = int(np.ceil(4 * sigma))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     return (weights / weights.sum()).astype(np.float32)

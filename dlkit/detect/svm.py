@@ -1,4 +1,4 @@
-"""The last stages of R-CNN's training: linear SVMs, their scores, and corrections of the boxes.
+"""The last stages of R-CNN's training: linear SVMs, their calibration, and box regression.
 
 Shapes: N regions, D features, C labels.
 """
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from dlkit.detect.boxes import encode, iou
 from dlkit.detect.models.rcnn import RCNN, linear
-from dlkit.detect.models.regions import numbered
+from dlkit.detect.models.regions import to_rois
 
-FITTED_ON, PROPOSALS = 200, 100  # training images, spread over the data, and regions of each
-# As in Girshick et al. 2014, sections 2.3 and appendix C, and in its published code.
-NEGATIVE = 0.3  # a region that overlaps every object of a label less is no such object
-CLOSE = 0.6  # a region that overlaps an object more teaches how to correct its box
+FITTED_ON, PROPOSALS = 200, 100  # training images, spread over the data, and regions per image
+# As in Girshick et al. 2014, section 2.3 and appendix C, and in the published code.
+NEGATIVE = 0.3  # IoU with every object of a label below which a region is a negative
+CLOSE = 0.6  # IoU with an object from which a region is used for box regression
 COST, POSITIVE_COST = 0.001, 2.0
 NORM = 20.0  # mean norm that the features are scaled to
-BIAS = 10.0  # stands in a further feature, so that the bias is hardly regularized
+BIAS = 10.0  # value of a constant feature, so that the bias is hardly regularized
 RIDGE = 1000.0
-EASY, HARD = -1.2, -1.0  # scores of negatives that are let go of, and that are added
-TOLERANCE, MOST_PASSES, MOST_ROUNDS = 0.01, 300, 20
-POSITIVE, MOST_STEPS = 0.5, 100  # IoU from which a region shows an object; of the calibration
+EASY, HARD = -1.2, -1.0  # scores below which negatives are dropped, above which they are added
+TOLERANCE, MAX_PASSES, MAX_ROUNDS = 0.01, 300, 20
+POSITIVE, MAX_STEPS = 0.5, 100  # for the calibration: IoU of a positive region; Newton steps
 
 Example = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -32,21 +32,21 @@ Example = tuple[Tensor, Tensor, Tensor, Tensor]
 def fit(network: RCNN, examples: Iterable[Example]) -> None:
     """Fit the SVMs and corrections of a network in evaluation mode to annotated images.
 
-    The SVMs of all labels then say log-odds, which can be compared: an SVM's own margin cannot.
-    Each example: uint8 image (3, H, W), boxes (N, 4), labels (N), proposals (P, 4).
+    SVM outputs are calibrated to log-odds, since margins of different SVMs cannot be compared. An
+    example: uint8 image (3, H, W), boxes (N, 4), labels (N), proposals (P, 4).
     """
     labels_count, device = len(network.svms), network.svms.device
-    means, overlaps, maps, told, offsets = [], [], [], [], []
+    means, overlaps, maps, close_labels, offsets = [], [], [], [], []
     for example in examples:
         image, boxes, labels, proposed = (part.to(device) for part in example)
         proposed = proposed[:PROPOSALS]
         regions = torch.cat([boxes, proposed])
-        of_image = torch.cat(list(network.last_maps(image[None], numbered([regions]))))
+        of_image = torch.cat(list(network.last_maps(image[None], to_rois([regions]))))
         each = iou(regions[:, None], boxes[None])
         of_label = torch.zeros(len(regions), labels_count, device=each.device)
         for label in labels.unique():
             of_label[:, label] = each[:, labels == label].amax(dim=1)
-        # The true boxes come first: they alone are positive for the SVMs.
+        # Only the true boxes, which come first, are positive examples of the SVMs.
         of_label[torch.arange(len(boxes)), labels] = 2.0
         means.append(of_image.mean(dim=(2, 3)).cpu())
         overlaps.append(of_label.cpu())
@@ -54,7 +54,7 @@ def fit(network: RCNN, examples: Iterable[Example]) -> None:
             best, object_ = each[len(boxes) :].max(dim=1)
             close = best >= CLOSE
             maps.append(of_image[len(boxes) :][close].flatten(1).cpu())
-            told.append(labels[object_[close]].cpu())
+            close_labels.append(labels[object_[close]].cpu())
             offsets.append(encode(boxes[object_[close]], proposed[close]).cpu())
     features, shares = torch.cat(means), torch.cat(overlaps)
     for label in range(labels_count):
@@ -68,16 +68,16 @@ def fit(network: RCNN, examples: Iterable[Example]) -> None:
         weights[-1] += offset
         network.svms[label] = weights.to(network.svms)
     if maps:
-        x, labels, targets = torch.cat(maps), torch.cat(told), torch.cat(offsets)
+        x, labels, targets = torch.cat(maps), torch.cat(close_labels), torch.cat(offsets)
         for label in labels.unique().tolist():
             weights = fit_ridge(x[labels == label], targets[labels == label], RIDGE)
             network.corrections[label] = weights.to(network.corrections)
 
 
 def fit_svm(positive: Tensor, negative: Tensor) -> Tensor:
-    """The weights (D + 1), the bias last, of an SVM; negatives are added where they are hard.
+    """The weights (D + 1), bias last, of an SVM trained with hard negative mining.
 
-    Only those within the margin change the solution, so this is the SVM of all of them.
+    Only negatives within the margin change the solution, so this is the SVM of all negatives.
     """
     scale = NORM / float(torch.cat([positive, negative]).norm(dim=1).mean().clamp(min=1e-9))
     x, others = (
@@ -87,7 +87,7 @@ def fit_svm(positive: Tensor, negative: Tensor) -> Tensor:
     w = np.zeros(x.shape[1])
     cached = np.zeros(len(others), dtype=bool)
     cached[:: max(1, len(others) // 1000)] = True
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         w = linear_svm(x, others[cached], COST * POSITIVE_COST, COST)
         scores = others @ w
         hard = (scores > HARD) & ~cached
@@ -102,21 +102,21 @@ def fit_svm(positive: Tensor, negative: Tensor) -> Tensor:
 def linear_svm(
     positive: np.ndarray, negative: np.ndarray, positive_cost: float, negative_cost: float
 ) -> np.ndarray:
-    """The w (D) that minimizes |w|^2 / 2 + the costs of the hinge losses of both."""
+    """The w (D) that minimizes |w|^2 / 2 + the weighted hinge losses of both classes."""
     from dlkit.detect.compiled_svm import dual_descent  # compiled: slow to import
 
     signs = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])
     costs = np.where(signs > 0, positive_cost, negative_cost)
     return dual_descent(
-        np.concatenate([positive, negative]), signs, costs, TOLERANCE, MOST_PASSES, 0
+        np.concatenate([positive, negative]), signs, costs, TOLERANCE, MAX_PASSES, 0
     )
 
 
 def calibration(margins: np.ndarray, shows: np.ndarray) -> tuple[float, float]:
-    """Slope and offset that make of margins (N,) the log-odds of what is so or not, `shows` (N,).
+    """Platt scaling: slope and offset that map margins (N,) to log-odds of `shows` (N,).
 
-    The most likely ones by Platt 1999, whose targets stay clear of 0 and 1, found by Newton's
-    method with halved steps (Lin et al. 2007, algorithm 1).
+    The maximum likelihood solution with the smoothed targets of Platt 1999, found by Newton's
+    method with backtracking (Lin et al. 2007, algorithm 1).
     """
     yes, no = shows.sum(), (~shows).sum()
     targets = np.where(shows, (yes + 1) / (yes + 2), 1 / (no + 2))
@@ -126,7 +126,7 @@ def calibration(margins: np.ndarray, shows: np.ndarray) -> tuple[float, float]:
         return float((np.logaddexp(0, w @ x) - targets * (w @ x)).sum())
 
     w = np.array([0.0, np.log((yes + 1) / (no + 1))])
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         chances = 1 / (1 + np.exp(-w @ x))
         gradient = x @ (chances - targets)
         if np.abs(gradient).max() < 1e-5:
@@ -141,13 +141,13 @@ def calibration(margins: np.ndarray, shows: np.ndarray) -> tuple[float, float]:
 
 
 def fit_ridge(x: Tensor, targets: Tensor, strength: float) -> Tensor:
-    """The weights (T, D + 1), the bias last, of the ridge regression of targets (N, T) on x (N, D).
+    """The weights (T, D + 1), bias last, of the ridge regression of targets (N, T) on x (N, D).
 
-    |x w + b - target|^2 + strength * |w|^2 is least, the bias being free (appendix C, eq. 5).
+    Minimizes |x w + b - target|^2 + strength * |w|^2 (appendix C, eq. 5).
     """
     mean, target = x.mean(dim=0), targets.mean(dim=0)
     centered = (x - mean).double()
-    if len(x) < x.shape[1]:  # the same by the smaller system
+    if len(x) < x.shape[1]:  # the smaller of two equivalent systems
         gram = centered @ centered.T + strength * torch.eye(len(x), dtype=torch.float64)
         w = torch.linalg.solve(gram, (targets - target).double()).T @ centered
     else:

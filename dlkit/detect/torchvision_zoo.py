@@ -1,4 +1,4 @@
-"""torchvision's published COCO detectors by name: fetched once, kept as checkpoints of ours."""
+"""torchvision's COCO detectors: downloaded once and cached as checkpoints of dlkit."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.torchvision import read, weights_of
 from dlkit.detect.config import PUBLISHED
 
-# Architecture and backbone of each, and whether its norms were trained without epsilon.
+# Architecture, backbone, and whether the batch norms were trained without epsilon.
 FORMS = {
     "fasterrcnn-coco": ("fasterrcnn", "resnet50", True),
     "fasterrcnn-mobilenet-coco": ("fasterrcnn", "mobilenet", False),
     "retinanet-coco": ("retinanet", "resnet50", True),
     "fcos-coco": ("fcos", "resnet50", False),
 }
-CLASSES = 91  # as COCO counts them, from 0, the background
+CLASSES = 91  # COCO's category ids, from 0, the background
 IMAGE_SIZE = 1066  # of a 4:3 image whose shortest side is torchvision's 800
 
 
 def fetch(name: str) -> Path:
-    """The checkpoint of a published model, downloaded when it is not yet in the cache."""
+    """The checkpoint of a published model, which is downloaded unless it is cached."""
     target = cache() / "detect" / f"{name}.safetensors"
     if target.exists():
         return target
@@ -41,9 +41,9 @@ def fetch(name: str) -> Path:
 
 
 def without_background(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the scores of class 0, which one-stage networks have and never use."""
+    """Remove the outputs of class 0, which one-stage networks have but do not use."""
     for name, tensor in weights.items():
         if ".cls_logits." in name and tensor.shape[0] % CLASSES == 0:
-            by_class = tensor.unflatten(0, (-1, CLASSES))  # for each anchor of a place
+            by_class = tensor.unflatten(0, (-1, CLASSES))  # for each anchor of a cell
             weights[name] = by_class[:, 1:].flatten(0, 1).contiguous()
     return weights

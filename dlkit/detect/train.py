@@ -5,26 +5,25 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel import distributed
 from dlkit.core.train.run import Run
-from dlkit.detect import svm, torchvision_zoo, train_keypoints
-from dlkit.detect.config import OWN, PROPOSING, PUBLISHED, DetectTrainConfig
-from dlkit.detect.data import Pictures, collate, proposals_of, rescaled
+from dlkit.detect import model, svm, torchvision_zoo, train_keypoints
+from dlkit.detect.config import PUBLISHED, DetectTrainConfig
+from dlkit.detect.data import DetectionDataset, collate, load_proposals, resize_batch
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import load
-from dlkit.detect.init_from import in_training, started
+from dlkit.detect.init_from import initial_network, training_detector
 from dlkit.detect.layouts import read_split, save_skipped
-from dlkit.detect.loss import LOSSES
-from dlkit.detect.models.rcnn import RCNN
-from dlkit.detect.models.yolo import Yolo
 
 
 def train(config: DetectTrainConfig) -> Path:
     """Train a detector, and return the path of its best checkpoint."""
-    refuse_unused(config, OWN)
+    architecture = model.find(config.arch)
+    refuse_unused(config, model.options_by_architecture())
     if config.keypoints:
         return train_keypoints.train(config)
     with distributed.launch(config.device, config.seed) as process:
@@ -34,40 +33,38 @@ def train(config: DetectTrainConfig) -> Path:
 
         if config.init_from in PUBLISHED:
             torchvision_zoo.fetch(config.init_from)
-        teacher = None if config.teacher is None else teacher_of(config, names, process.device)
-        model, header = started(config, names)
-        network = process.wrap(model)  # the same weights, with gradients averaged over processes
-        run = Run(config, process, model, header)
-        optimizer = run.optimizer(model)
+        teacher = None if config.teacher is None else load_teacher(config, names, process.device)
+        detector_model, header = initial_network(config, names, config.arch)
+        network = process.wrap(detector_model)  # gradients are averaged over processes
+        run = Run(config, process, detector_model, header)
+        optimizer = run.optimizer(detector_model)
         save_skipped(training.skipped, run.folder)
         proposals = None
-        if config.arch in PROPOSING:
-            proposals = proposals_of(training.samples, run.folder / "proposals.npz", process)
-        pictures = Pictures(training.samples, config, proposals)
+        if architecture.proposals:
+            proposals = load_proposals(training.samples, run.folder / "proposals.npz", process)
+        pictures = DetectionDataset(training.samples, config, proposals)
         batches = run.loader(pictures, collate)
-        detector = in_training(run, config)
-
-        losses_of = LOSSES[config.arch]
-        if config.arch == "localize":
-            losses_of = partial(losses_of, alpha=config.alpha)
+        detector = training_detector(run, config)
+        loss_settings = {name: getattr(config, name) for name in architecture.loss_settings}
+        losses_of = partial(architecture.losses, **loss_settings)
 
         for epoch in run.epochs():
             # The last epochs see whole images, as inference does.
-            if epoch >= config.epochs - config.close_mosaic or config.arch == "localize":
+            if epoch >= config.epochs - config.close_mosaic or "mosaic" not in architecture.options:
                 pictures.mosaic = pictures.copy_paste = 0.0
             for images, boxes, labels, *more in run.batches(batches):
                 if config.multi_scale > 1:
-                    images, boxes, *more = rescaled(config.multi_scale, images, boxes, *more)
+                    images, boxes, *more = resize_batch(config.multi_scale, images, boxes, *more)
                 if teacher is not None:
                     with torch.no_grad():
                         more = [teacher(images)]
                 with run.autocast():
                     losses = losses_of(network, images, boxes, labels, *more)
                 run.step(torch.stack(list(losses.values())).sum(), optimizer)
-            detector.network.eval()
-            if isinstance(detector.network, RCNN):
+            run.eval_model.eval()
+            if architecture.fit is not None:
                 with run.autocast():
-                    svm.fit(detector.network, plain_pictures(pictures))
+                    architecture.fit(run.eval_model, whole_images(pictures))
             scores = evaluate(detector, validation.samples, process).metrics.summary
             parts = {f"loss_{name}": loss.item() for name, loss in losses.items()}
             better = run.finish_epoch(scores["ap50_coco101"], **parts, **scores)
@@ -76,19 +73,21 @@ def train(config: DetectTrainConfig) -> Path:
     return run.best
 
 
-def teacher_of(config: DetectTrainConfig, names: list[str], device: torch.device) -> Yolo:
-    """The network of `--teacher`, which has to fill the same grids."""
+def load_teacher(config: DetectTrainConfig, names: list[str], device: torch.device) -> nn.Module:
+    """The network of `--teacher`, whose outputs must have the same shapes as the student's."""
     detector = load(str(config.teacher), str(device), config.precision)
-    if not isinstance(detector.network, Yolo) or detector.labels != names:
+    network = detector.network
+    if not isinstance(network, model.find(config.arch).build) or detector.labels != names:
         raise DlkitError(
-            f"--teacher {config.teacher}: not a yolo for {', '.join(names)}, in this order"
+            f"--teacher {config.teacher}: not a {config.arch} with the labels {', '.join(names)},"
+            " in this order"
         )
-    return detector.network
+    return network
 
 
-def plain_pictures(pictures: Pictures) -> Iterator[svm.Example]:
-    """Whole training images from all over the data, at most svm.FITTED_ON."""
+def whole_images(pictures: DetectionDataset) -> Iterator[svm.Example]:
+    """Training images without augmentation, spread over the data set, at most svm.FITTED_ON."""
     for index in range(0, len(pictures), -(-len(pictures) // svm.FITTED_ON)):
-        example = pictures.plain(index)
+        example = pictures.whole_image(index)
         if example is not None:
             yield example

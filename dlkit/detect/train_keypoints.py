@@ -2,42 +2,47 @@
 
 from pathlib import Path
 
+import torch
+
 from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel import distributed
 from dlkit.core.train.run import Run
-from dlkit.detect.config import WITHOUT_KEYPOINTS, DetectTrainConfig
-from dlkit.detect.init_from import in_training, started
-from dlkit.detect.keypoint_data import KeypointPictures, read_keypoints
+from dlkit.detect.config import DetectTrainConfig
+from dlkit.detect.init_from import initial_network, training_detector
+from dlkit.detect.keypoint_data import KeypointDataset, read_keypoints
 from dlkit.detect.keypoints import evaluate, save_examples
 from dlkit.detect.layouts import save_skipped
-from dlkit.detect.losses.localize import keypoint_loss
+from dlkit.detect.losses.localize import keypoint_losses
+
+# Options of localize that keypoints do not use: a mirrored left eye would be a right one.
+UNUSED = {"alpha", "flip", "flip_vertical"}
 
 
 def train(config: DetectTrainConfig) -> Path:
     """Train a network that finds keypoints, and return the path of its best checkpoint."""
     for name in non_defaults(config):
-        if name in WITHOUT_KEYPOINTS:
+        if name in UNUSED:
             raise DlkitError(f"{option_name(name)} is for boxes, not for --keypoints")
     with distributed.launch(config.device, config.seed) as process:
         training, skipped = read_keypoints(config.data, "train", config.keypoints)
         validation, _ = read_keypoints(config.data, "val", config.keypoints)
 
         names = [str(number) for number in range(1, config.keypoints + 1)]
-        model, header = started(config, names)
-        network = process.wrap(model)  # the same weights, with gradients averaged over processes
+        model, header = initial_network(config, names, "keypoints")
+        network = process.wrap(model)  # gradients are averaged over processes
         run = Run(config, process, model, header)
         optimizer = run.optimizer(model)
         save_skipped(skipped, run.folder)
-        batches = run.loader(KeypointPictures(training, config))
-        detector = in_training(run, config)
+        batches = run.loader(KeypointDataset(training, config))
+        detector = training_detector(run, config)
 
         for _ in run.epochs():
             for images, points in run.batches(batches):
                 with run.autocast():
-                    loss = keypoint_loss(network, images, points)
-                run.step(loss, optimizer)
-            detector.network.eval()
+                    losses = keypoint_losses(network, images, points)
+                run.step(torch.stack(list(losses.values())).sum(), optimizer)
+            run.eval_model.eval()
             scores = evaluate(detector, validation, process).scores()
             better = run.finish_epoch(-scores["distance"], **scores)
             if better and process.is_main:

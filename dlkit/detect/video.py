@@ -1,4 +1,4 @@
-"""Objects in videos and before cameras, frame by frame."""
+"""Detection in videos and camera streams, frame by frame."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,96 +15,98 @@ from dlkit.core.io.files import FileNames
 from dlkit.core.progress import Bar, log
 from dlkit.core.vision import video
 from dlkit.core.vision.images import Picture, as_pillow
-from dlkit.detect.infer import drawn, named
-from dlkit.detect.predictor import PLAIN, Detector, Method, Predictor
-from dlkit.detect.results import Crops, Frame, TrackedFrame, followed
+from dlkit.detect.infer import draw_objects, name_objects
+from dlkit.detect.predictor import DEFAULT_OPTIONS, DetectOptions, Detector, Predictor
+from dlkit.detect.results import Crops, Frame, TrackedFrame, number_objects
 from dlkit.detect.track import Tracker
 
 
-def watch(
+def detect_videos(
     paths: Iterable[str],
     detector: Detector,
-    method: Method = PLAIN,
+    options: DetectOptions = DEFAULT_OPTIONS,
     track: bool = False,
     save: Path | None = None,
     crops: Path | None = None,
 ) -> Iterator[Frame | Failure]:
-    """The objects in each frame of each video, in order; a Failure for one that cannot be read.
+    """Detect the objects in each frame of each video, in order; a Failure for an unreadable video.
 
-    With `track` they have numbers, those of a video. In the folder `save` is then each video with
-    the boxes drawn, without its sound, and in `crops` each object of each frame.
+    With `track`, objects have track numbers. `save` is a folder for the videos with boxes drawn,
+    without sound; `crops` is a folder for crops of the objects of each frame.
     """
-    finder = Predictor(detector, method)
+    predictor = Predictor(detector, options)
     names = None if save is None else FileNames(save)
-    return watched(paths, finder, track, names, None if crops is None else Crops(crops))
+    return detect_each(paths, predictor, track, names, None if crops is None else Crops(crops))
 
 
-def watched(
+def detect_each(
     paths: Iterable[str],
-    finder: Predictor,
+    predictor: Predictor,
     track: bool,
     names: FileNames | None,
     crops: Crops | None,
 ) -> Iterator[Frame | Failure]:
     for path in paths:
         try:
-            yield from watch_one(path, finder, Tracker() if track else None, names, crops)
+            yield from detect_video(path, predictor, Tracker() if track else None, names, crops)
         except DlkitError as error:
             yield Failure(path, str(error))
 
 
-def watch_one(
+def detect_video(
     path: str,
-    finder: Predictor,
+    predictor: Predictor,
     tracker: Tracker | None,
     names: FileNames | None,
     crops: Crops | None,
 ) -> Iterator[Frame | Failure]:
-    labels = finder.detector.labels
+    labels = predictor.detector.labels
     name = path.replace(":", "-") if video.is_camera(path) else path
-    # What a camera sees is said at once.
-    method = finder.method
-    batch, ahead = (1, 0) if video.is_camera(path) else (method.batch_size, method.workers)
-    kind = Frame if tracker is None else TrackedFrame
-    began, count = time.monotonic(), 0
+    # Results of a camera are printed at once.
+    options = predictor.options
+    batch, ahead = (1, 0) if video.is_camera(path) else (options.batch_size, options.workers)
+    result_type = Frame if tracker is None else TrackedFrame
+    started, count = time.monotonic(), 0
 
     def speed() -> str:
-        return f"{count / (time.monotonic() - began):.1f} frames a second"
+        return f"{count / (time.monotonic() - started):.1f} frames a second"
 
     with ExitStack() as stack:
         clip = stack.enter_context(video.opened(path))
-        frames = Readable(stack.enter_context(video.read_ahead(clip.frames, ahead * batch)))
+        frames = UntilError(stack.enter_context(video.read_ahead(clip.frames, ahead * batch)))
         recording = None
         if names is not None:
             target = names.path_for(name, ".mp4")
             recording = stack.enter_context(video.recorder(target, clip.rate))
         bar = Bar("detecting", clip.count or None)
         stack.callback(bar.close)
-        while several := list(islice(frames, batch)):
-            pictures = [picture_of(frame) for frame in several]
-            for frame, picture, found in zip(several, pictures, finder.find(pictures), strict=True):
-                objects = named(found, labels)
+        while chunk := list(islice(frames, batch)):
+            pictures = [to_picture(frame) for frame in chunk]
+            for frame, picture, found in zip(
+                chunk, pictures, predictor.predict_pictures(pictures), strict=True
+            ):
+                objects = name_objects(found, labels)
                 if tracker is not None:
-                    objects = followed(objects, tracker)
+                    objects = number_objects(objects, tracker)
                 size, place = (picture.width, picture.height), (frame.number, round(frame.time, 3))
-                result = kind(path, *size, objects, *place)
+                result = result_type(path, *size, objects, *place)
                 shown = as_pillow(picture)
                 if recording is not None:
-                    recording.add(np.asarray(drawn(shown, objects, labels)), frame.time)
+                    recording.add(np.asarray(draw_objects(shown, objects, labels)), frame.time)
                 if crops is not None:
                     crops.save(shown, objects, f"{Path(name).stem}-{frame.number:06}.jpg")
                 count += 1
                 yield result
                 bar.advance(speed)
         if count == 0:  # also where Ctrl-C came before a camera's first frame
-            raise frames.error or DlkitError("a video without pictures")
+            raise frames.error or DlkitError("a video without frames")
     log(f"{path}: {count} frames, {speed()}")
     if frames.error is not None:
         yield Failure(path, str(frames.error))
 
 
-class Readable:
-    """Frames up to the first that cannot be read, which is then kept: what was seen is of use."""
+class UntilError:
+    """Frames up to the first that cannot be read, whose error is kept."""
 
     def __init__(self, frames: Iterator[video.Frame]) -> None:
         self.frames = frames
@@ -121,6 +123,6 @@ class Readable:
             raise StopIteration from None
 
 
-def picture_of(frame: video.Frame) -> Picture:
+def to_picture(frame: video.Frame) -> Picture:
     height, width = frame.pixels.shape[:2]
     return Picture(torch.from_numpy(frame.pixels).permute(2, 0, 1), width, height)

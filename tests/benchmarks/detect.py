@@ -31,7 +31,7 @@ from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
 from dlkit.detect.models.yolo import WIDTHS
-from dlkit.detect.predictor import Method
+from dlkit.detect.predictor import DetectOptions
 from tests.benchmarks import harness
 
 REPOSITORY = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> s
 def ours(paths: list[str], model: str, precision: str, size: int, batch: int) -> Callable[[], str]:
     """What `dlkit detect --model MODEL` does with its files, up to the printing."""
     detector = load(model, "cpu", precision)
-    method = Method(
+    method = DetectOptions(
         THRESHOLD,
         suppression=Suppression(iou=IOU),
         max_detections=MOST,

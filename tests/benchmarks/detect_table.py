@@ -26,10 +26,10 @@ from dlkit.core.store.checkpoint import metadata
 from dlkit.core.vision import images
 from dlkit.detect.config import PROPOSING, DetectTrainConfig
 from dlkit.detect.evaluate import evaluate_checkpoint
-from dlkit.detect.infer import Detections, detect, drawn, load
+from dlkit.detect.infer import Detections, detect, draw_objects, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.model import ARCHITECTURES
-from dlkit.detect.predictor import Detector, Method, Predictor
+from dlkit.detect.predictor import DetectOptions, Detector, Predictor
 from dlkit.detect.train import train
 from tests.benchmarks import harness
 
@@ -80,7 +80,7 @@ def main() -> None:
         partial_file.write_text(table(rows))
     harness.show(table(rows))
     if options.picture is not None:
-        drawings = [picture_of(path, options) for path in best.values()]
+        drawings = [to_picture(path, options) for path in best.values()]
         path = options.out / f"{options.picture.stem}.png"
         images.save(images.grid(drawings, min(3, len(drawings)), captions=[*best]), path)
         harness.note(picture=str(path))
@@ -180,7 +180,7 @@ def speeds(best: dict[str, Path], options: argparse.Namespace) -> dict[str, floa
 
 def looked_at(paths: list[str], detector: Detector) -> int:
     """How many images were looked at, from file to boxes."""
-    return sum(1 for _ in Predictor(detector, Method()).predict(paths))
+    return sum(1 for _ in Predictor(detector, DetectOptions()).predict(paths))
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
@@ -193,14 +193,14 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def picture_of(best: Path, options: argparse.Namespace) -> Any:
+def to_picture(best: Path, options: argparse.Namespace) -> Any:
     """The photograph with the boxes that the model finds."""
     detector = load(str(best), options.device)
-    [found] = detect([str(options.picture)], detector, Method(threshold=0.01))
+    [found] = detect([str(options.picture)], detector, DetectOptions(threshold=0.01))
     assert isinstance(found, Detections)
     sure = [own for own in found.objects if own.score >= SHOWN]
     photograph = images.as_pillow(images.read(str(options.picture)))
-    return drawn(photograph, sure or found.objects[:1], detector.labels)
+    return draw_objects(photograph, sure or found.objects[:1], detector.labels)
 
 
 if __name__ == "__main__":

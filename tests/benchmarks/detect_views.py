@@ -13,11 +13,11 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.detect import evaluate
 from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.infer import load
-from dlkit.detect.layouts import Sample, read_split
-from dlkit.detect.predictor import Detector, Method
+from dlkit.detect.layouts import BoxSample, read_split
+from dlkit.detect.predictor import DetectOptions, Detector
 from tests.benchmarks import harness
 
-PLAIN = evaluate.METHOD
+PLAIN = evaluate.EVALUATION_OPTIONS
 
 
 def main() -> None:
@@ -46,7 +46,9 @@ def main() -> None:
         print(f"{name:16} AP50 {score:.3f}  {1000 * seconds / len(samples):6.1f} ms an image")
 
 
-def measured(detector: Detector, samples: Sequence[Sample], method: Method) -> tuple[float, float]:
+def measured(
+    detector: Detector, samples: Sequence[BoxSample], method: DetectOptions
+) -> tuple[float, float]:
     """AP50, and seconds of the processor."""
     process = Process(0, 1, torch.device("cpu"))
     before = time.process_time()

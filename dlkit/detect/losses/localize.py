@@ -1,4 +1,4 @@
-"""What the localizers learn: the label and the box of the largest object, or its keypoints.
+"""The losses of `localize`: label and box of the largest object, or its keypoints.
 
 Shapes: B images, N objects (padded, label -1), K keypoints.
 """
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.detect.boxes import area
-from dlkit.detect.models.localize import Answer
+from dlkit.detect.models.localize import LocalizerOutput
 
 
 def localize_losses(
@@ -16,26 +16,26 @@ def localize_losses(
 ) -> dict[str, Tensor]:
     """alpha S + (1 - alpha) R: S the cross-entropy of the label, R the square error of the box.
 
-    uint8 images (B, 3, S, S), boxes (B, N, 4) in pixels, labels (B, N). Of the objects of an
-    image the largest counts; an image without any counts nothing.
+    uint8 images (B, 3, S, S), boxes (B, N, 4) in pixels, labels (B, N). Only the largest object of
+    an image is learned; an image without objects adds nothing.
     """
-    answer: Answer = network(images)
+    output: LocalizerOutput = network(images)
     largest = torch.where(labels >= 0, area(boxes), -1.0).argmax(dim=1)
     rows = torch.arange(len(images), device=labels.device)
     label, box = labels[rows, largest], boxes[rows, largest] / images.shape[-1]
-    there = label >= 0
-    count = there.sum().clamp(min=1)
-    cross_entropy = F.cross_entropy(answer.labels[there], label[there], reduction="sum")
-    off = (answer.boxes - box)[there].square().sum()
-    return {"labels": alpha * cross_entropy / count, "boxes": (1 - alpha) * off / count}
+    present = label >= 0
+    count = present.sum().clamp(min=1)
+    cross_entropy = F.cross_entropy(output.labels[present], label[present], reduction="sum")
+    error = (output.boxes - box)[present].square().sum()
+    return {"labels": alpha * cross_entropy / count, "boxes": (1 - alpha) * error / count}
 
 
-def keypoint_loss(network: nn.Module, images: Tensor, points: Tensor) -> Tensor:
-    """The mean square distance (Toshev and Szegedy 2014, eq. 4) of the annotated keypoints.
+def keypoint_losses(network: nn.Module, images: Tensor, points: Tensor) -> dict[str, Tensor]:
+    """Mean square distance (Toshev and Szegedy 2014, eq. 4) of the annotated keypoints.
 
-    uint8 images (B, 3, S, S), points (B, K, 2) in pixels, nan where one is not annotated;
-    distances are shares of S.
+    uint8 images (B, 3, S, S), points (B, K, 2) in pixels, nan if not annotated; distances are
+    fractions of S.
     """
-    there = ~points.isnan().any(dim=2)
-    off = (network(images) - points / images.shape[-1])[there]
-    return off.square().sum() / there.sum().clamp(min=1)
+    present = ~points.isnan().any(dim=2)
+    error = (network(images) - points / images.shape[-1])[present]
+    return {"keypoints": error.square().sum() / present.sum().clamp(min=1)}

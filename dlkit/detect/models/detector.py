@@ -1,4 +1,4 @@
-"""What the detectors share.
+"""Layers and functions that several detectors share.
 
 Images are uint8 (B, 3, H, W); boxes are x1, y1, x2, y2 in pixels of the image given to the network.
 """
@@ -11,14 +11,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
-from dlkit.detect.boxes import Suppression, suppressed
+from dlkit.detect.boxes import Suppression, suppress
 
 GRAY = 114  # the border around images that do not fill their batch
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean, standard deviation
 
 
-class Found(NamedTuple):
-    """The objects of one image: boxes (N, 4), scores (N,) falling, labels (N,)."""
+class ScoredBoxes(NamedTuple):
+    """Scored boxes of one image, best first: boxes (N, 4), scores (N,), labels (N,)."""
 
     boxes: Tensor
     scores: Tensor
@@ -26,9 +26,9 @@ class Found(NamedTuple):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalization that also trains on one image's map of one place.
+    """Batch normalization that also trains on a single value per channel.
 
-    That has no variance; it is normalized as at inference.
+    A single value has no variance; it is normalized as in evaluation mode.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -56,13 +56,16 @@ class ConvBlock(nn.Sequential):
 
 
 def channels_at(strides: tuple[int, ...], backbone: backbones.Backbone) -> list[int]:
-    """The channels of a backbone's maps at these strides; a DlkitError if it lacks one."""
+    """The channels of a backbone's maps at these strides.
+
+    Raises DlkitError if the backbone lacks one of the strides.
+    """
     channels = dict(zip(backbone.strides, backbone.channels, strict=True))
     if backbone.preprocessing.channels != 3 or not channels.keys() >= set(strides):
         raise DlkitError(
-            f"this backbone makes maps of {backbone.preprocessing.channels}-channel images at"
-            f" strides {backbone.strides}, and a detector needs 3 channels and strides"
-            f" {list(strides)}: take one trained at more than 64 pixels, such as caltech101"
+            f"--backbone: has maps of {backbone.preprocessing.channels}-channel images at strides"
+            f" {backbone.strides}, but this detector needs 3 channels and strides {list(strides)};"
+            " choose one trained at more than 64 pixels, such as caltech101"
         )
     return [channels[stride] for stride in strides]
 
@@ -82,28 +85,28 @@ def fuse_blocks(network: nn.Module) -> None:
             block.fuse()
 
 
-def widen_narrow_maps(network: nn.Module) -> None:
-    """Let no convolution of stride 2 see a map one place wide, without changing what it says.
+def pad_narrow_maps(network: nn.Module) -> None:
+    """Pad maps of width or height 1 before each convolution of stride 2; outputs do not change.
 
-    PyTorch's gradient of its weights is then random in bf16 on the CPU (seen in 2.15).
+    Without this, PyTorch's gradient of the weights is random in bf16 on the CPU (seen in 2.15).
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
-            layer.register_forward_pre_hook(widened)
+            layer.register_forward_pre_hook(pad_narrow_map)
 
 
-def widened(_layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """The input with a column, or a row, of the zeros that the convolution would add itself."""
+def pad_narrow_map(_layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """Add a column or a row of the zeros that the convolution would add itself."""
     height, width = inputs[0].shape[-2:]
     if min(height, width) > 1:
         return inputs[0]
     return F.pad(inputs[0], (0, int(width == 1), 0, int(height == 1)))
 
 
-def best_of(
+def select_boxes(
     boxes: Tensor, scores: Tensor, threshold: float, suppression: Suppression, limit: int
-) -> Found:
-    """The objects of one image: of boxes (A, 4) with scores (A, C), each of any labels."""
+) -> ScoredBoxes:
+    """Select and suppress boxes (A, 4) of one image, each with scores (A, C) of several labels."""
     box, label = (scores >= max(threshold, 1e-6)).nonzero(as_tuple=True)
     candidates = boxes[box], scores[box, label], label
-    return Found(*suppressed(*candidates, threshold, suppression, limit))
+    return ScoredBoxes(*suppress(*candidates, threshold, suppression, limit))

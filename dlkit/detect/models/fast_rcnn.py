@@ -1,4 +1,4 @@
-"""Proposed regions pooled from one map of the image: Fast R-CNN.
+"""Fast R-CNN: proposed regions are pooled from one map of the image.
 
 Shapes: B images, R regions of all images, C labels.
 """
@@ -12,16 +12,16 @@ from torchvision.ops import roi_pool
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression, decode
-from dlkit.detect.models.detector import Found, channels_at, maps_at
-from dlkit.detect.models.regions import found_in, numbered, proposals
+from dlkit.detect.models.detector import ScoredBoxes, channels_at, maps_at
+from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
 
 STRIDE = 16  # of the map, in pixels
 MAP_CHANNELS, CELLS, WIDTH = 128, 7, 256
-OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)  # about the deviation of each offset, to learn them alike
+OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)  # about the standard deviation of each offset
 
 
-class Answers(NamedTuple):
-    """Of each region: logits (R, 1 + C), the background first, and offsets (R, C, 4)."""
+class RegionOutput(NamedTuple):
+    """Logits (R, 1 + C) of the regions, background first, and offsets (R, C, 4)."""
 
     labels: Tensor
     offsets: Tensor
@@ -30,10 +30,10 @@ class Answers(NamedTuple):
 class FastRCNN(nn.Module):
     """One pass over the image, then a short one for each region (Girshick 2015).
 
-    Regions come from selective search. RoI pooling brings what the map holds of each to 7 x 7
-    cells; two fully connected layers, then a softmax over labels and background, and a box for
-    each label. What differs: the map joins those of the backbone at strides 16 and 32, and
-    the fully connected layers are narrower, as is the whole backbone.
+    Regions come from selective search. RoI pooling scales each region of the map to 7 x 7 cells;
+    two fully connected layers follow, then a softmax over labels and background, and a box for
+    each label. Differences from the paper: the map joins the backbone's maps at strides 16 and 32,
+    and the fully connected layers and the backbone are narrower.
     """
 
     def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
@@ -48,28 +48,28 @@ class FastRCNN(nn.Module):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, images: Tensor, regions: list[Tensor]) -> Answers:
-        """What is in the regions (N, 4) of each of uint8 images (B, 3, H, W)."""
+    def forward(self, images: Tensor, regions: list[Tensor]) -> RegionOutput:
+        """Classify the regions (N, 4) of each of uint8 images (B, 3, H, W)."""
         dtype = self.fc6.weight.dtype
         fine, coarse = maps_at((STRIDE, 32), self.backbone, images)
         coarse = F.interpolate(coarse, size=fine.shape[-2:])
         shared = F.relu(self.join(torch.cat([fine, coarse], dim=1)))
-        # torchvision's pooling knows no bf16 on CPUs.
-        pooled = roi_pool(shared.float(), numbered(regions), CELLS, 1 / STRIDE)
+        # torchvision's pooling has no bf16 on CPUs.
+        pooled = roi_pool(shared.float(), to_rois(regions), CELLS, 1 / STRIDE)
         x = F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1).to(dtype)))))
-        return Answers(self.labels(x).float(), self.offsets(x).float().unflatten(1, (-1, 4)))
+        return RegionOutput(self.labels(x).float(), self.offsets(x).float().unflatten(1, (-1, 4)))
 
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The objects of each image that score at least `threshold`, best first."""
-        regions = proposals(images)
-        answers = self(images, regions)
-        scores = answers.labels.softmax(dim=1)[:, 1:]
-        scaled = answers.offsets * answers.offsets.new_tensor(OFFSET_SCALE)
+        regions = propose_regions(images)
+        outputs = self(images, regions)
+        scores = outputs.labels.softmax(dim=1)[:, 1:]
+        scaled = outputs.offsets * outputs.offsets.new_tensor(OFFSET_SCALE)
         boxes = decode(scaled, torch.cat(regions)[:, None])
-        return found_in(regions, scores, boxes, threshold, suppression, limit)
+        return select_per_image(regions, scores, boxes, threshold, suppression, limit)
 
     def prepare(self, dtype: torch.dtype) -> None:
         """For inference: fold each normalization into its convolution, weights in `dtype`."""

@@ -1,4 +1,4 @@
-"""Region proposals, and a closer look at each: torchvision's implementation."""
+"""Faster R-CNN: torchvision's implementation."""
 
 from typing import Any
 
@@ -14,23 +14,23 @@ RCNN_BACKBONES = {
     "mobilenet": detection.fasterrcnn_mobilenet_v3_large_fpn,
     "resnet50": detection.fasterrcnn_resnet50_fpn,
 }
-SAMPLED = 64  # regions an image that are learned from: Girshick 2015, section 2.3
+SAMPLED = 64  # regions per image in training: Girshick 2015, section 2.3
 ANCHORS = ((32,), (64,), (128,), (256,))  # sides in pixels, of each map of the pyramid
 RATIOS = ((0.5, 1.0, 2.0),) * len(ANCHORS)
-REGION, REPRESENTATION = 7, 512  # places a side of a region's map, units of its layers
-PROPOSALS = 300  # regions an image that are looked at in inference: Ren et al. 2015, section 4.1
+REGION, REPRESENTATION = 7, 512  # side of a region's map, units of the layers after it
+PROPOSALS = 300  # regions per image at inference: Ren et al. 2015, section 4.1
 
 
 class FasterRCNN(TorchvisionDetector):
-    """Two stages: regions that may hold an object, then a closer look at each (Ren et al. 2015).
+    """Two stages: a region proposal network, then a classifier of regions (Ren et al. 2015).
 
     torchvision's region proposal network, RoI align and heads on a feature pyramid, on one of its
-    own backbones or on a network of `dlkit.classify`.
+    own backbones or on a backbone of `dlkit.classify`.
     """
 
     def __init__(self, num_labels: int, backbone: str | dict[str, Any] = "mobilenet") -> None:
-        # torchvision counts the background as label 0. Its 512 regions an image take several times
-        # as long on a CPU.
+        # torchvision counts the background as label 0. Its default of 512 regions per image takes
+        # several times as long on a CPU.
         if isinstance(backbone, str):
             network: detection.FasterRCNN = RCNN_BACKBONES[backbone](
                 weights=None,
@@ -42,7 +42,7 @@ class FasterRCNN(TorchvisionDetector):
             network = detection.FasterRCNN(
                 Pyramid(backbone, LastLevelMaxPool()),
                 rpn_anchor_generator=AnchorGenerator(ANCHORS, RATIOS),
-                # One point a place is nearly as good as four (He et al. 2017, section 3).
+                # One point per cell is nearly as good as four (He et al. 2017, section 3).
                 box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], REGION, sampling_ratio=1),
                 box_head=TwoMLPHead(PYRAMID_WIDTH * REGION**2, REPRESENTATION),
                 box_predictor=FastRCNNPredictor(REPRESENTATION, num_labels + 1),

@@ -1,4 +1,4 @@
-"""One object an image: its label and its box, or its keypoints.
+"""Localization of one object per image: its label and box, or its keypoints.
 
 Shapes: B images, C labels, K keypoints.
 """
@@ -9,25 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.classify import backbones
+from dlkit.core.errors import DlkitError
 from dlkit.detect.boxes import Suppression
-from dlkit.detect.models.detector import Found, channels_at, maps_at
-from dlkit.detect.models.yolo_v1 import squared
+from dlkit.detect.models.detector import ScoredBoxes, channels_at, maps_at
+from dlkit.detect.models.yolo_v1 import pad_to_square
 
 STRIDE = 32  # of the backbone's map
 CHANNELS, HIDDEN = 64, 256
 
 
-class Answer(NamedTuple):
-    """Logits (B, C), and boxes (B, 4) in shares of the square image's side."""
+class LocalizerOutput(NamedTuple):
+    """Logits (B, C), and boxes (B, 4) in fractions of the square image's side."""
 
     labels: Tensor
     boxes: Tensor
 
 
-class Regressor(nn.Module):
-    """Numbers for each image, from the last map of a network of `dlkit.classify`.
+class BackboneRegressor(nn.Module):
+    """A regression of `outputs` numbers from the last map of a backbone of `dlkit.classify`.
 
-    The fully connected layers keep the map's places apart.
+    The fully connected layers see the whole map, without pooling.
     """
 
     def __init__(self, outputs: int, image_size: int, backbone: dict[str, Any]) -> None:
@@ -46,8 +47,8 @@ class Regressor(nn.Module):
         )
 
     def numbers(self, images: Tensor) -> Tensor:
-        """Those (B, outputs) of uint8 images (B, 3, H, W), each the upper left of a square."""
-        (features,) = maps_at((STRIDE,), self.backbone, squared(images, self.side))
+        """Numbers (B, outputs) of uint8 images (B, 3, H, W), which are padded to squares."""
+        (features,) = maps_at((STRIDE,), self.backbone, pad_to_square(images, self.side))
         numbers: Tensor = self.head(features).float()
         return numbers
 
@@ -57,43 +58,48 @@ class Regressor(nn.Module):
         self.to(dtype)
 
 
-class Localizer(Regressor):
-    """A classifier with four more numbers: the box of the one object that an image shows.
+class Localizer(BackboneRegressor):
+    """A classifier with four more outputs: the box of the one object of an image.
 
-    After Sermanet et al. 2014, section 4, with a label and a box in one go.
+    After Sermanet et al. 2014, section 4, with label and box from one head.
     """
 
     def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
         super().__init__(num_labels + 4, image_size, backbone)
         self.num_labels = num_labels
 
-    def forward(self, images: Tensor) -> Answer:
-        """What uint8 images (B, 3, H, W) show."""
+    def forward(self, images: Tensor) -> LocalizerOutput:
+        """Label logits and boxes of uint8 images (B, 3, H, W)."""
         labels, boxes = self.numbers(images).split([self.num_labels, 4], dim=1)
-        return Answer(labels, boxes)
+        return LocalizerOutput(labels, boxes)
 
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The object of each image, if it scores at least `threshold`; nothing is suppressed."""
-        answer = self(images)
-        scores, labels = answer.labels.softmax(dim=1).max(dim=1)
-        boxes = answer.boxes * max(images.shape[-2:])
+        output = self(images)
+        scores, labels = output.labels.softmax(dim=1).max(dim=1)
+        boxes = output.boxes * max(images.shape[-2:])
         found = []
         for box, score, label in zip(boxes.split(1), scores.split(1), labels.split(1), strict=True):
             kept = score >= threshold
-            found.append(Found(box[kept], score[kept], label[kept]))
+            found.append(ScoredBoxes(box[kept], score[kept], label[kept]))
         return found
 
 
-class KeypointLocalizer(Regressor):
-    """The places of the one object's keypoints (Toshev and Szegedy 2014, the first stage)."""
+class KeypointLocalizer(BackboneRegressor):
+    """A regression of the keypoints of one object (Toshev and Szegedy 2014, the first stage)."""
 
     def __init__(self, keypoints: int, image_size: int, backbone: dict[str, Any]) -> None:
         super().__init__(2 * keypoints, image_size, backbone)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Keypoints (B, K, 2) of uint8 images (B, 3, H, W) in shares of the square's side."""
-        # Learning begins in the middle.
+        """Keypoints (B, K, 2) of uint8 images (B, 3, H, W) in fractions of the square's side."""
+        # Training starts from the center.
         return 0.5 + self.numbers(images).unflatten(1, (-1, 2))
+
+    def predict(
+        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
+    ) -> list[ScoredBoxes]:
+        raise DlkitError("the model finds keypoints, not boxes; use dlkit.detect.keypoints.locate")

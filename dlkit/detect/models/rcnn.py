@@ -1,4 +1,4 @@
-"""Proposed regions, each cut out and put through the network: R-CNN.
+"""R-CNN: each proposed region is cropped and classified on its own.
 
 Shapes: B images, R regions of all images, C labels, D channels of the last map.
 """
@@ -12,21 +12,21 @@ from torchvision.ops import roi_align
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression, decode
-from dlkit.detect.models.detector import Found, channels_at
-from dlkit.detect.models.regions import found_in, numbered, proposals
+from dlkit.detect.models.detector import ScoredBoxes, channels_at
+from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
 
-CONTEXT = 16 / 227  # of a crop, on each side, is what surrounds the region (appendix A)
+CONTEXT = 16 / 227  # margin around the region on each side, as a fraction of the crop (appendix A)
 CROPS_AT_ONCE = 128
 
 
 class RCNN(nn.Module):
     """A classification network for every region (Girshick et al. 2014).
 
-    Regions come from selective search, are warped to the size that the backbone was trained at,
-    and told apart by a linear SVM for each label, on the means of the last map; a linear
-    regression for each label, on that map, corrects the box. The network is trained with a softmax
-    over labels and background, which is not used afterwards; then `dlkit.detect.svm` fits the rest.
-    A score is how likely a region with the SVM's margin shows the label (Platt 1999).
+    Regions come from selective search, are warped to the backbone's training size, and classified
+    by a linear SVM per label on the means of the last map; a linear regression per label on that
+    map corrects the box. The network is trained with a softmax over labels and background, which
+    is not used at inference; `dlkit.detect.svm` fits SVMs and corrections. A score is the
+    probability of the label given the SVM's margin (Platt 1999).
     """
 
     svms: Tensor
@@ -39,17 +39,17 @@ class RCNN(nn.Module):
         [channels] = channels_at((32,), self.backbone)
         cells = (-(-self.side // 32)) ** 2
         self.softmax = nn.Linear(channels, 1 + num_labels)
-        # Each with a bias, the last number. Fitted, not learned by gradients.
+        # The last number of each is a bias. Fitted, not learned by gradients.
         self.register_buffer("svms", torch.zeros(num_labels, channels + 1))
         self.register_buffer("corrections", torch.zeros(num_labels, 4, channels * cells + 1))
 
     def forward(self, images: Tensor, regions: list[Tensor]) -> Tensor:
         """Logits (R, 1 + C), the background first, for the regions (N, 4) of each image."""
-        crops = self.random_affine(images, numbered(regions))
+        crops = self.warp(images, to_rois(regions))
         means: Tensor = self.backbone(crops)[-1].mean(dim=(2, 3))
         return self.softmax(means.to(self.softmax.weight.dtype)).float()
 
-    def random_affine(self, images: Tensor, regions: Tensor) -> Tensor:
+    def warp(self, images: Tensor, regions: Tensor) -> Tensor:
         """Crops (R, 3, side, side) of regions (R, 5), normalized; gray beyond the image."""
         normal = self.backbone.preprocessing.normalize(images)
         half = (regions[:, 3:] - regions[:, 1:3]) / 2
@@ -60,24 +60,26 @@ class RCNN(nn.Module):
         return crops.contiguous(memory_format=torch.channels_last)
 
     def last_maps(self, images: Tensor, regions: Tensor) -> Iterator[Tensor]:
-        """The last map (N, D, h, w) of the crops of regions (R, 5), some at a time."""
+        """Yield the last map (N, D, h, w) of the crops of regions (R, 5) in chunks."""
         dtype = self.softmax.weight.dtype
         for part in regions.split(CROPS_AT_ONCE):
-            yield self.backbone(self.random_affine(images, part).to(dtype))[-1].float()
+            yield self.backbone(self.warp(images, part).to(dtype))[-1].float()
 
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The objects of each image that score at least `threshold`, best first."""
-        regions = proposals(images)
+        regions = propose_regions(images)
         scores, boxes = [images.new_zeros(0, len(self.svms)).float()], []
-        for maps in self.last_maps(images, numbered(regions)):
+        for maps in self.last_maps(images, to_rois(regions)):
             scores.append(torch.sigmoid(linear(maps.mean(dim=(2, 3)), self.svms)))
             boxes.append(linear(maps.flatten(1), self.corrections))
         references = torch.cat(regions)[:, None]
         corrected = decode(torch.cat(boxes), references) if boxes else references
-        return found_in(regions, torch.cat(scores), corrected, threshold, suppression, limit)
+        return select_per_image(
+            regions, torch.cat(scores), corrected, threshold, suppression, limit
+        )
 
     def prepare(self, dtype: torch.dtype) -> None:
         """For inference: fold each normalization into its convolution, weights in `dtype`."""
@@ -87,5 +89,5 @@ class RCNN(nn.Module):
 
 
 def linear(x: Tensor, weights: Tensor) -> Tensor:
-    """What linear functions (..., D + 1), the bias last, say of x (R, D): (R, ...)."""
+    """Apply linear functions (..., D + 1), bias last, to x (R, D): (R, ...)."""
     return torch.tensordot(x, weights[..., :-1], dims=([-1], [-1])) + weights[..., -1]

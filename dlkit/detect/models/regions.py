@@ -1,4 +1,4 @@
-"""What the networks that look at proposed regions share.
+"""Functions shared by networks that classify region proposals.
 
 Shapes: B images, R regions of all images, C labels.
 """
@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from dlkit.detect.boxes import Suppression, suppressed
-from dlkit.detect.models.detector import Found
+from dlkit.detect.boxes import Suppression, suppress
+from dlkit.detect.models.detector import ScoredBoxes
 
 
-def proposals(images: Tensor) -> list[Tensor]:
-    """What selective search proposes in uint8 images (B, 3, H, W): (N, 4) in each."""
+def propose_regions(images: Tensor) -> list[Tensor]:
+    """The selective search proposals (N, 4) of each of uint8 images (B, 3, H, W)."""
     from dlkit.detect.selective_search import propose  # compiled: slow to import
 
     pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
@@ -22,8 +22,8 @@ def proposals(images: Tensor) -> list[Tensor]:
     return [torch.from_numpy(boxes).float().to(images.device) for boxes in found]
 
 
-def numbered(regions: list[Tensor]) -> Tensor:
-    """Regions (N, 4) of each image as one tensor (R, 5): the image's number, then the box."""
+def to_rois(regions: list[Tensor]) -> Tensor:
+    """Convert regions (N, 4) of each image to one tensor (R, 5): image number, then box."""
     parts = [
         torch.cat([own.new_full((len(own), 1), number), own], dim=1)
         for number, own in enumerate(regions)
@@ -31,20 +31,20 @@ def numbered(regions: list[Tensor]) -> Tensor:
     return torch.cat(parts)
 
 
-def found_in(
+def select_per_image(
     regions: list[Tensor],
     scores: Tensor,
     boxes: Tensor,
     threshold: float,
     suppression: Suppression,
     limit: int,
-) -> list[Found]:
-    """The objects of each image from the scores (R, C) and boxes (R, C, 4) of its regions."""
+) -> list[ScoredBoxes]:
+    """Select and suppress boxes (R, C, 4) with scores (R, C) of the regions, per image."""
     threshold = max(threshold, 1e-6)
     counts = [len(own) for own in regions]
     found = []
     for own_scores, own_boxes in zip(scores.split(counts), boxes.split(counts), strict=True):
         region, label = (own_scores >= threshold).nonzero(as_tuple=True)
         candidates = own_boxes[region, label], own_scores[region, label], label
-        found.append(Found(*suppressed(*candidates, threshold, suppression, limit)))
+        found.append(ScoredBoxes(*suppress(*candidates, threshold, suppression, limit)))
     return found

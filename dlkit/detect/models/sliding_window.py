@@ -1,4 +1,4 @@
-"""A classifier that slides over the image.
+"""A classifier of windows that slide over the image.
 
 Shapes: B images, Y x X windows, C labels.
 """
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression
-from dlkit.detect.models.detector import Found, best_of, channels_at
+from dlkit.detect.models.detector import ScoredBoxes, channels_at, select_boxes
 
 STRIDE = 16  # of the windows and of the map, in pixels of the image as scaled for a window
 WINDOW = 112  # side that every window is scaled to
@@ -22,12 +22,12 @@ SHAPES = (1.0, 2.0, 0.5)  # width / height
 
 
 class SlidingWindow(nn.Module):
-    """A classifier over windows of several sizes, with a label for background.
+    """A classifier of windows of several sizes, with a label for background.
 
-    The classifier is the middle of the backbone's map at stride 16 of a crop around the window,
-    and a linear layer. It sees no pixel beyond the crop, so that all windows of a size can be had
-    in one pass over the image, whose map then has a place for each (Sermanet et al. 2014): exactly
-    the same numbers, without doing again what windows share. Boxes are as the windows lie.
+    The classifier is a linear layer on the center of the backbone's map at stride 16 of a crop
+    around the window. It sees no pixel beyond the crop, so that one pass over the image computes
+    all windows of a size, one per cell of the map (Sermanet et al. 2014): exactly the same numbers,
+    with shared computation. Boxes are the windows themselves.
     """
 
     def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ class SlidingWindow(nn.Module):
         [channels] = channels_at((STRIDE,), self.backbone)
         del self.backbone.stages[self.backbone.strides.index(STRIDE) + 1 :]
         self.labels = nn.Linear(channels, 1 + num_labels)
-        self.by_cropping = False  # each window on its own, as before Sermanet et al.
+        self.by_cropping = False  # compute each window on its own, as before Sermanet et al.
 
     def forward(self, images: Tensor, width: float, height: float) -> Tensor:
         """Logits (B, Y, X, 1 + C), the background first, of all windows of a size in pixels."""
@@ -55,9 +55,9 @@ class SlidingWindow(nn.Module):
         return torch.cat(logits).unflatten(0, crops.shape[:3])
 
     def scaled(self, images: Tensor, width: float, height: float) -> Tensor:
-        """Normalized images in which windows of that size have the side WINDOW.
+        """Normalize and scale images so that windows of that size have the side WINDOW.
 
-        Around them is gray, for the crops of windows at the border.
+        A gray border is added for the crops of windows at the edge.
         """
         normal = self.backbone.preprocessing.normalize(images)
         lengths = [
@@ -65,7 +65,7 @@ class SlidingWindow(nn.Module):
             for side, window in zip(images.shape[-2:], (height, width), strict=True)
         ]
         normal = F.interpolate(normal, lengths, mode="bilinear", antialias=True)
-        # The last windows' centers are at the border, or less than a stride beyond it.
+        # The last windows' centers are at the edge, or less than a stride beyond it.
         beyond = [CROP // 2 + -length % STRIDE for length in lengths]
         edge = (CROP // 2, beyond[1], CROP // 2, beyond[0])
         dtype = self.labels.weight.dtype
@@ -74,7 +74,7 @@ class SlidingWindow(nn.Module):
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The objects of each image that score at least `threshold`, best first."""
         scores, boxes = [], []
         for width, height in sizes(images):
@@ -83,7 +83,8 @@ class SlidingWindow(nn.Module):
             boxes.append(windows(images, width, height).flatten(0, 1))
         every = torch.cat(boxes)
         return [
-            best_of(every, own, threshold, suppression, limit) for own in torch.cat(scores, dim=1)
+            select_boxes(every, own, threshold, suppression, limit)
+            for own in torch.cat(scores, dim=1)
         ]
 
     def prepare(self, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""A single-shot detector on default boxes.
+"""SSD, a single-shot detector on default boxes.
 
 Shapes: B images, C labels, A default boxes over all maps.
 """
@@ -12,27 +12,27 @@ from dlkit.classify import backbones
 from dlkit.detect.boxes import Suppression, decode
 from dlkit.detect.models.detector import (
     ConvBlock,
-    Found,
-    best_of,
+    ScoredBoxes,
     channels_at,
     fuse_blocks,
     maps_at,
-    widen_narrow_maps,
+    pad_narrow_maps,
+    select_boxes,
 )
 
 STRIDES = (8, 16, 32)  # of the backbone's maps; three more maps follow
 EXTRA_MAPS, EXTRA_WIDTH = 3, 256
-# Of the six maps, as in the paper's SSD300: the first, finest one has a scale of its own, and the
-# first and the last two have four boxes a place instead of six.
+# Of the six maps, as in the paper's SSD300: the first, finest map has its own scale, and the first
+# and the last two maps have four boxes per cell instead of six.
 SCALES = (0.1, 0.2, 0.375, 0.55, 0.725, 0.9, 1.075)
 RATIOS = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
-# The authors' code divides the offsets by these, so that those of centers and sizes weigh alike.
+# The authors' code divides the offsets by these, to balance those of centers and of sizes.
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 
 class DefaultBoxes(NamedTuple):
-    """What SSD says of each default box: logits (B, A, 1 + C), the background's first, and offsets
-    (B, A, 4) from the default boxes (A, 4)."""
+    """Logits (B, A, 1 + C) of the default boxes, background first, and offsets (B, A, 4) from the
+    default boxes (A, 4)."""
 
     logits: Tensor
     offsets: Tensor
@@ -40,12 +40,12 @@ class DefaultBoxes(NamedTuple):
 
 
 class SSD(nn.Module):
-    """The single-shot multibox detector (Liu et al. 2016) on a network of `dlkit.classify`.
+    """The single-shot multibox detector (Liu et al. 2016) on a backbone of `dlkit.classify`.
 
-    Six maps, the backbone's at strides 8, 16 and 32 and three made from the last, each half the
-    size of the one before; 3 x 3 convolutions score default boxes and move them. Scales are shares
-    of `image_size`, so boxes keep their size in pixels whatever the image's. What differs: the
-    backbone, batch normalization in the added layers.
+    Six maps: the backbone's at strides 8, 16 and 32, and three further ones, each half the size of
+    the one before; 3 x 3 convolutions score default boxes and predict their offsets. Scales are
+    fractions of `image_size`, so default boxes have the same size in pixels in all images.
+    Differences from the paper: the backbone, batch normalization in the added layers.
     """
 
     def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
@@ -60,7 +60,7 @@ class SSD(nn.Module):
             )
             for inputs in channels[len(STRIDES) - 1 : -1]
         )
-        widen_narrow_maps(self.extras)
+        pad_narrow_maps(self.extras)
         counts = [2 + 2 * len(ratios) for ratios in RATIOS]
         self.scores = nn.ModuleList(
             nn.Conv2d(inputs, count * (1 + num_labels), 3, padding=1)
@@ -72,7 +72,7 @@ class SSD(nn.Module):
         )
 
     def forward(self, images: Tensor) -> DefaultBoxes:
-        """What it says of each default box of uint8 images (B, 3, H, W)."""
+        """Logits and offsets of the default boxes of uint8 images (B, 3, H, W)."""
         maps = maps_at(STRIDES, self.backbone, images)
         for extra in self.extras:
             maps.append(extra(maps[-1]))
@@ -91,13 +91,14 @@ class SSD(nn.Module):
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The objects of each image that score at least `threshold`, best first."""
         logits, offsets, defaults = self(images)
         boxes = decode(offsets * offsets.new_tensor(VARIANCES), defaults)
         scores = logits.softmax(dim=-1)[..., 1:]
         return [
-            best_of(*own, threshold, suppression, limit) for own in zip(boxes, scores, strict=True)
+            select_boxes(*own, threshold, suppression, limit)
+            for own in zip(boxes, scores, strict=True)
         ]
 
     def prepare(self, dtype: torch.dtype) -> None:
@@ -108,12 +109,12 @@ class SSD(nn.Module):
 
 
 def default_boxes(shapes: list[tuple[int, int]], size: tuple[int, int], image_size: int) -> Tensor:
-    """The default boxes (A, 4) of maps of these heights and widths: map by map, place by place.
+    """The default boxes (A, 4) of maps of these heights and widths, map by map and cell by cell.
 
     `size` is the image's height and width, over which the centers are spread evenly; the boxes'
-    sides are shares of `image_size` (Liu et al. 2016, section 2.2). Of each place the first box is
-    the square of the map's scale s, the second the square of sqrt(s * the next map's), then for
-    each ratio r a box of s * sqrt(r) by s / sqrt(r), and one that stands.
+    sides are fractions of `image_size` (Liu et al. 2016, section 2.2). The first box of a cell is
+    the square of the map's scale s, the second the square of sqrt(s * the next map's scale), then
+    for each ratio r a box of s * sqrt(r) by s / sqrt(r), and one of s / sqrt(r) by s * sqrt(r).
     """
     maps = []
     for (rows, columns), ratios, scale, following in zip(

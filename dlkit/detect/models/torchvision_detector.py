@@ -1,4 +1,4 @@
-"""What torchvision's detectors share: images that come resized, precision, suppression of ours."""
+"""The base of torchvision's detectors, with dlkit's resizing, precision and suppression."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -12,8 +12,14 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import MOST_CANDIDATES, Suppression, suppressed
-from dlkit.detect.models.detector import IMAGENET, Found, channels_at, maps_at, widen_narrow_maps
+from dlkit.detect.boxes import MAX_CANDIDATES, Suppression, suppress
+from dlkit.detect.models.detector import (
+    IMAGENET,
+    ScoredBoxes,
+    channels_at,
+    maps_at,
+    pad_narrow_maps,
+)
 
 PYRAMID_STRIDES, PYRAMID_WIDTH = (8, 16, 32), 128
 
@@ -21,28 +27,28 @@ PYRAMID_STRIDES, PYRAMID_WIDTH = (8, 16, 32), 128
 class TorchvisionDetector(nn.Module):
     """One of torchvision's networks, without its resizing and suppression.
 
-    The outputs of its `heads` become boxes; its first label has the number `first_label`.
+    `heads` are the layers whose outputs are decoded to boxes; labels start from `first_label`.
     """
 
     def __init__(self, network: Any, heads: Iterable[nn.Module], first_label: int = 0) -> None:
         super().__init__()
-        network.transform = AsGiven(normalize=not isinstance(network.backbone, Pyramid))
-        widen_narrow_maps(network.backbone.fpn)
+        network.transform = NormalizeOnly(normalize=not isinstance(network.backbone, Pyramid))
+        pad_narrow_maps(network.backbone.fpn)
         for part in (network.backbone, *heads):
-            part.register_forward_hook(as_floats)
+            part.register_forward_hook(to_float32)
         self.network, self.first_label = network, first_label
-        # All that score well are left to our suppression.
-        self.chooses.nms_thresh, self.chooses.detections_per_img = 1.0, MOST_CANDIDATES
+        # Suppression is ours.
+        self.box_selector.nms_thresh, self.box_selector.detections_per_img = 1.0, MAX_CANDIDATES
         self.dtype = torch.float32
 
     @property
-    def chooses(self) -> Any:
-        """The part of the network that picks boxes by score."""
+    def box_selector(self) -> Any:
+        """The part of the network that selects boxes by score."""
         return getattr(self.network, "roi_heads", self.network)
 
     @property
     def backbone(self) -> Any:
-        """The network of `dlkit.classify` it stands on, if it stands on one."""
+        """The backbone, which may be one of `dlkit.classify`."""
         return self.network.backbone.body
 
     def forward(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -57,16 +63,16 @@ class TorchvisionDetector(nn.Module):
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The objects of each image that score at least `threshold`, best first."""
-        self.chooses.score_thresh = threshold
+        self.box_selector.score_thresh = threshold
         mixed = self.dtype != torch.float32
-        # Without a dtype of its own it keeps to the autocast around it, as in training.
+        # In fp32 the surrounding autocast stays in effect, as in training.
         with torch.autocast(images.device.type, self.dtype) if mixed else nullcontext():
             results = self.network(list(images))
         return [
-            Found(
-                *suppressed(
+            ScoredBoxes(
+                *suppress(
                     result["boxes"].float(),
                     result["scores"].float(),
                     result["labels"] - self.first_label,
@@ -79,17 +85,17 @@ class TorchvisionDetector(nn.Module):
         ]
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: products in `dtype`; torchvision's own operators keep fp32."""
+        """For inference: compute in `dtype`; torchvision's own operators keep fp32."""
         self.dtype = dtype
         if isinstance(self.backbone, backbones.Backbone):
             self.backbone.fuse()
             self.backbone.to(dtype)
 
 
-class AsGiven(nn.Module):
-    """In the place of torchvision's transform, which resizes: only makes the images normal.
+class NormalizeOnly(nn.Module):
+    """A replacement of torchvision's transform that normalizes images without resizing them.
 
-    Backbones of `dlkit.classify` do even that themselves.
+    Backbones of `dlkit.classify` normalize images themselves.
     """
 
     def __init__(self, normalize: bool) -> None:
@@ -108,7 +114,7 @@ class AsGiven(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """A network of `dlkit.classify`, and the feature pyramid of Lin et al. 2017 on its maps."""
+    """A backbone of `dlkit.classify` with the feature pyramid of Lin et al. 2017 on its maps."""
 
     def __init__(self, settings: dict[str, Any], extra: ExtraFPNBlock) -> None:
         super().__init__()
@@ -124,15 +130,15 @@ class Pyramid(nn.Module):
         return found
 
 
-def one_stage(
+def build_one_stage(
     network: Callable[..., Any],
     on_resnet50: Callable[..., Any],
     num_labels: int,
     backbone: str | dict[str, Any],
 ) -> Any:
-    """One of torchvision's one-stage networks, untrained, on five maps at strides 8 to 128.
+    """Build one of torchvision's one-stage networks on five maps at strides 8 to 128, untrained.
 
-    They come of its ResNet-50, or of the network of `dlkit.classify` with these settings.
+    `backbone` is "resnet50" or the settings of a backbone of `dlkit.classify`.
     """
     if isinstance(backbone, str):
         return on_resnet50(weights=None, weights_backbone=None, num_classes=num_labels)
@@ -140,13 +146,13 @@ def one_stage(
     return network(pyramid, num_labels)
 
 
-def as_floats(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-    """A hook after `forward`: torchvision makes anchors and boxes in the precision of features.
+def to_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    """A forward hook that converts features to fp32: torchvision computes boxes in their precision.
 
-    In bf16 a box would be right to four pixels only.
+    In bf16 a box would be exact to four pixels only.
     """
     if isinstance(output, Tensor):
         return output.float()
     if isinstance(output, dict):
         return {name: value.float() for name, value in output.items()}
-    return type(output)(as_floats(_module, _inputs, value) for value in output)
+    return type(output)(to_float32(_module, _inputs, value) for value in output)

@@ -1,4 +1,4 @@
-"""A single-shot detector on three grids.
+"""YOLO, a single-shot detector on three grids.
 
 Shapes: B images, C labels, A cells over all grids.
 """
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression, suppressed
-from dlkit.detect.models.detector import ConvBlock, Found, channels_at, fuse_blocks, maps_at
+from dlkit.detect.boxes import Suppression, suppress
+from dlkit.detect.models.detector import ConvBlock, ScoredBoxes, channels_at, fuse_blocks, maps_at
 
 STRIDES = (8, 16, 32)
 WIDTHS = {"nano": 8, "small": 16, "medium": 24}
 
 
 class Grids(NamedTuple):
-    """What YOLO says of each cell, the cells of the three grids one after the other.
+    """Outputs for each cell, the cells of the three grids one after the other.
 
     boxes (B, A, 4), confidence logits (B, A), label logits (B, A, C), cell centers (A, 2).
     """
@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Half the resolution, then residual blocks."""
+    """A convolution of stride 2, then residual blocks."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
         super().__init__(
@@ -48,7 +48,7 @@ class Stage(nn.Sequential):
 
 
 class Merge(nn.Sequential):
-    """Mixes two concatenated maps into one."""
+    """Merge concatenated maps into one."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(ConvBlock(inputs, outputs, kernel=1), ResidualBlock(outputs))
@@ -58,7 +58,7 @@ class Merge(nn.Sequential):
 
 
 class PyramidPooling(nn.Module):
-    """The map and its maxima over 5, 9 and 13 cells: each cell sees far (He et al. 2015)."""
+    """Spatial pyramid pooling: the map and its maxima over 5, 9 and 13 cells (He et al. 2015)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class PyramidPooling(nn.Module):
 
 
 class Head(nn.Module):
-    """Of each cell of one grid: confidence and labels from one branch, the box from another."""
+    """The outputs of one grid: confidence and labels from one branch, boxes from another."""
 
     def __init__(self, inputs: int, width: int, num_labels: int) -> None:
         super().__init__()
@@ -98,13 +98,13 @@ class Yolo(nn.Module):
 
     As in the paper, each cell predicts a box, a confidence Pr(object) * IoU, and conditional
     class probabilities Pr(class | object); the score of a detection is their product (eq. 1).
-    What differs, because it is known to help: three grids (strides 8, 16, 32) on a feature
-    pyramid (Lin et al. 2017; Liu et al. 2018) instead of one of 7 x 7; one box a cell, given by
+    Differences from the paper, which are known to help: three grids (strides 8, 16, 32) on a feature
+    pyramid (Lin et al. 2017; Liu et al. 2018) instead of one of 7 x 7; one box per cell, given by
     its distances from the cell's center (Tian et al. 2019), instead of two; cross-entropies and
     the complete IoU instead of squared errors; task-aligned assignment (Feng et al. 2021)
     instead of the one responsible cell; residual blocks with batch normalization, and no fully
-    connected layer, so any image size whose sides divide by 32. `backbone`, the settings of one of
-    `dlkit.classify`, puts that network in place of the first stages.
+    connected layer, so any image size whose sides divide by 32. `backbone`, the settings of a
+    backbone of `dlkit.classify`, replaces the first stages.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Yolo(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Grids:
-        """What each cell says, for uint8 images (B, 3, H, W) with sides divisible by 32."""
+        """The outputs for uint8 images (B, 3, H, W) with sides divisible by 32."""
         c3, c4, c5 = self.first_maps(images)
         c5 = self.pool(c5)
         p4 = self.up4(F.interpolate(c5, scale_factor=2.0), c4)
@@ -154,7 +154,7 @@ class Yolo(nn.Module):
         return Grids(torch.cat(boxes, dim=1), confidence.squeeze(-1), labels, torch.cat(centers))
 
     def first_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The maps of features at STRIDES, before they are mixed."""
+        """The feature maps at STRIDES, before they are merged."""
         if self.backbone is not None:
             c3, c4, c5 = maps_at(STRIDES, self.backbone, images)
             return c3, c4, c5
@@ -167,21 +167,21 @@ class Yolo(nn.Module):
     @torch.inference_mode()
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int
-    ) -> list[Found]:
+    ) -> list[ScoredBoxes]:
         """The objects of each image that score at least `threshold`, best first."""
         threshold = max(threshold, 1e-6)
         grids = self(images)
-        # No score is above its confidence, so most cells are out before their labels are read.
+        # No score is above its confidence, so most cells are dropped before the softmax.
         confidence = grids.confidence.sigmoid()
         image, cell = (confidence >= threshold).nonzero(as_tuple=True)
         scores = confidence[image, cell, None] * grids.labels[image, cell].softmax(dim=-1)
-        # A cell may hold several labels that score well; its box then competes in each class.
+        # A cell may have several labels above the threshold; its box then competes in each class.
         row, label = (scores >= threshold).nonzero(as_tuple=True)
         boxes, scores = grids.boxes[image[row], cell[row]], scores[row, label]
         sizes = image[row].bincount(minlength=len(images)).tolist()
         found = []
         for own in zip(boxes.split(sizes), scores.split(sizes), label.split(sizes), strict=True):
-            found.append(Found(*suppressed(*own, threshold, suppression, limit)))
+            found.append(ScoredBoxes(*suppress(*own, threshold, suppression, limit)))
         return found
 
     def prepare(self, dtype: torch.dtype) -> None:

@@ -1,9 +1,8 @@
-"""What the detectors are trained to minimize.
+"""The losses of `yolo`, with knowledge distillation.
 
 Shapes: B images, N objects (padded, label -1), A cells, C labels.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,11 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.detect.boxes import complete_iou, iou
-from dlkit.detect.losses.localize import localize_losses
-from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses
-from dlkit.detect.losses.sliding_window import sliding_window_losses
-from dlkit.detect.losses.ssd import ssd_losses
-from dlkit.detect.losses.yolo_v1 import yolo_v1_losses
 from dlkit.detect.models.yolo import Grids
 
 CANDIDATES = 10  # cells an object is assigned to, at most
@@ -23,7 +17,7 @@ BOX_WEIGHT, CONFIDENCE_WEIGHT, LABEL_WEIGHT = 2.5, 1.0, 1.0
 
 
 class Assignment(NamedTuple):
-    """Which cell answers for which object: mask (B, A), object index (B, A), target (B, A)."""
+    """Assignment of cells to objects: mask (B, A), object index (B, A), target (B, A)."""
 
     responsible: Tensor
     objects: Tensor
@@ -34,10 +28,9 @@ class Assignment(NamedTuple):
 def assign(grids: Grids, boxes: Tensor, labels: Tensor) -> Assignment:
     """Task-aligned assignment (Feng et al. 2021, section 3.2) of boxes (B, N, 4) to cells.
 
-    Of the cells whose center lies in an object's box, the ones that score and overlap best
-    answer for it, measured by score * IoU^6. A cell wanted by several objects takes the one it
-    overlaps most. The target of the confidence is that measure, scaled in each object to
-    its largest IoU.
+    An object is assigned to the cells of highest alignment score * IoU^6 among those whose center
+    lies in its box. A cell chosen by several objects takes the one it overlaps most. The target of
+    the confidence is the alignment, scaled per object to its largest IoU.
     """
     present = labels >= 0
     overlaps = iou(boxes[:, :, None], grids.boxes[:, None])  # (B, N, A)
@@ -50,17 +43,17 @@ def assign(grids: Grids, boxes: Tensor, labels: Tensor) -> Assignment:
     inside = torch.cat([left_up, right_down], dim=-1).amin(dim=-1) > 0
     alignment = scores_of_label * overlaps.pow(6) * inside * present[:, :, None]
 
-    # Unlike the paper, every cell inside keeps a chance at the start, when all alignments vanish.
+    # Unlike in the paper, every cell inside can be chosen at the start, when all alignments vanish.
     ranking = torch.where(inside & present[:, :, None], alignment + 1e-12 * overlaps + 1e-20, 0.0)
     best = ranking.topk(min(CANDIDATES, ranking.shape[-1]), dim=-1)
     chosen = torch.zeros_like(inside).scatter_(2, best.indices, best.values > 0)
     objects = torch.where(chosen, overlaps, -1.0).argmax(dim=1)  # (B, A)
     responsible = chosen.any(dim=1)
-    mine = F.one_hot(objects, boxes.shape[1]).transpose(1, 2).bool() & responsible[:, None]
+    owned = F.one_hot(objects, boxes.shape[1]).transpose(1, 2).bool() & responsible[:, None]
 
-    alignment = alignment * mine
+    alignment = alignment * owned
     largest = alignment.amax(dim=-1, keepdim=True).clamp(min=1e-12)
-    best_overlap = (overlaps * mine).amax(dim=-1, keepdim=True)
+    best_overlap = (overlaps * owned).amax(dim=-1, keepdim=True)
     target = (alignment / largest * best_overlap).amax(dim=1)
     return Assignment(responsible, objects, target)
 
@@ -70,12 +63,12 @@ def yolo_losses(
     images: Tensor,
     boxes: Tensor,
     labels: Tensor,
-    taught: Grids | None = None,
+    teacher: Grids | None = None,
 ) -> dict[str, Tensor]:
-    """Losses of the confidences, of the boxes and of the labels, per object of the batch.
+    """Losses of confidences, boxes and labels, per object of the batch.
 
-    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N) with -1 for padding. If a
-    teacher's answer comes along, there are its losses besides.
+    uint8 images (B, 3, H, W), boxes (B, N, 4) in pixels, labels (B, N) with -1 for padding. With
+    the outputs of a teacher, the losses of distillation are added.
     """
     grids: Grids = network(images)
     assignment = assign(grids, boxes, labels)
@@ -97,49 +90,27 @@ def yolo_losses(
         "boxes": BOX_WEIGHT * ((1 - overlap) * weights).sum() / total,
         "labels": LABEL_WEIGHT * (cross_entropy * weights).sum() / total,
     }
-    return losses if taught is None else losses | distillation_losses(grids, taught)
+    return losses if teacher is None else losses | distillation_losses(grids, teacher)
 
 
-def distillation_losses(grids: Grids, taught: Grids) -> dict[str, Tensor]:
-    """What a teacher's answer on the same images adds (Mehta and Ozturk 2018, section 3).
+def distillation_losses(grids: Grids, teacher: Grids) -> dict[str, Tensor]:
+    """Losses against a teacher's outputs on the same images (Mehta and Ozturk 2018, section 3).
 
-    Its confidences are the goals of the confidences, and weigh how much its boxes and its
-    probabilities of labels (Hinton et al. 2015) count in a cell; per object that it sees.
+    Its confidences are the targets of the confidences, and weight the losses of its boxes and of
+    its label probabilities (Hinton et al. 2015) in each cell; per object of the teacher.
     """
-    weights = taught.confidence.sigmoid()
+    weights = teacher.confidence.sigmoid()
     total = weights.sum().clamp(min=1.0)
     confidence = F.binary_cross_entropy_with_logits(grids.confidence, weights, reduction="sum")
-    overlap = complete_iou(grids.boxes, taught.boxes)
+    overlap = complete_iou(grids.boxes, teacher.boxes)
     divergence = F.kl_div(
         grids.labels.log_softmax(dim=-1),
-        taught.labels.log_softmax(dim=-1),
+        teacher.labels.log_softmax(dim=-1),
         reduction="none",
         log_target=True,
     ).sum(dim=-1)
     return {
-        "taught_confidence": CONFIDENCE_WEIGHT * confidence / total,
-        "taught_boxes": BOX_WEIGHT * ((1 - overlap) * weights).sum() / total,
-        "taught_labels": LABEL_WEIGHT * (divergence * weights).sum() / total,
+        "teacher_confidence": CONFIDENCE_WEIGHT * confidence / total,
+        "teacher_boxes": BOX_WEIGHT * ((1 - overlap) * weights).sum() / total,
+        "teacher_labels": LABEL_WEIGHT * (divergence * weights).sum() / total,
     }
-
-
-def torchvision_losses(
-    network: nn.Module, images: Tensor, boxes: Tensor, labels: Tensor
-) -> dict[str, Tensor]:
-    """The losses that torchvision's networks return. Takes what `yolo_losses` takes."""
-    losses: dict[str, Tensor] = network(images, boxes, labels)
-    return losses
-
-
-LOSSES: dict[str, Callable[..., dict[str, Tensor]]] = {
-    "yolo": yolo_losses,
-    "yolo-v1": yolo_v1_losses,
-    "ssd": ssd_losses,
-    "retinanet": torchvision_losses,
-    "fcos": torchvision_losses,
-    "fasterrcnn": torchvision_losses,
-    "rcnn": rcnn_losses,
-    "fast-rcnn": fast_rcnn_losses,
-    "sliding-window": sliding_window_losses,
-    "localize": localize_losses,
-}
