@@ -254,7 +254,7 @@ def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "shapes"
     options = (
         "--size nano --image-size 64 --epochs 7 --batch-size 4 --lr 5e-3 --warmup 0.2 --ema 0"
-        " --mosaic 0 --scale 1.2 --seed 0 --workers 0 --device cpu --precision fp32"
+        " --mosaic 0 --zoom 1.2 --seed 0 --workers 0 --device cpu --precision fp32"
     )
     done = run("detect", "train", shapes, "--out", out, *options.split())
     assert done.code == 0, done.err

@@ -13,16 +13,17 @@ from torchvision import ops
 from dlkit.classify import backbones
 from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import Suppression, complete_iou, iou, suppress
-from dlkit.detect.loss import LOSSES, assign, distillation_losses, yolo_losses
-from dlkit.detect.model import build
+from dlkit.detect.losses.yolo import assign, distillation_losses, yolo_losses
+from dlkit.detect.model import ARCHITECTURES
 from dlkit.detect.models.detector import ConvBlock
 from dlkit.detect.models.yolo import Grids, cell_centers
 from tests.conftest import NARROW, assert_killed_ends_as_whole, run
+from tests.detect.helpers import build
 
 TRAIN = "--size nano --image-size 64 --batch-size 4 --workers 0 --device cpu"
 LEARN = (
     "--image-size 64 --batch-size 4 --workers 0 --device cpu --precision fp32 --ema 0 --mosaic 0"
-    " --scale 1.1 --warmup 0.2"
+    " --zoom 1.1 --warmup 0.2"
 )
 
 
@@ -216,12 +217,12 @@ def test_a_teacher_is_learned_from_where_it_is_sure() -> None:
     # Even odds cost ln 2 in each cell; boxes and labels of the first cell alone count.
     grids = grids_of(torch.tensor([box, other, other, other]), [0.0] * 4, torch.zeros(4, 2))
     losses = distillation_losses(grids, taught)
-    assert float(losses["taught_confidence"]) == pytest.approx(4 * ln2, rel=1e-5)
-    assert float(losses["taught_boxes"]) == pytest.approx(0, abs=1e-4)
-    assert float(losses["taught_labels"]) == pytest.approx(ln2, rel=1e-5)
+    assert float(losses["teacher_confidence"]) == pytest.approx(4 * ln2, rel=1e-5)
+    assert float(losses["teacher_boxes"]) == pytest.approx(0, abs=1e-4)
+    assert float(losses["teacher_labels"]) == pytest.approx(ln2, rel=1e-5)
     grids = grids_of(torch.tensor([other, box, box, box]), [0.0] * 4, torch.zeros(4, 2))
     far = 2.5 * (1 - float(complete_iou(torch.tensor(other), torch.tensor(box))))
-    assert float(distillation_losses(grids, taught)["taught_boxes"]) == pytest.approx(far)
+    assert float(distillation_losses(grids, taught)["teacher_boxes"]) == pytest.approx(far)
 
 
 def test_training_with_a_teacher(model: Path, handful: Path, tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_training_with_a_teacher(model: Path, handful: Path, tmp_path: Path) -> 
     )  # fmt: skip
     assert done.code == 0, done.err
     (line,) = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    taught = {k: v for k, v in json.loads(line).items() if k.startswith("loss_taught_")}
+    taught = {k: v for k, v in json.loads(line).items() if k.startswith("loss_teacher_")}
     assert len(taught) == 3
     assert all(value > 0 for value in taught.values())
     done = run("detect", "train", handful, "--out", tmp_path / "other", "--teacher", "animals")
@@ -306,7 +307,7 @@ def test_training_starts_from_the_backbone_or_only_from_its_form(
         return weights["backbone.stages.0.0.weight"]
 
     assert (first_weights("trained") == 0.25).all()
-    assert (first_weights("form", "--from-scratch") != 0.25).any()
+    assert (first_weights("form", "--no-pretrained-backbone") != 0.25).any()
 
 
 @pytest.mark.parametrize(
@@ -316,8 +317,8 @@ def test_training_starts_from_the_backbone_or_only_from_its_form(
         ("--backbone digits", "1-channel"),
         ("--arch ssd --backbone cifar10", "strides [1, 2, 4, 8]"),
         ("--arch ssd --backbone resnet50", "resnet50"),
-        ("--from-scratch", "--backbone"),
-        ("--arch fasterrcnn --from-scratch", "--backbone"),
+        ("--no-pretrained-backbone", "--backbone"),
+        ("--arch fasterrcnn --no-pretrained-backbone", "--backbone"),
         ("--arch ssd --size nano", "--size"),
         ("--arch fcos --teacher animals", "--teacher"),
         ("--image-size 100", "multiple of 32"),
@@ -356,7 +357,7 @@ def test_losses_are_finite_and_reach_every_weight(choice: str, objects: int) -> 
     boxes = torch.tensor([[[4.0, 4, 40, 40], [20, 10, 60, 50]]] * 2)
     labels = torch.full((2, 2), -1)
     labels[0, :objects] = torch.arange(objects)
-    losses = LOSSES[arch](network, images, boxes, labels)
+    losses = ARCHITECTURES[arch].losses(network, images, boxes, labels)
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert torch.isfinite(total)

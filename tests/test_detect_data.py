@@ -424,7 +424,7 @@ def test_a_wrong_split_is_one_line(layout: Callable[[Path], Path], tmp_path: Pat
 
 PLAIN: dict[str, Any] = {
     "mosaic": 0.0,
-    "scale": 1.0,
+    "zoom": 1.0,
     "color_jitter": 0.0,
     "flip": 0.0,
     "flip_vertical": 0.0,
@@ -433,9 +433,9 @@ AUGMENTED: dict[str, dict[str, Any]] = {
     "plain": {},
     "flip": {"flip": 1.0},
     "flip_vertical": {"flip_vertical": 1.0},
-    "zoom": {"scale": 2.5},
+    "zoom": {"zoom": 2.5},
     "color": {"color_jitter": 0.3},
-    "all": {"flip": 0.5, "flip_vertical": 0.5, "scale": 2.0, "color_jitter": 0.3},
+    "all": {"flip": 0.5, "flip_vertical": 0.5, "zoom": 2.0, "color_jitter": 0.3},
     "mosaic": {"mosaic": 1.0, "flip": 0.5, "flip_vertical": 0.5, "color_jitter": 0.3},
 }
 
@@ -497,7 +497,7 @@ def test_boxes_follow_the_pixels(name: str, rectangles: AnnotatedSplit) -> None:
 
 
 def test_the_same_seed_gives_the_same_picture(rectangles: AnnotatedSplit) -> None:
-    augmented = pictures(rectangles, mosaic=0.5, scale=1.6, color_jitter=0.3, flip=0.5)
+    augmented = pictures(rectangles, mosaic=0.5, zoom=1.6, color_jitter=0.3, flip=0.5)
 
     def picture(seed: int) -> tuple[np.ndarray, ...]:
         random.seed(seed)
@@ -529,7 +529,7 @@ def test_the_border_is_gray(rectangles: AnnotatedSplit) -> None:
 def test_pasted_objects_have_their_boxes_and_what_they_cover_has_none(
     rectangles: AnnotatedSplit,
 ) -> None:
-    augmented = pictures(rectangles, copy_paste=1.0, scale=1.3)
+    augmented = pictures(rectangles, copy_paste=1.0, zoom=1.3)
     random.seed(0)
     counts, labels_seen, gone = set(), set(), 0
     for turn in range(60):

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.keypoint_data import KeypointDataset, KeypointSample, read_keypoints
 from dlkit.detect.keypoints import distances
-from dlkit.detect.losses.localize import keypoint_loss
+from dlkit.detect.losses.localize import keypoint_losses
 from tests.conftest import run
 
 NAN = float("nan")
@@ -32,9 +32,10 @@ def test_the_loss_by_hand() -> None:
     """Three of four keypoints are annotated, and off by 0.5, 0 and 0.25 of the side."""
     said = torch.tensor([[[0.5, 0.5], [0.25, 0.75]], [[0.0, 0.25], [9.0, 9.0]]])
     truth = torch.tensor([[[32.0, 0.0], [16, 48]], [[0, 0], [NAN, NAN]]])
-    loss = keypoint_loss(Fixed(said), torch.zeros(2, 3, 64, 64), truth)
-    assert float(loss) == pytest.approx((0.25 + 0.0625) / 3)
-    assert float(keypoint_loss(Fixed(said), torch.zeros(2, 3, 64, 64), truth * NAN)) == 0
+    losses = keypoint_losses(Fixed(said), torch.zeros(2, 3, 64, 64), truth)
+    assert float(losses["keypoints"]) == pytest.approx((0.25 + 0.0625) / 3)
+    nothing = keypoint_losses(Fixed(said), torch.zeros(2, 3, 64, 64), truth * NAN)
+    assert float(nothing["keypoints"]) == 0
 
 
 def test_distances_by_hand() -> None:
@@ -57,7 +58,7 @@ def test_keypoints_move_with_their_pictures(tmp_path: Path) -> None:
     ImageDraw.Draw(image).ellipse((26, 46, 34, 54), fill="white")
     image.save(tmp_path / "a.png")
     points = np.array([[30.5, 50.5], [119, 79], [NAN, NAN]], np.float32)
-    config = DetectTrainConfig(data=tmp_path, image_size=96, scale=2.0, color_jitter=0)
+    config = DetectTrainConfig(data=tmp_path, image_size=96, zoom=2.0, color_jitter=0)
     pictures = KeypointDataset([KeypointSample(tmp_path / "a.png", 120, 80, points)], config)
     unseen = 0
     for _ in range(20):
@@ -104,7 +105,7 @@ def test_it_learns_where_the_corners_are(corners: Path, tmp_path: Path) -> None:
     done = run(
         "detect", "train", corners, "--out", tmp_path / "run", "--arch", "localize",
         "--keypoints", 3, "--image-size", 64, "--epochs", 8, "--lr", 0.003, "--batch-size", 8,
-        "--workers", 0, "--device", "cpu", "--ema", 0, "--scale", 1.1, "--precision", "fp32",
+        "--workers", 0, "--device", "cpu", "--ema", 0, "--zoom", 1.1, "--precision", "fp32",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "examples.png").exists()
@@ -136,7 +137,7 @@ def test_it_learns_where_the_corners_are(corners: Path, tmp_path: Path) -> None:
     for options in ("--threshold 0.5", "--tta", "--count", "--image-size 96", "-f coco"):
         refused = run("detect", image, "-m", best, *options.split())
         assert refused.code == 2
-        assert "finds the keypoints of images" in refused.err
+        assert "finds keypoints of images" in refused.err
         assert len(refused.err.strip().splitlines()) == 1
 
 
@@ -162,7 +163,7 @@ def test_what_is_no_keypoint_is_left_out_and_named(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--keypoints 2", "train.csv has more than 2 keypoints"),
+        ("--keypoints 2", "train.csv: has more than 2 keypoints"),
         ("--keypoints 4", "train.csv: no column is called x4"),
         ("--keypoints 3 --alpha 0.4", "--alpha is for boxes, not for --keypoints"),
         ("--keypoints 3 --flip 0.2", "--flip is for boxes"),
@@ -188,5 +189,5 @@ def test_data_without_keypoints_says_what_is_missing(shapes: Path, tmp_path: Pat
     (tmp_path / "train.csv").write_text(f"{CORNERS}\ngone.png,1,2,3,4,5,6\n")
     done = run("detect", "train", tmp_path, *command)
     assert done.code == 2
-    assert "no image of it that can be read has a keypoint (missing image: " in done.err
+    assert "no readable image has a keypoint (missing image: " in done.err
     assert len(done.err.strip().splitlines()) == 1

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import Suppression
 from dlkit.detect.losses.localize import localize_losses
-from dlkit.detect.model import build
 from dlkit.detect.models.localize import LocalizerOutput
 from tests.conftest import run, voc_xml
+from tests.detect.helpers import build
 from tests.test_detect import NARROW
 
 
@@ -85,7 +85,7 @@ def test_it_learns_where_and_what(single: Path, tmp_path: Path) -> None:
     done = run(
         "detect", "train", single, "--out", tmp_path / "run", "--arch", "localize",
         "--image-size", 64, "--epochs", 4, "--lr", 0.002, "--batch-size", 8, "--workers",
-        0, "--device", "cpu", "--ema", 0, "--scale", 1.1, "--precision", "fp32",
+        0, "--device", "cpu", "--ema", 0, "--zoom", 1.1, "--precision", "fp32",
     )  # fmt: skip
     assert done.code == 0, done.err
     best = Path(done.out.strip())

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from dlkit.detect.boxes import Suppression, iou
 from dlkit.detect.losses.ssd import hard_negatives, match, ssd_losses
 from dlkit.detect.losses.yolo_v1 import assign_targets, yolo_v1_losses
-from dlkit.detect.model import build
 from dlkit.detect.models.detector import pad_narrow_maps
 from dlkit.detect.models.ssd import DefaultBoxes, default_boxes
 from dlkit.detect.models.yolo_v1 import Cells, corners, pad_to_square
 from tests.conftest import NARROW, run, scene
+from tests.detect.helpers import build
 
 NO_IMAGES = torch.zeros(1, 3, 100, 100, dtype=torch.uint8)
 

@@ -12,7 +12,6 @@ from dlkit.core.store import checkpoint
 from dlkit.detect.boxes import decode, encode, iou
 from dlkit.detect.compiled_regions import blur, describe_segments, find_segments, merge_segments
 from dlkit.detect.losses.regions import fast_rcnn_losses, rcnn_losses, sample_regions
-from dlkit.detect.model import build
 from dlkit.detect.models.fast_rcnn import RegionOutput
 from dlkit.detect.models.rcnn import linear
 from dlkit.detect.models.regions import to_rois
@@ -27,6 +26,7 @@ from dlkit.detect.svm import (
     linear_svm,
 )
 from tests.conftest import loud, run, scene, write_voc
+from tests.detect.helpers import build
 from tests.test_detect import NARROW, random_boxes
 
 
@@ -397,7 +397,7 @@ def test_an_architecture_learns_squares_and_discs(
     command = [
         "detect", "train", few, "--out", tmp_path / "run", "--arch", arch, *options.split(),
         "--backbone", narrow, "--image-size", 96, "--workers", 0, "--device", "cpu", "--ema", 0,
-        "--mosaic", 0, "--scale", 1.1, "--seed", 1, "--warmup", 0.2, "--precision", "fp32",
+        "--mosaic", 0, "--zoom", 1.1, "--seed", 1, "--warmup", 0.2, "--precision", "fp32",
     ]  # fmt: skip
     done = run(*command)
     assert done.code == 0, done.err
@@ -419,7 +419,10 @@ def test_an_architecture_learns_squares_and_discs(
     [
         ("--arch fast-rcnn --size nano", "--size is for yolo, not fast-rcnn"),
         ("--arch rcnn --backbone digits", "1-channel"),
-        ("--arch fasterrcnn --from-scratch", "--from-scratch needs a --backbone"),
+        (
+            "--arch fasterrcnn --no-pretrained-backbone",
+            "--no-pretrained-backbone: needs a --backbone",
+        ),
     ],
 )
 def test_options_that_do_not_fit(shapes: Path, tmp_path: Path, options: str, message: str) -> None:

@@ -237,7 +237,7 @@ def test_before_a_camera_until_ctrl_c(detect: Any, model: Path) -> None:
 
     with (
         mock.patch.dict(video.CAMERAS, {sys.platform: pattern}),
-        mock.patch.object(video_detection.Predictor, "find", predict_pictures),
+        mock.patch.object(video_detection.Predictor, "predict_pictures", predict_pictures),
     ):
         done = detect("camera:0", "-f", "jsonl", "--save", "out")
     assert done.code == 0
@@ -251,10 +251,10 @@ def test_before_a_camera_until_ctrl_c(detect: Any, model: Path) -> None:
     ("args", "said"),
     [
         ("clip.mp4 frames", "mixed"),
-        ("clip.mp4 -f coco", "no place for a video"),
-        ("clip.mp4 -f yolo -o out", "no place for a video"),
-        ("frames -f voc -o out --track", "no place for --track"),
-        ("frames -f coco --count", "no place for --count"),
+        ("clip.mp4 -f coco", "cannot hold a video"),
+        ("clip.mp4 -f yolo -o out", "cannot hold a video"),
+        ("frames -f voc -o out --track", "cannot hold --track"),
+        ("frames -f coco --count", "cannot hold --count"),
         ("clip.mp4 -o out.mp4", "results are text"),
         ("frames --crops frames", "holds inputs"),
         ("frames --track -o out.jsonl --resume", "--resume"),

@@ -8,8 +8,8 @@ from dlkit.detect.losses.sliding_window import (
     label_windows,
     sliding_window_losses,
 )
-from dlkit.detect.model import build
 from dlkit.detect.models.sliding_window import CROP, STRIDE, WINDOW, windows
+from tests.detect.helpers import build
 from tests.test_detect import NARROW
 
 

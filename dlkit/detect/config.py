@@ -42,8 +42,8 @@ class DetectTrainConfig(TrainConfig):
     backbone: str | None = option(
         None,
         "Backbone: a model of dlkit classify with its weights (default: caltech101; yolo has its"
-        " own layers), or an untrained one of torchvision: mobilenet (fasterrcnn's default), resnet50"
-        " (fasterrcnn, retinanet, fcos).",
+        " own layers), or an untrained one of torchvision: mobilenet (default of fasterrcnn),"
+        " resnet50 (fasterrcnn, retinanet, fcos).",
     )
     pretrained_backbone: bool = option(
         True, "Start from the backbone's trained weights, or from random ones."

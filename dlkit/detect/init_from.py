@@ -43,7 +43,7 @@ def network_settings(
     name = config.backbone or architecture.backbone
     if name is None or name in architecture.torchvision_backbones:
         if not config.pretrained_backbone:
-            raise DlkitError("--no-pretrained-backbone needs a --backbone of dlkit classify")
+            raise DlkitError("--no-pretrained-backbone: needs a --backbone of dlkit classify")
         if name is not None:
             settings["backbone"] = name
         return settings, None

@@ -30,7 +30,7 @@ from dlkit.detect.boxes import Suppression
 from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
-from dlkit.detect.models.yolo import WIDTHS
+from dlkit.detect.models.yolo import WIDTHS, Yolo
 from dlkit.detect.predictor import DetectOptions
 from tests.benchmarks import harness
 
@@ -135,8 +135,8 @@ def default_model(paths: list[str], folder: Path, size: int) -> str:
 def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> str:
     """A checkpoint with random weights that find few objects."""
     torch.manual_seed(0)
+    network = Yolo(len(LABELS), yolo_size)
     settings = {"num_labels": len(LABELS), "size": yolo_size}
-    network = build("yolo", **settings)
     finals = [head.labels for head in network.heads]  # a cell's confidence, then its labels
     settle(network, sample(paths, size), finals, slice(0, 1))
     path = folder / f"{yolo_size}.safetensors"

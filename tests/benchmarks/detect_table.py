@@ -24,11 +24,12 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
 from dlkit.core.vision import images
-from dlkit.detect.config import PROPOSING, DetectTrainConfig
+from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.evaluate import evaluate_checkpoint
 from dlkit.detect.infer import Detections, detect, draw_objects, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.model import ARCHITECTURES
+from dlkit.detect.models.sliding_window import SlidingWindow
 from dlkit.detect.predictor import DetectOptions, Detector, Predictor
 from dlkit.detect.train import train
 from tests.benchmarks import harness
@@ -126,9 +127,9 @@ def logged(out: Path) -> list[str]:
 def share_proposals(arch: str, out: Path) -> None:
     """Let a method begin with the proposals that another one has searched for."""
     target = out / arch / "proposals.npz"
-    files = (out / other / target.name for other in PROPOSING)
+    files = (out / name / target.name for name, own in ARCHITECTURES.items() if own.proposals)
     found = next((file for file in files if file.exists()), None)
-    if arch in PROPOSING and found is not None and not target.exists():
+    if ARCHITECTURES[arch].proposals and found is not None and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(found, target)
 
@@ -171,7 +172,9 @@ def speeds(best: dict[str, Path], options: argparse.Namespace) -> dict[str, floa
     )
     rates = {arch: own.value for arch, own in measured.items()}
     if "sliding-window" in detectors:
-        detectors["sliding-window"].network.by_cropping = True
+        network = detectors["sliding-window"].network
+        assert isinstance(network, SlidingWindow)
+        network.by_cropping = True
         work = {BY_CROPPING: partial(looked_at, paths[:1], detectors["sliding-window"])}
         own = harness.compare("detection", work, "images", 1, 1, threads=options.threads)
         rates[BY_CROPPING] = own[BY_CROPPING].value

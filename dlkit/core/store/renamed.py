@@ -15,6 +15,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "grey": "gray",
     },
     "classify": {"width": "width_multiplier"},
+    "detect": {"scale": "zoom"},
     "gan-sample": {"score": "best_metric"},
     "caption": {
         "hard": "hard_attention",
@@ -28,6 +29,7 @@ RENAMED: dict[str, dict[str, str]] = {
 # Settings whose meaning is now the opposite, such as `untied`, which became `tie_embeddings`.
 INVERTED: dict[str, dict[str, str]] = {
     "*": {},
+    "detect": {"from_scratch": "pretrained_backbone"},
     "segment": {"from_scratch": "pretrained_backbone"},
     "translate": {"untied": "tie_embeddings"},
 }

@@ -35,7 +35,8 @@ class ResidualBlock(nn.Module):
         self.blocks = nn.Sequential(ConvBlock(width, width), ConvBlock(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.blocks(x)
+        residual: Tensor = self.blocks(x)
+        return x + residual
 
 
 class Stage(nn.Sequential):
@@ -98,13 +99,13 @@ class Yolo(nn.Module):
 
     As in the paper, each cell predicts a box, a confidence Pr(object) * IoU, and conditional
     class probabilities Pr(class | object); the score of a detection is their product (eq. 1).
-    Differences from the paper, which are known to help: three grids (strides 8, 16, 32) on a feature
-    pyramid (Lin et al. 2017; Liu et al. 2018) instead of one of 7 x 7; one box per cell, given by
-    its distances from the cell's center (Tian et al. 2019), instead of two; cross-entropies and
-    the complete IoU instead of squared errors; task-aligned assignment (Feng et al. 2021)
-    instead of the one responsible cell; residual blocks with batch normalization, and no fully
-    connected layer, so any image size whose sides divide by 32. `backbone`, the settings of a
-    backbone of `dlkit.classify`, replaces the first stages.
+    Differences from the paper, which are known to help: three grids (strides 8, 16, 32) on a
+    feature pyramid (Lin et al. 2017; Liu et al. 2018) instead of one of 7 x 7; one box per cell,
+    given by its distances from the cell's center (Tian et al. 2019), instead of two;
+    cross-entropies and the complete IoU instead of squared errors; task-aligned assignment (Feng
+    et al. 2021) instead of the one responsible cell; residual blocks with batch normalization, and
+    no fully connected layer, so any image size whose sides divide by 32. `backbone`, the settings
+    of a backbone of `dlkit.classify`, replaces the first stages.
     """
 
     def __init__(
