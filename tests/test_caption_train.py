@@ -520,9 +520,9 @@ def test_training_goes_on_from_a_model_with_its_vocabulary(
     assert headers[0].settings == headers[1].settings
     both = [weights(path) for path in (first, second)]
     assert all(torch.equal(tensor, both[1][name]) for name, tensor in both[0].items())
-    with pytest.raises(DlkitError, match="--width is that of the model"):
+    with pytest.raises(DlkitError, match="--width comes from the model"):
         train(replace(start, width=32))
-    with pytest.raises(DlkitError, match="is of --arch nic: leave --arch transformer out"):
+    with pytest.raises(DlkitError, match="has --arch nic; do not give --arch transformer"):
         train(replace(start, arch="transformer"))
 
 

@@ -417,4 +417,4 @@ def test_a_process_that_never_comes_is_said(tmp_path: Path) -> None:
     notices = tmp_path / "notices"
     expected = {"WORLD_SIZE": "2", "DLKIT_TIMEOUT": "2"}
     assert on_processes(1, toy, notices, tmp_path / "run", False, **expected) == [75]
-    assert "not all of 2 processes met at 127.0.0.1" in notices.read_text()
+    assert "not all of 2 processes connected to 127.0.0.1" in notices.read_text()

@@ -227,7 +227,7 @@ def test_long_lines_are_cut() -> None:
         (b"a b a b\n", [], "no word of the corpus occurs 5 times .* lower --min-count"),
         (b"a a a a a b\n", [], "only 'a' is left of 2 words: lower --min-count 5"),
         (b"a\nb\n" * 5, [], "no line of the corpus holds two words"),
-        (b"good \xff\n", [], "byte 5 is not UTF-8 .*--errors replace goes on"),
+        (b"good \xff\n", [], "byte 5 is not UTF-8 .*--errors replace continues"),
         (b"a b\n", ["--bucket", "9"], "--bucket is for fasttext, not for skipgram"),
         (b"a b\n", ["--hs", "--negative", "3"], "leave it or --hs out"),
         (b"a b\n", ["--threshold", "3"], "--threshold goes with --phrases"),

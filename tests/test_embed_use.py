@@ -103,7 +103,7 @@ def test_a_damaged_file_is_one_line(world: Path, tmp_path: Path) -> None:
     import torch
 
     checkpoint.save(other, {"x": torch.ones(2)}, checkpoint.Header("detect", "yolo", {}, []))
-    assert "is a model for `dlkit detect`" in run("embed", "king", "-m", other).err
+    assert "a model for `dlkit detect`" in run("embed", "king", "-m", other).err
 
 
 # Subwords

@@ -384,7 +384,7 @@ def test_every_architecture_learns_resumes_and_is_measured(
     metrics = checkpoint.read_header(whole).metrics
     done = run("lm-generate", "train", text, "--arch", arch, "--out", tmp_path / "whole")
     assert done.code == 2
-    assert "holds a run already" in done.err or "was begun with" in done.err
+    assert "holds a run already" in done.err or "was started with" in done.err
     assert metrics == checkpoint.read_header(whole).metrics
 
 

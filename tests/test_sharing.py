@@ -122,7 +122,7 @@ def test_a_run_that_was_killed_in_mid_file_goes_on_as_if_it_was_not(
 
     again = run(*of(stub), "-o", "out.jsonl", stdin=listed(photos))
     assert again.code == 2
-    assert "out.jsonl.partial holds the results of a run that did not end" in again.err
+    assert "out.jsonl.partial: holds the results of an interrupted command" in again.err
     resumed = run(*of(stub), "-o", "out.jsonl", "--resume", stdin=listed(photos))
     assert resumed.code == 1  # of an input before the kill
     assert f"out.jsonl: {done} inputs are done" in resumed.err
@@ -167,12 +167,12 @@ def test_what_is_finished_is_left_as_it_is_and_what_is_new_is_added(
     [
         ("inputs", ["--resume"], "number 2 was 'photos/02.png' and is 'photos/05.png'"),
         ("fewer", ["--resume"], "of more inputs than there are"),
-        ("lines", ["--resume"], "line 2 is no JSON record"),
+        ("lines", ["--resume"], "line 2 is not a JSON record"),
         ("shard", ["--resume", "--shard", "1/2"], "record 1 is not of input 1"),
         ("none", ["--shard", "3/3"], "I/N with I from 0"),
         ("none", ["--shard", "half"], "I/N with I from 0"),
-        ("stdout", ["--resume"], "--resume is for results in a file: give -o FILE.jsonl"),
-        ("csv", ["--shard", "0/2"], "--shard is for results in a file: give -o FILE.jsonl"),
+        ("stdout", ["--resume"], "--resume needs results in a file; give -o FILE.jsonl"),
+        ("csv", ["--shard", "0/2"], "--shard needs results in a file; give -o FILE.jsonl"),
     ],
 )
 def test_what_cannot_be_gone_on_with_is_one_line_and_stays(
@@ -286,7 +286,7 @@ def test_merge_takes_an_input_once(files: list[str]) -> None:
     assert result.code == 1
     assert paths_in(result) == list(range(10))
     assert result.err == (
-        "dlkit: there are several results of 3 inputs (1, 4, 7): the first file's are taken\n"
+        "dlkit: several results of 3 inputs (1, 4, 7); those of the first file are written\n"
     )
 
 
@@ -304,7 +304,7 @@ def test_merge_keeps_several_records_of_an_input_and_empty_shards(
     ("name", "content", "said"),
     [
         ("out.00002-of-00003.jsonl", '{"index": 2, "path": "2"}\n{"index": 5, "pa', "cut short"),
-        ("out.00002-of-00003.jsonl", "PK\x03\x04\n", "line 1 is no JSON record"),
+        ("out.00002-of-00003.jsonl", "PK\x03\x04\n", "line 1 is not a JSON record"),
         ("out.00002-of-00003.jsonl", '{"index": 3}\n', "line 1 is of input 3"),
         ("plain.jsonl", '{"path": "2"}\n', "line 1 has no index"),
         ("mixed.jsonl", '{"index": 5}\n{"index": 2}\n', "line 2 is out of order"),

@@ -289,7 +289,7 @@ def test_a_run_is_not_overwritten_by_mistake(tmp_path: Path) -> None:
     train(settings(tmp_path, epochs=1))
     with pytest.raises(DlkitError, match="--resume"):
         train(settings(tmp_path, epochs=1))
-    with pytest.raises(DlkitError, match="begun with --lr 0.05"):
+    with pytest.raises(DlkitError, match="started with --lr 0.05"):
         train(settings(tmp_path, epochs=1, resume=True, lr=0.1))
 
 
@@ -299,7 +299,7 @@ def test_a_run_goes_on_under_a_dlkit_with_more_settings(tmp_path: Path) -> None:
     state = torch.load(path, weights_only=True)
     del state["config"]["patience"], state["config"]["ema"]
     torch.save(state, path)
-    with pytest.raises(DlkitError, match="begun with --ema 0.0"):
+    with pytest.raises(DlkitError, match="started with --ema 0.0"):
         train(settings(tmp_path, epochs=1, resume=True))
     state["config"]["ema"] = 0.9
     torch.save(state, path)
@@ -461,9 +461,9 @@ def test_a_model_to_go_on_from_keeps_its_form() -> None:
     source = Source("first", Header("toy", "small", {"tokenizer": [1, 2]}, []))
     for config in (WithArch(), WithArch(arch="small"), WithArch(lr=0.5)):
         source.check_no_conflict(config, ["width"])
-    with pytest.raises(DlkitError, match="--width is that of the model first: leave it out"):
+    with pytest.raises(DlkitError, match="--width comes from the model first; do not give it"):
         source.check_no_conflict(WithArch(width=9), ["width"])
-    with pytest.raises(DlkitError, match="first is of --arch small: leave --arch tiny out"):
+    with pytest.raises(DlkitError, match="first has --arch small; do not give --arch tiny"):
         source.check_no_conflict(WithArch(arch="tiny"), ["width"])
     with pytest.raises(DlkitError, match="first: its header has no usable 'network'"):
         source.start(0.1, sum)

@@ -364,7 +364,7 @@ def test_the_same_seed_draws_the_same_translations(file: Path) -> None:
         (["--context", "2"], "was not trained with --context"),
         (["-m", "nothing"], "unknown model 'nothing'"),
         (["-m", "nothing.safetensors"], "no such model file"),
-        (["--device", "cuda:99"], "there is no device"),
+        (["--device", "cuda:99"], "no device"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(file: Path, options: list[str], message: str) -> None:
@@ -402,7 +402,7 @@ def test_checkpoints_that_are_no_translators(
     assert "they belong to different models" in refusal
     of_detect = tmp_path / "e.safetensors"
     checkpoint.save(of_detect, weights, Header("detect", "yolo", {}, []))
-    assert "is a model for `dlkit detect`" in run("translate", "-m", of_detect, stdin="a\n").err
+    assert "a model for `dlkit detect`" in run("translate", "-m", of_detect, stdin="a\n").err
 
 
 # ---- dialogues -----------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that this process can still use; None where the system does not tell."""
+    """Bytes of memory that this process can still use; None where it is unknown."""
     try:
         free = 1024 * _kernel_number(Path("/proc/meminfo"), "MemAvailable:")
     except (OSError, LookupError, ValueError):
@@ -86,7 +86,7 @@ def available_memory() -> int | None:
 
 
 def total_memory() -> int | None:
-    """The machine's memory in bytes; None where the system does not tell."""
+    """The machine's memory in bytes; None where it is unknown."""
     try:
         return 1024 * _kernel_number(Path("/proc/meminfo"), "MemTotal:")
     except (OSError, LookupError, ValueError):

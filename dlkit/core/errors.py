@@ -16,9 +16,9 @@ class ExitStatus(IntEnum):
 
 
 class DlkitError(Exception):
-    """A mistake the user can correct: printed as one line that says what, where and what to do.
+    """A mistake the user can correct: printed as one line: what, where, and what to do.
 
-    `reason` says what is wrong and what to do, `path` is the file or input it is about.
+    `reason` describes the mistake and its correction, `path` is the file or input concerned.
     """
 
     def __init__(self, reason: str, path: "str | os.PathLike[str] | None" = None) -> None:

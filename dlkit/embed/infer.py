@@ -209,7 +209,7 @@ def similar(
         for numbered in shared:
             yield from of_batch([query for _, query in numbered], vocabulary, count, restrict)
 
-    return map_shard(results, batches, shard=shard, deal=Shard.select_windows)
+    return map_shard(results, batches, shard=shard, select=Shard.select_windows)
 
 
 def of_batch(

@@ -43,7 +43,7 @@ def joined(
     chosen = keys[total * (times - min_count) / left / right > threshold]
     log(f"{len(chosen)} phrases")
     blocks = (join_block(block, index, chosen) for block in source(process))
-    yield from process.gather(blocks, most=BLOCKS_AT_ONCE)
+    yield from process.gather(blocks, max_size=BLOCKS_AT_ONCE)
 
 
 def pair_counts(

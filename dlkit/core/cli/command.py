@@ -287,7 +287,7 @@ ShardOption = Annotated[
 ]
 ResumeOption = Annotated[
     bool,
-    typer.Option("--resume", help="Leave out the inputs whose results are in -o FILE.jsonl."),
+    typer.Option("--resume", help="Skip the inputs whose results are in -o FILE.jsonl."),
 ]
 PictureShardOption = Annotated[
     str | None,
@@ -298,7 +298,7 @@ PictureShardOption = Annotated[
     ),
 ]
 PictureResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Leave out the inputs whose pictures are there.")
+    bool, typer.Option("--resume", help="Skip the inputs whose images exist.")
 ]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")

@@ -1,4 +1,4 @@
-"""Where to compute and in which precision: the one place that decides bf16."""
+"""Device and precision of computations; the one place that decides on bf16."""
 
 import ctypes
 import functools
@@ -8,6 +8,8 @@ import torch
 
 from dlkit.core.environment import available_memory, cpu_flags, local_rank
 from dlkit.core.errors import DlkitError
+
+DEVICES = "choose from auto, cpu, cuda, cuda:1, mps"
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -21,25 +23,25 @@ def choose(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DlkitError(
-            f"no device is called {name!r}: use auto, cpu, cuda, cuda:1 or mps"
-        ) from None
+        raise DlkitError(f"unknown device {name!r}; {DEVICES}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DlkitError(
-            f"there is no device {name}: torch sees {torch.cuda.device_count()} CUDA devices"
-        )
+        count = torch.cuda.device_count()
+        raise DlkitError(f"no device {name}; torch finds {count} CUDA devices")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DlkitError("there is no device mps on this machine")
+        raise DlkitError("no device mps on this machine; use cpu")
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", local_rank() % torch.cuda.device_count())
     if device.type not in {"cpu", "cuda", "mps"}:
-        raise DlkitError(f"dlkit does not run on {name!r}: use auto, cpu, cuda, cuda:1 or mps")
+        raise DlkitError(f"dlkit does not run on {name!r}; {DEVICES}")
     return device
 
 
 @functools.cache
 def tune_malloc() -> None:
-    """Have glibc keep freed memory: else each layer's output is faulted in page by page again."""
+    """Stop glibc from returning freed memory to the kernel.
+
+    Otherwise every layer's output page-faults again.
+    """
     with suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -47,10 +49,10 @@ def tune_malloc() -> None:
 
 
 def trim_malloc() -> None:
-    """Give what is free by now back to the system.
+    """Return freed memory to the system.
 
-    To be called now and then where shapes change: the kept memory breaks into pieces then, and
-    would grow to several times of what is needed.
+    Call it now and then where shapes change: the kept memory is fragmented then, and would grow to
+    several times what is needed.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -68,11 +70,11 @@ def fast_bf16(device: torch.device) -> tuple[bool, str]:
 
 
 def dtype(device: torch.device, precision: str) -> torch.dtype:
-    """What `--precision` means on this device."""
+    """The number type of `--precision` on this device."""
     if precision == "auto":
         return torch.bfloat16 if fast_bf16(device)[0] else torch.float32
     if precision == "fp16" and device.type == "cpu":
-        raise DlkitError("--precision fp16 is for GPUs: use bf16 or fp32 on the CPU")
+        raise DlkitError("--precision fp16 is for GPUs; use bf16 or fp32 on the CPU")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
@@ -83,7 +85,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on a device; None where the system does not tell."""
+    """Bytes that can still be allocated on a device; None where it is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_memory()

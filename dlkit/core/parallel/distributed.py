@@ -1,4 +1,4 @@
-"""One process, or the many that torchrun or srun started: the same code runs in both."""
+"""One process, or the processes that torchrun or srun started: the same code runs in both."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -26,11 +26,17 @@ from dlkit.core.progress import print_error
 
 T = TypeVar("T")
 MISSING = object()
-# What gloo says of another process that is gone or silent; torch has no class for it.
-GLOO = ("gloo", "Gloo", "Application timeout", "Connection closed by peer", "Timed out waiting")
-groups_made = itertools.count()  # of the processes, in this one's life
-TIMEOUT = 1800  # that the others are waited for, unless DLKIT_TIMEOUT says otherwise
-MOST_AT_ONCE = 256  # results of each process that are exchanged together
+# Parts of gloo's messages about a lost or silent process; torch has no class for it.
+GLOO_ERRORS = (
+    "gloo",
+    "Gloo",
+    "Application timeout",
+    "Connection closed by peer",
+    "Timed out waiting",
+)
+groups_made = itertools.count()  # process groups in the life of this process
+TIMEOUT = 1800  # seconds to wait for the other processes, unless DLKIT_TIMEOUT is set
+GATHER_SIZE = 256  # results of each process that are exchanged together, at most
 
 
 @dataclass(frozen=True)
@@ -47,38 +53,39 @@ class Process:
         return self.rank == 0
 
     def parts(self, each: int, batch_size: int | None = None) -> tuple[range, int]:
-        """Of a batch cut in `each` parts for every process: this one's parts, and how many of all.
+        """The parts of a batch that this process computes, and the number of parts of all.
 
-        A DlkitError where `batch_size` samples do not go into as many equal parts.
+        A batch has `each` parts for every process. Raises DlkitError where `batch_size` samples
+        cannot be divided into equal parts.
         """
-        of = each * self.world_size
-        if batch_size is not None and batch_size % of:
+        num_parts = each * self.world_size
+        if batch_size is not None and batch_size % num_parts:
             parts = f" x {each} parts each" if each > 1 else ""
             raise DlkitError(
                 f"--batch-size {batch_size} does not divide over {self.world_size} processes{parts}"
             )
-        return range(self.rank * each, (self.rank + 1) * each), of
+        return range(self.rank * each, (self.rank + 1) * each), num_parts
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model on its device, in channels_last, its gradients averaged over processes."""
+        """Move the model to the device, in channels_last; average its gradients over processes."""
         model.to(self.device).to(memory_format=torch.channels_last)
         if self.world_size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         ids = [self.device.index or 0] if self.device.type == "cuda" else None
-        # Looking for unused parameters keeps the gradients where they are in the sums: else torch
-        # orders them anew after the first step, and a resumed run rounds that step otherwise.
+        # Looking for unused parameters keeps the order of the gradients' sums: otherwise torch
+        # reorders them after the first step, and a resumed run rounds that step differently.
         in_order = self.device.type == "cpu"
         wrapped = DistributedDataParallel(model, device_ids=ids, find_unused_parameters=in_order)
         self.wrapped.add(wrapped)
         return wrapped
 
     def shard(self, model: nn.Module, blocks: Iterable[nn.Module]) -> nn.Module:
-        """The model on its device, of which each process holds a share (FSDP2); it stays the same.
+        """Return the model on its device with its weights sharded over the processes (FSDP2).
 
-        So it is with gradients, which are averaged, and with what an optimizer keeps of each
-        weight. The weights of a block are whole only while it computes, and one block at a time
-        comes to the device whole: the model must fit in the memory of the host only. All processes
-        must call it together from then on. One process alone holds all of it.
+        Gradients, which are averaged, and the optimizer's state are sharded alike. The weights of
+        a block are complete only while it computes, and blocks are moved to the device one at a
+        time: the complete model must fit into the memory of the host only. From then on all
+        processes must call the model together. A single process keeps all weights.
         """
         if self.world_size == 1:
             return model.to(self.device)
@@ -90,47 +97,47 @@ class Process:
             fully_shard(part.to(self.device), mesh=mesh)
         return model
 
-    def whole(self, value: Any) -> Any:
-        """What a state_dict() holds, with the shares of sharded tensors put together.
+    def gather_tensors(self, value: Any) -> Any:
+        """The value of a state_dict() with complete tensors instead of sharded ones.
 
-        All processes must call it; the main one gets them, one after another on the CPU.
+        All processes must call it; the main one gets the tensors, on the CPU.
         """
         if isinstance(value, list):
-            return [self.whole(item) for item in value]
+            return [self.gather_tensors(item) for item in value]
         if isinstance(value, dict):
-            return {name: self.whole(item) for name, item in value.items()}
+            return {name: self.gather_tensors(item) for name, item in value.items()}
         if not is_sharded(value):
             return value
         tensor = value.full_tensor()
         return tensor.cpu() if self.is_main else None
 
     def average_gradients(self, now: bool) -> None:
-        """Whether the next backward pass averages over processes, or only adds up in each."""
+        """Set whether the next backward pass averages over processes, or only sums in each."""
         for wrapped in self.wrapped:
             wrapped.require_backward_grad_sync = now
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of these numbers over the processes, in each of them."""
+        """The mean of the values over the processes, in each of them."""
         if self.world_size > 1:
             distributed.all_reduce(values)
             values = values / self.world_size
         return values
 
     @torch.no_grad()
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give all processes the main one's buffers, such as the means of batch norm."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Copy the main process's buffers, such as the means of batch norm, to all others."""
         if self.world_size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
 
     def share(self, items: Iterable[T]) -> Iterator[T]:
-        """Every `world_size`-th item, from this process's rank on."""
+        """Every `world_size`-th item, starting with this process's rank."""
         return itertools.islice(items, self.rank, None, self.world_size)
 
-    def gather(self, results: Iterable[T], most: int = MOST_AT_ONCE) -> Iterator[T]:
-        """What all processes made of their shares, in the order of the inputs, in each of them.
+    def gather(self, results: Iterable[T], max_size: int = GATHER_SIZE) -> Iterator[T]:
+        """Yield the results of all processes in the order of the inputs, in each of them.
 
-        They exchange results as they come, so many at a time: the first soon, no more than fit.
+        Results are exchanged as they come, in growing groups of at most `max_size`.
         """
         if self.world_size == 1:
             yield from results
@@ -144,7 +151,7 @@ class Process:
                 yield from (item for item in round_ if item is not MISSING)
             if all(len(share) < count for share in shares):
                 return
-            count = min(2 * count, most)
+            count = min(2 * count, max_size)
 
     def barrier(self) -> None:
         if self.world_size > 1:
@@ -152,12 +159,12 @@ class Process:
 
 
 def is_sharded(value: Any) -> bool:
-    """Whether this is a tensor of which each process has a share."""
+    """Whether the value is a tensor that is sharded over the processes."""
     return isinstance(value, Tensor) and hasattr(value, "full_tensor")
 
 
-def shares_like(parameter: Tensor, state: dict[str, Any]) -> dict[str, Any]:
-    """What an optimizer keeps of a parameter, with whole tensors sharded as the parameter is."""
+def shard_like(parameter: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state of a parameter, with its tensors sharded as the parameter is."""
     if not is_sharded(parameter):
         return state
     from torch.distributed.tensor import distribute_tensor
@@ -175,10 +182,10 @@ def shares_like(parameter: Tensor, state: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def launch(device: str, seed: int = 0) -> Iterator[Process]:
-    """Join the other processes, if there are any, seed this one, and leave in the end.
+    """Join the process group, if there is one, seed this process, and leave the group at the end.
 
     Reads torchrun's RANK, LOCAL_RANK and WORLD_SIZE, else SLURM's; nccl on GPUs, gloo on CPUs.
-    Exits with ExitStatus.REQUEUE and a line on stderr where the others do not come, or are lost.
+    Exits with ExitStatus.REQUEUE and a line on stderr if other processes are missing or lost.
     """
     rank, world_size = environment.rank(), environment.world_size()
     chosen = choose(device)
@@ -189,7 +196,7 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     if world_size == 1:
         yield Process(0, 1, chosen)
         return
-    set_meeting_place()
+    set_master_address()
     seconds = environment.environment_int("DLKIT_TIMEOUT") or TIMEOUT
     try:
         distributed.init_process_group(
@@ -202,15 +209,16 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
     except RuntimeError as error:  # torch's DistError is one, too
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         abort(
-            f"not all of {world_size} processes met at {place} within {seconds} s: is every node"
-            f" up, and can it reach that one? DLKIT_TIMEOUT sets the seconds ({first_line(error)})",
+            f"not all of {world_size} processes connected to {place} within {seconds} s: is every"
+            " node up, and can it reach that one? DLKIT_TIMEOUT sets the seconds"
+            f" ({first_line(error)})",
         )
     try:
         process = Process(rank, world_size, chosen)
         yield process
-        process.barrier()  # nobody hangs up while another still speaks
+        process.barrier()  # no process leaves while another still communicates
     except RuntimeError as error:
-        if not of_the_network(error):
+        if not is_network_error(error):
             raise
         abort(
             "another process was lost, or did not answer within"
@@ -220,8 +228,8 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
         distributed.destroy_process_group()
 
 
-def set_meeting_place() -> None:
-    """Where processes that srun started meet; torchrun says it itself."""
+def set_master_address() -> None:
+    """Set the address at which processes that srun started connect; torchrun sets it itself."""
     nodes = environment.environment_int("SLURM_STEP_NUM_NODES") or 1
     if "MASTER_ADDR" not in os.environ and nodes > 1:
         raise DlkitError(
@@ -229,17 +237,17 @@ def set_meeting_place() -> None:
             " export MASTER_ADDR=$(scontrol show hostnames | head -n 1)"
         )
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    # A port of its own for each job: two may share a node.
+    # Each job has a port of its own: two jobs may share a node.
     job = environment.environment_int("SLURM_JOB_ID") or 0
     os.environ.setdefault("MASTER_PORT", str(20000 + job % 10000 if job else 29500))
 
 
 def fresh_store(rank: int, seconds: int) -> TCPStore | None:
-    """A store of this start of the processes alone; None: torch opens one.
+    """A store for this launch of the processes only; None if torch shall open one.
 
-    torchrun has one store for all its restarts (torch 2.15): a process may find there the addresses
-    of those before it, and wait for them. So the main process opens one anew, whose port the others
-    find in torchrun's. Where they still find that of an earlier start, nobody answers.
+    torchrun keeps one store for all its restarts (torch 2.15), in which a process may find the
+    addresses of earlier ones, and wait for them. So the main process opens a new store, and writes
+    its port into torchrun's; a port of an earlier launch does not answer.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
@@ -263,17 +271,19 @@ def fresh_store(rank: int, seconds: int) -> TCPStore | None:
             time.sleep(0.1)
 
 
-def of_the_network(error: RuntimeError) -> bool:
-    """Whether this was raised because another process is gone or silent."""
-    return isinstance(error, distributed.DistError) or any(part in str(error) for part in GLOO)
+def is_network_error(error: RuntimeError) -> bool:
+    """Whether the error was raised because another process is lost or silent."""
+    return isinstance(error, distributed.DistError) or any(
+        part in str(error) for part in GLOO_ERRORS
+    )
 
 
-def abort(why: str) -> None:
-    """Say what went wrong between the processes, and exit."""
-    print_error(why)
+def abort(reason: str) -> NoReturn:
+    """Print what went wrong between the processes, and exit."""
+    print_error(reason)
     sys.exit(ExitStatus.REQUEUE)
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the place in gloo's source that it begins with."""
+    """The first line of an error's message, without the place in gloo's source before it."""
     return re.sub(r"^\[[^]]*\] *", "", str(error).strip()).partition("\n")[0]

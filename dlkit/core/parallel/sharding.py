@@ -1,9 +1,9 @@
-"""Which inputs are this process's, and the file that its results go to. Loads no torch.
+"""The inputs of each process, and the file for its results. Loads no torch.
 
-Processes that torchrun or srun started share the inputs of a command. Where results go to
-`-o FILE.jsonl`, each of them writes a file of its own and waits for nobody; `dlkit merge` puts the
-files together. So do the jobs of an array, by `--shard`. Else the main process writes what all of
-them found.
+Processes that torchrun or srun started divide the inputs of a command. Where results go to
+`-o FILE.jsonl`, each process writes a file of its own and does not wait for others; `dlkit merge`
+merges the files. So do the jobs of an array, by `--shard`. Otherwise the main process writes the
+results of all.
 """
 
 import itertools
@@ -35,9 +35,9 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shard:
-    """Every `step`-th input from number `first` on; by default all of them.
+    """Every `step`-th input starting with number `first`; by default all inputs.
 
-    `last` is the record of this share's input before `first`, which must be of these inputs.
+    `last` is the record of this shard's input before `first`; it must belong to these inputs.
     """
 
     first: int = 0
@@ -45,12 +45,13 @@ class Shard:
     last: Record | None = None
 
     def contains(self, number: int, item: Any) -> bool:
-        """Whether input `number` is of this share. Raises DlkitError for other inputs."""
+        """Whether input `number` belongs to this shard. Raises DlkitError for other inputs."""
         if self.last is not None and number == self.first - self.step:
             self.check(number, item)
         return number >= self.first and (number - self.first) % self.step == 0
 
     def check(self, number: int, item: Any) -> None:
+        """Raise DlkitError unless the last record belongs to this input."""
         texts = [part for part in (item if isinstance(item, tuple) else (item,)) if is_text(part)]
         known = list((self.last or {}).values())
         if texts and "error" not in (self.last or {}) and not any(text in known for text in texts):
@@ -60,7 +61,7 @@ class Shard:
             )
 
     def select(self, items: Iterable[T]) -> Iterator[T]:
-        """The items of this share."""
+        """The items of this shard."""
         number = -1
         for number, item in enumerate(items):
             if self.contains(number, item):
@@ -71,10 +72,7 @@ class Shard:
     def select_windows(
         self, windows: Iterable[Sequence[T] | Failure]
     ) -> Iterator[list[tuple[int, T]] | Failure]:
-        """The items of this share with their numbers, of those that come at once.
-
-        A Failure stands for an item.
-        """
+        """The items of this shard in each window, with their numbers; a Failure is an item."""
         number = 0
         for window in windows:
             if isinstance(window, Failure):
@@ -96,32 +94,32 @@ def map_shard(
     inputs: Iterable[T],
     device: str | None = None,
     shard: Shard | None = None,
-    deal: Callable[[Shard, Iterable[T]], Any] = Shard.select,
+    select: Callable[[Shard, Iterable[T]], Any] = Shard.select,
 ) -> Iterator[R]:
-    """What `work` makes of the inputs, in their order: a result for each.
+    """Yield the results of `work` on this `shard` of the inputs, in their order.
 
-    It is given this `share` of them; without one, the processes that torchrun or srun started
-    share them, and all get all results. `device` None: the work needs no torch.
+    Without a shard, the processes that torchrun or srun started divide the inputs, and all get all
+    results. `select` picks the inputs of a shard. `device` None: the work needs no torch.
     """
     if device is None and world_size() == 1:
-        yield from work(deal(shard or Shard(), inputs))
+        yield from work(select(shard or Shard(), inputs))
         return
     from dlkit.core.parallel import distributed
 
     with distributed.launch(device or "cpu") as process:
-        mine = shard or Shard(process.rank, process.world_size)
-        yield from process.gather(work(deal(mine, inputs)))
+        own = shard or Shard(process.rank, process.world_size)
+        yield from process.gather(work(select(own, inputs)))
 
 
 class SingleProcess:
-    """One process by itself, as a `distributed.Process` is one of several, without torch."""
+    """The interface of `distributed.Process` for a single process, without torch."""
 
     rank, world_size, is_main = 0, 1, True
 
     def share(self, items: Iterable[T]) -> Iterator[T]:
         return iter(items)
 
-    def gather(self, results: Iterable[T], most: int = 1) -> Iterator[T]:
+    def gather(self, results: Iterable[T], max_size: int = 1) -> Iterator[T]:
         return iter(results)
 
     def barrier(self) -> None:
@@ -134,7 +132,7 @@ AnyProcess = Union[SingleProcess, "Process"]
 
 @contextmanager
 def join_processes() -> Iterator[AnyProcess]:
-    """This process among those that torchrun or srun started, for work that needs no torch."""
+    """Join the processes that torchrun or srun started, for work that needs no torch."""
     if world_size() == 1:
         yield SINGLE_PROCESS
         return
@@ -145,10 +143,9 @@ def join_processes() -> Iterator[AnyProcess]:
 
 
 def launch_id() -> str:
-    """A name of this start of the processes by torchrun; all learn it from the main one.
+    """An id of this torchrun launch, broadcast from rank 0.
 
-    torchrun may start all again, with the store that it gives them, and counts its starts on each
-    node for itself.
+    torchrun restarts all processes with the same store, and counts restarts on each node by itself.
     """
     with join_processes() as process:
         return list(process.gather([os.urandom(8).hex()]))[0]
@@ -173,9 +170,9 @@ def parse_shard(text: str | None) -> tuple[int, int]:
 def remaining_jobs(
     jobs: Iterable[T], shard: str | None, resume: bool, is_made: Callable[[T], bool]
 ) -> Iterator[T]:
-    """The jobs of this shard, where each has files of its own, which appear whole.
+    """The jobs of this shard, where each job writes files of its own, which appear whole.
 
-    With `resume` without those that are made.
+    With `resume` those that are made are skipped.
     """
     index, count = parse_shard(shard)
     for job in itertools.islice(jobs, index, None, count):
@@ -184,13 +181,13 @@ def remaining_jobs(
 
 
 class ShardWriter:
-    """This process's part of a command: its share of the inputs, and where its results go.
+    """The writer of this process's results, and its shard of the inputs.
 
-    Results in `-o FILE.jsonl` come to stand in FILE.jsonl.partial line by line, so that `resume`
-    can go on there after any end; with the last one the file gets its name. Of several parts each
-    has a file of its own, whose records have the input's number, `index`.
+    Results for `-o FILE.jsonl` are written to FILE.jsonl.partial line by line, so that `resume` can
+    continue there after any interruption; after the last one the file gets its name. Each of
+    several shards has a file of its own, whose records have the input's number, `index`.
 
-    `begins` says which records are the first of an input, where an input can have several.
+    `begins` returns whether a record is the first of its input, where an input can have several.
     """
 
     def __init__(
@@ -209,7 +206,7 @@ class ShardWriter:
         if not own_file:
             if shard is not None or resume:
                 option = "--resume" if shard is None else "--shard"
-                raise DlkitError(f"{option} is for results in a file: give -o FILE.jsonl")
+                raise DlkitError(f"{option} needs results in a file; give -o FILE.jsonl")
             self.index, self.count = 0, 1
             return
         assert output is not None
@@ -234,12 +231,13 @@ class ShardWriter:
         return self.partial if self.partial.exists() else self.output
 
     def look_back(self, resume: bool) -> Record | None:
-        """Find out what is done, and return the last record of it."""
+        """Count what is done, and return its last record."""
         if not resume:
             if self.partial.exists() and self.partial.stat().st_size:
                 raise DlkitError(
-                    f"{self.partial} holds the results of a run that did not end: add --resume to"
-                    " go on with it, or delete it"
+                    "holds the results of an interrupted command; add --resume to continue it, or"
+                    " delete it",
+                    self.partial,
                 )
             return None
         if not self.source.exists():
@@ -249,7 +247,7 @@ class ShardWriter:
         failed = 0
         for number, (record, end) in enumerate(records(self.source)):
             if self.begins is None or self.begins(record):
-                # With several records of an input, nothing says which is its last.
+                # With several records of an input, the next input shows which was its last.
                 if self.begins is not None and number:
                     found = self.done, self.end, failed, last
                 self.done += 1
@@ -264,18 +262,18 @@ class ShardWriter:
         return last
 
     def records_so_far(self) -> Iterator[Record]:
-        """What is done, again."""
+        """The records of the inputs that are done."""
         if self.done:
             yield from (record for record, end in records(self.source) if end <= self.end)
 
     def folder(self, folder: Path | None) -> Path | None:
-        """Where this part writes files: of several, each in a folder of its own."""
+        """The folder for this shard's files: each of several shards has its own."""
         if folder is None or self.count == 1:
             return folder
         return folder / f"{self.index:05}-of-{self.count:05}"
 
     def file_names(self, folder: Path, suffix_of: Callable[[str], str]) -> FileNames:
-        """Names of files for results in a folder, of which those for what is done are taken."""
+        """Names of output files in a folder, with those of the inputs that are done taken."""
         names = FileNames(self.folder(folder) or folder)
         for record in self.records_so_far():
             if "error" not in record:
@@ -283,18 +281,18 @@ class ShardWriter:
         return names
 
     def write(self, results: Iterable[Any], writer: Writer | None = None) -> None:
-        """As `output.write`, into this part's own file if it has one."""
+        """Write results as `writers.write` does, into this shard's own file if it has one."""
         if self.shard is None:
             write(results, self.format, self.output, writer)
             return
         counted = CountedResults(results, self.done, self.failed)
         self.append(counted)
         if self.start:
-            self.say_done(wait=counted.failed > 0)
+            self.report_done(wait=counted.failed > 0)
         counted.end()
 
     def append(self, results: CountedResults) -> None:
-        """Write the results behind those that are done, and give the file its name."""
+        """Append the results to those that are done, and give the file its name."""
         assert self.output is not None
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -313,7 +311,7 @@ class ShardWriter:
                         index += self.count
                     if self.numbered:
                         record = {"index": index, **record}
-                    # In one piece and at once: what is killed leaves whole lines, but for one.
+                    # Each line is written at once: a kill leaves complete lines, but for the last.
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                     file.flush()
             os.replace(self.partial, self.output)
@@ -326,24 +324,24 @@ class ShardWriter:
             raise
 
     def leave_partial(self) -> None:
-        """Say that there is something to go on with, or leave nothing."""
+        """Report the results so far, or remove an empty file."""
         with suppress(OSError):
             if self.partial.stat().st_size:
-                log(f"{self.partial} holds the results so far: --resume goes on")
+                log(f"{self.partial} holds the results so far; continue with --resume")
             else:
                 self.partial.unlink()
 
-    def say_done(self, wait: bool) -> None:
-        """Tell the other processes that this one has done its part, and `wait` for all of them.
+    def report_done(self, wait: bool) -> None:
+        """Report to the other processes that this one is done, and `wait` for all of them.
 
-        As soon as one process ends with an exit code that is not 0, torchrun ends the others: one
-        of whose inputs some failed must not end before them.
+        As soon as a process exits with another code than 0, torchrun ends the others: a process
+        with failed inputs must exit last.
         """
         from torch.distributed import TCPStore
 
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         key = f"dlkit/done/{self.start}"
-        with suppress(RuntimeError):  # the launcher is gone
+        with suppress(RuntimeError):  # the launcher has ended
             store = TCPStore(*address, is_master=False)
             done = store.add(key, 1)
             while wait and done < self.processes:
@@ -352,7 +350,7 @@ class ShardWriter:
 
 
 def records(path: Path) -> Iterator[tuple[Record, int]]:
-    """The records of a file of JSON lines, each with where it ends; not a last one cut short."""
+    """Yield the records of a file of JSON lines, each with its end; skip an incomplete last one."""
     end = 0
     try:
         with path.open("rb") as file:
@@ -366,7 +364,7 @@ def records(path: Path) -> Iterator[tuple[Record, int]]:
                 except ValueError:
                     record = None
                 if not isinstance(record, dict):
-                    raise DlkitError(f"line {number} is no JSON record", path)
+                    raise DlkitError(f"line {number} is not a JSON record", path)
                 yield record, end
     except OSError as error:
         raise DlkitError(f"{error.strerror or error}", path) from error

@@ -1,4 +1,4 @@
-"""A model is one safetensors file that says in its header how to build itself.
+"""Checkpoints: one safetensors file with the weights and a header that describes how to build them.
 
 `__metadata__["dlkit"]` holds the Header as JSON; `__metadata__["sha256"]` the digest of the
 weights. Reading a header loads no torch.
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-STEPS = " steps"  # ends the name of what the whole numbers of a tensor count in
-LONGEST_HEADER = 100_000_000  # the format's own limit
+STEPS = " steps"  # the suffix of the name of a quantized tensor's steps
+MAX_HEADER = 100_000_000  # the format's own limit
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of itself; also its model card.
+    """The description of a model in its checkpoint; also its model card.
 
     `settings` are the keyword arguments of the architecture, `config` the training command's
-    settings, `metrics` the scores, `card` what a reader should know: data, terms, command, ...
+    settings, `metrics` the scores, `card` further facts: data, terms, command, ...
     """
 
     task: str
@@ -48,7 +48,7 @@ def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > LONGEST_HEADER:
+            if length > MAX_HEADER:
                 raise ValueError("its header is too long")
             table = json.loads(file.read(length))
         size = (
@@ -78,16 +78,16 @@ def read_header(path: Path, task: str | None = None) -> Header:
         else:
             header = Header(**upgrade_header(json.loads(metadata(path)[0]["dlkit"])))
     except (KeyError, TypeError, ValueError) as error:
-        raise DlkitError("not a model of dlkit, though its format is right", path) from error
+        raise DlkitError("a safetensors file, but not a model of dlkit", path) from error
     if task is not None and header.task != task:
-        raise DlkitError(f"{path} is a model for `dlkit {header.task}`, not for `dlkit {task}`")
+        raise DlkitError(f"a model for `dlkit {header.task}`, not for `dlkit {task}`", path)
     return header
 
 
 def digest(header: str, weights: "Mapping[str, Tensor | np.ndarray]") -> str:
-    """SHA-256 over the header, and names, types, shapes and bytes, whatever their order.
+    """SHA-256 over the header, and names, types, shapes and bytes of the weights in any order.
 
-    Arrays of numpy count as the tensors of the same content.
+    A NumPy array has the digest of the tensor with the same content.
     """
     sha = hashlib.sha256(header.encode())
     for name, tensor in sorted(weights.items()):
@@ -111,8 +111,8 @@ def raw(tensor: "Tensor | np.ndarray") -> memoryview:
 def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 32) -> None:
     """Write weights and header to `path`, whole or not at all.
 
-    `bits` is what a number of a matrix or kernel takes: 16 is half precision, 8 a share of the
-    largest number of its row (`quantize_int8`); vectors (norms, biases) stay as they are.
+    `bits` are those of a stored number of a matrix or kernel: 16 is half precision, 8 an integer
+    share of the largest number of its row (`quantize_int8`). Vectors (norms, biases) keep theirs.
     """
     import safetensors.torch
 
@@ -132,10 +132,9 @@ def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 3
 
 
 def quantize_int8(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
-    """A tensor (N, ...) as whole numbers of -127 to 127, and the step (N,) that they count in.
+    """Symmetric quantization of a tensor (N, ...): integers from -127 to 127, and row steps (N,).
 
-    The step is a 127th of the largest number of each row, so that no number is off by more than
-    half of it.
+    A step is a 127th of the largest number of its row, so the error is at most half a step.
     """
     import torch
 
@@ -146,7 +145,10 @@ def quantize_int8(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
 
 
 def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor"]]:
-    """Header and weights (fewer bits come back as fp32) of a checkpoint for `task`."""
+    """Header and weights of a checkpoint for `task`; weights of fewer bits are returned as fp32.
+
+    Raises DlkitError for a damaged file, and for a model of another task.
+    """
     import safetensors.torch
     import torch
 

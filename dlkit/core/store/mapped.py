@@ -1,6 +1,6 @@
-"""Models of numpy arrays: safetensors files like all others, but mapped and without torch.
+"""Models of NumPy arrays: safetensors files that are memory-mapped, without torch.
 
-A query touches the pages it needs.
+A query reads only the pages it needs.
 """
 
 import json
@@ -21,11 +21,11 @@ DTYPES = {
     "F32": "float32",
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-VERIFIED = 32_000_000  # bytes: up to this size the checksum is verified on loading
+MAX_VERIFIED = 32_000_000  # bytes: the checksum of a larger file is not verified on loading
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], header: Header) -> None:
-    """A safetensors file; the widest types come first, so that each array is aligned."""
+    """Write a safetensors file, the widest types first, so that each array is aligned."""
     described = json.dumps(vars(header))  # asdict would copy the vocabulary in it, word by word
     about = {"dlkit": described, "sha256": digest(described, arrays)}
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0]))
@@ -44,7 +44,7 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], header: Header) -> N
 
 
 def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
-    """Header and arrays of a file for `task`, mapped into memory; small files are verified."""
+    """Header and arrays of a file for `task`, memory-mapped; small files are verified."""
     about, table = metadata(path)
     header = read_header(path, task)
     mapped = np.memmap(path, np.uint8, "r")
@@ -57,7 +57,7 @@ def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
             for name, entry in table.items()
             for begin, end in [entry["data_offsets"]]
         }
-        if len(mapped) <= VERIFIED and digest(about["dlkit"], arrays) != about["sha256"]:
+        if len(mapped) <= MAX_VERIFIED and digest(about["dlkit"], arrays) != about["sha256"]:
             raise ValueError("its checksum is wrong")
     except (LookupError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
@@ -65,4 +65,5 @@ def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
 
 
 def damaged(path: Path, error: Exception) -> DlkitError:
+    """The error for a damaged model file."""
     return DlkitError(f"a damaged model file ({error}); get it again", path)

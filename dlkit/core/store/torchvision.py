@@ -1,4 +1,4 @@
-"""The files of weights that torchvision publishes, and their names in networks of ours."""
+"""Files of weights that torchvision publishes, under the names of our networks."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ NORM_EPS = 1e-5
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The weights of a file."""
+    """The weights of a .pth file."""
     try:
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -20,10 +20,10 @@ def read(file: Path) -> dict[str, Tensor]:
 
 
 def weights_of(state: dict[str, Tensor], frozen_eps: bool) -> dict[str, Tensor]:
-    """torchvision's weights under our names, without the auxiliary classifier's.
+    """torchvision's weights under our names, without those of the auxiliary classifier.
 
-    With `frozen_eps`, the norms were trained without epsilon: taking ours from the variance gives
-    the same numbers. Frozen norms count no batches; ours expect the count.
+    With `frozen_eps`, the norms were trained without epsilon: subtracting ours from the variance
+    gives the same results. Frozen norms count no batches; ours expect the count.
     """
     weights = {}
     for name, tensor in state.items():

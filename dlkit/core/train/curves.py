@@ -7,7 +7,7 @@ from dlkit.core.io.plots import figure, save_figure
 
 
 def curves(records: Sequence[dict[str, float | None]], path: Path) -> None:
-    """One panel for each number that the epochs' records hold; None leaves a gap."""
+    """Draw a panel for each number in the epochs' records; None leaves a gap."""
     names = [name for name in records[-1] if name not in {"epoch", "seconds"}]
     rows = -(-len(names) // 3)
     drawn = figure(12, 2.8 * rows)
@@ -22,4 +22,5 @@ def curves(records: Sequence[dict[str, float | None]], path: Path) -> None:
 
 
 def number(value: float | None) -> float:
+    """The value, or nan for None."""
     return float("nan") if value is None else value

@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Start(Generic[V]):
-    """The vocabulary and the network settings of a model to go on from."""
+    """The vocabulary and the network settings of the model that training starts from."""
 
     vocabulary: V
     network: dict[str, Any]
@@ -26,26 +26,26 @@ class Start(Generic[V]):
 
 @dataclass(frozen=True)
 class Source:
-    """A model to go on from, and what the user knows it as."""
+    """The model that training starts from, under the user's name for it."""
 
     name: str
     header: Header
 
     def check_no_conflict(self, config: Any, names: Sequence[str]) -> None:
-        """A DlkitError for a setting of these, or another `--arch`, given beside the model."""
+        """Raise DlkitError if one of these settings, or another `--arch`, is given as well."""
         changed = non_defaults(config)
         for name in names:
             if name in changed:
                 raise DlkitError(
-                    f"{option_name(name)} is that of the model {self.name}: leave it out"
+                    f"{option_name(name)} comes from the model {self.name}; do not give it"
                 )
         if "arch" in changed and config.arch != self.header.arch:
             raise DlkitError(
-                f"{self.name} is of --arch {self.header.arch}: leave --arch {config.arch} out"
+                f"{self.name} has --arch {self.header.arch}; do not give --arch {config.arch}"
             )
 
     def start(self, dropout: float, read: Callable[[Any], V]) -> Start[V]:
-        """What `read` makes of its tokenizer, and its network with another dropout."""
+        """Its tokenizer, by `read`, and its network settings with another dropout."""
         try:
             vocabulary = read(self.header.settings["tokenizer"])
             return Start(vocabulary, {**self.header.settings["network"], "dropout": dropout})

@@ -1,24 +1,17 @@
-"""What a training loop calls: batches, steps, resume, log, save. It never calls back.
+"""A training run: batches, steps, resuming, saving. The loop calls it; it never calls back.
 
-A run's folder holds `best.safetensors` and `last.safetensors` (usable models, with the moving
-average of the weights where there is one), `last.state.pt` (all that resuming needs, in one file,
-so that a kill between two writes cannot mix two epochs; written within an epoch, too), `log.jsonl`
-and `curves.png`; of models that write texts also `samples.txt`.
+Its folder is described in run_folder.py, the learning rate in schedule.py.
 """
 
-import json
 import math
-import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -26,57 +19,56 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from dlkit.core.config import TrainConfig, option_name, settings_of
+from dlkit.core.config import TrainConfig, settings_of
 from dlkit.core.environment import PREEMPTION_SIGNALS
 from dlkit.core.errors import DlkitError, ExitStatus
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import device
-from dlkit.core.parallel.distributed import Process, shares_like
+from dlkit.core.parallel.distributed import Process, shard_like
 from dlkit.core.progress import Bar, log
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
-from dlkit.core.store.renamed import upgrade_settings
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
 from dlkit.core.train.optimizers import OPTIMIZERS
+from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.core.train.sampler import (
     BatchSampler,
     SeededDataset,
     ignore_preemption_signals,
     seed_everything,
 )
-from dlkit.core.train.schedule import PLATEAU, one_cycle
+from dlkit.core.train.schedule import PLATEAU_EPOCHS, check_schedule, rate
 
-CURVES_INTERVAL = 60
-
-
-SAVE_INTERVAL = 60  # within an epoch, at least
-
-
-MAX_SAVE_FRACTION = 0.01  # of the time, at most
-
-
-SYNC_INTERVAL = 1  # about: how often processes ask each other whether to save or to stop
+CURVES_INTERVAL = 60  # seconds
+SAVE_INTERVAL = 60  # seconds within an epoch, at least
+MAX_SAVE_FRACTION = 0.01  # of the time
+SYNC_INTERVAL = 1  # seconds, about, between two exchanges on whether to save or to stop
+# Settings that may change when a run is resumed.
+MAY_CHANGE = {
+    "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
+    "save_every", "parallel",
+}  # fmt: skip
 
 
 class Stateful(Protocol):
-    """What a loop carries from batch to batch, as torch's own modules say and take it."""
+    """What a loop changes from batch to batch, with torch's interface to save and restore it."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-C = TypeVar("C", bound=Stateful)
+S = TypeVar("S", bound=Stateful)
 
 
 class Run:
     """One training run: its counters, its optimizers, its files.
 
-    Resuming goes on within the epoch, before the batch of which the state was last saved. The order
-    of the data, all augmentation and all that a step draws are seeded from (seed, epoch, batch,
-    part), and the learning rate is a function of the position, so the weights in the end are those
-    of a run that was never interrupted (bit for bit on the CPU).
+    A resumed run continues within the epoch, before the batch of which the state was last saved.
+    The order of the data, all augmentation and all random numbers of a step are seeded from (seed,
+    epoch, batch, part), and the learning rate is a function of the position, so the final weights
+    are those of a run that was never interrupted (bit for bit on the CPU).
     """
 
     def __init__(
@@ -85,103 +77,84 @@ class Run:
         process: Process,
         model: nn.Module,
         header: Header,
-        renamed: Callable[[str], str] = str,
+        rename: Callable[[str], str] = str,
     ) -> None:
+        """`rename` maps names of weights of `--init-from` to names of the model's."""
         self.config, self.process, self.model = config, process, model
-        self.folder = Path(config.out)
-        self.best = self.folder / "best.safetensors"
-        self.header = replace(
-            header,
-            config=settings_of(config),
-            card={"command": shlex.join(["dlkit", *sys.argv[1:]])},
-        )
+        self.files = RunFolder(config.out)
+        self.folder, self.best = self.files.path, self.files.best
+        self.header = replace(header, config=settings_of(config), card=command_card())
         device.tune_malloc()
         self.optimizers: list[Optimizer] = []
         self.epoch = 0
         self.position = 0.0  # epochs done, with the part of this one
         self.done = 0  # batches of this epoch
-        self.part = 0  # of the batch, that this process is at
+        self.part = 0  # of the batch, that this process computes
         self.parts, _ = process.parts(config.accumulate)
         self.steps = 0
         self.best_score = -math.inf
         self.best_epoch = 0
         self.decays = self.decayed_at = 0  # of the learning rate, under the schedule plateau
         if config.ema and config.swa_epochs:
-            raise DlkitError("--ema and --swa-epochs are two averages: choose one")
-        if config.schedule == "inverse-sqrt" and not config.warmup:
-            raise DlkitError(
-                "--schedule inverse-sqrt falls from the end of --warmup: give it epochs"
-            )
+            raise DlkitError("--ema and --swa-epochs are both given; choose one average")
+        check_schedule(config)
         averaged = config.ema or config.swa_epochs
         self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
         self.losses: list[Tensor] = []  # of the steps of this epoch
         self.tracked: list[Stateful] = []
         self.curves_drawn_at = self.saved_at = time.monotonic()
         self.saved_batch = self.next_sync = 0  # of this epoch
-        self.seconds_of_saving = 0.0
-        self.signal = 0  # of the scheduler, that it will end this process
-        self.state = self.open_folder()
+        self.save_seconds = 0.0
+        self.signal = 0  # with which the scheduler announced the end of this process
+        self.state = self.load_state()
         if self.state:
             self.restore(self.state)
         elif config.init_from:
-            self.initialize(config.init_from, renamed)
-        chosen = device.dtype(process.device, config.precision)
-        self.scaler = torch.amp.GradScaler(process.device.type, enabled=chosen == torch.float16)
+            self.initialize(config.init_from, rename)
+        dtype = device.dtype(process.device, config.precision)
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=dtype == torch.float16)
         if self.state.get("scaler"):
             self.scaler.load_state_dict(self.state["scaler"])
 
-    def open_folder(self) -> dict[str, Any]:
-        """The state to go on from; refuses to write over a run that nobody asked to continue."""
-        path = self.folder / "last.state.pt"
+    def load_state(self) -> dict[str, Any]:
+        """The state to resume; raises DlkitError if the folder holds a run and --resume is off."""
+        path = self.files.state
         if not path.exists():
             return {}
-        if not self.config.resume:
-            raise DlkitError(
-                f"{self.folder} holds a run already: add --resume to go on with it,"
-                " or give another --out"
-            )
+        self.files.check_free(self.config.resume)
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise DlkitError("damaged; remove it to start again", path) from error
-        now = settings_of(self.config)
-        # A setting that dlkit did not have then was as it is by default.
-        before = {field.name: field.default for field in fields(self.config)} | upgrade_settings(
-            state["config"], self.header.task
-        )
-        free = {
-            "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
-            "save_every", "parallel",
-        }  # fmt: skip
-        changed = [
-            f"{option_name(k)} {before.get(k)}"
-            for k in now
-            if before.get(k) != now[k] and k not in free
-        ]
-        if changed:
-            raise DlkitError(f"{self.folder} was begun with {' '.join(changed)}: resume it so")
+        self.files.check_settings(self.config, state["config"], self.header.task, MAY_CHANGE)
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Take over weights and counters of a saved state."""
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.epoch, self.steps = state["epoch"], state["steps"]
         self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
-        self.decays, self.decayed_at = state["decays"], state["decayed_at"]
+        # Runs of dlkit 0.1 have drops.
+        self.decays = state.get("decays", state.get("drops", 0))
+        self.decayed_at = state.get("decayed_at", state.get("dropped_at", 0))
         self.done = self.saved_batch = state.get("done", 0)
         if self.done:
             self.losses = list(state["losses"].to(self.process.device))
         places = set(self.process.gather([(self.epoch, self.done)]))
         if len(places) > 1:
-            raise DlkitError(f"{self.folder} is not the same for all processes: share it")
-        within = f" and {self.done} steps" if self.done else ""
-        log(f"resuming {self.folder} after epoch {self.epoch}{within}")
+            raise DlkitError("is not the same folder for all processes; share it", self.folder)
+        log(f"resuming {self.folder} after epoch {self.epoch}{self.steps_done()}")
 
-    def initialize(self, source: str, renamed: Callable[[str], str]) -> None:
-        """Take over the weights of another model that, renamed, have a name and shape of this."""
+    def steps_done(self) -> str:
+        """The steps of an epoch that is not finished, for messages."""
+        return f" and {self.done} steps" if self.done else ""
+
+    def initialize(self, source: str, rename: Callable[[str], str]) -> None:
+        """Load the weights of another model that, renamed, have a name and shape of this one."""
         path = find(self.header.task, source)
-        weights = {renamed(name): w for name, w in checkpoint.load(path)[1].items()}
+        weights = {rename(name): w for name, w in checkpoint.load(path)[1].items()}
         own = self.model.state_dict()
         fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
         if not fitting:
@@ -199,27 +172,27 @@ class Run:
     def optimizer(
         self, module: nn.Module, slower: nn.Module | None = None, share: float = 1.0
     ) -> Optimizer:
-        """By `config.optimizer`, without decay on biases and norms; resumed with the run.
+        """The optimizer of `config.optimizer`, without decay on biases and norms; resumed.
 
-        The part `slower` of the module has this share of the learning rate.
+        The submodule `slower` has this share of the learning rate.
         """
         parameters = [p for p in module.parameters() if p.requires_grad]
         apart = set(slower.parameters()) if slower else set()
         groups: list[dict[str, Any]] = []
-        for of_part, part in (
+        for part_share, part in (
             (1.0, [p for p in parameters if p not in apart]),
             (share, [p for p in parameters if p in apart]),
         ):
             if part:
                 flat = [p for p in part if p.dim() <= 1]
-                groups.append({"params": [p for p in part if p.dim() > 1], "share": of_part})
-                groups.append({"params": flat, "share": of_part, "weight_decay": 0.0})
+                groups.append({"params": [p for p in part if p.dim() > 1], "share": part_share})
+                groups.append({"params": flat, "share": part_share, "weight_decay": 0.0})
         make = OPTIMIZERS[self.config.optimizer]
         optimizer = make(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self.state:
             saved = self.state["optimizers"][len(self.optimizers)]
             own = {
-                number: shares_like(parameter, saved["state"][number])
+                number: shard_like(parameter, saved["state"][number])
                 for number, parameter in enumerate(p for g in groups for p in g["params"])
                 if number in saved["state"]
             }
@@ -233,7 +206,7 @@ class Run:
         collate: Callable[[list[Any]], Any] | None = None,
         workers: int | None = None,
     ) -> DataLoader[Any]:
-        """Shuffled batches, dealt out to the processes; `batch_size` counts all of them.
+        """Shuffled batches, divided among the processes; `batch_size` counts those of all.
 
         `workers` replaces the configured number, for data that needs none.
         """
@@ -242,10 +215,10 @@ class Run:
             raise DlkitError("no training samples", self.config.data)
         workers = self.config.workers if workers is None else workers
         seed, size = self.config.seed, self.config.batch_size
-        parts, of = self.process.parts(self.config.accumulate, size)
+        parts, num_parts = self.process.parts(self.config.accumulate, size)
         return DataLoader(
             SeededDataset(data, seed),
-            batch_sampler=BatchSampler(samples, size, seed, parts, of),
+            batch_sampler=BatchSampler(samples, size, seed, parts, num_parts),
             collate_fn=collate,
             num_workers=workers,
             pin_memory=self.process.device.type == "cuda",
@@ -253,21 +226,21 @@ class Run:
             worker_init_fn=ignore_preemption_signals,
         )
 
-    def track(self, thing: C) -> C:
-        """Save with the state what a loop makes for an epoch and changes with each batch.
+    def track(self, stateful: S) -> S:
+        """Save with the state an object that a loop creates in an epoch and changes in each batch.
 
-        To be called in the same order in each epoch; the thing comes back as it was saved, where
-        the run goes on within this epoch, on as many processes.
+        Call it in the same order in each epoch. The object comes back as it was saved, where the
+        run continues within this epoch, on the same number of processes.
         """
-        own = self.state.get("tracked", [])
-        if self.done and len(own) == self.process.world_size:
-            mine = own[self.process.rank][len(self.tracked)]
-            thing.load_state_dict(moved(mine, self.process.device))
-        self.tracked.append(thing)
-        return thing
+        saved = self.state.get("tracked", self.state.get("carried", []))
+        if self.done and len(saved) == self.process.world_size:
+            own = saved[self.process.rank][len(self.tracked)]
+            stateful.load_state_dict(to_device(own, self.process.device))
+        self.tracked.append(stateful)
+        return stateful
 
     def epochs(self) -> Iterator[int]:
-        """The numbers of the epochs still to do, seeding each."""
+        """Yield the numbers of the remaining epochs, from 0, and seed each."""
         with self.signal_handlers():
             while self.epoch < self.config.epochs:
                 waited = self.epoch - self.best_epoch
@@ -280,26 +253,27 @@ class Run:
                 yield number
                 if self.epoch == number:
                     raise RuntimeError("the loop did not call finish_epoch()")
-        if self.process.is_main and (self.folder / "log.jsonl").exists():
+        if self.process.is_main and self.files.log.exists():
             self.draw_curves()
 
     def seed(self, *place: int) -> None:
-        """Seed what this process draws there in the run."""
+        """Seed the random numbers that this process draws at that place of the run."""
         own = self.parts[self.part]
         seed_everything(self.config.seed, *place, own, device=self.process.device)
 
     def batches(self, loader: DataLoader[Any]) -> Iterator[list[Tensor]]:
-        """The batches of this epoch in train mode, on the device, with progress.
+        """Yield the batches of this epoch on the device, in train mode, with progress.
 
-        With `--accumulate` the parts of each batch, one after another.
+        With `--accumulate` these are the parts of each batch, one after another.
         """
         self.model.train()
         total = len(loader) // len(self.parts)
         first = self.done
         if first and self.state["batches"] != total:
             raise DlkitError(
-                f"{self.folder} was broken off in an epoch of {self.state['batches']} steps, but"
-                f" now one has {total}: resume it with the same data"
+                f"was interrupted in an epoch of {self.state['batches']} steps, but now one has"
+                f" {total}; resume it with the same data",
+                self.folder,
             )
         parts: Iterator[Any]
         if isinstance(loader.batch_sampler, BatchSampler):
@@ -310,7 +284,7 @@ class Run:
             parts = islice(loader, first * len(self.parts), None)
         bar = Bar(f"epoch {self.epoch + 1}/{self.config.epochs}", total)
         bar.advance(by=first)
-        began, images = time.monotonic(), 0
+        began, samples = time.monotonic(), 0
         self.next_sync = 0
         try:
             for number in range(first, total):
@@ -322,8 +296,8 @@ class Run:
                     self.seed(self.epoch, number)
                     self.process.average_gradients(self.part == len(self.parts) - 1)
                     yield [tensor.to(self.process.device, non_blocking=True) for tensor in batch]
-                    images += len(batch[0]) * self.process.world_size
-                speed = images / (time.monotonic() - began)
+                    samples += len(batch[0]) * self.process.world_size
+                speed = samples / (time.monotonic() - began)
                 bar.advance(lambda speed=speed: f"loss {self.loss():.4f}  {speed:.0f}/s")  # type: ignore[misc]
         finally:
             bar.close()
@@ -331,23 +305,23 @@ class Run:
         if self.config.swa_epochs and self.average is not None:
             self.average_epochs(self.average)
         for model in filter(None, (self.model, self.average)):
-            self.process.share_buffers(model)
+            self.process.broadcast_buffers(model)
 
     def save_or_stop(self, number: int, total: int, speed: float) -> None:
-        """Before that batch of `total`: save the state if it is time, or if a scheduler says so.
+        """Before batch `number` of `total`: save the state if it is time, stop if a signal came.
 
-        All processes do the same. They ask each other only now and then, by the `speed` in batches
-        a second of the main one.
+        All processes do the same. They exchange signals only now and then, by the `speed` of the
+        main one in batches a second.
         """
         if self.process.world_size > 1 and number < self.next_sync:
             return
         if self.config.save_every:
             due = number - self.saved_batch >= self.config.save_every
         else:
-            least = max(SAVE_INTERVAL, self.seconds_of_saving / MAX_SAVE_FRACTION)
-            due = time.monotonic() - self.saved_at >= least
+            interval = max(SAVE_INTERVAL, self.save_seconds / MAX_SAVE_FRACTION)
+            due = time.monotonic() - self.saved_at >= interval
         wait = max(1, int(speed * SYNC_INTERVAL))
-        # Each sees its own signals; about the time the main one decides.
+        # Each process has its own signals; the main one decides when to save and to ask again.
         answers = list(self.process.gather([(self.signal, due, wait)]))
         stopped_by, (_, due, wait) = max(answer[0] for answer in answers), answers[0]
         if due or stopped_by:
@@ -359,52 +333,37 @@ class Run:
             self.next_sync = min(self.next_sync, self.saved_batch + self.config.save_every)
 
     def stop(self, by: int) -> None:
-        """Leave, so that a scheduler may start the run again, which then goes on from here."""
-        within = f" and {self.done} steps" if self.done else ""
+        """Exit, so that a scheduler may start the run again, which then continues from here."""
         log(
-            f"{signal.Signals(by).name}: saved {self.folder} after epoch {self.epoch}{within};"
-            " go on with --resume"
+            f"{signal.Signals(by).name}: saved {self.folder} after epoch"
+            f" {self.epoch}{self.steps_done()}; continue with --resume"
         )
         raise SystemExit(ExitStatus.REQUEUE)
 
     @contextmanager
     def signal_handlers(self) -> Iterator[None]:
-        """Note what a scheduler sends before it ends this process; the next step acts on it."""
+        """Note the signals with which a scheduler announces the end; the next step acts on them."""
 
         def note(number: int, frame: object) -> None:
             self.signal = number
 
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main one can
+            yield  # only the main thread can set handlers
             return
-        before = {name: signal.signal(name, note) for name in PREEMPTION_SIGNALS}
+        before = {number: signal.signal(number, note) for number in PREEMPTION_SIGNALS}
         try:
             yield
         finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def autocast(self) -> AbstractContextManager[None]:
+        """The context of `--precision` for the forward pass."""
         return device.autocast(self.process.device, self.config.precision)
 
     def rate(self) -> float:
-        """The learning rate here, as a share of `--lr`: linear warm-up, then the schedule."""
-        if self.config.schedule == "one-cycle":
-            return one_cycle(self.position / self.config.epochs)
-        if self.position < self.config.warmup:
-            return max(self.position, 1e-3) / self.config.warmup  # the first step moves, too
-        if self.config.schedule == "inverse-sqrt":  # Vaswani et al. 2017, section 5.3
-            return math.sqrt(self.config.warmup / self.position)
-        rest = (self.position - self.config.warmup) / max(
-            self.config.epochs - self.config.warmup, 1e-9
-        )
-        if self.config.schedule == "cosine":
-            return 0.01 + 0.99 * (1 + math.cos(math.pi * min(rest, 1))) / 2
-        if self.config.schedule == "linear":
-            return 1 - 0.99 * min(rest, 1)
-        if self.config.schedule == "step":
-            return 0.1 ** ((rest >= 0.5) + (rest >= 0.75))
-        return 0.1**self.decays if self.config.schedule == "plateau" else 1.0
+        """The learning rate at this position, as a share of `--lr`."""
+        return rate(self.config, self.position, self.decays)
 
     def step(self, loss: Tensor, optimizer: Optimizer) -> None:
         """One step down the gradient of `loss`: clipped, scheduled, averaged.
@@ -427,14 +386,14 @@ class Run:
         self.scaler.update()
         self.steps += 1
         if self.config.ema and self.average is not None:
-            # Quicker in the first steps, as in TensorFlow's.
+            # Faster in the first steps, as in TensorFlow's.
             self.move(self.average, max(1 - self.config.ema, 9 / (10 + self.steps)))
         if self.steps % 20 == 1:
             self.check_loss()
             device.trim_malloc()
 
     def average_epochs(self, average: nn.Module) -> None:
-        """The mean of the weights after each of the last epochs; before those, the latest ones."""
+        """Average the weights after each of the last epochs; before those, copy the latest."""
         done = self.epoch - (self.config.epochs - self.config.swa_epochs)
         self.move(average, 1 / (max(done, 0) + 1))
 
@@ -455,6 +414,7 @@ class Run:
         return float(torch.stack(latest).float().mean()) if latest else math.nan
 
     def check_loss(self) -> None:
+        """Raise DlkitError if the last loss is not finite."""
         if not math.isfinite(float(self.losses[-1])):
             raise DlkitError(
                 f"the loss is {float(self.losses[-1])} in epoch {self.epoch + 1}:"
@@ -462,18 +422,18 @@ class Run:
             )
 
     def finish_epoch(self, score: float, **metrics: float) -> bool:
-        """Log and save; whether `score` (higher is better) is the best so far.
+        """Log and save; return whether `score` (higher is better) is the best so far.
 
-        Leaves the loop, if there is more to do, where a scheduler has announced the end.
+        Exits, if there is more to do, where a scheduler has announced the end.
         """
         self.check_loss()
         self.epoch += 1
         better = score > self.best_score or self.epoch == 1
         if better:
-            # A first score may be nan, and then anything is better.
+            # A first score may be nan, and then any other is better.
             self.best_score = -math.inf if math.isnan(score) else score
             self.best_epoch = self.epoch
-        elif self.epoch - max(self.best_epoch, self.decayed_at) >= PLATEAU:
+        elif self.epoch - max(self.best_epoch, self.decayed_at) >= PLATEAU_EPOCHS:
             self.decays, self.decayed_at = self.decays + 1, self.epoch
         loss = float(self.mean_losses().mean())
         self.done = self.saved_batch = 0
@@ -498,24 +458,18 @@ class Run:
         return self.process.mean(torch.stack(self.losses).float())
 
     def save(self, record: dict[str, Any], better: bool) -> None:
+        """Save the models, the log and the state after an epoch."""
         scores = {k: v for k, v in record.items() if k not in {"lr", "seconds"}}
         header = replace(self.header, metrics=scores)
-        weights = self.process.whole(self.eval_model.state_dict())
+        weights = self.process.gather_tensors(self.eval_model.state_dict())
         if self.process.is_main:
             if better:
                 checkpoint.save(self.best, weights, header)
-            checkpoint.save(self.folder / "last.safetensors", weights, header)
-            self.write_log(record)
+            checkpoint.save(self.files.last, weights, header)
+            self.files.write_log(record, self.epoch)
         self.save_state()
-        if self.process.is_main and (time.monotonic() - self.curves_drawn_at > CURVES_INTERVAL):
+        if self.process.is_main and time.monotonic() - self.curves_drawn_at > CURVES_INTERVAL:
             self.draw_curves()
-
-    def write_log(self, record: dict[str, Any]) -> None:
-        """Add a line; after a kill between two writes, the log may be an epoch ahead."""
-        path = self.folder / "log.jsonl"
-        before = path.read_text().splitlines()[: self.epoch - 1] if self.epoch > 1 else []
-        with whole_file(path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in [*before, json.dumps(record)]))
 
     def save_within(self, number: int, total: int) -> None:
         """Save the state before batch `number` of the `total` of this epoch."""
@@ -525,15 +479,15 @@ class Run:
         tracked = list(self.process.gather([[thing.state_dict() for thing in self.tracked]]))
         self.save_state(done=number, batches=total, losses=losses.cpu(), tracked=tracked)
         self.saved_batch, self.saved_at = number, time.monotonic()
-        self.seconds_of_saving = self.saved_at - began
+        self.save_seconds = self.saved_at - began
 
     def save_state(self, **within: Any) -> None:
-        """Write last.state.pt; `within` is what going on within an epoch needs besides."""
+        """Write last.state.pt; `within` is what resuming within an epoch needs besides."""
         state = {
             "config": settings_of(self.config),
-            "model": self.process.whole(self.model.state_dict()),
+            "model": self.process.gather_tensors(self.model.state_dict()),
             "average": self.average.state_dict() if self.average is not None else {},
-            "optimizers": self.process.whole([of.state_dict() for of in self.optimizers]),
+            "optimizers": self.process.gather_tensors([of.state_dict() for of in self.optimizers]),
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "steps": self.steps,
@@ -545,40 +499,31 @@ class Run:
         }
         if not self.process.is_main:
             return
-        with whole_file(self.folder / "last.state.pt") as partial, partial.open("wb") as file:
+        with whole_file(self.files.state) as partial, partial.open("wb") as file:
             try:
                 torch.save(state, file)
             except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # of which torch made another
+                if isinstance(error.__context__, OSError):  # which torch wrapped
                     raise error.__context__ from error
                 raise
 
     def add_sample(self, text: str) -> None:
-        """Add what the model made after this epoch to samples.txt; call before finish_epoch()."""
-        if not self.process.is_main:
-            return
-        path = self.folder / "samples.txt"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        rule = f"{'-' * 20} epoch {self.epoch + 1}\n"
-        # After a kill, there may be one of an epoch that is done again.
-        before = before.partition(rule)[0]
-        with whole_file(path) as partial:
-            partial.write_text(f"{before}{rule}{text}\n", encoding="utf-8")
+        """Add text generated after this epoch to samples.txt; call before finish_epoch()."""
+        if self.process.is_main:
+            self.files.add_sample(text, self.epoch + 1)
 
     def draw_curves(self) -> None:
-        records = [
-            json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()
-        ]
-        curves(records, self.folder / "curves.png")
+        """Draw curves.png from the log."""
+        curves(self.files.read_log(), self.folder / "curves.png")
         self.curves_drawn_at = time.monotonic()
 
 
-def moved(value: Any, device: torch.device) -> Any:
-    """What a state_dict() holds, its tensors on that device."""
+def to_device(value: Any, device: torch.device) -> Any:
+    """The value of a state_dict(), with its tensors on that device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, list):
-        return [moved(item, device) for item in value]
+        return [to_device(item, device) for item in value]
     if isinstance(value, dict):
-        return {name: moved(item, device) for name, item in value.items()}
+        return {name: to_device(item, device) for name, item in value.items()}
     return value

@@ -1,7 +1,7 @@
-"""Which samples a step sees and which random numbers it draws, however many processes there are.
+"""Sampling and seeding that do not depend on the number of processes.
 
 Everything follows from numbers that name the place, such as (seed, epoch, batch, part): a run can
-go on anywhere without a generator's state, and on another number of processes.
+continue anywhere without a generator's state, and on another number of processes.
 """
 
 import hashlib
@@ -16,25 +16,25 @@ from dlkit.core.environment import ignore_signals
 
 
 def seed_of(*place: int) -> int:
-    """A seed (64 bits) for that place; those of neighbors have nothing in common."""
+    """A seed (64 bits) for that place, independent of those of its neighbors."""
     return int.from_bytes(hashlib.blake2b(repr(place).encode(), digest_size=8).digest(), "little")
 
 
 def weighted_parts(
-    batch: list[int], tokens: Callable[[Sequence[int]], int], parts: range, of: int
+    batch: list[int], tokens: Callable[[Sequence[int]], int], parts: range, num_parts: int
 ) -> Iterator[tuple[list[int], float]]:
-    """Some `parts` of a batch that is cut in `of`, and the weights of their mean losses.
+    """Yield `parts` of a batch of `num_parts` parts, with the weights of their mean losses.
 
-    By these the mean over all parts is that of all tokens. Where there is nothing for a part, the
-    batch's first stands in, and counts for nothing.
+    With these weights the mean over all parts is that over all tokens. An empty part gets the
+    batch's first sample with weight 0.
     """
     for part in parts:
-        own = batch[part::of]
-        yield own or batch[:1], tokens(own) * of / tokens(batch)
+        own = batch[part::num_parts]
+        yield own or batch[:1], tokens(own) * num_parts / tokens(batch)
 
 
 def seed_everything(*place: int, device: torch.device | None = None) -> None:
-    """Seed Python's numbers and torch's, on the CPU and on `device`."""
+    """Seed the generators of Python and torch, on the CPU and on `device`."""
     seed = seed_of(*place)
     random.seed(seed)
     # Not torch.manual_seed(): it takes 0.3 ms where CUDA could be used and is not.
@@ -46,20 +46,21 @@ def seed_everything(*place: int, device: torch.device | None = None) -> None:
 
 
 class BatchSampler(Sampler[list[int]]):
-    """The batches of an epoch, as indices: of each batch those `parts` that are this process's.
+    """The batches of an epoch, as indices: the `parts` of each batch that this process computes.
 
-    The batches follow from the seed and the epoch alone; each is cut in `of` parts, which all
-    processes together go through. Samples that do not fill a last batch are left out, unless they
-    are all there are; then some count twice, so that all parts have as many.
+    The batches follow from the seed and the epoch alone; each has `num_parts` parts, divided among
+    all processes. Samples that do not fill a last batch are dropped, unless there is no other
+    batch; then some are repeated, so that all parts have the same size.
     """
 
     def __init__(
-        self, samples: int, batch_size: int, seed: int, parts: Sequence[int], of: int
+        self, samples: int, batch_size: int, seed: int, parts: Sequence[int], num_parts: int
     ) -> None:
-        self.samples, self.seed, self.parts, self.of = samples, seed, parts, of
+        self.samples, self.seed = samples, seed
+        self.parts, self.num_parts = parts, num_parts
         self.batch_size = min(batch_size, samples)
         self.epoch = 0
-        self.first = 0  # batch to begin with
+        self.first = 0  # the first batch to yield
 
     def __len__(self) -> int:
         return self.samples // self.batch_size * len(self.parts)
@@ -69,15 +70,15 @@ class BatchSampler(Sampler[list[int]]):
         order = torch.randperm(self.samples, generator=generator).tolist()
         for number in range(self.first, self.samples // self.batch_size):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            while len(batch) % self.of:
-                batch += batch[: self.of - len(batch) % self.of]
-            yield from (batch[part :: self.of] for part in self.parts)
+            while len(batch) % self.num_parts:
+                batch += batch[: self.num_parts - len(batch) % self.num_parts]
+            yield from (batch[part :: self.num_parts] for part in self.parts)
 
 
 class SeededDataset(Dataset[Any]):
-    """The data, whose random changes of a sample follow from seed, epoch and index alone.
+    """A data set whose augmentation of a sample follows from seed, epoch and index alone.
 
-    They are the same in whichever process and after whichever other sample it is made.
+    It is the same in any process and after any other sample.
     """
 
     def __init__(self, data: Dataset[Any], seed: int) -> None:
@@ -92,7 +93,7 @@ class SeededDataset(Dataset[Any]):
         return self.data[index]
 
     def __getitems__(self, indices: list[int]) -> Any:
-        """A batch: made at once by data that can do that."""
+        """A batch, computed at once where the data supports it."""
         if not hasattr(self.data, "__getitems__"):
             return [self[index] for index in indices]
         seed_everything(self.seed, self.epoch, indices[0])
@@ -100,5 +101,5 @@ class SeededDataset(Dataset[Any]):
 
 
 def ignore_preemption_signals(number: int) -> None:
-    """For workers of a loader: a scheduler signals them too, and the batch is still wanted."""
+    """Ignore preemption signals in a loader's worker, whose batch is still needed."""
     ignore_signals()
