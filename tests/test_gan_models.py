@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header
 from dlkit.gan_sample import diffaugment, latents
 from dlkit.gan_sample.generate import BATCH, generate
 from dlkit.gan_sample.loss import (
@@ -177,7 +178,7 @@ def test_a_shipped_model_has_no_discriminator() -> None:
     model = small("residual").eval()
     weights = {n: w for n, w in model.state_dict().items() if n.startswith("generator.")}
     settings = {"image_size": 16, "channels": 3, "width": 4, "latent": 6}
-    shipped = restore("residual", settings, weights)
+    shipped = restore("x", Header("gan-sample", "residual", settings, []), weights)
     assert shipped.discriminator is None
     z = torch.randn(2, 6)
     assert torch.equal(shipped.sample(z), model.sample(z))

@@ -116,7 +116,7 @@ def test_every_architecture_trains_and_is_restored(
     assert (header.arch, header.settings["image_size"]) == (arch, side)
     assert header.settings["channels"] == 1
     assert header.labels == (["across", "upright"] if arch == "cgan" else [])
-    model = restore(arch, header.settings, weights)
+    model = restore("run", header, weights)
     if arch != "cyclegan":
         labels = torch.tensor([0, 1]) if model.classes else None
         assert model.sample(torch.randn(2, 5), labels).shape == (2, 1, SIDE, SIDE)
@@ -266,7 +266,7 @@ def test_a_gan_learns_where_the_bar_is(bars: Path, tmp_path: Path) -> None:
         )
     )  # fmt: skip
     header, weights = checkpoint.load(best)
-    made = restore("dcgan", header.settings, weights).sample(torch.randn(64, 5)).mean(dim=0)
+    made = restore("run", header, weights).sample(torch.randn(64, 5)).mean(dim=0)
     paths = sorted(bars.rglob("*.png"))
     real = from_uint8(torch.stack([Shape(SIDE, 1).read(path)[0] for path in paths])).mean(dim=0)
     start = np.square(real.numpy()).mean() ** 0.5  # of gray, which it makes at first
@@ -296,7 +296,7 @@ def test_a_sparse_autoencoders_codes_are_sparse(bars: Path, tmp_path: Path) -> N
         options = {"sparsity": weight, "noise": 0.0, "masking": 0.0, **changed}
         best = train(settings(bars, out, "autoencoder", **options))
         header, weights = checkpoint.load(best)
-        model = restore("autoencoder", header.settings, weights)
+        model = restore("run", header, weights)
         assert torch.equal(model.code_mean, weights["code_mean"])
         means.append(float(model.code_mean.mean()))
     assert means[1] == pytest.approx(0.05, abs=0.03)

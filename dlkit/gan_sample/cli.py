@@ -1,7 +1,8 @@
 """The commands of `dlkit gan-sample`. Heavy imports happen when a command runs."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,28 +16,55 @@ from dlkit.core.cli.command import (
     PictureShardOption,
     PrecisionOption,
     Split,
+    Task,
     Workers,
-    add_models,
-    add_train,
-    group,
     model_argument,
+    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
 from dlkit.gan_sample.config import DEFAULT_MODEL, GanTrainConfig
 
 if TYPE_CHECKING:
+    from dlkit.core.io.scores import Score
     from dlkit.gan_sample.infer import Sampler, VectorSource
 
-app = group("gan-sample", "Generate pictures from noise with GANs and VAEs.")
-add_train(app, "gan-sample", GanTrainConfig)
-add_models(app, "gan-sample")
+
+def train_model(config: GanTrainConfig) -> Path:
+    """Train a model, and return the path of its best checkpoint."""
+    from dlkit.gan_sample.train import train
+
+    return train(config)
+
+
+def evaluate_model(*arguments: Any, **options: Any) -> "Iterator[Score]":
+    """The scores of a model: `evaluate.evaluate_checkpoint`."""
+    from dlkit.gan_sample.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments, **options)
+
+
+def drop_discriminator(weights: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a published model, which needs no discriminator."""
+    return {name: w for name, w in weights.items() if not name.startswith("discriminator.")}
+
+
+TASK = Task(
+    "gan-sample",
+    "Generate pictures from noise with GANs and VAEs.",
+    GanTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+    shipped=drop_discriminator,
+)
+app = TASK.group(evaluate=False)
 
 COUNT = 64
 STRIP, FRAMES = 9, 25  # pictures between two points, in a strip and in a GIF
 STEPS = 200
 
-Model = model_argument("gan-sample")
+ModelOption = model_argument("gan-sample", check=True)
 Separate = Annotated[Path | None, typer.Option(help="Folder for a file of each picture.")]
 Seed = Annotated[
     int,
@@ -90,7 +118,7 @@ def infer(
     truncation: Truncation = None,
     latents: Latents = None,
     save_latents: SaveLatents = None,
-    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -100,12 +128,12 @@ def infer(
 
     grid = grid_path(output, separate, "grid.png")
     check_vectors_suffix(save_latents)
-    sampler = drawing.load_generator(model, device, precision)
+    sampler = drawing.load(model, device, precision)
     kinds = drawing.class_indices(sampler, classes)
     vectors, rows = vector_source(sampler, latents, seed, truncation)
     count = count or rows or COUNT
     if rows is not None and count > rows:
-        raise DlkitError(f"{latents}: {rows} vectors are fewer than -n {count}; give a smaller -n")
+        raise DlkitError(f"{rows} vectors are fewer than -n {count}; give a smaller -n", latents)
     write(
         drawing.sample(sampler, count, vectors, kinds, grid, separate, save_latents),
         format,
@@ -134,7 +162,7 @@ def interpolate(
     classes: Classes = None,
     truncation: Truncation = None,
     latents: Latents = None,
-    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -150,7 +178,7 @@ def interpolate(
     check_image_suffix(output)
     if bool(seeds) == (latents is not None):
         raise DlkitError("SEEDS: none given; give two or more, such as 1 2 3, or --latents FILE")
-    sampler = drawing.load_generator(model, device, precision)
+    sampler = drawing.load(model, device, precision)
     kinds = drawing.class_indices(sampler, classes)
     if latents is not None:
         vectors, rows = vector_source(sampler, latents, 0, truncation)
@@ -188,7 +216,7 @@ def reconstruct(
             help="Seed of the latent search, for models without encoder; default: 0.", min=0
         ),
     ] = None,
-    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
@@ -200,8 +228,13 @@ def reconstruct(
 
     Prints the mean squared error of values from 0 to 1, the PSNR in dB, the class, the file.
     """
-    from dlkit.core.vision.images import keep_apart
+    from dlkit.core.io.image_files import keep_apart
+
+    if failures := refuse_missing_images(images):
+        write(failures, format)
+        return
     from dlkit.gan_sample import infer as drawing
+    from dlkit.gan_sample.model import Autoencoder
     from dlkit.gan_sample.reconstruct import reconstruct
 
     if shard is not None or resume:
@@ -214,8 +247,8 @@ def reconstruct(
     grid = grid_path(output, separate, "reconstructions.png")
     check_vectors_suffix(save_latents)
     paths = keep_apart([separate], images)
-    sampler = drawing.load_generator(model, device, precision)
-    if sampler.has_encoder:
+    sampler = drawing.load(model, device, precision)
+    if isinstance(sampler.network, Autoencoder):
         for name, given in {"--steps": steps, "--seed": seed}.items():
             if given is not None:
                 raise DlkitError(f"{name} is for models without an encoder; {model} has one")
@@ -251,7 +284,7 @@ def translate_images(
             help="Longest side of the results; default: the training size.", min=8, max=8192
         ),
     ] = None,
-    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
@@ -263,22 +296,24 @@ def translate_images(
 
     Prints each picture, the file of its translation, width and height.
     """
-    from dlkit.core.vision.images import keep_apart
-    from dlkit.gan_sample.infer import load
+    from dlkit.core.io.image_files import keep_apart
+
+    if failures := refuse_missing_images(images):
+        write(failures, format)
+        return
+    from dlkit.gan_sample.infer import load_translator
     from dlkit.gan_sample.translate_images import translate_images
 
     paths = keep_apart([save], images)
-    sampler = load(model, device, precision)
-    if not sampler.translates:
-        raise DlkitError(f"--model {model}: not a cyclegan, which translate-images needs; give one")
-    results = translate_images(paths, sampler, save, back, image_size, workers, shard, resume)
+    translator = load_translator(model, device, precision)
+    results = translate_images(paths, translator, save, back, image_size, workers, shard, resume)
     write(results, format)
 
 
 @app.command()
 def evaluate(
     data: Data,
-    model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
+    model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     split: Split = "test",
     samples: Annotated[
         int | None,
@@ -306,7 +341,16 @@ def evaluate(
     """Print FID, KID and other scores; they compare only under the same --features."""
     from dlkit.gan_sample.evaluate import evaluate_checkpoint
 
-    scores = evaluate_checkpoint(data, split, model, samples, features, seed, device, precision)
+    scores = evaluate_checkpoint(
+        [str(data)],
+        split,
+        model,
+        device=device,
+        precision=precision,
+        samples=samples,
+        network=features,
+        seed=seed,
+    )
     write(scores, format, output)
 
 
@@ -322,7 +366,7 @@ def grid_path(output: Path | None, separate: Path | None, default: str) -> Path 
 
 def check_vectors_suffix(path: Path | None) -> None:
     if path is not None and path.suffix != ".npy":
-        raise DlkitError(f"{path}: not a name for latent vectors; it must end in .npy")
+        raise DlkitError("not a name for latent vectors; it must end in .npy", path)
 
 
 def vector_source(

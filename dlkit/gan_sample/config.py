@@ -1,6 +1,6 @@
 """Settings of `dlkit gan-sample`. Loads no torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlkit.core.config import (
@@ -11,6 +11,7 @@ from dlkit.core.config import (
     option,
     option_name,
     refuse_unused,
+    with_defaults,
 )
 from dlkit.core.errors import DlkitError
 
@@ -210,8 +211,7 @@ def by_arch(config: GanTrainConfig) -> GanTrainConfig:
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
-    own = DEFAULTS[config.arch]
-    config = replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})
+    config = with_defaults(config, DEFAULTS[config.arch])
     if config.network is not None:
         kind = "a dense network" if config.network == "dense" else f"{config.network} networks"
         unused = {"dense": {"width", "kernel"}, "convolutional": {"hidden"}}

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
+from dlkit.core.io.image_files import is_image
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.core.vision.augment import GRAY_WEIGHTS
@@ -51,14 +52,12 @@ def list_pictures(
     """
     folder = find_split_folder(data, split)
     if not classes:
-        paths = sorted(path for path in folder.rglob("*") if images.is_image(path))
+        paths = sorted(path for path in folder.rglob("*") if is_image(path))
         if not paths:
-            raise DlkitError(
-                f"{folder}: no pictures in this folder or its subfolders; give another"
-            )
+            raise DlkitError("no pictures in this folder or its subfolders; give another", folder)
         return ImageList(paths, [0] * len(paths), [])
     found = {
-        place.name: sorted(path for path in place.rglob("*") if images.is_image(path))
+        place.name: sorted(path for path in place.rglob("*") if is_image(path))
         for place in sorted(folder.iterdir())
         if place.is_dir()
     }
@@ -66,11 +65,11 @@ def list_pictures(
     chosen = list(names) or list(found)
     if not found or (not names and len(found) < 2):
         raise DlkitError(
-            f"{folder}: fewer than two class folders; sort the pictures as LABEL/*.jpg, two or more"
+            "fewer than two class folders; sort the pictures as LABEL/*.jpg, two or more", folder
         )
     if unknown := sorted(found.keys() - set(chosen)):
         raise DlkitError(
-            f"{folder}: no class {unknown[0]!r} in the model; choose from {', '.join(chosen)}"
+            f"no class {unknown[0]!r} in the model; choose from {', '.join(chosen)}", folder
         )
     pairs = [(path, n) for n, name in enumerate(chosen) for path in found.get(name, [])]
     return ImageList([path for path, _ in pairs], [n for _, n in pairs], chosen)
@@ -79,14 +78,14 @@ def list_pictures(
 def find_split_folder(data: Path, split: str) -> Path:
     """The folder of a split; the data folder itself if it has no split folders."""
     if not data.is_dir():
-        raise DlkitError(f"{data}: no such folder")
+        raise DlkitError("no such folder", data)
     if split not in SPLITS:
         raise DlkitError(f"--split {split}: unknown; choose from {', '.join(SPLITS)}")
     there = {s: data / n for s, names in SPLITS.items() for n in names if (data / n).is_dir()}
     if "train" not in there and split not in there:
         return data
     if split not in there:
-        raise DlkitError(f"{data}: no split {split!r}; choose from {', '.join(sorted(there))}")
+        raise DlkitError(f"no split {split!r}; choose from {', '.join(sorted(there))}", data)
     return there[split]
 
 
@@ -123,7 +122,7 @@ def choose_shape(paths: Sequence[Path], image_size: int | None, color: str) -> S
             continue  # skipped, and named, when all are decoded
         colors.append(bool((pixels != pixels[:1]).any()))
     if not sides:
-        raise DlkitError(f"{paths[0]}: unreadable, and so are all others; give a folder of images")
+        raise DlkitError("unreadable, and so are all others; give a folder of images", paths[0])
     size = image_size or largest_size(min(round(median(sides)), MAX_AUTO_SIDE))
     gray = color == "gray" or (color == "auto" and not any(colors))
     return Shape(size, 1 if gray else 3)
@@ -161,7 +160,7 @@ class SquareImages(Dataset[list[Tensor]]):
         try:
             return self.shape.read(path)
         except DlkitError as error:
-            self.skipped.add("unreadable picture", f"{path} ({error})")
+            self.skipped.add("unreadable picture", f"{path} ({error.reason_for(path)})")
             return None
 
     def report(self, purpose: str = "train on") -> None:

@@ -1,6 +1,6 @@
 """Scores of a model: distances between generated and real pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,16 @@ from dlkit.gan_sample import features
 from dlkit.gan_sample.data import ImageList, Shape, SquareImages, from_uint8, list_pictures
 from dlkit.gan_sample.features import FeatureExtractor
 from dlkit.gan_sample.generate import BATCH
-from dlkit.gan_sample.infer import Sampler, class_indices, generate_batches, load, seeded_vectors
+from dlkit.gan_sample.infer import (
+    Sampler,
+    Translator,
+    class_indices,
+    generate_batches,
+    load_any,
+    seeded_vectors,
+)
 from dlkit.gan_sample.metrics import DEFINITIONS, distances
+from dlkit.gan_sample.model import Autoencoder
 from dlkit.gan_sample.reconstruct import encode_vectors
 from dlkit.gan_sample.translate_images import translate_batch
 
@@ -22,27 +30,32 @@ SAMPLES = 10_000  # pictures to compare, at most
 
 
 def evaluate_checkpoint(
-    data: Path,
+    data: Sequence[str],
     split: str,
     model: str,
+    save: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "fp32",
+    *,
     samples: int | None = None,
     network: str = "auto",
     seed: int = 0,
-    device: str = "auto",
-    precision: str = "fp32",
 ) -> Iterator[Score]:
-    """The scores of a model against the pictures of a split.
+    """The scores of a model against the pictures of a split of one folder.
 
     At most `samples` real pictures (None: SAMPLES) and as many generated ones are compared in the
-    features of the classifier `network`.
+    features of the classifier `network`. `save` and `workers` have no effect.
     """
-    sampler = load(model, device, precision)
-    shape = Shape(sampler.network.image_size, sampler.network.channels)
+    (folder,) = map(Path, data)
+    loaded = load_any(model, device, precision)
+    shape = Shape(loaded.network.image_size, loaded.network.channels)
     extractor = features.load(network, shape.image_size, shape.channels, device)
-    if sampler.translates:
-        yield from translation_scores(sampler, data, split, shape, samples, extractor)
+    if isinstance(loaded, Translator):
+        yield from translation_scores(loaded, folder, split, shape, samples, extractor)
         return
-    real = read_split(data, split, shape, samples)
+    sampler = loaded
+    real = read_split(folder, split, shape, samples)
     count = samples or len(real)
     classes, vectors = class_indices(sampler, None), seeded_vectors(sampler, seed, None)
     generated = [pixels for _, _, pixels in generate_batches(sampler, count, vectors, classes)]
@@ -50,8 +63,8 @@ def evaluate_checkpoint(
     reference, _ = extractor.describe(real)
     yield from distance_scores(extractor, reference.numpy(), descriptors.numpy(), "all")
     yield from class_accuracy_scores(sampler.labels, extractor, predicted)
-    if sampler.has_encoder:
-        yield from reconstruction_scores(sampler, real)
+    if isinstance(sampler.network, Autoencoder):
+        yield from reconstruction_scores(sampler, sampler.network, real)
 
 
 def read_split(data: Path, split: str, shape: Shape, samples: int | None) -> Tensor:
@@ -97,13 +110,11 @@ def class_accuracy_scores(
 
 
 @torch.inference_mode()
-def reconstruction_scores(sampler: Sampler, real: Tensor) -> Iterator[Score]:
+def reconstruction_scores(sampler: Sampler, network: Autoencoder, real: Tensor) -> Iterator[Score]:
     """Reconstruction error of uint8 pictures (N, C, S, S), as MSE and PSNR."""
     errors = []
     for part in real.split(BATCH):
-        output = sampler.pictures(
-            encode_vectors(sampler.network, from_uint8(part.to(sampler.device)))
-        )
+        output = sampler.generate(encode_vectors(network, from_uint8(part.to(sampler.device))))
         errors.append(((part.double() - output.double()) / 255).square().flatten(1).mean(dim=1))
     mse = torch.cat(errors)
     # The PSNR of an exact reconstruction is infinite; it is clamped to half an 8-bit step.
@@ -117,7 +128,7 @@ def reconstruction_scores(sampler: Sampler, real: Tensor) -> Iterator[Score]:
 
 
 def translation_scores(
-    sampler: Sampler,
+    translator: Translator,
     data: Path,
     split: str,
     shape: Shape,
@@ -130,12 +141,12 @@ def translation_scores(
         folder = data / f"{split}{domain}"
         if not folder.is_dir():
             raise DlkitError(
-                f"{folder}: no such folder; a cyclegan is evaluated on {split}A and {split}B"
+                f"no such folder; a cyclegan is evaluated on {split}A and {split}B", folder
             )
         domains.append(read_split(folder, split, shape, samples))
     for back, label in enumerate(("a-to-b", "b-to-a")):
         source, real = domains[back], domains[1 - back]
-        parts = [translate_batch(sampler, part, bool(back)) for part in source.split(BATCH)]
+        parts = [translate_batch(translator, part, bool(back)) for part in source.split(BATCH)]
         translated = torch.cat(parts)
         descriptors, reference = (network.describe(p)[0].numpy() for p in (translated, real))
         yield from distance_scores(network, reference, descriptors, label)

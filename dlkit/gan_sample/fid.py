@@ -3,24 +3,22 @@
 Shapes: N pictures, C channels, S x S pixels, D numbers of a descriptor.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.vision import images
 from dlkit.gan_sample import features, latents
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import SquareImages
 from dlkit.gan_sample.features import FeatureExtractor
 from dlkit.gan_sample.generate import cycle_classes, generate
+from dlkit.gan_sample.grid import save_grid
 from dlkit.gan_sample.metrics import distances
+from dlkit.gan_sample.model import LatentModel
 
 GRID_COUNT = 64  # pictures in a grid of samples
 SCORES = ("fid", "kid", "precision", "recall", "diversity")
@@ -36,7 +34,7 @@ class FidEvaluator:
     config: GanTrainConfig
     process: Process
 
-    def scores(self, model: Any) -> dict[str, float]:
+    def scores(self, model: LatentModel) -> dict[str, float]:
         """Scores of `--eval-samples` pictures, from the same noise after each epoch."""
         count = self.config.eval_samples
         shared = range(self.process.rank, count, self.process.world_size)
@@ -74,7 +72,7 @@ def fid_evaluator(
     return FidEvaluator(network, real.numpy(), names, config, process)
 
 
-def save_samples(model: Any, config: GanTrainConfig, folder: Path, epoch: int) -> None:
+def save_samples(model: LatentModel, config: GanTrainConfig, folder: Path, epoch: int) -> None:
     """Write samples/epoch-0001.png: pictures from the same noise after each epoch."""
     numbers = range(GRID_COUNT)
     z = latents.draw(config.seed, numbers, model.latent)
@@ -82,15 +80,8 @@ def save_samples(model: Any, config: GanTrainConfig, folder: Path, epoch: int) -
     pixels = torch.cat(list(generate(model.eval(), z, labels, config.precision)))
     # One column per class if they fit.
     columns = model.classes if model.classes and model.classes <= GRID_COUNT // 4 else 0
-    save_grid(pixels, sample_path(folder, epoch), columns)
+    save_grid(list(pixels), sample_path(folder, epoch), columns)
 
 
 def sample_path(folder: Path, epoch: int) -> Path:
     return folder / "samples" / f"epoch-{epoch + 1:04}.png"
-
-
-def save_grid(pixels: Tensor | Sequence[Tensor], path: Path, columns: int = 0) -> None:
-    """Write a grid of uint8 pictures (N, C, S, S) in their own size, by default square."""
-    cells = [images.as_pillow(images.Picture(p.expand(3, -1, -1), 0, 0)) for p in pixels]
-    columns = columns or math.isqrt(len(cells) - 1) + 1
-    images.save(images.grid(cells, columns, pixels[0].shape[-1] + 4), path)

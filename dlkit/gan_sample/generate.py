@@ -4,20 +4,20 @@ Shapes: B pictures, C channels, S x S pixels, Z numbers of a latent vector.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlkit.core.parallel import device
 from dlkit.gan_sample.data import to_uint8
+from dlkit.gan_sample.model import LatentModel
 
 BATCH = 32
 
 
 @torch.inference_mode()
 def generate(
-    model: Any, z: Tensor, labels: Tensor | None = None, precision: str = "auto"
+    model: LatentModel, z: Tensor, labels: Tensor | None = None, precision: str = "auto"
 ) -> Iterator[Tensor]:
     """Yield uint8 pictures (B, C, S, S) on the CPU for vectors (N, Z) and labels (N,).
 

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
-from dlkit.core.vision.images import MOST_PIXELS, SUFFIXES
+from dlkit.core.io.image_files import SUFFIXES
+from dlkit.core.vision import images
+from dlkit.core.vision.images import MOST_PIXELS
 
 GAP = 2  # white pixels around a picture
 
@@ -33,7 +34,7 @@ class ImageGrid:
         self.pixels = np.full((height, width, channels), 255, np.uint8)
 
     def place(self, index: int, picture: Tensor) -> None:
-        """Put a uint8 picture (C, S, S) into cell `index`, counted row by row."""
+        """Put a uint8 picture (C, S, S) into cell `index`, counted row by row; gray fits RGB."""
         row, column = divmod(index, self.columns)
         y, x = row * self.cell + GAP, column * self.cell + GAP
         self.pixels[y : y + self.side, x : x + self.side] = picture.permute(1, 2, 0).numpy()
@@ -56,22 +57,18 @@ def array_to_pillow(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def check_image_suffix(path: Path, kinds: Sequence[str] = tuple(SUFFIXES)) -> None:
-    """Raise DlkitError for a file name that does not end like an image's."""
-    if path.suffix.lower() not in kinds:
+def check_image_suffix(path: Path) -> None:
+    """Raise DlkitError unless the file name has an image's suffix."""
+    if path.suffix.lower() not in SUFFIXES:
         raise DlkitError(
-            f"{path}: not the name of an image; choose from {', '.join(sorted(kinds))}"
+            f"not the name of an image; choose from {', '.join(sorted(SUFFIXES))}", path
         )
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
-    """Write a looping GIF."""
-    with whole_file(path) as partial:
-        frames[0].save(
-            partial,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=milliseconds,
-            loop=0,
-        )
+def save_grid(pictures: Sequence[Tensor], path: Path, columns: int = 0) -> None:
+    """Write an RGB grid of uint8 pictures (C, S, S), by default square."""
+    columns = columns or square_columns(len(pictures))
+    grid = ImageGrid(len(pictures), columns, pictures[0].shape[-1], 3)
+    for index, picture in enumerate(pictures):
+        grid.place(index, picture)
+    images.save(grid.image(), path)

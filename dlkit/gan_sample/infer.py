@@ -10,14 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.parallel import device
+from dlkit.core.parallel import device as devices
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
@@ -25,7 +24,7 @@ from dlkit.gan_sample import latents, vector_files
 from dlkit.gan_sample.config import DEFAULT_MODEL
 from dlkit.gan_sample.generate import BATCH, generate
 from dlkit.gan_sample.grid import ImageGrid, square_columns, to_pillow
-from dlkit.gan_sample.model import Autoencoder, CycleGan, restore
+from dlkit.gan_sample.model import CycleGan, LatentModel, restore
 
 MAX_COLUMNS = 20  # of a grid with one column per class
 MAX_PENDING = 2 * BATCH  # pictures pending to be written while the next are drawn
@@ -45,53 +44,57 @@ class SampleFile:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A loaded model, its labels, device and precision."""
+    """A loaded model that generates pictures from noise, its labels, device and precision."""
 
     name: str
-    network: Any  # a GanModel, an Autoencoder or a CycleGan
+    network: LatentModel
     labels: list[str]
     device: torch.device
-    precision: str = "fp32"
+    precision: str
 
-    @property
-    def has_encoder(self) -> bool:
-        return isinstance(self.network, Autoencoder)
-
-    @property
-    def translates(self) -> bool:
-        """Whether the model translates pictures instead of sampling from noise."""
-        return isinstance(self.network, CycleGan)
-
-    def pictures(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+    def generate(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Generate uint8 pictures (N, C, S, S) from vectors (N, Z) and class labels (N,)."""
         return torch.cat(list(generate(self.network, z, labels, self.precision)))
 
 
-def load(model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "fp32") -> Sampler:
-    """Load a model by name, file or URL."""
-    chosen = device.choose(device_name)
-    device.dtype(chosen, precision)  # raises DlkitError if the device does not support it
-    device.tune_malloc()
-    header, tensors = checkpoint.load(weights.find("gan-sample", model), "gan-sample")
-    try:
-        network = restore(header.arch, header.settings, tensors)
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise DlkitError(
-            f"{model}: its weights or settings do not fit the architecture {header.arch};"
-            f" it was made by dlkit {header.dlkit}"
-        ) from error
-    network.to(chosen).to(memory_format=torch.channels_last)
-    return Sampler(model, network, header.labels, chosen, precision)
+@dataclass(frozen=True)
+class Translator:
+    """A loaded model that translates pictures between two domains, its device and precision."""
+
+    name: str
+    network: CycleGan
+    device: torch.device
+    precision: str
 
 
-def load_generator(model: str, device_name: str, precision: str) -> Sampler:
-    """Load a model that samples from noise; raises DlkitError for a cyclegan."""
-    sampler = load(model, device_name, precision)
-    if sampler.translates:
+def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Sampler:
+    """Load a model that samples from noise, by name, file or URL."""
+    loaded = load_any(model, device, precision)
+    if isinstance(loaded, Translator):
         raise DlkitError(
             f"--model {model}: a cyclegan, which does not sample from noise; use translate-images"
         )
-    return sampler
+    return loaded
+
+
+def load_translator(model: str, device: str = "auto", precision: str = "auto") -> Translator:
+    """Load a cyclegan, by name, file or URL."""
+    loaded = load_any(model, device, precision)
+    if isinstance(loaded, Sampler):
+        raise DlkitError(f"--model {model}: not a cyclegan, which translate-images needs; give one")
+    return loaded
+
+
+def load_any(model: str, device: str, precision: str) -> Sampler | Translator:
+    """Load a model of any architecture, by name, file or URL."""
+    chosen = devices.choose(device)
+    devices.dtype(chosen, precision)  # raises DlkitError if the device does not support it
+    devices.tune_malloc()
+    header, tensors = checkpoint.load(weights.find("gan-sample", model), "gan-sample")
+    network = restore(model, header, tensors).to(chosen).to(memory_format=torch.channels_last)
+    if isinstance(network, CycleGan):
+        return Translator(model, network, chosen, precision)
+    return Sampler(model, network, header.labels, chosen, precision)
 
 
 def class_indices(sampler: Sampler, names: Sequence[str] | None) -> list[int]:
@@ -113,7 +116,7 @@ def seeded_vectors(sampler: Sampler, seed: int, truncation: float | None) -> Vec
     return partial(latents.draw, seed, size=sampler.network.latent, truncation=truncation)
 
 
-def stored_vectors(vectors: "vector_files.VectorArray") -> VectorSource:
+def stored_vectors(vectors: vector_files.VectorArray) -> VectorSource:
     """Vectors from a file, one row per picture."""
     return lambda numbers: torch.tensor(vectors[numbers.start : numbers.stop], dtype=torch.float32)
 
@@ -126,7 +129,7 @@ def generate_batches(
         numbers = range(start, min(start + BATCH, count))
         z = vectors(numbers)
         labels = torch.tensor([classes[n % len(classes)] for n in numbers]) if classes else None
-        yield numbers, z, sampler.pictures(z, labels)
+        yield numbers, z, sampler.generate(z, labels)
 
 
 def sample(

@@ -12,7 +12,7 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.core.vision import images
 from dlkit.gan_sample import latents
-from dlkit.gan_sample.grid import ImageGrid, save_gif, square_columns
+from dlkit.gan_sample.grid import ImageGrid, square_columns
 from dlkit.gan_sample.infer import SampleFile, Sampler
 
 MILLISECONDS = 60  # of a GIF's frame
@@ -60,10 +60,10 @@ def interpolate(
         grids = [ImageGrid(len(rows) * steps, steps, network.image_size, network.channels)]
     for row, (z, kind) in enumerate(rows):
         labels = None if kind is None else torch.full((len(z),), kind)
-        for step, picture in enumerate(sampler.pictures(z, labels)):
+        for step, picture in enumerate(sampler.generate(z, labels)):
             grids[step if animated else 0].place(row if animated else row * steps + step, picture)
     if animated:
-        save_gif([grid.image() for grid in grids], output, MILLISECONDS)
+        images.save_gif([grid.image() for grid in grids], output, MILLISECONDS)
     else:
         images.save(grids[0].image(), output)
     label = sampler.labels[classes[0]] if len(classes) == 1 else None

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from dlkit.core.config import option_name
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn import rebuild
+from dlkit.core.store.checkpoint import Header
 from dlkit.gan_sample.models.architecture import Architecture, LatentModel
 from dlkit.gan_sample.models.autoencoder import (
     AUTOENCODER,
@@ -22,7 +24,7 @@ from dlkit.gan_sample.models.residual import RESIDUAL
 
 __all__ = [
     "ARCHITECTURES", "Autoencoder", "CycleGan", "GanModel", "LatentModel", "VariationalAutoencoder",
-    "build", "find_architecture", "restore", "shipped",
+    "build", "find_architecture", "restore",
 ]  # fmt: skip
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -61,15 +63,18 @@ def build(arch: str, image_size: int, channels: int, **settings: Any) -> Any:
     return architecture.build(image_size, channels, **chosen)
 
 
-def restore(arch: str, settings: dict[str, Any], weights: Mapping[str, Tensor]) -> Any:
-    """Build a network with these weights, without a discriminator if they have none."""
-    model = build(arch, **settings)
-    if not any(name.startswith("discriminator.") for name in weights):
-        model.discriminator = None
-    model.load_state_dict(weights)
-    return model.eval()
+def restore(name: str, header: Header, weights: Mapping[str, Tensor]) -> Any:
+    """The network of a checkpoint, without a discriminator if there are no weights of one.
 
+    Raises DlkitError about the model `name` if settings or weights do not fit.
+    """
 
-def shipped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a published model, which needs no discriminator."""
-    return {name: w for name, w in weights.items() if not name.startswith("discriminator.")}
+    def build_network(header: Header) -> Any:
+        network = build(header.arch, **header.settings)
+        if not any(weight.startswith("discriminator.") for weight in weights):
+            network.discriminator = None
+        return network
+
+    network = rebuild.build_network(name, header, build_network)
+    rebuild.load_weights(name, network, weights, header.arch)
+    return network.eval()

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
+from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames, whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
@@ -26,6 +26,7 @@ from dlkit.gan_sample import latents
 from dlkit.gan_sample.data import Shape, from_uint8
 from dlkit.gan_sample.grid import ImageGrid, to_pillow
 from dlkit.gan_sample.infer import Sampler
+from dlkit.gan_sample.model import Autoencoder
 
 BATCH = 16
 CANDIDATES = 64  # random vectors per class, from which a search selects its starts
@@ -83,7 +84,7 @@ def reconstruct(
     names = None if separate is None else FileNames(separate)
     jobs = [
         (source, None if names is None else names.path_for(source, ".png"))
-        for source in images.files(paths)
+        for source in image_files.files(paths)
     ]
     if grid is not None and grid.resolve() in {Path(source).resolve() for source, _ in jobs}:
         raise DlkitError(
@@ -171,16 +172,16 @@ def reconstruct_batch(
 ) -> tuple[Tensor, Tensor, list[int | None]]:
     """Vectors (B, Z), reconstructions (B, C, S, S) and classes of uint8 pictures."""
     targets = from_uint8(pixels.to(sampler.device))
-    if sampler.has_encoder:
+    if isinstance(sampler.network, Autoencoder):
         with torch.inference_mode():
             z = encode_vectors(sampler.network, targets)
-        return z, sampler.pictures(z), [None] * len(pixels)
+        return z, sampler.generate(z), [None] * len(pixels)
     z, labels = search_vectors(sampler, targets, classes, steps, seed)
     kinds: list[int | None] = [None] * len(pixels) if labels is None else list(labels.tolist())
-    return z, sampler.pictures(z, labels), kinds
+    return z, sampler.generate(z, labels), kinds
 
 
-def encode_vectors(network: Any, targets: Tensor) -> Tensor:
+def encode_vectors(network: Autoencoder, targets: Tensor) -> Tensor:
     """The standardized codes (B, Z) of pictures from -1 to 1, the inputs of `sample`."""
     codes = network.encode(targets)
     if isinstance(codes, tuple):
@@ -201,7 +202,7 @@ def search_vectors(
     kinds = torch.tensor(classes).repeat_interleave(CANDIDATES) if classes else None
     candidates = latents.draw(seed, range(CANDIDATES), network.latent)
     candidates = candidates.repeat(max(len(classes), 1), 1)
-    drawn = from_uint8(sampler.pictures(candidates, kinds).to(sampler.device)).flatten(1)
+    drawn = from_uint8(sampler.generate(candidates, kinds).to(sampler.device)).flatten(1)
     nearest = torch.cdist(targets.flatten(1), drawn).topk(STARTS, largest=False).indices.cpu()
     chosen = nearest.flatten()  # STARTS rows for each target
     z = candidates[chosen].to(sampler.device).requires_grad_()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
@@ -43,7 +43,8 @@ def train_gan(config: GanTrainConfig, process: Process) -> Path:
     """Train a GAN: `d_steps` discriminator steps per generator step (Goodfellow et al. 2014)."""
     policy = parse_policy(config.augment)
     config, pictures, settings = prepare(config)
-    model: Any = build(config.arch, **settings)
+    model: GanModel = build(config.arch, **settings)
+    assert model.discriminator is not None
     generator = process.wrap(model.generator)
     discriminator = process.wrap(model.discriminator)
     run = Run(config, process, model, Header("gan-sample", config.arch, settings, pictures.names))
@@ -87,9 +88,10 @@ def train_gan(config: GanTrainConfig, process: Process) -> Path:
                 stats.generator.append(loss.detach())
 
         stop_if_diverged(run)
-        scores = evaluator.scores(run.eval_model)
+        trained = cast(GanModel, run.eval_model)
+        scores = evaluator.scores(trained)
         if process.is_main:
-            save_samples(run.eval_model, config, run.folder, epoch)
+            save_samples(trained, config, run.folder, epoch)
         run.finish_epoch(-scores[config.best_metric], **stats.means(), **scores)
     return run.best
 

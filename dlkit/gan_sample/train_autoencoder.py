@@ -5,7 +5,7 @@ Shapes: B images, C channels, S x S pixels, Z numbers of a code.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import SquareImages, from_uint8, identity_collate, to_uint8
-from dlkit.gan_sample.fid import fid_evaluator, sample_path, save_grid, save_samples
+from dlkit.gan_sample.fid import fid_evaluator, sample_path, save_samples
+from dlkit.gan_sample.grid import save_grid
 from dlkit.gan_sample.loss import autoencoder_losses, vae_losses
-from dlkit.gan_sample.model import VariationalAutoencoder, build
+from dlkit.gan_sample.model import Autoencoder, VariationalAutoencoder, build
 from dlkit.gan_sample.prepare import build_optimizer, prepare, set_epoch_length
 from dlkit.gan_sample.steps import random_flip, stop_if_diverged
 
@@ -33,7 +34,7 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
     set_epoch_length(training, config)
     if config.sparsity:
         settings["sparse"] = True
-    model: Any = build(config.arch, **settings)
+    model: Autoencoder = build(config.arch, **settings)
     network = process.wrap(model)
     run = Run(config, process, model, Header("gan-sample", config.arch, settings, []))
     optimizer = build_optimizer(run, model)
@@ -51,7 +52,7 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
             run.step(torch.stack([*terms.values()]).sum(), optimizer)
 
         stop_if_diverged(run)
-        trained: Any = run.eval_model.eval()
+        trained = cast(Autoencoder, run.eval_model.eval())
         scores = validate(run, losses, held_out, config, process)
         if evaluator is None:
             trained.fit(
@@ -103,7 +104,7 @@ def validate(
 
 
 @torch.no_grad()
-def encode_in_batches(model: Any, pixels: Tensor, run: Run) -> Iterator[Tensor]:
+def encode_in_batches(model: Autoencoder, pixels: Tensor, run: Run) -> Iterator[Tensor]:
     """Yield codes (B, Z) of uint8 pictures, in batches."""
     for part in pixels.split(BATCH):
         with run.autocast():
@@ -112,7 +113,7 @@ def encode_in_batches(model: Any, pixels: Tensor, run: Run) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def save_reconstructions(
-    model: Any, pictures: SquareImages, config: GanTrainConfig, run: Run, epoch: int
+    model: Autoencoder, pictures: SquareImages, config: GanTrainConfig, run: Run, epoch: int
 ) -> None:
     """Write samples/epoch-0001-reconstructions.png: pictures above their reconstructions."""
     columns = min(8, len(pictures.pixels))

@@ -5,7 +5,7 @@ Shapes: B images, C channels, S x S pixels.
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,11 @@ from dlkit.gan_sample.data import (
     list_pictures,
     to_uint8,
 )
-from dlkit.gan_sample.fid import FidEvaluator, fid_evaluator, sample_path, save_grid
+from dlkit.gan_sample.fid import FidEvaluator, fid_evaluator, sample_path
 from dlkit.gan_sample.generate import BATCH
+from dlkit.gan_sample.grid import save_grid
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss
-from dlkit.gan_sample.model import build
+from dlkit.gan_sample.model import CycleGan, build
 from dlkit.gan_sample.prepare import MIN_STEPS, build_optimizer, fill_in_size
 from dlkit.gan_sample.steps import GanStats, freeze, random_flip, stop_if_diverged
 
@@ -86,7 +87,8 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
     settings: dict[str, Any] = {"image_size": shape.image_size, "channels": shape.channels}
     chosen = {name: getattr(config, name) for name in ("width", "blocks")}
     settings |= {name: value for name, value in chosen.items() if value is not None}
-    model: Any = build("cyclegan", **settings)
+    model: CycleGan = build("cyclegan", **settings)
+    assert model.discriminator is not None
     to_b, to_a = process.wrap(model.a_to_b), process.wrap(model.b_to_a)
     critic_a, critic_b = (process.wrap(model.discriminator[domain]) for domain in ("a", "b"))
     run = Run(config, process, model, Header("gan-sample", "cyclegan", settings, []))
@@ -133,7 +135,7 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
             stats.add(loss, torch.stack([on_a, on_b]), torch.stack([on_fake_a, on_fake_b]))
 
         stop_if_diverged(run)
-        trained: Any = run.eval_model.eval()
+        trained = cast(CycleGan, run.eval_model.eval())
         there = score_translations(trained, first, False, evaluators[0], run)
         back = score_translations(trained, second, True, evaluators[1], run)
         scores = {name: (there[name] + back[name]) / 2 for name in there}
@@ -146,8 +148,8 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
 def read_domains(config: GanTrainConfig) -> tuple[SquareImages, SquareImages]:
     """The pictures of trainA and trainB, of one size and number of channels."""
     folders = [config.data / name for name in DOMAINS]
-    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise DlkitError(f"{missing[0]}: no such folder; cyclegan trains on trainA and trainB")
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise DlkitError("no such folder; cyclegan trains on trainA and trainB", missing[0])
     listed = [list_pictures(folder, "train") for folder in folders]
     paths = [*listed[0].paths, *listed[1].paths]
     shape = choose_shape(paths, config.image_size, config.color)
@@ -163,7 +165,7 @@ def read_domains(config: GanTrainConfig) -> tuple[SquareImages, SquareImages]:
 
 
 @torch.no_grad()
-def translate_all(model: Any, pixels: Tensor, back: bool, run: Run) -> Tensor:
+def translate_all(model: CycleGan, pixels: Tensor, back: bool, run: Run) -> Tensor:
     """Translate uint8 pictures (N, C, S, S) of one domain to the other."""
     outputs = []
     for part in pixels.split(BATCH):
@@ -174,7 +176,7 @@ def translate_all(model: Any, pixels: Tensor, back: bool, run: Run) -> Tensor:
 
 
 def score_translations(
-    model: Any, source: SquareImages, back: bool, evaluator: FidEvaluator, run: Run
+    model: CycleGan, source: SquareImages, back: bool, evaluator: FidEvaluator, run: Run
 ) -> dict[str, float]:
     """Scores of translated pictures against the real ones of the other domain."""
     shared = list(run.process.share(range(min(len(source.pixels), evaluator.config.eval_samples))))
@@ -182,7 +184,7 @@ def score_translations(
     return evaluator.compare(descriptors)
 
 
-def save_translations(model: Any, domains: list[SquareImages], run: Run, epoch: int) -> None:
+def save_translations(model: CycleGan, domains: list[SquareImages], run: Run, epoch: int) -> None:
     """Write samples/epoch-0001.png: pictures, their translations, and these translated back."""
     rows: list[Tensor] = []
     for part, back in zip(domains, (False, True), strict=True):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.failures import Failure, each
+from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames
 from dlkit.core.parallel import device
 from dlkit.core.parallel.sharding import map_shard, remaining_jobs
@@ -20,7 +21,7 @@ from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.gan_sample.data import from_uint8, to_gray, to_uint8
 from dlkit.gan_sample.grid import to_pillow
-from dlkit.gan_sample.infer import Sampler
+from dlkit.gan_sample.infer import Translator
 
 MULTIPLE = 4  # of the sides, which are halved twice
 MIN_SIDE = 8  # in pixels
@@ -38,7 +39,7 @@ class TranslatedImage:
 
 def translate_images(
     paths: Iterable[str],
-    sampler: Sampler,
+    translator: Translator,
     folder: Path,
     back: bool = False,
     image_size: int | None = None,
@@ -51,11 +52,11 @@ def translate_images(
     `image_size` is the longest side of the result; None: the training size. `shard` selects a part
     of the pictures, `resume` those without a result; processes of torchrun share them.
     """
-    side = image_size or sampler.network.image_size
+    side = image_size or translator.network.image_size
 
     def read(path: str) -> Tensor:
         pixels = images.read(path, side).pixels
-        return to_gray(pixels) if sampler.network.channels == 1 else pixels
+        return to_gray(pixels) if translator.network.channels == 1 else pixels
 
     def results(remaining: Iterator[tuple[str, Path]]) -> Iterator[TranslatedImage | Failure]:
         ahead, remaining = tee(remaining)
@@ -64,18 +65,18 @@ def translate_images(
             if isinstance(entry, Failure):
                 yield entry
                 continue
-            (output,) = translate_batch(sampler, entry[None], back)
+            (output,) = translate_batch(translator, entry[None], back)
             images.save(to_pillow(output), target)
             yield TranslatedImage(path, str(target), output.shape[2], output.shape[1])
 
     names = FileNames(folder)
-    jobs = ((path, names.path_for(path, ".png")) for path in images.files(paths))
+    jobs = ((path, names.path_for(path, ".png")) for path in image_files.files(paths))
     remaining = remaining_jobs(jobs, shard, resume, lambda job: job[1].exists())
-    return map_shard(results, remaining, str(sampler.device))
+    return map_shard(results, remaining, str(translator.device))
 
 
 @torch.inference_mode()
-def translate_batch(sampler: Sampler, pixels: Tensor, back: bool) -> Tensor:
+def translate_batch(translator: Translator, pixels: Tensor, back: bool) -> Tensor:
     """Translate uint8 pictures (B, C, H, W) to the other domain, at the same size."""
     height, width = pixels.shape[2:]
     # Replicate the edge until sides are multiples of 4 and large enough for reflection padding.
@@ -83,7 +84,7 @@ def translate_batch(sampler: Sampler, pixels: Tensor, back: bool) -> Tensor:
         max(-(-side // MULTIPLE) * MULTIPLE, MIN_SIDE) - side for side in (width, height)
     )
     padding = (0, right, 0, down)
-    padded = F.pad(from_uint8(pixels.to(sampler.device)), padding, mode="replicate")
-    with device.autocast(sampler.device, sampler.precision):
-        output = sampler.network.translate(padded, back)
+    padded = F.pad(from_uint8(pixels.to(translator.device)), padding, mode="replicate")
+    with device.autocast(translator.device, translator.precision):
+        output = translator.network.translate(padded, back)
     return to_uint8(output[:, :, :height, :width]).cpu()

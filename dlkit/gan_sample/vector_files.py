@@ -18,17 +18,17 @@ def read(path: Path, size: int) -> VectorArray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise DlkitError(f"{path}: no such file") from None
+        raise DlkitError("no such file", path) from None
     except (OSError, ValueError, EOFError) as error:
-        raise DlkitError(f"{path}: not a NumPy array file ({error}); give FILE.npy") from error
+        raise DlkitError(f"not a NumPy array file ({error}); give FILE.npy", path) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise DlkitError(f"{path}: not an array of numbers; give latent vectors")
+        raise DlkitError("not an array of numbers; give latent vectors", path)
     if array.ndim != 2 or array.shape[1] != size or not len(array):
         raise DlkitError(
-            f"{path}: an array of shape {array.shape}; the model needs rows of {size} numbers"
+            f"an array of shape {array.shape}; the model needs rows of {size} numbers", path
         )
     if not all(np.isfinite(array[n : n + 4096]).all() for n in range(0, len(array), 4096)):
-        raise DlkitError(f"{path}: some numbers are not finite; give finite latent vectors")
+        raise DlkitError("some numbers are not finite; give finite latent vectors", path)
     return array
 
 

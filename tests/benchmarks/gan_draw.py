@@ -29,7 +29,7 @@ def main() -> None:
     settings = parser.parse_args()
     harness.machine(settings.threads, "pillow")
     count = settings.pictures
-    sampler = infer.load_generator(settings.model, "cpu", "auto")
+    sampler = infer.load(settings.model, "cpu", "auto")
     classes = infer.class_indices(sampler, None)
     side, channels = sampler.network.image_size, sampler.network.channels
     vectors = infer.seeded_vectors(sampler, 0, None)

@@ -74,7 +74,7 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
         )
     records = [json.loads(line) for line in log.read_text().splitlines()]
     header, weights = checkpoint.load(last, "gan-sample")
-    model = restore(header.arch, header.settings, weights)
+    model = restore(str(last), header, weights)
     network = features.load("auto", model.image_size, model.channels, options.device)
     listed = list_pictures(options.data, "test", arch == "cgan", header.labels)
     pixels = SquareImages(listed, Shape(model.image_size, model.channels)).pixels

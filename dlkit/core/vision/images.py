@@ -250,6 +250,19 @@ def save(picture: Image.Image, path: Path) -> None:
         picture.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
 
 
+def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int | Sequence[int]) -> None:
+    """Write a looping animation, whole or not at all; the duration is that of each frame."""
+    with whole_file(path) as partial:
+        frames[0].save(
+            partial,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=milliseconds,
+            loop=0,
+        )
+
+
 def as_pillow(picture: Picture) -> Image.Image:
     """The picture for drawing."""
     return Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
