@@ -341,6 +341,15 @@ def test_a_url_is_read(path: str, server: str) -> None:
     assert np.array_equal(array(images.read(server + path)), np.array(gradient()))
 
 
+def test_a_resized_url_has_its_full_size_without_a_second_request(server: str) -> None:
+    picture = images.read(server + "/a.png", 16)
+    assert max(picture.pixels.shape[1:]) == 16
+    with mock.patch.object(images, "fetch", side_effect=AssertionError):
+        whole = images.full_size(server + "/a.png", picture)
+        assert images.full_size(server + "/a.png", whole) is whole
+    assert np.array_equal(array(whole), np.array(gradient()))
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

@@ -5,7 +5,7 @@ import io
 import struct
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -61,11 +61,15 @@ Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's warns first, and no
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image: `pixels` uint8 (3, h, w); width and height are the image's as shown."""
+    """A decoded image: `pixels` uint8 (3, h, w); width and height are the image's as shown.
+
+    `content` is the file itself where it cannot be read a second time: behind a URL, in a pipe.
+    """
 
     pixels: Tensor
     width: int
     height: int
+    content: bytes | None = None
 
 
 def read(
@@ -81,8 +85,27 @@ def read(
     the first frame is read. Raises DlkitError for what is no image, damaged, under 8 pixels a
     side or over 179 million pixels.
     """
+    file = opened(source)
+    content = file.getvalue() if isinstance(file, io.BytesIO) else None
+    return replace(decode_file(file, side, fit, true_colors), content=content)
+
+
+def full_size(source: str, picture: Picture) -> Picture:
+    """A picture of `read` with all of the image's pixels; a file is read again if need be."""
+    if picture.pixels.shape[1:] == (picture.height, picture.width):
+        return picture
+    return read(source) if picture.content is None else decode_file(io.BytesIO(picture.content))
+
+
+def decode_file(
+    file: Path | io.BytesIO,
+    side: int | None = None,
+    fit: Fit = "inside",
+    true_colors: bool = False,
+) -> Picture:
+    """Decode the image in a file, as `read` does."""
     try:
-        with Image.open(opened(source)) as image:
+        with Image.open(file) as image:
             return decoded(image, side, fit, true_colors)
     except UnidentifiedImageError:
         raise DlkitError(
