@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.core.generation.beam_search import Written, beam_search, candidates, draw, length_penalty
+from dlkit.core.generation.beam_search import (
+    GeneratedText,
+    beam_search,
+    candidates,
+    draw,
+    length_penalty,
+)
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.nn.decoder_state import DecoderState
 
@@ -214,7 +220,7 @@ def test_a_drawn_text_does_not_depend_on_the_others() -> None:
     rows, lengths = sources(6)
     sampling = Sampling(temperature=0.7, top_k=10)
 
-    def drawn(some: slice) -> list[Written]:
+    def drawn(some: slice) -> list[GeneratedText]:
         numbers = range(6)[some]
         uniforms = [Uniforms(3, number, 0) for number in numbers]
         return draw(network, rows[some], lengths[some], [8] * len(numbers), sampling, uniforms)
@@ -243,7 +249,7 @@ def test_no_run_of_tokens_is_written_twice(number: int) -> None:
     free = beam_search(network, rows, lengths, limits, 3, 0.6)
     once = beam_search(network, rows, lengths, limits, 3, 0.6, number)
 
-    def repeats(text: Written) -> bool:
+    def repeats(text: GeneratedText) -> bool:
         runs = list(zip(*(text.ids[i:] for i in range(number)), strict=False))
         return len(set(runs)) < len(runs)
 

@@ -22,7 +22,7 @@ from dlkit.core.config import Precision
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
-from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
+from dlkit.core.generation.beam_search import GeneratedText, beam_search, draw, length_penalty
 from dlkit.core.generation.options import ALPHA, BEAM
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.io.files import FileNames, picture_suffix
@@ -226,9 +226,9 @@ def caption_pictures(
 
 def decode(
     memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: Search
-) -> list[list[Written]]:
+) -> list[list[GeneratedText]]:
     """The captions, as ids, of images (B) with this memory (B, P, C), best first."""
-    found: list[list[Written]] = []
+    found: list[list[GeneratedText]] = []
     step = max(1, MAX_ROWS // search.rows)
     for start in range(0, len(memory), step):
         rows = slice(start, start + step)
@@ -238,7 +238,7 @@ def decode(
 
 def decode_batch(
     memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: Search
-) -> list[list[Written]]:
+) -> list[list[GeneratedText]]:
     network, count = predictor.network, search.count
     longest = search.max_length or predictor.longest
     rows = memory if search.sampling is None else memory.repeat_interleave(count, dim=0)
@@ -256,7 +256,7 @@ def decode_batch(
     return [drawn[i : i + count] for i in range(0, len(drawn), count)]
 
 
-def score_text(text: Written, predictor: Predictor, search: Search) -> ScoredCaption:
+def score_text(text: GeneratedText, predictor: Predictor, search: Search) -> ScoredCaption:
     penalty = 1.0 if search.sampling else length_penalty(text.length, search.alpha)
     return ScoredCaption(
         predictor.vocabulary.decode(text.ids),

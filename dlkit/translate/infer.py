@@ -16,7 +16,7 @@ from dlkit.core.config import Precision
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.generation.beam_search import Written, beam_search, draw, length_penalty
+from dlkit.core.generation.beam_search import GeneratedText, beam_search, draw, length_penalty
 from dlkit.core.generation.options import ALPHA, BEAM
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.nn.fast_inference import pack_linears
@@ -175,7 +175,7 @@ class Segment:
     text: str
     ids: list[int]
     uniforms: list[Uniforms] = field(default_factory=list)  # for each translation to sample
-    found: list[Written] = field(default_factory=list)
+    found: list[GeneratedText] = field(default_factory=list)
 
 
 def translate(
@@ -307,7 +307,7 @@ def decode(
     limits: Sequence[int],
     search: Search,
     uniforms: Sequence[Sequence[Uniforms]],
-) -> list[list[Written]]:
+) -> list[list[GeneratedText]]:
     """The translations, as ids, of each of the sources, which are not empty, best first."""
     copies = search.n_best if search.sampling else 1
     rows = [ids for ids in sources for _ in range(copies)]
@@ -359,7 +359,7 @@ def make_hypothesis(
 
 
 def align_segments(
-    segments: Sequence[Segment], texts: Sequence[Written], predictor: Predictor
+    segments: Sequence[Segment], texts: Sequence[GeneratedText], predictor: Predictor
 ) -> WordAlignment:
     """The alignment of a line, given as segments, with their translations."""
     return join_alignments(

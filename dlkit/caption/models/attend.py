@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from dlkit.caption.models.captioner import Captioner, DecoderOutput
 from dlkit.core.nn.decoder_state import EncoderMemory
-from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting
+from dlkit.core.nn.recurrent import Past, RecurrentDecoder, RecurrentState
 
 SOFT_SHARE = 0.5  # of the images that hard attention trains on with soft weights (section 4.1)
 
 
-class AttendState(Recurrence):
+class AttendState(RecurrentState):
     """The LSTM's state, and the annotations (1, M, P, C) with their keys (1, M, P, W)."""
 
     def __init__(self, past: list[Past], sources: EncoderMemory) -> None:
@@ -33,7 +33,7 @@ class AttendState(Recurrence):
         return AttendState(super().select(rows).past, self.sources.select(rows))
 
 
-class Attend(RecurrentWriting, Captioner):
+class Attend(RecurrentDecoder, Captioner):
     baseline: Tensor
 
     def __init__(
@@ -76,7 +76,7 @@ class Attend(RecurrentWriting, Captioner):
         """The attention weights alpha (R, P), in fp32, and the gate beta (R, 1)."""
         h = state.past[0][0]
         (_, (keys,)) = state.sources.tensors
-        query = state.sources.grouped(self.query(h)[:, None])  # (M, K, W)
+        query = state.sources.group_beams(self.query(h)[:, None])  # (M, K, W)
         scores = self.score(torch.tanh(query[:, :, None] + keys[:, None]))[..., 0]
         alpha = scores.float().softmax(-1).flatten(0, 1)
         return alpha, torch.sigmoid(self.gate(h))
@@ -84,7 +84,7 @@ class Attend(RecurrentWriting, Captioner):
     def context(self, weights: Tensor, beta: Tensor, state: AttendState) -> Tensor:
         """The gated mean (R, C) of the locations by these weights (R, P)."""
         (annotations,) = state.sources.tensors[0]
-        mixed = state.sources.grouped(weights.to(annotations.dtype)[:, None]) @ annotations
+        mixed = state.sources.group_beams(weights.to(annotations.dtype)[:, None]) @ annotations
         return beta * mixed.flatten(0, 1)
 
     def lstm_step(self, word_gates: Tensor, context: Tensor, state: AttendState) -> Tensor:

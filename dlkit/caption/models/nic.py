@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlkit.caption.models.captioner import Captioner, DecoderOutput
-from dlkit.core.nn.recurrent import Past, Recurrence, RecurrentWriting, Stack
+from dlkit.core.nn.recurrent import Past, RecurrentDecoder, RecurrentState, Stack
 
 
-class NIC(RecurrentWriting, Captioner):
+class NIC(RecurrentDecoder, Captioner):
     def __init__(
         self, width: int = 256, layers: int = 1, dropout: float = 0.3, **captioner: Any
     ) -> None:
@@ -35,9 +35,9 @@ class NIC(RecurrentWriting, Captioner):
         x, _ = self.decoder(self.embed(target), self.encode_image(self.as_memory(inputs, owners)))
         return DecoderOutput(self.logits(x if at is None else x[at]))
 
-    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Recurrence:
-        return Recurrence(self.encode_image(memory))
+    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> RecurrentState:
+        return RecurrentState(self.encode_image(memory))
 
-    def step(self, ids: Tensor, state: Recurrence) -> tuple[Tensor, None]:
+    def step(self, ids: Tensor, state: RecurrentState) -> tuple[Tensor, None]:
         x, state.past = self.decoder(self.embed(ids[:, None]), state.past)
         return self.logits(x[:, 0]), None

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.caption.models.captioner import Captioner, DecoderOutput
-from dlkit.core.nn.transformer import EncoderLayer, TransformerDecoding, Written
+from dlkit.core.nn.transformer import EncoderLayer, KeyValueCache, TransformerDecoder
 
 
-class Transformer(TransformerDecoding, Captioner):
+class Transformer(TransformerDecoder, Captioner):
     def __init__(
         self,
         width: int = 256,
@@ -50,14 +50,14 @@ class Transformer(TransformerDecoding, Captioner):
         mask = torch.zeros(len(memory), 1, 1, memory.shape[1], device=memory.device)
         for layer in self.image_layers:
             x = layer(x, mask)
-        return self.known(self.image_layers_norm(x)), mask
+        return self.keys_and_values(self.image_layers_norm(x)), mask
 
     def forward(
         self, inputs: Tensor, target: Tensor, at: Tensor | None = None, owners: Tensor | None = None
     ) -> DecoderOutput:
-        x = self.write(target, *self.read(self.as_memory(inputs, owners)))
+        x = self.decode(target, *self.read(self.as_memory(inputs, owners)))
         return DecoderOutput(self.logits(x if at is None else x[at]))
 
-    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> Written:
+    def start(self, memory: Tensor, lengths: Tensor, capacity: int) -> KeyValueCache:
         memories, mask = self.read(memory)
         return self.begin(memories, mask, capacity)

@@ -1,7 +1,7 @@
-"""Writing texts to many sources at once: beam search, and drawing at random.
+"""Generation of text for many sources at once: beam search, and random sampling.
 
 Shapes: B sources, K beams of each, B x K rows (the beams of a source are neighbors), S parts of a
-source, T tokens written, C candidates of a source, V tokens of the vocabulary.
+source, T tokens generated, C candidates of a source, V tokens of the vocabulary.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.generation.tensor_sampling import choose
 from dlkit.core.nn.decoder_state import DecoderState
 
-BLOCK = 64  # tokens of which the highest logit is found first
-# Of single beams, whose states are not copied at each step, ended ones leave together: when they
-# are one of so many.
-LEAVING = 8
+BLOCK = 64  # tokens whose highest logit is found first
+# Single beams, whose states are not copied at each step, are removed together: when one of this
+# number has ended.
+REMOVAL_SHARE = 8
 
 
-class Writer(Protocol):
-    """A model that writes a text to a source, token by token; these are its special ids."""
+class DecoderModel(Protocol):
+    """A model that generates a text for a source, token by token, with its special ids."""
 
     pad: int
     bos: int
@@ -32,17 +32,17 @@ class Writer(Protocol):
     unk: int
 
     def start(self, source: Tensor, lengths: Tensor, capacity: int) -> DecoderState:
-        """Sources that are read, and texts that will have at most `capacity` tokens."""
+        """The state after encoding the sources, for texts of at most `capacity` tokens."""
 
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
         """Logits (B, V) in fp32 of the token after the newest ones ids (B), and any attention."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """A text: its tokens without <s> and </s>, and their natural log-probability.
+class GeneratedText:
+    """A generated text: its tokens without <s> and </s>, and their natural log-probability.
 
-    That of </s> counts, too, where the model wrote one: `finish` is then "end".
+    The log-probability includes that of </s>, if the model generated it: `finish` is then "end".
     """
 
     ids: list[int]
@@ -51,45 +51,44 @@ class Written:
 
     @property
     def length(self) -> int:
-        """The tokens that the model wrote."""
+        """The number of generated tokens, with </s>."""
         return len(self.ids) + (self.finish == "end")
 
 
 def length_penalty(length: int, alpha: float) -> float:
-    """What log-probabilities are divided by (Wu et al. 2016, equation 14); 1 for alpha 0."""
+    """The divisor of log-probabilities (Wu et al. 2016, equation 14); 1 for alpha 0."""
     return float(((5 + length) / 6) ** alpha)
 
 
 @torch.inference_mode()
 def beam_search(
-    model: Writer,
+    model: DecoderModel,
     source: Tensor,
     lengths: Tensor,
     limits: Tensor,
     beam: int,
     alpha: float,
     no_repeat: int = 0,
-) -> list[list[Written]]:
-    """Up to `beam` texts to each source, best first by logprob / length_penalty.
+) -> list[list[GeneratedText]]:
+    """Up to `beam` texts for each source, best first by logprob / length_penalty.
 
     source (B, S, ...), of ids or of features, is padded at its right, lengths (B); limits (B) are
-    the most tokens to write, </s> included. A search ends when `beam` texts have ended, or at its
-    limit. It is empty where the model's numbers overflow. No text has the same `no_repeat` tokens
-    in a row twice (0: it may).
+    the most tokens to generate, </s> included. A search ends when `beam` texts have ended, or at
+    its limit. It is empty where the model's numbers overflow. No text repeats an n-gram of
+    `no_repeat` tokens (0: it may).
     """
-    found: list[list[Written]] = [[] for _ in range(len(source))]
+    found: list[list[GeneratedText]] = [[] for _ in range(len(source))]
     state = model.start(source, lengths, int(limits.max()))
-    banned = never_written(model, source)
-    numbers = torch.arange(
-        len(source), device=source.device
-    )  # of those that are still in the batch
+    banned = banned_tokens(model, source)
+    # The numbers of the sources that are still in the batch.
+    numbers = torch.arange(len(source), device=source.device)
     ended_before = torch.zeros_like(numbers)
     newest = torch.full_like(numbers, model.bos)
     totals = torch.zeros(len(source), 1, device=source.device)
     written = numbers.new_empty(len(source), 1, 0)
     for length in count(1):
         logits, _ = model.step(newest, state)
-        # A beam ends in one token at most, so that among twice as many `beam` go on.
+        # A beam ends with one token at most, so `beam` of twice as many candidates continue.
         values, parents, tokens = candidates(
             logits, totals, 2 * beam, banned, repeating(written, no_repeat, model.pad)
         )
@@ -102,16 +101,16 @@ def beam_search(
             texts = torch.cat([written[row, parents[row, rank]], tokens[row, rank, None]], dim=1)
             which, sums = numbers[row].tolist(), values[row, rank].tolist()
             for number, ids, logprob in zip(which, texts.tolist(), sums, strict=True):
-                found[number].append(finished(ids, logprob, model.eos))
+                found[number].append(finish_text(ids, logprob, model.eos))
         ended_before += ended.sum(1)
         done = last | (ended_before >= beam)
         going = (~done).nonzero()[:, 0]
         if not len(going):
             break
-        if beam == 1 and len(going) * LEAVING > len(done) * (LEAVING - 1):
+        if beam == 1 and len(going) * REMOVAL_SHARE > len(done) * (REMOVAL_SHARE - 1):
             values.masked_fill_(done[:, None], -torch.inf)
             going = torch.arange(len(done), device=source.device)
-        # Those that go on, in their order.
+        # The beams that continue, in their order.
         places = ends.byte().argsort(dim=1, stable=True)[going, :beam]
         totals = values[going].gather(1, places)
         parents = parents[going].gather(1, places)
@@ -133,17 +132,17 @@ def candidates(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The most probable continuations of each source, best first.
 
-    From logits (B x K, V) and the log-probabilities of the beams so far (B, K): theirs, their
-    beams and their tokens (B, C). Where there are less than `number`, those behind have -inf.
-    No text goes on in one of the tokens `banned`, nor each beam in its own `repeats` (B x K, N).
+    From logits (B x K, V) and the log-probabilities of the beams so far (B, K): the candidates'
+    log-probabilities, beams and tokens (B, C), of which those beyond the possible ones have -inf.
+    No beam continues with one of the tokens `banned`, or with its own `repeats` (B x K, N).
     """
     batch, beams = totals.shape
     size = logits.shape[1]
     logprobs = logits.log_softmax(-1).index_fill_(1, banned, -torch.inf)
     if repeats is not None:
         logprobs.scatter_(1, repeats, -torch.inf)
-    # To look for the highest of all logits takes longer than to compute them: the highest of
-    # blocks are found quickly, and the best tokens are in the best blocks.
+    # Sorting all logits takes longer than computing them: the highest of each block is found
+    # fast, and the best tokens are in the best blocks.
     whole = size // BLOCK * BLOCK
     highest = [logprobs[:, :whole].unflatten(1, (-1, BLOCK)).amax(-1)]
     if whole < size:
@@ -167,9 +166,9 @@ def candidates(
 
 
 def repeating(written: Tensor, number: int, pad: int) -> Tensor | None:
-    """The tokens (B x K, N) that would repeat `number` tokens of what is written (B, K, T).
+    """The tokens (B x K, N) that would repeat an n-gram of `number` tokens of written (B, K, T).
 
-    None where nothing can repeat; `pad` stands where a token does not.
+    None where nothing can repeat; `pad` is the value for tokens that do not.
     """
     if not number or written.shape[2] < number:
         return None
@@ -182,18 +181,18 @@ def repeating(written: Tensor, number: int, pad: int) -> Tensor | None:
 
 @torch.inference_mode()
 def draw(
-    model: Writer,
+    model: DecoderModel,
     source: Tensor,
     lengths: Tensor,
     limits: Sequence[int],
     sampling: Sampling,
     uniforms: Sequence[Uniforms],
-) -> list[Written]:
-    """A text to each source, drawn by the model's probabilities; see `beam_search`."""
+) -> list[GeneratedText]:
+    """A text for each source, sampled from the model's distribution; see `beam_search`."""
     ids: list[list[int]] = [[] for _ in range(len(source))]
     sums = [0.0] * len(source)
     state = model.start(source, lengths, max(limits))
-    banned = never_written(model, source)
+    banned = banned_tokens(model, source)
     newest = torch.full_like(lengths, model.bos)
     places = list(range(len(source)))
     while True:
@@ -216,15 +215,16 @@ def draw(
             places = [places[row] for row in going]
             rows = torch.tensor(going, device=source.device)
             state, newest = state.select(rows), newest[rows]
-    return [finished(*text, model.eos) for text in zip(ids, sums, strict=True)]
+    return [finish_text(*text, model.eos) for text in zip(ids, sums, strict=True)]
 
 
-def never_written(model: Writer, like: Tensor) -> Tensor:
-    """The ids that are no text and end none."""
+def banned_tokens(model: DecoderModel, like: Tensor) -> Tensor:
+    """The ids of tokens that are never generated."""
     return torch.tensor([model.pad, model.bos, model.unk], device=like.device)
 
 
-def finished(ids: list[int], logprob: float, eos: int) -> Written:
+def finish_text(ids: list[int], logprob: float, eos: int) -> GeneratedText:
+    """The text of the generated ids, without </s>."""
     if ids[-1] == eos:
-        return Written(ids[:-1], logprob, "end")
-    return Written(ids, logprob, "length")
+        return GeneratedText(ids[:-1], logprob, "end")
+    return GeneratedText(ids, logprob, "length")

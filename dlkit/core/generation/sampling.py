@@ -1,6 +1,6 @@
-"""How the next token is chosen. In numpy; tensor_sampling.py repeats it in torch.
+"""Sampling of the next token, in NumPy; tensor_sampling.py has the same in torch.
 
-Every filter is a floor: tokens whose logit lies below it are left out. So the choice depends on the
+Every filter is a floor: tokens with a lower logit are excluded. So the choice depends on the
 distribution alone, not on the order in which equal logits are sorted.
 
 Shapes: B texts, V tokens.
@@ -18,7 +18,9 @@ FEW = 256  # the most probable tokens, among which top-p nearly always ends: no 
 
 @dataclass(frozen=True)
 class Sampling:
-    """In the order of their effect; at these values a token is drawn from the model's distribution.
+    """Settings of sampling; with the defaults a token is drawn from the model's distribution.
+
+    They take effect in this order.
 
     The repetition penalty is Keskar's (2019): positive logits of tokens in the text are divided by
     it, negative ones multiplied. top_k keeps the most probable tokens, top_p (Holtzman 2020) the
@@ -52,13 +54,14 @@ class Sampling:
 
 
 class Uniforms:
-    """Uniform numbers for one text: they depend on the seed and on the text's numbers alone."""
+    """Uniform random numbers for one text, which depend on the seed and on the text's numbers."""
 
     def __init__(self, seed: int, prompt: int, sample: int) -> None:
         self.generator = np.random.default_rng([seed, prompt, sample])
 
     def next(self) -> float:
-        # Of 24 bits: its product with a double is never rounded up to that double.
+        """The next number, from 0 to below 1."""
+        # A number of 24 bits: its product with a double is never rounded up to that double.
         return float(self.generator.random(dtype=np.float32))
 
 

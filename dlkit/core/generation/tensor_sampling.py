@@ -1,4 +1,4 @@
-"""The functions on logits of sampling.py, in torch.
+"""Sampling of the next token, in torch: the functions of sampling.py.
 
 Shapes: B texts, V tokens of the vocabulary.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlkit.core.generation.sampling import FEW, Sampling
 
-BLOCK = 256  # tokens of which the weights are added up first
+BLOCK = 256  # tokens whose weights are summed first
 
 
 def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
@@ -21,22 +21,22 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
     weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()
     if sampling.top_k or sampling.top_p < 1 or sampling.min_p:
         weights.masked_fill_(scaled < floor(scaled, sampling), 0)
-    return drawn_from(weights, uniforms)
+    return draw_columns(weights, uniforms)
 
 
-def drawn_from(weights: Tensor, uniforms: Tensor) -> Tensor:
-    """The columns (B) where the cumulated weights (B, V) pass this share of their sum.
+def draw_columns(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """The columns (B) where the cumulative weights (B, V) exceed this share of their sum.
 
-    Only the sums of blocks are cumulated, and the weights in the block that is met: all together
-    in double precision would take as long as a small network.
+    Only the sums of blocks, and the weights of one block, are accumulative: all of them in double
+    precision would take as long as a small network.
     """
     whole = weights.shape[1] // BLOCK * BLOCK
     sums = weights[:, :whole].unflatten(1, (-1, BLOCK)).sum(-1, dtype=torch.float64)
     rest = weights[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)
-    cumulated = torch.cat([sums, rest], dim=1).cumsum(-1)
-    target = uniforms[:, None] * cumulated[:, -1:]
-    block = torch.searchsorted(cumulated, target, right=True).clamp(max=cumulated.shape[1] - 1)
-    before = torch.where(block > 0, cumulated.gather(1, (block - 1).clamp(min=0)), 0.0)
+    cumulative = torch.cat([sums, rest], dim=1).cumsum(-1)
+    target = uniforms[:, None] * cumulative[:, -1:]
+    block = torch.searchsorted(cumulative, target, right=True).clamp(max=cumulative.shape[1] - 1)
+    before = torch.where(block > 0, cumulative.gather(1, (block - 1).clamp(min=0)), 0.0)
     columns = block * BLOCK + torch.arange(BLOCK, device=weights.device)
     there = columns < weights.shape[1]
     inside = weights.gather(1, columns.clamp(max=weights.shape[1] - 1)) * there

@@ -1,4 +1,4 @@
-"""What a writer of texts remembers between two tokens: of what it has read and has written."""
+"""Decoder state between two steps: encoder memory and caches."""
 
 from collections.abc import Sequence
 
@@ -7,23 +7,22 @@ from torch import Tensor
 
 
 class DecoderState:
-    """What decoding remembers of each row: the source, and what has been written so far."""
+    """The state of each row in decoding: its source, and the tokens generated so far."""
 
     def select(self, rows: Tensor) -> "DecoderState":
         """The state of these rows (N), which may repeat, be fewer, or change places.
 
-        It may share memory with this one: only one of the two can go on.
+        It may share memory with this one: only one of the two can be used afterwards.
         """
         raise NotImplementedError
 
 
 class EncoderMemory:
-    """What was read, kept once for each source, however many beams are written for it.
+    """The encoder's output, stored once for each source and used by all of its beams.
 
-    Tensors (any, M, ...) of M sources; R = M x K rows are written, K for each source.
-
-    As long as each source has as many rows, side by side, beams may change places, and nothing
-    is copied.
+    Tensors (any, M, ...) of M sources; R = M x K rows are decoded, K beams of each source. As long
+    as all sources have the same number of beams, side by side, nothing is copied when beams change
+    places.
     """
 
     def __init__(self, tensors: Sequence[Tensor], beams: int = 1) -> None:
@@ -31,7 +30,7 @@ class EncoderMemory:
         self.beams = beams  # K
 
     def select(self, rows: Tensor) -> "EncoderMemory":
-        """Those of these rows (N) of the R."""
+        """The memory of these rows (N) of the R."""
         sources, counts = (rows // self.beams).unique_consecutive(return_counts=True)
         beams = int(counts[0]) if len(counts) else 1
         if not bool((counts == beams).all()):
@@ -40,6 +39,6 @@ class EncoderMemory:
             return EncoderMemory(self.tensors, beams)
         return EncoderMemory([tensor.index_select(1, sources) for tensor in self.tensors], beams)
 
-    def grouped(self, x: Tensor) -> Tensor:
-        """x (R, T, W) as (M, K x T, W): beams as if they were later tokens."""
+    def group_beams(self, x: Tensor) -> Tensor:
+        """x (R, T, W) as (M, K x T, W): the beams of a source one after another."""
         return x.reshape(-1, self.beams * x.shape[1], x.shape[-1])

@@ -7,27 +7,25 @@ from torch import Tensor, nn
 
 from dlkit.core.nn.activations import ACTIVATIONS
 
-# What oneDNN computes at the end of a product, by what follows the layer `up` otherwise.
+# oneDNN's names of activations that it can compute at the end of a product.
 FUSED = {
     ACTIVATIONS["gelu"]: ("gelu", "none"),
     ACTIVATIONS["gelu-tanh"]: ("gelu", "tanh"),
     ACTIVATIONS["relu"]: ("relu", ""),
 }
-
-
-FEWEST = 4  # rows of a product: fewer take as long, and are added up in another order
+MIN_ROWS = 4  # of a product: fewer take as long, and are summed in another order
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weights lie in oneDNN's own order, where they need no reordering.
+    """A linear layer whose weights are stored in oneDNN's own layout.
 
-    Its results for a row are the same bit by bit, whatever the other rows are, and how many.
+    The result for a row does not depend on the other rows or on their number, bit for bit.
     """
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, activation: tuple[str, str] = ("none", "")
     ) -> None:
-        """`activation` is oneDNN's name of what is computed on the result, and its variant."""
+        """`activation` is oneDNN's name of an activation on the result, and its variant."""
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
         self.bias = bias
@@ -35,14 +33,15 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.numel() // x.shape[-1]
-        if rows >= FEWEST:
+        if rows >= MIN_ROWS:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *self.after)
-        several = x.reshape(1, rows, -1).expand(FEWEST, -1, -1)
+        several = x.reshape(1, rows, -1).expand(MIN_ROWS, -1, -1)
         y = torch.ops.mkldnn._linear_pointwise(several, self.weight, self.bias, *self.after)
         return y[0].view(*x.shape[:-1], -1)
 
 
 def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN can pack a weight of this device and type."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:
@@ -51,7 +50,7 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def pack_linears(network: nn.Module) -> nn.Module:
-    """The network with its linear layers packed, where that is possible; for inference only."""
+    """Pack the network's linear layers, where that is possible; for inference only."""
     if not can_pack(next(network.parameters())):
         return network
     for module in list(network.modules()):
@@ -63,7 +62,7 @@ def pack_linears(network: nn.Module) -> nn.Module:
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child.weight, child.bias))
     if getattr(network, "head", network) is None:
-        # The output shares the embedding, which is also looked up by rows.
+        # The output layer shares the embedding, whose rows are still looked up.
         network.head = PackedLinear(network.embedding.weight, None)  # type: ignore
     return network
 
@@ -71,24 +70,24 @@ def pack_linears(network: nn.Module) -> nn.Module:
 def as_cuda_graph(
     compute: Callable[[Tensor], Tensor], ids: Tensor, lengths: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """compute(ids) as a CUDA graph: to launch its kernels one by one takes longer than they do.
+    """Capture compute(ids) as a CUDA graph, which saves the time of launching its kernels.
 
-    `compute` moves `lengths` on in place, and reads and writes the same memory each time. The
-    first run, which prepares the kernels, leaves `lengths` as they were.
+    `compute` advances `lengths` in place, and uses the same memory each time. The first run, which
+    prepares the kernels, leaves `lengths` unchanged.
     """
-    given, before = ids.clone(), lengths.clone()
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        compute(given)
-    torch.cuda.current_stream().wait_stream(beside)
+    static_ids, before = ids.clone(), lengths.clone()
+    warm_up = torch.cuda.Stream()
+    warm_up.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm_up):
+        compute(static_ids)
+    torch.cuda.current_stream().wait_stream(warm_up)
     lengths.copy_(before)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        result = compute(given)
+        result = compute(static_ids)
 
     def replay(ids: Tensor) -> Tensor:
-        given.copy_(ids)
+        static_ids.copy_(ids)
         graph.replay()
         return result.clone()
 

@@ -1,4 +1,4 @@
-"""Recurrent layers one above the other, and what decoding remembers of them.
+"""Stacked recurrent layers, and their state in decoding.
 
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
@@ -20,10 +20,10 @@ CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM
 
 
 class Stack(nn.Module):
-    """Recurrent layers of `width` units, those of both directions together.
+    """Recurrent layers of `width` units, which both directions share.
 
-    With `residual`, what a layer reads is added to what it says, from the second on, as in Wu et
-    al. 2016.
+    With `residual`, the input of a layer is added to its output, from the second layer on (Wu et
+    al. 2016).
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class Stack(nn.Module):
         inputs: int | None = None,
         bidirectional: bool = False,
     ) -> None:
-        """`inputs` is the width of what the first layer reads, by default `width`."""
+        """`inputs` is the width of the first layer's input, by default `width`."""
         super().__init__()
         if cell not in CELLS:
-            raise DlkitError(f"no cell {cell!r}: there is {', '.join(CELLS)}")
+            raise DlkitError(f"unknown cell {cell!r}; choose from {', '.join(CELLS)}")
         self.residual, self.bidirectional = residual, bidirectional
         units = width // 2 if bidirectional else width
         self.layers = nn.ModuleList(
@@ -54,27 +54,27 @@ class Stack(nn.Module):
         self.dropout = Dropout(dropout)
         if cell == "lstm":
             for name, bias in self.named_parameters():
-                if "bias_ih" in name:  # it remembers until it learns to forget
+                if "bias_ih" in name:  # the forget gate is open at first
                     bias.data[units : 2 * units] += 1
 
     def read(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, list[Past]]:
-        """x (B, S, W) from zeros -> (B, S, W), and each layer's last state.
+        """x (B, S, W) from a zero state -> (B, S, W), and each layer's last state.
 
-        What is right of `lengths` (B) is padding, and zero in the output.
+        Padding, right of `lengths` (B), is zero in the output.
         """
         states: list[Past] = []
         for number, layer in enumerate(self.layers):
             packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            said, last = layer(packed)
-            y, _ = pad_packed_sequence(said, batch_first=True, total_length=x.shape[1])
-            x = self.passed_on(number, x, y)
+            output, last = layer(packed)
+            y, _ = pad_packed_sequence(output, batch_first=True, total_length=x.shape[1])
+            x = self.combine(number, x, y)
             # (directions, B, units) -> (B, W)
             tensors = last if isinstance(last, tuple) else (last,)
             states.append(tuple(tensor.transpose(0, 1).flatten(1) for tensor in tensors))
         return x, states
 
     def forward(self, x: Tensor, past: Sequence[Past] | None = None) -> tuple[Tensor, list[Past]]:
-        """x (B, T, W) that goes on from `past` -> (B, T, W), and each layer's last state.
+        """x (B, T, W) from the state `past` -> (B, T, W), and each layer's last state.
 
         Without a past all states are zero.
         """
@@ -85,32 +85,32 @@ class Stack(nn.Module):
             else:
                 before = tuple(tensor[None].to(x.dtype) for tensor in past[number])
                 y, last = layer(x, before if len(before) > 1 else before[0])
-            x = self.passed_on(number, x, y)
+            x = self.combine(number, x, y)
             tensors = last if isinstance(last, tuple) else (last,)
             states.append(tuple(tensor[0] for tensor in tensors))
         return x, states
 
-    def passed_on(self, number: int, x: Tensor, y: Tensor) -> Tensor:
-        """What a layer that read x and said y tells the next one."""
-        said: Tensor = self.dropout(y)
-        return x + said if self.residual and number else said
+    def combine(self, number: int, x: Tensor, y: Tensor) -> Tensor:
+        """The input of the next layer, from input x and output y of this one."""
+        output: Tensor = self.dropout(y)
+        return x + output if self.residual and number else output
 
 
-class Recurrence(DecoderState):
-    """Each layer's state."""
+class RecurrentState(DecoderState):
+    """The state of each recurrent layer."""
 
     def __init__(self, past: list[Past]) -> None:
         self.past = past
 
-    def select(self, rows: Tensor) -> "Recurrence":
-        return Recurrence([tuple(tensor[rows] for tensor in layer) for layer in self.past])
+    def select(self, rows: Tensor) -> "RecurrentState":
+        return RecurrentState([tuple(tensor[rows] for tensor in layer) for layer in self.past])
 
 
-class RecurrentWriting(nn.Module):
-    """The part of a model that writes: an embedding, and logits by the same matrix.
+class RecurrentDecoder(nn.Module):
+    """The embedding and the output layer of a recurrent decoder, which share a matrix.
 
-    It is a base class beside the task's own, so that its layers stand in the model itself under
-    the same names in all tasks: a subclass calls `add_embedding`.
+    It is a mixin, so that its layers have the same names in the models of all tasks: a subclass
+    calls `add_embedding`.
     """
 
     bias: Tensor

@@ -1,10 +1,11 @@
-"""The layers of Transformers that read and write (Vaswani et al. 2017), and their decoder.
+"""Encoder and decoder layers of the Transformer (Vaswani et al. 2017), and its decoder.
 
-Dropout is on the embedding and on what each part adds (section 5.4). Layer norm comes after each
-part, or with `pre_norm` before it and once more at the end of each stack (Wang et al. 2019).
+Dropout is applied to the embedding and to the output of each sublayer (section 5.4). Layer norm
+comes after each sublayer, or with `pre_norm` before it and once more after each stack (Wang et al.
+2019).
 
-Shapes: B texts, S things read, T tokens written, V vocabulary, W width, H heads of D = W / H,
-L layers, R = M x K rows that are written for M sources, E tokens written by all K of a source.
+Shapes: B texts, S source tokens, T target tokens, V vocabulary, W width, H heads of D = W / H,
+L layers, R = M x K rows: K beams of M sources, E cached tokens of all K beams of a source.
 """
 
 import math
@@ -18,44 +19,44 @@ from dlkit.core.nn.activations import ACTIVATIONS
 from dlkit.core.nn.decoder_state import DecoderState, EncoderMemory
 from dlkit.core.nn.layers import Dropout
 
-LARGEST_WAVELENGTH = 10_000  # of the positions, divided by 2 pi
-TABLE = 256  # positions are computed for a multiple of so many
-BLOCK = 16  # tokens that memory is made ready for at once
+MAX_WAVELENGTH = 10_000  # of the positions, divided by 2 pi
+TABLE = 256  # the table of positions grows by this number
+BLOCK = 16  # the cache grows by this number of tokens
 
 
 def sinusoids(positions: int, width: int) -> Tensor:
     """PE(pos, 2 i) = sin(pos / 10000^(2 i / W)), PE(pos, 2 i + 1) = cos of it; (positions, W)."""
     exponents = torch.arange(0, width, 2) / width
-    angles = torch.arange(positions)[:, None] * LARGEST_WAVELENGTH**-exponents
+    angles = torch.arange(positions)[:, None] * MAX_WAVELENGTH**-exponents
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def additive_mask(hidden: Tensor) -> Tensor:
-    """What is added to attention's scores where they are to be `hidden`, in fp32."""
+    """The mask that is added to attention scores: -inf where `hidden`, else 0, in fp32."""
     return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def padding(length: int, lengths: Tensor) -> Tensor:
-    """Where there is padding (B, 1, 1, length), right of the lengths (B)."""
+    """A mask (B, 1, 1, length) that is true at padding, right of the lengths (B)."""
     return (torch.arange(length, device=lengths.device) >= lengths[:, None])[:, None, None]
 
 
-def shares(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(D) + mask) of (B, H, T, D) and (B, H, S, D): (B, H, T, S) in fp32."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return (scores + mask).softmax(-1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """The shares of the values (B, H, S, D) -> (B, H, T, D)."""
+    """Attention of (B, H, T, D) to keys and values (B, H, S, D): (B, H, T, D)."""
     if query.device.type == "cpu":
         # On short sentences torch's kernel takes longer in bf16, its backward five times as long.
-        return shares(query, key, mask).to(value.dtype) @ value
+        return attention_weights(query, key, mask).to(value.dtype) @ value
     return F.scaled_dot_product_attention(query, key, value, mask.to(query.dtype))
 
 
 class SelfAttention(nn.Module):
-    """Attention of several heads to the own sequence."""
+    """Multi-head self-attention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of several heads to what was read."""
+    """Multi-head attention of the decoder to the encoder's output."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -103,6 +104,8 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """The position-wise feed-forward layer (section 3.3)."""
+
     def __init__(self, width: int, ffn_width: int) -> None:
         super().__init__()
         self.up = nn.Linear(width, ffn_width)
@@ -115,7 +118,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """What encoder and decoder layers share: a part adds to x, with layer norm before or after."""
+    """Base of encoder and decoder layers: residual sublayers with layer norm before or after."""
 
     def __init__(
         self, width: int, heads: int, ffn_width: int, dropout: float, pre_norm: bool
@@ -129,32 +132,37 @@ class Layer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def before(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """What a part sees of x."""
+        """The input of a sublayer."""
         y: Tensor = norm(x) if self.pre_norm else x
         return y
 
     def after(self, x: Tensor, added: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """x plus a sublayer's output."""
         x = x + self.dropout(added)
         y: Tensor = x if self.pre_norm else norm(x)
         return y
 
     def add_self_attention(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Attention to the own sequence."""
+        """x plus self-attention."""
         added = self.attention(self.before(x, self.attention_norm), mask)
         return self.after(x, added, self.attention_norm)
 
     def add_feed_forward(self, x: Tensor) -> Tensor:
-        """The feed-forward layer."""
+        """x plus the feed-forward layer."""
         return self.after(x, self.feed_forward(self.before(x, self.norm)), self.norm)
 
 
 class EncoderLayer(Layer):
+    """Self-attention, then the feed-forward layer."""
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x (B, S, W) -> (B, S, W)."""
         return self.add_feed_forward(self.add_self_attention(x, mask))
 
 
 class DecoderLayer(Layer):
+    """Causal self-attention, attention to the encoder's output, then the feed-forward layer."""
+
     def __init__(
         self, width: int, heads: int, ffn_width: int, dropout: float, pre_norm: bool
     ) -> None:
@@ -163,7 +171,7 @@ class DecoderLayer(Layer):
         self.reading_norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """x (B, T, W), keys and values (2, B, H, S, D) of what was read -> (B, T, W)."""
+        """x (B, T, W), keys and values (2, B, H, S, D) of the source -> (B, T, W)."""
         x = self.add_self_attention(x, mask)
         added = self.reading(self.before(x, self.reading_norm), memory, memory_mask)
         return self.add_feed_forward(self.after(x, added, self.reading_norm))
@@ -171,47 +179,47 @@ class DecoderLayer(Layer):
     def step(
         self, x: Tensor, past: Tensor, seen: Tensor, memory: Tensor, memory_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The newest tokens x (M, K, W) -> (M, K, W), and their attention (M, K, S), the heads'
-        mean.
+        """The newest tokens x (M, K, W) -> (M, K, W), and their attention (M, K, S) to the source.
 
-        past (2, M, H, E, D) are keys and values of all that was written; those of the newest
-        tokens are stored at its end. seen (M, 1, K, E) hides what is of other beams.
+        The attention is the mean of the heads. past (2, M, H, E, D) are keys and values of all
+        tokens so far, with room for those of the newest at its end. seen (M, 1, K, E) masks the
+        tokens of other beams.
         """
         parts = self.attention.project(self.before(x, self.attention_norm))
         past[:, :, :, -x.shape[1] :] = parts[1:]
-        mixed = shares(parts[0].to(past.dtype), past[0], seen) @ past[1]
+        mixed = attention_weights(parts[0].to(past.dtype), past[0], seen) @ past[1]
         added = self.attention.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         x = self.after(x, added, self.attention_norm)
-        attention = self.attends(x, memory, memory_mask)
+        attention = self.cross_attention_weights(x, memory, memory_mask)
         mixed = attention @ memory[1]
         added = self.reading.out(mixed.transpose(1, 2).flatten(2).to(x.dtype))
         return self.add_feed_forward(self.after(x, added, self.reading_norm)), attention.mean(1)
 
-    def attends(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
-        """Attention (B, H, T, S) of x (B, T, W) to what was read."""
+    def cross_attention_weights(self, x: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        """Attention weights (B, H, T, S) of x (B, T, W) to the source."""
         query = self.reading.queries(self.before(x, self.reading_norm))
-        return shares(query.to(memory.dtype), memory[0], memory_mask)
+        return attention_weights(query.to(memory.dtype), memory[0], memory_mask)
 
 
-class Written(DecoderState):
-    """What was read, and the keys and values of all that was written, by whatever beam.
+class KeyValueCache(DecoderState):
+    """Keys and values of the source, and of all tokens that any beam has generated.
 
-    A beam that goes on in two, or ends, moves none of these: each row only knows which of what was
-    written for its source is its own.
+    A beam that splits in two, or ends, moves none of them: each row only has a mask of the tokens
+    that are its own.
     """
 
     def __init__(self, sources: EncoderMemory, seen: Tensor, length: int) -> None:
-        # (2 L, M, H, S, D) of what was read, the mask (1, M, 1, 1, S) of its padding, and
-        # (2 L, M, H, at least E, D) of the E tokens written.
+        # (2 L, M, H, S, D) of the source, the mask (1, M, 1, 1, S) of its padding, and
+        # (2 L, M, H, at least E, D) of the E generated tokens.
         self.sources = sources
         self.seen = seen  # (R, E), added to the scores
         self.length = length  # tokens of each row
 
-    def select(self, rows: Tensor) -> "Written":
-        return Written(self.sources.select(rows), self.seen[rows], self.length)
+    def select(self, rows: Tensor) -> "KeyValueCache":
+        return KeyValueCache(self.sources.select(rows), self.seen[rows], self.length)
 
     def grow(self) -> tuple[Tensor, Tensor]:
-        """Room for a token of each row: past (2 L, M, H, E, D), and seen (M, 1, K, E)."""
+        """Make room for a token of each row: past (2 L, M, H, E, D), and seen (M, 1, K, E)."""
         beams = self.sources.beams
         before = self.seen.shape[1]
         after = before + beams
@@ -226,11 +234,11 @@ class Written(DecoderState):
         return past[..., :after, :], self.seen.view(-1, 1, beams, after)
 
 
-class TransformerDecoding(nn.Module):
-    """The part of a model that writes: an embedding, a stack of decoder layers, logits.
+class TransformerDecoder(nn.Module):
+    """The decoder of a model: an embedding, a stack of decoder layers, logits.
 
-    It is a base class beside the task's own, so that its layers stand in the model itself under
-    the same names in all tasks: a subclass calls `add_embedding`, `add_decoder` and `initialize`.
+    It is a mixin, so that its layers have the same names in the models of all tasks: a subclass
+    calls `add_embedding`, `add_decoder` and `initialize`.
     """
 
     table: Tensor
@@ -239,8 +247,9 @@ class TransformerDecoding(nn.Module):
     width: int
 
     def add_embedding(self, vocab_size: int, width: int, heads: int, dropout: float) -> None:
+        """Add the embedding. Raises DlkitError if the heads do not divide the width."""
         if width % heads or width % 2:
-            raise DlkitError(f"--width {width} cannot be shared by --heads {heads}, or is odd")
+            raise DlkitError(f"--width {width} must be even and a multiple of --heads {heads}")
         self.width = width
         self.embedding = nn.Embedding(vocab_size, width)
         self.register_buffer("table", sinusoids(TABLE, width), persistent=False)
@@ -266,7 +275,7 @@ class TransformerDecoding(nn.Module):
         self.head = None if tie_embeddings else nn.Linear(self.width, size, bias=False)
 
     def initialize(self) -> None:
-        """Glorot's, with queries, keys and values each as a matrix of its own."""
+        """Initialize as Glorot and Bengio 2010, with queries, keys and values apart."""
         nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module.bias is not None:
@@ -278,7 +287,7 @@ class TransformerDecoding(nn.Module):
             nn.init.normal_(self.head.weight, std=self.width**-0.5)
 
     def embed(self, ids: Tensor, start: int = 0) -> Tensor:
-        """ids (B, T) at positions from `start` on -> (B, T, W)."""
+        """ids (B, T) at the positions after `start` -> (B, T, W)."""
         end = start + ids.shape[1]
         if end > len(self.table):
             table = sinusoids(-(-end // TABLE) * TABLE, self.width)
@@ -288,13 +297,14 @@ class TransformerDecoding(nn.Module):
         return y
 
     def decoder_layers(self) -> list[DecoderLayer]:
+        """The layers of the decoder, from the input to the output."""
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 
-    def known(self, x: Tensor) -> list[Tensor]:
-        """Each layer's keys and values (2, B, H, S, D) of what was read, x (B, S, W)."""
+    def keys_and_values(self, x: Tensor) -> list[Tensor]:
+        """Each layer's keys and values (2, B, H, S, D) of the encoder's output x (B, S, W)."""
         return [layer.reading.keys_and_values(x) for layer in self.decoder_layers()]
 
-    def write(self, target: Tensor, memories: list[Tensor], mask: Tensor) -> Tensor:
+    def decode(self, target: Tensor, memories: list[Tensor], mask: Tensor) -> Tensor:
         """The decoder's output (B, T, W) for target (B, T), before the last norm."""
         x, causal = self.embed(target), self.causal(target)
         for layer, memory in zip(self.decoder_layers(), memories, strict=True):
@@ -302,7 +312,7 @@ class TransformerDecoding(nn.Module):
         return x
 
     def causal(self, target: Tensor) -> Tensor:
-        """What hides later tokens (T, T)."""
+        """The additive mask (T, T) of later tokens."""
         tokens = target.shape[1]
         later = torch.ones(tokens, tokens, dtype=torch.bool, device=target.device).triu(1)
         return additive_mask(later)
@@ -315,39 +325,40 @@ class TransformerDecoding(nn.Module):
         logits: Tensor = self.head(x)
         return logits.float()
 
-    def begin(self, memories: list[Tensor], mask: Tensor, capacity: int) -> Written:
-        """What `step` starts from, for texts of at most `capacity` tokens."""
+    def begin(self, memories: list[Tensor], mask: Tensor, capacity: int) -> KeyValueCache:
+        """The state of the first `step`, for texts of at most `capacity` tokens."""
         memory = torch.cat(memories)
         if memory.device.type == "cpu":
-            memory = memory.float()  # attention of one token to many is quicker than in bf16
+            memory = memory.float()  # attention of one token to many is faster than in bf16
         past = memory.new_empty(*memory.shape[:3], min(capacity, BLOCK), memory.shape[4])
         sources = EncoderMemory([memory, mask[None], past])
-        return Written(sources, mask.new_empty(memory.shape[1], 0), 0)
+        return KeyValueCache(sources, mask.new_empty(memory.shape[1], 0), 0)
 
-    def step(self, ids: Tensor, state: Written) -> tuple[Tensor, Tensor]:
-        """Logits (B, V) after the newest tokens ids (B), and the attention (B, S) of the layer
-        that `aligning` tells of.
+    def step(self, ids: Tensor, state: KeyValueCache) -> tuple[Tensor, Tensor]:
+        """Logits (B, V) after the newest tokens ids (B), and the attention (B, S) to the source.
+
+        The attention is that of the layer `aligning_layer`.
         """
         memory, (mask,), _ = state.sources.tensors
-        x = state.sources.grouped(self.embed(ids[:, None], state.length))
+        x = state.sources.group_beams(self.embed(ids[:, None], state.length))
         past, seen = state.grow()
         attentions = []
         of_layers = zip(self.decoder_layers(), past.split(2), memory.split(2), strict=True)
         for layer, own, known in of_layers:
             x, attention = layer.step(x, own, seen, known, mask)
             attentions.append(attention)
-        return self.logits(x.flatten(0, 1)), attentions[self.aligning()].flatten(0, 1)
+        return self.logits(x.flatten(0, 1)), attentions[self.aligning_layer()].flatten(0, 1)
 
-    def aligning(self) -> int:
-        """The decoder's layer before the last: its attention aligns best (Garg et al. 2019)."""
+    def aligning_layer(self) -> int:
+        """The number of the last layer but one, which aligns best (Garg et al. 2019)."""
         return max(len(self.decoder) - 2, 0)
 
     def attention(self, target: Tensor, memories: list[Tensor], mask: Tensor) -> Tensor:
-        """That layer's attention (B, T, S), the mean of its heads, in fp32."""
+        """The attention (B, T, S) of that layer to the source, the mean of its heads, in fp32."""
         x, causal = self.embed(target), self.causal(target)
-        number = self.aligning()
+        number = self.aligning_layer()
         layers = self.decoder_layers()
         for layer, memory in zip(layers[:number], memories, strict=False):
             x = layer(x, causal, memory, mask)
         x = layers[number].add_self_attention(x, causal)
-        return layers[number].attends(x, memories[number], mask).mean(1).float()
+        return layers[number].cross_attention_weights(x, memories[number], mask).mean(1).float()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.decoder_state import EncoderMemory
-from dlkit.core.nn.recurrent import Past, Recurrence, Stack
+from dlkit.core.nn.recurrent import Past, RecurrentState, Stack
 from dlkit.translate.models.rnn import RecurrentTranslator
 
 SCORES = ("additive", "general", "dot")
@@ -45,7 +45,7 @@ class AttentionScore(nn.Module):
         return score
 
 
-class AttentionState(Recurrence):
+class AttentionState(RecurrentState):
     """The layers' states, the encoder's memory, and the last attentional state (B, W), first 0.
 
     The memory is annotations and keys (B, S, W), and the additive mask (B, 1, S) of padding.
@@ -117,7 +117,7 @@ class AttentionRNN(RecurrentTranslator):
         """Attentional states (B, T, W) and attention weights (B, T, S) of outputs (B, T, W)."""
         (annotations,), (keys,), (mask,) = state.sources.tensors
         tokens = y.shape[1]
-        y = state.sources.grouped(y)
+        y = state.sources.group_beams(y)
         attention = (self.score(y, keys) + mask).softmax(-1)
         context = attention.to(annotations.dtype) @ annotations
         z = self.dropout(torch.tanh(self.combine(torch.cat([context, y], dim=-1))))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.decoder_state import DecoderState
-from dlkit.core.nn.recurrent import Recurrence, RecurrentWriting, Stack
+from dlkit.core.nn.recurrent import RecurrentDecoder, RecurrentState, Stack
 from dlkit.translate.models.translator import Translator
 
 
-class RecurrentTranslator(RecurrentWriting, Translator):
+class RecurrentTranslator(RecurrentDecoder, Translator):
     """The base class of translators with a recurrent decoder.
 
     A subclass encodes the source in `start`, and runs the decoder in `write`.
@@ -100,12 +100,12 @@ class RNN(RecurrentTranslator):
         self.encoder = Stack(cell, width, layers, dropout, residual)
         self.decoder = Stack(cell, width, layers, dropout, residual)
 
-    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Recurrence:
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> RecurrentState:
         if self.reverse:
             source = reverse_words(source, lengths)
-        return Recurrence(self.encoder.read(self.embed(source), lengths)[1])
+        return RecurrentState(self.encoder.read(self.embed(source), lengths)[1])
 
-    def write(self, x: Tensor, state: Recurrence) -> tuple[Tensor, None]:
+    def write(self, x: Tensor, state: RecurrentState) -> tuple[Tensor, None]:
         y, state.past = self.decoder(x, state.past)
         return y, None
 

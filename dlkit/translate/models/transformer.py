@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from dlkit.core.nn.transformer import (
     EncoderLayer,
-    TransformerDecoding,
-    Written,
+    KeyValueCache,
+    TransformerDecoder,
     additive_mask,
     padding,
 )
 from dlkit.translate.models.translator import Translator
 
 
-class Transformer(TransformerDecoding, Translator):
+class Transformer(TransformerDecoder, Translator):
     def __init__(
         self,
         vocab_size: int,
@@ -50,7 +50,7 @@ class Transformer(TransformerDecoding, Translator):
         mask = additive_mask(padding(source.shape[1], lengths))
         for layer in self.encoder:
             x = layer(x, mask)
-        return self.known(self.encoder_norm(x)), mask
+        return self.keys_and_values(self.encoder_norm(x)), mask
 
     def forward(
         self,
@@ -68,12 +68,12 @@ class Transformer(TransformerDecoding, Translator):
         memories, mask = self.read(source, lengths)
         if sampling_share:
             with torch.no_grad():
-                predicted = self.logits(self.write(target, memories, mask)).argmax(-1)
+                predicted = self.logits(self.decode(target, memories, mask)).argmax(-1)
             target = self.mix_in_predictions(target, predicted, sampling_share)
-        x = self.write(target, memories, mask)
+        x = self.decode(target, memories, mask)
         return self.logits(x if at is None else x[at])
 
-    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> Written:
+    def start(self, source: Tensor, lengths: Tensor, capacity: int) -> KeyValueCache:
         memories, mask = self.read(source, lengths)
         return self.begin(memories, mask, capacity)
 
