@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from dlkit.core.errors import DlkitError
-from dlkit.embed import cooccurrence, cuda, glove, loss, lsa
-from dlkit.embed.config import EmbedTrainConfig, Method, by_method
+from dlkit.embed import cooccurrence, cuda, glove, loss, lsa, sampling
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
+from dlkit.embed.corpus import SENTENCE_END
 
-END = cooccurrence.SENTENCE_END
+END = SENTENCE_END
 
 
 def text(seed: int = 0, sentences: int = 60, num_words: int = 30, longest: int = 25) -> np.ndarray:
@@ -42,8 +43,8 @@ def separation(vectors: np.ndarray) -> float:
     return float(cosines[same & ~np.eye(20, dtype=bool)].mean() - cosines[~same].mean())
 
 
-def settings(tmp_path: Path, method: Method, **changed: Any) -> EmbedTrainConfig:
-    return by_method(EmbedTrainConfig(corpus=[], out=tmp_path, method=method, **changed))
+def settings(tmp_path: Path, method: EmbedMethod, **changed: Any) -> EmbedTrainConfig:
+    return resolve_config(EmbedTrainConfig(corpus=[], out=tmp_path, method=method, **changed))
 
 
 def by_brute_force(ids: np.ndarray, num_words: int, window: int) -> np.ndarray:
@@ -69,37 +70,39 @@ def dense(counts: np.ndarray, num_words: int) -> np.ndarray:
 @pytest.mark.parametrize("window", [1, 5, 15])
 def test_counts_are_those_of_brute_force(tmp_path: Path, seed: int, window: int) -> None:
     ids = text(seed)
-    counts = cooccurrence.count(ids, 30, window, tmp_path)
+    counts = cooccurrence.count_cooccurrences(ids, 30, window, tmp_path)
     np.testing.assert_allclose(dense(counts, 30), by_brute_force(ids, 30, window), rtol=1e-12)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_little_memory_makes_runs_that_merge_to_the_same(tmp_path: Path, threads: int) -> None:
     ids = text(5, sentences=300)
-    whole = np.array(cooccurrence.count(ids, 30, 15, tmp_path, threads=threads))
-    pieces = list(cooccurrence.parts(ids, 400 // cooccurrence.BYTES_PER_WORD))
+    whole = np.array(cooccurrence.count_cooccurrences(ids, 30, 15, tmp_path, threads=threads))
+    pieces = list(cooccurrence.read_parts(ids, 400 // cooccurrence.BYTES_PER_WORD))
     assert len(pieces) > 50
     assert np.array_equal(np.concatenate(pieces), ids)
     assert all(piece[-1] == END for piece in pieces)
-    merged = cooccurrence.count(ids, 30, 15, tmp_path, memory=400 / 2**30, threads=threads)
+    merged = cooccurrence.count_cooccurrences(
+        ids, 30, 15, tmp_path, memory=400 / 2**30, threads=threads
+    )
     assert np.array_equal(merged["key"], whole["key"])
     assert (np.diff(merged["key"]) > 0).all()
     np.testing.assert_allclose(merged["x"], whole["x"], rtol=1e-12)
-    assert [path.name for path in tmp_path.iterdir()] == [cooccurrence.COUNTS]
+    assert [path.name for path in tmp_path.iterdir()] == [cooccurrence.COUNTS_FILE]
 
 
 def test_threads_do_not_change_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cooccurrence, "SLICE", 50)
     ids = text(6, sentences=200)
-    one = np.array(cooccurrence.count(ids, 30, 15, tmp_path))
-    three = cooccurrence.count(ids, 30, 15, tmp_path, threads=3)
+    one = np.array(cooccurrence.count_cooccurrences(ids, 30, 15, tmp_path))
+    three = cooccurrence.count_cooccurrences(ids, 30, 15, tmp_path, threads=3)
     assert np.array_equal(one, three)
 
 
 def test_shuffled_pairs_are_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cooccurrence, "BUCKET", 16)
-    counts = cooccurrence.count(text(7, sentences=200), 30, 15, tmp_path)
-    pairs = cooccurrence.shuffle(counts, 30, tmp_path / "pairs.bin", seed=1)
+    counts = cooccurrence.count_cooccurrences(text(7, sentences=200), 30, 15, tmp_path)
+    pairs = cooccurrence.shuffle_pairs(counts, 30, tmp_path / "pairs.bin", seed=1)
     keys = pairs["i"].astype(np.int64) * 30 + pairs["j"]
     assert not np.array_equal(keys, counts["key"])
     order = np.argsort(keys)
@@ -108,8 +111,8 @@ def test_shuffled_pairs_are_the_counts(tmp_path: Path, monkeypatch: pytest.Monke
     # Every tenth of the file has words of all frequencies.
     for part in np.array_split(pairs["i"], 10):
         assert abs(part.mean() - pairs["i"].mean()) < 4
-    again = cooccurrence.shuffle(counts, 30, tmp_path / "again.bin", seed=1)
-    other = cooccurrence.shuffle(counts, 30, tmp_path / "other.bin", seed=2)
+    again = cooccurrence.shuffle_pairs(counts, 30, tmp_path / "again.bin", seed=1)
+    other = cooccurrence.shuffle_pairs(counts, 30, tmp_path / "other.bin", seed=2)
     assert np.array_equal(pairs, again)
     assert not np.array_equal(pairs, other)
 
@@ -184,8 +187,8 @@ def test_gradients_of_glove_are_limited() -> None:
 def prepared(
     ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int, resuming: bool
 ) -> np.ndarray:
-    glove.counted(ids, num_words, config, threads, resuming)
-    return glove.shuffled(num_words, config)
+    glove.count_corpus(ids, num_words, config, threads, resuming)
+    return glove.load_pairs(num_words, config)
 
 
 def glove_run(config: EmbedTrainConfig, threads: int = 1) -> tuple[np.ndarray, list[float]]:
@@ -200,7 +203,7 @@ def glove_run(config: EmbedTrainConfig, threads: int = 1) -> tuple[np.ndarray, l
 
 
 def test_glove_costs_less_in_each_epoch_and_finds_topics(tmp_path: Path) -> None:
-    config = settings(tmp_path, Method.glove, dim=8, epochs=20)
+    config = settings(tmp_path, EmbedMethod.glove, dim=8, epochs=20)
     vectors, costs = glove_run(config)
     assert len(costs) == 20
     assert all(later < earlier for earlier, later in pairwise(costs))
@@ -216,7 +219,7 @@ def test_glove_costs_less_in_each_epoch_and_finds_topics(tmp_path: Path) -> None
 
 def test_glove_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glove, "STEP", 50)
-    config = settings(tmp_path, Method.glove, dim=8, epochs=3)
+    config = settings(tmp_path, EmbedMethod.glove, dim=8, epochs=3)
     whole, _ = glove_run(config)
     ids, _ = topics()
     pairs = prepared(ids, 20, config, 1, resuming=False)
@@ -237,12 +240,12 @@ def test_glove_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_lonely_words_are_nothing_to_learn_from(tmp_path: Path) -> None:
     ids = np.array([0, END, 1, END], np.int32)
-    config = settings(tmp_path, Method.glove)
-    with pytest.raises(DlkitError, match="nothing to learn from"):
+    config = settings(tmp_path, EmbedMethod.glove)
+    with pytest.raises(DlkitError, match="no line of the corpus holds two words"):
         prepared(ids, 2, config, 1, resuming=False)
 
 
-def as_dense(matrix: lsa.Sparse) -> np.ndarray:
+def as_dense(matrix: lsa.SparseMatrix) -> np.ndarray:
     x = np.zeros(matrix.shape)
     for row in range(matrix.shape[0]):
         part = slice(matrix.starts[row], matrix.starts[row + 1])
@@ -261,7 +264,7 @@ def test_tf_idf_by_hand() -> None:
 
 def test_ppmi_is_what_the_formula_says(tmp_path: Path) -> None:
     ids = text(8)
-    matrix = as_dense(lsa.positive_pmi(cooccurrence.count(ids, 30, 5, tmp_path), 30))
+    matrix = as_dense(lsa.positive_pmi(cooccurrence.count_cooccurrences(ids, 30, 5, tmp_path), 30))
     x = by_brute_force(ids, 30, 5)
     smoothed = x.sum(axis=0) ** 0.75 / (x.sum(axis=0) ** 0.75).sum()
     with np.errstate(divide="ignore"):
@@ -277,9 +280,9 @@ def test_the_decomposition_is_that_of_a_full_one(threads: int) -> None:
     rows, columns = np.nonzero(x)
     shuffled = rng.permutation(len(rows))
     rows, columns = rows[shuffled], columns[shuffled]
-    matrix = lsa.Sparse.of(rows, columns, x[rows, columns], x.shape)
+    matrix = lsa.SparseMatrix.from_entries(rows, columns, x[rows, columns], x.shape)
     np.testing.assert_allclose(as_dense(matrix), x, rtol=1e-6)
-    np.testing.assert_allclose(as_dense(matrix.transposed()), x.T, rtol=1e-6)
+    np.testing.assert_allclose(as_dense(matrix.transpose()), x.T, rtol=1e-6)
 
     left, values = lsa.truncated_svd(matrix, 5, seed=0, threads=threads)
     full, all_values, _ = np.linalg.svd(x)
@@ -292,7 +295,7 @@ def test_the_decomposition_is_that_of_a_full_one(threads: int) -> None:
 @pytest.mark.parametrize("weighting", ["tfidf", "ppmi"])
 def test_lsa_finds_topics_again_and_again(tmp_path: Path, weighting: Any) -> None:
     ids, _ = topics()
-    config = settings(tmp_path, Method.lsa, weighting=weighting, dim=4)
+    config = settings(tmp_path, EmbedMethod.lsa, weighting=weighting, dim=4)
     vectors = lsa.train_lsa(ids, 20, config, threads=2)
     assert vectors.shape == (20, 4)
     assert vectors.dtype == np.float32
@@ -304,7 +307,7 @@ def test_lsa_finds_topics_again_and_again(tmp_path: Path, weighting: Any) -> Non
 
 def test_a_matrix_of_low_rank_gives_zeros(tmp_path: Path) -> None:
     ids = np.tile(np.array([0, 1, 2, END], np.int32), 5)
-    vectors = lsa.train_lsa(ids, 3, settings(tmp_path, Method.lsa, dim=2), threads=1)
+    vectors = lsa.train_lsa(ids, 3, settings(tmp_path, EmbedMethod.lsa, dim=2), threads=1)
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(vectors[:, 1], 0, atol=1e-5)
 
@@ -315,21 +318,21 @@ def rows_of_even_and_odd() -> tuple[np.ndarray, np.ndarray]:
     return np.stack([words, 20 + words % 2], axis=1).flatten(), np.arange(0, 41, 2)
 
 
-def one_group(config: EmbedTrainConfig) -> cuda.Group:
+def one_group(config: EmbedTrainConfig) -> cuda.GroupBatch:
     ids, counts = topics(sentences=20)
     until = torch.from_numpy(np.cumsum(counts) / counts.sum()).float()
     generator = torch.Generator().manual_seed(0)
-    drawn = cuda.groups(torch.from_numpy(ids), torch.ones(20), until, config, generator)
+    drawn = cuda.make_batches(torch.from_numpy(ids), torch.ones(20), until, config, generator)
     return next(drawn)[0]
 
 
-@pytest.mark.parametrize("method", [Method.skipgram, Method.cbow])
+@pytest.mark.parametrize("method", [EmbedMethod.skipgram, EmbedMethod.cbow])
 @pytest.mark.parametrize("subwords", [False, True])
 def test_a_step_on_the_device_follows_autograd(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Method, subwords: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: EmbedMethod, subwords: bool
 ) -> None:
     """At a rate so small that no curvature matters; each row of a mean takes all of its change."""
-    monkeypatch.setattr(cuda, "SHARED", 8)
+    monkeypatch.setattr(cuda, "NEGATIVES", 8)
     config = settings(tmp_path, method, window=3, negative=5)
     group = one_group(config)
     group.pairs, group.counts = group.pairs.double(), group.counts.double()
@@ -337,33 +340,35 @@ def test_a_step_on_the_device_follows_autograd(
     torch.manual_seed(0)
     inputs = torch.randn(22 if subwords else 20, 6, dtype=torch.double)
     outputs = torch.randn(20, 6, dtype=torch.double)
-    table = cuda.Table(inputs.clone(), rows, starts)
-    targets = cuda.Table(outputs.clone(), None, None)
+    table = cuda.RowTable(inputs.clone(), rows, starts)
+    targets = cuda.RowTable(outputs.clone(), None, None)
     rate = 1e-9
-    step = cuda.cbow_step if method is Method.cbow else cuda.skipgram_step
+    step = cuda.cbow_step if method is EmbedMethod.cbow else cuda.skipgram_step
     total, pairs = step(group, table, targets, rate)
 
     vectors = inputs if rows is None else inputs[rows.reshape(20, 2)].mean(dim=1)
-    np.testing.assert_allclose(cuda.Table(inputs, rows, starts).vectors(torch.arange(20)), vectors)
+    np.testing.assert_allclose(
+        cuda.RowTable(inputs, rows, starts).vectors(torch.arange(20)), vectors
+    )
     vectors = vectors.clone().requires_grad_()
     outputs.requires_grad_()
     expected = torch.zeros(())
     number = 0
     for around, centers, mask, negatives in zip(
-        group.around, group.centers, group.pairs, group.negatives, strict=True
+        group.context, group.centers, group.pairs, group.negatives, strict=True
     ):
         for center, near in zip(centers, mask, strict=True):
             words = around[near > 0]
             if not len(words):
                 continue
             given = vectors[words]
-            if method is Method.cbow:
-                mean = loss.mean_of(given[None], torch.ones(1, len(words)))
+            if method is EmbedMethod.cbow:
+                mean = loss.mean_of_rows(given[None], torch.ones(1, len(words)))
                 given = mean.detach() + (given - given.detach()).sum(dim=0)  # a sum's gradient
             number += len(given)
             positive = outputs[center].expand(len(given), -1)
             for negative in negatives:
-                share = float(negative != center) * config.negative / cuda.SHARED
+                share = float(negative != center) * config.negative / cuda.NEGATIVES
                 wrong = outputs[negative].expand(len(given), 1, -1)
                 with_negative = loss.negative_sampling(given, positive, wrong)
                 without = loss.negative_sampling(given, positive, wrong[:, :0])
@@ -389,21 +394,21 @@ def test_frequent_rows_do_not_overshoot() -> None:
     """A thousand times the gradient of -log s(x): a plain step would go 500 too far."""
     weights = torch.zeros(2, 1)
     gradients, curvatures = torch.full((1000, 1), 0.5), torch.full((1000,), 0.25)
-    change = cuda.Change(torch.zeros(1000, dtype=torch.long), gradients, curvatures)
-    cuda.Table(weights, None, None).change(change, rate=1.0)
+    update = cuda.RowUpdate(torch.zeros(1000, dtype=torch.long), gradients, curvatures)
+    cuda.RowTable(weights, None, None).apply(update, rate=1.0)
     assert 0 < weights[0, 0] < 2
     assert weights[1, 0] == 0
 
 
 def test_windows_stay_in_their_sentence(tmp_path: Path) -> None:
-    config = settings(tmp_path, Method.skipgram, window=4)
+    config = settings(tmp_path, EmbedMethod.skipgram, window=4)
     ids = torch.from_numpy(np.where(text(3) == END, END, np.arange(len(text(3)), dtype=np.int32)))
     keep, until = torch.ones(len(ids)), torch.linspace(0, 1, len(ids))
     sentence = (ids < 0).cumsum(0)
     reaches = set()
-    for group, _ in cuda.groups(ids, keep, until, config, torch.Generator().manual_seed(0)):
+    for group, _ in cuda.make_batches(ids, keep, until, config, torch.Generator().manual_seed(0)):
         b, g, c = torch.nonzero(group.pairs, as_tuple=True)
-        center, other = group.centers[b, g], group.around[b, c]
+        center, other = group.centers[b, g], group.context[b, c]
         distance = (center - other).abs()
         assert (distance > 0).all()
         assert (distance <= 4).all()
@@ -413,23 +418,23 @@ def test_windows_stay_in_their_sentence(tmp_path: Path) -> None:
 
 
 def test_the_share_of_frequent_words_is_that_of_word2vec() -> None:
-    keep = cuda.kept(np.array([900, 99, 1]), sample=1e-2)
+    keep = sampling.keep_probabilities(np.array([900, 99, 1]), sample=1e-2)
     frequent = np.array([0.9, 0.099]) / 1e-2
     np.testing.assert_allclose(keep[:2], np.sqrt(1 / frequent) + 1 / frequent, rtol=1e-6)
     assert keep[2] == 1
-    assert (cuda.kept(np.array([900, 99, 1]), sample=0) == 1).all()
+    assert (sampling.keep_probabilities(np.array([900, 99, 1]), sample=0) == 1).all()
 
 
-@pytest.mark.parametrize("method", [Method.skipgram, Method.cbow, Method.fasttext])
+@pytest.mark.parametrize("method", [EmbedMethod.skipgram, EmbedMethod.cbow, EmbedMethod.fasttext])
 def test_batches_find_topics_and_lose_less(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Method
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: EmbedMethod
 ) -> None:
     """A batch of the whole text: each word has hundreds of gradients in it."""
     monkeypatch.setattr(cuda, "BLOCK", 2600)
     ids, counts = topics()
     config = settings(tmp_path, method, dim=8, epochs=15, sample=0, lr=0.2)
     rows, starts = (None, None)
-    if method is Method.fasttext:
+    if method is EmbedMethod.fasttext:
         rows, starts = np.arange(40).reshape(2, 20).T.flatten(), np.arange(0, 41, 2)
 
     def run(state: cuda.TorchState) -> tuple[np.ndarray, list[float]]:
@@ -452,7 +457,7 @@ def test_batches_find_topics_and_lose_less(
 def test_batches_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "BLOCK", 2600)
     ids, counts = topics()
-    config = settings(tmp_path, Method.skipgram, dim=8, epochs=3)
+    config = settings(tmp_path, EmbedMethod.skipgram, dim=8, epochs=3)
     kept: list[cuda.TorchState] = []
 
     def keep(state: cuda.TorchState) -> None:
@@ -470,15 +475,15 @@ def test_batches_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 def test_hierarchical_softmax_is_not_for_batches(tmp_path: Path) -> None:
     ids, counts = topics()
     state = cuda.TorchState.start(20, 20, 8, 0, "cpu")
-    config = settings(tmp_path, Method.skipgram, hs=True)
+    config = settings(tmp_path, EmbedMethod.skipgram, hs=True)
     with pytest.raises(DlkitError, match="--device cpu"):
         cuda.train_batches(ids, counts, config, state, lambda _: None)
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("method", [Method.skipgram, Method.cbow])
-def test_batches_learn_the_same_on_a_gpu(tmp_path: Path, method: Method) -> None:
+@pytest.mark.parametrize("method", [EmbedMethod.skipgram, EmbedMethod.cbow])
+def test_batches_learn_the_same_on_a_gpu(tmp_path: Path, method: EmbedMethod) -> None:
     ids, counts = topics()
     config = settings(tmp_path, method, dim=8, epochs=40, sample=0, lr=0.2)
     state = cuda.TorchState.start(20, 20, 8, 0, "cuda")

@@ -14,15 +14,21 @@ from PIL import Image
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
 from dlkit.embed import formats
-from dlkit.embed.compiled_subwords import hashed
-from dlkit.embed.evaluate import pearson, ranks
-from dlkit.embed.evaluate import read as read_test
-from dlkit.embed.infer import Vocabulary
-from dlkit.embed.infer import load as load_named
-from dlkit.embed.model import Embedding, Subwords, Words, lengths, load, save
-from dlkit.embed.nearest import top_k, unit, widened
+from dlkit.embed.compiled_subwords import hash_ngrams
+from dlkit.embed.evaluate import pearson, ranks, read_file
+from dlkit.embed.infer import solve_analogies
+from dlkit.embed.model import (
+    Embedding,
+    Subwords,
+    WordList,
+    load_embedding,
+    row_norms,
+    save_embedding,
+)
+from dlkit.embed.nearest import half_to_single, top_k, unit
 from dlkit.embed.plot import affinities, pca, squared_distances, tsne
 from dlkit.embed.subwords import fnv1a, ngrams, vector_of_unknown
+from dlkit.embed.vectors import Vectors, load
 from tests.conftest import run
 from tests.test_layers import loaded_by
 
@@ -35,7 +41,7 @@ RNG = np.random.default_rng(0)
 def embedding(words: list[str], vectors: Any, **parts: Any) -> Embedding:
     matrix = np.asarray(vectors, np.float32)
     header = checkpoint.Header("embed", "skipgram", {"dim": matrix.shape[1]}, [])
-    return Embedding(header, Words.of(words), matrix, **parts)
+    return Embedding(header, WordList.from_strings(words), matrix, **parts)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("embed") / "world.safetensors"
     vectors = np.concatenate([countries, capitals, others])
     counts = np.arange(16, 0, -1)
-    save(path, embedding(COUNTRIES + CAPITALS + OTHERS, vectors, counts=counts))
+    save_embedding(path, embedding(COUNTRIES + CAPITALS + OTHERS, vectors, counts=counts))
     return path
 
 
@@ -56,15 +62,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_words_are_found_whole() -> None:
-    words = Words.of(["the", "king", "a b", "naïve", "ing", "\udcff"])
+    words = WordList.from_strings(["the", "king", "a b", "naïve", "ing", "\udcff"])
     for _ in range(20):  # first by searching, then by an index
-        for index, word in enumerate(words.all()):
+        for index, word in enumerate(words.to_list()):
             assert words.find(word) == index
             assert words[index] == word
         assert words.find("kin") is None
         assert words.find("") is None
     with pytest.raises(DlkitError, match="line break"):
-        Words.of(["a\nb"])
+        WordList.from_strings(["a\nb"])
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -73,13 +79,13 @@ def test_a_file_comes_back_and_is_a_model_like_others(tmp_path: Path, half: bool
     subwords = Subwords(3, 6, 100, np.array([2, 7]), vectors[:2])
     path = tmp_path / "a.safetensors"
     words = ["b", "a", "é", "x y"]
-    save(path, embedding(words, vectors, counts=np.arange(4), subwords=subwords), half)
-    found = load(path)
+    save_embedding(path, embedding(words, vectors, counts=np.arange(4), subwords=subwords), half)
+    found = load_embedding(path)
     exact = vectors.astype(np.float16) if half else vectors
-    assert found.words.all() == words
+    assert found.words.to_list() == words
     assert np.array_equal(found.vectors, exact)
     assert found.vectors.dtype == exact.dtype
-    assert np.array_equal(found.norms, lengths(exact))
+    assert np.array_equal(found.norms, row_norms(exact))
     assert found.subwords is not None
     assert (found.subwords.minn, found.subwords.maxn, found.subwords.bucket) == (3, 6, 100)
     assert np.array_equal(found.subwords.vectors, exact[:2])
@@ -128,7 +134,7 @@ def test_the_hash_is_fnv_1a_with_signed_bytes() -> None:
 @pytest.mark.parametrize(("minn", "maxn"), [(3, 6), (1, 3), (2, 2), (0, 0)])
 def test_compiled_and_plain_hashes_agree(minn: int, maxn: int) -> None:
     words = ["where", "naïve", "a", "</s>", "日本語", "x" * 50, "\udcff\udc80q", ""]
-    buckets, starts = hashed(Words.of(words), minn, maxn, 1000)
+    buckets, starts = hash_ngrams(WordList.from_strings(words), minn, maxn, 1000)
     for index, word in enumerate(words):
         plain = [fnv1a(ngram) % 1000 for ngram in ngrams(word, minn, maxn)]
         assert buckets[starts[index] : starts[index + 1]].tolist() == plain
@@ -160,7 +166,9 @@ def test_top_k_is_exact(dtype: Any, words: int, dim: int, queries: int, k: int) 
     asked = unit(rng.normal(size=(queries, dim)))
     asked[0] = unit(vectors[0])
     without = [[q, 2 * q + 1] for q in range(queries)]
-    of = Embedding(checkpoint.Header("embed", "x", {}, []), Words.of(["w"] * words), vectors)
+    of = Embedding(
+        checkpoint.Header("embed", "x", {}, []), WordList.from_strings(["w"] * words), vectors
+    )
     found, scores = top_k(of, asked, k, without)
     truth = asked @ unit(vectors).T
     for query, left_out in enumerate(without):
@@ -185,7 +193,7 @@ def test_ties_go_to_the_first_word() -> None:
 def test_half_precision_is_widened_exactly() -> None:
     every = np.arange(65536, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)]
-    assert np.array_equal(widened(finite), finite.astype(np.float32))
+    assert np.array_equal(half_to_single(finite), finite.astype(np.float32))
 
 
 @pytest.mark.slow
@@ -194,9 +202,9 @@ def test_a_million_words_are_searched_quickly() -> None:
     vectors[:, 0] = np.arange(len(vectors)) % 1000
     of = Embedding(
         checkpoint.Header("embed", "x", {}, []),
-        Words(np.empty(0, np.uint8), np.zeros(len(vectors) + 1)),
+        WordList(np.empty(0, np.uint8), np.zeros(len(vectors) + 1)),
         vectors,
-        stored_norms=lengths(vectors),
+        stored_norms=row_norms(vectors),
     )
     query = unit(np.ones((1, 300)))
     top_k(of, query, 10)
@@ -255,7 +263,7 @@ def test_an_unknown_word_is_one_line_and_the_others_are_answered(world: Path) ->
     assert result.code == 1
     assert result.out.startswith("paris\t")
     assert result.err.splitlines()[0] == (
-        f"dlkit: kingg: not in the vocabulary of {world}: did you mean king, kings?"
+        f"dlkit: kingg: not in the vocabulary of {world}; did you mean king, kings?"
     )
     assert "did you mean" not in run("embed", "zzzzzz", "-m", world).err
     assert "did you mean" not in run("embed", "z" * 100_000, "-m", world).err
@@ -269,8 +277,8 @@ def test_lines_of_stdin_and_sentences(world: Path) -> None:
     assert result.code == 1
     assert "xx yy: none of its words is in the vocabulary" in result.err
     word, sentence, failed = map(json.loads, result.out.splitlines())
-    of = load(world)
-    by_name = dict(zip(of.words.all(), of.vectors, strict=True))
+    of = load_embedding(world)
+    by_name = dict(zip(of.words.to_list(), of.vectors, strict=True))
     assert np.allclose(word["vector"], by_name["paris"], atol=1e-6)
     mean = (unit(by_name["king"]) + unit(by_name["queen"])) / 2
     assert np.allclose(sentence["vector"], mean, atol=1e-6)
@@ -282,7 +290,7 @@ def test_lines_of_stdin_and_sentences(world: Path) -> None:
 def test_vectors_as_an_array(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "v.npy"
     assert run("embed", "vector", "paris", "rome", "-m", world, "-o", out).code == 0
-    of = load(world)
+    of = load_embedding(world)
     assert np.array_equal(np.load(out), of.vectors[5:7])
     assert run("embed", "vector", "paris", "kingg", "-m", world, "-o", out).code == 1
     assert not np.load(out)[1].any()
@@ -303,10 +311,10 @@ def test_analogies(world: Path, option: list[str]) -> None:
 
 def test_3cosmul_by_hand() -> None:
     vectors = unit(RNG.normal(size=(8, 4)))
-    of = Vocabulary("x", embedding([f"w{i}" for i in range(8)], vectors))
-    from dlkit.embed.infer import solve
-
-    words, scores = solve(of.embedding, vectors[None, [0, 1, 2]], "3cosmul", 1, [[0, 1, 2]])
+    of = Vectors("x", embedding([f"w{i}" for i in range(8)], vectors))
+    words, scores = solve_analogies(
+        of.embedding, vectors[None, [0, 1, 2]], "3cosmul", 1, [[0, 1, 2]]
+    )
     cosines = (vectors @ vectors[:3].T + 1) / 2
     truth = cosines[:, 0] * cosines[:, 2] / (cosines[:, 1] + 1e-3)
     truth[:3] = -1
@@ -316,7 +324,7 @@ def test_3cosmul_by_hand() -> None:
 
 def test_odd_one_out(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save(path, embedding(["a", "b", "c", "odd"], [[1, 0.1], [1, 0], [1, -0.1], [-1, 1]]))
+    save_embedding(path, embedding(["a", "b", "c", "odd"], [[1, 0.1], [1, 0], [1, -0.1], [-1, 1]]))
     assert run("embed", "odd-one-out", "a", "odd", "b", "-m", path).out.split("\t")[0] == "odd"
     partly = run("embed", "odd-one-out", "a", "odd", "b", "zz", "-m", path)
     assert (partly.code, partly.out.split("\t")[0]) == (1, "odd")
@@ -378,31 +386,31 @@ def word2vec_binary(end: bytes) -> bytes:
 def test_reading(tmp_path: Path, name: str, content: bytes, words: list[str]) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    found = load_named(path).embedding
-    assert found.words.all() == words
+    found = load(path).embedding
+    assert found.words.to_list() == words
     assert np.array_equal(found.vectors, VECTORS[: len(words)])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "an empty file"),
+        (b"", "the file is empty"),
         (b"\n\n", "no vectors"),
         (b"cat 1 2 3\ndog 1 2\ncow 1 2 3\n", "line 2, 'dog': 2 numbers, not 3"),
         (b"cat 1 2 3\ndog 1 2 3 4\n", "line 2, 'dog': more than 3 numbers"),
         (b"cat 1 2 3\ndog 1 2", "line 2, 'dog': 2 numbers, not 3 (the last line: is the file cut"),
         (b"cat 1 2 3\ndog 1 nan 3\n", "line 2, 'dog': its vector holds something that is no"),
         (b"cat 1 2\ndog 1 2..\n", "line 2, 'dog': its vector holds something that is no"),
-        (b"3 2\ncat 1 2\ndog 1 2\n", "its first line says 3 words, and there are 2"),
-        (b"1 2\ncat 1 2\ndog 1 2\n", "its first line says 1 words, and there are 2"),
+        (b"3 2\ncat 1 2\ndog 1 2\n", "its first line announces 3 words, but 2 follow"),
+        (b"1 2\ncat 1 2\ndog 1 2\n", "its first line announces 1 words, but 2 follow"),
         (b"2 3\ncat 1 2\ndog 1 2\n", "line 2, 'cat': 2 numbers, not 3"),
         (b"hello\n", "line 1"),
-        (word2vec_binary(b"\n")[:-3], "cut short"),
-        (word2vec_binary(b"\n").replace(b"2 3", b"3 3"), "cut short"),
+        (word2vec_binary(b"\n")[:-3], "the file is cut short"),
+        (word2vec_binary(b"\n").replace(b"2 3", b"3 3"), "the file is cut short"),
         (word2vec_binary(b"\n").replace(b"2 3", b"1 3"), "more than the 1 words"),
         (b"1 1\na " + struct.pack("<f", float("nan")), "the vector of 'a' holds NaN"),
         (b"\x93NUMPY\x01\x00junk", "cannot be read"),
-        (struct.pack("<iii", 793712314, 12, 5), "cut short"),
+        (struct.pack("<iii", 793712314, 12, 5), "the file is cut short"),
         (struct.pack("<ii", 793712314, 99) + bytes(80), "version 99"),
     ],
 )
@@ -416,12 +424,12 @@ def test_bad_files_are_one_line(tmp_path: Path, content: bytes, message: str) ->
     assert result.err.count("\n") == 1
 
 
-def test_duplicates_and_invalid_utf8_are_said_and_lose_nothing(tmp_path: Path) -> None:
+def test_duplicates_and_invalid_utf8_are_reported_and_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"cat 1 2\ncat 3 4\n\xff\xfe 5 6\n")
     result = run("embed", "vector", "cat", "-m", path)
     assert result.out == "cat\t1.0\t2.0\n"
-    assert "1 duplicate words left out, as 'cat'" in result.err
+    assert "skipped 1 duplicate words, such as 'cat'" in result.err
     assert "1 words are not UTF-8" in result.err
     out = tmp_path / "b.txt"
     assert run("embed", "convert", path, "-o", out, "--to", "glove").code == 0
@@ -446,7 +454,7 @@ def test_fasttext_bin_by_hand(tmp_path: Path) -> None:
     matrix = RNG.normal(size=(3 + bucket, 4)).astype(np.float32)
     path = tmp_path / "m.bin"
     path.write_bytes(fasttext_file(words, matrix, bucket))
-    found = load_named(path)
+    found = load(path)
 
     def mean(word: str, own: list[int]) -> np.ndarray:
         rows = own + [3 + fnv1a(ngram) % bucket for ngram in ngrams(word, 3, 4)]
@@ -454,21 +462,21 @@ def test_fasttext_bin_by_hand(tmp_path: Path) -> None:
 
     for index, word in enumerate(words):
         assert np.allclose(found.embedding.vectors[index], mean(word, [index]), atol=1e-6)
-    unknown = found.vector("dogs")
+    unknown = found.word_vector("dogs")
     assert unknown is not None
     assert np.allclose(unknown, mean("dogs", []), atol=1e-6)
     assert found.embedding.counts is not None
     assert found.embedding.counts.tolist() == [9, 9, 9]
     back = tmp_path / "back.bin"
     formats.write_fasttext(back, found.embedding)
-    again = load_named(back).embedding
+    again = load(back).embedding
     assert np.allclose(again.vectors, found.embedding.vectors, atol=1e-6)
     assert again.subwords is not None
     assert np.array_equal(again.subwords.vectors, matrix[3:])
     path.write_bytes(fasttext_file(words, matrix, bucket, quantized=True))
     assert "quantized" in run("embed", "cat", "-m", path).err
     path.write_bytes(fasttext_file(words, matrix, bucket)[:300])
-    assert "cut short" in run("embed", "cat", "-m", path).err
+    assert "the file is cut short" in run("embed", "cat", "-m", path).err
 
 
 @pytest.mark.parametrize(
@@ -487,11 +495,11 @@ def test_every_format_comes_back(world: Path, tmp_path: Path, name: str, kind: s
     words = ["cat", "日本", "naïve"]
     vectors = RNG.normal(size=(3, 5)).astype(np.float32)
     source, out = tmp_path / "source.safetensors", tmp_path / name
-    save(source, embedding(words, vectors))
+    save_embedding(source, embedding(words, vectors))
     result = run("embed", "convert", source, "-o", out, "--to", kind)
     assert (result.code, result.out) == (0, f"{out}\n")
-    found = load_named(out).embedding
-    assert found.words.all() == words
+    found = load(out).embedding
+    assert found.words.to_list() == words
     assert np.array_equal(found.vectors, vectors)
     assert "exists" in run("embed", "convert", source, "-o", out, "--to", kind).err
     assert run("embed", "convert", source, "-o", out, "--to", kind, "--force").code == 0
@@ -499,7 +507,7 @@ def test_every_format_comes_back(world: Path, tmp_path: Path, name: str, kind: s
     assert "'new york', holds a space" in refused.err
 
 
-def test_convert_says_what_is_wrong(world: Path, tmp_path: Path) -> None:
+def test_convert_reports_errors(world: Path, tmp_path: Path) -> None:
     assert "add --to" in run("embed", "convert", world, "-o", tmp_path / "x.bin").err
     wrong = run("embed", "convert", world, "-o", tmp_path / "x.txt", "--to", "numpy")
     assert "ends in .npy" in wrong.err
@@ -507,9 +515,9 @@ def test_convert_says_what_is_wrong(world: Path, tmp_path: Path) -> None:
     assert "no such file" in run("embed", "convert", "no.bin", "-o", tmp_path / "x.vec").err
     lonely = tmp_path / "lonely.npy"
     np.save(lonely, np.ones((2, 2), np.float32))
-    assert "lonely.txt, a word a line, is missing" in run("embed", "x", "-m", lonely).err
+    assert "lonely.txt, one word per line, is missing" in run("embed", "x", "-m", lonely).err
     lonely.with_suffix(".txt").write_text("a\nb\nc\n")
-    assert "2 vectors, and 3 words" in run("embed", "x", "-m", lonely).err
+    assert "2 vectors, but 3 words" in run("embed", "x", "-m", lonely).err
 
 
 # Evaluation
@@ -538,15 +546,15 @@ def test_ranks_and_correlations_by_hand() -> None:
 def test_forms_of_similarity_files(tmp_path: Path, content: str) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text(content, encoding="utf-8")
-    found = [(pair.a, pair.b, pair.score) for pair in read_test(path)]  # type: ignore[union-attr]
+    found = [(pair.a, pair.b, pair.score) for pair in read_file(path)]  # type: ignore[union-attr]
     assert found == [("cat", "dog", 7.5), ("King", "queen", 3.0)]
 
 
 def test_evaluation_of_both_kinds(world: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tests"
     folder.mkdir()
-    of = load(world)
-    directions = dict(zip(of.words.all(), unit(of.vectors), strict=True))
+    of = load_embedding(world)
+    directions = dict(zip(of.words.to_list(), unit(of.vectors), strict=True))
     pairs = [("paris", "france"), ("king", "rome"), ("queen", "japan"), ("Tokyo", "berlin")]
     cosines = [float(directions[a.lower()] @ directions[b]) for a, b in pairs]
     lines = [f"{a}\t{b}\t{score}" for (a, b), score in zip(pairs, cosines, strict=True)]
@@ -661,7 +669,7 @@ def test_gensim_reads_and_writes_the_same(tmp_path: Path) -> None:
     for binary, name, kind in ((True, "a.bin", "word2vec-binary"), (False, "a.txt", "word2vec")):
         path, back = tmp_path / name, tmp_path / f"back-{name}"
         theirs.save_word2vec_format(str(path), binary=binary)
-        assert np.array_equal(load_named(path).embedding.vectors, vectors)
+        assert np.array_equal(load(path).embedding.vectors, vectors)
         assert run("embed", "convert", path, "-o", back, "--to", kind).code == 0
         again = models.KeyedVectors.load_word2vec_format(str(back), binary=binary)
         assert np.array_equal(again.vectors, vectors)
@@ -710,14 +718,14 @@ def test_fasttext_reads_and_writes_the_same(tmp_path: Path) -> None:
     )
     again = fasttext.load_model(str(back))
     for source in (path, tmp_path / "m.safetensors", back):
-        mine = load_named(source)
-        assert mine.embedding.words.all() == theirs.words
+        mine = load(source)
+        assert mine.embedding.words.to_list() == theirs.words
         for word in [*theirs.words, "unseen", "日本語", "a"]:
             expected = theirs.get_word_vector(word)
-            found = mine.vector(word)
+            found = mine.word_vector(word)
             assert found is not None
             assert np.allclose(found, expected, atol=1e-5), word
             assert np.allclose(again.get_word_vector(word), expected, atol=1e-5), word
         sentence = "the unseen cat sat"
         expected = theirs.get_sentence_vector(sentence)
-        assert np.allclose(mine.vector_of_text(sentence), expected, atol=1e-5)
+        assert np.allclose(mine.text_vector(sentence), expected, atol=1e-5)

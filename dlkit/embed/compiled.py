@@ -1,11 +1,11 @@
-"""What the compiled loops of skip-gram, CBOW and fastText share: one step, and what is drawn.
+"""Compiled building blocks of skip-gram, CBOW and fastText: random numbers, sampling, one SGD step.
 
 A step takes all inputs of a position (the context words' vectors in skip-gram) and all outputs
-(the word to predict with its negative words, or the inner nodes on its Huffman path) at once, a
-product of two small matrices, as in pWord2Vec (Ji et al. 2016): the negative words of a position
-serve all its inputs. Rows are padded to whole vectors of LANES numbers; the padding stays zero.
+(the target word with its negative words, or the inner nodes on its Huffman path) at once, a product
+of two small matrices, as in pWord2Vec (Ji et al. 2016): the inputs of a position share its negative
+words. Rows are padded to whole vectors of LANES numbers; the padding stays zero.
 
-Weights are flat arrays; `at` and `outs` hold where their rows begin.
+Weights are flat arrays; `input_offsets` and `output_offsets` hold where their rows begin.
 """
 
 from typing import NamedTuple
@@ -14,54 +14,54 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.numba_tools import LANES, item, load, store, times, total, zeros
-from dlkit.embed.corpus import LONGEST
+from dlkit.embed.corpus import MAX_SENTENCE
 
-GROUP = 6  # outputs that are worked on at once: their sums fill the registers
-ROW = 8  # cells for the scores of an input with a group
-NO_LOSS_OF = 63  # the loss is computed at one position of 64, as it takes logarithms
+GROUP = 6  # outputs computed at once: their sums fill the registers
+SCORE_STRIDE = 8  # numbers reserved for the scores of an input with a group
+LOSS_MASK = 63  # the loss takes logarithms, so only one position in 64 computes it
 
-A = np.uint64(6364136223846793005)  # Knuth's linear congruential generator, MMIX
-C = np.uint64(1442695040888963407)
+MULTIPLIER = np.uint64(6364136223846793005)  # Knuth's linear congruential generator, MMIX
+INCREMENT = np.uint64(1442695040888963407)
 HALF = np.uint64(32)
 LOW = np.uint64(0xFFFFFFFF)
 
 
-class Draw(NamedTuple):
-    """What decides which words are trained, and against which."""
+class SamplingTables(NamedTuple):
+    """Window, subsampling and the distribution of outputs: negative words or Huffman paths."""
 
     window: int
     negative: int  # 0 for hierarchical softmax
     keep: np.ndarray  # uint32 (N): share of a word's occurrences to train on, of 2^32
     alias: np.ndarray  # uint32 (2N): Walker's alias table of the negative words
-    path_starts: np.ndarray  # int64 (N + 1), hierarchical softmax: where a word's path begins in
-    nodes: np.ndarray  # int64: inner nodes, from the root on
+    path_starts: np.ndarray  # int64 (N + 1), hierarchical softmax: where a word's path begins
+    nodes: np.ndarray  # int64: inner nodes of all paths, each from the root on
     codes: np.ndarray  # float32: 0 or 1
 
 
 class Scratch(NamedTuple):
-    """A thread's own memory."""
+    """The working memory of one thread."""
 
-    sentence: np.ndarray  # int32 (LONGEST)
-    at: np.ndarray  # int64 (inputs)
-    outs: np.ndarray  # int64 (outputs, filled up to whole groups)
-    labels: np.ndarray  # float32 (outputs): 1 for what is to be predicted, else 0
-    weights: np.ndarray  # float32 (outputs): how often each counts; 0 for what fills up
-    scores: np.ndarray  # float32 (inputs x ROW)
-    errors: np.ndarray  # float32 (inputs x dimensions): what the inputs are to change by
+    sentence: np.ndarray  # int32 (MAX_SENTENCE)
+    input_offsets: np.ndarray  # int64 (inputs)
+    output_offsets: np.ndarray  # int64 (outputs, padded to whole groups)
+    labels: np.ndarray  # float32 (outputs): 1 for the word or code to predict, else 0
+    weights: np.ndarray  # float32 (outputs): weight of each in the loss; 0 for padding
+    scores: np.ndarray  # float32 (inputs x SCORE_STRIDE)
+    errors: np.ndarray  # float32 (inputs x dimensions): the change of each input
     mean: np.ndarray  # float32 (dimensions)
-    stats: np.ndarray  # float64 (2): sum of losses, and of how many
+    stats: np.ndarray  # float64 (2): sum of losses, and number of pairs in it
 
 
-def scratch(window: int, outputs: int, width: int) -> Scratch:
+def new_scratch(window: int, outputs: int, width: int) -> Scratch:
     inputs = 2 * window
-    filled = outputs + GROUP + ROW
+    padded = outputs + GROUP + SCORE_STRIDE
     return Scratch(
-        np.zeros(LONGEST, np.int32),
+        np.zeros(MAX_SENTENCE, np.int32),
         np.zeros(inputs, np.int64),
-        np.zeros(filled, np.int64),
-        np.zeros(filled, np.float32),
-        np.zeros(filled, np.float32),
-        np.zeros(inputs * ROW, np.float32),
+        np.zeros(padded, np.int64),
+        np.zeros(padded, np.float32),
+        np.zeros(padded, np.float32),
+        np.zeros(inputs * SCORE_STRIDE, np.float32),
         np.zeros(inputs * width, np.float32),
         np.zeros(width, np.float32),
         np.zeros(2),
@@ -69,14 +69,14 @@ def scratch(window: int, outputs: int, width: int) -> Scratch:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def after(state):
-    """The generator's next state; its upper half is random."""
-    return state * A + C
+def next_state(state):
+    """Advance the random number generator; use only the upper half of its state."""
+    return state * MULTIPLIER + INCREMENT
 
 
 @njit(cache=True, nogil=True)
-def seeded(seed):
-    """A state for a number, far from those of its neighbors (the end of MurmurHash3)."""
+def seed_state(seed):
+    """Hash a seed to a generator state (MurmurHash3's finalizer): near seeds get distant states."""
     state = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     state = (state ^ (state >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
@@ -84,14 +84,14 @@ def seeded(seed):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def below(state, n):
-    """A number from 0 to n - 1."""
+def random_below(state, n):
+    """Return a random integer from 0 to n - 1."""
     return np.int64((state >> HALF) * np.uint64(n) >> HALF)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def drawn(alias, state):
-    """A negative word: one random number is both the column of the alias table and the share."""
+def draw_negative(alias, state):
+    """Draw a negative word: one random number picks the alias table's column and decides in it."""
     scaled = (state >> HALF) * np.uint64(len(alias) >> 1)
     column = np.int64(scaled >> HALF)
     if (scaled & LOW) < np.uint64(alias[2 * column]):
@@ -101,7 +101,10 @@ def drawn(alias, state):
 
 @njit(cache=True, nogil=True)
 def alias_table(weights):
-    """Walker's table (Vose 1991): column i gives i below alias[2i] / 2^32, else alias[2i + 1]."""
+    """Build Walker's alias table (Vose 1991) to sample in proportion to `weights`.
+
+    Column i yields i with probability alias[2i] / 2^32, otherwise alias[2i + 1].
+    """
     n = len(weights)
     scaled = weights * (n / weights.sum())
     alias = np.empty(2 * n, np.uint32)
@@ -132,12 +135,15 @@ def alias_table(weights):
 
 
 @njit(cache=True, nogil=True)
-def subsampled(ids, i, end, keep, sentence, state):
-    """The next sentence without the words left out: its length, where it ends, the state."""
+def read_sentence(ids, i, end, keep, sentence, state):
+    """Copy the next sentence from ids[i:end], subsampled, to `sentence`.
+
+    Returns its length, the index after its end and the generator's state.
+    """
     length = 0
     while i < end and ids[i] >= 0:
         word = ids[i]
-        state = after(state)
+        state = next_state(state)
         if (state >> HALF) <= np.uint64(keep[word]):
             sentence[length] = word
             length += 1
@@ -146,36 +152,39 @@ def subsampled(ids, i, end, keep, sentence, state):
 
 
 @njit(cache=True, nogil=True)
-def choose_outputs(word, draw, width, n, scratch, state):
-    """Put a word and its negative words, or its Huffman path, after the n outputs there are."""
-    outs, labels, weights = scratch.outs, scratch.labels, scratch.weights
-    if draw.negative == 0:
-        for k in range(draw.path_starts[word], draw.path_starts[word + 1]):
-            outs[n] = draw.nodes[k] * width
-            labels[n] = np.float32(1) - draw.codes[k]
+def append_outputs(word, tables, width, n, scratch, state):
+    """Append a word and its negative words, or its Huffman path, to the n outputs so far.
+
+    Returns the number of outputs and the generator's state.
+    """
+    output_offsets, labels, weights = scratch.output_offsets, scratch.labels, scratch.weights
+    if tables.negative == 0:
+        for k in range(tables.path_starts[word], tables.path_starts[word + 1]):
+            output_offsets[n] = tables.nodes[k] * width
+            labels[n] = np.float32(1) - tables.codes[k]
             weights[n] = 1
             n += 1
         return n, state
-    outs[n] = word * width
+    output_offsets[n] = word * width
     labels[n] = 1
     weights[n] = 1
     n += 1
-    for _ in range(draw.negative):
-        state = after(state)
-        other = drawn(draw.alias, state)
-        outs[n] = other * width
+    for _ in range(tables.negative):
+        state = next_state(state)
+        other = draw_negative(tables.alias, state)
+        output_offsets[n] = other * width
         labels[n] = 0
-        # As in word2vec.c, the word itself is no negative word.
+        # As in word2vec.c, the word itself never counts as a negative word.
         weights[n] = 1 if other != word else 0
         n += 1
     return n, state
 
 
 @njit(cache=True, nogil=True)
-def fill_up(n, empty, scratch):
-    """Fill the outputs up to whole groups with an empty row that nothing changes."""
+def pad_outputs(n, empty, scratch):
+    """Pad the outputs to whole groups with the all-zero row at `empty`, at weight 0."""
     while n % GROUP != 0:
-        scratch.outs[n] = empty
+        scratch.output_offsets[n] = empty
         scratch.weights[n] = 0
         n += 1
     return n
@@ -183,7 +192,7 @@ def fill_up(n, empty, scratch):
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
 def sigmoid(x):
-    """1 / (1 + e^-x) to 1e-6, as tanh by a quotient of polynomials (Eigen's), which vectorizes."""
+    """1 / (1 + e^-x) to 1e-6, from Eigen's rational approximation of tanh, which vectorizes."""
     x = min(max(x * np.float32(0.5), np.float32(-9)), np.float32(9))
     y = x * x
     p = y * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
@@ -200,10 +209,10 @@ def sigmoid(x):
 
 @njit(cache=True, nogil=True)
 def add_loss(scores, m, g, scratch):
-    """-log sigmoid of the scores, negated where the label is 0, of one group."""
+    """Add -log sigmoid of one group's scores, negated where the label is 0, to the statistics."""
     for i in range(m):
         for k in range(GROUP):
-            score = np.float64(scores[i * ROW + k])
+            score = np.float64(scores[i * SCORE_STRIDE + k])
             if scratch.labels[g + k] == 0:
                 score = -score
             weight = scratch.weights[g + k]
@@ -211,20 +220,20 @@ def add_loss(scores, m, g, scratch):
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch):
+def step(inputs, input_offsets, m, outputs, n, width, rate, into_inputs, with_loss, scratch):
     """One step of stochastic gradient descent on m inputs times n outputs (whole groups).
 
     With s the sigmoid of the score of input x and output o, o changes by the sum over inputs of
     rate (label - s) x, and x by the sum over outputs of rate (label - s) o: the gradients of
-    `loss.negative_sampling` and `loss.hierarchical_softmax`. The changes of the inputs are added
-    to them (`into_inputs`), or left in scratch.errors.
+    `loss.negative_sampling` and `loss.hierarchical_softmax`. With `into_inputs` the inputs are
+    updated; otherwise their changes stay in scratch.errors.
     """
-    outs, scores, errors = scratch.outs, scratch.scores, scratch.errors
+    output_offsets, scores, errors = scratch.output_offsets, scratch.scores, scratch.errors
     for g in range(0, n, GROUP):
-        o0, o1, o2 = outs[g], outs[g + 1], outs[g + 2]
-        o3, o4, o5 = outs[g + 3], outs[g + 4], outs[g + 5]
+        o0, o1, o2 = output_offsets[g], output_offsets[g + 1], output_offsets[g + 2]
+        o3, o4, o5 = output_offsets[g + 3], output_offsets[g + 4], output_offsets[g + 5]
         for i in range(m):
-            row = at[i]
+            row = input_offsets[i]
             s0, s1, s2, s3, s4, s5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
             for d in range(0, width, LANES):
                 x = load(inputs, row + d)
@@ -234,7 +243,7 @@ def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch
                 s3 = times(load(outputs, o3 + d), x, s3)
                 s4 = times(load(outputs, o4 + d), x, s4)
                 s5 = times(load(outputs, o5 + d), x, s5)
-            cell = i * ROW
+            cell = i * SCORE_STRIDE
             scores[cell] = total(s0)
             scores[cell + 1] = total(s1)
             scores[cell + 2] = total(s2)
@@ -244,8 +253,8 @@ def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch
         if with_loss:
             add_loss(scores, m, g, scratch)
         for i in range(m):
-            for k in range(ROW):
-                cell = i * ROW + k
+            for k in range(SCORE_STRIDE):
+                cell = i * SCORE_STRIDE + k
                 error = item(scratch.labels, g + k) - sigmoid(item(scores, cell))
                 scores[cell] = rate * item(scratch.weights, g + k) * error
         last = into_inputs and g + GROUP >= n
@@ -254,8 +263,8 @@ def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch
             w3, w4, w5 = load(outputs, o3 + d), load(outputs, o4 + d), load(outputs, o5 + d)
             s0, s1, s2, s3, s4, s5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
             for i in range(m):
-                cell = i * ROW
-                x = load(inputs, at[i] + d)
+                cell = i * SCORE_STRIDE
+                x = load(inputs, input_offsets[i] + d)
                 error = zeros() if g == 0 else load(errors, i * width + d)
                 s0 = times(x, item(scores, cell), s0)
                 error = times(w0, item(scores, cell), error)
@@ -270,19 +279,21 @@ def step(inputs, at, m, outputs, n, width, rate, into_inputs, with_loss, scratch
                 s5 = times(x, item(scores, cell + 5), s5)
                 error = times(w5, item(scores, cell + 5), error)
                 if last:
-                    # Loaded again, as the same word may be there twice.
-                    store(inputs, at[i] + d, plus(load(inputs, at[i] + d), error))
+                    # Loaded again, since the same word may occur twice.
+                    store(
+                        inputs, input_offsets[i] + d, add(load(inputs, input_offsets[i] + d), error)
+                    )
                 else:
                     store(errors, i * width + d, error)
-            # Loaded again, as the same word may have been drawn twice.
-            store(outputs, o0 + d, plus(load(outputs, o0 + d), s0))
-            store(outputs, o1 + d, plus(load(outputs, o1 + d), s1))
-            store(outputs, o2 + d, plus(load(outputs, o2 + d), s2))
-            store(outputs, o3 + d, plus(load(outputs, o3 + d), s3))
-            store(outputs, o4 + d, plus(load(outputs, o4 + d), s4))
-            store(outputs, o5 + d, plus(load(outputs, o5 + d), s5))
+            # Loaded again, since the same word may have been drawn twice.
+            store(outputs, o0 + d, add(load(outputs, o0 + d), s0))
+            store(outputs, o1 + d, add(load(outputs, o1 + d), s1))
+            store(outputs, o2 + d, add(load(outputs, o2 + d), s2))
+            store(outputs, o3 + d, add(load(outputs, o3 + d), s3))
+            store(outputs, o4 + d, add(load(outputs, o4 + d), s4))
+            store(outputs, o5 + d, add(load(outputs, o5 + d), s5))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def plus(a, b):
+def add(a, b):
     return times(a, np.float32(1), b)

@@ -1,4 +1,4 @@
-"""The n-grams of a whole vocabulary as buckets (see subwords.py), and sums of their vectors.
+"""Compiled: hash the n-grams of a whole vocabulary into buckets (see subwords.py), sum vectors.
 
 Shapes: N words, G n-grams of all words, R kept buckets, D dimensions.
 """
@@ -6,25 +6,26 @@ Shapes: N words, G n-grams of all words, R kept buckets, D dimensions.
 import numpy as np
 from numba import njit
 
-from dlkit.embed.model import Subwords, Words
+from dlkit.embed.model import Subwords, WordList
 
 END_OF_SENTENCE = np.frombuffer(b"</s>", np.uint8)
 
 
-def hashed(words: Words, minn: int, maxn: int, bucket: int) -> tuple[np.ndarray, np.ndarray]:
-    """The buckets (G, int64) of all words' n-grams, and where each word's begin (N + 1, int64)."""
+def hash_ngrams(
+    words: WordList, minn: int, maxn: int, bucket: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the buckets (G) of all words' n-grams, and the start of each word's (N + 1), int64."""
     blob, offsets = np.asarray(words.blob), np.asarray(words.offsets)
     starts = np.zeros(len(words) + 1, np.int64)
-    nothing = np.empty(0, np.int64)
-    _hash_words(blob, offsets, minn, maxn, bucket, starts, nothing)
+    _hash_words(blob, offsets, minn, maxn, bucket, starts, np.empty(0, np.int64))
     buckets = np.empty(starts[-1], np.int64)
     _hash_words(blob, offsets, minn, maxn, bucket, starts, buckets)
     return buckets, starts
 
 
-def ngram_sums(words: Words, subwords: Subwords) -> tuple[np.ndarray, np.ndarray]:
-    """The sum (N, D) of each word's n-gram vectors, and how many n-grams it has (N)."""
-    buckets, starts = hashed(words, subwords.minn, subwords.maxn, subwords.bucket)
+def sum_ngram_vectors(words: WordList, subwords: Subwords) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum (N, D) of each word's n-gram vectors, and its number of n-grams (N)."""
+    buckets, starts = hash_ngrams(words, subwords.minn, subwords.maxn, subwords.bucket)
     places = np.searchsorted(subwords.buckets, buckets)
     places[places == len(subwords.buckets)] = 0
     if len(subwords.buckets):
@@ -41,7 +42,7 @@ def ngram_sums(words: Words, subwords: Subwords) -> tuple[np.ndarray, np.ndarray
 
 @njit(cache=True, nogil=True)
 def _hash_words(blob, offsets, minn, maxn, bucket, starts, buckets):
-    """Count the n-grams of each word into `starts` while `buckets` is empty, then fill it."""
+    """Count the n-grams of each word into `starts` if `buckets` is empty; otherwise fill it."""
     counting = len(buckets) == 0
     longest = 0
     for word in range(len(offsets) - 1):

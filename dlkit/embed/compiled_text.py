@@ -1,4 +1,4 @@
-"""Reading rows of text, `word number number ...`, in compiled loops over bytes.
+"""Compiled parser of text files of vectors: lines of `word number number ...`.
 
 Shapes: L lines, D numbers a line.
 """
@@ -6,12 +6,12 @@ Shapes: L lines, D numbers a line.
 import numpy as np
 from numba import njit
 
-FINE, SHORT, LONG, NOT_A_NUMBER, NO_WORD = range(5)
+VALID, TOO_SHORT, TOO_LONG, NOT_A_NUMBER, NO_WORD = range(5)
 
 
 @njit(cache=True, nogil=True)
-def line_starts(text):
-    """Where each line begins (L + 1); the last entry is where one more would."""
+def find_line_starts(text):
+    """Return the start of each line (L + 1); the last entry is the start of a line after them."""
     count = 0
     for byte in text:
         count += byte == 10
@@ -30,10 +30,10 @@ def line_starts(text):
 
 
 @njit(cache=True, nogil=True)
-def parse(text, starts, first, vectors, ends):
-    """Fill `vectors` (L, D) from the lines from `first` on, and where each line's word ends (L).
+def parse_lines(text, starts, first, vectors, ends):
+    """Fill `vectors` (L, D) and the `ends` of the words (L) from the lines from `first` on.
 
-    Returns the line where it stopped and what is wrong with it; FINE after the last.
+    Returns the line where it stopped, and VALID or the error in that line.
     """
     dim = vectors.shape[1]
     for row in range(len(vectors)):
@@ -46,7 +46,7 @@ def parse(text, starts, first, vectors, ends):
             while place > begin and not is_space(text[place - 1]):
                 place -= 1
             if place == begin:
-                return line, SHORT
+                return line, TOO_SHORT
             word_end = place
             while word_end > begin and is_space(text[word_end - 1]):
                 word_end -= 1
@@ -57,20 +57,20 @@ def parse(text, starts, first, vectors, ends):
         before = place
         while before > begin and not is_space(text[before - 1]):
             before -= 1
-        if before > begin and number(text, before, place)[1]:
-            return line, LONG
+        if before > begin and parse_number(text, before, place)[1]:
+            return line, TOO_LONG
         for column in range(dim):
             while is_space(text[place]):
                 place += 1
             stop = place
             while stop < end and not is_space(text[stop]):
                 stop += 1
-            value, valid = number(text, place, stop)
+            value, valid = parse_number(text, place, stop)
             if not valid:
                 return line, NOT_A_NUMBER
             vectors[row, column] = value
             place = stop
-    return first + len(vectors), FINE
+    return first + len(vectors), VALID
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -79,8 +79,8 @@ def is_space(byte):
 
 
 @njit(cache=True, nogil=True)
-def number(text, place, end):
-    """The decimal number that stands there, and whether one does; inf and nan are none."""
+def parse_number(text, place, end):
+    """Return the decimal number in text[place:end] and whether it is one; inf and nan are not."""
     sign = 1.0
     if place < end and (text[place] == 45 or text[place] == 43):
         if text[place] == 45:

@@ -1,39 +1,52 @@
-"""`dlkit embed convert`: other tools' vectors made dlkit's, and dlkit's theirs."""
+"""`dlkit embed convert`: word vectors from one file format to another."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
-from dlkit.embed import formats, model
-from dlkit.embed.infer import load
-
-KINDS = ("dlkit", "word2vec", "word2vec-binary", "glove", "fasttext", "numpy")
-BY_SUFFIX = {".safetensors": "dlkit", ".vec": "word2vec", ".npy": "numpy"}
-ENDS_IN = {"dlkit": ".safetensors", "numpy": ".npy"}
+from dlkit.embed import formats
+from dlkit.embed.config import VectorFormat
+from dlkit.embed.model import Embedding, save_embedding
+from dlkit.embed.vectors import load
 
 
-def convert(source: str, out: Path, to: str | None, half: bool, force: bool) -> Path:
+@dataclass(frozen=True)
+class FileWriter:
+    """A writer of one format; `suffix` is the one that its file names must have, if any."""
+
+    write: Callable[[Path, Embedding], None]
+    suffix: str | None = None
+
+
+WRITERS: dict[VectorFormat, FileWriter] = {
+    VectorFormat.dlkit: FileWriter(save_embedding, ".safetensors"),
+    VectorFormat.word2vec: FileWriter(partial(formats.write_text, header=True)),
+    VectorFormat.word2vec_binary: FileWriter(formats.write_binary),
+    VectorFormat.glove: FileWriter(partial(formats.write_text, header=False)),
+    VectorFormat.fasttext: FileWriter(formats.write_fasttext),
+    VectorFormat.numpy: FileWriter(formats.write_numpy, ".npy"),
+}
+BY_SUFFIX = {writer.suffix: format for format, writer in WRITERS.items() if writer.suffix} | {
+    ".vec": VectorFormat.word2vec
+}
+
+
+def convert(source: str, out: Path, to: VectorFormat | None, half: bool, force: bool) -> Path:
     """Write the vectors of `source` (a model's name or a file) to `out`."""
-    kind = to or BY_SUFFIX.get(out.suffix)
-    if kind is None:
-        raise DlkitError(f"{out}: its name does not say the format: add --to {', '.join(KINDS)}")
-    suffix = ENDS_IN.get(kind, out.suffix)
-    if out.suffix != suffix:
-        raise DlkitError(f"{out}: the name of a {kind} file ends in {suffix}")
-    if half and kind != "dlkit":
-        raise DlkitError(f"--half is for dlkit's own files, not for {kind}")
-    written = [out, out.with_suffix(".txt")] if kind == "numpy" else [out]
-    for path in written:
+    format = to or BY_SUFFIX.get(out.suffix)
+    if format is None:
+        raise DlkitError(f"{out}: no format has this suffix; add --to {', '.join(WRITERS)}")
+    writer = WRITERS[format]
+    if writer.suffix not in (None, out.suffix):
+        raise DlkitError(f"{out}: the name of a {format} file ends in {writer.suffix}; rename it")
+    if half and format != VectorFormat.dlkit:
+        raise DlkitError(f"--half is for dlkit's own files, not for {format}")
+    outputs = [out, out.with_suffix(".txt")] if format == VectorFormat.numpy else [out]
+    for path in outputs:
         if path.exists() and not force:
-            raise DlkitError(f"{path} exists: give another --out, or --force")
-    embedding = load(source).embedding
-    if kind == "dlkit":
-        model.save(out, embedding, half)
-    elif kind == "word2vec-binary":
-        formats.write_binary(out, embedding)
-    elif kind == "fasttext":
-        formats.write_fasttext(out, embedding)
-    elif kind == "numpy":
-        formats.write_numpy(out, embedding)
-    else:
-        formats.write_text(out, embedding, header=kind == "word2vec")
+            raise DlkitError(f"{path} exists; give another --out, or --force")
+    write = partial(save_embedding, half=True) if half else writer.write
+    write(out, load(source).embedding)
     return out

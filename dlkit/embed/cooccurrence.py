@@ -1,12 +1,12 @@
-"""How often words stand near each other, counted in bounded memory; the counts lie on disk.
+"""Co-occurrence counts of words, computed in bounded memory and stored on disk.
 
 As in GloVe (Pennington et al. 2014, section 4.2), words d apart in a sentence, d at most `window`,
-count 1/d, to the left and to the right: x(i, j) = x(j, i), so only pairs i <= j are kept.
+count 1/d, to the left and to the right: x(i, j) = x(j, i), so only pairs i <= j are stored.
 
-A word's row is counted whole: its positions are looked up in an index and what stands around them
-is added up in an array over the vocabulary, small enough for the processor's cache. A text too
-large for `memory` is counted in parts of whole sentences; each leaves a sorted run on disk, and
-the runs are merged.
+A word's row is counted whole: an index lists its positions, and the words around them are added up
+in an array over the vocabulary, small enough for the processor's cache. A text too large for
+`memory` is counted in parts of whole sentences; each leaves a sorted run on disk, and the runs are
+merged.
 """
 
 import shutil
@@ -20,20 +20,20 @@ from numba import njit
 
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
+from dlkit.embed.corpus import SENTENCE_END
 
 COUNT = np.dtype([("key", "<i8"), ("x", "<f8")])  # key = i * len(vocabulary) + j, ascending
 PAIR = np.dtype([("i", "<i4"), ("j", "<i4"), ("x", "<f4")])
-COUNTS = "counts.bin"  # the file of a count
-SENTENCE_END = -1
+COUNTS_FILE = "counts.bin"
 SLICE = 1 << 16  # occurrences that a thread counts at a time
 BUCKET = 1 << 16  # pairs that are shuffled at a time: they fit into the cache
-LONGEST_PART = 1 << 30  # ids: a position in a part is an int32
+MAX_PART = 1 << 30  # ids: a position in a part is an int32
 BYTES_PER_WORD = 16  # of a part: its id, its place in the index, and as much again for counts
 
 
 @njit(cache=True, nogil=True)
-def index(ids: np.ndarray, num_words: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of every word, word by word, and where each word's start (num_words + 1)."""
+def index_positions(ids: np.ndarray, num_words: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of every word, word by word, and their starts (num_words + 1)."""
     starts = np.zeros(num_words + 1, np.int64)
     for word in ids:
         if word >= 0:
@@ -58,9 +58,9 @@ def count_rows(
     weights: np.ndarray,
     counts: np.ndarray,
 ) -> int:
-    """Fill `counts` with the rows of the words from `first` to before `last`; how many there are.
+    """Fill `counts` with the rows of the words from `first` to before `last`; return their number.
 
-    `weights` (window + 1) is what a word counts at each distance.
+    `weights` (window + 1) is the count of a word at each distance.
     """
     num_words = len(starts) - 1
     window = len(weights) - 1
@@ -93,7 +93,7 @@ def count_rows(
     return filled
 
 
-def count(
+def count_cooccurrences(
     ids: np.ndarray,
     num_words: int,
     window: int,
@@ -102,21 +102,24 @@ def count(
     threads: int = 1,
     process: AnyProcess = SINGLE_PROCESS,
 ) -> np.ndarray:
-    """The counts (COUNT, sorted) of a text of word ids with SENTENCE_END after each sentence.
+    """Count the pairs of a text of word ids with SENTENCE_END after each sentence.
 
-    `memory` is in GB, for each process. What it returns lies in `folder`, as COUNTS; only the main
-    process gets any. They share the words, not the text, whose sums would be rounded otherwise.
+    Returns the counts (COUNT, sorted), mapped from COUNTS_FILE in `folder`; only the main process
+    gets any. `memory` is in GB, for each process. The processes share the words, not the text: sums
+    over parts of the text would be rounded differently.
     """
     limit = max(int(memory * 2**30), 1)
     runs: list[list[Path]] = []
     bar = Bar("counting", len(ids))
     try:
         with ThreadPoolExecutor(threads) as pool:
-            for part in parts(ids, min(max(limit // BYTES_PER_WORD, 1), LONGEST_PART)):
-                # Of all processes, those of the first words first.
+            for part in read_parts(ids, min(max(limit // BYTES_PER_WORD, 1), MAX_PART)):
+                # A file per process: the first process counts the first words.
                 own = folder / f"counts-{len(runs)}-{process.rank}.run"
                 with own.open("wb") as file:
-                    for counts in rows_of(part, num_words, window, pool, threads, limit, process):
+                    for counts in count_part(
+                        part, num_words, window, pool, threads, limit, process
+                    ):
                         counts.tofile(file)
                 runs.append(list(process.gather([own])))
                 bar.advance(by=len(part))
@@ -124,18 +127,18 @@ def count(
         bar.close()
     if not process.is_main:
         return np.empty(0, COUNT)
-    whole = folder / COUNTS
+    whole = folder / COUNTS_FILE
     for first, *others in runs:
-        append(others, first)
+        append_files(others, first)
     if len(runs) == 1:
         runs[0][0].replace(whole)
     else:
-        merge([first for first, *_ in runs], whole, max(limit // (4 * COUNT.itemsize), 1))
-    return mapped(whole, COUNT)
+        merge_runs([first for first, *_ in runs], whole, max(limit // (4 * COUNT.itemsize), 1))
+    return map_records(whole, COUNT)
 
 
-def append(files: list[Path], whole: Path) -> None:
-    """Put files behind another one; they are removed."""
+def append_files(files: list[Path], whole: Path) -> None:
+    """Move the content of `files` to the end of another file."""
     with whole.open("ab") as target:
         for path in files:
             with path.open("rb") as source:
@@ -143,8 +146,8 @@ def append(files: list[Path], whole: Path) -> None:
             path.unlink()
 
 
-def parts(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
-    """Stretches of at least `length` ids, each up to the end of a sentence, read into memory."""
+def read_parts(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Read parts of at least `length` ids into memory, each up to the end of a sentence."""
     start = 0
     while start < len(ids):
         end = min(start + length, len(ids))
@@ -154,7 +157,7 @@ def parts(ids: np.ndarray, length: int) -> Iterator[np.ndarray]:
         start = end
 
 
-def rows_of(
+def count_part(
     ids: np.ndarray,
     num_words: int,
     window: int,
@@ -163,13 +166,13 @@ def rows_of(
     limit: int,
     process: AnyProcess,
 ) -> Iterator[np.ndarray]:
-    """The counts of a part, in order, some words at a time, in half of `limit` bytes.
+    """Yield the counts of a part in order, a slice of the words at a time, in `limit` / 2 bytes.
 
-    Of the rows of words, this process's share, which is in one piece.
+    Each process counts a contiguous range of the words.
     """
-    positions, starts = index(ids, num_words)
+    positions, starts = index_positions(ids, num_words)
     weights = np.array([0.0, *(1 / distance for distance in range(1, window + 1))])
-    # A word's row has no more entries than it has neighbors, or words that are not before it.
+    # A row has at most as many entries as the word has neighbors, or as there are words after it.
     most = np.minimum(2 * window * np.diff(starts), num_words - np.arange(num_words))
 
     def rows(first: int, last: int) -> np.ndarray:
@@ -186,12 +189,12 @@ def rows_of(
         yield from pool.map(lambda bounds: rows(*bounds), slices[start : start + threads])
 
 
-def merge(runs: list[Path], whole: Path, length: int) -> None:
-    """Merge sorted runs into one file, adding up what has the same key; the runs are removed.
+def merge_runs(runs: list[Path], whole: Path, length: int) -> None:
+    """Merge sorted runs into one file, adding up the counts of the same key; remove the runs.
 
-    `length` is how many counts are held in memory.
+    `length` is the number of counts held in memory.
     """
-    sources = [mapped(run, COUNT) for run in runs]
+    sources = [map_records(run, COUNT) for run in runs]
     taken = [0] * len(sources)
     each = max(length // len(sources), 1)
     with whole.open("wb") as file:
@@ -200,7 +203,7 @@ def merge(runs: list[Path], whole: Path, length: int) -> None:
                 np.array(source[start : start + each])
                 for start, source in zip(taken, sources, strict=True)
             ]
-            # Up to here, all blocks are known.
+            # Up to this key, the blocks hold all counts of all runs.
             known = min(
                 block["key"][-1]
                 for block, start, source in zip(blocks, taken, sources, strict=True)
@@ -218,8 +221,8 @@ def merge(runs: list[Path], whole: Path, length: int) -> None:
         run.unlink()
 
 
-def mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """A file of records, memory-mapped, which numpy refuses for an empty one."""
+def map_records(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    """Map a file of records into memory; numpy refuses to map an empty one."""
     return np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype)
 
 
@@ -227,7 +230,7 @@ def mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
 def scatter(
     counts: np.ndarray, num_words: int, pairs: np.ndarray, bucket_of: np.ndarray, free: np.ndarray
 ) -> None:
-    """Each count goes, as a pair, to where its bucket is `free`."""
+    """Write each count, as a pair, to the next `free` place of its bucket."""
     for k in range(len(counts)):
         place = free[bucket_of[k]]
         free[bucket_of[k]] += 1
@@ -236,10 +239,10 @@ def scatter(
         pairs[place]["x"] = counts[k]["x"]
 
 
-def shuffle(counts: np.ndarray, num_words: int, path: Path, seed: int) -> np.ndarray:
-    """The counts in random order, as pairs (PAIR) in a file at `path`.
+def shuffle_pairs(counts: np.ndarray, num_words: int, path: Path, seed: int) -> np.ndarray:
+    """Write the counts in random order, as pairs (PAIR), to `path` and return them, mapped.
 
-    Every pair draws a bucket; then each bucket is shuffled by itself, in memory.
+    Every pair draws a bucket; then each bucket is shuffled in memory.
     """
     if not len(counts):
         return np.empty(0, PAIR)
@@ -247,18 +250,18 @@ def shuffle(counts: np.ndarray, num_words: int, path: Path, seed: int) -> np.nda
     step = 16 * BUCKET
     starts = range(0, len(counts), step)
 
-    def draw() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def draw_buckets() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng(seed)
         for start in starts:
             block = counts[start : start + step]
             yield block, rng.integers(num_buckets, size=len(block), dtype=np.int32)
 
-    sizes = sum(np.bincount(buckets, minlength=num_buckets) for _, buckets in draw())
+    sizes = sum(np.bincount(buckets, minlength=num_buckets) for _, buckets in draw_buckets())
     ends = np.cumsum(sizes)
     free = ends - sizes
     partial = path.with_suffix(".partial")
     pairs = np.memmap(partial, PAIR, "w+", shape=(len(counts),))
-    for block, buckets in draw():
+    for block, buckets in draw_buckets():
         scatter(block, num_words, pairs, buckets, free)
     rng = np.random.default_rng([seed, 1])
     for end, size in zip(ends, np.asarray(sizes), strict=True):

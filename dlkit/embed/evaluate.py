@@ -1,4 +1,4 @@
-"""How good word vectors are: human judgments of similarity, and analogies.
+"""Evaluation of word vectors: human judgments of similarity, and analogies.
 
 Shapes: P pairs, Q questions, D dimensions.
 """
@@ -13,16 +13,19 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.scores import Score, rounded
-from dlkit.embed.infer import Objective, Vocabulary, load, solve
+from dlkit.embed.infer import Objective, solve_analogies
 from dlkit.embed.nearest import unit
+from dlkit.embed.vectors import Vectors, load
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab")
 SEPARATORS = ("\t", ",", ";")  # white space, where a line has none of these
-TAGS = ("-n", "-v", "-j", "-a", "-r")  # parts of speech, at each word of MEN's lemma files
+TAGS = ("-n", "-v", "-j", "-a", "-r")  # parts of speech, on every word of MEN's lemma files
 
 
 @dataclass(frozen=True)
-class Pair:
+class RatedPair:
+    """Two words and their similarity as people judged it."""
+
     a: str
     b: str
     score: float
@@ -30,7 +33,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Question:
-    """`a` is to `b` as `c` is to `d`."""
+    """An analogy: `a` is to `b` as `c` is to `d`."""
 
     section: str
     a: str
@@ -40,31 +43,26 @@ class Question:
 
 
 def evaluate(
-    vocabulary: Vocabulary,
+    model: str,
     sources: Sequence[str],
     objective: Objective = "3cosadd",
     restrict: int | None = None,
 ) -> Iterator[Score | Failure]:
-    """The scores on each file, similarity or analogies, or on all files of a folder."""
-    for path in files(sources):
+    """Score a model on each file of word pairs or analogies, or on all files in a folder."""
+    vectors = load(model)
+    for path in list_files(sources):
         try:
-            content = read(path)
+            content = read_file(path)
         except DlkitError as error:
             yield Failure(str(path), str(error))
             continue
-        if isinstance(content[0], Pair):
-            yield from similarity(vocabulary, path.stem, content, restrict)
+        if isinstance(content[0], RatedPair):
+            yield from score_similarity(vectors, path.stem, content, restrict)
         else:
-            yield from analogies(vocabulary, path.stem, content, objective, restrict)
+            yield from score_analogies(vectors, path.stem, content, objective, restrict)
 
 
-def evaluate_files(
-    model: str, sources: Sequence[str], objective: Objective, restrict: int | None
-) -> Iterator[Score | Failure]:
-    yield from evaluate(load(model), sources, objective, restrict)
-
-
-def files(sources: Sequence[str]) -> Iterator[Path]:
+def list_files(sources: Sequence[str]) -> Iterator[Path]:
     for source in sources:
         path = Path(source)
         if not path.is_dir():
@@ -76,8 +74,8 @@ def files(sources: Sequence[str]) -> Iterator[Path]:
         yield from inside
 
 
-def read(path: Path) -> list[Pair] | list[Question]:
-    """The pairs or the questions of a file: of questions-words.txt's form, or a table of scores."""
+def read_file(path: Path) -> list[RatedPair] | list[Question]:
+    """Read a table of pairs with scores, or questions in the form of questions-words.txt."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
@@ -88,8 +86,8 @@ def read(path: Path) -> list[Pair] | list[Question]:
     if not rows:
         raise DlkitError("no test words in it")
     if rows[0][1].startswith(":") or all(is_question(line.split()) for _, line in rows[:2]):
-        return questions(rows)
-    return pairs(rows)
+        return parse_questions(rows)
+    return parse_pairs(rows)
 
 
 def is_question(cells: list[str]) -> bool:
@@ -103,51 +101,51 @@ def is_number(cell: str) -> bool:
         return False
 
 
-def questions(rows: list[tuple[int, str]]) -> list[Question]:
+def parse_questions(rows: list[tuple[int, str]]) -> list[Question]:
     section = "all"
-    found = []
+    questions = []
     for number, line in rows:
         cells = line.split()
         if line.startswith(":"):
             section = line[1:].strip()
         elif len(cells) == 4:
-            found.append(Question(section, *cells))
+            questions.append(Question(section, *cells))
         else:
             raise DlkitError(f"line {number}: {len(cells)} words; an analogy has 4")
-    if not found:
+    if not questions:
         raise DlkitError("no analogies in it")
-    return found
+    return questions
 
 
-def pairs(rows: list[tuple[int, str]]) -> list[Pair]:
-    """Rows of two words and more cells, the first number among which is the score."""
-    found = []
+def parse_pairs(rows: list[tuple[int, str]]) -> list[RatedPair]:
+    """Parse rows of two words and further cells, of which the first number is the score."""
+    pairs = []
     for place, (number, line) in enumerate(rows):
         separator = next((s for s in SEPARATORS if s in line), None)
         cells = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
         cells = [cell.strip() for cell in cells]
         score = next((float(cell) for cell in cells[2:] if is_number(cell)), None)
         if score is not None:
-            found.append(Pair(cells[0], cells[1], score))
+            pairs.append(RatedPair(cells[0], cells[1], score))
         elif place:  # the first row may be the names of the columns
             raise DlkitError(f"line {number}: not two words and a number ({line.strip()[:60]!r})")
-    if not found:
+    if not pairs:
         raise DlkitError("neither pairs with scores nor analogies in it")
-    if all(word.endswith(TAGS) for pair in found for word in (pair.a, pair.b)):
-        return [Pair(pair.a[:-2], pair.b[:-2], pair.score) for pair in found]
-    return found
+    if all(word.endswith(TAGS) for pair in pairs for word in (pair.a, pair.b)):
+        return [RatedPair(pair.a[:-2], pair.b[:-2], pair.score) for pair in pairs]
+    return pairs
 
 
-def similarity(
-    vocabulary: Vocabulary, name: str, pairs: Sequence[Pair], restrict: int | None
+def score_similarity(
+    vectors: Vectors, name: str, pairs: Sequence[RatedPair], restrict: int | None
 ) -> Iterator[Score]:
-    """Correlation of cosines with human scores, over pairs of which both words have a vector."""
+    """Correlate cosines with human scores, over the pairs whose words both have a vector."""
     words = {word for pair in pairs for word in (pair.a, pair.b)}
     directions = {}
     for word in words:
-        index = vocabulary.index(word)
+        index = vectors.index(word)
         if restrict is None or (index is not None and index < restrict):
-            vector = vocabulary.vector(word)
+            vector = vectors.word_vector(word)
             if vector is not None:
                 directions[word] = unit(vector)
     known = [pair for pair in pairs if pair.a in directions and pair.b in directions]
@@ -170,7 +168,7 @@ def similarity(
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks (P) from 0; equal values share the mean of theirs."""
+    """Return ranks (P) from 0; equal values get the mean of their ranks."""
     order = np.argsort(values, kind="stable")
     _, group, sizes = np.unique(values[order], return_inverse=True, return_counts=True)
     ends = np.cumsum(sizes)
@@ -180,7 +178,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """The correlation coefficient; NaN for fewer than two values, or equal ones."""
+    """Return the correlation coefficient; NaN for less than two values, or constant ones."""
     if len(a) < 2:
         return float("nan")
     a, b = a - a.mean(), b - b.mean()
@@ -188,15 +186,15 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / scale if scale > 0 else float("nan")
 
 
-def analogies(
-    vocabulary: Vocabulary,
+def score_analogies(
+    vectors: Vectors,
     name: str,
     questions: Sequence[Question],
     objective: Objective,
     restrict: int | None,
 ) -> Iterator[Score]:
-    """Accuracy of each section, of semantic and syntactic ones, and of all."""
-    right, known = answered(vocabulary, questions, objective, restrict)
+    """Compute the accuracy on each section, on semantic and syntactic sections, and on all."""
+    right, known = answer_questions(vectors, questions, objective, restrict)
     sections = np.array([question.section for question in questions])
     named = list(dict.fromkeys(sections.tolist()))
     groups = {section: sections == section for section in named if len(named) > 1}
@@ -213,40 +211,41 @@ def analogies(
             label,
             rounded(correct / count) if count else None,
             f"share answered right by {objective} of the {count} of {total} questions whose words "
-            f"are among the {search_space(vocabulary, restrict)} searched; its words are "
-            "no answers",
+            f"are among the {num_searched(vectors, restrict)} searched; the question's own words "
+            "are no answers",
         )
         yield Score("coverage", label, rounded(count / total), "share of questions that count")
 
 
-def search_space(vocabulary: Vocabulary, restrict: int | None) -> int:
-    words = len(vocabulary.embedding.words)
+def num_searched(vectors: Vectors, restrict: int | None) -> int:
+    words = len(vectors.embedding.words)
     return words if restrict is None else min(restrict, words)
 
 
-def answered(
-    vocabulary: Vocabulary,
+def answer_questions(
+    vectors: Vectors,
     questions: Sequence[Question],
     objective: Objective,
     restrict: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which questions (Q) are answered right, and which have all their words (Q)."""
-    limit = search_space(vocabulary, restrict)
+    """Return which questions (Q) are answered right, and which have only known words (Q)."""
+    limit = num_searched(vectors, restrict)
     distinct = {word for q in questions for word in (q.a, q.b, q.c, q.d)}
     index = {
         word: place
         for word in distinct
-        if (place := vocabulary.index(word)) is not None and place < limit
+        if (place := vectors.index(word)) is not None and place < limit
     }
     asked = [[index.get(word, -1) for word in (q.a, q.b, q.c, q.d)] for q in questions]
-    terms = np.array(asked, np.int64)
-    known = np.all(terms >= 0, axis=1)
+    words = np.array(asked, np.int64)
+    known = np.all(words >= 0, axis=1)
     right = np.zeros(len(questions), bool)
     if known.any():
-        embedding = vocabulary.embedding
         # a is to b as c is to d: d is nearest to b - a + c.
-        of_question = terms[known][:, [1, 0, 2]]
-        directions = unit(embedding.vectors[of_question])
-        best, _ = solve(embedding, directions, objective, 1, of_question.tolist(), restrict)
-        right[known] = best[:, 0] == terms[known, 3]
+        terms = words[known][:, [1, 0, 2]]
+        directions = unit(vectors.embedding.vectors[terms])
+        best, _ = solve_analogies(
+            vectors.embedding, directions, objective, 1, terms.tolist(), restrict
+        )
+        right[known] = best[:, 0] == words[known, 3]
     return right, known

@@ -1,10 +1,10 @@
-"""Other tools' files of word vectors: word2vec, GloVe, fastText and numpy; known by their content.
+"""Other tools' files of word vectors: word2vec, GloVe, fastText, numpy, detected by their content.
 
-    word2vec   a line `N D`, then a word and D numbers a line (text), or a word, a space and D
-               floats (binary; with a line break after them or not)
-    GloVe      the text without its first line
-    fastText   .vec is word2vec's text; .bin the model itself, with the vectors of n-grams
-    numpy      NAME.npy (N, D) beside NAME.txt, a word a line
+    word2vec   a line `N D`, then lines of a word and D numbers (text), or a word, a space and D
+               floats (binary), each optionally followed by a line break
+    GloVe      word2vec's text without the first line
+    fastText   .vec is word2vec's text; .bin is the model with its n-gram vectors
+    numpy      NAME.npy (N, D) beside NAME.txt, one word per line
 
 Shapes: N words, D dimensions.
 """
@@ -24,12 +24,13 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed.model import BLOCK, Embedding, Subwords, Words
+from dlkit.embed.model import BLOCK, Embedding, Subwords, WordList, quote_word
 
+INVALID = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, after surrogateescape
 SUFFIXES = (".txt", ".vec", ".bin", ".npy", ".ftz", ".gz")
 HEADER = re.compile(rb"(\d+)[ \t]+(\d+)[ \t]*\r?\n")
 NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
-FASTTEXT = 793712314  # the magic number of a .bin
+FASTTEXT = 793712314  # the magic number of a .bin file
 VERSION = 12
 SKIPGRAM, NEGATIVE_SAMPLING = 2, 2  # the values of its enums
 SETTINGS = (
@@ -39,21 +40,21 @@ SETTINGS = (
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a model is given as a file that dlkit did not write."""
+    """Whether a model name is the path of a file in another tool's format."""
     return "://" not in name and name.endswith(SUFFIXES)
 
 
-def read(path: Path) -> Embedding:
-    """The embedding of a file of any format."""
+def read_vectors(path: Path) -> Embedding:
+    """Read the embedding from a file in any of the formats."""
     try:
-        content = content_of(path)
+        content = read_bytes(path)
     except FileNotFoundError:
         raise DlkitError(f"{path}: no such file") from None
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DlkitError(f"{path}: cannot be read ({reason})") from error
     if len(content) == 0:
-        raise DlkitError(f"{path}: an empty file")
+        raise DlkitError(f"{path}: the file is empty")
     start = content[:4096].tobytes()
     try:
         if start.startswith(b"\x93NUMPY"):
@@ -69,8 +70,8 @@ def read(path: Path) -> Embedding:
         raise DlkitError(f"{path}: {error}") from error
 
 
-def content_of(path: Path) -> np.ndarray:
-    """The bytes of a file: mapped, or unpacked."""
+def read_bytes(path: Path) -> np.ndarray:
+    """Return the bytes of a file: mapped, or decompressed."""
     if path.suffix == ".gz":
         with gzip.open(path) as file:
             return np.frombuffer(file.read(), np.uint8)
@@ -80,62 +81,55 @@ def content_of(path: Path) -> np.ndarray:
 
 
 def is_binary(start: bytes, header: re.Match[bytes]) -> bool:
-    """Whether what follows the first word is not mostly numbers in text."""
+    """Whether the bytes after the first word are not mostly numbers in text."""
     cells = start[header.end() :].split(b"\n")[0].split()[1:]
     numbers = sum(NUMBER.fullmatch(cell) is not None for cell in cells)
     return 2 * numbers <= len(cells)
 
 
-def assembled(words: Sequence[bytes], vectors: np.ndarray, **parts: Any) -> Embedding:
-    """An embedding of what was read: finite, each word once, the first where there are several."""
+def build_embedding(
+    words: Sequence[bytes], vectors: np.ndarray, arch: str = "converted", **parts: Any
+) -> Embedding:
+    """Build an embedding of finite vectors; of duplicate words, keep the first."""
     for start in range(0, len(vectors), BLOCK):
-        rows = np.isfinite(vectors[start : start + BLOCK]).all(axis=1)
-        if not rows.all():
-            of = shown(words[start + int(np.argmin(rows))])
-            raise DlkitError(f"the vector of {of} holds NaN or an infinite number")
+        finite = np.isfinite(vectors[start : start + BLOCK]).all(axis=1)
+        if not finite.all():
+            bad = quote_word(words[start + int(np.argmin(finite))])
+            raise DlkitError(f"the vector of {bad} holds NaN or an infinite number")
     first: dict[bytes, int] = {}
     for index, word in enumerate(words):
         first.setdefault(word, index)
     if len(first) < len(words):
         repeated = next(word for index, word in enumerate(words) if first[word] != index)
         log(
-            f"{len(words) - len(first)} duplicate words left out, as {shown(repeated)}: the first "
-            "vector of each is kept"
+            f"skipped {len(words) - len(first)} duplicate words, such as {quote_word(repeated)}: "
+            "the first vector of each is kept"
         )
         kept = np.fromiter(first.values(), np.int64, len(first))
         vectors = vectors[kept]
         parts = {name: part[kept] if name == "counts" else part for name, part in parts.items()}
-    vocabulary = Words.of_bytes(list(first))
-    note_invalid(vocabulary)
-    arch = parts.pop("arch", "converted")
+    vocabulary = WordList.from_bytes(list(first))
+    warn_invalid_utf8(vocabulary)
     header = Header("embed", arch, {"dim": vectors.shape[1]}, [])
     return Embedding(header, vocabulary, vectors, **parts)
 
 
-def note_invalid(words: Words) -> None:
-    """Say which words are not UTF-8; they are kept as they are."""
+def warn_invalid_utf8(words: WordList) -> None:
+    """Log which words are not UTF-8; they stay unchanged."""
     try:
         words.content.decode()
     except UnicodeDecodeError:
-        invalid = [word for word in words.all() if not word.isprintable() and broken(word)]
-        log(f"{len(invalid)} words are not UTF-8, as {invalid[0]!r}: kept byte for byte")
-
-
-def broken(word: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in word)
-
-
-def shown(word: bytes) -> str:
-    return repr(word.decode("utf-8", "backslashreplace"))
+        invalid = [word for word in words.to_list() if INVALID.search(word)]
+        log(f"{len(invalid)} words are not UTF-8, such as {invalid[0]!r}: kept byte for byte")
 
 
 def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
-    """word2vec's text, .vec, or GloVe's, which has no header."""
+    """Read word2vec's text or .vec, or GloVe's text, which has no header."""
     from dlkit.core.numba_tools import loading
     from dlkit.embed import compiled_text
 
     with loading("the reader of text", 5):
-        starts = compiled_text.line_starts(content)
+        starts = compiled_text.find_line_starts(content)
     first = 1 if header else 0
     lines = len(starts) - 1 - first
 
@@ -152,65 +146,65 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
     vectors = np.empty((lines, dim), np.float32)
     ends = np.empty(lines, np.int64)
     with loading("the reader of numbers", 5):
-        stopped, wrong = compiled_text.parse(content, starts, first, vectors, ends)
-    if wrong != compiled_text.FINE:
+        stopped, status = compiled_text.parse_lines(content, starts, first, vectors, ends)
+    if status != compiled_text.VALID:
         row = line(stopped)
         reasons = {
-            compiled_text.SHORT: f"{max(len(row.split()) - 1, 0)} numbers, not {dim}",
-            compiled_text.LONG: f"more than {dim} numbers",
+            compiled_text.TOO_SHORT: f"{max(len(row.split()) - 1, 0)} numbers, not {dim}",
+            compiled_text.TOO_LONG: f"more than {dim} numbers",
             compiled_text.NOT_A_NUMBER: "its vector holds something that is no finite number",
             compiled_text.NO_WORD: f"{dim} numbers, and no word before them",
         }
         last = " (the last line: is the file cut short?)" if stopped == first + lines - 1 else ""
-        word = shown(row.split(b" ")[0][:40])
-        raise DlkitError(f"line {stopped + 1}, {word}: {reasons[wrong]}{last}")
+        word = quote_word(row.split(b" ")[0])
+        raise DlkitError(f"line {stopped + 1}, {word}: {reasons[status]}{last}")
     if header and int(header[1]) != lines:
         raise DlkitError(
-            f"its first line says {int(header[1])} words, and there are {lines}: cut short, or a "
-            "wrong header"
+            f"its first line announces {int(header[1])} words, but {lines} follow; the file is cut "
+            "short, or its header is wrong"
         )
     begins = starts[first : first + lines]
     words = [
         content[begin:end].tobytes().strip(b" \t")
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
     ]
-    return assembled(words, vectors)
+    return build_embedding(words, vectors)
 
 
 def read_binary(content: np.ndarray, header: re.Match[bytes]) -> Embedding:
-    """word2vec's binary file, with or without a line break after each vector."""
+    """Read word2vec's binary file, with or without a line break after each vector."""
     count, dim = int(header[1]), int(header[2])
     if dim < 1 or count < 1:
-        raise DlkitError(f"its first line says {count} words of {dim} numbers")
+        raise DlkitError(f"its first line announces {count} words of {dim} numbers")
     if len(content) < count * (4 * dim + 1):
         raise DlkitError(
-            f"cut short, or a wrong header: {count} words of {dim} numbers need more than its "
-            f"{len(content)} bytes"
+            f"the file is cut short, or its header is wrong: {count} words of {dim} numbers need "
+            f"more than its {len(content)} bytes"
         )
     window = content.data
     vectors = np.empty((count, dim), np.float32)
     words = []
     place = header.end()
     for row in range(count):
-        end = next_byte(window, place, b" ")
+        end = find_byte(window, place, b" ")
         if end + 1 + 4 * dim > len(window):
-            raise DlkitError(f"cut short: it ends in word {row + 1} of {count}")
+            raise DlkitError(f"the file is cut short: it ends in word {row + 1} of {count}")
         words.append(bytes(window[place:end]).lstrip(b"\n"))
         vectors[row] = np.frombuffer(window, "<f4", dim, end + 1)
         place = end + 1 + 4 * dim
     if bytes(window[place : place + 100]).strip(b"\n"):
-        raise DlkitError(f"more than the {count} words that its first line says: a wrong header")
-    return assembled(words, vectors)
+        raise DlkitError(f"more than the {count} words that its first line announces")
+    return build_embedding(words, vectors)
 
 
 def read_numpy(path: Path) -> Embedding:
-    """NAME.npy (N, D), mapped, beside NAME.txt."""
+    """Read NAME.npy (N, D), mapped, and NAME.txt beside it."""
     vocabulary = path.with_suffix(".txt")
     try:
         vectors = np.load(path, mmap_mode="r")
         words = vocabulary.read_bytes().split(b"\n")
     except FileNotFoundError:
-        raise DlkitError(f"its vocabulary, {vocabulary}, a word a line, is missing") from None
+        raise DlkitError(f"its vocabulary {vocabulary}, one word per line, is missing") from None
     except (OSError, ValueError) as error:
         raise DlkitError(f"cannot be read: {error}") from error
     if words[-1] == b"":
@@ -219,14 +213,14 @@ def read_numpy(path: Path) -> Embedding:
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
         raise DlkitError(f"not a matrix of vectors, but {vectors.dtype} {vectors.shape}")
     if len(words) != len(vectors):
-        raise DlkitError(f"{len(vectors)} vectors, and {len(words)} words in {vocabulary}")
+        raise DlkitError(f"{len(vectors)} vectors, but {len(words)} words in {vocabulary}")
     if vectors.dtype not in (np.float16, np.float32):
         vectors = vectors.astype(np.float32)
-    return assembled(words, np.asarray(vectors))
+    return build_embedding(words, np.asarray(vectors))
 
 
 @dataclass
-class Fields:
+class FieldReader:
     """Reads fields one after another from the bytes of a file."""
 
     content: np.ndarray
@@ -238,7 +232,7 @@ class Fields:
 
     def bytes(self, size: int) -> bytes:
         if self.place + size > len(self.content):
-            raise DlkitError("cut short: a fastText model goes on here")
+            raise DlkitError("the file is cut short: a fastText model continues here")
         self.place += size
         return self.content[self.place - size : self.place].tobytes()
 
@@ -246,23 +240,25 @@ class Fields:
         rows, columns = self.take("qq")
         size = 4 * rows * columns
         if rows < 0 or columns < 1 or self.place + size > len(self.content):
-            raise DlkitError(f"cut short: its matrix of {rows} x {columns} is not all there")
+            raise DlkitError(
+                f"the file is cut short: its matrix of {rows} x {columns} is incomplete"
+            )
         self.place += size
         flat = self.content[self.place - size : self.place].view("<f4")
         return flat.reshape(rows, columns)
 
 
 def read_fasttext(content: np.ndarray) -> Embedding:
-    """fastText's model: words, and vectors of the n-grams of all buckets.
+    """Read fastText's model: words, and n-gram vectors for all buckets.
 
     A word's vector is the mean of its own row and those of its n-grams.
     """
-    from dlkit.embed.compiled_subwords import ngram_sums
+    from dlkit.embed.compiled_subwords import sum_ngram_vectors
 
-    fields = Fields(content)
+    fields = FieldReader(content)
     _, version = fields.take("ii")
     if version not in (11, VERSION):
-        raise DlkitError(f"version {version} of fastText's format is not known; 11 and 12 are")
+        raise DlkitError(f"version {version} of fastText's format is unknown; use 11 or 12")
     settings = dict(zip(SETTINGS, fields.take("12i"), strict=True))
     fields.take("d")
     size, word_count, _, _, pruned = fields.take("iiiqq")
@@ -270,7 +266,7 @@ def read_fasttext(content: np.ndarray) -> Embedding:
     counts: list[int] = []
     window = content.data
     for _ in range(size):
-        end = next_byte(window, fields.place, b"\0")
+        end = find_byte(window, fields.place, b"\0")
         word = fields.bytes(end - fields.place + 1)[:-1]
         count, kind = fields.take("qb")
         if kind == 0:
@@ -279,7 +275,7 @@ def read_fasttext(content: np.ndarray) -> Embedding:
     fields.bytes(8 * max(pruned, 0))
     (quantized,) = fields.take("?")
     if quantized or pruned >= 0:
-        raise DlkitError("a quantized fastText model (.ftz) is not read: give its .bin")
+        raise DlkitError("quantized fastText models (.ftz) cannot be read; give the .bin file")
     matrix = fields.matrix()
     if len(words) != word_count or len(matrix) < word_count:
         raise DlkitError("a damaged fastText model: its counts of words differ")
@@ -292,15 +288,16 @@ def read_fasttext(content: np.ndarray) -> Embedding:
         ngrams = matrix[word_count:]
         minn, maxn = settings["minn"], settings["maxn"]
         subwords = Subwords(minn, maxn, settings["bucket"], buckets, ngrams)
-        sums, numbers = ngram_sums(Words.of_bytes(words), subwords)
+        sums, numbers = sum_ngram_vectors(WordList.from_bytes(words), subwords)
         vectors += sums
         vectors /= (numbers + 1)[:, None]
-    parts = {"counts": np.array(counts, np.int64), "subwords": subwords}
-    return assembled(words, vectors, arch="fasttext", **parts)
+    return build_embedding(
+        words, vectors, "fasttext", counts=np.array(counts, np.int64), subwords=subwords
+    )
 
 
-def next_byte(window: memoryview, start: int, byte: bytes) -> int:
-    """Where the byte stands next; past the end if nowhere."""
+def find_byte(window: memoryview, start: int, byte: bytes) -> int:
+    """Return the next position of the byte; past the end if it does not occur."""
     for size in (64, 1024, len(window)):
         place = bytes(window[start : start + size]).find(byte)
         if place >= 0:
@@ -308,8 +305,8 @@ def next_byte(window: memoryview, start: int, byte: bytes) -> int:
     return len(window)
 
 
-def rows(embedding: Embedding) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Each word with its vector, float32."""
+def iterate_rows(embedding: Embedding) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Yield each word with its vector, float32."""
     words = embedding.words.content.split(b"\n")
     for start in range(0, len(embedding.words), BLOCK):
         block = embedding.vectors[start : start + BLOCK].astype("<f4")
@@ -317,32 +314,32 @@ def rows(embedding: Embedding) -> Iterator[tuple[bytes, np.ndarray]]:
 
 
 def write_text(path: Path, embedding: Embedding, header: bool) -> None:
-    """Nine digits: as many as single precision has."""
+    """Write word2vec's or GloVe's text with nine digits, which is exact for single precision."""
     dim = embedding.vectors.shape[1]
     numbers = b" ".join([b"%.9g"] * dim)
     with whole_file(path) as partial, partial.open("wb") as file:
         if header:
             file.write(b"%d %d\n" % (len(embedding.words), dim))
-        for word, vector in rows(embedding):
+        for word, vector in iterate_rows(embedding):
             file.write(word + b" " + numbers % tuple(vector.tolist()) + b"\n")
 
 
 def write_binary(path: Path, embedding: Embedding) -> None:
-    """As word2vec.c writes it: with a line break after each vector."""
+    """Write word2vec's binary format, like word2vec.c with a line break after each vector."""
     for place, word in enumerate(embedding.words.content.split(b"\n")[:-1]):
         if b" " in word:
             raise DlkitError(
-                f"word {place + 1}, {shown(word)}, holds a space, which word2vec's binary format "
-                "cannot: choose another format"
+                f"word {place + 1}, {quote_word(word)}, holds a space, which word2vec's binary "
+                "format cannot; choose another format"
             )
     with whole_file(path) as partial, partial.open("wb") as file:
         file.write(b"%d %d\n" % (len(embedding.words), embedding.vectors.shape[1]))
-        for word, vector in rows(embedding):
+        for word, vector in iterate_rows(embedding):
             file.write(word + b" " + vector.tobytes() + b"\n")
 
 
 def write_numpy(path: Path, embedding: Embedding) -> None:
-    """NAME.npy, and NAME.txt beside it."""
+    """Write NAME.npy, and NAME.txt beside it."""
     with whole_file(path) as partial, partial.open("wb") as file:
         np.save(file, embedding.vectors)
     with whole_file(path.with_suffix(".txt")) as partial:
@@ -350,11 +347,11 @@ def write_numpy(path: Path, embedding: Embedding) -> None:
 
 
 def write_fasttext(path: Path, embedding: Embedding) -> None:
-    """fastText's .bin, for its queries; what only training on would need is zero.
+    """Write fastText's .bin for queries; the outputs, which only further training needs, are zeros.
 
-    A word's own row is its vector times (n-grams + 1), less the vectors of its n-grams.
+    A word's own row is its vector times (n-grams + 1), minus the vectors of its n-grams.
     """
-    from dlkit.embed.compiled_subwords import ngram_sums
+    from dlkit.embed.compiled_subwords import sum_ngram_vectors
 
     count, dim = embedding.vectors.shape
     own = np.array(embedding.vectors, "<f4")
@@ -362,7 +359,7 @@ def write_fasttext(path: Path, embedding: Embedding) -> None:
     minn = maxn = bucket = 0
     if subwords is not None:
         minn, maxn, bucket = subwords.minn, subwords.maxn, subwords.bucket
-        sums, numbers = ngram_sums(embedding.words, subwords)
+        sums, numbers = sum_ngram_vectors(embedding.words, subwords)
         own *= (numbers + 1)[:, None]
         own -= sums
     counts = np.ones(count, np.int64) if embedding.counts is None else embedding.counts
@@ -383,7 +380,7 @@ def write_fasttext(path: Path, embedding: Embedding) -> None:
 
 
 def write_buckets(file: BinaryIO | io.BufferedWriter, subwords: Subwords, dim: int) -> None:
-    """The vectors of all buckets; zeros for those that training did not touch."""
+    """Write the vectors of all buckets; zeros for those that did not occur in training."""
     for start in range(0, subwords.bucket, BLOCK):
         end = min(start + BLOCK, subwords.bucket)
         block = np.zeros((end - start, dim), "<f4")

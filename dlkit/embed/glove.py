@@ -1,9 +1,9 @@
 """GloVe (Pennington et al. 2014): word and context vectors whose products are log counts.
 
-What is minimized is `loss.weighted_least_squares`, by AdaGrad on one pair at a time, with threads
-that share the parameters without locks; formulas, starting values and the limit of gradients as in
-glove.c. A pair is stored once and trained in both directions at once: (i, j) changes i as word and
-j as context, (j, i) the opposite, so neither sees what the other does.
+AdaGrad minimizes `loss.weighted_least_squares` one pair at a time, in threads that share the
+parameters without locks; formulas, initial values and the gradient limit are those of glove.c. A
+pair is stored once and trained in both directions at once: (i, j) changes i as word and j as
+context, (j, i) the opposite, so the two updates are independent.
 
 Shapes: N words, D dimensions, S = D rounded up so that a row fills whole vector registers.
 """
@@ -16,34 +16,42 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.numba_tools import LANES
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.embed.config import EmbedTrainConfig
-from dlkit.embed.cooccurrence import BUCKET, COUNT, COUNTS, PAIR, count, mapped, shuffle
+from dlkit.embed.cooccurrence import (
+    BUCKET,
+    COUNT,
+    COUNTS_FILE,
+    PAIR,
+    count_cooccurrences,
+    map_records,
+    shuffle_pairs,
+)
 
-PAIRS = "pairs.bin"  # the file of the shuffled pairs
-LANES = 16  # numbers that are computed on at once
-LIMIT = np.float32(100)  # of a gradient's size
+PAIRS_FILE = "pairs.bin"  # shuffled
+MAX_GRADIENT = np.float32(100)
 WORD, CONTEXT = 0, 1
 VALUE, SQUARES = 0, 1
-STEP = 16 * BUCKET  # pairs that the threads share between two looks at the clock
+STEP = 16 * BUCKET  # pairs that the threads train on between two reports
 
 
 @dataclass
 class GloveState:
-    """All that training changes: what resuming needs.
+    """All that training changes: enough to resume from.
 
-    The parameters of one word lie together, since a pair needs them all.
+    The parameters of one word are adjacent, since a pair needs them all.
     """
 
     vectors: np.ndarray  # float32 (N, 2, 2, S): word and context; value and sum of squares
     biases: np.ndarray  # float32 (N, 2, 2), likewise
     epoch: int = 0
     done: int = 0  # pairs of this epoch
-    cost: float = 0.0  # of these, summed
+    cost: float = 0.0  # summed over these pairs
 
     @classmethod
     def start(cls, num_words: int, dim: int, seed: int) -> "GloveState":
-        """Values from -0.5 / (D + 1) to 0.5 / (D + 1), and sums of squares of 1."""
+        """Random values from -0.5 / (D + 1) to 0.5 / (D + 1), sums of squares of 1."""
         rng = np.random.default_rng(seed)
         padded = -(-dim // LANES) * LANES
         vectors = np.ones((num_words, 2, 2, padded), np.float32)
@@ -56,14 +64,14 @@ class GloveState:
         biases[:, :, VALUE] = drawn[:, :, dim]
         return cls(vectors, biases)
 
-    def result(self, dim: int) -> np.ndarray:
-        """Word plus context vectors (N, D), as the paper advises in section 4.2."""
+    def word_vectors(self, dim: int) -> np.ndarray:
+        """Return word plus context vectors (N, D), as the paper advises in section 4.2."""
         return self.vectors[:, WORD, VALUE, :dim] + self.vectors[:, CONTEXT, VALUE, :dim]
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
-def clipped(gradient: np.float32, rate: np.float32) -> np.float32:
-    return min(max(gradient, -LIMIT), LIMIT) * rate
+def clip_gradient(gradient: np.float32, rate: np.float32) -> np.float32:
+    return min(max(gradient, -MAX_GRADIENT), MAX_GRADIENT) * rate
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -75,7 +83,7 @@ def train_pairs(
     alpha: float,
     lr: float,
 ) -> float:
-    """One AdaGrad step for each pair in both directions; the sum of their costs."""
+    """Take one AdaGrad step per pair and direction; return the sum of their costs."""
     rate = np.float32(lr)
     size = vectors.shape[3]
     total = 0.0
@@ -101,13 +109,13 @@ def train_pairs(
             total += 0.5 * slope * difference
             for d in range(size):
                 w, c = word[d], context[d]
-                change_w = clipped(slope * c, rate)
-                change_c = clipped(slope * w, rate)
+                change_w = clip_gradient(slope * c, rate)
+                change_c = clip_gradient(slope * w, rate)
                 word[d] = w - change_w / np.sqrt(word_squares[d])
                 context[d] = c - change_c / np.sqrt(context_squares[d])
                 word_squares[d] += change_w * change_w
                 context_squares[d] += change_c * change_c
-            change = clipped(slope, rate)
+            change = clip_gradient(slope, rate)
             biases[i, 0, 0] -= change / np.sqrt(biases[i, 0, 1])
             biases[j, 1, 0] -= change / np.sqrt(biases[j, 1, 1])
             biases[i, 0, 1] += change * change
@@ -115,7 +123,7 @@ def train_pairs(
     return total
 
 
-def counted(
+def count_corpus(
     ids: np.ndarray,
     num_words: int,
     config: EmbedTrainConfig,
@@ -123,28 +131,28 @@ def counted(
     resuming: bool,
     process: AnyProcess = SINGLE_PROCESS,
 ) -> None:
-    """Count the pairs of the text (see cooccurrence) in the run's folder; all processes share that.
+    """Count the pairs of the text (see cooccurrence) in the run's folder, shared by all processes.
 
-    A run that goes on has them already.
+    A resumed run has them already.
     """
-    pairs = config.out / PAIRS
+    pairs = config.out / PAIRS_FILE
     if resuming and pairs.exists():
         return
     if process.is_main:
         config.out.mkdir(parents=True, exist_ok=True)
         pairs.unlink(missing_ok=True)
-    count(ids, num_words, config.window, config.out, config.memory, threads, process)
+    count_cooccurrences(ids, num_words, config.window, config.out, config.memory, threads, process)
 
 
-def shuffled(num_words: int, config: EmbedTrainConfig) -> np.ndarray:
-    """The counted pairs in random order, in a file of the run's folder in place of the counts."""
-    path, counts = config.out / PAIRS, config.out / COUNTS
+def load_pairs(num_words: int, config: EmbedTrainConfig) -> np.ndarray:
+    """Return the counted pairs in random order, from a file that replaces the counts."""
+    path, counts = config.out / PAIRS_FILE, config.out / COUNTS_FILE
     if path.exists():
-        return mapped(path, PAIR)
-    pairs = shuffle(mapped(counts, COUNT), num_words, path, config.seed)
+        return map_records(path, PAIR)
+    pairs = shuffle_pairs(map_records(counts, COUNT), num_words, path, config.seed)
     counts.unlink()
     if not len(pairs):
-        raise DlkitError("no two words of the corpus stand in one line: nothing to learn from")
+        raise DlkitError("no line of the corpus holds two words; give running text")
     return pairs
 
 
@@ -155,7 +163,7 @@ def train_glove(
     threads: int,
     on_progress: Callable[[GloveState], None],
 ) -> np.ndarray:
-    """Train from `state` on to the last epoch: the vectors (N, D).
+    """Train from `state` to the last epoch, and return the vectors (N, D).
 
     `on_progress` is called every STEP pairs and after each epoch, when `done` is the number of
     pairs. With one thread the result depends on the seed alone.
@@ -174,4 +182,4 @@ def train_glove(
             state.cost += sum(pool.map(work, np.array_split(block, threads)))
             state.done += len(block)
             on_progress(state)
-    return state.result(config.dim)
+    return state.word_vectors(config.dim)

@@ -1,32 +1,32 @@
-"""Hierarchical softmax's Huffman tree (Mikolov et al. 2013b, section 2.1), as in word2vec.c."""
+"""Huffman tree for hierarchical softmax (Mikolov et al. 2013b, section 2.1), as in word2vec.c."""
 
 import numpy as np
 from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def paths(counts):
-    """Where each word's path begins (N + 1), and the inner nodes and codes of all paths.
+def huffman_paths(counts):
+    """Build the tree: the start of each word's path (N + 1), and all paths' inner nodes and codes.
 
-    `counts` (N, int64) fall. A path is the inner nodes from the root (N - 2) on; a node's code
-    is 1 if the path goes on with the more frequent of its two children. Of equal counts a made
-    node is taken before a word.
+    `counts` (N, int64) are in descending order. A path lists the inner nodes from the root (N - 2)
+    down; a node's code is 1 if the path continues to the more frequent of its two children. Among
+    equal counts, an inner node is merged before a word.
     """
     n = len(counts)
     total = np.empty(2 * n - 1, np.int64)
     total[:n] = counts
     parent = np.zeros(2 * n - 1, np.int64)
     code = np.zeros(2 * n - 1, np.float32)
-    word, made = n - 1, n
+    word, inner = n - 1, n
     for new in range(n, 2 * n - 1):
         total[new] = 0
         for child in range(2):
-            if word >= 0 and (made == new or total[word] < total[made]):
+            if word >= 0 and (inner == new or total[word] < total[inner]):
                 least = word
                 word -= 1
             else:
-                least = made
-                made += 1
+                least = inner
+                inner += 1
             total[new] += total[least]
             parent[least] = new
             code[least] = child

@@ -1,6 +1,6 @@
-"""What word vectors are trained to minimize, in plain torch.
+"""Loss functions of word vectors in plain torch: the reference for the compiled trainers.
 
-The compiled trainers apply the gradients of these functions by hand; the tests hold them to this.
+The trainers apply the gradients of these functions by hand; tests compare the two.
 Shapes: B examples, K negative words, W context words (padded), L steps of a Huffman code (padded),
 D dimensions.
 """
@@ -13,20 +13,19 @@ def negative_sampling(inputs: Tensor, positive: Tensor, negatives: Tensor) -> Te
     """Skip-gram with negative sampling, summed (Mikolov et al. 2013b, equation 4).
 
     -log s(u_o . v) - sum over k of log s(-u_k . v) with v `inputs` (B, D), u_o `positive` (B, D)
-    and u_k `negatives` (B, K, D). CBOW and fastText minimize the same with
-    `mean_of` their rows as inputs.
+    and u_k `negatives` (B, K, D). The inputs of CBOW and fastText are a `mean_of_rows`.
     """
     right = (inputs * positive).sum(dim=-1)
     wrong = (negatives @ inputs[:, :, None])[:, :, 0]
     return -F.logsigmoid(right).sum() - F.logsigmoid(-wrong).sum()
 
 
-def mean_of(rows: Tensor, present: Tensor) -> Tensor:
-    """The input of CBOW and of fastText: the mean (B, D) of the rows (B, W, D) `present` (B, W).
+def mean_of_rows(rows: Tensor, present: Tensor) -> Tensor:
+    """Return the mean (B, D) of the rows (B, W, D) `present` (B, W): CBOW's and fastText's input.
 
     CBOW (Mikolov et al. 2013a, section 3.1): the context words' vectors. fastText (Bojanowski et
     al. 2017, section 3.2): a word's own row and those of its n-grams, which the paper adds up and
-    the program averages. word2vec.c and fastText give each row the whole gradient of the mean
+    the program averages. word2vec.c and fastText give each row the full gradient of the mean
     rather than its share, 1/W.
     """
     weights = present.to(rows.dtype)[:, :, None]
@@ -34,7 +33,7 @@ def mean_of(rows: Tensor, present: Tensor) -> Tensor:
 
 
 def hierarchical_softmax(inputs: Tensor, nodes: Tensor, codes: Tensor, present: Tensor) -> Tensor:
-    """The path to a word through the Huffman tree, summed (Mikolov et al. 2013b, equation 3).
+    """Hierarchical softmax over a word's Huffman path, summed (Mikolov et al. 2013b, equation 3).
 
     -sum over l of log s((1 - 2 code_l) u_l . v) with v `inputs` (B, D), u_l `nodes` (B, L, D), the
     inner nodes from the root on, and `codes` (B, L) of 0 and 1, where `present` (B, L).

@@ -1,11 +1,11 @@
 """Latent semantic analysis: a truncated singular value decomposition of counts.
 
 - `tfidf`: words by documents (Deerwester et al. 1990); a document is a line of the corpus, or 1000
-  words of a longer one. A word that occurs tf > 0 times in a document and in df of M documents has
-  (1 + log tf) (1 + log((1 + M) / (1 + df))), and a document's column is scaled to length 1, as in
-  scikit-learn with sublinear_tf. A word's vector is U S.
+  words of a longer one. A word that occurs tf > 0 times in a document and in df of M documents gets
+  (1 + log tf) (1 + log((1 + M) / (1 + df))); the columns are scaled to length 1, as in scikit-learn
+  with sublinear_tf. The word vectors are U S.
 - `ppmi`: positive pointwise mutual information of words in a window, weighted by 1/distance, with
-  the contexts' distribution raised to 0.75; a word's vector is U sqrt(S) (Levy et al. 2015,
+  the context distribution raised to 0.75; the word vectors are U sqrt(S) (Levy et al. 2015,
   sections 2.1, 3.2 and 3.3).
 
 Shapes: N words, M columns, D dimensions.
@@ -20,41 +20,45 @@ from numba import njit
 
 from dlkit.core.errors import DlkitError
 from dlkit.embed.config import EmbedTrainConfig
-from dlkit.embed.cooccurrence import COUNTS, SENTENCE_END, count
+from dlkit.embed.cooccurrence import COUNTS_FILE, count_cooccurrences
+from dlkit.embed.corpus import SENTENCE_END
 
-SMOOTHING = 0.75  # the power of the contexts' distribution
-OVERSAMPLING = 10  # dimensions more than asked for, which make the first ones exact
-RANK = 1e-12  # of the largest squared length: what is shorter is rounding
-BLOCK = 8192  # rows that are held in double precision
-POWERS = 4  # iterations, needed where singular values fall slowly
+SMOOTHING = 0.75  # power of the context distribution
+OVERSAMPLING = 10  # extra dimensions, which make the requested ones exact
+RANK_TOLERANCE = 1e-12  # of the largest squared length: anything shorter is rounding error
+BLOCK = 8192  # rows held in double precision
+POWER_ITERATIONS = 4  # needed where singular values fall slowly
 
 
 def train_lsa(
     ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int
 ) -> np.ndarray:
-    """Vectors (N, D) of a text of word ids with SENTENCE_END after each line."""
+    """Return the vectors (N, D) for a text of word ids with SENTENCE_END after each line."""
     if config.weighting == "ppmi":
         config.out.mkdir(parents=True, exist_ok=True)
-        counts = count(ids, num_words, config.window, config.out, config.memory, threads)
+        counts = count_cooccurrences(
+            ids, num_words, config.window, config.out, config.memory, threads
+        )
         matrix = positive_pmi(counts, num_words)
-        (config.out / COUNTS).unlink()
+        (config.out / COUNTS_FILE).unlink()
         power = 0.5
     else:
         matrix = tf_idf(ids, num_words)
         power = 1.0
-    most = min(matrix.shape)
-    if config.dim > most:
+    max_dim = min(matrix.shape)
+    if config.dim > max_dim:
+        columns = "words" if config.weighting == "ppmi" else "lines"
         raise DlkitError(
-            f"--dim {config.dim}: {num_words} words by {matrix.shape[1]} "
-            f"{'words' if config.weighting == 'ppmi' else 'lines'} have at most {most} dimensions"
+            f"--dim {config.dim}: {num_words} words by {matrix.shape[1]} {columns} have at most "
+            f"{max_dim} dimensions"
         )
     left, values = truncated_svd(matrix, config.dim, config.seed, threads)
     return np.ascontiguousarray(left * values**power, np.float32)
 
 
 @dataclass(frozen=True)
-class Sparse:
-    """A matrix by rows: row r has `values` in `columns`, from starts[r] to before starts[r + 1]."""
+class SparseMatrix:
+    """A matrix of compressed sparse rows: row r has the entries starts[r] to starts[r + 1] - 1."""
 
     starts: np.ndarray  # int64 (N + 1)
     columns: np.ndarray  # int32
@@ -62,31 +66,31 @@ class Sparse:
     shape: tuple[int, int]
 
     @classmethod
-    def of(
+    def from_entries(
         cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]
-    ) -> "Sparse":
+    ) -> "SparseMatrix":
         starts = np.append(0, np.cumsum(np.bincount(rows, minlength=shape[0])))
-        order = by_row(rows, starts)
+        order = sort_by_row(rows, starts)
         return cls(starts, columns.astype(np.int32)[order], values.astype(np.float32)[order], shape)
 
-    def transposed(self) -> "Sparse":
+    def transpose(self) -> "SparseMatrix":
         rows = np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.starts))
-        return Sparse.of(self.columns, rows, self.values, self.shape[::-1])
+        return SparseMatrix.from_entries(self.columns, rows, self.values, self.shape[::-1])
 
-    def times(self, dense: np.ndarray, pool: ThreadPoolExecutor, threads: int) -> np.ndarray:
-        """The product (N, K) with a matrix (M, K)."""
+    def multiply(self, dense: np.ndarray, pool: ThreadPoolExecutor, threads: int) -> np.ndarray:
+        """Return the product (N, K) with a dense matrix (M, K)."""
         product = np.zeros((self.shape[0], dense.shape[1]), np.float32)
         shares = np.linspace(0, len(self.values), 8 * threads + 1)
         cuts = np.searchsorted(self.starts, shares).tolist()
         cuts[-1] = self.shape[0]
-        work = partial(multiply, self.starts, self.columns, self.values, dense, product)
+        work = partial(multiply_rows, self.starts, self.columns, self.values, dense, product)
         list(pool.map(work, cuts[:-1], cuts[1:]))
         return product
 
 
 @njit(cache=True, nogil=True)
-def by_row(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The order in which entries lie row by row, in each row as they came."""
+def sort_by_row(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the order that sorts entries by row, stable within a row."""
     free = starts[:-1].copy()
     order = np.empty(len(rows), np.int64)
     for k, row in enumerate(rows):
@@ -96,7 +100,7 @@ def by_row(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def multiply(
+def multiply_rows(
     starts: np.ndarray,
     columns: np.ndarray,
     values: np.ndarray,
@@ -105,7 +109,7 @@ def multiply(
     first: int,
     last: int,
 ) -> None:
-    """Rows `first` to before `last` of a sparse matrix times a dense one, added to `product`."""
+    """Add rows `first` to before `last` of a sparse matrix times a dense one to `product`."""
     for row in range(first, last):
         for k in range(starts[row], starts[row + 1]):
             value, other = values[k], dense[columns[k]]
@@ -113,8 +117,8 @@ def multiply(
                 product[row, d] += value * other[d]
 
 
-def tf_idf(ids: np.ndarray, num_words: int) -> Sparse:
-    """The weighted counts (N, M)."""
+def tf_idf(ids: np.ndarray, num_words: int) -> SparseMatrix:
+    """Return the tf-idf weights (N, M) of words in documents."""
     ends = ids == SENTENCE_END
     documents = np.cumsum(ends)[~ends]
     num_documents = int(ends.sum())
@@ -123,11 +127,13 @@ def tf_idf(ids: np.ndarray, num_words: int) -> Sparse:
     df = np.bincount(word, minlength=num_words)
     weights = (1 + np.log(tf)) * (1 + np.log((1 + num_documents) / (1 + df)))[word]
     lengths = np.sqrt(np.bincount(document, weights**2, minlength=num_documents))
-    return Sparse.of(word, document, weights / lengths[document], (num_words, num_documents))
+    return SparseMatrix.from_entries(
+        word, document, weights / lengths[document], (num_words, num_documents)
+    )
 
 
-def positive_pmi(counts: np.ndarray, num_words: int) -> Sparse:
-    """max(0, log(p(i, j) / (p(i) p(j)^0.75))) (N, N), from counts of pairs i <= j."""
+def positive_pmi(counts: np.ndarray, num_words: int) -> SparseMatrix:
+    """Return max(0, log(p(i, j) / (p(i) p(j)^0.75))) (N, N) for counts of pairs i <= j."""
     i, j = np.divmod(counts["key"], num_words)
     apart = i != j
     word, context = np.concatenate([i, j[apart]]), np.concatenate([j, i[apart]])
@@ -137,47 +143,49 @@ def positive_pmi(counts: np.ndarray, num_words: int) -> Sparse:
     smoothed /= smoothed.sum()
     information = np.log(x / (sums[word] * smoothed[context]))
     kept = information > 0
-    return Sparse.of(word[kept], context[kept], information[kept], (num_words, num_words))
+    return SparseMatrix.from_entries(
+        word[kept], context[kept], information[kept], (num_words, num_words)
+    )
 
 
 def truncated_svd(
-    matrix: Sparse, dim: int, seed: int, threads: int
+    matrix: SparseMatrix, dim: int, seed: int, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `dim` left singular vectors (N, D) and singular values (D), float32.
+    """Return the first `dim` left singular vectors (N, D) and singular values (D), float32.
 
-    By random projection (Halko et al. 2011, algorithms 4.4 and 5.1). The largest component of each
-    vector is made positive, as signs are arbitrary.
+    By random projection (Halko et al. 2011, algorithms 4.4 and 5.1). Signs are arbitrary, so the
+    largest component of each vector is made positive.
     """
     size = min(dim + OVERSAMPLING, *matrix.shape)
     rng = np.random.default_rng(seed)
-    transposed = matrix.transposed()
+    transposed = matrix.transpose()
     with ThreadPoolExecutor(threads) as pool:
         drawn = rng.standard_normal((matrix.shape[1], size), np.float32)
-        basis = orthonormal(matrix.times(drawn, pool, threads))
-        for _ in range(POWERS):
-            other = orthonormal(transposed.times(basis, pool, threads))
-            basis = orthonormal(matrix.times(other, pool, threads))
-        projected = transposed.times(basis, pool, threads)
-    squares, rotation = np.linalg.eigh(gram(projected))
+        basis = orthonormal_basis(matrix.multiply(drawn, pool, threads))
+        for _ in range(POWER_ITERATIONS):
+            other = orthonormal_basis(transposed.multiply(basis, pool, threads))
+            basis = orthonormal_basis(matrix.multiply(other, pool, threads))
+        projected = transposed.multiply(basis, pool, threads)
+    squares, rotation = np.linalg.eigh(gram_matrix(projected))
     values = np.sqrt(squares[::-1][:dim].clip(min=0)).astype(np.float32)
     left = basis @ rotation[:, ::-1][:, :dim].astype(np.float32)
     largest = np.take_along_axis(left, np.abs(left).argmax(axis=0)[None], axis=0)
     return left * np.where(largest < 0, np.float32(-1), np.float32(1)), values
 
 
-def orthonormal(vectors: np.ndarray) -> np.ndarray:
-    """A basis of what the columns span, with columns of zeros where they depend on each other.
+def orthonormal_basis(vectors: np.ndarray) -> np.ndarray:
+    """Return an orthonormal basis of the columns' span, with zero columns where they are dependent.
 
-    The eigenvectors of their products take a tenth of the time of a QR decomposition.
+    The eigenvectors of the Gram matrix take a tenth of the time of a QR decomposition.
     """
-    squares, rotation = np.linalg.eigh(gram(vectors))
-    independent = squares > RANK * squares[-1]
+    squares, rotation = np.linalg.eigh(gram_matrix(vectors))
+    independent = squares > RANK_TOLERANCE * squares[-1]
     scales = independent / np.sqrt(np.where(independent, squares, 1))
     return vectors @ (rotation * scales).astype(np.float32)
 
 
-def gram(vectors: np.ndarray) -> np.ndarray:
-    """The products (K, K) of the columns (N, K), in double precision."""
+def gram_matrix(vectors: np.ndarray) -> np.ndarray:
+    """Return the Gram matrix (K, K) of the columns (N, K), in double precision."""
     total = np.zeros((vectors.shape[1], vectors.shape[1]))
     for start in range(0, len(vectors), BLOCK):
         block = vectors[start : start + BLOCK].astype(np.float64)

@@ -1,7 +1,7 @@
-"""Make a bundled model of a run's vectors: `python -m dlkit.embed.publish`.
+"""Add a run's vectors to the bundled models: `python -m dlkit.embed.publish`.
 
-It measures them on word similarities and analogies and writes the card into the header, so that
-`dlkit embed models` and the README can quote it.
+It measures them on word similarities and analogies and writes the model card into the header, which
+`dlkit embed models` and the README quote.
 """
 
 from dataclasses import replace
@@ -13,43 +13,43 @@ import typer
 from dlkit.core.io.scores import Score
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.weights import folder
-from dlkit.embed.evaluate import evaluate_files
-from dlkit.embed.model import load, save
+from dlkit.embed.evaluate import evaluate
+from dlkit.embed.model import load_embedding, save_embedding
 
 
 def publish(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     name: Annotated[str, typer.Argument(help="The bundled model's name.")],
     test: Annotated[list[Path], typer.Option(help="A file of word pairs or of analogies.")],
-    data: Annotated[str, typer.Option(help="What the vectors were trained on, in words.")],
+    data: Annotated[str, typer.Option(help="Description of the training data.")],
     terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
 ) -> None:
     """Measure a run's vectors and add them, in half precision, to the bundled models."""
     target = folder("embed") / f"{name}.safetensors"
-    trained = load(run / "best.safetensors")
-    # Saved first, so that what is measured is what is shipped.
-    save(target, trained, half=True)
+    trained = load_embedding(run / "best.safetensors")
+    # Saved first, so that the scores are those of the published file.
+    save_embedding(target, trained, half=True)
     sources = [str(path) for path in test]
-    scores = list(evaluate_files(str(target), sources, "3cosadd", None))
+    scores = list(evaluate(str(target), sources))
     values = {
         f"{score.label} {score.metric}": score.value
         for score in scores
         if isinstance(score, Score) and score.value is not None
     }
-    told = {
-        label: value
+    headline = ", ".join(
+        f"{label} {value:.3f}"
         for label, value in values.items()
-        if label.endswith("spearman") or label.endswith("total accuracy")
-    }
+        if label.endswith(("spearman", "total accuracy"))
+    )
     card = {
         **trained.header.card,
         "data": data,
         "terms": terms,
-        "score": ", ".join(f"{label} {value:.3f}" for label, value in told.items()),
+        "score": headline,
         "measure": f"dlkit embed evaluate {' '.join(sources)} -m {name}",
     }
     header = replace(trained.header, metrics={**trained.header.metrics, **values}, card=card)
-    save(target, replace(trained, header=header), half=True)
+    save_embedding(target, replace(trained, header=header), half=True)
     write(scores, Format.text)
 
 

@@ -1,45 +1,45 @@
-"""Skip-gram (Mikolov et al. 2013): each word is predicted from the vector of each word near it.
+"""Skip-gram (Mikolov et al. 2013): predict each word from the vector of each word near it.
 
-As in word2vec.c, a window of random width 1 to `window` lies around each word that subsampling
-left; the context words' vectors are the inputs, the word itself is what they predict.
+As in word2vec.c, each word that subsampling keeps gets a window of random width 1 to `window`; the
+context words' vectors are the inputs, the word itself is the target.
 """
 
 from numba import njit
 
 from dlkit.embed.compiled import (
-    NO_LOSS_OF,
-    after,
-    below,
-    choose_outputs,
-    fill_up,
-    seeded,
+    LOSS_MASK,
+    append_outputs,
+    next_state,
+    pad_outputs,
+    random_below,
+    read_sentence,
+    seed_state,
     step,
-    subsampled,
 )
 
 
 @njit(cache=True, nogil=True)
-def skipgram(ids, begin, end, inputs, outputs, width, draw, rate, seed, scratch):
-    """Train on the sentences of ids[begin:end] at one learning rate."""
-    state = seeded(seed)
-    sentence, at, stats = scratch.sentence, scratch.at, scratch.stats
+def train_skipgram(ids, begin, end, inputs, outputs, width, tables, rate, seed, scratch):
+    """Train on the sentences in ids[begin:end] at one learning rate."""
+    state = seed_state(seed)
+    sentence, input_offsets, stats = scratch.sentence, scratch.input_offsets, scratch.stats
     empty = len(outputs) - width
     i = begin
     while i < end:
-        length, i, state = subsampled(ids, i, end, draw.keep, sentence, state)
+        length, i, state = read_sentence(ids, i, end, tables.keep, sentence, state)
         for position in range(length):
-            state = after(state)
-            reach = 1 + below(state, draw.window)
+            state = next_state(state)
+            reach = 1 + random_below(state, tables.window)
             m = 0
             for near in range(max(position - reach, 0), min(position + reach + 1, length)):
                 if near != position:
-                    at[m] = sentence[near] * width
+                    input_offsets[m] = sentence[near] * width
                     m += 1
             if m == 0:
                 continue
-            n, state = choose_outputs(sentence[position], draw, width, 0, scratch, state)
-            n = fill_up(n, empty, scratch)
-            with_loss = position & NO_LOSS_OF == 0
-            step(inputs, at, m, outputs, n, width, rate, True, with_loss, scratch)
+            n, state = append_outputs(sentence[position], tables, width, 0, scratch, state)
+            n = pad_outputs(n, empty, scratch)
+            with_loss = position & LOSS_MASK == 0
+            step(inputs, input_offsets, m, outputs, n, width, rate, True, with_loss, scratch)
             if with_loss:
                 stats[1] += m

@@ -1,7 +1,7 @@
 """fastText's subwords (Bojanowski et al. 2017): character n-grams of <word>, hashed into buckets.
 
-The n-grams and the hash are those of fastText's Dictionary::computeSubwords and Dictionary::hash.
-Plain Python, for single words; compiled_subwords.py hashes whole vocabularies.
+The n-grams and the hash match fastText's Dictionary::computeSubwords and Dictionary::hash. This is
+plain Python for single words; compiled_subwords.py hashes whole vocabularies.
 """
 
 import re
@@ -10,12 +10,12 @@ import numpy as np
 
 from dlkit.embed.model import Subwords
 
-CHARACTER = re.compile(rb"[^\x80-\xbf][\x80-\xbf]*")  # as fastText cuts, also what is no UTF-8
+CHARACTER = re.compile(rb"[^\x80-\xbf][\x80-\xbf]*")  # as in fastText, also in invalid UTF-8
 END_OF_SENTENCE = "</s>"  # the one word without n-grams
 
 
 def ngrams(word: str, minn: int, maxn: int) -> list[str]:
-    """The n-grams of minn to maxn characters; < and > alone are none."""
+    """Return the n-grams of minn to maxn characters of <word>, except < and > alone."""
     if word == END_OF_SENTENCE:
         return []
     marked = CHARACTER.findall(f"<{word}>".encode("utf-8", "surrogateescape"))
@@ -28,7 +28,7 @@ def ngrams(word: str, minn: int, maxn: int) -> list[str]:
 
 
 def fnv1a(text: str) -> int:
-    """32-bit FNV-1a, each byte sign-extended first, as in the original."""
+    """32-bit FNV-1a hash with each byte sign-extended first, as in fastText."""
     value = 2166136261
     for byte in text.encode("utf-8", "surrogateescape"):
         value ^= byte if byte < 128 else byte | 0xFFFFFF00
@@ -37,17 +37,17 @@ def fnv1a(text: str) -> int:
 
 
 def ngram_vectors(word: str, subwords: Subwords) -> np.ndarray:
-    """The vectors (n-grams, D) of a word's n-grams, float32; zeros where a bucket holds none."""
-    numbers = [fnv1a(n) % subwords.bucket for n in ngrams(word, subwords.minn, subwords.maxn)]
-    vectors = np.zeros((len(numbers), subwords.vectors.shape[1]), np.float32)
-    places = np.searchsorted(subwords.buckets, numbers)
-    for row, (place, number) in enumerate(zip(places, numbers, strict=True)):
-        if place < len(subwords.buckets) and subwords.buckets[place] == number:
+    """Return the vectors (n-grams, D) of a word's n-grams, float32; zeros for an empty bucket."""
+    buckets = [fnv1a(n) % subwords.bucket for n in ngrams(word, subwords.minn, subwords.maxn)]
+    vectors = np.zeros((len(buckets), subwords.vectors.shape[1]), np.float32)
+    places = np.searchsorted(subwords.buckets, buckets)
+    for row, (place, bucket) in enumerate(zip(places, buckets, strict=True)):
+        if place < len(subwords.buckets) and subwords.buckets[place] == bucket:
             vectors[row] = subwords.vectors[place]
     return vectors
 
 
 def vector_of_unknown(word: str, subwords: Subwords) -> np.ndarray | None:
-    """The mean (D) of a word's n-gram vectors; None if it has no n-grams."""
+    """Return the mean (D) of a word's n-gram vectors; None if it has no n-grams."""
     vectors = ngram_vectors(word, subwords)
     return vectors.mean(axis=0) if len(vectors) else None

@@ -1,7 +1,7 @@
-"""Training of `dlkit embed train`: reads the corpus, has a method train, keeps its checkpoints.
+"""`dlkit embed train`: encode the corpus, train by one of the methods, save checkpoints.
 
-A run's folder holds `best.safetensors` (the model, written in the end), `last.state` (all that
-resuming needs, in one file) and `log.jsonl`.
+A run's folder holds `best.safetensors` (the finished model), `last.state` (all that resuming needs,
+in one file) and `log.jsonl`.
 """
 
 import json
@@ -24,18 +24,17 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.core.progress import Bar, log
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed import corpus as corpus_files
-from dlkit.embed.config import EmbedTrainConfig, Method, by_method
-from dlkit.embed.corpus import Corpus
-from dlkit.embed.model import Embedding, Subwords, Words, save
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
+from dlkit.embed.data import EncodedCorpus, encode_corpus
+from dlkit.embed.model import Embedding, Subwords, WordList, save_embedding
 
-SECONDS_BETWEEN_CHECKPOINTS = 240
-ABOUT = "about"  # the state file's entry that is JSON
+SAVE_INTERVAL = 240  # seconds
+ABOUT = "about"  # the JSON entry of the state file
 FREE = {"corpus", "out", "resume", "device", "threads", "memory", "half"}  # may change on resuming
 
 
 class State(Protocol):
-    """What a method's training changes: a dataclass of arrays and numbers."""
+    """All that a method's training changes: a dataclass of arrays and numbers."""
 
     epoch: int
     done: int
@@ -45,25 +44,25 @@ S = TypeVar("S", bound=State)
 
 
 def train(config: EmbedTrainConfig) -> Path:
-    """Train word vectors, and return the path of the model.
+    """Train word vectors and return the path of the model.
 
-    Of several processes, all count phrases and pairs of words; then the main one goes on alone.
+    All processes count phrases and pairs of words; then the main one trains alone.
     """
-    config = by_method(config)
-    with ExitStack() as meeting:
-        process = meeting.enter_context(join_processes())
+    config = resolve_config(config)
+    with ExitStack() as group:
+        process = group.enter_context(join_processes())
         run = Run(config)
-        process.barrier()  # all have looked at the folder before it changes
+        process.barrier()  # every process has read the folder before it changes
         if run.complete:
             log(f"{run.folder} is complete")
             return run.best
-        with corpus_files.read(config, run.folder, process) as corpus:
-            if config.method is Method.glove:
+        with encode_corpus(config, run.folder, process) as corpus:
+            if config.method is EmbedMethod.glove:
                 from dlkit.embed import glove
 
                 num_words, resuming = len(corpus.words), bool(run.saved)
-                glove.counted(corpus.ids, num_words, config, run.threads, resuming, process)
-            meeting.close()
+                glove.count_corpus(corpus.ids, num_words, config, run.threads, resuming, process)
+            group.close()
             if process.is_main:
                 run.start(corpus)
                 vectors, subwords = TRAINERS[config.method](corpus, config, run)
@@ -72,21 +71,21 @@ def train(config: EmbedTrainConfig) -> Path:
 
 
 def train_predicting(
-    corpus: Corpus, config: EmbedTrainConfig, run: "Run"
+    corpus: EncodedCorpus, config: EmbedTrainConfig, run: "Run"
 ) -> tuple[np.ndarray, Subwords | None]:
-    """skipgram, cbow and fasttext."""
+    """Train skip-gram, CBOW or fastText vectors, on a CUDA device or in threads."""
     rows = starts = buckets = None
     num_rows = num_words = len(corpus.words)
-    if config.method is Method.fasttext and config.maxn:
+    if config.method is EmbedMethod.fasttext and config.maxn:
         rows, starts, buckets = subword_rows(corpus.words, config)
         num_rows += len(buckets)
     size = len(corpus.ids)
     # cbow gains from gensim's start, twice as wide as word2vec.c's.
-    widest = 0.5 if config.method is Method.skipgram else 1.0
+    widest = 0.5 if config.method is EmbedMethod.skipgram else 1.0
     if (device := accelerator(config.device)) is not None:
         from dlkit.embed.cuda import TorchState, train_batches
 
-        torch_state = run.resumed(
+        torch_state = run.restore(
             TorchState.start(num_rows, num_words, config.dim, config.seed, device, widest)
         )
         with run.progress(torch_state, size, lambda: torch_state.loss) as report:
@@ -97,13 +96,13 @@ def train_predicting(
     else:
         from dlkit.embed.hogwild import HogwildState, train_hogwild
 
-        state = run.resumed(HogwildState.start(num_rows, num_words, config, widest))
+        state = run.restore(HogwildState.start(num_rows, num_words, config, widest))
         with run.progress(state, size, lambda: state.loss) as report:
             train_hogwild(
                 corpus.ids, corpus.counts, config, state, run.threads, report, rows, starts
             )
         inputs = state.matrix(config.dim)
-        vectors = inputs if rows is None or starts is None else means(inputs, rows, starts)
+        vectors = inputs if rows is None or starts is None else mean_rows(inputs, rows, starts)
     if buckets is None:
         return vectors, None
     return vectors, Subwords(config.minn, config.maxn, config.bucket, buckets, inputs[num_words:])
@@ -112,59 +111,61 @@ def train_predicting(
 def subword_rows(
     words: list[str], config: EmbedTrainConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows of each word, where they start, and the buckets that have a row.
+    """Return the rows of all words, the start of each word's rows, and the buckets with a row.
 
     Row w < N is word w's own; the buckets of the vocabulary's n-grams follow, ascending.
     """
-    from dlkit.embed.compiled_subwords import hashed
+    from dlkit.embed.compiled_subwords import hash_ngrams
 
-    numbers, starts = hashed(Words.of(words), config.minn, config.maxn, config.bucket)
-    buckets, places = np.unique(numbers, return_inverse=True)
+    hashes, starts = hash_ngrams(
+        WordList.from_strings(words), config.minn, config.maxn, config.bucket
+    )
+    buckets, places = np.unique(hashes, return_inverse=True)
     rows = np.insert(places + len(words), starts[:-1], np.arange(len(words)))
     return rows.astype(np.int32), starts + np.arange(len(starts)), buckets
 
 
-def means(inputs: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The mean of each word's rows (N, D)."""
-    found = np.empty((len(starts) - 1, inputs.shape[1]), np.float32)
-    for word in range(len(found)):
-        found[word] = inputs[rows[starts[word] : starts[word + 1]]].mean(axis=0)
-    return found
+def mean_rows(inputs: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the mean of each word's rows (N, D)."""
+    means = np.empty((len(starts) - 1, inputs.shape[1]), np.float32)
+    for word in range(len(means)):
+        means[word] = inputs[rows[starts[word] : starts[word + 1]]].mean(axis=0)
+    return means
 
 
 def train_glove(
-    corpus: Corpus, config: EmbedTrainConfig, run: "Run"
+    corpus: EncodedCorpus, config: EmbedTrainConfig, run: "Run"
 ) -> tuple[np.ndarray, Subwords | None]:
     from dlkit.embed import glove
 
     num_words = len(corpus.words)
-    pairs = glove.shuffled(num_words, config)
-    state = run.resumed(glove.GloveState.start(num_words, config.dim, config.seed))
+    pairs = glove.load_pairs(num_words, config)
+    state = run.restore(glove.GloveState.start(num_words, config.dim, config.seed))
     with run.progress(state, len(pairs), lambda: state.cost / max(state.done, 1)) as report:
         vectors = glove.train_glove(pairs, state, config, run.threads, report)
-    (config.out / glove.PAIRS).unlink()
+    (config.out / glove.PAIRS_FILE).unlink()
     return vectors, None
 
 
 def train_lsa(
-    corpus: Corpus, config: EmbedTrainConfig, run: "Run"
+    corpus: EncodedCorpus, config: EmbedTrainConfig, run: "Run"
 ) -> tuple[np.ndarray, Subwords | None]:
     from dlkit.embed import lsa
 
     return lsa.train_lsa(corpus.ids, len(corpus.words), config, run.threads), None
 
 
-TRAINERS: dict[Method, Callable[..., tuple[np.ndarray, Subwords | None]]] = {
-    Method.skipgram: train_predicting,
-    Method.cbow: train_predicting,
-    Method.fasttext: train_predicting,
-    Method.glove: train_glove,
-    Method.lsa: train_lsa,
+TRAINERS: dict[EmbedMethod, Callable[..., tuple[np.ndarray, Subwords | None]]] = {
+    EmbedMethod.skipgram: train_predicting,
+    EmbedMethod.cbow: train_predicting,
+    EmbedMethod.fasttext: train_predicting,
+    EmbedMethod.glove: train_glove,
+    EmbedMethod.lsa: train_lsa,
 }
 
 
 def accelerator(name: str) -> str | None:
-    """The CUDA device of that name; None for the CPU."""
+    """Return the CUDA device of that name; None for the CPU."""
     if name == "cpu":
         return None
     from dlkit.core.parallel.device import choose
@@ -176,7 +177,7 @@ def accelerator(name: str) -> str | None:
 
 
 class Run:
-    """A run's folder: its state, its log, its model."""
+    """The folder of a run: state, log and model."""
 
     def __init__(self, config: EmbedTrainConfig) -> None:
         self.config = config
@@ -190,13 +191,13 @@ class Run:
         self.loss = math.nan
 
     def open_folder(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The state to go on from; refuses to write over a run that nobody asked to continue."""
+        """Return the state to resume from; DlkitError if a run would be overwritten."""
         there = self.state_file.exists()
         self.complete = self.best.exists() and not there
         if not self.config.resume and (there or self.complete):
             raise DlkitError(
-                f"{self.folder} holds a run already: add --resume to go on with it,"
-                " or give another --out"
+                f"{self.folder} already holds a run; add --resume to continue it, or give another"
+                " --out"
             )
         if not there:
             return {}, {}
@@ -205,7 +206,7 @@ class Run:
                 arrays = {name: file[name] for name in file.files}
             saved: dict[str, Any] = json.loads(arrays.pop(ABOUT).tobytes())
         except Exception as error:
-            raise DlkitError(f"{self.state_file}: damaged; remove it to start again") from error
+            raise DlkitError(f"{self.state_file}: damaged; remove it to start over") from error
         now = settings_of(self.config)
         changed = [
             f"{option_name(name)} {saved['config'].get(name)}"
@@ -213,18 +214,18 @@ class Run:
             if saved["config"].get(name) != now[name] and name not in FREE
         ]
         if changed:
-            raise DlkitError(f"{self.folder} was begun with {' '.join(changed)}: resume it so")
+            raise DlkitError(f"{self.folder} was started with {' '.join(changed)}; resume it so")
         return saved, arrays
 
-    def start(self, corpus: Corpus) -> None:
-        """Note what is trained on; a run goes on with the same words only."""
+    def start(self, corpus: EncodedCorpus) -> None:
+        """Record the size of the corpus; DlkitError if a resumed run had another one."""
         sizes = {"total": corpus.total, "words": len(corpus.words), "ids": len(corpus.ids)}
         if self.saved and self.saved["corpus"] != sizes:
-            raise DlkitError(f"{self.folder} was begun with another corpus: give the same one")
+            raise DlkitError(f"{self.folder} was started with another corpus; give the same one")
         self.corpus = sizes
 
-    def resumed(self, state: S) -> S:
-        """The state as it was saved, or as it is where nothing was."""
+    def restore(self, state: S) -> S:
+        """Restore the saved state, if there is one, into the initial `state` and return it."""
         if not self.saved:
             return state
         for name, value in self.arrays.items():
@@ -245,9 +246,9 @@ class Run:
     def progress(
         self, state: State, size: int, loss: Callable[[], float]
     ) -> Iterator[Callable[[Any], None]]:
-        """What a method calls now and then, and after each epoch of `size` steps.
+        """Yield a function to call at intervals and after each epoch of `size` steps.
 
-        It shows how far training is, saves the state and writes the log.
+        It displays progress, saves the state and writes the log.
         """
         bar = Bar("training", self.config.epochs * size)
         before = state.epoch * size + state.done
@@ -261,7 +262,7 @@ class Run:
             self.loss = loss()
             if not math.isfinite(self.loss):
                 raise DlkitError(
-                    f"the loss is {self.loss} in epoch {state.epoch + 1}: lower --lr (now "
+                    f"the loss is {self.loss} in epoch {state.epoch + 1}; lower --lr (now "
                     f"{self.config.lr})"
                 )
             speed = (here - first) * words / (now - began)
@@ -273,7 +274,7 @@ class Run:
                 log(line)
                 seconds, began, first = now - began, now, here
                 self.finish_epoch(state, round(speed), round(seconds, 2))
-            elif now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            elif now - self.saved_at > SAVE_INTERVAL:
                 self.save(state)
 
         try:
@@ -282,7 +283,7 @@ class Run:
             bar.close()
 
     def finish_epoch(self, state: State, words_per_second: int, seconds: float) -> None:
-        """A line in the log, then the state: after a kill between them the log is ahead."""
+        """Write a line to the log, then the state: after a kill between them the log is ahead."""
         record = {
             "epoch": state.epoch + 1,
             "loss": self.loss,
@@ -305,12 +306,12 @@ class Run:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         self.saved_at = time.monotonic()
 
-    def finish(self, corpus: Corpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
-        """Write the model; the state has served."""
+    def finish(self, corpus: EncodedCorpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
+        """Write the model and remove the state."""
         if not np.isfinite(vectors).all():
-            raise DlkitError(f"the vectors are not finite: lower --lr (now {self.config.lr})")
+            raise DlkitError(f"the vectors are not finite; lower --lr (now {self.config.lr})")
         settings: dict[str, Any] = {"dim": self.config.dim}
-        if self.config.method is Method.fasttext:
+        if self.config.method is EmbedMethod.fasttext:
             settings["fasttext_model"] = self.config.fasttext_model
         header = Header(
             "embed",
@@ -321,13 +322,12 @@ class Run:
             {} if math.isnan(self.loss) else {"loss": self.loss},
             {"command": shlex.join(["dlkit", *sys.argv[1:]])},
         )
-        words = Words.of(corpus.words)
-        save(
-            self.best, Embedding(header, words, vectors, corpus.counts, subwords), self.config.half
-        )
+        words = WordList.from_strings(corpus.words)
+        embedding = Embedding(header, words, vectors, corpus.counts, subwords)
+        save_embedding(self.best, embedding, self.config.half)
         self.state_file.unlink(missing_ok=True)
 
 
 def as_array(value: Any) -> np.ndarray:
-    """An array, also of a tensor on another device."""
+    """Convert a tensor on any device to an array."""
     return value if isinstance(value, np.ndarray) else value.cpu().numpy()

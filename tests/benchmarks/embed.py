@@ -21,11 +21,12 @@ import numpy as np
 
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed import corpus as corpus_files
-from dlkit.embed.config import EmbedTrainConfig, by_method
-from dlkit.embed.evaluate import evaluate_files
+from dlkit.embed.config import EmbedTrainConfig, resolve_config
+from dlkit.embed.corpus import normalize
+from dlkit.embed.data import encode_corpus
+from dlkit.embed.evaluate import evaluate
 from dlkit.embed.hogwild import HogwildState, train_hogwild
-from dlkit.embed.model import Embedding, Words, load, save
+from dlkit.embed.model import Embedding, WordList, load_embedding, save_embedding
 from dlkit.embed.train import subword_rows, train
 from tests.benchmarks import harness
 
@@ -39,22 +40,22 @@ LEAST: dict[str, dict[str, float]] = {
 
 def settings(corpus: str, method: str, **changed: Any) -> EmbedTrainConfig:
     config = EmbedTrainConfig(corpus=[corpus], method=method, device="cpu", **changed)  # type: ignore[arg-type]
-    return by_method(config)
+    return resolve_config(config)
 
 
 def of_dlkit(corpus: str, method: str, threads: int) -> Callable[[], object]:
     config = settings(corpus, method, epochs=1, out=Path(tempfile.mkdtemp()))
-    with corpus_files.read(config, config.out) as read:
-        ids = np.array(read.ids)
-    num_words = num_rows = len(read.words)
+    with encode_corpus(config, config.out) as encoded:
+        ids = np.array(encoded.ids)
+    num_words = num_rows = len(encoded.words)
     rows = starts = None
     if method == "fasttext":
-        rows, starts, buckets = subword_rows(read.words, config)
+        rows, starts, buckets = subword_rows(encoded.words, config)
         num_rows += len(buckets)
 
     def work() -> None:
         state = HogwildState.start(num_rows, num_words, config, 0.5)
-        train_hogwild(ids, read.counts, config, state, threads, lambda _: None, rows, starts)
+        train_hogwild(ids, encoded.counts, config, state, threads, lambda _: None, rows, starts)
 
     return work
 
@@ -119,7 +120,7 @@ def vectors_of(
     if contender == "dlkit":
         best = train(settings(corpus, method, out=path, epochs=epochs, seed=seed, threads=threads))
         # Of known words only, as the peers' are: with n-grams, pairs of unknown words count too.
-        save(best, replace(load(best), subwords=None))
+        save_embedding(best, replace(load_embedding(best), subwords=None))
         return best
     if contender == "gensim":
         model = gensim_model(corpus, method, threads, epochs, seed)
@@ -133,7 +134,7 @@ def vectors_of(
         words = [word for word in model.words if word != "</s>"]
         vectors = np.array([model.get_word_vector(word) for word in words])
     header = Header("embed", method, {"dim": vectors.shape[1]}, [])
-    save(path, Embedding(header, Words.of(words), vectors))
+    save_embedding(path, Embedding(header, WordList.from_strings(words), vectors))
     return path
 
 
@@ -162,7 +163,7 @@ def quality(corpus: str, method: str, arguments: argparse.Namespace, folder: Pat
             path = vectors_of(
                 contender, corpus, method, arguments.threads, arguments.epochs, seed, folder
             )
-            for score in evaluate_files(str(path), arguments.quality, "3cosadd", None):
+            for score in evaluate(str(path), arguments.quality):
                 if isinstance(score, Score) and score.metric == "spearman" and score.value:
                     scores.setdefault(score.label, []).append(score.value)
         for name, values in scores.items():
@@ -190,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = Path(folder) / "corpus.txt"
         text = b"".join(path.read_bytes() for path in given.texts)[: given.megabytes * 1_000_000]
         block = text.decode(errors="ignore").encode()
-        corpus.write_bytes(corpus_files.simplified(block, lower=True, words=True) + b"\n")
+        corpus.write_bytes(normalize(block, lower=True, words=True) + b"\n")
         for method in METHODS:
             if given.only not in method:
                 continue

@@ -13,28 +13,30 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.embed.cooccurrence import SENTENCE_END
+from dlkit.embed.corpus import SENTENCE_END
 from tests.benchmarks import harness
 
 COUNT = """
 import sys, numpy as np
 from pathlib import Path
-from dlkit.embed.config import EmbedTrainConfig, Method, by_method
-from dlkit.embed.glove import counted, shuffled
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
+from dlkit.embed.glove import count_corpus, load_pairs
 ids, num_words, threads = np.memmap(sys.argv[1], np.int32, "r"), int(sys.argv[2]), int(sys.argv[3])
-config = by_method(EmbedTrainConfig(corpus=[], method=Method.glove, out=Path(sys.argv[4])))
-counted(ids, num_words, config, threads, resuming=False)
-shuffled(num_words, config)
+settings = EmbedTrainConfig(corpus=[], method=EmbedMethod.glove, out=Path(sys.argv[4]))
+config = resolve_config(settings)
+count_corpus(ids, num_words, config, threads, resuming=False)
+load_pairs(num_words, config)
 """
 TRAIN = """
 import sys, numpy as np
 from pathlib import Path
-from dlkit.embed.config import EmbedTrainConfig, Method, by_method
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
 from dlkit.embed.cooccurrence import PAIR
 from dlkit.embed.glove import GloveState, train_glove
 num_words, threads, dim, epochs = map(int, sys.argv[2:])
 pairs = np.memmap(sys.argv[1], PAIR, "r")
-config = by_method(EmbedTrainConfig(corpus=[], method=Method.glove, dim=dim, epochs=epochs))
+settings = EmbedTrainConfig(corpus=[], method=EmbedMethod.glove, dim=dim, epochs=epochs)
+config = resolve_config(settings)
 train_glove(pairs, GloveState.start(num_words, dim, 0), config, threads, lambda state: None)
 """
 

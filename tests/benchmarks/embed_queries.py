@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed.infer import Vocabulary, similar
-from dlkit.embed.model import Embedding, Words, lengths, save
+from dlkit.embed.infer import similar
+from dlkit.embed.model import Embedding, WordList, row_norms, save_embedding
+from dlkit.embed.vectors import Vectors
 from tests.benchmarks import harness
 
 
@@ -40,14 +41,14 @@ def main() -> None:
 
 def embedding(names: list[str], vectors: np.ndarray) -> Embedding:
     header = Header("embed", "skipgram", {"dim": vectors.shape[1]}, [])
-    return Embedding(header, Words.of(names), vectors, stored_norms=lengths(vectors))
+    return Embedding(header, WordList.from_strings(names), vectors, stored_norms=row_norms(vectors))
 
 
 def search(options: argparse.Namespace, names: list[str], vectors: np.ndarray) -> None:
     from gensim.models import KeyedVectors
 
-    ours = Vocabulary("random", embedding(names, vectors))
-    half = Vocabulary("random", embedding(names, vectors.astype(np.float16)))
+    ours = Vectors("random", embedding(names, vectors))
+    half = Vectors("random", embedding(names, vectors.astype(np.float16)))
     theirs = KeyedVectors(options.dim)
     theirs.add_vectors(names, vectors)
     theirs.fill_norms()
@@ -72,7 +73,7 @@ def search(options: argparse.Namespace, names: list[str], vectors: np.ndarray) -
 def start_up(
     options: argparse.Namespace, names: list[str], vectors: np.ndarray, path: Path
 ) -> None:
-    save(path, embedding(names[:20_000], vectors[:20_000, :100]), half=True)
+    save_embedding(path, embedding(names[:20_000], vectors[:20_000, :100]), half=True)
     commands = {
         "dlkit embed king": [sys.executable, "-m", "dlkit", "embed", "king", "-m", str(path)],
         "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],
