@@ -224,7 +224,7 @@ def test_listed_images_without_captions_are_named(photos: Path, tmp_path: Path) 
         ("none", None, "no such folder or file"),
         ("a.json", "{", "not JSON"),
         ("a.json", "{}", "not COCO's captions: no usable 'annotations'"),
-        ("a.csv", "path,words\nx,y\n", "no column is called caption or captions or text"),
+        ("a.csv", "path,words\nx,y\n", "no column named caption or captions or text"),
         ("a.csv", "path,caption\nx.png,y\n", "no image of 'all' exists and has a caption"),
         ("a.csv", "path,caption\n", "no captions for the split 'all'"),
         ("folder/", None, "no captions in a known layout"),

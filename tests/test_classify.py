@@ -384,7 +384,7 @@ def test_bad_csv_gets_one_line(tmp_path: Path) -> None:
     data.write_text("path,label\nnone.png,a\n")
     assert "none of the listed images exists" in train(data, tmp_path / "run").err
     data.write_text("picture,label\nnone.png,a\n")
-    assert "no column is called path" in train(data, tmp_path / "run").err
+    assert "no column named path" in train(data, tmp_path / "run").err
 
 
 def test_gray_and_16_bit_images_and_labels_unknown_to_the_model(

@@ -369,7 +369,7 @@ def test_a_long_text_in_a_csv(tmp_path: Path) -> None:
         ({"a.txt": "x\ny\n"}, r"only one label \(a\)"),
         ({"a/1.txt": "x", "b/readme.md": "y"}, "b: a label without any text"),
         ({"a.txt": "x\n", "b.txt": "\n"}, "b.txt: a label without any text"),
-        ({"train.csv": "words,label\nx,a\n"}, "no column is called text or"),
+        ({"train.csv": "words,label\nx,a\n"}, "no column named text or"),
         ({"train.csv": "text,label\n"}, "no row has both"),
         ({"train/a.txt": "x\n", "train/b.txt": "y\n"}, "no texts in the split 'test'"),
     ],

@@ -164,7 +164,7 @@ def test_what_is_no_keypoint_is_left_out_and_named(
     ("options", "message"),
     [
         ("--keypoints 2", "train.csv: has more than 2 keypoints"),
-        ("--keypoints 4", "train.csv: no column is called x4"),
+        ("--keypoints 4", "train.csv: no column named x4"),
         ("--keypoints 3 --alpha 0.4", "--alpha is for boxes, not for --keypoints"),
         ("--keypoints 3 --flip 0.2", "--flip is for boxes"),
         ("--keypoints 3 --arch ssd", "--keypoints is for localize, not ssd"),

@@ -23,7 +23,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.core.vision.average_precision import COCO_DEFINITIONS
-from dlkit.core.vision.tile import in_tiles, shares, spans
+from dlkit.core.vision.tile import in_tiles, spans, tile_weights
 from dlkit.segment import model, rle
 from dlkit.segment.architecture import Architecture, InstancePrediction
 from dlkit.segment.draw import draw_overlay, palette
@@ -357,7 +357,7 @@ def test_tiles_cover_a_side_and_count_as_one(side: int, tile: int, stride: int) 
     assert all(start % stride == 0 for start, _ in found)
     assert len({stop - start for start, stop in found[:-1]}) <= 1
     total = torch.zeros(side)
-    for (start, stop), share in zip(found, shares(found, side), strict=True):
+    for (start, stop), share in zip(found, tile_weights(found, side), strict=True):
         assert (share >= 0).all()
         total[start:stop] += share
     torch.testing.assert_close(total, torch.ones(side))

@@ -1,4 +1,4 @@
-"""What compiled (numba) loops share: a notice while they compile, and memory without checks."""
+"""Tools for numba loops: a notice while they compile, vectors, and unchecked array access."""
 
 import sys
 import threading
@@ -15,7 +15,7 @@ from dlkit.core.progress import log
 
 @contextmanager
 def loading(what: str, seconds: int) -> Iterator[None]:
-    """Say on a terminal why it takes long, if it does: only the first time is the code compiled."""
+    """Print a notice on a terminal if the code is compiled, which happens once and takes long."""
     notice = f"compiling {what}: once, about {seconds} seconds"
     timer = threading.Timer(2, log, [notice])
     timer.daemon = True
@@ -33,7 +33,7 @@ def pointer(context, builder, array_type, array, index):
 
 @intrinsic
 def item(typing_context, array, index):
-    """array[index] of an index that is in bounds and not negative: numba does not look."""
+    """array[index] without bounds check or negative indices."""
 
     def generate(context, builder, signature, args):
         return builder.load(pointer(context, builder, signature.args[0], *args))
@@ -43,7 +43,7 @@ def item(typing_context, array, index):
 
 @intrinsic
 def prefetch(typing_context, array, index):
-    """Have the memory at array[index] brought near, without waiting for it."""
+    """Prefetch the memory at array[index] into the caches."""
 
     def generate(context, builder, signature, args):
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -62,7 +62,7 @@ FAST = ("contract", "reassoc", "nsz")
 
 
 class Vector(types.Type):
-    """LANES float32 numbers in registers; LLVM does with them what the processor can."""
+    """LANES float32 numbers in registers, which LLVM maps to the processor's vectors."""
 
     def __init__(self) -> None:
         super().__init__("Vector")
@@ -90,7 +90,7 @@ def zeros(typing_context):
 
 @intrinsic
 def load(typing_context, array, index):
-    """The float32 numbers from array[index] on."""
+    """Load LANES float32 numbers from array[index] on."""
 
     def generate(context, builder, signature, args):
         address = pointer(context, builder, signature.args[0], *args)
@@ -101,7 +101,7 @@ def load(typing_context, array, index):
 
 @intrinsic
 def store(typing_context, array, index, vector):
-    """The opposite of load."""
+    """Store a vector at array[index]."""
 
     def generate(context, builder, signature, args):
         address = pointer(context, builder, signature.args[0], *args[:2])

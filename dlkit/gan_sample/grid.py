@@ -14,7 +14,7 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.image_files import SUFFIXES
 from dlkit.core.vision import images
-from dlkit.core.vision.images import MOST_PIXELS
+from dlkit.core.vision.images import MAX_PIXELS
 
 GAP = 2  # white pixels around a picture
 
@@ -26,10 +26,10 @@ class ImageGrid:
         self.columns, self.side = columns, side
         self.cell = side + 2 * GAP
         width, height = columns * self.cell, -(-count // columns) * self.cell
-        if width * height > MOST_PIXELS:
+        if width * height > MAX_PIXELS:
             raise DlkitError(
                 f"a grid of {count} pictures would have {width} x {height} pixels, over"
-                f" {MOST_PIXELS / 1e6:.0f} million; write single files with --separate FOLDER"
+                f" {MAX_PIXELS / 1e6:.0f} million; write single files with --separate FOLDER"
             )
         self.pixels = np.full((height, width, channels), 255, np.uint8)
 

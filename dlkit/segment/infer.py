@@ -26,7 +26,7 @@ from dlkit.core.progress import track
 from dlkit.core.store import weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
-from dlkit.core.vision.batches import WINDOW, next_window, of_one_shape
+from dlkit.core.vision.batches import WINDOW, group_by_shape, next_window
 from dlkit.core.vision.drawing import Color
 from dlkit.core.vision.images import Picture
 from dlkit.core.vision.tile import in_tiles
@@ -140,7 +140,7 @@ class SemanticPredictor(Predictor[SemanticNetwork]):
         size = inputs.shape[-2:]
         total = torch.zeros((), device=self.device)
         for scale in SCALES:
-            scaled_size = tuple(max(images.SMALLEST_SIDE, round(scale * side)) for side in size)
+            scaled_size = tuple(max(images.MIN_SIDE, round(scale * side)) for side in size)
             scaled = resize_maps(inputs, scaled_size)
             for view in (self.forward(scaled), self.forward(scaled.flip(3)).flip(3)):
                 total = total + resize_maps(view, size).softmax(dim=1)
@@ -330,7 +330,7 @@ def predict(
     pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
     while window := next_window(pictures, 1 if options.tile else WINDOW * options.batch_size):
         label_maps: dict[int, LabelMap] = {}
-        for members in of_one_shape(window, options.batch_size):
+        for members in group_by_shape(window, options.batch_size):
             batch = [window[index][1] for index in members]  # type: ignore[index]
             maps = predict_batch(predictor, batch, options, probabilities)
             label_maps.update(zip(members, maps, strict=True))

@@ -18,7 +18,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
-from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, next_window, of_one_shape
+from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, group_by_shape, next_window
 from dlkit.style_transfer import color
 from dlkit.style_transfer.config import DEFAULT_MODEL
 from dlkit.style_transfer.infer import Colors, read_style, to_pillow
@@ -193,7 +193,7 @@ def paint_stream(
     )
     while window := next_window(pictures, WINDOW * options.batch_size):
         paintings: dict[int, list[Tensor | str]] = {}
-        for members in of_one_shape(window, options.batch_size):
+        for members in group_by_shape(window, options.batch_size):
             batch = torch.stack([window[index][1].pixels for index in members])  # type: ignore[index]
             results = [try_paint_batch(batch, code, model, options) for code in codes]
             for place, index in enumerate(members):

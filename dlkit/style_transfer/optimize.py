@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel import device
-from dlkit.core.vision.images import SMALLEST_SIDE
+from dlkit.core.vision.images import MIN_SIDE
 from dlkit.style_transfer.lbfgs import LBFGS
 from dlkit.style_transfer.loss import content_loss, gram, style_loss, total_variation
 from dlkit.style_transfer.models.features import FeatureNetwork
@@ -142,7 +142,7 @@ def resize(picture: Tensor, size: Sequence[int]) -> Tensor:
 
 def resize_style(style: Tensor, scale: int) -> Tensor:
     """Resize a style to 1 / 2^scale of its size."""
-    return resize(style, [max(SMALLEST_SIDE, round(s / 2**scale)) for s in style.shape[-2:]])
+    return resize(style, [max(MIN_SIDE, round(s / 2**scale)) for s in style.shape[-2:]])
 
 
 def build_optimizer(

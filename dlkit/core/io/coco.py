@@ -1,4 +1,4 @@
-"""Where the files of COCO's layout lie: the json of a split, and the images it names."""
+"""Paths in COCO's layout: the JSON file of a split, and its images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,14 @@ from dlkit.core.errors import DlkitError
 
 
 def files(data: Path) -> Iterator[Path]:
-    """annotations/*.json, */_annotations.coco.json and *.json."""
+    """Yield annotations/*.json, */_annotations.coco.json and *.json."""
     yield from sorted((data / "annotations").glob("*.json"))
     yield from sorted(data.glob("*/_annotations.coco.json"))
     yield from sorted(data.glob("*.json"))
 
 
 def annotations_of(data: Path, split: str, kind: str = "instances") -> Path:
-    """The json of a split in the folder `data`; `data` itself where it is a file.
+    """The JSON file of a split in the folder `data`; `data` itself if it is a file.
 
     Of several the one of this kind: instances, captions or person_keypoints in COCO's own folder.
     """
@@ -30,7 +30,7 @@ def annotations_of(data: Path, split: str, kind: str = "instances") -> Path:
 
 
 def image_path(data: Path, file: Path, split: str, name: str) -> Path:
-    """Where the image `name` of the json `file` lies: beside it, or in one of the usual folders."""
+    """The path of the image `name` in the JSON `file`: beside it, or in a usual folder."""
     root = data.parent if data.is_file() else data
     folders = [root / split, root / "images" / split, root / "images", root, file.parent]
     folders += [root / f"{split}2017", root / "images" / f"{split}2017", root / f"{split}2014"]

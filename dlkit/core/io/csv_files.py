@@ -8,7 +8,7 @@ from dlkit.core.errors import DlkitError
 
 
 def csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and columns of each row of a CSV with a header."""
+    """Yield line number and columns of each row of a CSV with a header."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -19,8 +19,8 @@ def csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def value(row: dict[str, str], names: Sequence[str], file: Path) -> str:
-    """What stands in the column that has one of these names."""
+    """The value of the column that has one of these names."""
     for name in names:
         if name in row:
             return row[name]
-    raise DlkitError(f"no column is called {' or '.join(names)}", file)
+    raise DlkitError(f"no column named {' or '.join(names)}", file)

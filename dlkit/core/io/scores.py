@@ -1,4 +1,4 @@
-"""What `evaluate` prints, in every task."""
+"""The scores that `evaluate` prints in every task."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Score:
-    """One number; `label` is the class it is of, or `all`; the definition says what it means."""
+    """One score: a metric with its definition and its value for a class, or for `all`."""
 
     metric: str
     label: str
@@ -17,11 +17,11 @@ class Score:
 
 
 def rounded(value: float) -> float | None:
-    """Five digits; None for a metric that is not defined on this data."""
+    """The value with five digits; None if it is not defined on this data."""
     return round(float(value), 5) if math.isfinite(value) else None
 
 
 def known_mean(values: np.ndarray) -> float:
-    """The mean of the values that are defined; nan if none is."""
+    """The mean of the values that are not nan; nan if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

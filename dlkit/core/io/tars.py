@@ -1,7 +1,7 @@
-"""WebDataset's shards: tar files of samples, whose parts share a name: 000123.jpg and 000123.cls.
+"""WebDataset shards: tar files of samples whose parts share a name: 000123.jpg and 000123.cls.
 
-A member is named like a file in a folder, `shard-000.tar/000123.jpg`, and read where it lies: a tar
-file is not unpacked, and of many only the last ones' tables of contents are kept.
+A member is named like a file in a folder, `shard-000.tar/000123.jpg`, and read in place: a tar file
+is not unpacked, and only the tables of contents of the last ones are kept.
 """
 
 import os
@@ -22,7 +22,7 @@ BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a member's bytes lie in its tar file."""
+    """The position of a member's bytes in its tar file."""
 
     offset: int
     size: int
@@ -33,7 +33,7 @@ def is_tar(path: str) -> bool:
 
 
 def split(path: str) -> tuple[str, str] | None:
-    """The tar file and the member that a path means; None for other paths."""
+    """The tar file and the member in a path; None for other paths."""
     at = path.find(f"{SUFFIX}/")
     while at >= 0:
         end = at + len(SUFFIX)
@@ -44,7 +44,10 @@ def split(path: str) -> tuple[str, str] | None:
 
 
 def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[str, Place]]:
-    """The files in a tar file, in its order. Raises DlkitError for a damaged or packed one."""
+    """Yield the files in a tar file, in its order.
+
+    Raises DlkitError if it is damaged or compressed.
+    """
     try:
         with tarfile.open(tar, "r:") as file:
             while (member := file.next()) is not None:
@@ -58,14 +61,14 @@ def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[st
 
 @dataclass(frozen=True)
 class Sample:
-    """The parts of one sample by what follows the first dot of their names: jpg, cls, txt."""
+    """The parts of one sample by suffix, which follows the first dot of the name: jpg, cls."""
 
     tar: str
     key: str
     parts: dict[str, str]
 
     def text(self, kind: str) -> str:
-        """A part that is text."""
+        """The text in a part."""
         try:
             return read(self.tar, self.parts[kind]).decode()
         except UnicodeDecodeError as error:
@@ -75,14 +78,14 @@ class Sample:
         return Path(self.tar, self.parts[kind])
 
     def image(self, suffixes: set[str]) -> Path | None:
-        """The part that is an image, by its suffix."""
+        """The path of the part that is an image."""
         return next(
             (self.path(kind) for kind in self.parts if f".{kind.lower()}" in suffixes), None
         )
 
 
 def samples(tars: Iterable[Path]) -> Iterator[Sample]:
-    """The samples of tar files, in their order; a sample's parts follow each other.
+    """Yield the samples of tar files, in their order; a sample's parts must be adjacent.
 
     The tables of contents are kept: whoever trains reads the samples again, in any order.
     """
@@ -94,7 +97,7 @@ def samples(tars: Iterable[Path]) -> Iterator[Sample]:
 
 
 def key_of(name: str) -> str:
-    """The name up to the first dot behind the last slash."""
+    """The name up to the first dot after the last slash."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 

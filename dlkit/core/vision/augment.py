@@ -1,4 +1,4 @@
-"""Random changes of batches of images that tasks share, on the device.
+"""Random augmentation of batches of images, on the device.
 
 Shapes: B images, C channels, H x W pixels.
 """
@@ -13,10 +13,10 @@ GRAY_WEIGHTS = (0.299, 0.587, 0.114)  # luma of red, green and blue
 
 
 def random_affine(images: Tensor, rotate: float, zoom: float, shift: float) -> Tensor:
-    """Turned, zoomed and shifted in one interpolation; the border is mirrored.
+    """Rotate, zoom and shift images in one interpolation; the border is mirrored.
 
-    Floats (B, C, H, W): each is turned by up to `rotate` degrees, zoomed in or out by up to the
-    factor `zoom`, and moved by up to a share `shift` of its sides.
+    Floats (B, C, H, W): each is rotated by up to `rotate` degrees, zoomed in or out by up to the
+    factor `zoom`, and shifted by up to a share `shift` of its sides.
     """
     count, device = len(images), images.device
 
@@ -33,7 +33,7 @@ def random_affine(images: Tensor, rotate: float, zoom: float, shift: float) -> T
 
 
 def jitter_color(images: Tensor, share: float) -> Tensor:
-    """Brightness, contrast and saturation each times 1 - share to 1 + share.
+    """Multiply brightness, contrast and saturation each by 1 - share to 1 + share.
 
     Images (B, C, H, W) of floats from 0 to 255; each draws its own changes.
     """

@@ -1,6 +1,6 @@
-"""Average precision as COCO defines it, in numpy, of objects that overlap by whatever measure.
+"""Average precision as COCO defines it, in NumPy, for any measure of overlap.
 
-The numbers equal those of pycocotools (Lin et al. 2014, https://cocodataset.org/#detection-eval):
+The results equal those of pycocotools (Lin et al. 2014, https://cocodataset.org/#detection-eval):
 greedy matching by score at ten IoU thresholds, precision read at 101 recalls.
 
 Shapes: D detections, G truths, P pairs of both, K labels, T IoU thresholds, A area ranges.
@@ -44,7 +44,7 @@ COCO_DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Overlaps:
-    """The detections and truths of one image, and how they overlap.
+    """The detections and truths of one image, and their overlaps.
 
     `inside` is the share of each detection that lies in each truth. COCO ignores a crowd and does
     not know `difficult`; Pascal VOC ignores both. Areas sort objects into small, medium and large.
@@ -63,9 +63,9 @@ class Overlaps:
 
 @dataclass
 class Pool:
-    """All images end to end: D detections, G truths, and the P pairs that could match.
+    """All images concatenated: D detections, G truths, and the P pairs that could match.
 
-    A pair is of one image and label, and overlaps by 0.5 or more in one of the two measures.
+    A pair belongs to one image and label, and overlaps by 0.5 or more in one of the two measures.
     """
 
     labels: np.ndarray  # (D,)
@@ -83,6 +83,7 @@ class Pool:
 
 
 def pool_overlaps(images: Sequence[Overlaps], num_labels: int) -> Pool:
+    """Concatenate the detections and truths of all images."""
     pairs, ious, coco_ious = [], [], []
     first = np.zeros((2, 1), int)  # of this image's detections and truths
     for image in images:
@@ -121,7 +122,7 @@ def pool_overlaps(images: Sequence[Overlaps], num_labels: int) -> Pool:
 
 @dataclass
 class Matches:
-    """What came of each detection (D,), or at each IoU threshold (T, D), and the truths that count.
+    """The outcome of each detection (D,), or at each IoU threshold (T, D), and the truths counted.
 
     A detection that neither hits nor is ignored is a false positive.
     """

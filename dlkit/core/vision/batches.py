@@ -1,4 +1,4 @@
-"""Batches of images of one shape, from a stream of images of several."""
+"""Batches of images of equal shape, from a stream of images of different shapes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,18 +7,18 @@ import torch
 from dlkit.core.failures import Failure
 from dlkit.core.vision.images import Picture
 
-WINDOW = 8  # batches among which images of one shape are looked for
-WINDOW_PIXELS = 64_000_000  # most that wait there decoded
-BATCH_PIXELS = 4_000_000  # most in a batch: a network's maps need hundreds of bytes for each
+WINDOW = 8  # batches within which images are grouped by shape
+WINDOW_PIXELS = 64_000_000  # decoded pixels in a window, at most
+BATCH_PIXELS = 4_000_000  # in a batch, at most: feature maps need hundreds of bytes for each
 
 Entry = tuple[str, Picture] | Failure
 
 
-def next_window(pictures: Iterator[Entry], most: int) -> list[Entry]:
-    """The next entries: `most` of them, or as many as memory should hold."""
+def next_window(pictures: Iterator[Entry], max_entries: int) -> list[Entry]:
+    """The next entries: up to `max_entries`, and up to WINDOW_PIXELS."""
     window: list[Entry] = []
     pixels = 0
-    while len(window) < most and pixels < WINDOW_PIXELS:
+    while len(window) < max_entries and pixels < WINDOW_PIXELS:
         entry = next(pictures, None)
         if entry is None:
             break
@@ -27,8 +27,8 @@ def next_window(pictures: Iterator[Entry], most: int) -> list[Entry]:
     return window
 
 
-def of_one_shape(window: Sequence[Entry], batch_size: int) -> Iterator[list[int]]:
-    """Batches of the places of pictures with equal shapes."""
+def group_by_shape(window: Sequence[Entry], batch_size: int) -> Iterator[list[int]]:
+    """Yield batches of indices of pictures of equal shape."""
     shapes: dict[torch.Size, list[int]] = {}
     for index, entry in enumerate(window):
         if not isinstance(entry, Failure):

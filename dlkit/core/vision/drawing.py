@@ -1,4 +1,4 @@
-"""Names and their colors in pictures, legible on any background and at any size."""
+"""Labels in images, legible on any background and at any size."""
 
 import colorsys
 
@@ -12,13 +12,13 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def color(number: int, saturation: float = 0.85, value: float = 0.95) -> Color:
-    """A color of its own for each number, far from its neighbors' on the wheel."""
+    """A color for each number, with a hue far from those of its neighbors."""
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, saturation, value)
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def text_size(side: int) -> int:
-    """Pixels of a line of text that suits a picture's side."""
+    """The height in pixels of a line of text for an image of this side."""
     return round(min(max(side * TEXT_SHARE, SMALLEST_TEXT), LARGEST_TEXT))
 
 
@@ -31,7 +31,7 @@ def draw_text(
     font: Font,
     size: tuple[int, int],
 ) -> None:
-    """Text on a filled ground above (x, y), moved to stay inside the picture."""
+    """Draw text on a filled plate above (x, y), moved to stay inside the image."""
     left, top, right, bottom = font.getbbox(text)
     width, height = right - left + 6, bottom - top + 6
     x = max(0, min(x, size[0] - width))

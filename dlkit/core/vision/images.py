@@ -1,4 +1,4 @@
-"""Images in and out, as uint8 tensors (3, H, W), in the orientation they are shown in."""
+"""Reading and writing images, as uint8 tensors (3, H, W) in display orientation."""
 
 import glob
 import io
@@ -24,11 +24,11 @@ from dlkit.core.io.image_files import is_image as is_image
 from dlkit.core.io.image_files import keep_apart as keep_apart
 
 Fit = Literal["inside", "crop", "squash"]
-SMALLEST_SIDE = 8
-MOST_PIXELS = 178_956_970  # where Pillow, too, calls a file a decompression bomb
-MOST_BYTES = 200_000_000  # of an image behind a URL
+MIN_SIDE = 8
+MAX_PIXELS = 178_956_970  # above, Pillow calls a file a decompression bomb
+MAX_BYTES = 200_000_000  # of an image behind a URL
 
-# What Pillow raises for damaged files, besides UnidentifiedImageError.
+# Exceptions of Pillow for damaged files, besides UnidentifiedImageError.
 BAD_FILE = (
     OSError,
     SyntaxError,
@@ -56,12 +56,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-Image.MAX_IMAGE_PIXELS = None  # ours is the limit: Pillow's warns first, and not thread by thread
+Image.MAX_IMAGE_PIXELS = None  # dlkit has its own limit: Pillow's only warns first
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image: `pixels` uint8 (3, h, w); width and height are the image's as shown.
+    """A decoded image: `pixels` uint8 (3, h, w), and the width and height of the displayed image.
 
     `content` is the file itself where it cannot be read a second time: behind a URL, in a pipe.
     """
@@ -82,8 +82,8 @@ def read(
     profile to sRGB.
 
     Gray, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
-    the first frame is read. Raises DlkitError for what is no image, damaged, under 8 pixels a
-    side or over 179 million pixels.
+    the first frame is read. Raises DlkitError for a file that is not an image, is damaged, has a
+    side under 8 pixels or over 179 million pixels.
     """
     file = opened(source)
     content = file.getvalue() if isinstance(file, io.BytesIO) else None
@@ -106,7 +106,7 @@ def decode_file(
     """Decode the image in a file, as `read` does."""
     try:
         with Image.open(file) as image:
-            return decoded(image, side, fit, true_colors)
+            return decode(image, side, fit, true_colors)
     except UnidentifiedImageError:
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
@@ -119,14 +119,14 @@ def decode_file(
 
 
 def opened(source: str) -> Path | io.BytesIO:
-    """What Pillow opens: the path, or the bytes behind a URL or in a tar file."""
+    """The path, or the bytes behind a URL or in a tar file, for Pillow to open."""
     if "://" in source:
         buffer = io.BytesIO()
         try:
             for block in fetch(source, "downloading"):
                 buffer.write(block)
-                if buffer.tell() > MOST_BYTES:
-                    raise DlkitError(f"over {MOST_BYTES / 1e6:.0f} MB: download it yourself first")
+                if buffer.tell() > MAX_BYTES:
+                    raise DlkitError(f"over {MAX_BYTES / 1e6:.0f} MB: download it yourself first")
         except DlkitError as error:  # the caller names the source, as for a file
             raise DlkitError(error.reason_for(source)) from error
         buffer.seek(0)
@@ -156,17 +156,18 @@ def opened(source: str) -> Path | io.BytesIO:
 
 
 def checked_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as the file stores them, if dlkit can do with them."""
+    """Width and height as stored. Raises DlkitError if they are too small or too large."""
     width, height = image.size
-    if min(width, height) < SMALLEST_SIDE:
-        raise DlkitError(f"{width} x {height} pixels: too small, {SMALLEST_SIDE} a side are needed")
-    if width * height > MOST_PIXELS:
-        most = f"{MOST_PIXELS / 1e6:.0f} million pixels"
-        raise DlkitError(f"{width} x {height}: over {most}, make it smaller first")
+    if min(width, height) < MIN_SIDE:
+        raise DlkitError(f"{width} x {height} pixels: too small; a side needs {MIN_SIDE} or more")
+    if width * height > MAX_PIXELS:
+        most = f"{MAX_PIXELS / 1e6:.0f} million pixels"
+        raise DlkitError(f"{width} x {height}: over {most}; make it smaller first")
     return width, height
 
 
-def decoded(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = False) -> Picture:
+def decode(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = False) -> Picture:
+    """Decode an open image; see `read`."""
     width, height = checked_size(image)
     rgb_of = as_srgb if true_colors else as_rgb
     if side is not None and fit != "inside" and (width, height) != (side, side):
@@ -186,7 +187,7 @@ def decoded(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = 
         rgb = rgb_of(image).resize(small, Image.Resampling.BILINEAR)
     else:
         rgb = rgb_of(image)
-    turn = turn_of(image)
+    turn = find_transposition(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
         width, height = (height, width) if turn in SIDEWAYS else (width, height)
@@ -195,7 +196,7 @@ def decoded(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = 
 
 
 def resized(picture: Picture, side: int) -> Picture:
-    """The picture with pixels of that longest side, as `read` gives it."""
+    """Resize a picture to that longest side, as `read` does."""
     height, width = picture.pixels.shape[1:]
     if max(height, width) == side:
         return picture
@@ -206,9 +207,9 @@ def resized(picture: Picture, side: int) -> Picture:
     return Picture(pixels, picture.width, picture.height)
 
 
-def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """How the image is to be turned to be as shown; a TIFF is turned by Pillow itself."""
-    # Asked for its EXIF data, Pillow decodes a PNG to look for it behind the pixels.
+def find_transposition(image: Image.Image) -> Image.Transpose | None:
+    """The transposition to display orientation; Pillow itself transposes a TIFF."""
+    # For its EXIF data, Pillow would decode a whole PNG.
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return None
     try:
@@ -219,13 +220,13 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue, as the image looks on white."""
+    """Convert an image to 8-bit RGB, on white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float64)
-        # Integers are 16-bit; floats are taken as 0..1 or 0..255, whichever fits.
+        # Integers are 16-bit; floats are 0..1 or 0..255, whichever fits.
         scale = 255 / 65535 if image.mode.startswith("I") else 255 if values.max() <= 1 else 1
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
@@ -236,7 +237,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def as_srgb(image: Image.Image) -> Image.Image:
-    """As `as_rgb`, in the colors that the profile means; one that cannot be used is left out."""
+    """Convert an image to 8-bit sRGB by its color profile, if that can be used."""
     profile = image.info.get("icc_profile")
     if not profile or image.mode not in {"L", "RGB", "RGBA", "CMYK"}:
         return as_rgb(image)
@@ -255,11 +256,11 @@ def as_srgb(image: Image.Image) -> Image.Image:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as shown, from its header."""
+    """Width and height of an image as displayed, from its header."""
     try:
         with Image.open(opened(str(path))) as image:
             width, height = checked_size(image)
-            return (height, width) if turn_of(image) in SIDEWAYS else (width, height)
+            return (height, width) if find_transposition(image) in SIDEWAYS else (width, height)
     except DlkitError as error:
         raise DlkitError(f"{error}", path) from None
     except BAD_FILE as error:
@@ -287,7 +288,7 @@ def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int | Sequ
 
 
 def as_pillow(picture: Picture) -> Image.Image:
-    """The picture for drawing."""
+    """The picture as a Pillow image."""
     return Image.fromarray(picture.pixels.permute(1, 2, 0).numpy())
 
 
@@ -297,9 +298,9 @@ def grid(
     side: int = 320,
     captions: Sequence[str] | None = None,
 ) -> Image.Image:
-    """The pictures in rows of `columns`, each fitted into a square of `side` pixels.
+    """A grid of images with `columns` columns, each fitted into a square of `side` pixels.
 
-    Captions, one each, stand below; their lines are cut at the square's width.
+    Captions, one each, are drawn below; their lines are cut at the square's width.
     """
     font = ImageFont.load_default(13)
     line = 17

@@ -1,11 +1,11 @@
-"""Large images in tiles that overlap, so that memory holds a row of tiles and not the image.
+"""Computation of large images in overlapping tiles, with a row of tiles in memory at a time.
 
-A quarter of each overlap, at the tiles' ends, counts nothing: there a tile lacks the pixels beyond.
-In the half between, one tile fades into the next. So a network that sees no farther than a
-quarter of the overlap gives what it gives for the whole image. (One with a view of the whole image,
-such as deeplabv3's pooling, sees a tile's only.)
+A quarter of each overlap, at the tiles' ends, has weight 0, since a tile lacks the pixels beyond.
+In the half between, one tile is blended into the next. So a network whose receptive field reaches
+less than a quarter of the overlap gives the same result as for the whole image. (Global pooling, as
+in deeplabv3, covers a tile only.)
 
-Shapes: C numbers for each pixel, such as classes or colors; H x W pixels.
+Shapes: C channels, such as classes or colors; H x W pixels.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,7 @@ Spans = list[tuple[int, int]]
 def spans(side: int, tile: int, stride: int) -> Spans:
     """First and last pixel (exclusive) of the tiles along a side.
 
-    They start at multiples of the network's stride, as its maps of the whole image do, and only
-    the last may be shorter than the others.
+    They start at multiples of the network's stride, and only the last may be shorter.
     """
     tile = max(-(-tile // stride), 2) * stride
     step = max(1, int(tile * (1 - OVERLAP)) // stride) * stride
@@ -38,8 +37,8 @@ def spans(side: int, tile: int, stride: int) -> Spans:
     return found
 
 
-def shares(tiles: Spans, side: int) -> list[Tensor]:
-    """How much each tile counts at each of its pixels along the side; together they are 1."""
+def tile_weights(tiles: Spans, side: int) -> list[Tensor]:
+    """The weight of each tile at each of its pixels along a side; at each pixel their sum is 1."""
     weights = [torch.ones(stop - start) for start, stop in tiles]
     for (left, right), ((_, end), (begin, _)) in zip(
         pairwise(weights), pairwise(tiles), strict=True
@@ -59,23 +58,23 @@ def shares(tiles: Spans, side: int) -> list[Tensor]:
 def in_tiles(
     work: Callable[[Tensor], Tensor], pixels: Tensor, tile: int, stride: int
 ) -> Iterator[Tensor]:
-    """What `work` makes of an image (3, H, W): strips (C, rows, W) from the top down.
+    """Yield the result of `work` on an image (3, H, W) as strips (C, rows, W) from the top down.
 
-    `work` turns a part (1, 3, h, w) into numbers (1, C, h, w).
+    `work` maps a tile (1, 3, h, w) to (1, C, h, w).
     """
     height, width = pixels.shape[-2:]
     down, across = spans(height, tile, stride), spans(width, tile, stride)
-    row_shares, column_shares = shares(down, height), shares(across, width)
-    waiting: Tensor | None = None  # of the rows above, what the next row of tiles adds to
-    for number, ((top, bottom), row_share) in enumerate(zip(down, row_shares, strict=True)):
+    row_weights, column_weights = tile_weights(down, height), tile_weights(across, width)
+    waiting: Tensor | None = None  # the rows that the next row of tiles overlaps
+    for number, ((top, bottom), row_weight) in enumerate(zip(down, row_weights, strict=True)):
         strip: Tensor | None = None
-        for (left, right), column_share in zip(across, column_shares, strict=True):
+        for (left, right), column_weight in zip(across, column_weights, strict=True):
             part = work(pixels[None, :, top:bottom, left:right])[0]
             if strip is None:
                 strip = part.new_zeros(len(part), bottom - top, width)
-            strip[:, :, left:right] += part * column_share.to(part.device)
+            strip[:, :, left:right] += part * column_weight.to(part.device)
         assert strip is not None
-        strip *= row_share.to(strip.device)[:, None]
+        strip *= row_weight.to(strip.device)[:, None]
         if waiting is not None:
             strip[:, : waiting.shape[1]] += waiting
         if number + 1 == len(down):

@@ -1,4 +1,4 @@
-"""Videos and cameras in, annotated videos out, frame by frame; by PyAV, the extra `video`."""
+"""Reading videos and cameras, and writing videos, frame by frame; by PyAV (extra `video`)."""
 
 import signal
 import sys
@@ -23,13 +23,13 @@ SUFFIXES = {
     ".wmv",
 }  # fmt: skip
 CAMERA = "camera:"
-# What FFmpeg calls camera N, the format in which it is read, and what it has to be told.
+# FFmpeg's name of camera N, its input format, and options.
 CAMERAS: dict[str, tuple[str, str, dict[str, str]]] = {
     "linux": ("/dev/video{}", "v4l2", {}),
     "darwin": ("{}", "avfoundation", {"framerate": "30"}),
 }
-CLOCK = 90_000  # ticks of a second in the videos written
-ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
+TICKS = 90_000  # per second, in the videos written
+ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg has is used
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,29 @@ class Frame:
 
 
 def is_video(source: str) -> bool:
-    """Whether it is named as a video or a camera is; what is in it is not looked at."""
+    """Whether the name is that of a video or a camera; the content is not read."""
     name = urlsplit(source).path if "://" in source else source
     return is_camera(source) or Path(name).suffix.lower() in SUFFIXES
 
 
 def is_camera(source: str) -> bool:
+    """Whether the name is that of a camera."""
     return source.startswith(CAMERA)
 
 
 def library() -> Any:
-    """PyAV; a DlkitError that says how to install it where it is not."""
+    """PyAV. Raises DlkitError with the command that installs it, if it is missing."""
     try:
         import av
     except ImportError as error:
         raise DlkitError("videos need PyAV: pip install 'dlkit[video]'") from error
-    av.logging.set_level(None)  # what is wrong comes as an exception
+    av.logging.set_level(None)  # errors are raised as exceptions
     return av
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An open video: its frames, how many it says it has (0: unknown), how many a second."""
+    """An open video: its frames, their count by the file (0: unknown) and rate per second."""
 
     frames: Iterator[Frame]
     count: int
@@ -72,9 +73,9 @@ class Clip:
 
 @contextmanager
 def opened(source: str) -> Iterator[Clip]:
-    """The video in a file or behind a URL, or `camera:N`, which goes on until Ctrl-C.
+    """Open the video in a file or behind a URL, or `camera:N`, which is read until Ctrl-C.
 
-    Raises DlkitError, while it is opened or read, for what is no video, damaged or not there.
+    Raises DlkitError, on opening or reading, if it is not a video, damaged or missing.
     """
     av = library()
     try:
@@ -103,17 +104,17 @@ def place(source: str) -> tuple[Any, ...]:
         return (source,)
     number = source.removeprefix(CAMERA)
     if not number.isdecimal():
-        raise DlkitError("a camera is camera:0, camera:1, ...")
+        raise DlkitError("not a camera; give camera:0, camera:1, ...")
     if sys.platform not in CAMERAS:
-        raise DlkitError(f"dlkit knows no cameras on {sys.platform}")
+        raise DlkitError(f"cameras are not supported on {sys.platform}")
     name, format, options = CAMERAS[sys.platform]
     return name.format(number), "r", format, options
 
 
 def decoded(container: Any, stream: Any, rate: Fraction, wrong: type[Exception]) -> Iterator[Frame]:
-    """The frames as they are shown: a video may say by how much its pictures are to be turned.
+    """Yield the frames, rotated as the video's metadata ask for.
 
-    Damaged parts are passed over, and said in the end.
+    Damaged parts are skipped; at the end they raise a DlkitError.
     """
     number = damaged = 0
     first = 0.0
@@ -138,18 +139,18 @@ def decoded(container: Any, stream: Any, rate: Fraction, wrong: type[Exception])
 
 
 def packets(container: Any, stream: Any, wrong: type[Exception]) -> Iterator[Any]:
-    """The video's parts; a DlkitError where the file, the camera or the network fails."""
+    """Yield the video's packets. Raises DlkitError if the file, the camera or the network fails."""
     try:
         yield from container.demux(stream)
     except wrong as error:
-        raise DlkitError(f"the video breaks off ({getattr(error, 'strerror', error)})") from error
+        raise DlkitError(f"the video ends early ({getattr(error, 'strerror', error)})") from error
 
 
 @contextmanager
 def until_interrupted(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
-    """The frames up to the first Ctrl-C, so that a recording is kept; the second is as ever."""
+    """Yield the frames until the first Ctrl-C, so that a recording is kept."""
     if threading.current_thread() is not threading.main_thread():
-        yield frames  # only the main thread hears of signals
+        yield frames  # only the main thread receives signals
         return
     interrupted = False
     before = signal.getsignal(signal.SIGINT)
@@ -174,7 +175,7 @@ def until_interrupted(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
 
 @contextmanager
 def read_ahead(frames: Iterator[Frame], count: int) -> Iterator[Iterator[Frame]]:
-    """The frames, of which up to `count` are decoded ahead in a thread."""
+    """Decode up to `count` frames ahead in a thread."""
     if count == 0:
         yield frames
         return
@@ -193,39 +194,39 @@ def read_ahead(frames: Iterator[Frame], count: int) -> Iterator[Iterator[Frame]]
 
 
 class Recorder:
-    """An MP4 file that is written frame by frame."""
+    """A writer of MP4 files, frame by frame."""
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.av = library()
         self.container = self.av.open(str(path), "w", format="mp4")
         encoder = next(name for name in ENCODERS if name in self.av.codecs_available)
         self.stream = self.container.add_stream(encoder, rate=rate)
-        self.stream.pix_fmt = "yuv420p"  # what every player shows
-        self.stream.codec_context.time_base = Fraction(1, CLOCK)
+        self.stream.pix_fmt = "yuv420p"  # every player supports it
+        self.stream.codec_context.time_base = Fraction(1, TICKS)
         self.last = -1
 
     def add(self, pixels: np.ndarray, time: float) -> None:
-        """A picture (H, W, 3), all of one size, that is shown from that second on."""
-        # The encoders take even sides only.
+        """Add an image (H, W, 3), all of one size, that is shown from this time (seconds) on."""
+        # The encoders need even sides.
         pixels = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], "edge")
         if self.last < 0:
             self.stream.height, self.stream.width = pixels.shape[:2]
         frame = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        self.last = max(self.last + 1, round(time * CLOCK))
-        frame.pts, frame.time_base = self.last, Fraction(1, CLOCK)
+        self.last = max(self.last + 1, round(time * TICKS))
+        frame.pts, frame.time_base = self.last, Fraction(1, TICKS)
         self.container.mux(self.stream.encode(frame))
 
     def finish(self) -> None:
-        """Write what the encoder still holds back."""
+        """Write the frames that the encoder still buffers."""
         if self.last >= 0:
             self.container.mux(self.stream.encode(None))
 
 
 @contextmanager
 def recorder(path: Path, rate: Fraction) -> Iterator[Recorder]:
-    """A video that appears as `path` when all went well, and not at all otherwise.
+    """Record a video that appears as `path` on success, and not at all otherwise.
 
-    Raises DlkitError for what the encoder refuses, such as pictures that are too wide.
+    Raises DlkitError if the encoder fails, for example on images that are too wide.
     """
     with whole_file(path) as partial:
         recording = Recorder(partial, rate)
