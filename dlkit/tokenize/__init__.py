@@ -1,6 +1,11 @@
-"""Tokenizers: `load` one by name or file, `read` one of another tool's files, or `train` one.
+"""Tokenizers: text to ids and back, without torch.
 
-A `DecoderVocabulary` adds padding, start, end and unknown tokens.
+>>> from dlkit.tokenize import load
+>>> load().encode("hello")
+[260, 807, 81]
+
+`load` takes a tokenizer's name, file or URL, `read` reads other tools' files, and `train` learns a
+tokenizer from texts. A `DecoderVocabulary` adds padding, start, end and unknown tokens.
 """
 
 from dlkit.tokenize.convert import read

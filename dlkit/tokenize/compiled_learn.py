@@ -158,14 +158,14 @@ def apply_changes(
         word = changes[c, 2]
         if word < 0:
             continue
-        own = pairs[row + 2]
-        if own < 0:
-            own = np.int64(n_lists)
-            list_pairs[own] = changes[c, 0]
-            list_heads[own] = -1
-            pairs[row + 2] = own
+        chain = pairs[row + 2]
+        if chain < 0:
+            chain = np.int64(n_lists)
+            list_pairs[chain] = changes[c, 0]
+            list_heads[chain] = -1
+            pairs[row + 2] = chain
             n_lists += 1
-        top = np.int64(list_heads[own])
+        top = np.int64(list_heads[chain])
         if top >= 0 and nodes[2 * top] == word:
             continue
         fresh = np.int64(free)
@@ -176,7 +176,7 @@ def apply_changes(
             n_nodes += 1
         nodes[2 * fresh] = word
         nodes[2 * fresh + 1] = top
-        list_heads[own] = fresh
+        list_heads[chain] = fresh
     return n_pairs, n_lists, n_nodes, free
 
 
@@ -380,26 +380,24 @@ def learn_merges(
 
         # Queue the new lists; with `likelihood` also the pairs whose parts became rarer.
         n_push = 0
-        for pair_list in range(first_list, n_lists):
-            row = find_pair(pairs, list_pairs[pair_list], 4)
+        for chain in range(first_list, n_lists):
+            row = find_pair(pairs, list_pairs[chain], 4)
             pairs[row + 2] = -1
             if pairs[row + 1] <= 0:
                 continue
             if n_push == len(to_push):
                 to_push = doubled(to_push)
-            to_push[n_push] = pair_list
+            to_push[n_push] = chain
             n_push += 1
             if likelihood:
                 for side in range(2):
                     symbol = (
-                        list_pairs[pair_list] >> 32
-                        if side == 0
-                        else list_pairs[pair_list] & 0xFFFFFFFF
+                        list_pairs[chain] >> 32 if side == 0 else list_pairs[chain] & 0xFFFFFFFF
                     )
                     if n_near == len(near_lists):
                         near_lists = doubled(near_lists)
                         near_next = doubled(near_next)
-                    near_lists[n_near] = pair_list
+                    near_lists[n_near] = chain
                     near_next[n_near] = near_heads[symbol]
                     near_heads[symbol] = n_near
                     n_near += 1
@@ -411,30 +409,30 @@ def learn_merges(
                 near_heads[symbol] = -1
                 while near >= 0:
                     after = near_next[near]
-                    pair_list = near_lists[near]
-                    if list_heads[pair_list] != DONE:
+                    chain = near_lists[near]
+                    if list_heads[chain] != DONE:
                         near_next[near] = kept
                         kept = near
-                        if pair_list < first_list:
+                        if chain < first_list:
                             if n_push == len(to_push):
                                 to_push = doubled(to_push)
-                            to_push[n_push] = pair_list
+                            to_push[n_push] = chain
                             n_push += 1
                     near = after
                 near_heads[symbol] = kept
         for p in range(n_push):
-            pair_list = to_push[p]
+            chain = to_push[p]
             if n_entries == len(entry_lists):
                 entry_scores = doubled(entry_scores)
                 entry_pairs = doubled(entry_pairs)
                 entry_lists = doubled(entry_lists)
                 entry_serials = doubled(entry_serials)
                 heap = doubled(heap)
-            pair = list_pairs[pair_list]
+            pair = list_pairs[chain]
             count = pairs[find_pair(pairs, pair, 4) + 1]
             entry_scores[n_entries] = score_of(pair, count, symbol_counts, likelihood)
             entry_pairs[n_entries] = pair
-            entry_lists[n_entries] = pair_list
+            entry_lists[n_entries] = chain
             serial += 1
             entry_serials[n_entries] = serial
             heap[heap_size] = n_entries

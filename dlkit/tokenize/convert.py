@@ -13,13 +13,7 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header
-from dlkit.tokenize.alphabet import (
-    INSIDE,
-    WORD_END,
-    WORD_START,
-    bytes_to_chars,
-    chars_to_bytes,
-)
+from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, bytes_to_chars, chars_to_bytes
 from dlkit.tokenize.config import FileFormat
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import ALGORITHMS, BPE, ByteBPE, SentencePiece, Tokenizer
@@ -35,11 +29,7 @@ ONIGURUMA = {
 
 
 def convert(
-    files: Sequence[str],
-    out: Path,
-    to: str,
-    split: str | None = None,
-    force: bool = False,
+    files: Sequence[str], out: Path, to: str, split: str | None = None, force: bool = False
 ) -> list[Path]:
     """Write the tokenizer in `files` to `out` in another format; returns the paths written."""
     tokenizer = read(files, split)
@@ -219,37 +209,33 @@ def read_hugging_face(content: Json) -> Tokenizer:
         settings["unk"] = None
         if model.get("ignore_merges"):
             raise DlkitError("the model's ignore_merges has no equivalent in dlkit")
-        return build_tokenizer(
-            "byte-bpe", settings, model["vocab"], special, merges, "Hugging Face"
-        )
-    if kind == "BPE":
-        if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix") not in {
-            None,
-            "",
-            WORD_END,
-        }:
+        algorithm = "byte-bpe"
+    elif kind == "BPE":
+        suffix = model.get("end_of_word_suffix") or ""
+        if model.get("continuing_subword_prefix") or suffix not in {"", WORD_END}:
             raise DlkitError("the model's marks are not </w>, ▁ or none")
-        settings["mark"] = "end-of-word" if model.get("end_of_word_suffix") else "none"
+        settings["mark"] = "end-of-word" if suffix else "none"
         if names and names[-1] == "Metaspace":
-            if names != ["WhitespaceSplit", "Metaspace"] or (
-                before[1]["prepend_scheme"] != "always"
-            ):
+            always = before[-1]["prepend_scheme"] == "always"
+            if names != ["WhitespaceSplit", "Metaspace"] or not always:
                 raise DlkitError("Metaspace has an equivalent in dlkit only after WhitespaceSplit")
             settings["mark"] = "word-start"
             before = before[:1]
         settings["split"] = convert_split(before)
-        return build_tokenizer("bpe", settings, model["vocab"], special, merges, "Hugging Face")
-    if kind == "WordPiece":
+        algorithm = "bpe"
+    elif kind == "WordPiece":
         if model.get("continuing_subword_prefix", INSIDE) != INSIDE:
             raise DlkitError("the model's prefix is not ##")
         if model.get("max_input_chars_per_word", LONGEST_WORD) != LONGEST_WORD:
             raise DlkitError(f"the model's longest word is not {LONGEST_WORD} characters")
         settings |= {"split": convert_split(before), "mark": "inside"}
-        return build_tokenizer("wordpiece", settings, model["vocab"], special, (), "Hugging Face")
-    if kind == "WordLevel":
+        algorithm = "wordpiece"
+    elif kind == "WordLevel":
         settings["split"] = convert_split(before)
-        return build_tokenizer("whitespace", settings, model["vocab"], special, (), "Hugging Face")
-    raise DlkitError(f"a {kind} model of Hugging Face has no equivalent in dlkit")
+        algorithm = "whitespace"
+    else:
+        raise DlkitError(f"a {kind} model of Hugging Face has no equivalent in dlkit")
+    return build_tokenizer(algorithm, settings, model["vocab"], special, merges, "Hugging Face")
 
 
 def list_pre_tokenizers(part: Json | None) -> list[Json]:
@@ -289,7 +275,7 @@ def write_dlkit(tokenizer: Tokenizer) -> list[bytes]:
 
 def write_gpt2(tokenizer: Tokenizer) -> list[bytes]:
     check_byte_bpe(tokenizer, "gpt2")
-    vocab = json.dumps({**tokenizer.special, **tokenizer.vocab}, ensure_ascii=False)
+    vocab = json.dumps(all_tokens(tokenizer), ensure_ascii=False)
     merges = "".join(f"{left} {right}\n" for left, right in tokenizer.merges)
     return [vocab.encode(), f"#version: 0.2\n{merges}".encode()]
 
@@ -330,7 +316,13 @@ def check_byte_bpe(tokenizer: Tokenizer, to: str, by_rank: bool = False) -> None
         raise DlkitError(f"a {to} file holds byte-bpe, and this tokenizer is {tokenizer.algorithm}")
     if tokenizer.normalization:
         raise DlkitError(f"a {to} file cannot hold normalization")
-    if tokenizer.settings.get("by_rank") and not by_rank:
+    if not by_rank:
+        check_merges(tokenizer, to)
+
+
+def check_merges(tokenizer: Tokenizer, to: str) -> None:
+    """Raise DlkitError if there is no list of merges for the format `to`."""
+    if tokenizer.settings.get("by_rank"):
         raise DlkitError(f"this tokenizer came from a .tiktoken file, which has no merges for {to}")
 
 
@@ -373,7 +365,7 @@ def write_hugging_face(tokenizer: Tokenizer) -> list[bytes]:
     return [json.dumps(content, ensure_ascii=False).encode()]
 
 
-def whole_vocab(tokenizer: Tokenizer) -> dict[str, int]:
+def all_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     return {**tokenizer.special, **tokenizer.vocab}
 
 
@@ -404,16 +396,13 @@ def hugging_face_bpe_model(tokenizer: Tokenizer, suffix: str | None) -> Json:
         "fuse_unk": False,
         "byte_fallback": False,
         "ignore_merges": False,
-        "vocab": whole_vocab(tokenizer),
+        "vocab": all_tokens(tokenizer),
         "merges": [list(merge) for merge in tokenizer.merges],
     }
 
 
 def hugging_face_bytes(tokenizer: Tokenizer) -> Json:
-    if tokenizer.settings.get("by_rank"):
-        raise DlkitError(
-            "this tokenizer came from a .tiktoken file, which has no merges for huggingface"
-        )
+    check_merges(tokenizer, "huggingface")
     level = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -460,7 +449,7 @@ def hugging_face_wordpiece(tokenizer: Tokenizer) -> Json:
             "unk_token": tokenizer.unknown,
             "continuing_subword_prefix": INSIDE,
             "max_input_chars_per_word": LONGEST_WORD,
-            "vocab": whole_vocab(tokenizer),
+            "vocab": all_tokens(tokenizer),
         },
     }
 
@@ -471,7 +460,7 @@ def hugging_face_words(tokenizer: Tokenizer) -> Json:
         "decoder": None,
         "model": {
             "type": "WordLevel",
-            "vocab": whole_vocab(tokenizer),
+            "vocab": all_tokens(tokenizer),
             "unk_token": tokenizer.unknown,
         },
     }

@@ -2,11 +2,12 @@
 
 import queue
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,9 @@ import numpy.typing as npt
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.tokenize import pretokenize
+from dlkit.tokenize.data import map_ahead
 from dlkit.tokenize.normalize import normalize
 
-R = TypeVar("R")
-P = ParamSpec("P")
 Array = npt.NDArray[Any]
 MAX_PIECE = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
 SMALL = 1 << 19  # bytes up to which Python is faster than the import of numba
@@ -87,26 +87,8 @@ def count_blocks(
     if split in compiled_split.MODES:
         return count_compiled(all_blocks(), compiled_split.MODES[split], steps, workers)
     with ProcessPoolExecutor(workers) as pool:
-        jobs = map_ahead(pool, all_blocks(), workers, count_block, split, steps)
-        return from_counter(sum_counters(jobs))
-
-
-def map_ahead(
-    pool: Executor,
-    blocks: Iterator[bytes],
-    workers: int,
-    work: Callable[Concatenate[bytes, P], R],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> Iterator[R]:
-    """Yield `work(block, *args)` in order, computed a few blocks ahead."""
-    waiting: deque[Future[R]] = deque()
-    for block in blocks:
-        waiting.append(pool.submit(work, block, *args, **kwargs))
-        if len(waiting) > workers + 1:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+        work = partial(count_block, split=split, steps=steps)
+        return from_counter(sum_counters(map_ahead(pool, work, all_blocks(), workers)))
 
 
 def count_block(block: bytes, split: str, steps: list[str]) -> Counter[str]:
@@ -174,7 +156,7 @@ def count_compiled(
             tables.put(own)
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in map_ahead(pool, blocks, workers, count_into_table):
+        for _ in map_ahead(pool, count_into_table, blocks, workers):
             pass
     total = tables.get()
     for _ in range(workers - 1):

@@ -1,9 +1,8 @@
 """Loading of tokenizers, and encoding and decoding of streams of lines."""
 
 import select
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
 from dlkit.core.progress import Bar
 from dlkit.core.store.weights import find
 from dlkit.tokenize.config import DEFAULT_MODEL
+from dlkit.tokenize.data import map_ahead
 from dlkit.tokenize.model import COMPILED_SIZE, ByteBPE, Span, Tokenizer
 
 Buffer = bytes | memoryview
@@ -110,6 +110,7 @@ def encode_text(
     The processes under torchrun share the blocks.
     """
     name: Callable[[int], str] = str if options.ids else lambda i: format_token(tokenizer.names[i])
+    live = text is None and "-" in sources
     ordinary = not (options.offsets or options.parse_special or options.dropout)
 
     def encode_block(block: bytes) -> bytes:
@@ -133,7 +134,6 @@ def encode_text(
             if ordinary and size > COMPILED_SIZE and (encoder := tokenizer.compiled_encoder()):
                 encode_compiled = encoder.line_encoder(name)
                 yield encode_compiled(block)
-                live = text is None and "-" in sources
                 yield from map_in_threads(encode_compiled, blocks, options.workers, live)
                 return
             yield encode_block(block)
@@ -166,22 +166,15 @@ def split_block(block: bytes) -> Iterator[str]:
 def map_in_threads(
     work: Callable[[bytes], Buffer], blocks: Iterator[bytes | Failure], workers: int, live: bool
 ) -> Iterator[Buffer | Failure]:
-    """Yield `work(block)` in order, computed a few blocks ahead.
+    """Yield `work(block)` in order. With `live`, results do not wait for more text on stdin."""
 
-    With `live`, results do not wait for more text on stdin.
-    """
+    def work_or_pass(block: bytes | Failure) -> Buffer | Failure:
+        return block if isinstance(block, Failure) else work(block)
+
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[Buffer] | Failure] = deque()
-        for block in blocks:
-            ahead.append(block if isinstance(block, Failure) else pool.submit(work, block))
-            while ahead and (len(ahead) > workers + 1 or (live and not stdin_is_ready())):
-                yield wait_for(ahead.popleft())
-        while ahead:
-            yield wait_for(ahead.popleft())
-
-
-def wait_for(job: Future[Buffer] | Failure) -> Buffer | Failure:
-    return job if isinstance(job, Failure) else job.result()
+        yield from map_ahead(
+            pool, work_or_pass, blocks, workers, lambda: live and not stdin_is_ready()
+        )
 
 
 def stdin_is_ready() -> bool:

@@ -138,13 +138,16 @@ class Tokenizer(ABC):
 
     def encode_plain(self, text: str, dropout: float) -> list[int]:
         """The ids of normalized text without special tokens."""
+        pieces = self.pretokenize(text)
+        if dropout:
+            return [i for piece in pieces for i in self.piece_ids(piece, dropout)]
         ids: list[int] = []
         cache = self.cache
-        for piece in self.pretokenize(text):
-            known = None if dropout else cache.get(piece)
+        for piece in pieces:
+            known = cache.get(piece)
             if known is None:
-                known = tuple(self.piece_ids(piece, dropout))
-                if not dropout and len(piece) < CACHED_LENGTH:
+                known = tuple(self.piece_ids(piece))
+                if len(piece) < CACHED_LENGTH:
                     if len(cache) >= CACHED_PIECES:
                         cache.clear()
                     cache[piece] = known

@@ -93,10 +93,9 @@ def train_file(config: TokenizeTrainConfig) -> Path:
     """Train on the files that `config` names, and write the tokenizer's file."""
     if config.out.exists() and not config.force:
         raise DlkitError("exists already; give another --out, or --force", config.out)
-    paths = [source if source == "-" else Path(source) for source in config.corpus]
     if "-" in config.corpus and world_size() > 1:
         raise DlkitError("several processes cannot share stdin; give files")
-    tokenizer = train([Path(path) for path in paths], config, distributed=world_size() > 1)
+    tokenizer = train(map(Path, config.corpus), config, distributed=world_size() > 1)
     if is_main_process():  # all processes have learned the same
         with whole_file(config.out) as partial:
             partial.write_text(tokenizer.to_json(), encoding="utf-8")

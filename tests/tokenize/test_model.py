@@ -1,5 +1,6 @@
 """Tokenizers: round trips, files, offsets, bytes, and nothing heavy for a small text."""
 
+import doctest
 import pickle
 import random
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import dlkit.tokenize
 from dlkit.tokenize import load, train
 from tests.conftest import run
 from tests.tokenize.helpers import LINES, error_line
@@ -118,3 +120,7 @@ def test_errors_of_files_that_are_no_tokenizer(tmp_path: Path) -> None:
     assert "no such" in error_line("--text", "x", "-m", tmp_path / "none.json")
     path.write_text(load().to_json().replace('"byte-bpe"', '"unknown-kind"'))
     assert "not a tokenizer" in error_line("--text", "x", "-m", path)
+
+
+def test_the_example_of_the_package() -> None:
+    assert doctest.testmod(dlkit.tokenize) == (0, 2)
