@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from dlkit.caption import infer
 from dlkit.caption.attention import attention_shade, token_attention, word_attention
+from dlkit.caption.config import Search
 from dlkit.caption.draw import wrap_text
 from dlkit.caption.evaluate import EvaluatedCaption, save_sheet, scores
-from dlkit.caption.infer import ImageCaptions, Predictor, Search, caption, decode, load
+from dlkit.caption.infer import ImageCaptions, Predictor, caption, decode, load
 from dlkit.caption.layouts import CaptionedImage
 from dlkit.caption.model import build
 from dlkit.core.config import Precision

@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
+from dlkit.core.io.splits import hold_out
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store import checkpoint
 from dlkit.tokenize import train as train_tokenizer
 from dlkit.translate import data, evaluate, validation
-from dlkit.translate.config import TranslateTrainConfig, by_arch
+from dlkit.translate.config import Search, TranslateTrainConfig, by_arch
 from dlkit.translate.data import EncodedPairs, PairBatches, batch_by_tokens
 from dlkit.translate.infer import load
-from dlkit.translate.pairs import Pair, PairFiles, read_pairs, split_pairs
+from dlkit.translate.pairs import Pair, PairFiles, read_pairs
 from dlkit.translate.train import train
 from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.conftest import run
@@ -160,12 +161,16 @@ def test_long_and_unlike_pairs_are_left_out(
 
 def test_a_share_is_held_out_and_equal_sources_stay_together() -> None:
     pairs = [Pair(str(n % 50), str(n), "") for n in range(100)]
-    training, held_out = split_pairs(pairs, 0.1, seed=3)
+
+    def split_pairs(share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+        return hold_out(pairs, share, seed, key=lambda pair: pair.source)
+
+    held_out, training = split_pairs(0.1, seed=3)
     assert (len(training), len(held_out)) == (90, 10)
     assert not {pair.source for pair in training} & {pair.source for pair in held_out}
-    assert split_pairs(pairs, 0.1, seed=3)[1] == held_out
-    assert split_pairs(pairs, 0.1, seed=4)[1] != held_out
-    assert split_pairs(pairs, 0.0, seed=3) == (pairs, [])
+    assert split_pairs(0.1, seed=3)[0] == held_out
+    assert split_pairs(0.1, seed=4)[0] != held_out
+    assert split_pairs(0.0, seed=3) == ([], pairs)
 
 
 # TranslationVocabulary.
@@ -524,14 +529,14 @@ def test_a_model_is_measured_with_its_loss(numbers: dict[str, list[str]], tmp_pa
     for parameter in model.network.parameters():
         nn.init.zeros_(parameter)
     source, ref = numbers["val_source"][0], numbers["val_target"][0]
-    found = evaluate.translate_file(source, [ref], model, evaluate.Search(beam=1, max_length=2))
+    found = evaluate.translate_file(source, [ref], model, Search(beam=1, max_length=2))
     scores = {score.metric: score.value for score in evaluate.scores(found)}  # type: ignore[union-attr]
     # All tokens are as probable.
     assert scores["loss"] == pytest.approx(math.log(model.vocabulary.size), abs=1e-4)
     assert scores["perplexity"] == pytest.approx(model.vocabulary.size, abs=1e-2)
     assert len(found.translations) == 20
-    listed = list(evaluate.evaluate_checkpoint([source, ref], str(path)))
-    assert [score.metric for score in listed] == ["bleu", "chrf", "loss", "perplexity"]
+    listed = list(evaluate.evaluate_checkpoint([source, ref], model=str(path)))
+    assert [getattr(score, "metric", None) for score in listed] == ["bleu", "chrf", "loss", "perplexity"]
 
 
 def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> None:
@@ -545,13 +550,9 @@ def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> 
     config = settings(tmp_path / "run", {"data": [table]}, arch="attention", context=2, epochs=12,
                       width=32, val_share=0.3, tokenizer="whitespace", max_ratio=0.0,
                       best_metric="loss")  # fmt: skip
-    with mock.patch(
-        "dlkit.translate.data.split_pairs", lambda pairs, share, seed: (pairs, pairs[:20])
-    ):
+    with mock.patch("dlkit.translate.data.hold_out", lambda pairs, *_, key: (pairs[:20], pairs)):
         path = train(config)
     source = write(tmp_path / "q", ["two", "again", "", "five", "again"])
     ref = write(tmp_path / "a", ["yes", "two", "", "yes", "five"])
-    found = evaluate.translate_file(
-        source, [ref], load(path, "cpu", "fp32"), evaluate.Search(beam=1)
-    )
+    found = evaluate.translate_file(source, [ref], load(path, "cpu", "fp32"), Search(beam=1))
     assert found.translations == ["yes", "two", "", "yes", "five"]

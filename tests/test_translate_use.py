@@ -21,7 +21,8 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.translate import infer
 from dlkit.translate.alignment import Link, WordAlignment, align_words, join_alignments
-from dlkit.translate.infer import LineFailure, Predictor, Search, Translation, load, translate
+from dlkit.translate.config import Search
+from dlkit.translate.infer import LineFailure, Predictor, Translation, load, translate
 from dlkit.translate.model import build
 from dlkit.translate.models.translator import Translator
 from dlkit.translate.sentences import split_line

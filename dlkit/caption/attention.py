@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dlkit.caption.infer import OVERFLOW, Predictor, Search, decode
+from dlkit.caption.config import Search
+from dlkit.caption.infer import OVERFLOW, Predictor, decode
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import plots
 from dlkit.core.vision import images
@@ -49,7 +50,7 @@ def word_attention(path: str, predictor: Predictor, search: Search) -> CaptionAt
     try:
         picture = predictor.network.preprocessing.picture(path)
     except DlkitError as error:
-        raise DlkitError(f"{path}: {error}") from error
+        raise DlkitError(error.reason_for(path), path) from error
     memory = predictor.encode(picture.pixels[None])
     (found,) = decode(memory, [0], predictor, search)
     if not found:

@@ -1,13 +1,14 @@
 """The command line of `dlkit caption`. Each command imports its work when it runs."""
 
-from enum import StrEnum
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig
+from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig, Search
+from dlkit.caption.formats import FORMATS, write_lines
 from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
@@ -17,10 +18,11 @@ from dlkit.core.cli.command import (
     PrecisionOption,
     ResumeOption,
     ShardOption,
+    Task,
     Workers,
-    by_suffix,
+    format_option,
     model_argument,
-    task,
+    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.generation.options import (
@@ -35,21 +37,34 @@ from dlkit.core.generation.options import (
     search_settings,
 )
 from dlkit.core.io.files import picture_suffix
+from dlkit.core.io.image_files import SUFFIXES, keep_apart, missing
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
 
-app = task("caption", "Describe images in sentences.", CaptionTrainConfig, DEFAULT_MODEL)
+
+def train_model(config: CaptionTrainConfig) -> Path:
+    from dlkit.caption.train import train
+
+    return train(config)
 
 
-class CaptionFormat(StrEnum):
-    text = "text"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    coco = "coco"
+def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
+    from dlkit.caption.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*args, **options)
 
 
-Model = model_argument("caption")
+TASK = Task(
+    "caption",
+    "Describe images in sentences.",
+    CaptionTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+)
+app = TASK.group()
+
+Model = model_argument("caption", check=True)
 Annotate = Annotated[
     Path | None, typer.Option(help="Folder for copies of the images with the captions below.")
 ]
@@ -74,10 +89,7 @@ MaxLength = Annotated[
     int | None,
     typer.Option(help="Most tokens of a caption; default: as in the training data.", min=1),
 ]
-FormatOption = Annotated[
-    CaptionFormat,
-    typer.Option("--format", "-f", help="How results are printed.", callback=by_suffix),
-]
+FormatOption = format_option(FORMATS)
 
 
 @app.command()
@@ -99,16 +111,12 @@ def infer(
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
-    format: FormatOption = CaptionFormat.text,
+    format: FormatOption = "text",  # type: ignore[valid-type]
     output: Output = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
     """Print a caption of each image."""
-    from dlkit.caption.formats import write_coco, write_lines
-    from dlkit.caption.infer import Search, caption, load, save_pictures
-    from dlkit.core.vision.images import SUFFIXES, keep_apart
-
     settings = search_settings(
         sample,
         beam,
@@ -120,22 +128,25 @@ def infer(
     )
     if sample:
         refuse_given({"--no-repeat": no_repeat}, "--sample", sample)
-    if scores and format != CaptionFormat.text:
+    search = Search(no_repeat=no_repeat, count=count, max_length=max_length, **settings)
+    if scores and format != Format.text:
         raise DlkitError(f"--scores: -f {format} always has the scores; remove the option")
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError(f"-o {output}: an image's name, but results are text; choose another")
     writer = ShardWriter(format, output, shard, resume)
+    print_with = partial(write_lines, scores=True) if scores else FORMATS[format]
+    if failures := refuse_missing_images(images):
+        writer.write(failures, print_with)
+        return
     paths = keep_apart([annotate], images)
-    search = Search(no_repeat=no_repeat, count=count, max_length=max_length, **settings)
-    loaded = load(model, device, precision)
-    results = caption(paths, loaded, search, batch_size, workers, writer.shard)
+
+    from dlkit.caption.infer import caption, load, save_pictures
+
+    predictor = load(model, device, precision)
+    results = caption(paths, predictor, search, batch_size, workers, writer.shard)
     if annotate is not None:
         results = save_pictures(results, writer.file_names(annotate, picture_suffix))
-    writers: dict[str, Any] = {
-        CaptionFormat.text: partial(write_lines, scores=scores),
-        CaptionFormat.coco: write_coco,
-    }
-    writer.write(results, writers.get(format))
+    writer.write(results, print_with)
 
 
 @app.command()
@@ -157,12 +168,15 @@ def attention(
 
     -f json has the weights of all locations.
     """
-    from dlkit.caption.attention import save_panels, word_attention
-    from dlkit.caption.infer import Search, load
-
-    loaded = load(model, device, precision)
     search = Search(no_repeat=no_repeat, **search_settings(False, beam, length_penalty))
-    found = word_attention(image, loaded, search)
+    if reason := missing(image):
+        raise DlkitError(reason, image)
+
+    from dlkit.caption.attention import save_panels, word_attention
+    from dlkit.caption.infer import load
+
+    predictor = load(model, device, precision)
+    found = word_attention(image, predictor, search)
     if save is not None:
-        save_panels(found, loaded, save)
+        save_panels(found, predictor, save)
     write([found], format, output)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.caption.infer import ImageCaptions, Predictor, Search, caption, load
+from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, Search
+from dlkit.caption.infer import ImageCaptions, Predictor, caption, load
 from dlkit.caption.layouts import CaptionedImage, read_split
 from dlkit.caption.metrics import DEFINITIONS, caption_metrics, cider_d
 from dlkit.caption.ptb_tokenize import words
-from dlkit.core.config import Precision
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
+from dlkit.core.io.files import save_skipped
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
 from dlkit.core.vision import images
@@ -53,22 +54,27 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    data: Path,
-    split: str,
-    model: str,
+    data: Sequence[str],
+    split: str = "test",
+    model: str = DEFAULT_MODEL,
     save: Path | None = None,
     workers: int = 2,
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: str = "auto",
 ) -> Iterator[Score]:
-    """The scores of a model's captions on one split; a sheet of the best and worst in `save`."""
+    """The scores of a model's captions on one split; a sheet of the best and worst in `save`.
+
+    `data` is one folder or file.
+    """
+    (folder,) = map(Path, data)
     predictor = load(model, device, precision)
-    known = read_split(data, split, *predictor.val_split)
-    evaluated = evaluate(predictor, known.samples, Search(), known.skipped, workers)
+    known = read_split(folder, split, *predictor.val_split)
+    evaluated = evaluate(predictor, known.samples, DEFAULT_SEARCH, known.skipped, workers)
     if save is not None and is_main_process():
+        save_skipped(known.skipped, save)
         save_sheet(evaluated, save / SHEET)
         log(f"saved {save / SHEET}")
-    yield from scores(evaluated, training_captions(data, predictor))
+    yield from scores(evaluated, training_captions(folder, predictor))
 
 
 def training_captions(data: Path, predictor: Predictor) -> list[str] | None:

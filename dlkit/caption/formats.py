@@ -1,13 +1,15 @@
-"""Output formats of captions: a line of text each, and COCO's json."""
+"""Output formats of captions: a line of text each, and COCO's json. Loads no torch."""
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from dlkit.caption.infer import ImageCaptions
 from dlkit.core.failures import Failure
-from dlkit.core.io.writers import write_text
+from dlkit.core.io.writers import WRITERS, Writer, write_text
+
+if TYPE_CHECKING:
+    from dlkit.caption.infer import ImageCaptions
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,9 @@ class TextRows:
         return self.columns
 
 
-def write_lines(results: Iterable[ImageCaptions | Failure], file: TextIO, scores: bool) -> None:
+def write_lines(
+    results: "Iterable[ImageCaptions | Failure]", file: TextIO, scores: bool = False
+) -> None:
     """Path and caption, and with `scores` the score; tab-separated, in columns on a terminal."""
     names = ["path", "caption", *(["score"] if scores else [])]
 
@@ -36,7 +40,7 @@ def write_lines(results: Iterable[ImageCaptions | Failure], file: TextIO, scores
     write_text(select_columns(), file)
 
 
-def write_coco(results: Iterable[ImageCaptions | Failure], file: TextIO) -> None:
+def write_coco(results: "Iterable[ImageCaptions | Failure]", file: TextIO) -> None:
     """One COCO data set: images, and their captions with scores as annotations."""
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
     for result in results:
@@ -55,3 +59,6 @@ def write_coco(results: Iterable[ImageCaptions | Failure], file: TextIO) -> None
                 }
             )
     print(json.dumps(content, ensure_ascii=False), file=file)
+
+
+FORMATS: dict[str, Writer] = {**WRITERS, "text": write_lines, "coco": write_coco}

@@ -14,17 +14,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT
+from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, NO_REPEAT, Search
 from dlkit.caption.draw import draw_captions
 from dlkit.caption.model import build
 from dlkit.caption.models.captioner import Captioner
-from dlkit.core.config import Precision
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.generation.beam_search import GeneratedText, beam_search, draw, length_penalty
-from dlkit.core.generation.options import ALPHA, BEAM
-from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.generation.sampling import Uniforms
+from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
@@ -41,36 +40,6 @@ MAX_LENGTH = 40  # tokens of a caption, where the model's header has no longest 
 WORD_TOKENIZERS = ("words", "whitespace")  # whose tokens are words
 MAX_ROWS = 512  # beams that are computed together
 OVERFLOW = "the model's numbers overflow; try --precision fp32"
-
-
-@dataclass(frozen=True)
-class Search:
-    """Settings of decoding: beam search, or with `sampling` random sampling.
-
-    `count` is the number of captions of each image, `max_length` the most tokens of one, by
-    default the length of the longest caption that the model was trained on. No caption repeats an
-    n-gram of `no_repeat` tokens; 0 allows it, None is 3 where tokens are words, else 0.
-    """
-
-    beam: int = BEAM
-    alpha: float = ALPHA
-    no_repeat: int | None = None
-    count: int = 1
-    max_length: int | None = None
-    sampling: Sampling | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.sampling is None and self.count > self.beam:
-            raise DlkitError(
-                f"--captions {self.count}: more than --beam {self.beam}; give --beam {self.count}"
-                " or more"
-            )
-
-    @property
-    def rows(self) -> int:
-        """The number of rows (beams or samples) of an image in a batch."""
-        return self.count if self.sampling else self.beam
 
 
 @dataclass(frozen=True)
@@ -137,7 +106,7 @@ class Predictor:
 
 
 def load(
-    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: Precision = "auto"
+    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
 ) -> Predictor:
     """The captioner of this name, file or URL, on the device."""
     name = str(model)
@@ -159,7 +128,7 @@ def load(
 def caption(
     paths: Iterable[str],
     predictor: Predictor,
-    search: Search = Search(),
+    search: Search = DEFAULT_SEARCH,
     batch_size: int = 32,
     workers: int = 2,
     shard: Shard | None = None,
@@ -181,7 +150,7 @@ def caption(
         tracked = track(own_paths(), "captioning")
         yield from caption_numbered(tracked, read_so_far, predictor, search, batch_size, workers)
 
-    return map_shard(results, enumerate(images.files(paths)), str(predictor.device), shard)
+    return map_shard(results, enumerate(image_files.files(paths)), str(predictor.device), shard)
 
 
 def caption_numbered(
@@ -276,7 +245,7 @@ def save_pictures(
             try:
                 picture = images.as_pillow(images.read(result.path))
             except DlkitError as error:  # a URL may fail the second time
-                yield Failure(result.path, str(error))
+                yield Failure(result.path, error.reason_for(result.path))
                 continue
             images.save(draw_captions(picture, [found.caption for found in result.captions]), path)
         yield result

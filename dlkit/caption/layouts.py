@@ -14,7 +14,6 @@ Without any splits, `test` is another such share. `all` is all images.
 """
 
 import json
-import random
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from dlkit.core.failures import Skipped
 from dlkit.core.io import coco, tars
 from dlkit.core.io.csv_files import csv_rows, value
 from dlkit.core.io.image_files import SUFFIXES, exists, is_image
+from dlkit.core.io.splits import hold_out
 from dlkit.core.io.text import lines as read_lines
 
 SPLITS = {
@@ -84,10 +84,12 @@ def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> Cap
         chosen = [line for lines in splits.values() for line in lines]
     else:
         if set(splits) == {"all"}:
-            held_out, rest = hold_out_images(splits["all"], share, seed)
-            splits = {"test": held_out, "train": rest}
+            test, train = hold_out(splits["all"], share, seed, key=image_of)
+            splits = {"test": test, "train": train}
         if "val" not in splits and "train" in splits:
-            splits["val"], splits["train"] = hold_out_images(splits["train"], share, seed + 1)
+            splits["val"], splits["train"] = hold_out(
+                splits["train"], share, seed + 1, key=image_of
+            )
         chosen = splits.get(split, [])
     if not chosen and not (split == "val" and share == 0):
         others = ", ".join(name for name, lines in splits.items() if lines)
@@ -100,6 +102,10 @@ def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> Cap
         skipped.report()
         raise DlkitError(f"{data}: no image of {split!r} exists and has a caption with text")
     return CaptionSplit(samples, skipped)
+
+
+def image_of(line: CaptionLine) -> Path:
+    return line.path
 
 
 def usable_images(lines: Iterable[CaptionLine], skipped: Skipped) -> list[CaptionedImage]:
@@ -124,17 +130,6 @@ def usable_images(lines: Iterable[CaptionLine], skipped: Skipped) -> list[Captio
         if not sample.captions:
             skipped.add("image without a caption", str(sample.path))
     return [sample for sample in samples.values() if sample.captions]
-
-
-def hold_out_images(
-    lines: list[CaptionLine], share: float, seed: int
-) -> tuple[list[CaptionLine], list[CaptionLine]]:
-    """The captions of a random share of the images, at least one image, and all others."""
-    paths = list(dict.fromkeys(line.path for line in lines))
-    least = 1 if share and len(paths) > 1 else 0
-    chosen = set(random.Random(seed).sample(paths, max(least, round(share * len(paths)))))
-    held_out = [line for line in lines if line.path in chosen]
-    return held_out, [line for line in lines if line.path not in chosen]
 
 
 def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:

@@ -17,7 +17,7 @@ from dlkit.caption.model import SETTINGS, build
 from dlkit.caption.models.captioner import Captioner
 from dlkit.caption.validation import Encode, validation_scores
 from dlkit.classify import backbones
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.init_from import find_start
@@ -82,9 +82,7 @@ def train(config: CaptionTrainConfig) -> Path:
         for path, why in unreadable.items():
             skipped.add("unreadable image", f"{path} ({why})")
         skipped.report()
-        if skipped.places and process.is_main:
-            with whole_file(run.folder / "skipped.txt") as partial:
-                partial.write_text("\n".join(skipped.lines()) + "\n")
+        save_skipped(skipped, run.folder)
         training = loaded.training.without(unreadable)
         validation = loaded.validation.without(unreadable)
 

@@ -1,6 +1,5 @@
 """The command line of `dlkit translate`. Each command imports its work when it runs."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +13,7 @@ from dlkit.core.cli.command import (
     PrecisionOption,
     ResumeOption,
     ShardOption,
-    add_models,
-    add_train,
-    group,
+    Task,
     model_argument,
 )
 from dlkit.core.errors import DlkitError
@@ -33,14 +30,34 @@ from dlkit.core.generation.options import (
     refuse_given,
     search_settings,
 )
+from dlkit.core.io.streams import is_terminal, streams
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.progress import log
-from dlkit.translate.config import DEFAULT_MODEL, TranslateTrainConfig
+from dlkit.translate.config import DEFAULT_MODEL, Search, TranslateTrainConfig
 
-app = group("translate", "Translate sentences, or answer them (sequence to sequence).")
-add_train(app, "translate", TranslateTrainConfig)
-add_models(app, "translate")
+
+def train_model(config: TranslateTrainConfig) -> Path:
+    from dlkit.translate.train import train
+
+    return train(config)
+
+
+def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
+    from dlkit.translate.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*args, **options)
+
+
+TASK = Task(
+    "translate",
+    "Translate sentences, or answer them (sequence to sequence).",
+    TranslateTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+)
+app = TASK.group(evaluate=False)
 
 # Lines that are sorted by length together; few at first, so that the first results come soon.
 FIRST_WINDOW, LARGEST_WINDOW = 64, 1024
@@ -50,7 +67,7 @@ Files = Annotated[
     typer.Argument(help="Files with one sentence a line (plain, .gz, .zst); default: stdin."),
 ]
 Text = Annotated[str | None, typer.Option(help="Translate this text instead of lines.")]
-Model = model_argument("translate")
+Model = model_argument("translate", check=True)
 Beam = Annotated[
     int | None,
     typer.Option(help=f"Beam size; 1: greedy search; default: {BEAM}.", min=1),
@@ -102,21 +119,20 @@ def infer(
 
     -f jsonl has the source, all translations, their scores and log-probabilities.
     """
-    from dlkit.translate import infer as translation
-    from dlkit.translate.writers import line_writer
-
     settings = search_settings(sample, beam, length_penalty, temperature, top_k, top_p, seed)
     if format != Format.text and scores:
         raise DlkitError(f"--scores: -f {format} always has the scores; remove the option")
-    search = translation.Search(
-        n_best=n_best, max_length=max_length, alignment=alignment, **settings
-    )
+    search = Search(n_best=n_best, max_length=max_length, alignment=alignment, **settings)
     if files and text is not None:
         raise DlkitError("--text: has no effect with files; remove one")
     writer = ShardWriter(format, output, shard, resume)
-    loaded = translation.load(model, device, precision)
-    turns = translation.context_turns(loaded, context, alignment)
-    results = translation.translate(windows(files, text), loaded, search, turns, writer.shard)
+
+    from dlkit.translate.infer import context_turns, load, translate
+    from dlkit.translate.writers import line_writer
+
+    predictor = load(model, device, precision)
+    turns = context_turns(predictor, context, alignment)
+    results = translate(windows(files, text), predictor, search, turns, writer.shard)
     writers = {Format.text: line_writer(n_best > 1, scores, alignment)}
     writer.write(results, writers.get(format))
 
@@ -128,7 +144,7 @@ def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str]
     if text is not None:
         yield text.split("\n")
         return
-    if not files and sys.stdin.isatty():
+    if not files and is_terminal(streams().stdin):
         log("type a line to translate it; Ctrl-D ends")
     size = FIRST_WINDOW
     for file in files or ["-"]:
@@ -146,7 +162,7 @@ def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str]
                     yield lines[start : start + size]
                     start, size = start + size, min(2 * size, LARGEST_WINDOW)
         except DlkitError as error:
-            yield Failure(file, str(error).removeprefix(f"{file}: "))
+            yield Failure(file, error.reason_for(file))
 
 
 @app.command()
@@ -177,22 +193,23 @@ def evaluate(
     output: Output = None,
 ) -> None:
     """Print BLEU and chrF of translations, with sacreBLEU's signatures, and a model's loss."""
-    from dlkit.translate import evaluate as scoring
-
     if worst and by_length:
         raise DlkitError("--worst: prints sentences, but --by-length scores; choose one")
+    if hyp is None and source is None:
+        raise DlkitError("nothing to evaluate; give --source, or --hyp with translations")
     if hyp is not None:
         model_options = {"--model": model, "--beam": beam, "--length-penalty": length_penalty}
         refuse_given(model_options, "--hyp", True)
-        found = scoring.read_translations(hyp, ref or [], source)
-    elif source is None:
-        raise DlkitError("nothing to evaluate; give --source, or --hyp with translations")
-    else:
-        from dlkit.translate.infer import Search, load
 
+    from dlkit.translate import evaluate as scoring
+
+    if hyp is not None:
+        found = scoring.read_translations(hyp, ref or [], source)
+    else:
+        assert source is not None
         search = Search(**search_settings(False, beam, length_penalty))
-        loaded = load(model or DEFAULT_MODEL, device, precision)
-        found = scoring.translate_file(source, ref or [], loaded, search)
+        predictor = scoring.load(model or DEFAULT_MODEL, device, precision)
+        found = scoring.translate_file(source, ref or [], predictor, search)
     results: Iterator[Any] = (
         scoring.worst_translations(found, worst, lowercase)
         if worst
@@ -222,8 +239,8 @@ def align(
     """
     from dlkit.translate import infer as translation
 
-    loaded = translation.load(model, device, precision)
-    found = translation.align(sentence, target, loaded)
+    predictor = translation.load(model, device, precision)
+    found = translation.align(sentence, target, predictor)
     if save is not None:
         import numpy as np
 

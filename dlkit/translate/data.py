@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
+from dlkit.core.io.splits import hold_out
 from dlkit.core.nn.padding import padded
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
 from dlkit.core.train.sampler import weighted_parts
 from dlkit.translate.config import LEARNED, TranslateTrainConfig
-from dlkit.translate.pairs import Pair, PairFiles, read_pairs, split_pairs
+from dlkit.translate.pairs import Pair, PairFiles, read_pairs
 from dlkit.translate.vocabulary import TranslationVocabulary
 
 
@@ -61,7 +62,10 @@ def load_data(
     if held_out:
         validation = read_pairs(held_out, config.context, skipped)
     else:
-        training, validation = split_pairs(training, config.val_share, config.seed)
+        # Pairs with the same source stay together.
+        validation, training = hold_out(
+            training, config.val_share, config.seed, key=lambda pair: pair.source
+        )
     if not training:
         skipped.report()
         raise DlkitError(f"{files}: no pairs to train on")

@@ -6,6 +6,7 @@ Shapes: N sentences.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel.distributed import Process
-from dlkit.translate.config import DEFAULT_MODEL
+from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, Search
 from dlkit.translate.data import EncodedPairs
 from dlkit.translate.infer import (
     Predictor,
-    Search,
     Segment,
     Translation,
     join_segments,
@@ -57,10 +57,22 @@ class EvaluatedTranslations:
     failures: list[Failure] = field(default_factory=list)
 
 
-def evaluate_checkpoint(files: Sequence[str], model: str = DEFAULT_MODEL) -> Iterator[Any]:
-    """The scores of a model; the first of the files holds sources, the others references."""
-    source, *references = files
-    yield from scores(translate_file(source, references, load(model), Search()))
+def evaluate_checkpoint(
+    data: Sequence[str],
+    split: str = "",
+    model: str = DEFAULT_MODEL,
+    save: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Score | Failure]:
+    """The scores of a model; the first of the files `data` holds sources, the others references.
+
+    They have no splits, and nothing is saved.
+    """
+    source, *references = data
+    predictor = load(model, device, precision)
+    yield from scores(translate_file(source, references, predictor, DEFAULT_SEARCH))
 
 
 def translate_file(

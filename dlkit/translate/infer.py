@@ -12,13 +12,11 @@ from typing import Any
 
 import torch
 
-from dlkit.core.config import Precision
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.beam_search import GeneratedText, beam_search, draw, length_penalty
-from dlkit.core.generation.options import ALPHA, BEAM
-from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.generation.sampling import Uniforms
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
 from dlkit.core.parallel import device as devices
@@ -27,13 +25,12 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.translate.alignment import WordAlignment, align_words, join_alignments
-from dlkit.translate.config import DEFAULT_MODEL
+from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, EXTRA_LENGTH, Search
 from dlkit.translate.model import build
 from dlkit.translate.models.translator import Translator
 from dlkit.translate.sentences import split_line
 from dlkit.translate.vocabulary import TranslationVocabulary
 
-EXTRA_LENGTH = 50  # tokens by which a translation may exceed its source (Vaswani et al. 2017)
 MAX_SOURCE = 256  # tokens of a source, where the model's header has no longest source
 MAX_CHARACTERS = 16  # of a token on average; a line of more is cut without tokenizing it
 MAX_ROWS, MAX_POSITIONS = 512, 1 << 16  # beams that are computed together, and all their tokens
@@ -41,35 +38,6 @@ OVERFLOW = "the model's numbers overflow; try --precision fp32"
 
 
 Line = tuple[int, str]  # its number, from 1 on, and its text
-
-
-@dataclass(frozen=True)
-class Search:
-    """Settings of decoding: beam search, or with `sampling` random sampling.
-
-    `n_best` is the number of translations of each line, `max_length` the most tokens of one, by
-    default EXTRA_LENGTH more than its source has.
-    """
-
-    beam: int = BEAM
-    alpha: float = ALPHA
-    n_best: int = 1
-    max_length: int | None = None
-    sampling: Sampling | None = None
-    seed: int = 0
-    alignment: bool = False
-
-    def __post_init__(self) -> None:
-        if self.sampling is None and self.n_best > self.beam:
-            raise DlkitError(
-                f"--n-best {self.n_best}: more than --beam {self.beam}; give --beam {self.n_best}"
-                " or more"
-            )
-
-    @property
-    def rows(self) -> int:
-        """The number of rows (beams or samples) of a source in a batch."""
-        return self.n_best if self.sampling else self.beam
 
 
 @dataclass(frozen=True)
@@ -153,7 +121,7 @@ class Predictor:
 
 
 def load(
-    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: Precision = "auto"
+    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
 ) -> Predictor:
     """The translator of this name, file or URL, on the device."""
     name = str(model)
@@ -181,7 +149,7 @@ class Segment:
 def translate(
     windows: Iterable[Sequence[str] | Failure],
     predictor: Predictor,
-    search: Search = Search(),
+    search: Search = DEFAULT_SEARCH,
     context: int = 0,
     shard: Shard | None = None,
 ) -> Iterator[Translation | Failure]:
@@ -371,7 +339,7 @@ def align_segments(
 
 
 def align(
-    sentence: str, target: str | None, predictor: Predictor, search: Search = Search()
+    sentence: str, target: str | None, predictor: Predictor, search: Search = DEFAULT_SEARCH
 ) -> WordAlignment:
     """The alignment of a sentence with the `target` given, or with the model's translation."""
     segments = make_segments(sentence, 1, (), predictor, search)

@@ -4,7 +4,6 @@ Only \\n ends a line, so that unusual characters inside one cannot shift the lin
 """
 
 import json
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -147,16 +146,3 @@ def add_turns(pairs: Iterable[Pair], context: int) -> Iterator[Pair]:
             before = [*before, pair.source, pair.target][-context:]
         elif not pair.source and not pair.target:
             before = []
-
-
-def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to train on, and a random share of them to validate on.
-
-    Pairs with the same source sentence stay together.
-    """
-    different = list(dict.fromkeys(pair.source for pair in pairs))
-    least = 1 if share and len(different) > 1 else 0
-    count = max(least, round(share * len(different)))
-    chosen = set(random.Random(seed).sample(different, count))
-    training = [pair for pair in pairs if pair.source not in chosen]
-    return training, [pair for pair in pairs if pair.source in chosen]

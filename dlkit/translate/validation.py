@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
-from dlkit.translate.config import TranslateTrainConfig
+from dlkit.translate.config import Search, TranslateTrainConfig
 from dlkit.translate.data import EncodedPairs, batch_by_tokens, collate_pairs
-from dlkit.translate.infer import Predictor, Search, Segment, translate_segments
+from dlkit.translate.infer import Predictor, Segment, translate_segments
 from dlkit.translate.models.translator import Translator
 
 BATCH_TOKENS = 4096

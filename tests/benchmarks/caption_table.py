@@ -75,7 +75,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, object]:
         began = time.process_time()
         best = train(config)
         (config.out / "minutes").write_text(f"{(time.process_time() - began) / 60:.1f}")
-    found = evaluate_checkpoint(options.folder, "test", str(best), device=options.device)
+    found = evaluate_checkpoint([str(options.folder)], "test", str(best), device=options.device)
     values = {score.metric: score.value for score in found if score.label == "all"}
     vocabulary = load_data(config).vocabulary
     return {

@@ -18,10 +18,10 @@ import torch
 from dlkit.core.failures import Skipped
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
-from dlkit.translate.config import TranslateTrainConfig, by_arch
+from dlkit.translate.config import Search, TranslateTrainConfig, by_arch
 from dlkit.translate.data import make_vocabulary
 from dlkit.translate.evaluate import scores, translate_file
-from dlkit.translate.infer import Search, load
+from dlkit.translate.infer import load
 from dlkit.translate.model import build
 from dlkit.translate.pairs import PairFiles, read_pairs
 from dlkit.translate.train import network_settings, train

@@ -15,10 +15,8 @@ from torch.nn import functional as F
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn.decoder_state import DecoderState
+from dlkit.core.vision.imagenet import MEAN, STD
 from dlkit.core.vision.images import Fit
-
-# Normalization of image patches, for which no backbone has its own.
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class DecoderOutput(NamedTuple):
@@ -74,7 +72,7 @@ class Captioner(nn.Module):
             self.encoder = None
             self.channels = 3 * patch**2
             self.grid = (image_size // patch, image_size // patch)
-            self.preprocessing = backbones.Preprocessing(image_size, fit, 3, MEAN, STD)
+            self.preprocessing = backbones.Preprocessing(image_size, fit, 3, list(MEAN), list(STD))
             return
         self.encoder = backbones.build(backbone).eval()
         self.preprocessing = replace(self.encoder.preprocessing, image_size=image_size, fit=fit)
