@@ -1,5 +1,6 @@
 """Translators: their equations, their states, and what padding must not change."""
 
+import inspect
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.transformer import sinusoids
 from dlkit.translate.loss import smoothed_cross_entropy
-from dlkit.translate.model import SETTINGS, build
+from dlkit.translate.model import ARCHITECTURES, SETTINGS, build
 from dlkit.translate.models.rnn import reverse_words
 from dlkit.translate.models.transformer import Transformer
 from tests.conftest import loud
@@ -213,9 +214,9 @@ def test_packed_weights_give_the_same_logits(name: str) -> None:
 
 @pytest.mark.parametrize("arch", SETTINGS)
 def test_its_settings_are_those_that_are_named(arch: str) -> None:
-    named = {**SPECIAL, **dict.fromkeys(SETTINGS[arch])}
-    function = type(build(arch, **SPECIAL)).__init__
-    assert set(named) == set(function.__code__.co_varnames[1 : function.__code__.co_argcount])
+    own = list(inspect.signature(ARCHITECTURES[arch]).parameters)
+    assert (*SETTINGS[arch], "translator") == tuple(own)
+    assert set(SETTINGS) == set(ARCHITECTURES)
 
 
 def test_an_unknown_architecture_is_refused() -> None:

@@ -536,7 +536,8 @@ def test_a_model_is_measured_with_its_loss(numbers: dict[str, list[str]], tmp_pa
     assert scores["perplexity"] == pytest.approx(model.vocabulary.size, abs=1e-2)
     assert len(found.translations) == 20
     listed = list(evaluate.evaluate_checkpoint([source, ref], model=str(path)))
-    assert [getattr(score, "metric", None) for score in listed] == ["bleu", "chrf", "loss", "perplexity"]
+    metrics = [getattr(score, "metric", None) for score in listed]
+    assert metrics == ["bleu", "chrf", "loss", "perplexity"]
 
 
 def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ feeding (section 3.3) it is also part of the decoder's next input.
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -63,11 +65,6 @@ class AttentionState(RecurrentState):
 class AttentionRNN(RecurrentTranslator):
     def __init__(
         self,
-        vocab_size: int,
-        pad: int,
-        bos: int,
-        eos: int,
-        unk: int,
         width: int = 256,
         layers: int = 1,
         dropout: float = 0.1,
@@ -76,8 +73,10 @@ class AttentionRNN(RecurrentTranslator):
         score: str = "additive",
         input_feeding: bool = False,
         tie_embeddings: bool = True,
+        **translator: Any,
     ) -> None:
-        super().__init__(vocab_size, pad, bos, eos, unk, width, dropout, tie_embeddings)
+        """The other arguments are those of `Translator`."""
+        super().__init__(width, dropout, tie_embeddings, **translator)
         if width % 2:
             raise DlkitError(
                 f"--width {width}: odd, but the encoder's two directions share it; give an even"

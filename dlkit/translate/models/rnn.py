@@ -24,19 +24,10 @@ class RecurrentTranslator(RecurrentDecoder, Translator):
     A subclass encodes the source in `start`, and runs the decoder in `write`.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        pad: int,
-        bos: int,
-        eos: int,
-        unk: int,
-        width: int,
-        dropout: float,
-        tie_embeddings: bool,
-    ) -> None:
-        super().__init__(vocab_size, pad, bos, eos, unk)
-        self.add_embedding(vocab_size, width, dropout, tie_embeddings)
+    def __init__(self, width: int, dropout: float, tie_embeddings: bool, **translator: Any) -> None:
+        """The other arguments are those of `Translator`."""
+        super().__init__(**translator)
+        self.add_embedding(self.vocab_size, width, dropout, tie_embeddings)
 
     def write(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor | None]:
         """The decoder's output (B, T, W) for embedded tokens (B, T, W), and attention (B, T, S).
@@ -81,11 +72,6 @@ class RecurrentTranslator(RecurrentDecoder, Translator):
 class RNN(RecurrentTranslator):
     def __init__(
         self,
-        vocab_size: int,
-        pad: int,
-        bos: int,
-        eos: int,
-        unk: int,
         width: int = 256,
         layers: int = 1,
         dropout: float = 0.1,
@@ -93,9 +79,13 @@ class RNN(RecurrentTranslator):
         residual: bool = False,
         reverse: bool = False,
         tie_embeddings: bool = True,
+        **translator: Any,
     ) -> None:
-        """With `reverse` the encoder reads the source's words from last to first, then </s>."""
-        super().__init__(vocab_size, pad, bos, eos, unk, width, dropout, tie_embeddings)
+        """With `reverse` the encoder reads the source's words from last to first, then </s>.
+
+        The other arguments are those of `Translator`.
+        """
+        super().__init__(width, dropout, tie_embeddings, **translator)
         self.reverse = reverse
         self.encoder = Stack(cell, width, layers, dropout, residual)
         self.decoder = Stack(cell, width, layers, dropout, residual)

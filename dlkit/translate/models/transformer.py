@@ -5,6 +5,8 @@ Source, target and output layer share one embedding (section 3.4).
 Shapes: B sentences, S source tokens, T target tokens, V vocabulary, W width.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,11 +23,6 @@ from dlkit.translate.models.translator import Translator
 class Transformer(TransformerDecoder, Translator):
     def __init__(
         self,
-        vocab_size: int,
-        pad: int,
-        bos: int,
-        eos: int,
-        unk: int,
         width: int = 256,
         layers: int = 4,
         dropout: float = 0.1,
@@ -33,11 +30,15 @@ class Transformer(TransformerDecoder, Translator):
         ffn_width: int | None = None,
         pre_norm: bool = False,
         tie_embeddings: bool = True,
+        **translator: Any,
     ) -> None:
-        """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
-        super().__init__(vocab_size, pad, bos, eos, unk)
+        """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`.
+
+        The other arguments are those of `Translator`.
+        """
+        super().__init__(**translator)
         ffn_width = ffn_width or 4 * width
-        self.add_embedding(vocab_size, width, heads, dropout)
+        self.add_embedding(self.vocab_size, width, heads, dropout)
         shape = width, heads, ffn_width, dropout, pre_norm
         self.encoder = nn.ModuleList(EncoderLayer(*shape) for _ in range(layers))
         self.encoder_norm = nn.LayerNorm(width) if pre_norm else nn.Identity()
