@@ -140,7 +140,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(
 
     stopped = config(folder, tmp_path / "stopped", arch)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "finish", stop_in_the_second)
+        patch.setattr(training, "finish_epoch", stop_in_the_second)
         with pytest.raises(KeyboardInterrupt):
             train(stopped)
     train(replace(stopped, resume=True))

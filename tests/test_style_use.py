@@ -722,7 +722,10 @@ def test_a_file_that_is_no_painter(folder: Path) -> None:
     one_line(paint_in_one_pass("net", "photos"), "which does not paint", "--features")
     header = Header("style-transfer", "fast", {"styles": 1, "width": 8}, ["wave"])
     checkpoint.save(Path("odd.safetensors"), build("fast", width=4).state_dict(), header)
-    one_line(paint_in_one_pass("odd", "photos"), "do not fit the architecture fast")
+    one_line(
+        paint_in_one_pass("odd", "photos"),
+        "the architecture fast: down.0.conv.weight needs",
+    )
 
 
 # ---- evaluate ------------------------------------------------------------------------------------
@@ -814,7 +817,7 @@ def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None
     files = ["photos", "styles"]
     network = load_features("random:0", CPU)
     with mock.patch.object(evaluate.infer, "load", return_value=network):
-        (content, style) = evaluate.evaluate_checkpoint(files, "fast.safetensors")
+        (content, style) = evaluate.evaluate_checkpoint(files, "", "fast.safetensors")
     assert (content.label, content.metric) == ("all", "content_distance")
     assert style.value is not None
     assert style.value > 0

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
-from dlkit.core.parallel import device, distributed
+from dlkit.core.nn.rebuild import restore
+from dlkit.core.parallel import device as devices
+from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
@@ -22,7 +24,7 @@ from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, group_by_shape, next
 from dlkit.style_transfer import color
 from dlkit.style_transfer.config import DEFAULT_MODEL
 from dlkit.style_transfer.infer import Colors, read_style, to_pillow
-from dlkit.style_transfer.model import ARCHITECTURES, Painter, build
+from dlkit.style_transfer.model import ARCHITECTURES, Painter, build_from
 from dlkit.style_transfer.plan import PlannedPainting, Style, join_names, stem
 from dlkit.style_transfer.tile import paint_in_tiles
 
@@ -68,26 +70,15 @@ class ApplyOptions:
     workers: int = 2
 
 
-def load(
-    model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "auto"
-) -> Stylizer:
+def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Stylizer:
     """Load a painter by name, file or URL."""
-    chosen = device.choose(device_name)
-    device.dtype(chosen, precision)
-    device.tune_malloc()
-    header, tensors = checkpoint.load(weights.find("style-transfer", model), "style-transfer")
-    if header.arch not in ARCHITECTURES:
-        raise DlkitError(
-            f"{model}: a feature network, which does not paint; use it with --features"
-        )
-    try:
-        network = build(header.arch, **header.settings)
-        network.load_state_dict(tensors)
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise DlkitError(
-            f"{model}: its weights or settings do not fit the architecture {header.arch};"
-            f" it was made by dlkit {header.dlkit}"
-        ) from error
+    chosen = devices.choose(device)
+    devices.dtype(chosen, precision)  # raises DlkitError if the device does not support it
+    devices.tune_malloc()
+    path = weights.find("style-transfer", model)
+    if checkpoint.read_header(path, "style-transfer").arch not in ARCHITECTURES:
+        raise DlkitError("a feature network, which does not paint; use it with --features", model)
+    header, network = restore(path, "style-transfer", build_from, model)
     network.eval().requires_grad_(False).to(chosen).to(memory_format=torch.channels_last)
     return Stylizer(model, network, [] if network.any_style else header.labels, chosen, precision)
 
@@ -102,7 +93,7 @@ def blend_codes(model: Stylizer, styles: Sequence[Style], side: int = 512) -> Te
     for style in styles:
         if model.network.any_style:
             picture = read_style(style.name, side)[None].to(model.device)
-            with device.autocast(model.device, model.precision):
+            with devices.autocast(model.device, model.precision):
                 codes.append(style.share * model.network.code(picture))
         else:
             number = style_index(model, style.name)
@@ -217,7 +208,7 @@ def try_paint_batch(
     try:
         return paint_batch(batch, code, model, options)
     except Exception as error:
-        if not device.out_of_memory(error):
+        if not devices.out_of_memory(error):
             raise
         return f"out of memory; try --tile {(options.tile or TILE) // 2} or a smaller --size"
 
@@ -226,7 +217,7 @@ def try_paint_batch(
 def paint_batch(batch: Tensor, code: Tensor, model: Stylizer, options: ApplyOptions) -> Tensor:
     tile = options.tile or (TILE if batch[0, 0].numel() > BATCH_PIXELS else None)
     photos = batch.to(model.device).float() / 255
-    with device.autocast(model.device, model.precision):
+    with devices.autocast(model.device, model.precision):
         if tile is None or max(batch.shape[2:]) <= tile:
             painted = model.network.paint(photos, code, options.strength)
         else:

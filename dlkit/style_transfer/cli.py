@@ -1,7 +1,8 @@
 """The commands of `dlkit style-transfer`. Heavy imports happen when a command runs."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,18 +14,42 @@ from dlkit.core.cli.command import (
     PictureResumeOption,
     PictureShardOption,
     PrecisionOption,
+    Task,
     Workers,
-    add_models,
-    add_train,
-    group,
+    check_model,
+    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL, StyleTrainConfig
 
-app = group("style-transfer", "Paint photographs in the style of a picture.")
-add_train(app, "style-transfer", StyleTrainConfig)
-add_models(app, "style-transfer")
+if TYPE_CHECKING:
+    from dlkit.core.io.scores import Score
+
+
+def train_model(config: StyleTrainConfig) -> Path:
+    """Train a painter, and return the path of its best checkpoint."""
+    from dlkit.style_transfer.train import train
+
+    return train(config)
+
+
+def evaluate_model(*arguments: Any, **options: Any) -> "Iterator[Score]":
+    """The mean distances of a painter: `evaluate.evaluate_checkpoint`."""
+    from dlkit.style_transfer.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments, **options)
+
+
+TASK = Task(
+    "style-transfer",
+    "Paint photographs in the style of a picture.",
+    StyleTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+)
+app = TASK.group(evaluate=False)
 
 DEFAULT_OUTPUT = Path("painted")
 SIZE, STEPS = 512, 300
@@ -188,6 +213,9 @@ def infer(
 
     Prints photograph, style, file, width, height, steps, content loss, style loss and seconds.
     """
+    if failures := refuse_missing_images(photos):
+        write(failures, format)
+        return
     from dlkit.style_transfer import infer as painting
     from dlkit.style_transfer.optimize import Objective
     from dlkit.style_transfer.plan import (
@@ -292,6 +320,10 @@ def apply_(
 
     Prints photograph, style, file, width and height.
     """
+    check_model("style-transfer", model)
+    if failures := refuse_missing_images(photos):
+        write(failures, format)
+        return
     from dlkit.style_transfer import apply as passes
     from dlkit.style_transfer.plan import (
         group_styles,
@@ -393,7 +425,7 @@ def evaluate(
 
 def expand(sources: list[str]) -> list[str]:
     """Expand files, folders, globs and URLs to single images."""
-    from dlkit.core.vision.images import files
+    from dlkit.core.io.image_files import files
 
     return list(files(sources))
 

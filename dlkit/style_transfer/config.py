@@ -1,9 +1,9 @@
 """Settings of `dlkit style-transfer`. Loads no torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlkit.core.config import TrainConfig, argument, option, refuse_unused
+from dlkit.core.config import TrainConfig, argument, option, refuse_unused, with_defaults
 
 DEFAULT_MODEL = "paintings"  # a bundled painter, for `apply`
 DEFAULT_FEATURES = "natural"  # a bundled feature network
@@ -64,5 +64,4 @@ def by_arch(config: StyleTrainConfig) -> StyleTrainConfig:
     Raises DlkitError for options that the architecture does not have.
     """
     refuse_unused(config, OWN)
-    own = DEFAULTS[config.arch].items()
-    return replace(config, **{name: v for name, v in own if getattr(config, name) is None})
+    return with_defaults(config, DEFAULTS[config.arch])

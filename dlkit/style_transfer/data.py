@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.progress import log, track
+from dlkit.core.failures import Skipped
+from dlkit.core.io import image_files
+from dlkit.core.progress import track
 from dlkit.core.vision import images
 
 MAX_RATIO = 2  # shorter side of a stored picture, relative to the side of a crop
@@ -20,7 +22,7 @@ MAX_RATIO = 2  # shorter side of a stored picture, relative to the side of a cro
 
 def list_images(sources: Iterable[str], what: str) -> list[str]:
     """The images in these files, folders and globs; raises DlkitError if there are none."""
-    paths = list(images.files(sources))
+    paths = list(image_files.files(sources))
     if not paths:
         raise DlkitError(f"no {what} found; give files, folders or globs of images")
     return paths
@@ -31,7 +33,7 @@ def read(path: str, side: int | None = None) -> Tensor:
     try:
         return images.read(path, side).pixels[None] / 255
     except DlkitError as error:
-        raise DlkitError(f"{path}: {error}") from error
+        raise DlkitError(error.reason_for(path), path) from error
 
 
 class SquareCrops(Dataset[Tensor]):
@@ -43,20 +45,20 @@ class SquareCrops(Dataset[Tensor]):
 
     def __init__(self, paths: Sequence[str], size: int, length: int | None = None) -> None:
         self.size, self.length = size, length
+        self.skipped = Skipped()
         with ThreadPoolExecutor() as pool:
             decoded = track(pool.map(self.decode, paths), "reading", len(paths))
             self.pictures = [picture for picture in decoded if picture is not None]
+        self.skipped.report()
         if not self.pictures:
-            raise DlkitError(
-                f"{paths[0]}: unreadable, and so are all others; give a folder of images"
-            )
+            raise DlkitError("unreadable, and so are all others; give a folder of images", paths[0])
 
     def decode(self, path: str) -> Tensor | None:
         """Decode a picture, uint8 (3, h, w), no larger than crops need."""
         try:
             pixels = images.read(path).pixels
         except DlkitError as error:
-            log(f"skipped {path}: {error}")
+            self.skipped.add("unreadable picture", f"{path} ({error.reason_for(path)})")
             return None
         share = MAX_RATIO * self.size / min(pixels.shape[-2:])
         if share >= 1:
@@ -89,12 +91,13 @@ def random_crop(picture: Tensor, size: int) -> Tensor:
 
 def center_crops(paths: Sequence[str], size: int) -> Tensor:
     """The center crops, uint8 (N, 3, S, S), of the readable pictures."""
-    squares = []
+    squares, skipped = [], Skipped()
     for path in paths:
         try:
             squares.append(images.read(path, size, "crop").pixels)
         except DlkitError as error:
-            log(f"skipped {path}: {error}")
+            skipped.add("unreadable picture", f"{path} ({error.reason_for(path)})")
+    skipped.report()
     return torch.stack(squares) if squares else torch.zeros(0, 3, size, size, dtype=torch.uint8)
 
 

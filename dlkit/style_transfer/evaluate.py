@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import whole_file
+from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
 from dlkit.core.vision import images
 from dlkit.style_transfer import apply, infer
-from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL
+from dlkit.style_transfer.config import DEFAULT_FEATURES
+from dlkit.style_transfer.contact_sheet import Cell, contact_sheet
 from dlkit.style_transfer.infer import PaintOptions, read, read_style, resize
 from dlkit.style_transfer.loss import content_loss, gram, style_loss
 from dlkit.style_transfer.models.features import FeatureNetwork
 from dlkit.style_transfer.optimize import Objective
-from dlkit.style_transfer.plan import CELL, Style, load_cell, plan_paintings, stem
+from dlkit.style_transfer.plan import Style, plan_paintings, stem
 
 GATYS = "gatys"
 PHOTO = "photo"  # the method that leaves photographs unchanged
@@ -152,7 +153,9 @@ def compare(
             entries += own
         if save is not None and is_main_process():
             write_distances(distances, save / "distances.csv")
-            images.save(contact_sheet(methods, photos, styles, entries), save / "sheet.jpg")
+            columns = [Cell(style, stem(style)) for style in styles]
+            rows = method_rows(methods, photos, styles, entries)
+            images.save(contact_sheet(columns, rows), save / "sheet.jpg")
 
 
 def is_optimization(method: str) -> bool:
@@ -198,7 +201,7 @@ def measure_paintings(
         try:
             found = metrics.distances(entry.photo, entry.style, entry.painting)
         except DlkitError as error:
-            yield Failure(entry.painting, str(error))
+            yield Failure(entry.painting, error.reason_for(entry.painting))
             continue
         own.append(Distance(entry.method, entry.photo, entry.style, *map(rounded, found)))
     distances += own
@@ -235,14 +238,23 @@ def measure(
         )
 
 
-def evaluate_checkpoint(files: Sequence[str], model: str = DEFAULT_MODEL) -> Iterator[Score]:
-    """The mean distances of a painter on the photographs of the first folder and the styles of the
-    others.
+def evaluate_checkpoint(
+    data: Sequence[str],
+    split: str,
+    model: str,
+    save: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Score]:
+    """The mean distances of a painter: photographs of the first folder, styles of the others.
+
+    The data has no splits; `split` and `workers` have no effect.
     """
-    photos, styles = (list(images.files(part)) for part in (files[:1], files[1:]))
-    for score in compare([model], photos, styles):
+    photos, styles = (list(files(part)) for part in (data[:1], data[1:]))
+    for score in compare([model], photos, styles, save=save, device=device, precision=precision):
         if isinstance(score, Failure):
-            raise DlkitError(f"{score.path}: {score.error}")
+            raise DlkitError(score.error, score.path)
         if score.label == model:
             yield replace(score, label="all")
 
@@ -254,23 +266,19 @@ def write_distances(distances: Sequence[Distance], path: Path) -> None:
         table.writerows(asdict(distance) for distance in distances)
 
 
-def contact_sheet(
+def method_rows(
     methods: Sequence[str],
     photos: Sequence[str],
     styles: Sequence[str],
     entries: Sequence[EvaluatedPainting],
-) -> Image.Image:
-    """A row for each photograph and method, a column for each style."""
-    files = {(e.method, e.photo, e.style): e.painting for e in entries}
-    cells, captions = [load_cell("")], [""]
-    for style in styles:
-        cells.append(load_cell(style))
-        captions.append(stem(style))
-    for photo in photos:
-        for method in methods:
-            cells.append(load_cell(photo))
-            captions.append(f"{stem(photo)}, {display_name(method)}")
-            for style in styles:
-                cells.append(load_cell(files.get((method, photo, style), "")))
-                captions.append("")
-    return images.grid(cells, 1 + len(styles), CELL, captions)
+) -> list[tuple[Cell, list[str]]]:
+    """The rows of a contact sheet: each photograph with the paintings of each method."""
+    outputs = {(e.method, e.photo, e.style): e.painting for e in entries}
+    return [
+        (
+            Cell(photo, f"{stem(photo)}, {display_name(method)}"),
+            [outputs.get((method, photo, style), "") for style in styles],
+        )
+        for photo in photos
+        for method in methods
+    ]

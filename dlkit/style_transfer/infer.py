@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.parallel import device, distributed
+from dlkit.core.parallel import device as devices
+from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import Bar, log
 from dlkit.core.vision import images
@@ -91,12 +92,12 @@ class PaintOptions:
 
 def load(
     name: str = DEFAULT_FEATURES,
-    device_name: str = "auto",
+    device: str = "auto",
     pooling: Pooling = "average",
     caffe: bool = False,
 ) -> FeatureNetwork:
     """Load a feature network by name, file or URL."""
-    return load_features(name, device.choose(device_name), pooling, caffe)
+    return load_features(name, devices.choose(device), pooling, caffe)
 
 
 def paint(
@@ -118,10 +119,10 @@ def paint(
             try:
                 painting, ended_by = paint_one(item, network, objective, options)
             except DlkitError as error:
-                yield Failure(item.photo, str(error))
+                yield Failure(item.photo, error.reason_for(item.photo))
                 continue
             except Exception as error:
-                if not device.out_of_memory(error):
+                if not devices.out_of_memory(error):
                     raise
                 yield Failure(item.photo, f"out of memory; {suggest_smaller(options)}")
                 continue
@@ -242,7 +243,7 @@ class Canvas:
         try:
             return self.on_device(read(init))
         except DlkitError as error:
-            raise DlkitError(f"--init {init}: {error}") from error
+            raise DlkitError(error.reason_for(init), f"--init {init}") from error
 
     def on_device(self, picture: Tensor) -> Tensor:
         return picture[None].to(self.device)
@@ -273,12 +274,12 @@ def read_style(path: str, side: int) -> Tensor:
     try:
         style = read(path)
     except DlkitError as error:
-        raise DlkitError(f"the style {path}: {error}") from error
+        raise DlkitError(error.reason_for(path), f"the style {path}") from error
     height, width = style.shape[1:]
     if min(height, width) < MIN_STYLE_SIDE:
         raise DlkitError(
-            f"the style {path}: {width} x {height} pixels show no strokes; give at least"
-            f" {MIN_STYLE_SIDE} a side"
+            f"{width} x {height} pixels show no strokes; give at least {MIN_STYLE_SIDE} a side",
+            f"the style {path}",
         )
     return resize(style, working_size(width, height, side))
 
@@ -339,7 +340,7 @@ def fit_memory(
     """The network, tiled on request or if the maps of the whole picture exceed the memory."""
     if options.tile is not None:
         return TiledFeatures(network, options.tile)
-    free = device.free_memory(canvas.device)
+    free = devices.free_memory(canvas.device)
     needed = bytes_needed(network, objective, options, canvas)
     if free is None or needed <= USABLE * free:
         return network
@@ -367,7 +368,7 @@ def bytes_needed(
         wanted.discard(name)
         if not wanted:
             break
-    width = 4 if device.dtype(canvas.device, options.precision) == torch.float32 else 2
+    width = 4 if devices.dtype(canvas.device, options.precision) == torch.float32 else 2
     pixels = canvas.content[0, 0].numel()
     return int(pixels * (numbers * width + 3 * 4 * (2 * HISTORY + 6)))
 

@@ -27,17 +27,18 @@ def read_masks(paths: Sequence[str], width: int, height: int) -> Tensor:
         try:
             picture = images.read(path)
         except DlkitError as error:
-            raise DlkitError(f"{path}: {error}") from error
+            raise DlkitError(error.reason_for(path), path) from error
         difference = picture.width * height / (picture.height * width)
         if max(difference, 1 / difference) > MAX_ASPECT_RATIO:
             raise DlkitError(
-                f"{path}: a mask of {picture.width} x {picture.height} pixels for a photograph of"
-                f" {width} x {height}; give it the same aspect ratio"
+                f"a mask of {picture.width} x {picture.height} pixels for a photograph of"
+                f" {width} x {height}; give it the same aspect ratio",
+                path,
             )
         mask = luminance(picture.pixels.float() / 255)
         if not mask.any():
             raise DlkitError(
-                f"{path}: the mask is black everywhere; paint white where the style applies"
+                "the mask is black everywhere; paint white where the style applies", path
             )
         masks.append(resize_masks(mask, height, width)[0])
     together = torch.stack(masks)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header
 from dlkit.style_transfer.models.adain import AdaIN
 from dlkit.style_transfer.models.fast import Fast
 from dlkit.style_transfer.models.painter import Painter
 
-__all__ = ["ARCHITECTURES", "Painter", "build"]
+__all__ = ["ARCHITECTURES", "Painter", "build", "build_from"]
 
 ARCHITECTURES: dict[str, Callable[..., Painter]] = {"fast": Fast, "adain": AdaIN}
 
@@ -18,3 +19,8 @@ def build(arch: str, **settings: Any) -> Painter:
     if arch not in ARCHITECTURES:
         raise DlkitError(f"unknown architecture {arch!r}; choose from {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[arch](**settings)
+
+
+def build_from(header: Header) -> Painter:
+    """Build the painter that a checkpoint's header describes."""
+    return build(header.arch, **header.settings)

@@ -1,21 +1,18 @@
 """Plans of paintings: the combinations of photographs and styles, and their files."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import picture_suffix
+from dlkit.core.io.image_files import SUFFIXES
 from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.vision import images
-
-CELL = 256  # side of a cell of a contact sheet, in pixels
-BLANK = Image.new("RGB", (CELL, CELL), "white")
+from dlkit.style_transfer.contact_sheet import Cell, contact_sheet
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def plan_paintings(
     `output` is the file of a single painting, or a folder for PHOTO-STYLE.jpg. Raises DlkitError if
     a painting would overwrite an input.
     """
-    is_file = output.suffix.lower() in images.SUFFIXES and not output.is_dir()
+    is_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
     if is_file and len(photos) * len(styles) > 1:
         raise DlkitError(
             f"-o {output}: one file for {len(photos) * len(styles)} paintings; give a folder"
@@ -126,34 +123,9 @@ def write_grid_after(
             outputs[result.path, result.style] = result.output
         yield result
     if is_main_process():
-        images.save(contact_sheet(photos, styles, outputs), path)
-
-
-def contact_sheet(
-    photos: Sequence[str],
-    styles: Sequence[tuple[Style, ...]],
-    outputs: Mapping[tuple[str, str], str],
-) -> Image.Image:
-    """A row for each photograph and a column for each style.
-
-    `outputs` maps photograph and style to the file of the painting; missing cells are white.
-    """
-    cells, captions = [BLANK], [""]
-    for group in styles:
-        cells.append(load_cell(group[0].name))
-        captions.append(" + ".join(stem(style.name) for style in group))
-    for photo in photos:
-        cells.append(load_cell(photo))
-        captions.append(stem(photo))
-        for group in styles:
-            cells.append(load_cell(outputs.get((photo, join_names(group)), "")))
-            captions.append("")
-    return images.grid(cells, 1 + len(styles), CELL, captions)
-
-
-def load_cell(path: str) -> Image.Image:
-    """Read a picture for a contact sheet; white if there is none, as for a style by name."""
-    try:
-        return images.as_pillow(images.read(path, CELL, true_colors=True))
-    except DlkitError:
-        return BLANK
+        columns = [Cell(g[0].name, " + ".join(stem(style.name) for style in g)) for g in styles]
+        rows = [
+            (Cell(p, stem(p)), [outputs.get((p, join_names(g)), "") for g in styles])
+            for p in photos
+        ]
+        images.save(contact_sheet(columns, rows), path)

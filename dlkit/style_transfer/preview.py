@@ -5,7 +5,6 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from dlkit.core.io.files import whole_file
 from dlkit.core.vision import images
 
 FRAMES = 40  # most frames of the animation
@@ -40,15 +39,7 @@ class ProgressRecorder:
             return
         frames = [*self.frames, shrink(last)]
         times = [FRAME_TIME] * len(self.frames) + [LAST_TIME]
-        with whole_file(self.target.with_suffix(".gif")) as partial:
-            frames[0].save(
-                partial,
-                format="GIF",
-                save_all=True,
-                append_images=frames[1:],
-                duration=times,
-                loop=0,
-            )
+        images.save_gif(frames, self.target.with_suffix(".gif"), times)
 
 
 def shrink(picture: Image.Image) -> Image.Image:

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
-from dlkit.core.vision import images
+from dlkit.core.vision import imagenet, images
 from dlkit.style_transfer.models.features import (
-    IMAGENET,
     STAGES,
     WIDTHS,
     FeatureNetwork,
@@ -93,7 +92,7 @@ def ours(
     content: Path, style: Path, size: int, steps: int, precision: str, scales: int
 ) -> Callable[[], str]:
     photo, painting, weights = inputs(content, style, size)
-    network = FeatureNetwork(STAGES[1], WIDTHS, *IMAGENET, pooling="max")
+    network = FeatureNetwork(STAGES[1], WIDTHS, imagenet.MEAN, imagenet.STD, pooling="max")
     copy_weights(network, [(m.weight, m.bias) for m in weights if isinstance(m, nn.Conv2d)])
     # The tutorial divides its Gram matrices by the channels, too.
     layers = {name: channels**-2 for name, channels in zip(NAMES, CHANNELS, strict=True)}
@@ -186,7 +185,9 @@ class StyleLoss(nn.Module):
 
 class Normalization(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in IMAGENET)
+        mean, std = (
+            torch.tensor(values).view(-1, 1, 1) for values in (imagenet.MEAN, imagenet.STD)
+        )
         return (x - mean) / std
 
 

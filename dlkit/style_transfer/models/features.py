@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn.rebuild import restore
 from dlkit.core.store import checkpoint, torchvision
+from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
+from dlkit.core.vision import imagenet
 
 Pooling = Literal["average", "max"]
 Padding = Literal["zeros", "replicate"]
@@ -24,7 +27,6 @@ ARCH = "features"  # of checkpoints of feature networks
 STAGES = ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
 WIDTHS = (64, 128, 256, 512, 512)
 SMALL = ((2, 2, 2, 2, 2), (8, 16, 32, 64, 64))  # stages and channels of `random:SEED`
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation
 # Inputs of Caffe's networks are from 0 to 255, minus this mean.
 CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 CAFFE_STD = (1 / 255,) * 3
@@ -191,12 +193,13 @@ def build_untrained(seed: str, pooling: Pooling) -> FeatureNetwork:
 
 def from_checkpoint(path: Path, pooling: Pooling) -> FeatureNetwork:
     """The feature network of a checkpoint, which is normalized already."""
-    header, weights = checkpoint.load(path, "style-transfer")
-    if header.arch != ARCH:
-        raise DlkitError(f"{path}: a painter ({header.arch}), not a feature network; give another")
-    network = FeatureNetwork(**{**header.settings, "pooling": pooling})
-    network.load_state_dict(weights)
-    return network
+
+    def build(header: Header) -> FeatureNetwork:
+        if header.arch != ARCH:
+            raise DlkitError(f"it is a painter ({header.arch}), not a feature network")
+        return FeatureNetwork(**{**header.settings, "pooling": pooling})
+
+    return restore(path, "style-transfer", build)[1]
 
 
 def from_classifier(name: str, pooling: Pooling, caffe: bool = False) -> FeatureNetwork:
@@ -223,13 +226,13 @@ def from_classifier(name: str, pooling: Pooling, caffe: bool = False) -> Feature
 def from_torchvision(file: Path, pooling: Pooling, caffe: bool) -> FeatureNetwork:
     """The convolutions of a VGG-16 or VGG-19 file of torchvision, without batch norms."""
     if not file.is_file():
-        raise DlkitError(f"{file}: no such file")
+        raise DlkitError("no such file", file)
     state = torchvision.read(file)
     names = [n for n, t in state.items() if n.startswith("features.") and t.dim() == 4]
     counts = {sum(counts): counts for counts in STAGES}.get(len(names))
     if counts is None:
-        raise DlkitError(f"{file}: not a VGG-16 or VGG-19 ({len(names)} convolutions); give one")
-    mean, std = (CAFFE_MEAN, CAFFE_STD) if caffe else IMAGENET
+        raise DlkitError(f"not a VGG-16 or VGG-19 ({len(names)} convolutions); give one", file)
+    mean, std = (CAFFE_MEAN, CAFFE_STD) if caffe else (imagenet.MEAN, imagenet.STD)
     network = FeatureNetwork(counts, WIDTHS, mean, std, caffe, pooling)
     try:
         copy_weights(network, [(state[n], state[n.replace("weight", "bias")]) for n in names])
