@@ -151,6 +151,36 @@ def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
     write(examine(TASKS, {"tokenize": load}), format, output)
 
 
+@app.command(hidden=True)
+def publish(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    name: Annotated[str, typer.Argument(help="The bundled model's name.")],
+    test: Annotated[
+        list[Path],
+        typer.Option(
+            help="Data whose test split measures the model; given more than once, the files of it."
+        ),
+    ],
+    metric: Annotated[str, typer.Option(help="The score to quote, by its name in evaluate.")],
+    data: Annotated[str, typer.Option(help="A description of the training data.")],
+    terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
+    split: Annotated[
+        str, typer.Option(help="The split to measure on; '' for data without splits.")
+    ] = "test",
+    measure: Annotated[
+        str | None,
+        typer.Option(help="The command that measures it; default: evaluate with the files."),
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Bits of a stored weight: 32, 16 or 8.")] = 16,
+) -> None:
+    """Measure a run's best checkpoint on held-out data and add it to the bundled models."""
+    from dlkit.core.cli.publish import publish as publish_run
+    from dlkit.core.store.checkpoint import read_header
+
+    task = task_module(read_header(run / "best.safetensors").task).TASK
+    write(publish_run(task, run, name, test, metric, data, terms, split, measure, bits))
+
+
 def main(args: list[str] | None = None, replaced: Streams | None = None) -> None:
     """Run one command; a DlkitError becomes one line on stderr and exit code 2.
 

@@ -18,6 +18,7 @@ from dlkit.core.cli.publish import publish
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.gan_sample import infer, latents
+from dlkit.gan_sample.cli import TASK
 from dlkit.gan_sample.data import from_uint8, to_uint8
 from dlkit.gan_sample.model import build
 from tests.conftest import on_processes, run
@@ -605,7 +606,7 @@ def test_a_bundled_model_has_eight_bits_a_weight_and_no_discriminator(
     path = tmp_path / "run" / "best.safetensors"
     checkpoint.save(path, model.state_dict(), Header("gan-sample", "dcgan", settings, []))
     monkeypatch.setattr("dlkit.core.cli.publish.folder", lambda task: tmp_path)
-    publish(path.parent, "tiny", [photos], "fid", "photographs", "free", bits=8)
+    publish(TASK, path.parent, "tiny", [photos], "fid", "photographs", "free", bits=8)
     header, weights = checkpoint.load(tmp_path / "tiny.safetensors", "gan-sample")
     assert header.card["score"] == f"fid {header.metrics['fid']:.3f} on {photos.name} test"
     names = model.generator.state_dict()

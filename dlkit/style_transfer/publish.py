@@ -2,7 +2,7 @@
 
 This folds the batch norms of a VGG of `dlkit classify` into its convolutions, replaces zero padding
 by replicate padding, which avoids a frame in paintings, and normalizes the maps on photographs.
-`dlkit.core.cli.publish` publishes painters.
+`dlkit publish` publishes painters.
 """
 
 import random

@@ -52,7 +52,7 @@ def trim_malloc() -> None:
     """Return freed memory to the system.
 
     Call it now and then where shapes change: the kept memory is fragmented then, and would grow to
-    several times what is needed.
+    several times the need.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

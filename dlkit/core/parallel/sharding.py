@@ -231,7 +231,7 @@ class ShardWriter:
         return self.partial if self.partial.exists() else self.output
 
     def look_back(self, resume: bool) -> Record | None:
-        """Count what is done, and return its last record."""
+        """Count the inputs that are done, and return the last record."""
         if not resume:
             if self.partial.exists() and self.partial.stat().st_size:
                 raise DlkitError(
