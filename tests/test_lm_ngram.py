@@ -16,13 +16,14 @@ import pytest
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
-from dlkit.lm_generate import counting, ngram, pruning, smoothing
+from dlkit.lm_generate import counting, ngram, ngram_files, pruning, smoothing
 from dlkit.lm_generate.arpa import write_arpa
-from dlkit.lm_generate.compiled_ngram import losses_without
+from dlkit.lm_generate.compiled_ngram import pruning_losses
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
 from dlkit.lm_generate.counting import Counts, count
-from dlkit.lm_generate.ngram import NGram, Values, load
-from dlkit.lm_generate.ngram_training import logarithms
+from dlkit.lm_generate.ngram import NGram, Values
+from dlkit.lm_generate.ngram_files import load
+from dlkit.lm_generate.ngram_training import take_logs
 from dlkit.lm_generate.train import train
 
 END = 0  # the end of a line in the texts of ids below
@@ -79,7 +80,7 @@ def model_of(
     counts = count(ids, TOKENS, order, line_end, folder)
     smoothed = smooth(counts, name, folder, text(99))
     header = Header("lm-generate", "ngram", {"tokenizer": {}}, [])
-    probs, weights = logarithms(smoothed.probs), logarithms(smoothed.backoffs)
+    probs, weights = take_logs(smoothed.probs), take_logs(smoothed.backoffs)
     return NGram(header, counts.trie, probs, weights, name == "add-k")
 
 
@@ -135,7 +136,7 @@ def test_probabilities_sum_to_1(
 ) -> None:
     model = model_of(text(order), order, name, tmp_path, line_end)
     for context in contexts(2) + [text(7)[:at].tolist() for at in range(50)]:
-        assert math.isclose(np.exp(model.log_probs(context)).sum(), 1, abs_tol=1e-5)
+        assert math.isclose(np.exp(model.next_logprobs(context)).sum(), 1, abs_tol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMOOTHINGS)
@@ -143,10 +144,10 @@ def test_probabilities_sum_to_1(
 def test_scores_are_the_log_probabilities(
     tmp_path: Path, name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngram, "AT_ONCE", at_once)
+    monkeypatch.setattr(ngram, "CHUNK", at_once)
     model = model_of(text(1), 4, name, tmp_path)
     ids = text(2).tolist()
-    one_by_one = [model.log_probs(ids[:at])[token] for at, token in enumerate(ids)]
+    one_by_one = [model.next_logprobs(ids[:at])[token] for at, token in enumerate(ids)]
     np.testing.assert_allclose(model.score(ids), one_by_one, rtol=1e-5)
     assert len(model.score([])) == 0
 
@@ -165,7 +166,7 @@ def toy(name: str, folder: Path, **options: Any) -> NGram:
         smoothed = smoothing.jelinek_mercer(counts, np.array(options["held_out"]), folder)
     else:
         smoothed = smoothing.kneser_ney(counts, [0, 0], folder)
-    probs, weights = logarithms(smoothed.probs), logarithms(smoothed.backoffs)
+    probs, weights = take_logs(smoothed.probs), take_logs(smoothed.backoffs)
     floors = options.get("k", 0) > 0
     return NGram(Header("lm-generate", "ngram", {}, []), counts.trie, probs, weights, floors)
 
@@ -173,15 +174,19 @@ def toy(name: str, folder: Path, **options: Any) -> NGram:
 def test_maximum_likelihood_and_add_k_of_a_toy(tmp_path: Path) -> None:
     likely = toy("add-k", tmp_path, k=0.0)
     # b is followed by a once, by c once, by the end once; a line begins with a both times.
-    assert np.exp(likely.log_probs([0, 1, 2])) == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3, 0])
-    assert np.exp(likely.log_probs([0])) == pytest.approx([0, 1, 0, 0, 0])
+    assert np.exp(likely.next_logprobs([0, 1, 2])) == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3, 0])
+    assert np.exp(likely.next_logprobs([0])) == pytest.approx([0, 1, 0, 0, 0])
     # Tokens by themselves: the end 2, a 3, b 3, c 1, of 9. d was never seen: no context is left.
-    assert np.exp(likely.log_probs([])) == pytest.approx([2 / 9, 3 / 9, 3 / 9, 1 / 9, 0])
-    assert np.exp(likely.log_probs([4])) == pytest.approx([2 / 9, 3 / 9, 3 / 9, 1 / 9, 0])
+    assert np.exp(likely.next_logprobs([])) == pytest.approx([2 / 9, 3 / 9, 3 / 9, 1 / 9, 0])
+    assert np.exp(likely.next_logprobs([4])) == pytest.approx([2 / 9, 3 / 9, 3 / 9, 1 / 9, 0])
     assert likely.score([0, 1, 3])[2] == -np.inf
     added = toy("add-k", tmp_path, k=0.5)
-    assert np.exp(added.log_probs([2])) == pytest.approx(np.array([1.5, 1.5, 0.5, 1.5, 0.5]) / 5.5)
-    assert np.exp(added.log_probs([4])) == pytest.approx(np.array([2.5, 3.5, 3.5, 1.5, 0.5]) / 11.5)
+    assert np.exp(added.next_logprobs([2])) == pytest.approx(
+        np.array([1.5, 1.5, 0.5, 1.5, 0.5]) / 5.5
+    )
+    assert np.exp(added.next_logprobs([4])) == pytest.approx(
+        np.array([2.5, 3.5, 3.5, 1.5, 0.5]) / 11.5
+    )
 
 
 def test_kneser_ney_of_a_toy_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,15 +194,15 @@ def test_kneser_ney_of_a_toy_by_hand(tmp_path: Path, capsys: pytest.CaptureFixtu
     # Before the end stand b and c, before a the beginning and b, before b a, before c b: 6 in all.
     # There is no token with 3, so that the discounts are 1/2, 1 and 3/2.
     tokens = (np.array([2 - 1, 2 - 1, 1 - 0.5, 1 - 0.5, 0]) + 3 / 5) / 6
-    assert np.exp(model.log_probs([])) == pytest.approx(tokens)
+    assert np.exp(model.next_logprobs([])) == pytest.approx(tokens)
     assert "the discounts of order 1: they are 0.5, 1.0, 1.5" in capsys.readouterr().err
     # Of the bigrams, 4 occur once, 1 twice, 1 three times: Y is 4 / (4 + 2 * 1) = 2/3, D1 is
     # 1 - 2 * 2/3 * 1/4 = 2/3, D2 is 2 - 3 * 2/3 * 1/1 = 0, and D3 is 3 - 4 * 2/3 * 0/1 = 3.
     # After b: the end, a and c, once each. After a: b, three times. Before a: the beginning, twice.
     after_b = (np.array([1, 1, 0, 1, 0]) / 3 + 2 * tokens) / 3
-    assert np.exp(model.log_probs([2])) == pytest.approx(after_b)
-    assert np.exp(model.log_probs([1])) == pytest.approx(tokens)
-    assert np.exp(model.log_probs([0])) == pytest.approx([0, 1, 0, 0, 0], abs=1e-30)
+    assert np.exp(model.next_logprobs([2])) == pytest.approx(after_b)
+    assert np.exp(model.next_logprobs([1])) == pytest.approx(tokens)
+    assert np.exp(model.next_logprobs([0])) == pytest.approx([0, 1, 0, 0, 0], abs=1e-30)
 
 
 def test_katz_of_a_toy_by_hand(tmp_path: Path) -> None:
@@ -205,16 +210,16 @@ def test_katz_of_a_toy_by_hand(tmp_path: Path) -> None:
     # One token occurs once, one twice, two three times: r* / r is 2 for 1 and 3 for 2, no shares of
     # anything; the total counts one more for d.
     tokens = np.array([2, 3, 3, 1, 1]) / 10
-    assert np.exp(model.log_probs([])) == pytest.approx(tokens)
+    assert np.exp(model.next_logprobs([])) == pytest.approx(tokens)
     # Of the bigrams, 3 occur once (b with the end, a, c; and c with the end: 4), 1 twice, 1 three
     # times: d(1) = 2 * 1 / 4 = 1/2, and d(2) = 3 * 1 / (1 * 2) is none.
     after_b = np.array([1 / 6, 1 / 6, 0, 1 / 6, 0])
     rest = np.array([0, 0, 3, 0, 1]) / 4  # of what was not seen, b 3/10 and d 1/10
-    assert np.exp(model.log_probs([2])) == pytest.approx(after_b + rest / 2)
+    assert np.exp(model.next_logprobs([2])) == pytest.approx(after_b + rest / 2)
     # a is followed by b three times, which is kept: one more is counted.
     after_a = np.array([2, 3, 0, 1, 1]) / 7 / 4
     after_a[2] = 3 / 4
-    assert np.exp(model.log_probs([1])) == pytest.approx(after_a)
+    assert np.exp(model.next_logprobs([1])) == pytest.approx(after_a)
 
 
 def test_jelinek_mercer_of_a_toy_by_hand(tmp_path: Path) -> None:
@@ -225,14 +230,14 @@ def test_jelinek_mercer_of_a_toy_by_hand(tmp_path: Path) -> None:
     seen = np.array([3, 3, 3, 3, 3, 1]) / 9
     weight = tries[np.log(tries[:, None] * seen + (1 - tries[:, None]) / 5).sum(1).argmax()]
     tokens = weight * np.array([2, 3, 3, 1, 0]) / 9 + (1 - weight) / 5
-    assert np.exp(model.log_probs([])) == pytest.approx(tokens, abs=1e-4)
+    assert np.exp(model.next_logprobs([])) == pytest.approx(tokens, abs=1e-4)
     # a and b both occur three times as contexts, so that they share a weight.
     higher = np.array([1 / 3, 1, 1 / 3, 1, 1 / 3])
     low = tokens[held_out[1:]]
     likelihoods = np.log(tries[:, None] * higher + (1 - tries[:, None]) * low).sum(1)
     shared = tries[likelihoods.argmax()]
     after_b = shared * np.array([1, 1, 0, 1, 0]) / 3 + (1 - shared) * tokens
-    assert np.exp(model.log_probs([2])) == pytest.approx(after_b, abs=1e-3)
+    assert np.exp(model.next_logprobs([2])) == pytest.approx(after_b, abs=1e-3)
 
 
 class KneserNey:
@@ -303,9 +308,11 @@ def model_of_lines(
     counts = count(np.array(ids), len(numbers), order, 0, folder)
     levels = [*thresholds, *[thresholds[-1]] * order][:order]
     smoothed = smoothing.kneser_ney(counts, levels, folder)
-    trie, probs, weights = pruning.compact(counts.trie, smoothed, pruning.frequent(counts, levels))
+    trie, probs, weights = pruning.compact(
+        counts.trie, smoothed, pruning.select_frequent(counts, levels)
+    )
     header = Header("lm-generate", "ngram", {}, [])
-    return NGram(header, trie, logarithms(probs), logarithms(weights)), numbers
+    return NGram(header, trie, take_logs(probs), take_logs(weights)), numbers
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
@@ -358,20 +365,20 @@ def test_kneser_ney_is_that_of_lmplz(tmp_path: Path) -> None:
 def test_n_grams_that_are_rare_are_left_out(tmp_path: Path) -> None:
     ids = text(4, lines=300)
     counts = count(ids, TOKENS, 3, END, tmp_path)
-    levels = pruning.thresholds_of("0 1", 3)
+    levels = pruning.parse_thresholds("0 1", 3)
     assert levels == [0, 1, 1]
     smoothed = smoothing.kneser_ney(counts, levels, tmp_path)
-    kept = pruning.frequent(counts, levels)
+    kept = pruning.select_frequent(counts, levels)
     trie, probs, weights = pruning.compact(counts.trie, smoothed, kept)
     left = {tuple(g) for n in range(3) for g in trie.ngrams(n, 0, len(trie.words[n])).tolist()}
     often = {gram for gram, times in as_dict(counts).items() if times > 1}
     assert left == often | {(token,) for token in range(TOKENS)}
     assert 100 < len(left) < len(as_dict(counts))
     model = NGram(
-        Header("lm-generate", "ngram", {}, []), trie, logarithms(probs), logarithms(weights)
+        Header("lm-generate", "ngram", {}, []), trie, take_logs(probs), take_logs(weights)
     )
     for context in contexts(2):
-        assert math.isclose(np.exp(model.log_probs(context)).sum(), 1, abs_tol=1e-5)
+        assert math.isclose(np.exp(model.next_logprobs(context)).sum(), 1, abs_tol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["kneser-ney", "katz", "jelinek-mercer"])
@@ -382,14 +389,14 @@ def test_the_n_grams_that_matter_most_are_kept(tmp_path: Path, name: str) -> Non
     differences = {}
     for most in (50, 120):
         smoothed = smooth(counts, name, tmp_path, text(99))
-        kept = pruning.most_important(counts, smoothed, most, tmp_path)
+        kept = pruning.select_important(counts, smoothed, most, tmp_path)
         pruning.back_off(counts.trie, smoothed, kept)
         trie, probs, weights = pruning.compact(counts.trie, smoothed, kept)
         assert most - 10 < sum(map(len, trie.words)) <= most
         header = Header("lm-generate", "ngram", {}, [])
-        model = NGram(header, trie, logarithms(probs), logarithms(weights))
+        model = NGram(header, trie, take_logs(probs), take_logs(weights))
         for context in contexts(2):
-            assert math.isclose(np.exp(model.log_probs(context)).sum(), 1, abs_tol=1e-4)
+            assert math.isclose(np.exp(model.next_logprobs(context)).sum(), 1, abs_tol=1e-4)
         differences[most] = np.abs(model.score(ids) - whole).mean()
     assert differences[120] < differences[50]
 
@@ -402,13 +409,13 @@ def test_what_is_lost_without_an_n_gram_is_the_relative_entropy(tmp_path: Path) 
     header = Header("lm-generate", "ngram", {}, [])
 
     def table(probs: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> np.ndarray:
-        model = NGram(header, trie, logarithms(probs), logarithms(weights))
-        return np.array([model.log_probs([i]) for i in range(TOKENS)], np.float64)
+        model = NGram(header, trie, take_logs(probs), take_logs(weights))
+        return np.array([model.next_logprobs([i]) for i in range(TOKENS)], np.float64)
 
     before = table([p.copy() for p in smoothed.probs], [w.copy() for w in smoothed.backoffs])
     losses = np.zeros(len(whole[1]), np.float32)
     links, (lower, probs) = smoothed.links[1], smoothed.probs
-    losses_without(trie.first[0], counts.counts[1], links, lower, probs, losses)
+    pruning_losses(trie.first[0], counts.counts[1], links, lower, probs, losses)
     context, token = trie.ngrams(1, 0, len(losses))[7]
     kept = [np.ones(TOKENS, bool), np.arange(len(losses)) != 7]
     pruning.back_off(trie, smoothed, kept)
@@ -422,27 +429,27 @@ def test_what_is_lost_without_an_n_gram_is_the_relative_entropy(tmp_path: Path) 
 @pytest.mark.parametrize("setting", ["1", "0 2 1", "0 0 0 0", "x", "0 -1"])
 def test_counts_that_cannot_be_left_out(setting: str) -> None:
     with pytest.raises(DlkitError, match="--prune"):
-        pruning.thresholds_of(setting, 3)
+        pruning.parse_thresholds(setting, 3)
 
 
 def test_bytes_stand_for_numbers_near_them() -> None:
     rng = np.random.default_rng(0)
     numbers = np.append(rng.normal(size=5000), [0] * 50 + [-np.inf] * 3).astype(np.float32)
-    values = Values(*ngram.quantized(numbers))
+    values = Values(*ngram_files.quantize(numbers))
     assert values.stored.dtype == np.uint8
     finite = np.isfinite(numbers)
     assert np.abs(values[:][finite] - numbers[finite]).mean() < 0.01
     assert (values[:][numbers == 0] == 0).all()
     assert np.isneginf(values[:][~finite]).all()
     few = rng.choice(numbers, 200)
-    assert np.array_equal(Values(*ngram.quantized(few))[:], few)
+    assert np.array_equal(Values(*ngram_files.quantize(few))[:], few)
 
 
 def test_places_of_children_as_bits() -> None:
     first = np.array([0, 0, 3, 4, 4, 9], np.uint32)
-    bits = ngram.packed(first)
+    bits = ngram_files.pack_children(first)
     assert len(bits) == 2  # of 5 n-grams and 9 children
-    assert np.array_equal(ngram.unpacked(bits, 5), first)
+    assert np.array_equal(ngram_files.unpack_children(bits, 5), first)
 
 
 PLAY = "to be or not to be\nthat is the question\nto die to sleep\nno more\n"
@@ -462,18 +469,18 @@ def test_a_model_comes_back_from_its_file(tmp_path: Path, name: str, quantize: b
     path = trained(tmp_path, smoothing=name, quantize=quantize)
     model = load(path)
     assert model.order == 3
-    encoded = model.units.encode("to be or not to sleep")
-    assert model.units.begin is not None
-    ids = [model.units.begin, *encoded]
+    encoded = model.codec.encode("to be or not to sleep")
+    assert model.codec.begin is not None
+    ids = [model.codec.begin, *encoded]
     again = load(path)
     assert np.array_equal(model.score(ids), again.score(ids))
-    assert math.isclose(np.exp(model.log_probs(ids)).sum(), 1, abs_tol=1e-4)
+    assert math.isclose(np.exp(model.next_logprobs(ids)).sum(), 1, abs_tol=1e-4)
     assert model.header.settings["smoothing"] == name
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text())
     assert record["perplexity"] == model.header.metrics["perplexity"]
     assert record["ngrams"] == [len(words) for words in model.trie.words]
     # The next word is the one that always follows.
-    following = model.log_probs(model.units.encode("that is the"))
+    following = model.next_logprobs(model.codec.encode("that is the"))
     assert model.tokenizer.names[int(following.argmax())] == "question"
     assert not (tmp_path / "run" / "counting").exists()
 
@@ -501,7 +508,7 @@ def test_a_killed_run_is_begun_again(tmp_path: Path) -> None:
     assert not (run / "counting").exists()
     model = load(again)
     assert len(content) - 100 < again.stat().st_size < len(content) + 100
-    assert math.isclose(np.exp(model.log_probs([])).sum(), 1, abs_tol=1e-5)
+    assert math.isclose(np.exp(model.next_logprobs([])).sum(), 1, abs_tol=1e-5)
 
 
 def test_likelihood_holds_what_is_new_impossible(
@@ -528,14 +535,14 @@ def test_hardly_any_text_makes_a_model(
     path = trained(tmp_path, content, tokenizer=tokenizer, smoothing=name, order=3, val_share=0.4)
     model = load(path)
     for context in ([], [0], [1], [0, 1], [1, 1, 1]):
-        assert math.isclose(np.exp(model.log_probs(context)).sum(), 1, abs_tol=1e-5)
+        assert math.isclose(np.exp(model.next_logprobs(context)).sum(), 1, abs_tol=1e-5)
 
 
 def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"add_k": 0.5}, "--add-k goes with --smoothing add-k"),
-        ({"smoothing": "add-k", "prune": "0 1"}, "leave no n-grams out"),
-        ({"smoothing": "add-k", "arpa": True}, "--arpa goes with models that back off"),
+        ({"add_k": 0.5}, "--add-k is for --smoothing add-k"),
+        ({"smoothing": "add-k", "prune": "0 1"}, "--prune and --max-ngrams need"),
+        ({"smoothing": "add-k", "arpa": True}, "--arpa needs a model that backs off"),
         ({"width": 64}, "--width is for"),
         ({"smoothing": "jelinek-mercer", "val_share": 0.0}, "--val-share"),
     ]
@@ -562,14 +569,14 @@ def test_n_gram_models_load_no_torch(tmp_path: Path) -> None:
         "import sys\nfrom pathlib import Path\n"
         "from dlkit.lm_generate.config import LmTrainConfig\n"
         "from dlkit.lm_generate.train import train\n"
-        "from dlkit.lm_generate.ngram import load\n"
+        "from dlkit.lm_generate.ngram_files import load\n"
         f"config = LmTrainConfig(data=[{str(corpus)!r}], out=Path({str(tmp_path / 'run')!r}),"
         " arch='ngram', order=2, arpa=True)\n"
         "path = train(config)\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     query = (
-        "import sys\nfrom pathlib import Path\nfrom dlkit.lm_generate.ngram import load\n"
+        "import sys\nfrom pathlib import Path\nfrom dlkit.lm_generate.ngram_files import load\n"
         f"load(Path({str(tmp_path / 'run' / 'best.safetensors')!r})).score([1, 2])\n"
         "assert not {'torch', 'numba'} & set(sys.modules)\n"
     )
@@ -582,8 +589,8 @@ def test_a_model_comes_back_from_an_arpa_file(tmp_path: Path, name: str) -> None
     read = load(tmp_path / "run" / "best.arpa")
     assert [len(words) for words in read.trie.words] == [len(words) for words in model.trie.words]
     for line in ["to be or not to sleep", "no question", "to whom it may concern"]:
-        ours = model.score(model.units.encode(f"\n{line}\n"))
-        theirs = read.score(read.units.encode(f"\n{line}\n"))
+        ours = model.score(model.codec.encode(f"\n{line}\n"))
+        theirs = read.score(read.codec.encode(f"\n{line}\n"))
         assert ours[1:] == pytest.approx(theirs[1:], abs=2e-6)
 
 
@@ -593,7 +600,7 @@ def test_kenlm_reads_our_arpa_files(tmp_path: Path) -> None:
     model, numbers = model_of_lines(lines, 4, tmp_path)
     model.header.settings["tokenizer"] = tokenizer_of(numbers)
     write_arpa(tmp_path / "license.arpa", model)
-    peer = kenlm.Model(str(tmp_path / "license.arpa"))
+    peer = kenlm.LanguageModel(str(tmp_path / "license.arpa"))
     assert peer.order == 4
     for line in [*lines[:40], ["no", "such", "thing", "License"]]:
         ids = [0, *(numbers.get(word, 1) for word in line), 0]
@@ -641,9 +648,9 @@ def test_an_arpa_file_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "small.arpa"
     path.write_text(ARPA)
     model = load(path)
-    units = model.units
-    assert units.line_end == units.tokenizer.special["</s>"]
-    ids = [units.line_end, *units.encode("the the unseen\n")]
+    codec = model.codec
+    assert codec.line_end == codec.tokenizer.special["</s>"]
+    ids = [codec.line_end, *codec.encode("the the unseen\n")]
     expected = [-0.1, -0.2 - 0.3, -0.2 - 1.0, -0.5]  # the last one after <unk>
     assert model.score(ids)[1:] / math.log(10) == pytest.approx(expected, abs=1e-6)
 
@@ -672,15 +679,17 @@ def test_the_bundled_model_knows_english() -> None:
     path = find("lm-generate", "english-ngram")
     assert path.stat().st_size < 8_000_000
     model = load(path)
-    begin = model.units.begin
+    begin = model.codec.begin
     assert begin is not None
 
     def likely(sentence: str) -> float:
-        return float(model.score([begin, *model.units.encode(sentence)])[1:].sum())
+        return float(model.score([begin, *model.codec.encode(sentence)])[1:].sum())
 
     assert likely("The city was founded in the 19th century.") > likely(
         "Century 19th the in founded was city the."
     )
-    start = [begin, *model.units.encode("the United States of")]
-    assert model.tokenizer.names[int(model.log_probs(start).argmax())] == "ĠAmerica"
-    assert math.isclose(np.exp(model.log_probs(start)).sum(), 1, abs_tol=0.01)  # numbers are rough
+    start = [begin, *model.codec.encode("the United States of")]
+    assert model.tokenizer.names[int(model.next_logprobs(start).argmax())] == "ĠAmerica"
+    assert math.isclose(
+        np.exp(model.next_logprobs(start)).sum(), 1, abs_tol=0.01
+    )  # numbers are rough

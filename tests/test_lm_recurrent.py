@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models.gpt import causal_attention
-from dlkit.lm_generate.models.recurrent import Recurrence
+from dlkit.lm_generate.models.recurrent import RecurrentState
 
 V, W = 11, 6  # tokens in the vocabulary, and numbers that describe one
 STREAMED = {
     "bengio": {"context": 3, "hidden": 7, "direct": True},
     "rnn-elman": {"layers": 2, "learn_start": True},
     "rnn-jordan": {"layers": 2},
-    "gru": {"layers": 2, "untied": True},
+    "gru": {"layers": 2, "tie_embeddings": False},
     "lstm": {"layers": 2, "learn_start": True},
 }
 
@@ -186,8 +186,8 @@ def test_a_state_carries_no_gradient_beyond_detach_and_a_start_is_learned(arch: 
 
 def test_training_starts_some_texts_anew_where_the_start_is_learned() -> None:
     model = network("gru", layers=1, learn_start=True).train()
-    state = Recurrence(torch.full((1, 2000, W), 9.0))
-    model.begin_anew(state, model.first)
+    state = RecurrentState(torch.full((1, 2000, W), 9.0))
+    model.restart_rows(state, model.first)
     again = (state.tensors[0][0] != 9).all(dim=-1)
     assert 0.04 < again.float().mean() < 0.09
     close(state.tensors[0][0, again][0], model.first[0, 0])

@@ -1,4 +1,4 @@
-"""Training language models: units, the corpus, batches, losses, runs and how they go on."""
+"""Training language models: codec, the corpus, batches, losses, runs and how they go on."""
 
 import gzip
 import inspect
@@ -23,14 +23,15 @@ from dlkit.core.io.scores import Score
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
-from dlkit.lm_generate import corpus, perplexity
+from dlkit.lm_generate import corpus, perplexity, train_network
+from dlkit.lm_generate.bilm import bidirectional_loss, bidirectional_losses
+from dlkit.lm_generate.causal_lm import CausalLM
 from dlkit.lm_generate.config import NEURAL, OWN, LmTrainConfig, by_arch
 from dlkit.lm_generate.data import Streams, Windows
 from dlkit.lm_generate.evaluate import evaluate
-from dlkit.lm_generate.infer import Model
-from dlkit.lm_generate.loss import both_directions_loss, objective
-from dlkit.lm_generate.model import build, network_settings
-from dlkit.lm_generate.text_codec import TextCodec, pieces
+from dlkit.lm_generate.language_model import LanguageModel
+from dlkit.lm_generate.model import architecture, build
+from dlkit.lm_generate.text_codec import TextCodec, split_pieces
 from dlkit.lm_generate.train import train
 from tests.conftest import run
 
@@ -69,24 +70,24 @@ def weights(path: Path) -> dict[str, Tensor]:
     return checkpoint.load(path)[1]
 
 
-# ---- units ---------------------------------------------------------------------------------------
+# ---- codec ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["char", "byte", "byte-bpe", "words", "whitespace", "bpe"])
 def test_units_give_the_text_back_with_its_lines(algorithm: str) -> None:
     text = some_text(30)
-    units = TextCodec.learn([text], algorithm, 300, "gpt")
-    ids = units.encode(text)
-    assert units.decode(ids) == text
-    assert max(ids) < units.size
-    for copy in (TextCodec.from_settings(units.to_settings()), units):
+    codec = TextCodec.learn([text], algorithm, 300, "gpt")
+    ids = codec.encode(text)
+    assert codec.decode(ids) == text
+    assert max(ids) < codec.size
+    for copy in (TextCodec.from_settings(codec.to_settings()), codec):
         in_blocks = list(copy.encode_blocks(text.splitlines(keepends=True)))
         assert np.concatenate(in_blocks).tolist() == ids
     ends = algorithm in {"words", "whitespace", "bpe"}
-    assert (units.line_end is not None) == ends
-    assert units.begin == units.line_end
+    assert (codec.line_end is not None) == ends
+    assert codec.begin == codec.line_end
     if ends:
-        assert ids.count(units.tokenizer.special["</s>"]) == text.count("\n")
+        assert ids.count(codec.tokenizer.special["</s>"]) == text.count("\n")
 
 
 def test_a_long_text_is_encoded_in_pieces_of_whole_lines_or_words(
@@ -94,12 +95,12 @@ def test_a_long_text_is_encoded_in_pieces_of_whole_lines_or_words(
 ) -> None:
     monkeypatch.setattr("dlkit.lm_generate.text_codec.PIECE", 1000)
     for text in (some_text(400), some_text(400).replace("\n", " ")):
-        cut = list(pieces(text))
+        cut = list(split_pieces(text))
         assert "".join(cut) == text
         assert len(cut) > 5
         assert all(piece[-1] == "\n" or after[0] == " " for piece, after in pairwise(cut))
-        units = TextCodec.learn([text], "char", 300, "gpt")
-        assert np.concatenate(list(units.encode_blocks([text], 2))).tolist() == units.encode(text)
+        codec = TextCodec.learn([text], "char", 300, "gpt")
+        assert np.concatenate(list(codec.encode_blocks([text], 2))).tolist() == codec.encode(text)
 
 
 def test_special_tokens_are_those_of_the_architecture() -> None:
@@ -114,14 +115,14 @@ def test_special_tokens_are_those_of_the_architecture() -> None:
 
 def made(config: LmTrainConfig) -> corpus.Corpus:
     corpus.prepare(by_arch(config))
-    return corpus.corpus_of(config.out)
+    return corpus.open_corpus(config.out)
 
 
 def test_the_end_of_the_text_is_held_out_where_a_line_ends(text: Path, tmp_path: Path) -> None:
     found = made(settings(text, tmp_path))
     whole = text.read_text()
     training, held_out = (
-        found.units.decode(p.tolist()) for p in (found.training, found.validation)
+        found.codec.decode(p.tolist()) for p in (found.training, found.validation)
     )
     assert training + held_out == whole
     assert training.endswith("\n")
@@ -141,13 +142,13 @@ def test_files_of_all_kinds_make_one_corpus(tmp_path: Path) -> None:
     config = settings(folder, tmp_path / "run", val_share=0.0)
     config.data.append(str(tmp_path / "d"))
     found = made(config)
-    assert found.units.decode(found.training.tolist()) == "".join(parts)
+    assert found.codec.decode(found.training.tolist()) == "".join(parts)
     assert len(found.validation) == 0
     config = settings(folder, tmp_path / "words", tokenizer="words", val=[str(tmp_path / "d")])
     found = made(config)
     # Each file begins with the token that also ends its lines.
-    assert found.units.decode(found.training.tolist()) == "\n" + "\n".join(parts[:3])
-    assert found.units.decode(found.validation.tolist()) == "\n" + parts[3]
+    assert found.codec.decode(found.training.tolist()) == "\n" + "\n".join(parts[:3])
+    assert found.codec.decode(found.validation.tolist()) == "\n" + parts[3]
 
 
 def test_a_text_of_one_line_is_cut_between_characters(tmp_path: Path) -> None:
@@ -162,8 +163,8 @@ def test_words_are_learned_from_the_text_to_train_on_only(tmp_path: Path) -> Non
     path = tmp_path / "text.txt"
     path.write_text("a b\n" * 90 + "c b\n" * 10)
     found = made(settings(path, tmp_path / "run", tokenizer="words"))
-    assert set(found.units.tokenizer.vocab) == {"a", "b"}
-    assert found.units.tokenizer.unknown_id in found.validation
+    assert set(found.codec.tokenizer.vocab) == {"a", "b"}
+    assert found.codec.tokenizer.unknown_id in found.validation
 
 
 def test_more_ids_than_two_bytes_hold_take_four(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_more_ids_than_two_bytes_hold_take_four(tmp_path: Path) -> None:
     config.val_share = 0.0
     found = made(config)
     assert found.training.dtype == np.uint32
-    assert found.units.decode(found.training[:5].tolist()) == "\nw0 w0\nw1"
+    assert found.codec.decode(found.training[:5].tolist()) == "\nw0 w0\nw1"
 
 
 # ---- batches -------------------------------------------------------------------------------------
@@ -184,9 +185,9 @@ def test_each_pass_shows_each_token_once_and_processes_share_it() -> None:
     config = by_arch(settings(Path(), Path(), batch_size=6, steps_per_epoch=0, epochs=9))
     seen = []
     for epoch in range(3):
-        whole = list(Windows(ids, config, SINGLE_PROCESS, epoch))
+        whole = list(Windows(ids, config, SINGLE_PROCESS, epoch, 8))
         halves = [
-            list(Windows(ids, config, Process(rank, 2, SINGLE_PROCESS.device), epoch))
+            list(Windows(ids, config, Process(rank, 2, SINGLE_PROCESS.device), epoch, 8))
             for rank in (0, 1)
         ]
         for (x, y), (a, _), (b, _) in zip(whole, *halves, strict=True):
@@ -197,7 +198,7 @@ def test_each_pass_shows_each_token_once_and_processes_share_it() -> None:
     # An epoch is a whole number of batches, a pass a whole number of windows.
     assert len(seen[0].unique()) == len(seen[0]) == 960
     assert not torch.equal(seen[0], seen[1])
-    again = torch.cat([y.flatten() for _, y in Windows(ids, config, SINGLE_PROCESS, 1)])
+    again = torch.cat([y.flatten() for _, y in Windows(ids, config, SINGLE_PROCESS, 1, 8)])
     assert torch.equal(seen[1], again)
 
 
@@ -206,9 +207,8 @@ def test_short_epochs_go_on_with_the_pass() -> None:
     long = by_arch(settings(Path(), Path(), batch_size=4, steps_per_epoch=12))
     short = by_arch(settings(Path(), Path(), batch_size=4, steps_per_epoch=4))
     for arch in (Windows, Streams):
-        more = [8] if arch is Streams else []
-        expected = [x for x, _ in arch(ids, long, SINGLE_PROCESS, 0, *more)]
-        found = [x for epoch in range(3) for x, _ in arch(ids, short, SINGLE_PROCESS, epoch, *more)]
+        expected = [x for x, _ in arch(ids, long, SINGLE_PROCESS, 0, 8)]
+        found = [x for epoch in range(3) for x, _ in arch(ids, short, SINGLE_PROCESS, epoch, 8)]
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
@@ -233,7 +233,7 @@ def test_a_text_shorter_than_a_window_is_said(tmp_path: Path) -> None:
         out = tmp_path / options[1]
         done = run("lm-generate", "train", path, "--out", out, *options, "--device", "cpu")
         assert done.code == 2
-        assert "the text to train on has" in done.err
+        assert "the training text has" in done.err
         assert "give more text" in done.err
     path.write_text("")
     done = run("lm-generate", "train", path, "--out", tmp_path / "none")
@@ -244,16 +244,16 @@ def test_a_text_shorter_than_a_window_is_said(tmp_path: Path) -> None:
 # ---- losses --------------------------------------------------------------------------------------
 
 
-def digits(units: TextCodec) -> Model:
+def digits(codec: TextCodec) -> LanguageModel:
     """An lstm that finds all ten digits equally probable, and nothing else possible."""
-    network: Any = build("lstm", vocab_size=units.size, width=4)
+    network: Any = build("lstm", vocab_size=codec.size, width=4)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
-    network.bias.data[[units.tokenizer.unknown_id, units.tokenizer.vocab["\n"]]] = -torch.inf
-    return Model("digits", Header("lm-generate", "lstm", {}, []), units, network.eval())
+    network.bias.data[[codec.tokenizer.unknown_id, codec.tokenizer.vocab["\n"]]] = -torch.inf
+    return CausalLM("digits", Header("lm-generate", "lstm", {}, []), codec, network.eval())
 
 
-def measured(model: Model, path: Path) -> dict[str, float | None]:
+def measured(model: LanguageModel, path: Path) -> dict[str, float | None]:
     scores = (score for score in evaluate(model, [str(path)]) if isinstance(score, Score))
     return {score.metric: score.value for score in scores}
 
@@ -261,8 +261,8 @@ def measured(model: Model, path: Path) -> dict[str, float | None]:
 def test_the_perplexity_of_uniform_digits_is_ten(tmp_path: Path) -> None:
     path = tmp_path / "digits.txt"
     path.write_text("".join(np.random.default_rng(0).choice(list("0123456789"), 1000)))
-    units = TextCodec.learn([path.read_text()], "char", 300, "gpt")
-    found = measured(digits(units), path)
+    codec = TextCodec.learn([path.read_text()], "char", 300, "gpt")
+    found = measured(digits(codec), path)
     assert found["perplexity"] == pytest.approx(10, abs=1e-4)
     assert found["loss"] == pytest.approx(math.log(10), abs=1e-5)
     assert found["bits_per_character"] == pytest.approx(math.log2(10), abs=1e-5)
@@ -272,13 +272,13 @@ def test_scores_do_not_depend_on_the_tokens(tmp_path: Path) -> None:
     """Two uniform models, of bytes and of characters, that find a text equally probable."""
     path = tmp_path / "text.txt"
     path.write_text("ab cd\nab\n")
-    units = TextCodec.learn(["ab cd\n"], "words", 300, "gpt")
-    network: Any = build("lstm", vocab_size=units.size, width=4)
+    codec = TextCodec.learn(["ab cd\n"], "words", 300, "gpt")
+    network: Any = build("lstm", vocab_size=codec.size, width=4)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
-    model = Model("words", Header("lm-generate", "lstm", {}, []), units, network.eval())
+    model = CausalLM("words", Header("lm-generate", "lstm", {}, []), codec, network.eval())
     found = measured(model, path)
-    nats = 5 * math.log(units.size)  # three words and the ends of two lines
+    nats = 5 * math.log(codec.size)  # three words and the ends of two lines
     assert found["word_perplexity"] == pytest.approx(math.exp(nats / 3), rel=1e-4)
     assert found["bits_per_character"] == pytest.approx(nats / math.log(2) / 9, rel=1e-4)
 
@@ -320,33 +320,33 @@ def test_a_bilm_is_measured_from_both_sides() -> None:
     torch.manual_seed(0)
     network: Any = build("bilm", vocab_size=7, width=8, context=50).eval()
     ids = np.random.default_rng(0).integers(0, 7, 30)
-    losses = perplexity.both_directions(network, ids, 25, SINGLE_PROCESS)
+    losses = bidirectional_losses(network, ids, 25, SINGLE_PROCESS)
     whole = torch.from_numpy(ids)[None]
     right, left = network(whole)
     before = nn.functional.cross_entropy(right[0, :-1], whole[0, 1:])
     behind = nn.functional.cross_entropy(left[0, 1:], whole[0, :-1])
     assert losses.mean() == pytest.approx(float(before + behind) / 2, abs=1e-5)
     with_one_more = torch.cat([whole, torch.tensor([[3]])], dim=1)
-    trained = both_directions_loss(network, whole, with_one_more[:, 1:], None)
+    trained = bidirectional_loss(network, whole, with_one_more[:, 1:], None)
     last = nn.functional.cross_entropy(right[0], with_one_more[0, 1:])
     assert float(trained) == pytest.approx(float(last + behind) / 2, abs=1e-5)
 
 
 def test_a_network_that_knows_nothing_loses_the_logarithm_of_its_vocabulary() -> None:
     for arch in ("bert", "t5"):
-        units = TextCodec.learn([some_text(50)], "char", 300, arch)
-        network: Any = build(arch, vocab_size=units.size, context=64, width=8, layers=1, heads=1)
+        codec = TextCodec.learn([some_text(50)], "char", 300, arch)
+        network: Any = build(arch, vocab_size=codec.size, context=64, width=8, layers=1, heads=1)
         for parameter in network.parameters():
             nn.init.zeros_(parameter)
-        ids = torch.tensor([units.encode(some_text(50))[:60]] * 3)
-        loss = objective(arch, units.tokenizer)(network, ids, ids, None)
-        assert loss.item() == pytest.approx(math.log(units.size), abs=1e-4)
+        ids = torch.tensor([codec.encode(some_text(50))[:60]] * 3)
+        loss = architecture(arch).kind.objective(codec)(network, ids, ids, None)
+        assert loss.item() == pytest.approx(math.log(codec.size), abs=1e-4)
 
 
 @pytest.mark.parametrize("arch", NEURAL)
 def test_the_settings_of_a_network_reach_it(arch: Any) -> None:
     config = by_arch(LmTrainConfig(data=[], arch=arch))
-    given = network_settings(config, 9)
+    given = architecture(arch).settings(config, 9)
     options = {field.name for field in fields(LmTrainConfig)}
     understood = set(inspect.signature(type(build(arch, **given)).__init__).parameters)
     assert understood & options == set(given)
@@ -401,13 +401,14 @@ def test_bert_also_learns_which_halves_belong_together(text: Path, tmp_path: Pat
 def failing_in(epoch: int) -> Any:
     """The real thing, up to this evaluation."""
     calls = 0
+    original = train_network.held_out_scores
 
     def scores(*arguments: Any) -> dict[str, float]:
         nonlocal calls
         calls += 1
         if calls == epoch:
             raise KeyboardInterrupt
-        return perplexity.held_out_scores(*arguments)
+        return original(*arguments)
 
     return scores
 
@@ -499,7 +500,7 @@ def test_two_processes_train_what_one_does(text: Path, tmp_path: Path) -> None:
         ("--optimizer sgd --beta2 0.9", "--beta2 is for adam"),
         ("--tokenizer english-8k --vocab-size 100", "--vocab-size is for a tokenizer"),
         ("--tokenizer byte --vocab-size 100", "--vocab-size has no use"),
-        ("--val other.txt --val-share 0.2", "--val-share goes without --val"),
+        ("--val other.txt --val-share 0.2", "--val-share is for training without --val"),
         ("--tokenizer nothing", "or learned from the text: char"),
     ],
 )
@@ -523,21 +524,21 @@ def test_evaluate_tells_files_apart_and_takes_what_was_held_out(text: Path, tmp_
     header = checkpoint.read_header(path)
     assert loss == pytest.approx(header.metrics["val_loss"], abs=1e-5)
     short = run(*command, text, "--stride", 9)
-    assert (short.code, "would leave out tokens" in short.err) == (2, True)
+    assert (short.code, "would skip tokens" in short.err) == (2, True)
 
 
 def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> None:
-    units = TextCodec.learn([text.read_text()], "byte-bpe", 280, "gpt")
+    codec = TextCodec.learn([text.read_text()], "byte-bpe", 280, "gpt")
     shape = {"context": 16, "width": 8, "layers": 1, "heads": 2, "ffn_width": 24}
-    theirs: Any = build("gpt", vocab_size=units.size, **shape).eval()
+    theirs: Any = build("gpt", vocab_size=codec.size, **shape).eval()
     folder = tmp_path / "gpt2"
     folder.mkdir()
     save_file(as_gpt2(theirs.state_dict()), folder / "model.safetensors")
-    config_of_theirs = {"model_type": "gpt2", "vocab_size": units.size, "n_positions": 16}
+    config_of_theirs = {"model_type": "gpt2", "vocab_size": codec.size, "n_positions": 16}
     config_of_theirs |= {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_inner": 24}
     (folder / "config.json").write_text(json.dumps(config_of_theirs))
-    (folder / "vocab.json").write_text(json.dumps(units.tokenizer.vocab))
-    merges = "".join(f"{a} {b}\n" for a, b in units.tokenizer.merges)
+    (folder / "vocab.json").write_text(json.dumps(codec.tokenizer.vocab))
+    merges = "".join(f"{a} {b}\n" for a, b in codec.tokenizer.merges)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}")
 
     config = LmTrainConfig(
@@ -547,7 +548,7 @@ def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> N
     tuned = train(config)
     header = checkpoint.read_header(tuned)
     assert header.settings["network"]["ffn_width"] == 24
-    ids = torch.tensor([units.encode(text.read_text())[:17]])
+    ids = torch.tensor([codec.encode(text.read_text())[:17]])
     with torch.no_grad():
         untrained = nn.functional.cross_entropy(theirs(ids[:, :-1])[0], ids[0, 1:]).item()
     assert header.metrics["val_loss"] < untrained

@@ -22,12 +22,14 @@ from dlkit.core.nn.fast_inference import PackedLinear, can_pack, pack_linears
 from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
-from dlkit.lm_generate import huggingface, masking
+from dlkit.lm_generate import huggingface, masked_lm, span_lm
+from dlkit.lm_generate.masked_lm import MaskedLM
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.models import gpt as gpt_module
 from dlkit.lm_generate.models.bert import BERT
-from dlkit.lm_generate.models.gpt import GPT, rotated
+from dlkit.lm_generate.models.gpt import GPT, rotate
 from dlkit.lm_generate.models.t5 import T5
+from dlkit.lm_generate.span_lm import SpanLM
 from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import Tokenizer, train
 from tests.conftest import loud
@@ -67,7 +69,7 @@ def texts(request: pytest.FixtureRequest) -> Iterator[Any]:
             yield ids, full, partial(network.start, 4, 20, source, lengths), network
         else:
             untied = request.param == "untied"
-            network = small_gpt("learned" if untied else request.param, untied=untied)
+            network = small_gpt("learned" if untied else request.param, tie_embeddings=not untied)
             yield ids, network(ids), partial(network.start, 4, 20), network
 
 
@@ -127,8 +129,8 @@ def test_a_step_in_a_window_of_fixed_size_gives_the_same_logits(
         made.append(ids)
         return compute
 
-    monkeypatch.setattr(gpt_module, "graphed", as_cuda_graph)
-    monkeypatch.setattr(gpt_module, "WINDOW", 8)
+    monkeypatch.setattr(gpt_module, "as_cuda_graph", as_cuda_graph)
+    monkeypatch.setattr(gpt_module, "GRAPH_WINDOW", 8)
     network = small_gpt("rotary")
     with torch.inference_mode():
         ids = torch.randint(50, (3, 20))
@@ -137,8 +139,8 @@ def test_a_step_in_a_window_of_fixed_size_gives_the_same_logits(
         for _ in range(12):
             next_ids = ids[torch.arange(3), lengths][:, None]
             length = state.longest
-            logits = network.replayed(next_ids, state)
-            # The graph leaves what Python counts to `replayed`.
+            logits = network.replay_step(next_ids, state)
+            # The graph leaves what Python counts to `replay_step`.
             state.longest = length + 1
             assert difference(logits, full[torch.arange(3), lengths]) < CLOSE
             lengths = lengths + 1
@@ -166,7 +168,7 @@ def test_cuda_graphs_give_the_logits_of_the_cpu() -> None:
 def test_rotary_positions_are_turns_of_complex_numbers() -> None:
     x = torch.randn(2, 5, 3, 8)
     turns = gpt_module.angles(5, 8)
-    turned = rotated(x, turns.cos().unsqueeze(-2), turns.sin().unsqueeze(-2))
+    turned = rotate(x, turns.cos().unsqueeze(-2), turns.sin().unsqueeze(-2))
     for t in range(5):
         for pair in range(4):
             number = torch.complex(x[:, t, :, pair], x[:, t, :, pair + 4])
@@ -210,7 +212,7 @@ def test_packed_layers_compute_the_same_for_a_row_whatever_the_others_are(
 @pytest.mark.parametrize("activation", ["gelu", "gelu-tanh", "relu"])
 @pytest.mark.parametrize("untied", [False, True])
 def test_a_quick_network_has_the_same_logits(activation: str, untied: bool) -> None:
-    network = small_gpt("learned", activation=activation, untied=untied)
+    network = small_gpt("learned", activation=activation, tie_embeddings=not untied)
     ids = torch.randint(50, (2, 9))
     with torch.inference_mode():
         before = network(ids)
@@ -263,9 +265,9 @@ def test_networks_to_be_loaded_are_not_drawn_at_random_first() -> None:
 
 
 def test_the_first_token_waits_for_torch_and_for_no_compiler(tmp_path: Path) -> None:
-    units = TextCodec.learn([TEXT], "char", 100, "gpt")
-    settings = {"vocab_size": units.size, "context": 32, "width": 32, "heads": 2}
-    described = {"network": settings, "tokenizer": units.to_settings()}
+    codec = TextCodec.learn([TEXT], "char", 100, "gpt")
+    settings = {"vocab_size": codec.size, "context": 32, "width": 32, "heads": 2}
+    described = {"network": settings, "tokenizer": codec.to_settings()}
     header = Header("lm-generate", "gpt", described, [])
     path = tmp_path / "small.safetensors"
     checkpoint.save(path, build("gpt", **settings).state_dict(), header)
@@ -422,10 +424,10 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
         r"the tensor transformer.h.2.attn.c_attn.bias is \(7,\), not \(144,\)",
     ),
     (lambda f: change_config(f, n_layer=2), "the tensor transformer.h.2.* has no place"),
-    (lambda f: change_config(f, n_head=5), "cannot be shared"),
+    (lambda f: change_config(f, n_head=5), "not divisible"),
     (lambda f: change_config(f, model_type="llama"), "a model of type llama"),
     (lambda f: change_config(f, activation_function="mish"), "mish"),
-    (lambda f: change_config(f, scale_attn_by_inverse_layer_idx=True), "no equal"),
+    (lambda f: change_config(f, scale_attn_by_inverse_layer_idx=True), "not supported"),
     (lambda f: change_config(f, n_embd="48"), "config.json"),
     (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
     (lambda f: (f / "config.json").unlink(), "config.json: No such file"),
@@ -636,16 +638,16 @@ def test_names_that_the_hub_does_not_know(
 
 def test_15_percent_are_chosen_and_of_these_80_10_10() -> None:
     tokenizer = word_pieces()
-    marks, ordinary = masking.bert_marks(tokenizer), masking.ordinary(tokenizer)
-    assert marks["[MASK]"] == tokenizer.special["[MASK]"]
+    special, ordinary = MaskedLM.special_ids(tokenizer), masked_lm.regular_ids(tokenizer)
+    assert special["[MASK]"] == tokenizer.special["[MASK]"]
     size = 40_000
     plain = ordinary[torch.arange(size) % len(ordinary)].view(40, -1)
-    ids = masking.framed(plain, marks)
-    hidden, chosen = masking.mask_tokens(ids, ordinary, marks)
+    ids = masked_lm.add_frame(plain, special)
+    hidden, chosen = masked_lm.mask_tokens(ids, ordinary, special)
     assert torch.equal(hidden[~chosen], ids[~chosen])
     assert not chosen[:, [0, -1]].any()
     count = int(chosen.sum())
-    masked = (hidden == marks["[MASK]"])[chosen].float().mean().item()
+    masked = (hidden == special["[MASK]"])[chosen].float().mean().item()
     same = (hidden == ids)[chosen].float().mean().item()
 
     def map_shard(share: float, of: int) -> float:
@@ -656,26 +658,26 @@ def test_15_percent_are_chosen_and_of_these_80_10_10() -> None:
     # Of the tokens drawn at random a few are the ones that were there.
     kept = 0.1 + 0.1 / len(ordinary)
     assert same == pytest.approx(kept, abs=map_shard(kept, count))
-    others = hidden[chosen & (hidden != ids) & (hidden != marks["[MASK]"])]
+    others = hidden[chosen & (hidden != ids) & (hidden != special["[MASK]"])]
     assert set(others.tolist()) == set(ordinary.tolist())
 
 
 def test_marks_that_a_tokenizer_lacks_come_after_its_own() -> None:
     tokenizer = train([TEXT], algorithm="char")
-    marks = masking.t5_marks(tokenizer)
-    assert min(marks.values()) == max(tokenizer.names) + 1
-    assert masking.vocab_size(tokenizer, marks) == len(tokenizer.names) + 102
-    assert set(masking.ordinary(tokenizer).tolist()) == set(tokenizer.vocab.values())
+    special = SpanLM.special_ids(tokenizer)
+    assert min(special.values()) == max(tokenizer.names) + 1
+    assert SpanLM.vocab_size(TextCodec(tokenizer)) == len(tokenizer.names) + 102
+    assert set(masked_lm.regular_ids(tokenizer).tolist()) == set(tokenizer.vocab.values())
 
 
 def test_half_of_the_pairs_do_not_belong_together() -> None:
-    marks = masking.bert_marks(train([TEXT], algorithm="char"))
+    special = MaskedLM.special_ids(train([TEXT], algorithm="char"))
     windows = torch.arange(1000)[:, None] * 1000 + torch.arange(9)
-    ids, segments, foreign = masking.pair_halves(windows, marks)
+    ids, segments, foreign = masked_lm.pair_halves(windows, special)
     assert ids.shape == segments.shape == (1000, 12)
     assert torch.equal(ids[:, 1:5], windows[:, :4])
-    assert (ids[:, 0] == marks["[CLS]"]).all()
-    assert (ids[:, [5, 11]] == marks["[SEP]"]).all()
+    assert (ids[:, 0] == special["[CLS]"]).all()
+    assert (ids[:, [5, 11]] == special["[SEP]"]).all()
     assert segments[0].tolist() == [0] * 6 + [1] * 6
     others = (ids[:, 6:11] != windows[:, 4:]).any(dim=1)
     assert torch.equal(others.long(), foreign)
@@ -684,12 +686,12 @@ def test_half_of_the_pairs_do_not_belong_together() -> None:
 
 @pytest.mark.parametrize("length", [2, 3, 7, 50, 256])
 def test_the_written_spans_complete_the_text_that_was_read(length: int) -> None:
-    marks = masking.t5_marks(train([TEXT], algorithm="char"))
+    special = SpanLM.special_ids(train([TEXT], algorithm="char"))
     windows = torch.randint(1000, 9000, (20, length))
-    sources, targets = masking.corrupt_spans(windows, marks)
-    assert (sources[:, -1] == marks["</s>"]).all()
-    assert (targets[:, -1] == marks["</s>"]).all()
-    sentinels = {i for name, i in marks.items() if name.startswith("<extra")}
+    sources, targets = span_lm.corrupt_spans(windows, special)
+    assert (sources[:, -1] == special["</s>"]).all()
+    assert (targets[:, -1] == special["</s>"]).all()
+    sentinels = {i for name, i in special.items() if name.startswith("<extra")}
     for window, source, target in zip(windows, sources, targets, strict=True):
         spans: dict[int, list[int]] = {}
         for token in target[:-1].tolist():
@@ -710,12 +712,12 @@ def test_the_written_spans_complete_the_text_that_was_read(length: int) -> None:
 
 
 def test_the_decoder_is_given_its_text_one_later() -> None:
-    marks = masking.t5_marks(train([TEXT], algorithm="char"))
-    target = torch.tensor([[5, 6, marks["</s>"]]])
-    assert masking.shifted(target, marks).tolist() == [[marks["<pad>"], 5, 6]]
+    special = SpanLM.special_ids(train([TEXT], algorithm="char"))
+    target = torch.tensor([[5, 6, special["</s>"]]])
+    assert span_lm.shift_right(target, special).tolist() == [[special["<pad>"], 5, 6]]
 
 
 def test_one_token_has_no_span() -> None:
-    marks = masking.t5_marks(train([TEXT], algorithm="char"))
+    special = SpanLM.special_ids(train([TEXT], algorithm="char"))
     with pytest.raises(DlkitError, match="2 tokens or more"):
-        masking.corrupt_spans(torch.zeros(1, 1, dtype=torch.long), marks)
+        span_lm.corrupt_spans(torch.zeros(1, 1, dtype=torch.long), special)

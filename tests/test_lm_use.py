@@ -22,17 +22,22 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.lm_generate import neural_texts
 from dlkit.lm_generate.chat import Dialogue, Speakers, chat
-from dlkit.lm_generate.generate import Limits, Text, beam_search
+from dlkit.lm_generate.generate import GrowingText, Limits, beam_search
 from dlkit.lm_generate.infer import (
-    Continuation,
-    Generation,
-    Model,
-    Writing,
+    GenerationConfig,
+    StreamedText,
+    features,
+    fill,
     generate,
     load,
     score,
 )
-from dlkit.lm_generate.model import build
+from dlkit.lm_generate.language_model import LanguageModel
+from dlkit.lm_generate.model import architecture, build
+from dlkit.lm_generate.neural import NeuralLM
+from dlkit.lm_generate.ngram import NGram
+from dlkit.lm_generate.results import Continuation, Features, FilledText
+from dlkit.lm_generate.span_lm import SpanLM
 from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import Tokenizer, train
 from tests.conftest import run
@@ -52,13 +57,13 @@ def letters(characters: str) -> TextCodec:
     return TextCodec(Tokenizer.from_settings(content))
 
 
-UNITS = letters(TEXT)
+CODEC = letters(TEXT)
 
 
 def network(arch: str = "gpt", seed: int = 0, sharp: float = 6.0, **changed: Any) -> Any:
     """A random network whose next tokens differ much in probability."""
     torch.manual_seed(seed)
-    made: Any = build(arch, **{"vocab_size": UNITS.size, **SETTINGS, **changed})
+    made: Any = build(arch, **{"vocab_size": CODEC.size, **SETTINGS, **changed})
     for parameter in made.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -67,12 +72,12 @@ def network(arch: str = "gpt", seed: int = 0, sharp: float = 6.0, **changed: Any
     return made.eval()
 
 
-def model_of(made: Any, units: TextCodec = UNITS, arch: str = "gpt") -> Model:
-    return Model("random", Header("lm-generate", arch, {}, []), units, made)
+def model_of(made: Any, codec: TextCodec = CODEC, arch: str = "gpt") -> NeuralLM:
+    return architecture(arch).kind("random", Header("lm-generate", arch, {}, []), codec, made)
 
 
 @pytest.fixture(scope="module")
-def gpt() -> Model:
+def gpt() -> NeuralLM:
     return model_of(network())
 
 
@@ -81,17 +86,17 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as a checkpoint."""
     path = tmp_path_factory.mktemp("lm") / "random.safetensors"
     settings = {
-        "network": {"vocab_size": UNITS.size, **SETTINGS},
-        "tokenizer": UNITS.to_settings(),
+        "network": {"vocab_size": CODEC.size, **SETTINGS},
+        "tokenizer": CODEC.to_settings(),
     }
     checkpoint.save(path, network().state_dict(), Header("lm-generate", "gpt", settings, []))
     return path
 
 
-def written(prompts: Sequence[str], model: Model, **how: Any) -> list[Continuation]:
+def written(prompts: Sequence[str], model: LanguageModel, **how: Any) -> list[Continuation]:
     results = []
-    for writing in generate(prompts, model, Generation(**how)):
-        assert isinstance(writing, Writing)
+    for writing in generate(prompts, model, GenerationConfig(**how)):
+        assert isinstance(writing, StreamedText)
         results.append(writing.result())
     return results
 
@@ -208,8 +213,8 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], word:
 ARCHES = ["gpt", "gru", "lstm", "rnn-elman", "rnn-jordan", "bengio"]
 
 
-def random_model(arch: str) -> Model:
-    settings: dict[str, Any] = {"vocab_size": UNITS.size, "width": 16}
+def random_model(arch: str) -> NeuralLM:
+    settings: dict[str, Any] = {"vocab_size": CODEC.size, "width": 16}
     if arch == "gpt":
         return model_of(network())
     torch.manual_seed(3)
@@ -223,7 +228,7 @@ def random_model(arch: str) -> Model:
 def test_the_state_gives_what_the_whole_text_gives(arch: str) -> None:
     model = random_model(arch)
     [result] = written(["To be"], model, sampling=Sampling(greedy=True), max_tokens=20)
-    ids = UNITS.encode("To be")
+    ids = CODEC.encode("To be")
     for token in result.tokens:
         with torch.no_grad():
             logits = model.network(torch.tensor([ids]))[0, -1]
@@ -232,7 +237,7 @@ def test_the_state_gives_what_the_whole_text_gives(arch: str) -> None:
         assert token.id == int(allowed.argmax())
         assert token.logprob == pytest.approx(float(logits.log_softmax(0)[token.id]), abs=2e-4)
         ids.append(token.id)
-    assert result.text == UNITS.decode([token.id for token in result.tokens])
+    assert result.text == CODEC.decode([token.id for token in result.tokens])
     assert result.logprob == pytest.approx(sum(t.logprob or 0 for t in result.tokens), abs=2e-3)
 
 
@@ -255,11 +260,11 @@ def test_the_same_seed_writes_the_same_text_whatever_the_batch(arch: str) -> Non
     assert [r for r in more if r.sample < 3] == together
 
 
-def test_sampled_tokens_follow_the_model(gpt: Model) -> None:
+def test_sampled_tokens_follow_the_model(gpt: NeuralLM) -> None:
     """Of many samples, the first tokens are as frequent as the model says."""
     many = written(["To be, or"], gpt, samples=3000, max_tokens=1, batch_size=500)
     with torch.no_grad():
-        logits = gpt.network(torch.tensor([UNITS.encode("To be, or")]))[0, -1].double()
+        logits = gpt.network(torch.tensor([CODEC.encode("To be, or")]))[0, -1].double()
     logits[0] = -torch.inf
     p = logits.softmax(0).numpy()
     counts = np.bincount([r.tokens[0].id for r in many], minlength=len(p))
@@ -268,7 +273,7 @@ def test_sampled_tokens_follow_the_model(gpt: Model) -> None:
     assert chi_square < 2 * often.sum() + 20
 
 
-def test_texts_end_before_a_stop_string(gpt: Model) -> None:
+def test_texts_end_before_a_stop_string(gpt: NeuralLM) -> None:
     [whole] = written(["To be"], gpt, max_tokens=30)
     for start, length in itertools.product(range(1, 25, 3), (1, 2, 5)):
         stop = whole.text[start : start + length]
@@ -276,15 +281,19 @@ def test_texts_end_before_a_stop_string(gpt: Model) -> None:
         assert cut.finish == "stop"
         assert cut.text == whole.text[: whole.text.index(stop)]
         pieces = next(
-            iter(generate(["To be"], gpt, Generation(max_tokens=30, stop=("never there", stop))))
+            iter(
+                generate(
+                    ["To be"], gpt, GenerationConfig(max_tokens=30, stop=("never there", stop))
+                )
+            )
         )
-        assert isinstance(pieces, Writing)
+        assert isinstance(pieces, StreamedText)
         assert "".join(pieces) == cut.text  # nothing of it was shown
 
 
 def test_what_may_become_a_stop_string_is_withheld_and_then_shown() -> None:
-    text = Text(UNITS, "", [], Limits(5, ("be or",)), ())
-    ids = UNITS.encode("tbe o")
+    text = GrowingText(CODEC, "", [], Limits(5, ("be or",)), ())
+    ids = CODEC.encode("tbe o")
     assert [text.add(i, 0.0) for i in ids] == ["t", "", "", "", "be o"]
     assert (text.text, text.finish) == ("tbe o", "length")
 
@@ -301,71 +310,71 @@ def test_pieces_are_the_whole_text(algorithm: str) -> None:
     corpus = [" ".join(WORDS) + " and so on for a while"] * 4
     size = {"byte": 8000, "byte-bpe": 300, "unigram": 60}.get(algorithm, 80)
     tokenizer = train(corpus, algorithm=algorithm, vocab_size=size, min_count=1)
-    units = TextCodec(tokenizer)
+    codec = TextCodec(tokenizer)
     rng = np.random.default_rng(0)
     for _ in range(20):
         words = [WORDS[i] for i in rng.integers(len(WORDS), size=8)]
         prompt, rest = " ".join(words[:3]), " ".join(words[3:])
-        ids = units.encode(f"{prompt} {rest}")
-        known = len(units.encode(prompt))
-        text = Text(units, prompt, ids[:known], Limits(1000), ())
+        ids = codec.encode(f"{prompt} {rest}")
+        known = len(codec.encode(prompt))
+        text = GrowingText(codec, prompt, ids[:known], Limits(1000), ())
         pieces = [text.add(i, 0.0) for i in ids[known:-1]]
         text.limits = Limits(0)
         pieces.append(text.add(ids[-1], 0.0))
-        assert "".join(pieces) == units.decode(ids)[len(units.decode(ids[:known])) :]
+        assert "".join(pieces) == codec.decode(ids)[len(codec.decode(ids[:known])) :]
         assert not any("\ufffd" in piece for piece in pieces)
 
 
 def test_bytes_that_are_no_text_become_replacement_characters() -> None:
-    units = TextCodec(train(["a"], algorithm="byte"))
+    codec = TextCodec(train(["a"], algorithm="byte"))
     rng = np.random.default_rng(0)
     data = rng.integers(256, size=300).astype(np.uint8).tobytes()
-    ids = units.tokenizer.encode(data)
-    text = Text(units, "", [], Limits(len(ids)), ())
+    ids = codec.tokenizer.encode(data)
+    text = GrowingText(codec, "", [], Limits(len(ids)), ())
     assert "".join(text.add(i, 0.0) for i in ids) == data.decode("utf-8", "replace")
 
 
 def test_a_space_that_ends_the_prompt_is_not_doubled() -> None:
-    units = TextCodec(train(["the cat sat"] * 3, algorithm="words", vocab_size=20, min_count=1))
+    codec = TextCodec(train(["the cat sat"] * 3, algorithm="words", vocab_size=20, min_count=1))
     for prompt, piece in (("the ", "cat"), ("the", " cat")):
-        text = Text(units, prompt, units.encode(prompt), Limits(9), ())
-        assert text.add(units.encode("cat")[0], 0.0) == piece
+        text = GrowingText(codec, prompt, codec.encode(prompt), Limits(9), ())
+        assert text.add(codec.encode("cat")[0], 0.0) == piece
 
 
 def test_special_tokens_and_the_unknown_one_are_not_written() -> None:
     special = ["<unk>", "</s>", "<pad>", "<|endoftext|>"]
     tokenizer = train(["a b c"], algorithm="words", vocab_size=9, min_count=1, special=special)
-    units = TextCodec(tokenizer)
-    model = model_of(network(vocab_size=units.size + 3), units)
+    codec = TextCodec(tokenizer)
+    model = model_of(network(vocab_size=codec.size + 3), codec)
     unwritten = {tokenizer.special[name] for name in ("<unk>", "<pad>")}
-    assert model.never_written == unwritten | {units.size, units.size + 1, units.size + 2}
+    assert model.banned == unwritten | {codec.size, codec.size + 1, codec.size + 2}
     assert model.ends == {tokenizer.special["<|endoftext|>"]}
     results = written(["a"], model, samples=60, max_tokens=20, sampling=Sampling(temperature=9))
     made = {token.id for result in results for token in result.tokens}
-    assert not made & model.never_written
+    assert not made & model.banned
     assert {result.finish for result in results} == {"end", "length"}
     assert any("\n" in result.text for result in results)  # </s> ends a line
     assert not any("endoftext" in result.text for result in results)
 
 
-def digits() -> Model:
+def digits() -> NeuralLM:
     """Every digit is equally probable."""
-    units = letters("0123456789")
-    uniform: Any = build("gpt", vocab_size=units.size, **SETTINGS)
+    codec = letters("0123456789")
+    uniform: Any = build("gpt", vocab_size=codec.size, **SETTINGS)
     for parameter in uniform.parameters():
         torch.nn.init.zeros_(parameter)
-    return model_of(uniform.eval(), units)
+    return model_of(uniform.eval(), codec)
 
 
 # Beam search
 
 
 def test_a_wide_beam_finds_the_most_probable_text() -> None:
-    units = letters("abc")
-    model = model_of(network(vocab_size=units.size, sharp=2), units)
-    prompt = units.encode("ab")
+    codec = letters("abc")
+    model = model_of(network(vocab_size=codec.size, sharp=2), codec)
+    prompt = codec.encode("ab")
     scores = {}
-    for ids in itertools.product(range(1, units.size), repeat=4):
+    for ids in itertools.product(range(1, codec.size), repeat=4):
         with torch.no_grad():
             logprobs = model.network(torch.tensor([[*prompt, *ids]]))[0].log_softmax(-1)
         places = range(len(prompt) - 1, len(prompt) + 3)
@@ -376,7 +385,7 @@ def test_a_wide_beam_finds_the_most_probable_text() -> None:
     assert found[0].logprob == pytest.approx(scores[best[0]], abs=1e-3)
 
 
-def test_a_beam_of_one_is_greedy(gpt: Model) -> None:
+def test_a_beam_of_one_is_greedy(gpt: NeuralLM) -> None:
     [greedy] = written(["To be"], gpt, sampling=Sampling(greedy=True), max_tokens=40)
     [beam] = written(["To be"], gpt, beam=1, max_tokens=40)
     assert beam.text == greedy.text
@@ -387,7 +396,7 @@ def test_beams_that_end_are_compared_by_their_mean() -> None:
     """A: 0.5 then end (0.9); B: 0.5 then 0.1 for ever. The ended text is better."""
 
     class Scripted:
-        slid = False
+        truncated = False
 
         def __init__(self) -> None:
             self.rows = [[]]  # type: list[list[int]]
@@ -410,8 +419,8 @@ def test_beams_that_end_are_compared_by_their_mean() -> None:
         def choose(self, *_: Any) -> Any:
             raise NotImplementedError
 
-    units = letters("abc")
-    found = beam_search(Scripted(), Text(units, "", [], Limits(5), {3}), 2)
+    codec = letters("abc")
+    found = beam_search(Scripted(), GrowingText(codec, "", [], Limits(5), {3}), 2)
     assert found[0].ids == [1, 3]
     assert found[0].finish == "end"
     assert found[0].logprobs == pytest.approx([np.log(0.5), np.log(0.9)])
@@ -421,21 +430,21 @@ def test_beams_that_end_are_compared_by_their_mean() -> None:
 
 
 def test_a_text_longer_than_the_context_slides_and_says_so_once(
-    gpt: Model, capsys: pytest.CaptureFixture[str]
+    gpt: NeuralLM, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompt = TEXT[:50]
     results = written([prompt, "To"], gpt, sampling=Sampling(greedy=True), max_tokens=60)
     assert capsys.readouterr().err.count("random sees 32 tokens") == 1
     # The first token comes from the end of the prompt, three quarters of the context long.
-    kept = neural_texts.kept_of(32)
+    kept = neural_texts.tokens_kept(32)
     with torch.no_grad():
-        logits = gpt.network(torch.tensor([UNITS.encode(prompt)[-kept:]]))[0, -1]
+        logits = gpt.network(torch.tensor([CODEC.encode(prompt)[-kept:]]))[0, -1]
     logits[0] = -torch.inf
     assert results[0].tokens[0].id == int(logits.argmax())
     # What a text sees depends on its own length, not on others of the batch.
     alone = written(["To"], gpt, sampling=Sampling(greedy=True), max_tokens=60)
     assert alone[0].text == results[1].text
-    ids = [*UNITS.encode("To"), *(token.id for token in alone[0].tokens)]
+    ids = [*CODEC.encode("To"), *(token.id for token in alone[0].tokens)]
     full = ids[: SETTINGS["context"] + 1]
     seen = full[len(full) - kept :]
     with torch.no_grad():
@@ -453,7 +462,7 @@ def test_scores_are_those_of_the_whole_line(arch: str) -> None:
     lines = ["To be, or not", "", "that", "T", "is the question"]
     found = list(score(lines, model, batch_size=3))
     for line, result in zip(lines, found, strict=True):
-        ids = UNITS.encode(line)
+        ids = CODEC.encode(line)
         expected_sum = 0.0
         if len(ids) > 1:
             with torch.no_grad():
@@ -480,11 +489,11 @@ def test_perplexity_of_uniform_digits_is_10(tmp_path: Path) -> None:
     model = digits()
     [result] = score(["31415926535"], model)
     # Of the tokens, the unknown one and the line's end are as probable as each digit.
-    assert result.perplexity == pytest.approx(model.units.size)
+    assert result.perplexity == pytest.approx(model.codec.size)
     with torch.no_grad():
         model.network.final_norm.bias.fill_(1.0)
         model.network.embedding.weight[:, 0] = torch.tensor(
-            [0.0 if name in "0123456789" else -1e4 for _, name in sorted(names_of(model.units))]
+            [0.0 if name in "0123456789" else -1e4 for _, name in sorted(names_of(model.codec))]
         )
     [result] = score(["31415926535"], model)
     assert result.perplexity == pytest.approx(10)
@@ -494,14 +503,14 @@ def test_perplexity_of_uniform_digits_is_10(tmp_path: Path) -> None:
     assert (counts > 0).sum() == 10
 
 
-def names_of(units: TextCodec) -> list[tuple[int, str]]:
-    return list(units.tokenizer.names.items())
+def names_of(codec: TextCodec) -> list[tuple[int, str]]:
+    return list(codec.tokenizer.names.items())
 
 
 # Gaps
 
 
-def bert() -> Model:
+def bert() -> NeuralLM:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer = train(
         ["the cat sat on the mat and the dog saw it"] * 3,
@@ -509,31 +518,29 @@ def bert() -> Model:
         vocab_size=60,
         special=special,
     )
-    units = TextCodec(tokenizer)
+    codec = TextCodec(tokenizer)
     torch.manual_seed(0)
-    made: Any = build("bert", vocab_size=units.size, **SETTINGS)
+    made: Any = build("bert", vocab_size=codec.size, **SETTINGS)
     with torch.no_grad():
         made.embedding.weight.mul_(40)
-    return model_of(made.eval(), units, "bert")
+    return model_of(made.eval(), codec, "bert")
 
 
 def test_masks_are_filled_with_the_most_probable_tokens() -> None:
-    from dlkit.lm_generate.fill import Filled, fill
-
     model = bert()
     [found] = fill(["the [MASK] sat on [MASK] mat"], model, 3)
-    assert isinstance(found, Filled)
-    special = model.units.tokenizer.special
-    ids = [special["[CLS]"], *model.units.encode("the"), special["[MASK]"]]
+    assert isinstance(found, FilledText)
+    special = model.codec.tokenizer.special
+    ids = [special["[CLS]"], *model.codec.encode("the"), special["[MASK]"]]
     place = len(ids) - 1
-    ids += [*model.units.encode("sat on"), special["[MASK]"], *model.units.encode("mat")]
+    ids += [*model.codec.encode("sat on"), special["[MASK]"], *model.codec.encode("mat")]
     ids.append(special["[SEP]"])
     with torch.no_grad():
         logits = model.network(torch.tensor([ids]))[0][0, place]
     logits[list(special.values())] = -torch.inf
     shares, tokens = logits.softmax(-1).topk(3)
     first = found.gaps[0].candidates
-    assert [c.token for c in first] == [model.units.tokenizer.names[int(i)] for i in tokens]
+    assert [c.token for c in first] == [model.codec.tokenizer.names[int(i)] for i in tokens]
     assert [c.probability for c in first] == pytest.approx(shares.tolist(), abs=1e-4)
     assert len(found.gaps) == 2
     assert found.gaps[1].candidates[0].text.startswith("the [MASK] sat on ")
@@ -544,7 +551,7 @@ def test_masks_are_filled_with_the_most_probable_tokens() -> None:
 def test_a_bert_scores_by_masking_each_token() -> None:
     model = bert()
     [result] = score(["the cat sat"], model)
-    special, ids = model.units.tokenizer.special, model.units.encode("the cat sat")
+    special, ids = model.codec.tokenizer.special, model.codec.encode("the cat sat")
     total = 0.0
     for place in range(len(ids)):
         masked = [special["[CLS]"], *ids, special["[SEP]"]]
@@ -556,16 +563,16 @@ def test_a_bert_scores_by_masking_each_token() -> None:
     empty, long = score(["", "the cat sat on the mat " * 10], model)
     assert empty.tokens == []
     assert len(long.tokens) > model.network.context
-    with pytest.raises(DlkitError, match="does not continue"):
+    with pytest.raises(DlkitError, match="cannot continue"):
         next(generate(["the"], model))
 
 
 def test_a_bilm_scores_from_both_sides() -> None:
     torch.manual_seed(0)
-    made: Any = build("bilm", vocab_size=UNITS.size, width=8, layers=2).eval()
+    made: Any = build("bilm", vocab_size=CODEC.size, width=8, layers=2).eval()
     model = model_of(made, arch="bilm")
     [result] = score(["To be"], model)
-    ids = UNITS.encode("To be")
+    ids = CODEC.encode("To be")
     with torch.no_grad():
         right, left = (x[0].log_softmax(-1) for x in made(torch.tensor([ids])))
     sums = [float(left[1, ids[0]])]
@@ -573,7 +580,7 @@ def test_a_bilm_scores_from_both_sides() -> None:
         sums.append(float(right[t - 1, ids[t]] + left[t + 1, ids[t]]) / 2)
     sums.append(float(right[len(ids) - 2, ids[-1]]))
     assert [t.logprob for t in result.tokens] == pytest.approx(sums, abs=1e-3)
-    with pytest.raises(DlkitError, match="does not continue"):
+    with pytest.raises(DlkitError, match="cannot continue"):
         next(generate(["the"], model))
 
 
@@ -596,16 +603,14 @@ def test_shards_of_texts_merge_into_what_one_run_makes(
 
 
 def test_tokens_are_described_in_their_context() -> None:
-    from dlkit.lm_generate.features import Features, features
-
     torch.manual_seed(0)
-    made: Any = build("bilm", vocab_size=UNITS.size, width=8, layers=2).eval()
+    made: Any = build("bilm", vocab_size=CODEC.size, width=8, layers=2).eval()
     for layer in (None, 0, 1, 2):
         [found] = features(["To be"], model_of(made, arch="bilm"), layer)
         assert isinstance(found, Features)
         assert found.tokens == list("To be")
         with torch.no_grad():
-            vectors = made.features(torch.tensor([UNITS.encode("To be")]))[
+            vectors = made.features(torch.tensor([CODEC.encode("To be")]))[
                 2 if layer is None else layer, 0
             ]
         assert np.allclose(found.vectors, vectors.numpy(), atol=1e-5)
@@ -614,19 +619,16 @@ def test_tokens_are_described_in_their_context() -> None:
     [of_bert] = features(["the cat sat"], bert())
     assert isinstance(of_bert, Features)
     assert np.shape(of_bert.vectors) == (len(of_bert.tokens), 16)
-    with pytest.raises(DlkitError, match="describe tokens"):
+    with pytest.raises(DlkitError, match="cannot compute features"):
         next(features(["a"], model_of(network())))
 
 
 def test_a_t5_fills_spans_and_continues_prompts() -> None:
-    from dlkit.lm_generate.fill import Filled, fill
-    from dlkit.lm_generate.masking import t5_marks, vocab_size
-
-    marks = t5_marks(UNITS.tokenizer)
-    made = network("t5", vocab_size=vocab_size(UNITS.tokenizer, marks), sharp=2)
+    special = SpanLM.special_ids(CODEC.tokenizer)
+    made = network("t5", vocab_size=SpanLM.vocab_size(CODEC), sharp=2)
     model = model_of(made, arch="t5")
     [found] = fill(["To <extra_id_0> or not<extra_id_1>"], model, 2)
-    assert isinstance(found, Filled)
+    assert isinstance(found, FilledText)
     assert len(found.gaps) == 2
     assert found.gaps[0].candidates[0].text.startswith("To ")
     assert "extra_id" not in found.gaps[0].candidates[0].text
@@ -637,8 +639,8 @@ def test_a_t5_fills_spans_and_continues_prompts() -> None:
     alone = written(prompts, model, max_tokens=10, batch_size=1)
     assert [r.text for r in together] == [r.text for r in alone]
     # As the decoder computes it without a state.
-    source = [*UNITS.encode("to"), marks["<extra_id_0>"], marks["</s>"]]
-    ids = [marks["<pad>"], marks["<extra_id_0>"], *(t.id for t in together[1].tokens)]
+    source = [*CODEC.encode("to"), special["<extra_id_0>"], special["</s>"]]
+    ids = [special["<pad>"], special["<extra_id_0>"], *(t.id for t in together[1].tokens)]
     with torch.no_grad():
         logits = made(torch.tensor([ids]), source=torch.tensor([source]))[0].log_softmax(-1)
     for place, token in enumerate(together[1].tokens):
@@ -664,6 +666,7 @@ def ngrams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_ngram_model_writes_and_scores(ngrams: Path) -> None:
     model = load(ngrams)
+    assert isinstance(model, NGram)
     results = written(["the", "", "a cat"], model, samples=4, max_tokens=12)
     again = written(["the", "", "a cat"], model, samples=4, max_tokens=12, batch_size=1)
     assert results == again
@@ -672,16 +675,14 @@ def test_an_ngram_model_writes_and_scores(ngrams: Path) -> None:
     for result in results:
         ids = model.prompt_ids(result.prompt)
         for token in result.tokens:
-            logprob = float(model.network.log_probs(ids)[token.id])
+            logprob = float(model.next_logprobs(ids)[token.id])
             assert token.logprob == pytest.approx(logprob, abs=1e-5)
             ids.append(token.id)
     [whole] = score(["the cat sat"], model)
-    units = model.units
-    assert units.line_end is not None
-    ids = [units.line_end, *units.encode("the cat sat"), units.line_end]
-    total = sum(
-        float(model.network.log_probs(ids[:place])[ids[place]]) for place in range(1, len(ids))
-    )
+    codec = model.codec
+    assert codec.line_end is not None
+    ids = [codec.line_end, *codec.encode("the cat sat"), codec.line_end]
+    total = sum(float(model.next_logprobs(ids[:place])[ids[place]]) for place in range(1, len(ids)))
     assert whole.logprob == pytest.approx(total, abs=1e-3)
     [beam] = written(["the"], model, beam=4, max_tokens=5)
     [greedy] = written(["the"], model, sampling=Sampling(greedy=True), max_tokens=5)
@@ -723,7 +724,7 @@ def test_without_smoothing_what_cannot_be_has_no_logprob(tmp_path: Path) -> None
 # Dialogues
 
 
-def test_a_dialogue_remembers_as_many_exchanges_as_asked_for(gpt: Model) -> None:
+def test_a_dialogue_remembers_as_many_exchanges_as_asked_for(gpt: NeuralLM) -> None:
     speakers = Speakers("You:", "Me:")
     for turns, remembered in ((None, 2), (1, 1), (0, 0)):
         dialogue = Dialogue(model_of(network(context=500)), speakers, turns, 10)
@@ -735,14 +736,14 @@ def test_a_dialogue_remembers_as_many_exchanges_as_asked_for(gpt: Model) -> None
     assert short.prompt("e") == "You: c\nMe: d\nYou: e\nMe:"
 
 
-def test_answers_follow_messages(gpt: Model) -> None:
+def test_answers_follow_messages(gpt: NeuralLM) -> None:
     seen: list[str] = []
 
     def messages() -> Iterator[str]:
         yield from ("To be?", "", " or not ")
 
     answers = []
-    for answer in chat(messages(), gpt, Generation(max_tokens=12), Speakers("", "")):
+    for answer in chat(messages(), gpt, GenerationConfig(max_tokens=12), Speakers("", "")):
         pieces = "".join(answer)  # type: ignore[arg-type]
         reply = answer.result()  # type: ignore[union-attr]
         assert pieces == reply.reply == reply.reply.strip()
@@ -762,7 +763,7 @@ def test_gpt2_continues_as_transformers_does(tmp_path: Path) -> None:
     model = load(tmp_path, "cpu", "fp32")
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
     prompt = "the cat sat"
-    ids = torch.tensor([model.units.encode(prompt)])
+    ids = torch.tensor([model.codec.encode(prompt)])
     settings = {"do_sample": False, "max_new_tokens": 20, "pad_token_id": 0}
     greedy = theirs.generate(ids, attention_mask=torch.ones_like(ids), **settings)
     beam = theirs.generate(ids, attention_mask=torch.ones_like(ids), num_beams=4, **settings)
@@ -832,8 +833,8 @@ def test_many_texts_are_a_line_each(file: Path, tmp_path: Path) -> None:
     [
         (["--temperature", "0"], "--greedy"),
         (["--temperature", "-2"], "--temperature -2"),
-        (["--greedy", "--top-k", "3"], "--top-k is for drawing"),
-        (["--beam", "3", "--temperature", "1"], "--temperature is for drawing"),
+        (["--greedy", "--top-k", "3"], "--top-k is for sampling"),
+        (["--beam", "3", "--temperature", "1"], "--temperature is for sampling"),
         (["--beam", "2", "-n", "3"], "--beam 2"),
         (["--greedy", "--beam", "2"], "--beam 1"),
         (["--greedy", "-n", "2"], "--greedy"),
@@ -842,7 +843,7 @@ def test_many_texts_are_a_line_each(file: Path, tmp_path: Path) -> None:
         (["--stop", ""], "--stop"),
         (["--max-tokens", "0"], "max-tokens"),
         (["--seed", "-1"], "seed"),
-        (["--file", "no-such-file"], "not both"),
+        (["--file", "no-such-file"], "give one of them"),
         (["-m", "no-such-model"], "unknown model"),
         (["-m", "no-such.safetensors"], "no such model file"),
     ],
@@ -891,8 +892,8 @@ def test_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_line_break_needs_a_first_character() -> None:
-    units = TextCodec(train(["abc"] * 3, algorithm="char"))
-    model = model_of(network(vocab_size=units.size), units)
+    codec = TextCodec(train(["abc"] * 3, algorithm="char"))
+    model = model_of(network(vocab_size=codec.size), codec)
     [failure] = generate([""], model)
     assert "first character" in getattr(failure, "error", "")
 

@@ -1,7 +1,7 @@
-"""n-gram models as ARPA files, which SRILM, KenLM and others read and write.
+"""n-gram models as ARPA files, the format of SRILM, KenLM and others.
 
-Logarithms are to base 10 there. The token that ends a line is `<s>` where it begins an n-gram and
-`</s>` where it ends one. White space inside a token is written as \\u and its number.
+Logarithms in the files are to base 10. The token that ends a line is `<s>` where it begins an
+n-gram and `</s>` where it ends one. White space inside a token is written as \\u and its number.
 
 Shapes: R n-grams of a block.
 """
@@ -33,15 +33,15 @@ def write_arpa(path: Path, model: NGram) -> None:
     """Write a back-off model, whole or not at all."""
     if model.floors:
         raise DlkitError(
-            "add-k backs off to no shorter context, so that no ARPA file can say it: --add-k 0, or"
+            "an ARPA file cannot hold an add-k model, which does not back off; give --add-k 0 or"
             " another --smoothing"
         )
     from dlkit.lm_generate.compiled_ngram import write_lines
 
     trie = model.trie
-    names, starts = names_of(model)
+    names, starts = encode_names(model)
     sizes = [len(words) for words in trie.words]
-    begin = len(starts) - 2  # the name that stands for <s>
+    begin = len(starts) - 2  # the index of the name <s>
     with whole_file(path) as partial, partial.open("wb") as file:
         file.write(b"\\data\\\n")
         for number, size in enumerate(sizes, 1):
@@ -72,15 +72,15 @@ def write_arpa(path: Path, model: NGram) -> None:
         file.write(b"\n\\end\\\n")
 
 
-def names_of(model: NGram) -> tuple[np.ndarray, np.ndarray]:
-    """The names of all tokens and at last <s>, as bytes, and where each begins."""
+def encode_names(model: NGram) -> tuple[np.ndarray, np.ndarray]:
+    """Concatenated bytes of the names of all tokens and of <s>, and where each begins."""
     tokens = model.tokenizer.names
     own = {model.tokenizer.unknown_id: UNKNOWN, model.trie.line_end: END}
     names = []
     for number in range(len(model.trie.words[0])):
         name = own.get(number)
         if name is None:
-            name = plain(tokens.get(number, f"<id-{number}>"))
+            name = escape(tokens.get(number, f"<id-{number}>"))
             if name in {BEGIN, END, UNKNOWN}:
                 name = f"\\{name}"
         names.append(name.encode())
@@ -89,30 +89,31 @@ def names_of(model: NGram) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(names), np.uint8), starts
 
 
-def plain(token: str) -> str:
-    """A token as one word."""
+def escape(token: str) -> str:
+    """Escape the white space of a token."""
     if token.isprintable() and " " not in token:
         return token
     return "".join(c if c.isprintable() and c != " " else f"\\u{ord(c):04x}" for c in token)
 
 
 def read_arpa(path: Path) -> NGram:
-    """The model of an ARPA file (also .gz); its tokens are the words that white space separates."""
+    """Read an ARPA file (also .gz); its tokens are words separated by white space."""
     try:
-        with opened(path) as file:
+        with open_file(path) as file:
             return Reader(path, file).model()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DlkitError(f"{path}: cannot be read ({error})") from error
 
 
-def opened(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file that may be compressed."""
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 class Reader:
     """Reads an ARPA file line by line; `number` counts the lines for messages.
 
-    Words are bytes: only the white space of ASCII is between them.
+    Words are bytes, separated by ASCII white space only.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
@@ -120,6 +121,7 @@ class Reader:
         self.number = 0
 
     def model(self) -> NGram:
+        """Read the whole file."""
         sizes = self.sizes()
         words, logprobs, backoffs = self.tokens(sizes[0])
         numbers = {word.encode(): number for number, word in enumerate(words)}
@@ -135,8 +137,8 @@ class Reader:
             all_backoffs.append(backoffs[order])
         line = self.line()
         if line != "\\end\\":
-            raise self.wrong(f"{line!r}, not \\end\\")
-        settings = {"tokenizer": self.units(words).to_settings(), "smoothing": "arpa"}
+            raise self.error(f"{line!r}, not \\end\\")
+        settings = {"tokenizer": self.codec(words).to_settings(), "smoothing": "arpa"}
         header = Header("lm-generate", "ngram", settings, [], card={"data": str(self.path)})
         return NGram(
             header,
@@ -146,27 +148,28 @@ class Reader:
         )
 
     def sizes(self) -> list[int]:
-        """How many n-grams of each order the file says it has."""
+        """Read the number of n-grams of each order."""
         while (line := self.line()) != "\\data\\":
             if self.number > 1000:
-                raise self.wrong("no \\data\\, so that it is no ARPA file")
+                raise self.error("no \\data\\ so far: this is no ARPA file")
         sizes: list[int] = []
         while (line := self.line()).startswith("ngram "):
             order, _, size = line.removeprefix("ngram ").partition("=")
             if order.strip() != str(len(sizes) + 1) or not size.strip().isdecimal():
-                raise self.wrong(f"{line!r}, not ngram {len(sizes) + 1}=...")
+                raise self.error(f"{line!r}, not ngram {len(sizes) + 1}=...")
             sizes.append(int(size))
         if not sizes:
-            raise self.wrong("no line that says how many n-grams there are")
+            raise self.error("no line with a number of n-grams")
         self.section(line, 1)
         return sizes
 
     def section(self, line: str, order: int) -> None:
+        """Raise DlkitError unless the line begins the n-grams of this order."""
         if line != f"\\{order}-grams:":
-            raise self.wrong(f"{line!r}, not \\{order}-grams:")
+            raise self.error(f"{line!r}, not \\{order}-grams:")
 
     def tokens(self, size: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """The words, with <unk> and without <s>, their probabilities and back-off weights."""
+        """Read the words, with <unk> and without <s>, their probabilities and back-off weights."""
         logprobs: dict[str, float] = {}
         backoffs: dict[str, float] = {}
         for block, *numbers in self.rows(1, size):
@@ -174,7 +177,7 @@ class Reader:
             logprobs |= zip(names, numbers[0].tolist(), strict=True)
             backoffs |= zip(names, numbers[1].tolist(), strict=True)
         if len(logprobs) < size:
-            raise self.wrong("a word stands there twice")
+            raise self.error("the 1-grams have a word twice")
         if END in logprobs and BEGIN in backoffs:
             backoffs[END] = backoffs.pop(BEGIN)
             del logprobs[BEGIN]
@@ -182,14 +185,14 @@ class Reader:
         words = [UNKNOWN, *(word for word in logprobs if word != UNKNOWN)]
         return (
             words,
-            natural(np.array([logprobs[word] for word in words])),
-            natural(np.array([backoffs.get(word, 0.0) for word in words])),
+            to_natural(np.array([logprobs[word] for word in words])),
+            to_natural(np.array([backoffs.get(word, 0.0) for word in words])),
         )
 
     def ngrams(
         self, order: int, size: int, numbers: dict[bytes, int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """n-grams (M, N) of one order, their probabilities and back-off weights."""
+        """Read the n-grams (M, N) of an order, their probabilities and back-off weights."""
         self.section(self.line(), order)
         grams = np.empty((size, order), np.int64)
         logprobs, backoffs = np.empty((2, size), np.float32)
@@ -200,43 +203,43 @@ class Reader:
                 flat = np.fromiter(map(numbers.__getitem__, words), np.int64, len(words))
             except KeyError as error:
                 name = error.args[0].decode(errors="replace")
-                raise self.wrong(f"{name!r}, up to this line, is none of the 1-grams") from None
+                raise self.error(f"{name!r}, up to this line, is none of the 1-grams") from None
             grams[at:end] = flat.reshape(-1, order)
-            logprobs[at:end] = natural(block_logprobs)
-            backoffs[at:end] = natural(block_backoffs)
+            logprobs[at:end] = to_natural(block_logprobs)
+            backoffs[at:end] = to_natural(block_backoffs)
             at = end
         return grams, logprobs, backoffs
 
     def rows(self, order: int, size: int) -> Iterator[tuple[list[bytes], np.ndarray, np.ndarray]]:
-        """n-grams in blocks: their words one after the other, and two numbers for each."""
+        """Read n-grams in blocks: their concatenated words, and two numbers for each."""
         for start in range(0, size, BLOCK):
             lines = list(islice(self.file, min(BLOCK, size - start)))
             rows = [line.split() for line in lines]
             try:
                 if not {len(row) for row in rows} <= {order + 1, order + 2}:
                     raise ValueError
-                logprobs = as_numbers([row[0] for row in rows])
+                logprobs = parse_numbers([row[0] for row in rows])
                 weights = [row[-1] if len(row) > order + 1 else b"0" for row in rows]
-                backoffs = as_numbers(weights)
+                backoffs = parse_numbers(weights)
             except ValueError:
                 bad = next(place for place, row in enumerate(rows) if not is_row(row, order))
                 self.number += bad + 1
-                shown = lines[bad].strip().decode(errors="replace")
-                raise self.wrong(f"{shown!r} is no {order}-gram") from None
+                found = lines[bad].strip().decode(errors="replace")
+                raise self.error(f"{found!r} is no {order}-gram") from None
             self.number += len(rows)
             if len(rows) < min(BLOCK, size - start):
-                raise self.wrong(f"ends within the {order}-grams")
+                raise self.error(f"ends within the {order}-grams")
             yield [word for row in rows for word in row[1 : order + 1]], logprobs, backoffs
 
     def add(self, trie: Trie, grams: np.ndarray) -> np.ndarray:
-        """Add a level; returns the order (M) in which it holds the n-grams (M, N)."""
+        """Add n-grams (M, N) as a level, sorted; returns their order (M) in it."""
         parents = grams[:, 0]
         for level in range(1, trie.order):
             parents = trie.find(level, parents, grams[:, level])
         if (parents == ABSENT).any():
             missing = int(np.flatnonzero(parents == ABSENT)[0])
-            raise self.wrong(
-                f"{grams.shape[1]}-gram {missing + 1} goes on from an n-gram that is not there"
+            raise self.error(
+                f"{grams.shape[1]}-gram {missing + 1} begins with an n-gram that is missing"
             )
         order = np.lexsort((grams[:, -1], parents))
         sizes = np.bincount(parents, minlength=len(trie.words[-1]))
@@ -244,8 +247,8 @@ class Reader:
         trie.words.append(grams[order, -1].astype(np.uint32))
         return order
 
-    def units(self, words: list[str]) -> TextCodec:
-        """The tokenizer whose tokens are these words."""
+    def codec(self, words: list[str]) -> TextCodec:
+        """The codec of a tokenizer whose tokens are these words."""
         special = {word: number for number, word in enumerate(words) if word in {UNKNOWN, END}}
         content = {
             "header": {
@@ -265,25 +268,27 @@ class Reader:
             self.number += 1
             if line.strip():
                 return line.strip().decode()
-        raise self.wrong("ends too early")
+        raise self.error("ends too early")
 
-    def wrong(self, what: str) -> DlkitError:
+    def error(self, what: str) -> DlkitError:
+        """The error for the current line."""
         return DlkitError(f"{self.path}: line {self.number}: {what}")
 
 
 def is_row(row: list[bytes], order: int) -> bool:
-    """Whether a line has the parts of an n-gram: a number, words, and perhaps a number."""
+    """Whether a line has the parts of an n-gram: a number, words, and an optional number."""
     try:
-        as_numbers(row[:1] + row[order + 1 :])
+        parse_numbers(row[:1] + row[order + 1 :])
     except ValueError:
         return False
     return order < len(row) < order + 3
 
 
-def as_numbers(written: list[bytes]) -> np.ndarray:
-    return np.array(written, bytes).astype(np.float64)
+def parse_numbers(fields: list[bytes]) -> np.ndarray:
+    """Numbers (float64) of fields of a line."""
+    return np.array(fields, bytes).astype(np.float64)
 
 
-def natural(logarithms: np.ndarray) -> np.ndarray:
-    """Natural logarithms (float32) of those to base 10; NEVER or less is impossible."""
+def to_natural(logarithms: np.ndarray) -> np.ndarray:
+    """Convert logarithms to base 10 to natural ones (float32); NEVER or less becomes -inf."""
     return np.where(logarithms <= NEVER, -np.inf, logarithms / TO_BASE_10).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Dialogues with a model that was trained on dialogues: who speaks stands at the start of a line.
+"""Dialogues with a model that was trained on dialogues whose lines begin with the speaker.
 
     User: How are you?
     Bot: Fine, and you?
@@ -12,12 +12,13 @@ from typing import Any, TextIO
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.lm_generate.infer import Generation, Model, Writing, generate
+from dlkit.lm_generate.infer import GenerationConfig, StreamedText, generate
+from dlkit.lm_generate.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model answered to the message of this turn."""
+    """The model's reply to the message of a turn."""
 
     turn: int
     message: str
@@ -31,17 +32,17 @@ class Reply:
 
 @dataclass(frozen=True)
 class Speakers:
-    """What lines begin with: those of the one who writes, and those of the model."""
+    """The beginnings of the user's lines and of the model's."""
 
     user: str = "User:"
     bot: str = "Bot:"
 
 
 class Dialogue:
-    """What was said, and what the model sees of it."""
+    """The exchanges so far, and the part of them that the model sees."""
 
     def __init__(
-        self, model: Model, speakers: Speakers, turns: int | None, max_tokens: int
+        self, model: LanguageModel, speakers: Speakers, turns: int | None, max_tokens: int
     ) -> None:
         """The model sees the last `turns` exchanges; by default all that its context holds."""
         self.model, self.speakers, self.turns = model, speakers, turns
@@ -49,43 +50,46 @@ class Dialogue:
         self.exchanges: list[tuple[str, str]] = []
 
     def prompt(self, message: str) -> str:
-        """The dialogue up to where the model is to answer this message.
+        """The dialogue up to the model's reply to this message.
 
-        What the context cannot hold together with the answer goes exchange by exchange.
+        The oldest exchanges are dropped until the context holds the dialogue and the reply.
         """
         seen = self.exchanges
         if self.turns is not None:
             seen = seen[len(seen) - self.turns :] if self.turns else []
-        while seen and not self.fits(self.written(seen, message)):
+        while seen and not self.fits(self.format(seen, message)):
             seen = seen[1:]
-        return self.written(seen, message)
+        return self.format(seen, message)
 
     def fits(self, prompt: str) -> bool:
-        context = getattr(self.model.network, "context", None)
+        """Whether the context holds the prompt and a reply."""
+        context = self.model.context
         return context is None or len(self.model.prompt_ids(prompt)) + self.max_tokens <= context
 
-    def written(self, exchanges: list[tuple[str, str]], message: str) -> str:
+    def format(self, exchanges: list[tuple[str, str]], message: str) -> str:
+        """The lines of a dialogue, which ends with the model's name."""
         user, bot = self.speakers.user, self.speakers.bot
-        lines = [line for m, r in exchanges for line in (spoken(user, m), spoken(bot, r))]
-        return "\n".join([*lines, spoken(user, message), bot])
+        lines = [line for m, r in exchanges for line in (add_speaker(user, m), add_speaker(bot, r))]
+        return "\n".join([*lines, add_speaker(user, message), bot])
 
 
-def spoken(speaker: str, text: str) -> str:
+def add_speaker(speaker: str, text: str) -> str:
+    """A line of a dialogue."""
     return f"{speaker} {text}" if speaker else text
 
 
-class Answer:
-    """A reply as it is written: its pieces, then the `result`."""
+class StreamedReply:
+    """A reply that is being generated: iterate over its pieces, then take its `result`."""
 
-    def __init__(self, turn: int, message: str, writing: Writing, dialogue: Dialogue) -> None:
+    def __init__(self, turn: int, message: str, text: StreamedText, dialogue: Dialogue) -> None:
         self.turn, self.message = turn, message
-        self.writing, self.dialogue = writing, dialogue
+        self.text, self.dialogue = text, dialogue
 
     def __iter__(self) -> Iterator[str]:
-        """The pieces, without white space around them all."""
+        """The pieces, without white space at the start and the end of the reply."""
         space = ""
         began = False
-        for piece in self.writing:
+        for piece in self.text:
             text = space + piece
             text = text if began else text.lstrip()
             bare = text.rstrip()
@@ -95,52 +99,52 @@ class Answer:
                 yield bare
 
     def result(self) -> Reply:
-        whole = self.writing.result()
+        whole = self.text.result()
         reply = whole.text.strip()
         return Reply(self.turn, self.message, reply, whole.finish, whole.logprob)
 
 
 def chat(
     messages: Iterable[str],
-    model: Model,
-    how: Generation,
+    model: LanguageModel,
+    config: GenerationConfig,
     speakers: Speakers = Speakers(),
     turns: int | None = None,
-) -> Iterator[Answer | Failure]:
-    """Answer each message, in the light of what was said before."""
-    if how.samples != 1:
-        raise DlkitError("a dialogue has one answer to a message")
-    dialogue = Dialogue(model, speakers, turns, how.max_tokens)
-    heard: list[str] = []
+) -> Iterator[StreamedReply | Failure]:
+    """Reply to each message, given the exchanges before it."""
+    if config.samples != 1:
+        raise DlkitError("a dialogue has one reply to each message; omit --samples")
+    dialogue = Dialogue(model, speakers, turns, config.max_tokens)
+    received: list[str] = []
 
     def prompts() -> Iterator[str]:
         for message in messages:
             if message.strip():
-                heard.append(message.strip())
-                yield dialogue.prompt(heard[-1])
+                received.append(message.strip())
+                yield dialogue.prompt(received[-1])
 
-    # One prompt at a time: the next one holds the answer to this one.
-    one_by_one = replace(how, batch_size=1, stop=(*how.stop, "\n"))
-    for turn, writing in enumerate(generate(prompts(), model, one_by_one)):
-        if isinstance(writing, Failure):
-            yield writing
+    # One prompt at a time: the next one contains the reply to this one.
+    one_by_one = replace(config, batch_size=1, stop=(*config.stop, "\n"))
+    for turn, text in enumerate(generate(prompts(), model, one_by_one)):
+        if isinstance(text, Failure):
+            yield text
             continue
-        answer = Answer(turn, heard[-1], writing, dialogue)
-        yield answer
-        dialogue.exchanges.append((heard[-1], answer.result().reply))
+        reply = StreamedReply(turn, received[-1], text, dialogue)
+        yield reply
+        dialogue.exchanges.append((received[-1], reply.result().reply))
 
 
-def write_replies(answers: Iterable[Answer | Failure], file: TextIO) -> None:
-    """A reply a line, as it is written."""
-    for answer in answers:
-        if isinstance(answer, Answer):
-            for piece in answer:
+def write_replies(replies: Iterable[StreamedReply | Failure], file: TextIO) -> None:
+    """Write each reply to a line, piece by piece."""
+    for reply in replies:
+        if isinstance(reply, StreamedReply):
+            for piece in reply:
                 file.write(piece)
                 file.flush()
             file.write("\n")
             file.flush()
 
 
-def replies(answers: Iterable[Answer | Failure]) -> Iterator[Reply | Failure]:
+def finished_replies(replies: Iterable[StreamedReply | Failure]) -> Iterator[Reply | Failure]:
     """The replies, each once it is complete."""
-    return (a.result() if isinstance(a, Answer) else a for a in answers)
+    return (r.result() if isinstance(r, StreamedReply) else r for r in replies)

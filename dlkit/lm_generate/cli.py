@@ -1,4 +1,4 @@
-"""`dlkit lm-generate`: its arguments. Work is imported when a command runs; help stays quick."""
+"""`dlkit lm-generate`: its arguments. Work is imported when a command runs; help stays fast."""
 
 import sys
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ add_models(app, "lm-generate")
 TEMPERATURE = 0.8
 
 Prompt = Annotated[
-    str | None, typer.Argument(help="A text to continue; default: each line of stdin is one.")
+    str | None, typer.Argument(help="A text to continue; default: each line of stdin.")
 ]
 Files = Annotated[
     list[str] | None,
@@ -50,36 +50,40 @@ MaxTokens = Annotated[int, typer.Option(help="Most tokens of a text.", min=1)]
 Temperature = Annotated[
     float | None,
     typer.Option(
-        help="Below 1 the probable gets more probable, above 1 less; default:"
+        help="Sharpens the distribution below 1, flattens it above 1; default:"
         f" {TEMPERATURE}; 1: the model's own probabilities."
     ),
 ]
-TopK = Annotated[int | None, typer.Option(help="Draw from the most probable tokens, so many.")]
+TopK = Annotated[
+    int | None, typer.Option(help="Sample from this many of the most probable tokens.")
+]
 TopP = Annotated[
     float | None,
-    typer.Option(help="Draw from the fewest tokens that together are as probable as this."),
+    typer.Option(
+        help="Sample from the smallest set of tokens with at least this total probability."
+    ),
 ]
 MinP = Annotated[
     float | None,
-    typer.Option(help="Draw from tokens at least this share as probable as the most probable."),
+    typer.Option(help="Sample from tokens with at least this share of the largest probability."),
 ]
 Penalty = Annotated[
-    float, typer.Option(help="Makes tokens less probable that the text has; 1: none.")
+    float, typer.Option(help="Makes tokens less probable that the text already has; 1: off.")
 ]
 Stop = Annotated[
     list[str] | None,
-    typer.Option(help=r"End before this text (\n: a line break); may be given more than once."),
+    typer.Option(help=r"Stop before this text (\n: a line break); may be given more than once."),
 ]
 Seed = Annotated[
     int,
-    typer.Option(help="The same seed makes the same texts, however many are written.", min=0),
+    typer.Option(help="The same seed generates the same texts, whatever their number.", min=0),
 ]
-Greedy = Annotated[bool, typer.Option("--greedy", help="Always the most probable token.")]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most probable token.")]
 Beam = Annotated[
     int,
-    typer.Option(help="Search for the most probable texts, keeping so many; 0: no search.", min=0),
+    typer.Option(help="Beam size; 0 samples instead.", min=0),
 ]
-BatchSize = Annotated[int, typer.Option(help="Texts computed at once.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Texts per batch.", min=1)]
 
 
 @app.command()
@@ -106,15 +110,15 @@ def infer(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Continue a prompt, printed as it is written; or many, a line each.
+    """Continue a prompt, printed while it is generated; or many, a line each.
 
-    -f jsonl has the log-probability of each token.
+    -f jsonl includes the log-probability of each token.
     """
-    from dlkit.lm_generate import infer as texts
+    from dlkit.lm_generate import infer as lm
     from dlkit.lm_generate import writers
 
-    how = texts.Generation(
-        chosen(greedy, beam, repetition_penalty, temperature, top_k, top_p, min_p),
+    config = lm.GenerationConfig(
+        make_sampling(greedy, beam, repetition_penalty, temperature, top_k, top_p, min_p),
         samples,
         max_tokens,
         tuple(text.replace("\\n", "\n") for text in stop or ()),
@@ -123,18 +127,18 @@ def infer(
         batch_size,
     )
     if prompt is not None and file:
-        raise DlkitError("give a prompt or --file, not both")
+        raise DlkitError("both a prompt and --file are given; give one of them")
     writer = ShardWriter(format, output, shard, resume, is_first_sample if samples > 1 else None)
-    prompts = iter([prompt]) if prompt is not None else lines_of(file, "a prompt, --file")
-    loaded = texts.load(model, device, precision)
+    prompts = iter([prompt]) if prompt is not None else read_lines(file, "a prompt, --file")
+    loaded = lm.load(model, device, precision)
     one = prompt is not None and samples == 1
     if format == Format.text and one:
-        writer.write(texts.generate(prompts, loaded, how), writers.write_one)
+        writer.write(lm.generate(prompts, loaded, config), writers.write_one)
     elif format == Format.text and world_size() == 1:
-        writer.write(texts.generate(prompts, loaded, how), writers.write_many)
-    else:  # several processes share the prompts; then texts are printed once they have ended
+        writer.write(lm.generate(prompts, loaded, config), writers.write_many)
+    else:  # several processes share the prompts: texts are printed once they have ended
         write_texts = writers.write_many if format == Format.text else None
-        writer.write(texts.continuations(prompts, loaded, how, writer.shard), write_texts)
+        writer.write(lm.continuations(prompts, loaded, config, writer.shard), write_texts)
 
 
 def is_first_sample(record: Record) -> bool:
@@ -157,16 +161,16 @@ def score(
 ) -> None:
     """Print each line's log-probability (natural), perplexity and tokens, and the line.
 
-    -f jsonl has the log-probability of each token.
+    -f jsonl includes the log-probability of each token.
     """
-    from dlkit.lm_generate import infer as texts
+    from dlkit.lm_generate import infer as lm
 
     if lines and text is not None:
-        raise DlkitError("give files or --text, not both")
+        raise DlkitError("both files and --text are given; give one of them")
     writer = ShardWriter(format, output, shard, resume)
-    some = iter([text]) if text is not None else lines_of(lines, "files, --text")
-    loaded = texts.load(model, device, precision)
-    writer.write(texts.score(some, loaded, batch_size, writer.shard))
+    inputs = iter([text]) if text is not None else read_lines(lines, "files, --text")
+    loaded = lm.load(model, device, precision)
+    writer.write(lm.score(inputs, loaded, batch_size, writer.shard))
 
 
 @app.command()
@@ -177,12 +181,14 @@ def evaluate(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     split: Annotated[
         str,
-        typer.Option(help="all; or what a training on these texts holds out: val, or not: train."),
+        typer.Option(
+            help="all; val or train: the part that training on these texts validates or learns on."
+        ),
     ] = "all",
     stride: Annotated[
         int | None,
         typer.Option(
-            help="Tokens by which the window of a gpt or bilm moves on; default: half the context.",
+            help="Tokens by which the window of a gpt or bilm moves; default: half the context.",
             min=1,
         ),
     ] = None,
@@ -195,7 +201,7 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print perplexity per token and per word and bits per character, for each text and all."""
+    """Print perplexity per token and per word, and bits per character, of each text and of all."""
     from dlkit.lm_generate.evaluate import evaluate_checkpoint
 
     scores = evaluate_checkpoint(texts, split, model, stride, device, precision, errors)
@@ -206,10 +212,10 @@ def evaluate(
 def fill(
     text: Annotated[
         str | None,
-        typer.Argument(help="A text with [MASK] in it; default: the lines of stdin."),
+        typer.Argument(help="A text with [MASK] in it; default: each line of stdin."),
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    count: Annotated[int, typer.Option("--count", "-n", help="Tokens to print.", min=1)] = 5,
+    count: Annotated[int, typer.Option("--count", "-n", help="Candidates per gap.", min=1)] = 5,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -217,23 +223,21 @@ def fill(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the most probable tokens for each [MASK]: a bert's, `-m hf:OWNER/NAME` too.
+    """Print the most probable tokens for each [MASK], by a bert (also `-m hf:OWNER/NAME`).
 
     A t5 fills <extra_id_0>, <extra_id_1>, ... with texts.
     """
-    from dlkit.lm_generate import fill as gaps
-    from dlkit.lm_generate.infer import load
+    from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    some = iter([text]) if text is not None else lines_of(None, "a text")
-    writer.write(gaps.fill(some, load(model, device, precision), count, writer.shard))
+    lines = iter([text]) if text is not None else read_lines(None, "a text")
+    loaded = lm.load(model, device, precision)
+    writer.write(lm.fill(lines, loaded, count, writer.shard))
 
 
 @app.command()
 def features(
-    text: Annotated[
-        str | None, typer.Argument(help="A text; default: each line of stdin is one.")
-    ] = None,
+    text: Annotated[str | None, typer.Argument(help="A text; default: each line of stdin.")] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     layer: Annotated[
         int | None,
@@ -246,28 +250,26 @@ def features(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print a vector for each token of a text in its context: a bilm's (ELMo) or a bert's."""
-    from dlkit.lm_generate import features as vectors
-    from dlkit.lm_generate.infer import load
+    """Print a vector for each token of a text in its context, by a bilm (ELMo) or a bert."""
+    from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    some = iter([text]) if text is not None else lines_of(None, "a text")
-    writer.write(vectors.features(some, load(model, device, precision), layer, writer.shard))
+    lines = iter([text]) if text is not None else read_lines(None, "a text")
+    loaded = lm.load(model, device, precision)
+    writer.write(lm.features(lines, loaded, layer, writer.shard))
 
 
 @app.command()
 def chat(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     user: Annotated[
-        str, typer.Option(help="What your lines begin with in the model's dialogues; '': nothing.")
+        str, typer.Option(help="Beginning of your lines in the model's dialogues; '': nothing.")
     ] = "User:",
-    bot: Annotated[
-        str, typer.Option(help="What the model's lines begin with; '': nothing.")
-    ] = "Bot:",
+    bot: Annotated[str, typer.Option(help="Beginning of the model's lines; '': nothing.")] = "Bot:",
     turns: Annotated[
         int | None,
         typer.Option(
-            help="Exchanges before a message that the model sees: 0: none (single-turn);"
+            help="Earlier exchanges that the model sees; 0: none (single-turn);"
             " default: all that its context holds.",
             min=0,
         ),
@@ -286,25 +288,25 @@ def chat(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Talk with a model that was trained on dialogues; without a terminal, lines in, lines out."""
+    """Chat with a model that was trained on dialogues; without a terminal, a reply per line."""
     from dlkit.lm_generate import chat as dialogue
-    from dlkit.lm_generate import infer as texts
+    from dlkit.lm_generate import infer as lm
 
-    how = texts.Generation(
-        chosen(greedy, beam, repetition_penalty, temperature, top_k, top_p, min_p),
+    config = lm.GenerationConfig(
+        make_sampling(greedy, beam, repetition_penalty, temperature, top_k, top_p, min_p),
         max_tokens=max_tokens,
         beam=beam,
         seed=seed,
     )
-    talking = texts.load(model, device, precision)
-    answers = dialogue.chat(messages(), talking, how, dialogue.Speakers(user, bot), turns)
+    loaded = lm.load(model, device, precision)
+    replies = dialogue.chat(read_messages(), loaded, config, dialogue.Speakers(user, bot), turns)
     if format == Format.text:
-        write(answers, format, output, dialogue.write_replies)
+        write(replies, format, output, dialogue.write_replies)
     else:
-        write(dialogue.replies(answers), format, output)
+        write(dialogue.finished_replies(replies), format, output)
 
 
-def chosen(
+def make_sampling(
     greedy: bool,
     beam: int,
     repetition_penalty: float,
@@ -313,7 +315,7 @@ def chosen(
     top_p: float | None,
     min_p: float | None,
 ) -> "Sampling":
-    """How tokens are chosen; refuses what would have no effect."""
+    """Settings of the choice of tokens; raises DlkitError for options without effect."""
     from dlkit.core.generation.sampling import Sampling
 
     sampling = Sampling(
@@ -326,30 +328,30 @@ def chosen(
     if not (greedy or beam):
         return sampling
     if greedy and beam:
-        raise DlkitError("--greedy is a search with --beam 1: give one of them")
+        raise DlkitError("--greedy is a search with --beam 1; give one of them")
     given = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--min-p": min_p}
     for name, value in given.items():
         if value is not None:
             other = "--greedy" if greedy else "--beam"
-            raise DlkitError(f"{name} is for drawing at random: give it or {other}")
+            raise DlkitError(f"{name} is for sampling; give it or {other}")
     return Sampling(greedy=greedy, repetition_penalty=repetition_penalty)
 
 
-def lines_of(files: list[str] | None, what: str) -> Iterator[str]:
-    """The lines of the files, or of stdin, unless someone would have to type them."""
+def read_lines(files: list[str] | None, what: str) -> Iterator[str]:
+    """The lines of the files or of stdin, which must not be a terminal."""
     from dlkit.core.io.text import lines
 
     if not files and sys.stdin.isatty():
-        raise DlkitError(f"nothing to read: give {what}, or lines on stdin")
+        raise DlkitError(f"no input; give {what}, or lines on stdin")
     return (line for file in files or ["-"] for line in lines(file))
 
 
-def messages() -> Iterator[str]:
-    """What is typed, or the lines of stdin, up to its end."""
+def read_messages() -> Iterator[str]:
+    """Messages typed at a terminal, or the lines of stdin."""
     if not sys.stdin.isatty():
-        yield from lines_of(None, "messages")
+        yield from read_lines(None, "messages")
         return
-    import readline  # noqa: F401  (editing and history of what is typed)
+    import readline  # noqa: F401  (editing and history of typed lines)
 
     while True:
         try:

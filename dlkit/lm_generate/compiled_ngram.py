@@ -1,7 +1,7 @@
-"""Counting n-grams, and smoothing their counts, in compiled loops.
+"""Compiled loops that count n-grams and smooth their counts.
 
-Levels are those of ngram.Trie. PAD stands behind an n-gram that ends early: it is the number of
-tokens, so that it sorts last.
+Levels are those of ngram.Trie. PAD follows an n-gram that ends early: it is the number of tokens,
+so that it sorts last.
 
 Shapes: T ids, N the order, M n-grams of a level, P those of the level before, R records of a block.
 """
@@ -11,12 +11,12 @@ from numba import njit
 
 from dlkit.core.numba_tools import item, prefetch
 
-AHEAD = 24  # positions whose ids are fetched before they are needed
+AHEAD = 24  # positions whose ids are prefetched
 
 
 @njit(cache=True, nogil=True)
-def sorted_positions(ids, order, pad):
-    """The positions (T) of ids (T + N, the last N of them PAD), by the `order` ids from each on.
+def sort_positions(ids, order, pad):
+    """Sort the positions (T) of ids (T + N, the last N of them PAD) by the `order` ids from each.
 
     A radix sort whose digits are whole tokens, the last one first.
     """
@@ -43,11 +43,11 @@ def sorted_positions(ids, order, pad):
 
 
 @njit(cache=True, nogil=True)
-def records(ids, positions, line_end, pad, grams, repeats):
-    """The n-grams at sorted positions, in `grams` (R, N), and how often each occurs there.
+def collect_ngrams(ids, positions, line_end, pad, grams, repeats):
+    """Write the n-grams at sorted positions to `grams` (R, N), and their counts to `repeats`.
 
-    An n-gram ends with the end of its line. Returns how many positions were read, and how many
-    records they filled.
+    An n-gram ends with the end of its line. Returns the numbers of positions that were read and of
+    records that they filled.
     """
     order = grams.shape[1]
     filled = 0
@@ -81,11 +81,11 @@ def records(ids, positions, line_end, pad, grams, repeats):
 
 
 @njit(cache=True, nogil=True)
-def merge(grams, repeats, heads, ends, merged, merged_repeats):
-    """Fill `merged` (R, N) from sorted runs of records; returns how many were filled.
+def merge_runs(grams, repeats, heads, ends, merged, merged_repeats):
+    """Fill `merged` (R, N) from sorted runs of records; returns the number of records.
 
-    Run r goes from heads[r] to before ends[r] in `grams`; the heads move on. A record may come
-    twice, one after the other.
+    Run r has the rows heads[r] to ends[r] - 1 of `grams`; the heads advance. Equal records of two
+    runs follow each other.
     """
     order = grams.shape[1]
     for filled in range(len(merged)):
@@ -111,12 +111,12 @@ def merge(grams, repeats, heads, ends, merged, merged_repeats):
 
 
 @njit(cache=True, nogil=True)
-def grow(grams, repeats, pad, last, open_counts, open_first, sizes, words, counts, first):
-    """Add sorted records to a trie. An n-gram is written to its level when no more of it can come.
+def extend_trie(grams, repeats, pad, last, open_counts, open_first, sizes, words, counts, first):
+    """Add sorted records to a trie; an n-gram is written once no more of its records can come.
 
-    `last` (N), `open_counts` and `open_first` describe the n-grams that may go on; `sizes` (N) is
-    how many each level has. What is written stands in `words`, `counts` and `first` (N, R + 1);
-    returns how many of each level. No records: nothing more comes at all.
+    `last` (N), `open_counts` and `open_first` describe the open n-grams; `sizes` (N) are those of
+    the levels. Complete n-grams are written to `words`, `counts` and `first` (N, R + 1); returns
+    their number in each level. Without records, all open n-grams are completed.
     """
     order = len(last)
     written = np.zeros(order, np.int64)
@@ -127,7 +127,7 @@ def grow(grams, repeats, pad, last, open_counts, open_first, sizes, words, count
             while same < order and grams[record, same] == last[same] and last[same] != pad:
                 same += 1
             if same < order and grams[record, same] == pad:
-                # It is the beginning of the n-gram before it.
+                # It is a prefix of the n-gram before it.
                 open_counts[:same] += repeats[record]
                 continue
         for level in range(same, order):
@@ -154,10 +154,10 @@ def grow(grams, repeats, pad, last, open_counts, open_first, sizes, words, count
 
 @njit(cache=True, nogil=True)
 def link_suffixes(first, words, parent_links, low_first, low_words, links):
-    """For each n-gram (M) the place of the n-gram without its first token, a level below.
+    """Write the index, a level below, of each n-gram (M) without its first token to `links`.
 
-    `first` (P + 1) and `words` (M) are its own level's, `parent_links` (P) the result for the level
-    before, where also `low_words` stand, which are children of what `low_first` belongs to.
+    `first` (P + 1) and `words` (M) are those of its own level, `parent_links` (P) the links of the
+    level before, and `low_first` and `low_words` those of the level below.
     """
     for parent in range(len(first) - 1):
         begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
@@ -167,7 +167,7 @@ def link_suffixes(first, words, parent_links, low_first, low_words, links):
         low, stop = np.int64(low_first[suffix]), np.int64(low_first[suffix + 1])
         for child in range(begin, end):
             token = words[child]
-            # The children of both are sorted: the search goes on from where the last one ended.
+            # The children of both are sorted: the search continues where the last one ended.
             step = np.int64(1)
             high = low
             while high < stop and low_words[high] < token:
@@ -186,7 +186,7 @@ def link_suffixes(first, words, parent_links, low_first, low_words, links):
 
 @njit(cache=True, nogil=True)
 def count_links(links, adjusted):
-    """Add to each n-gram how many different tokens stand before it."""
+    """Add the number of different tokens before each n-gram to `adjusted`."""
     for child in range(len(links)):
         prefetch(adjusted, np.int64(links[min(child + AHEAD, len(links) - 1)]))
         adjusted[links[child]] += 1
@@ -194,7 +194,7 @@ def count_links(links, adjusted):
 
 @njit(cache=True, nogil=True)
 def counts_of_counts(counts, most):
-    """How many n-grams occur 0, 1, ..., `most` times."""
+    """Number of n-grams that occur 0, 1, ..., `most` times."""
     found = np.zeros(most + 1, np.int64)
     for count in counts:
         if count <= most:
@@ -204,9 +204,9 @@ def counts_of_counts(counts, most):
 
 @njit(cache=True, nogil=True)
 def kneser_ney(first, adjusted, counts, threshold, links, lower, discounts, probs, backoffs):
-    """Probabilities (M) of a level, and the back-off weights (P) of the one before.
+    """Compute the probabilities (M) of a level, and the back-off weights (P) of the one before.
 
-    n-grams that occur `threshold` times or less leave all their counts to the lower order.
+    The counts of n-grams that occur `threshold` times or less go to the lower order.
     """
     for parent in range(len(first) - 1):
         begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
@@ -231,8 +231,8 @@ def kneser_ney(first, adjusted, counts, threshold, links, lower, discounts, prob
 
 
 @njit(cache=True, nogil=True)
-def totals_of(first, counts, totals):
-    """The sum (P) of the counts of each n-gram's children."""
+def sum_children(first, counts, totals):
+    """Sum the counts of each n-gram's children, in `totals` (P)."""
     for parent in range(len(first) - 1):
         total = np.int64(0)
         for child in range(np.int64(first[parent]), np.int64(first[parent + 1])):
@@ -242,7 +242,7 @@ def totals_of(first, counts, totals):
 
 @njit(cache=True, nogil=True)
 def bucket_of(total):
-    """Contexts are in one bucket when their counts have the same binary digits."""
+    """The bucket of contexts with this count: its number of binary digits, less 1."""
     bucket = 0
     while total > 1:
         total >>= 1
@@ -251,16 +251,17 @@ def bucket_of(total):
 
 
 @njit(cache=True, nogil=True)
-def buckets_of(totals, buckets):
+def assign_buckets(totals, buckets):
+    """Write the bucket of each total."""
     for place in range(len(totals)):
         buckets[place] = bucket_of(totals[place])
 
 
 @njit(cache=True, nogil=True)
 def jelinek_mercer(first, counts, links, lower, weights, probs, backoffs):
-    """Probabilities (M) and back-off weights (P); `weights` are those of the higher order.
+    """Compute probabilities (M) and back-off weights (P).
 
-    There is one for each bucket of contexts.
+    `weights` are those of the higher order, one for each bucket of contexts.
     """
     for parent in range(len(first) - 1):
         begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
@@ -278,10 +279,10 @@ def jelinek_mercer(first, counts, links, lower, weights, probs, backoffs):
 
 @njit(cache=True, nogil=True)
 def katz(first, counts, links, lower, ratios, probs, backoffs):
-    """Probabilities (M) and back-off weights (P); `ratios` are what is left of counts 0, 1, ...
+    """Compute probabilities (M) and back-off weights (P); `ratios` discount counts 0, 1, ...
 
-    Larger counts are kept whole. A context of large counts only has one more count, for what was
-    not seen after it.
+    Larger counts are not discounted. A context of large counts only gets one more count, for unseen
+    tokens.
     """
     most = len(ratios) - 1
     for parent in range(len(first) - 1):
@@ -298,7 +299,7 @@ def katz(first, counts, links, lower, ratios, probs, backoffs):
             kept += count * ratios[count] if count <= most else count
             low += lower[links[child]]
         unseen = 1 - low
-        if unseen < 1e-6:  # everything that may follow was seen
+        if unseen < 1e-6:  # all possible tokens were seen
             backoffs[parent] = 0
             total = kept
         else:
@@ -312,7 +313,7 @@ def katz(first, counts, links, lower, ratios, probs, backoffs):
 
 @njit(cache=True, nogil=True)
 def add_k(first, counts, k, num_tokens, probs, floors):
-    """Probabilities (M) of what was seen and (P) of each token that was not."""
+    """Compute the probabilities (M) of seen tokens and (P) of each unseen one."""
     for parent in range(len(first) - 1):
         begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
         if begin == end:
@@ -327,10 +328,10 @@ def add_k(first, counts, k, num_tokens, probs, floors):
 
 
 @njit(cache=True, nogil=True)
-def losses_without(first, counts, links, lower, probs, losses):
-    """What the text's log-probability loses (M) if an n-gram is left out (Stolcke 1998).
+def pruning_losses(first, counts, links, lower, probs, losses):
+    """Losses (M) of the text's log-probability if an n-gram is pruned (Stolcke 1998).
 
-    The probability of a context is that of the text: how often it is gone on from.
+    The probability of a context is its relative frequency in the text.
     """
     for parent in range(len(first) - 1):
         begin, end = np.int64(first[parent]), np.int64(first[parent + 1])
@@ -352,16 +353,16 @@ def losses_without(first, counts, links, lower, probs, losses):
 
 
 @njit(cache=True, nogil=True)
-def raise_to_most(first, values, low_values):
-    """An n-gram is worth at least as much as each of those that begin with it."""
+def propagate_max(first, values, low_values):
+    """Raise the value of each n-gram to the largest of its children's."""
     for parent in range(len(first) - 1):
         for child in range(np.int64(first[parent]), np.int64(first[parent + 1])):
             low_values[parent] = max(low_values[parent], values[child])
 
 
 @njit(cache=True, nogil=True)
-def leave_out(first, parents_kept, kept, links, lower, probs, backoffs):
-    """Give n-grams (M) that are not kept the probability they then have, by backing off.
+def back_off_pruned(first, parents_kept, kept, links, lower, probs, backoffs):
+    """Set the probabilities of n-grams (M) that are not kept to those by backing off.
 
     The back-off weights (P) become those with which probabilities sum to 1.
     """
@@ -375,7 +376,7 @@ def leave_out(first, parents_kept, kept, links, lower, probs, backoffs):
                 if kept[child]:
                     unseen -= probs[child]
                     low_unseen -= lower[links[child]]
-            # Differences of numbers near 1 are known to seven digits.
+            # Differences of numbers near 1 are exact to seven digits only.
             if unseen < 1e-6 or low_unseen < 1e-6:
                 weight = np.float64(backoffs[parent])
             else:
@@ -387,8 +388,8 @@ def leave_out(first, parents_kept, kept, links, lower, probs, backoffs):
 
 
 @njit(cache=True, nogil=True)
-def compacted(first, kept_parents, kept, compact):
-    """`first` of the kept ones alone, in `compact`."""
+def compact_first(first, kept_parents, kept, compact):
+    """Write `first` of the kept n-grams alone to `compact`."""
     at = 0
     total = 0
     for parent in range(len(first) - 1):
@@ -403,7 +404,7 @@ def compacted(first, kept_parents, kept, compact):
 
 @njit(cache=True, nogil=True)
 def write_number(out, at, value):
-    """A base-10 logarithm, with seven decimals at most; returns where it ends."""
+    """Write a base-10 logarithm with at most seven decimals; returns where it ends."""
     if value < 0:
         out[at] = 45
         at += 1
@@ -431,7 +432,7 @@ def write_number(out, at, value):
 
 @njit(cache=True, nogil=True)
 def write_lines(grams, logprobs, backoffs, names, starts, out):
-    """Lines of an ARPA file for n-grams (R, N) of names, in `out`; returns how many bytes.
+    """Write the lines of an ARPA file for n-grams (R, N) to `out`; returns the number of bytes.
 
     `starts` is where each name begins in `names`; `backoffs` may be empty.
     """

@@ -18,7 +18,7 @@ DEFAULT_MODEL = "shakespeare"
 Arch = Literal[
     "ngram", "bengio", "rnn-elman", "rnn-jordan", "gru", "lstm", "bilm", "gpt", "bert", "t5"
 ]  # fmt: skip
-# Tokenizers that `train` learns from the text, by their algorithms; other names are models.
+# Algorithms of tokenizers that `train` learns from the text; other names are models.
 LEARNED = (
     "char", "byte", "words", "whitespace", "byte-bpe", "bpe", "wordpiece", "unigram",
     "sentencepiece-bpe",
@@ -27,9 +27,9 @@ LEARNED = (
 
 @dataclass(kw_only=True)
 class LmTrainConfig(TrainConfig):
-    """What a language model is trained on, and how.
+    """Settings of the training of a language model.
 
-    A setting whose default is None has one for each architecture: `by_arch` fills it in.
+    The default of a setting that is None depends on the architecture: see `by_arch`.
     """
 
     data: list[str] = argument(  # type: ignore[assignment]
@@ -41,78 +41,84 @@ class LmTrainConfig(TrainConfig):
         "char, byte, words, whitespace, byte-bpe, bpe, wordpiece or unigram, learned from the text;"
         " or the name or file of a model of `dlkit tokenize`.",
     )
-    vocab_size: int = option(8000, "Most tokens of a tokenizer that is learned.", min=2)
-    lower: bool = option(False, "Lower-case the text (a tokenizer that is learned).")
+    vocab_size: int = option(8000, "Largest vocabulary of a tokenizer that is learned.", min=2)
+    lower: bool = option(False, "Lower-case the text (of a tokenizer that is learned).")
     val: list[str] = option(
-        (), "Text to validate on, a file or folder; default: the last share of the text."
+        (), "Validation text, a file or folder; default: the last share of the text."
     )
     val_share: float = option(
-        0.1, "Share of the text, its end, to validate on, where --val names none.", min=0, max=0.9
+        0.1, "Share of the text, at its end, that validates without --val.", min=0, max=0.9
     )
     errors: Literal["strict", "replace"] = option(
         "strict", "Bytes that are not UTF-8: an error, or replaced."
     )
     eval_tokens: int = option(
-        500_000, "Validate on this many tokens at most while training; 0: on all.", min=0
+        500_000, "Most tokens of the validation while training; 0: all.", min=0
     )
     sample_tokens: int = option(
-        200, "Tokens of the sample written at each evaluation; 0: none.", min=0
+        200, "Tokens of the sample generated at each evaluation; 0: no sample.", min=0
     )
-    epochs: int = option(10, "Passes over the text, or stretches of --steps-per-epoch.", min=1)
+    epochs: int = option(10, "Passes over the text, or epochs of --steps-per-epoch steps.", min=1)
     steps_per_epoch: int = option(
-        0, "Steps after which an epoch ends, with an evaluation; 0: one pass over the text.", min=0
+        0, "Steps of an epoch, which ends with an evaluation; 0: one pass over the text.", min=0
     )
-    batch_size: int = option(32, "Windows, or streams, of one step, over all processes.", min=1)
-    lr: float = option(None, "Learning rate after warm-up (1e-3; recurrent nets 2e-3).", min=0)
+    batch_size: int = option(32, "Windows or streams of one step, over all processes.", min=1)
+    lr: float = option(
+        None, "Learning rate after warm-up (default 1e-3; recurrent networks 2e-3).", min=0
+    )
     warmup: float = option(0.1, "Epochs over which the learning rate rises from zero.", min=0)
-    weight_decay: float = option(0.1, "Weight decay; biases and norms have none.", min=0)
+    weight_decay: float = option(0.1, "Weight decay, but for biases and norms.", min=0)
     beta2: float = option(
         0.99, "adam, adamw: decay of the mean of squared gradients.", min=0, max=1
     )
-    clip_grad: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    clip_grad: float = option(1.0, "Largest norm of the gradient; 0: no limit.", min=0)
     workers: int = option(2, "Threads that tokenize the text.", min=1)
     compile: bool = option(
-        False, "Compile the network with torch.compile: quicker steps after a slow start."
+        False, "Compile the network with torch.compile: faster steps after a slow start."
     )
 
     parallel: Literal["ddp", "fsdp"] = option(
         "ddp",
-        "gpt, under torchrun or srun: each process holds the whole network, or (fsdp) a share of"
-        " it, so that one trains that is too large for a device.",
+        "gpt, under torchrun or srun: each process holds the whole network, or (fsdp) a shard of"
+        " it, to train a network too large for one device.",
     )
     context: int = option(
         None,
-        "Tokens that gpt, bert, t5 and bilm see at once (256); that recurrent nets learn through"
-        " (64); that bengio looks back on (4).",
+        "Tokens of the window of gpt, bert, t5 and bilm (default 256); of truncated backpropagation"
+        " in recurrent networks (64); of bengio's context (4).",
         min=1,
     )
-    layers: int = option(None, "Layers (gpt, bert, t5: 4; recurrent nets: 1; bilm: 2).", min=1)
-    width: int = option(128, "Numbers that describe a token inside the network.", min=1)
+    layers: int = option(
+        None, "Layers (default 4 for gpt, bert, t5; 1 for recurrent networks; 2 for bilm).", min=1
+    )
+    width: int = option(128, "Model dimension.", min=1)
     heads: int = option(4, "gpt, bert, t5: attention heads.", min=1)
-    hidden: int = option(256, "bengio: units of the hidden layer.", min=1)
+    hidden: int = option(256, "bengio: width of the hidden layer.", min=1)
     dropout: float = option(0.1, "Dropout.", min=0, max=0.95)
     positions: Literal["learned", "sinusoidal", "rotary"] = option(
-        "learned", "gpt: how it knows the order of tokens."
+        "learned", "gpt: position encoding."
     )
-    untied: bool = option(False, "An output layer of its own, not the embedding's matrix.")
-    direct: bool = option(False, "bengio: also connect the words directly to the output.")
+    tie_embeddings: bool = option(
+        True, "gpt, recurrent networks: share the embedding's matrix with the output layer."
+    )
+    direct: bool = option(False, "bengio: also connect the embeddings directly to the output.")
     learn_start: bool = option(
-        False, "Recurrent nets: learn the state that texts start from, not zeros."
+        False, "Recurrent networks: learn the initial state instead of zeros."
     )
-    next_sentence: bool = option(False, "bert: also learn which sentence follows which.")
+    next_sentence: bool = option(False, "bert: also learn next-sentence prediction.")
 
-    order: int = option(5, "ngram: words of the longest n-gram.", min=1, max=6)
+    order: int = option(5, "ngram: tokens of the longest n-gram.", min=1, max=6)
     smoothing: Literal["kneser-ney", "katz", "jelinek-mercer", "add-k"] = option(
-        "kneser-ney", "ngram: how unseen n-grams get their share."
+        "kneser-ney", "ngram: smoothing of the probabilities of rare and unseen n-grams."
     )
-    add_k: float = option(
-        1.0, "ngram: what add-k adds to each count; 0: maximum likelihood.", min=0
-    )
+    add_k: float = option(1.0, "ngram: count that add-k adds; 0: maximum likelihood.", min=0)
     prune: str = option(
-        "", "ngram: leave out n-grams that occur this often or less, order by order: '0 0 1'."
+        "", "ngram: drop n-grams that occur this often or less, order by order: '0 0 1'."
     )
     max_ngrams: int = option(
-        0, "ngram: keep only this many, those that the text would miss most; 0: all.", min=0
+        0,
+        "ngram: keep only the n-grams, at most this many, that matter most to the text; 0: all.",
+        min=0,
     )
     quantize: bool = option(False, "ngram: store each probability in a byte.")
     arpa: bool = option(False, "ngram: also write the model as an ARPA file, best.arpa.")
@@ -120,12 +126,12 @@ class LmTrainConfig(TrainConfig):
 
 
 RECURRENT = ("rnn-elman", "rnn-jordan", "gru", "lstm")
-STREAMED = ("bengio", *RECURRENT)  # they read on where the last step ended
+STREAMED = ("bengio", *RECURRENT)  # read streams of text: each step continues the last one
 TRANSFORMERS = ("gpt", "bert", "t5")
 GENERATING = (*STREAMED, "gpt", "t5")
 NEURAL = (*STREAMED, "bilm", *TRANSFORMERS)
 
-# Options that not all architectures have.
+# The architectures of options that not all have.
 OWN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
@@ -143,7 +149,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "direct": ("bengio",),
     "positions": ("gpt",),
     "parallel": ("gpt",),
-    "untied": (*RECURRENT, "gpt"),
+    "tie_embeddings": (*RECURRENT, "gpt"),
     "learn_start": RECURRENT,
     "next_sentence": ("bert",),
     **dict.fromkeys(
@@ -164,33 +170,43 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def by_arch(config: LmTrainConfig) -> LmTrainConfig:
-    """The settings, with the architecture's own for those left at None.
+    """Complete the settings with the architecture's defaults.
 
-    Raises DlkitError for an option that was given and would do nothing.
+    Raises DlkitError for an option that was given and has no effect.
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
     if config.tokenizer not in LEARNED:
         for name in sorted(changed & {"vocab_size", "lower"}):
             raise DlkitError(
-                f"{option_name(name)} is for a tokenizer that is learned from the text"
+                f"{option_name(name)} is for a tokenizer that is learned from the text; omit it"
             )
-    if config.tokenizer in {"byte"} and "vocab_size" in changed:
-        raise DlkitError("--vocab-size has no use with bytes: there are 256")
+    if config.tokenizer == "byte" and "vocab_size" in changed:
+        raise DlkitError(
+            "--vocab-size has no use with --tokenizer byte, which has 256 tokens; omit it"
+        )
     if config.parallel == "fsdp":
         for name in sorted(changed & {"ema", "swa_epochs", "compile"}):
-            raise DlkitError(f"{option_name(name)} does not go with --parallel fsdp")
+            raise DlkitError(
+                f"{option_name(name)} does not work with --parallel fsdp; omit one of them"
+            )
         if config.precision == "fp16":
-            raise DlkitError("--precision fp16 does not go with --parallel fsdp: take bf16 or fp32")
+            raise DlkitError(
+                "--precision fp16 does not work with --parallel fsdp; give bf16 or fp32"
+            )
     if "beta2" in changed and config.optimizer not in {"adam", "adamw"}:
-        raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}")
+        raise DlkitError(f"--beta2 is for adam and adamw, not for {config.optimizer}; omit it")
     if "val_share" in changed and config.val:
-        raise DlkitError("--val-share goes without --val: it takes the end of the text")
+        raise DlkitError("--val-share is for training without --val; omit one of them")
     if "add_k" in changed and config.smoothing != "add-k":
-        raise DlkitError("--add-k goes with --smoothing add-k")
+        raise DlkitError("--add-k is for --smoothing add-k; omit it")
     if config.smoothing == "add-k" and changed & {"prune", "max_ngrams"}:
-        raise DlkitError("add-k backs off to no shorter context: leave no n-grams out")
+        raise DlkitError(
+            "--prune and --max-ngrams need a model that backs off; give another --smoothing"
+        )
     if config.smoothing == "add-k" and config.add_k and config.arpa:
-        raise DlkitError("--arpa goes with models that back off: --add-k 0, or another --smoothing")
+        raise DlkitError(
+            "--arpa needs a model that backs off; give --add-k 0 or another --smoothing"
+        )
     own = DEFAULTS.get(config.arch, {})
     return replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})

@@ -1,4 +1,4 @@
-"""The text to train on as memory-mapped files of ids, in the run's folder. Loads no torch."""
+"""The training text as memory-mapped files of ids, in the run's folder. Loads no torch."""
 
 import json
 import shutil
@@ -18,84 +18,83 @@ from dlkit.lm_generate.config import LEARNED, LmTrainConfig
 from dlkit.lm_generate.text_codec import TextCodec
 
 PARTS = ("training", "validation")
-ABOUT = "tokens.json"  # what the files of ids hold; written last
-LONGEST_LINE = 1 << 16  # bytes that the text is not cut at the end of a line for
+INDEX = "tokens.json"  # describes the files of ids; written last
+MAX_LINE = 1 << 16  # bytes: within a longer line, the text is cut between characters
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The ids of the text to train and to validate on, mapped from the run's folder."""
+    """Ids of the training and validation texts, mapped from the run's folder."""
 
-    units: TextCodec
+    codec: TextCodec
     training: np.ndarray
     validation: np.ndarray
 
 
-def prepare(config: LmTrainConfig, units: TextCodec | None = None) -> None:
-    """Make the corpus in the run's folder, unless the run goes on and it is there.
+def prepare(config: LmTrainConfig, codec: TextCodec | None = None) -> None:
+    """Write the corpus to the run's folder, unless a run that continues has one.
 
-    `units` are those of the model that the training starts from, if it does.
+    `codec` is that of the model that training starts from, if any.
     """
-    # What belongs to a run stays, also when another one here is about to be refused.
-    made = ("last.state.pt", "best.safetensors")
-    goes_on = config.resume or any((config.out / name).exists() for name in made)
-    if not (goes_on and (config.out / ABOUT).exists()):
-        write_tokens(config, units)
+    # The files of a run stay, even when a new run in this folder is about to be refused.
+    outputs = ("last.state.pt", "best.safetensors")
+    continues = config.resume or any((config.out / name).exists() for name in outputs)
+    if not (continues and (config.out / INDEX).exists()):
+        write_tokens(config, codec)
 
 
-def write_tokens(config: LmTrainConfig, units: TextCodec | None) -> None:
-    """Read the text, learn its units if they are to be learned, and write its ids."""
-    text = Text.of(config)
-    if units is None:
-        units = units_of(config, text)
-    (config.out / ABOUT).unlink(missing_ok=True)
-    dtype = np.uint16 if units.size <= 1 << 16 else np.uint32
+def write_tokens(config: LmTrainConfig, codec: TextCodec | None) -> None:
+    """Read the text, learn a tokenizer if there is none, and write the ids."""
+    text = TextFiles.from_config(config)
+    if codec is None:
+        codec = make_codec(config, text)
+    (config.out / INDEX).unlink(missing_ok=True)
+    dtype = np.uint16 if codec.size <= 1 << 16 else np.uint32
     counts, unknown = {}, 0
     for part in PARTS:
         with whole_file(config.out / f"{part}.bin") as partial, partial.open("wb") as file:
             counts[part] = 0
-            for ids in text.ids(part, units, config.workers):
+            for ids in text.ids(part, codec, config.workers):
                 ids.astype(dtype).tofile(file)
                 counts[part] += len(ids)
-                unknown += int((ids == units.tokenizer.unknown_id).sum())
-    log(f"{counts['training']} tokens to train on, {counts['validation']} to validate")
+                unknown += int((ids == codec.tokenizer.unknown_id).sum())
+    log(f"{counts['training']} training tokens, {counts['validation']} validation tokens")
     if unknown:
         log(f"{unknown / sum(counts.values()):.2%} of them are not in the vocabulary")
-    about = {"dtype": np.dtype(dtype).name, "tokens": counts, "tokenizer": units.to_settings()}
-    with whole_file(config.out / ABOUT) as partial:
-        partial.write_text(json.dumps(about))
+    index = {"dtype": np.dtype(dtype).name, "tokens": counts, "tokenizer": codec.to_settings()}
+    with whole_file(config.out / INDEX) as partial:
+        partial.write_text(json.dumps(index))
 
 
-def corpus_of(folder: Path) -> Corpus:
-    """The corpus that `prepare` made in a run's folder."""
-    about = json.loads((folder / ABOUT).read_text())
-    dtype = np.dtype(about["dtype"])
+def open_corpus(folder: Path) -> Corpus:
+    """Map the corpus that `prepare` wrote to a run's folder."""
+    index = json.loads((folder / INDEX).read_text())
+    dtype = np.dtype(index["dtype"])
     mapped = []
     for part in PARTS:
-        path, count = folder / f"{part}.bin", about["tokens"][part]
+        path, count = folder / f"{part}.bin", index["tokens"][part]
         try:
-            # Nothing cannot be mapped.
+            # An empty file cannot be mapped.
             mapped.append(
                 np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
             )
         except (OSError, ValueError) as error:
             raise DlkitError(f"{path}: missing or damaged; train again in another --out") from error
-    return Corpus(TextCodec.from_settings(about["tokenizer"]), *mapped)
+    return Corpus(TextCodec.from_settings(index["tokenizer"]), *mapped)
 
 
-def units_of(config: LmTrainConfig, text: "Text") -> TextCodec:
-    """The units that `--tokenizer` names, learned from the text to train on if need be."""
+def make_codec(config: LmTrainConfig, text: "TextFiles") -> TextCodec:
+    """The codec that `--tokenizer` names, or one learned from the training text."""
     if config.tokenizer not in LEARNED:
         return TextCodec.named(config.tokenizer)
     blocks = (block for _, block in text.blocks("training"))
     return TextCodec.learn(blocks, config.tokenizer, config.vocab_size, config.arch, config.lower)
 
 
-class Text:
-    """The files of a corpus, and those held out to validate on, to be read more than once.
+class TextFiles:
+    """The files of a corpus and of its validation text, to be read more than once.
 
-    Without files of its own for that, the last share of all bytes is held out, cut where a
-    line ends.
+    Without validation files, the last share of all bytes is held out, cut where a line ends.
     """
 
     def __init__(
@@ -108,18 +107,18 @@ class Text:
         self.sources, self.held_out, self.errors = sources, held_out, errors
         total = sum(unpacked_size(source, errors) for source in sources)
         if total == 0:
-            raise DlkitError(f"{', '.join(sources)}: no text in it")
+            raise DlkitError(f"{', '.join(sources)}: no text in it; give another file or folder")
         self.cut = total if held_out else total - int(total * val_share)
 
     @classmethod
-    def of(cls, config: LmTrainConfig) -> "Text":
-        """The text of a run; stdin, which is read more than once, is kept in its folder."""
+    def from_config(cls, config: LmTrainConfig) -> "TextFiles":
+        """The text of a run; stdin, which is read more than once, is saved in its folder."""
         files = reading.files(config.data)
-        sources = [spooled(config.out) if source == "-" else source for source in files]
+        sources = [spool_stdin(config.out) if source == "-" else source for source in files]
         return cls(sources, reading.files(config.val), config.val_share, config.errors)
 
     def blocks(self, part: str) -> Iterator[tuple[bool, str]]:
-        """The text of a part in blocks of whole lines, and whether a file begins with it."""
+        """Blocks of whole lines of a part, each with whether a file begins with it."""
         separate = part == "validation" and self.held_out
         sources = self.held_out if separate else self.sources
         bar = Bar(f"reading {part}", reading.size(sources), unit="bytes")
@@ -128,7 +127,7 @@ class Text:
             for source in sources:
                 begins = True
                 for block in reading.blocks(source, self.errors, lambda n: bar.advance(by=n)):
-                    at = len(block) if separate else cut_at(block, self.cut - start)
+                    at = len(block) if separate else cut_place(block, self.cut - start)
                     start += len(block)
                     mine = block[:at] if part == "training" or separate else block[at:]
                     if mine:
@@ -137,16 +136,16 @@ class Text:
         finally:
             bar.close()
 
-    def ids(self, part: str, units: TextCodec, workers: int) -> Iterator[np.ndarray]:
-        """The ids of a part; each file begins with the token for that, if there is one."""
+    def ids(self, part: str, codec: TextCodec, workers: int) -> Iterator[np.ndarray]:
+        """Ids of a part; each file begins with the codec's token for that, if it has one."""
         for begins, block in self.blocks(part):
-            if begins and units.begin is not None:
-                yield np.array([units.begin])
-            yield from units.encode_blocks([block], workers)
+            if begins and codec.begin is not None:
+                yield np.array([codec.begin])
+            yield from codec.encode_blocks([block], workers)
 
 
-def spooled(folder: Path) -> str:
-    """All of stdin in a file: it is read once to learn the units, and once to use them."""
+def spool_stdin(folder: Path) -> str:
+    """Save stdin in a file: it is read once to learn a tokenizer, and once to encode it."""
     path = folder / "stdin.txt"
     with whole_file(path) as partial, partial.open("wb") as file:
         shutil.copyfileobj(streams.binary(streams.stdin()), file)
@@ -154,16 +153,17 @@ def spooled(folder: Path) -> str:
 
 
 def unpacked_size(source: str, errors: str) -> int:
+    """Bytes of a file's text."""
     if source.endswith(reading.COMPRESSED):
         return sum(map(len, reading.blocks(source, errors)))
     return reading.size([source]) or 0
 
 
-def cut_at(block: bytes, place: int) -> int:
-    """Where a block is cut for a cut at `place`: after that line, or, if it is long, character."""
+def cut_place(block: bytes, place: int) -> int:
+    """Move a cut at `place` to the end of its line, or of its character within a long line."""
     if not 0 < place < len(block):
         return min(max(place, 0), len(block))
-    line = block.find(b"\n", place - 1, place + LONGEST_LINE) + 1
+    line = block.find(b"\n", place - 1, place + MAX_LINE) + 1
     if line:
         return line
     while place < len(block) and block[place] & 0xC0 == 0x80:  # inside a character

@@ -1,9 +1,9 @@
-"""How often each n-gram of a text occurs, counted in bounded memory; the counts lie on disk.
+"""Counting the n-grams of a text in bounded memory; the counts are on disk.
 
-The positions of the text are sorted by the tokens that follow, so that equal n-grams stand together
-and a trie can be written from front to end. A text too large for `memory`, or that several
-processes share, is sorted in parts; each leaves a sorted run of n-grams on disk, at the place in a
-file where the part begins in the text, and the runs are merged.
+The positions of the text are sorted by the tokens that begin there, so that equal n-grams are
+neighbors and a trie can be written sequentially. A text too large for `memory`, or shared by
+several processes, is sorted in parts; each writes a sorted run of n-grams to disk, at the offset in
+a file where the part begins in the text, and the runs are merged.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,26 @@ import numpy as np
 
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
-from dlkit.lm_generate.compiled_ngram import grow, merge, records, sorted_positions
+from dlkit.lm_generate.compiled_ngram import (
+    collect_ngrams,
+    extend_trie,
+    merge_runs,
+    sort_positions,
+)
 from dlkit.lm_generate.ngram import Trie
 
-BLOCK = 1 << 16  # records that are handled at once
-BYTES_PER_TOKEN = 16  # of a part: its id, two positions, and some room
-GRAMS, REPEATS = "runs", "repeats"  # the files of sorted parts: n-grams, how often each occurs
-LONGEST_PART = 1 << 30  # tokens: a position in a part is an int32
+BLOCK = 1 << 16  # records that are processed at once
+BYTES_PER_TOKEN = 16  # of a part: its id, two positions, and some reserve
+GRAMS, REPEATS = "runs", "repeats"  # the files of sorted parts: n-grams, and their counts
+MAX_PART = 1 << 30  # tokens: a position in a part is an int32
 Records = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The n-grams of a text, and how often each occurs; mapped from disk.
+    """The n-grams of a text and their counts, mapped from disk.
 
-    A token's own count leaves out the one that the text begins with, if that is the end of a line:
-    nothing foretells it.
+    If the text begins with the end of a line, that token is not counted: it is not predicted.
     """
 
     trie: Trie
@@ -43,7 +47,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Runs:
-    """Sorted n-grams of parts of a text, on disk: each from a head to before a stop."""
+    """Sorted n-grams of parts of a text, on disk: each run from a head to its stop, exclusive."""
 
     heads: np.ndarray
     stops: np.ndarray
@@ -58,12 +62,12 @@ def sort_parts(
     memory: float = 2.0,
     process: AnyProcess = SINGLE_PROCESS,
 ) -> Runs | None:
-    """Leave the sorted n-grams of parts of a text in `folder`; None where one part is all of it.
+    """Write the sorted n-grams of parts of a text to `folder`; None if one part is all of it.
 
     A part fits in `memory` (GB). The processes, each of which must call this, share the parts.
     """
     share = -(-len(ids) // process.world_size)
-    length = min(max(int(memory * 2**30) // BYTES_PER_TOKEN, 1), LONGEST_PART, max(share, 1))
+    length = min(max(int(memory * 2**30) // BYTES_PER_TOKEN, 1), MAX_PART, max(share, 1))
     if len(ids) <= length:
         return None
     if process.is_main:
@@ -72,12 +76,12 @@ def sort_parts(
     process.barrier()
 
     def sort(start: int) -> int:
-        """How many n-grams of the part that begins there stand in the files, from there on."""
+        """Write the n-grams of the part that begins at `start`; returns their number."""
         stop, filled = min(start + length, len(ids)), 0
         with (folder / GRAMS).open("r+b") as grams, (folder / REPEATS).open("r+b") as repeats:
             grams.seek(start * order * np.dtype(np.int32).itemsize)
             repeats.seek(start * np.dtype(np.uint32).itemsize)
-            for block, times in records_of(ids, start, stop, num_tokens, order, line_end):
+            for block, times in sorted_records(ids, start, stop, num_tokens, order, line_end):
                 block.tofile(grams)
                 times.tofile(repeats)
                 filled += len(block)
@@ -96,57 +100,57 @@ def count(
     folder: Path,
     runs: Runs | None = None,
 ) -> Counts:
-    """The n-grams of a text of ids, of 1 to `order` tokens; they lie in `folder`.
+    """Count the n-grams of 1 to `order` tokens of a text of ids; the counts are in `folder`.
 
     `runs` are the sorted parts of a text that does not fit in memory, or that several processes
     have sorted.
     """
     if runs is None:
-        blocks = records_of(ids, 0, len(ids), num_tokens, order, line_end)
+        blocks = sorted_records(ids, 0, len(ids), num_tokens, order, line_end)
     else:
         blocks = merged_records(runs, order, folder)
     write_trie(blocks, num_tokens, order, folder)
-    words = [mapped(folder / f"words-{level}", np.uint32) for level in range(order)]
-    counts = [mapped(folder / f"counts-{level}", np.uint32) for level in range(order)]
-    first = [mapped(folder / f"first-{level}", np.uint32) for level in range(order - 1)]
-    # Also tokens that do not occur have their place in level 1.
-    of_tokens = np.zeros(num_tokens, np.uint32)
-    of_tokens[words[0]] = counts[0]
+    words = [map_file(folder / f"words-{level}", np.uint32) for level in range(order)]
+    counts = [map_file(folder / f"counts-{level}", np.uint32) for level in range(order)]
+    first = [map_file(folder / f"first-{level}", np.uint32) for level in range(order - 1)]
+    # Level 1 has all tokens, also those that do not occur.
+    token_counts = np.zeros(num_tokens, np.uint32)
+    token_counts[words[0]] = counts[0]
     if len(ids) and ids[0] == line_end:
-        of_tokens[line_end] -= 1
+        token_counts[line_end] -= 1
     if order > 1:
         children = np.zeros(num_tokens, np.int64)
         children[words[0]] = np.diff(first[0].astype(np.int64))
         first[0] = np.append(0, np.cumsum(children)).astype(np.uint32)
-    words[0], counts[0] = np.arange(num_tokens, dtype=np.uint32), of_tokens
+    words[0], counts[0] = np.arange(num_tokens, dtype=np.uint32), token_counts
     return Counts(Trie(words, first, line_end), counts)
 
 
 def merged_records(runs: Runs, order: int, folder: Path) -> Records:
-    """The n-grams (R, N) of all runs and how often each occurs, in order; the files are removed."""
-    grams = mapped(folder / GRAMS, np.int32).reshape(-1, order)
-    repeats = mapped(folder / REPEATS, np.uint32)
+    """Merge all runs: yields sorted n-grams (R, N) and their counts, then removes the files."""
+    grams = map_file(folder / GRAMS, np.int32).reshape(-1, order)
+    repeats = map_file(folder / REPEATS, np.uint32)
     heads = runs.heads.copy()
     merged, times = np.empty((BLOCK, order), np.int32), np.empty(BLOCK, np.uint32)
-    while filled := merge(grams, repeats, heads, runs.stops, merged, times):
+    while filled := merge_runs(grams, repeats, heads, runs.stops, merged, times):
         yield merged[:filled], times[:filled]
     (folder / GRAMS).unlink()
     (folder / REPEATS).unlink()
 
 
-def records_of(
+def sorted_records(
     ids: np.ndarray, start: int, stop: int, num_tokens: int, order: int, line_end: int | None
 ) -> Records:
-    """The n-grams that begin in a part of the text, sorted, in blocks."""
+    """The n-grams that begin in a part of the text and their counts, sorted, in blocks."""
     part = np.full(stop - start + order, num_tokens, np.int32)
     following = ids[start : stop + order - 1]
     part[: len(following)] = following
-    positions = sorted_positions(part, order, num_tokens)
+    positions = sort_positions(part, order, num_tokens)
     grams, repeats = np.empty((BLOCK, order), np.int32), np.empty(BLOCK, np.uint32)
     end = -1 if line_end is None else line_end
     at = 0
     while at < len(positions):
-        read, filled = records(part, positions[at:], end, num_tokens, grams, repeats)
+        read, filled = collect_ngrams(part, positions[at:], end, num_tokens, grams, repeats)
         yield grams[:filled], repeats[:filled]
         at += read
 
@@ -157,18 +161,18 @@ def write_trie(blocks: Records, num_tokens: int, order: int, folder: Path) -> No
     rows = {kind: np.empty((order, BLOCK + 1), np.uint32) for kind in kinds}
     last = np.full(order, num_tokens, np.int32)
     open_counts, open_first, sizes = np.zeros((3, order), np.int64)
-    # What the highest order would have as `first` is nothing.
+    # The highest order has no children, so no `first`.
     levels = {kind: range(order - (kind == "first")) for kind in kinds}
     files: dict[str, list[BinaryIO]] = {
         kind: [(folder / f"{kind}-{level}").open("wb") for level in levels[kind]] for kind in kinds
     }
 
     def add(grams: np.ndarray, repeats: np.ndarray) -> None:
-        written = grow(
+        written = extend_trie(
             grams, repeats, num_tokens, last, open_counts, open_first, sizes, *rows.values()
         )
-        for kind, of_kind in files.items():
-            for level, file in enumerate(of_kind):
+        for kind, kind_files in files.items():
+            for level, file in enumerate(kind_files):
                 rows[kind][level, : written[level]].tofile(file)
 
     bar = Bar("counting", None)
@@ -181,11 +185,11 @@ def write_trie(blocks: Records, num_tokens: int, order: int, folder: Path) -> No
             np.array(sizes[level + 1], np.uint32).tofile(files["first"][level])
     finally:
         bar.close()
-        for of_kind in files.values():
-            for file in of_kind:
+        for kind_files in files.values():
+            for file in kind_files:
                 file.close()
 
 
-def mapped(path: Path, dtype: Any) -> np.ndarray:
-    """A file of numbers, mapped, which numpy refuses for an empty one."""
+def map_file(path: Path, dtype: Any) -> np.ndarray:
+    """Map a file of numbers, which numpy refuses for an empty one."""
     return np.asarray(np.memmap(path, dtype, "r+") if path.stat().st_size else np.empty(0, dtype))

@@ -1,4 +1,4 @@
-"""How well a language model foretells texts. Loads no torch for n-gram models.
+"""Perplexity of a language model on texts. Loads no torch for n-gram models.
 
 Shapes: N ids of a text.
 """
@@ -16,24 +16,25 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
 from dlkit.core.io.scores import Score, rounded
-from dlkit.lm_generate.config import DEFAULT_MODEL, STREAMED
-from dlkit.lm_generate.corpus import Text
-from dlkit.lm_generate.infer import Model, load
+from dlkit.lm_generate.config import DEFAULT_MODEL
+from dlkit.lm_generate.corpus import TextFiles
+from dlkit.lm_generate.infer import load
+from dlkit.lm_generate.language_model import LanguageModel
 
 SPLITS = {"all": "", "test": "", "train": "training", "val": "validation"}
 
 
 @dataclass
-class Measured:
-    """What was found in one or more texts."""
+class LossTotals:
+    """Sums of losses and counts over one or more texts."""
 
     nats: float = 0.0  # the sum of the losses
-    tokens: int = 0  # that were foretold
+    tokens: int = 0  # that were predicted
     words: int = 0
     characters: int = 0
-    unknown: int = 0  # tokens that stand for what is not in the vocabulary
+    unknown: int = 0  # tokens that replace text outside of the vocabulary
 
-    def add(self, other: "Measured") -> None:
+    def add(self, other: "LossTotals") -> None:
         self.nats += other.nats
         self.tokens += other.tokens
         self.words += other.words
@@ -50,61 +51,61 @@ def evaluate_checkpoint(
     precision: Precision = "fp32",
     errors: Literal["strict", "replace"] = "strict",
 ) -> Iterator[Score | Failure]:
-    """The scores of a model on files, or on the part of them that its training held out."""
+    """Score a model on files, or on the part of them that its training held out."""
     sources = [str(data)] if isinstance(data, Path) else list(data)
     yield from evaluate(load(model, device, precision), sources, split, stride, errors)
 
 
 def evaluate(
-    model: Model,
+    model: LanguageModel,
     sources: Sequence[str],
     split: str = "all",
     stride: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
 ) -> Iterator[Score | Failure]:
-    """The scores on each file, if there are several, and on all of them.
+    """Score a model on each of several files, and on all together.
 
-    `split` val or train is what a training on these files would hold out, or learn from; their
-    scores are not told file by file.
+    The `split` val or train is the part that training on these files holds out or learns from; its
+    scores are not reported file by file.
     """
     if split not in SPLITS:
-        raise DlkitError(f"no split is called {split!r}: there is {', '.join(SPLITS)}")
-    refuse_stride(model, stride)
+        raise DlkitError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+    check_stride(model, stride)
     files = reading.files(sources)
-    total = Measured()
+    total = LossTotals()
     if SPLITS[split]:
         share = model.header.config.get("val_share", 0.0)
         if not share or model.header.config.get("val"):
-            raise DlkitError(f"{model.name} was not trained with --val-share: give --split all")
-        for document in documents(Text(files, [], share, errors).blocks(SPLITS[split])):
-            total.add(measured(model, document, stride))
-        yield from scores(model, "all", total, stride)
+            raise DlkitError(f"{model.name} was not trained with --val-share; give --split all")
+        for document in documents(TextFiles(files, [], share, errors).blocks(SPLITS[split])):
+            total.add(measure(model, document, stride))
+        yield from summarize(model, "all", total, stride)
         return
     failed = False
     for source in files:
-        found = Measured()
+        found = LossTotals()
         try:
-            for document in documents(whole(source, errors)):
-                found.add(measured(model, document, stride))
+            for document in documents(file_blocks(source, errors)):
+                found.add(measure(model, document, stride))
         except DlkitError as error:
             yield Failure(source, str(error).removeprefix(f"{source}: "))
             failed = True
             continue
         if len(files) > 1:
-            yield from scores(model, source, found, stride)
+            yield from summarize(model, source, found, stride)
         total.add(found)
     if total.tokens or not failed:
-        yield from scores(model, "all", total, stride)
+        yield from summarize(model, "all", total, stride)
 
 
-def whole(source: str, errors: str) -> Iterator[tuple[bool, str]]:
-    """A file in blocks, of which the first begins it."""
+def file_blocks(source: str, errors: str) -> Iterator[tuple[bool, str]]:
+    """The blocks of a file, each with whether it is the first."""
     for number, block in enumerate(reading.blocks(source, errors)):
         yield number == 0, block.decode()
 
 
 def documents(blocks: Iterator[tuple[bool, str]]) -> Iterator[list[str]]:
-    """The blocks of each file together."""
+    """Lists of the blocks of each file."""
     found: list[str] = []
     for begins, block in blocks:
         if begins and found:
@@ -115,110 +116,81 @@ def documents(blocks: Iterator[tuple[bool, str]]) -> Iterator[list[str]]:
         yield found
 
 
-def measured(model: Model, blocks: list[str], stride: int | None) -> Measured:
-    """The losses of a text that comes in blocks.
+def measure(model: LanguageModel, blocks: list[str], stride: int | None) -> LossTotals:
+    """Sum the losses of a text that comes in blocks.
 
-    It begins with the model's token for that; where there is none, nothing foretells the first
-    token, and it does not count.
+    The text begins with the codec's token for that; without one, the first token is not predicted
+    and not counted.
     """
-    units = model.units
-    parts = list(units.encode_blocks(blocks))
-    begin = [] if units.begin is None else [units.begin]
+    codec = model.codec
+    parts = list(codec.encode_blocks(blocks))
+    begin = [] if codec.begin is None else [codec.begin]
     ids = np.concatenate([np.array(begin, np.int64), *parts])
     if len(ids) < 2:
-        return Measured()
-    losses = losses_of(model, ids, stride)
-    characters = sum(map(len, blocks)) - (0 if begin else len(units.decode(ids[:1].tolist())))
-    return Measured(
+        return LossTotals()
+    losses = model.losses(ids, stride)
+    characters = sum(map(len, blocks)) - (0 if begin else len(codec.decode(ids[:1].tolist())))
+    return LossTotals(
         float(losses.sum()) * (len(ids) - 1) / len(losses),
         len(ids) - 1,
         sum(len(block.split()) for block in blocks),
         characters,
-        int((ids[1:] == units.tokenizer.unknown_id).sum()),
+        int((ids[1:] == codec.tokenizer.unknown_id).sum()),
     )
 
 
-def losses_of(model: Model, ids: np.ndarray, stride: int | None) -> np.ndarray:
-    """Losses in nats of the ids (N) after the first; of bert and t5, of groups of what they hid."""
-    if model.arch == "ngram":
-        of_ngrams: np.ndarray = -model.network.score(ids)[1:]
-        return of_ngrams
-    import torch
-
-    from dlkit.core.parallel.distributed import Process
-    from dlkit.lm_generate import perplexity
-
-    network = model.network
-    process = Process(0, 1, network.embedding.weight.device)
-    with torch.inference_mode():
-        if model.arch in STREAMED:
-            return perplexity.stream_losses(network, ids, process)
-        if model.arch in {"bert", "t5"}:
-            return perplexity.hidden_losses(model.arch, network, model.units, ids, process)
-        stride = stride or max(network.context // 2, 1)
-        if model.arch == "bilm":
-            return perplexity.both_directions(network, ids, stride, process)
-        return perplexity.window_losses(network, ids, network.context, stride, process)
-
-
-def refuse_stride(model: Model, stride: int | None) -> None:
+def check_stride(model: LanguageModel, stride: int | None) -> None:
+    """Raise DlkitError for a stride that the model has no windows for, or that skips tokens."""
     if stride is None:
         return
-    if model.arch not in {"gpt", "bilm"}:
-        raise DlkitError(f"--stride is for windows of gpt and bilm; {model.name} is {model.arch}")
-    if stride > model.network.context:
+    if model.sliding_context is None:
         raise DlkitError(
-            f"--stride {stride} would leave out tokens: the context is {model.network.context}"
+            f"--stride is for the windows of gpt and bilm, and {model.name} is a model of --arch"
+            f" {model.arch}; omit it"
+        )
+    if stride > model.sliding_context:
+        raise DlkitError(
+            f"--stride {stride} would skip tokens: the context is {model.sliding_context}; give a"
+            " smaller one"
         )
 
 
-def scores(model: Model, label: str, found: Measured, stride: int | None) -> Iterator[Score]:
-    """The scores that follow from the sum of the losses."""
+def summarize(
+    model: LanguageModel, label: str, found: LossTotals, stride: int | None
+) -> Iterator[Score]:
+    """Compute the scores from the sums."""
     if found.tokens == 0:
-        raise DlkitError("the text is too short: it takes two tokens or more")
-    how = described(model, stride)
+        raise DlkitError("the text is too short; give two tokens or more")
     loss = found.nats / found.tokens
-    of = f"of {found.tokens} tokens {how}"
+    of = f"of {found.tokens} tokens {model.describe_losses(stride)}"
     yield Score("loss", label, rounded(loss), f"mean loss in nats {of}")
     yield Score("perplexity", label, rounded(exp(loss)), f"exp of the mean loss {of}")
-    if model.arch not in {"bert", "t5"}:  # they foretell only what was hidden
+    if model.predicts_all_tokens:
         per_word = exp(found.nats / found.words) if found.words else math.nan
         yield Score(
             "word_perplexity",
             label,
             rounded(per_word),
-            f"exp of the loss per word, of {found.words} words between white space; whatever the"
-            " tokens are",
+            f"exp of the loss per word, of {found.words} words between white space; independent of"
+            " the tokens",
         )
         bits = found.nats / math.log(2) / found.characters if found.characters else math.nan
         yield Score(
             "bits_per_character",
             label,
             rounded(bits),
-            f"loss in bits per character, of {found.characters}; whatever the tokens are",
+            f"loss in bits per character, of {found.characters}; independent of the tokens",
         )
-    if model.units.tokenizer.unknown_id is not None:
+    if model.codec.tokenizer.unknown_id is not None:
         yield Score(
             "unknown",
             label,
             rounded(found.unknown / found.tokens),
-            "share of tokens that are not in the vocabulary: they stand for any, which makes the"
+            "share of tokens outside of the vocabulary; they count as one token, which makes the"
             " other scores better than they are",
         )
 
 
-def described(model: Model, stride: int | None) -> str:
-    if model.arch in {"bert", "t5"}:
-        return "of which a part was hidden, always the same; windows do not overlap"
-    if model.arch == "bilm":
-        return "foretold from before, and from behind: the mean of the two"
-    if model.arch == "gpt":
-        context = model.network.context
-        least = context - (stride or max(context // 2, 1))
-        return f"each foretold from {least} tokens before it or more, at most {context}"
-    return "each foretold from all before it"
-
-
 def exp(loss: float) -> float:
-    """Infinite, and no error, where the loss is large."""
+    """The exponential, infinite instead of an error for a large loss."""
     return math.exp(loss) if loss < 700 else math.inf

@@ -1,6 +1,6 @@
-"""Texts that grow token by token: sampling in batches, beam search, stop strings. Loads no torch.
+"""Generation token by token: sampling in batches, beam search, stop strings. Loads no torch.
 
-What computes the probabilities is a `Texts`: neural_texts.py or ngram_texts.py.
+The probabilities come from a `TextBatch`: neural_texts.py or ngram.py.
 """
 
 import codecs
@@ -14,63 +14,63 @@ import numpy as np
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.lm_generate.text_codec import TextCodec
 
-# Tokens of a prompt that are decoded with what follows, for the space between: a character may be
-# made of four byte tokens.
+# Tokens of a prompt that are decoded together with the next ones, for the space between them: a
+# character may be made of four byte tokens.
 OVERLAP = 6
-REPLACEMENT = "\ufffd"  # what an unfinished character decodes to
+REPLACEMENT = "\ufffd"  # an incomplete character decodes to this
 
 
-class Texts(Protocol):
-    """Texts of a batch, which grow together, and the probabilities of what may follow each."""
+class TextBatch(Protocol):
+    """Texts that grow together, and the probabilities of the next token of each."""
 
     @property
-    def slid(self) -> bool:
-        """Whether the beginning of a text went out of the model's view."""
+    def truncated(self) -> bool:
+        """Whether the beginning of a text is outside of the model's context."""
 
     def choose(
         self, sampling: Sampling, uniforms: Sequence[float]
     ) -> tuple[list[int], list[float]]:
-        """The next token of each text, and its log-probability by the model."""
+        """Sample the next token of each text; returns tokens and their log-probabilities."""
 
     def best(self, count: int) -> tuple[list[list[int]], list[list[float]]]:
         """The `count` most probable next tokens of each text, and their log-probabilities."""
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Each text grows by a token."""
+        """Append a token to each text."""
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these texts, which may repeat."""
+        """Keep these texts, which may repeat."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a text ends: after so many tokens, or before one of the stop strings."""
+    """A text ends after `max_tokens` tokens or before one of the stop strings."""
 
     max_tokens: int
     stop: tuple[str, ...] = ()
 
 
-class Text:
-    """One text as it grows: its tokens, what of it can be printed, and why it ended."""
+class GrowingText:
+    """One text as it grows: its tokens, its printable characters, and why it ended."""
 
     def __init__(
         self,
-        units: TextCodec,
+        codec: TextCodec,
         prompt: str,
         ids: Sequence[int],
         limits: Limits,
         ends: Collection[int],
     ) -> None:
-        self.units, self.limits, self.ends = units, limits, ends
+        self.codec, self.limits, self.ends = codec, limits, ends
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.text = ""
         self.printed = 0  # characters of `text`
         self.finish: str | None = None
-        self.decoder = Decoder(units, prompt, ids)
+        self.decoder = Decoder(codec, prompt, ids)
 
     def add(self, token: int, logprob: float) -> str:
-        """Grow by a token; returns the characters that can be printed now."""
+        """Append a token, and return the characters that can be printed now."""
         self.ids.append(token)
         self.logprobs.append(logprob)
         if token in self.ends:
@@ -78,7 +78,7 @@ class Text:
         searched = len(self.text)
         done = self.finish is not None or len(self.ids) >= self.limits.max_tokens
         self.text += self.decoder.add([] if self.finish else [token], done)
-        if self.stopped(searched):
+        if self.cut_at_stop(searched):
             self.finish = "stop"
         elif done:
             self.finish = self.finish or "length"
@@ -87,8 +87,8 @@ class Text:
         self.printed = max(end, self.printed)
         return piece
 
-    def stopped(self, searched: int) -> bool:
-        """Whether a stop string is there; the text then ends before it."""
+    def cut_at_stop(self, searched: int) -> bool:
+        """Cut the text before its first stop string; returns whether it has one."""
         longest = max(map(len, self.limits.stop), default=0)
         begin = max(searched - longest + 1, 0)
         places = [place for s in self.limits.stop if (place := self.text.find(s, begin)) >= 0]
@@ -97,7 +97,7 @@ class Text:
         return bool(places)
 
     def withheld(self) -> int:
-        """The characters at the end that may be the beginning of a stop string."""
+        """Number of characters at the end that may begin a stop string."""
         return max(
             (
                 length
@@ -108,8 +108,8 @@ class Text:
             default=0,
         )
 
-    def grown(self, token: int, logprob: float) -> "Text":
-        """A copy that grew by a token."""
+    def copy_with(self, token: int, logprob: float) -> "GrowingText":
+        """Return a copy with one more token."""
         other = copy.copy(self)
         other.ids, other.logprobs = list(self.ids), list(self.logprobs)
         other.decoder = copy.copy(self.decoder)
@@ -118,31 +118,33 @@ class Text:
 
 
 class Decoder:
-    """Tokens to text one by one, as characters get whole."""
+    """Incremental decoder: tokens to text, as soon as characters are complete."""
 
-    def __init__(self, units: TextCodec, prompt: str, ids: Sequence[int]) -> None:
-        """`ids` are those of the prompt: what follows it may begin with a space."""
-        self.units = units
-        self.near = tuple(ids[-OVERLAP:])  # the latest tokens; what `known` of them say is known
+    def __init__(self, codec: TextCodec, prompt: str, ids: Sequence[int]) -> None:
+        """`ids` are those of the prompt: the text after it may begin with a space."""
+        self.codec = codec
+        self.near = tuple(
+            ids[-OVERLAP:]
+        )  # the latest tokens; the text of the first `known` is printed
         self.known = len(self.near)
-        self.bytes = b""  # the beginning of a character
-        # Where white space has no tokens, a space that ends the prompt is the one between words.
+        self.bytes = b""  # an incomplete character
+        # Where white space has no tokens, a trailing space of the prompt is the one between words.
         bare = prompt.rstrip()
-        self.spaced = bare != prompt and units.encode(bare) == units.encode(prompt)
+        self.spaced = bare != prompt and codec.encode(bare) == codec.encode(prompt)
 
     def add(self, tokens: Sequence[int], last: bool) -> str:
-        """The characters that these tokens complete; of the `last` ones, all there are."""
-        decode_bytes = getattr(self.units.tokenizer, "decode_bytes", None)
+        """Return the characters that these tokens complete; all of them if they are the `last`."""
+        decode_bytes = getattr(self.codec.tokenizer, "decode_bytes", None)
         if decode_bytes is not None:
             data = self.bytes + decode_bytes(tokens)
             text, used = codecs.utf_8_decode(data, "replace", last)
             self.bytes = data[used:]
             return text
         self.near += tuple(tokens)
-        now = self.units.decode(self.near)
+        now = self.codec.decode(self.near)
         if now.endswith(REPLACEMENT) and not last and len(self.near) - self.known < OVERLAP:
             return ""
-        text = now[len(self.units.decode(self.near[: self.known])) :]
+        text = now[len(self.codec.decode(self.near[: self.known])) :]
         self.near = self.near[self.known :] or self.near
         self.known = len(self.near)
         if self.spaced and text:
@@ -152,9 +154,12 @@ class Decoder:
 
 
 def grow(
-    texts: Texts, growing: Sequence[Text], uniforms: Sequence[Uniforms], sampling: Sampling
+    texts: TextBatch,
+    growing: Sequence[GrowingText],
+    uniforms: Sequence[Uniforms],
+    sampling: Sampling,
 ) -> Iterator[tuple[int, str]]:
-    """Sample until every text has ended: (its place, new characters) as they come.
+    """Sample until every text has ended: yields (index of the text, new characters).
 
     Texts that ended leave the batch.
     """
@@ -173,14 +178,14 @@ def grow(
             texts.append([tokens[row] for row in rows])
 
 
-def beam_search(texts: Texts, start: Text, beam: int) -> list[Text]:
-    """The `beam` most probable continuations that were found, by mean log-probability of a token.
+def beam_search(texts: TextBatch, start: GrowingText, beam: int) -> list[GrowingText]:
+    """Search for the `beam` most probable continuations by mean log-probability of a token.
 
-    `texts` holds the prompt alone. It ends when `beam` texts have ended and none that still grows
+    `texts` holds the prompt alone. The search ends when `beam` texts have ended and no open text
     has a better mean.
     """
     open_texts, sums = [start], [0.0]
-    ended: list[tuple[float, Text]] = []
+    ended: list[tuple[float, GrowingText]] = []
     while open_texts:
         # Each text may end in one token and one of its ends may be kept, so twice as many suffice.
         tokens, logprobs = texts.best(2 * beam)
@@ -193,10 +198,10 @@ def beam_search(texts: Texts, start: Text, beam: int) -> list[Text]:
             ),
             key=lambda candidate: -candidate[0],
         )
-        grown: list[Text] = []
+        grown: list[GrowingText] = []
         sums, rows = [], []
         for rank, (total, row, token, logprob) in enumerate(candidates):
-            text = open_texts[row].grown(token, logprob)
+            text = open_texts[row].copy_with(token, logprob)
             if text.finish is None:
                 grown.append(text)
                 sums.append(total)

@@ -1,6 +1,6 @@
 """GPT-2 and BERT in Hugging Face's format: a folder, or `hf:owner/name` on its hub.
 
-Read are config.json, model.safetensors (or its shards) and the tokenizer's files.
+The files read are config.json, model.safetensors (or its shards) and those of the tokenizer.
 """
 
 import json
@@ -20,15 +20,15 @@ from dlkit.core.io.download import cache, download
 from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, metadata
-from dlkit.lm_generate.masking import OF_BERT, vocab_size
+from dlkit.lm_generate.masked_lm import SPECIAL
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, read
 
 HUB = "https://huggingface.co"
-BY_NAME = "hf:"
+PREFIX = "hf:"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = {"gpt2": ("vocab.json", "merges.txt"), "bert": ("vocab.txt",)}
-PADDING = 128  # fewer rows than this without a token are padding of the vocabulary
+MAX_PADDING = 128  # rows of the network without a token: padding of the vocabulary
 ACTIVATIONS = {
     "gelu_new": "gelu-tanh",
     "gelu_pytorch_tanh": "gelu-tanh",
@@ -40,31 +40,31 @@ Json = dict[str, Any]
 
 
 def find(model: str) -> Path | None:
-    """The folder that `model` means: a folder here, or a name on the hub; None for neither."""
-    if model.startswith(BY_NAME):
-        return fetched(model.removeprefix(BY_NAME))
+    """The folder of a model: a local one, or that of a name on the hub; None for neither."""
+    if model.startswith(PREFIX):
+        return fetch(model.removeprefix(PREFIX))
     return Path(model) if Path(model).is_dir() else None
 
 
 # ---- the hub -------------------------------------------------------------------------------------
 
 
-def fetched(name: str) -> Path:
-    """The folder of `owner/name` in the cache, downloaded when it is not yet there."""
+def fetch(name: str) -> Path:
+    """The folder of `owner/name` in the cache; its missing files are downloaded."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or ".." in name:
-        raise DlkitError(f"{BY_NAME}{name}: a model on the hub is {BY_NAME}owner/name")
+        raise DlkitError(f"{PREFIX}{name}: not a name of the hub; give {PREFIX}owner/name")
     folder = cache() / "huggingface" / name
     if not is_complete(folder):
         address = f"{os.environ.get('HF_ENDPOINT') or HUB}/{name}/resolve/main"
         download(f"{address}/config.json", folder / "config.json")
-        kind = config_of(folder)["model_type"]
+        kind = read_config(folder)["model_type"]
         for file in TOKENIZERS[kind]:
-            if not downloaded(address, folder, file):
+            if not try_download(address, folder, file):
                 download(f"{address}/tokenizer.json", folder / "tokenizer.json")
                 break
-        downloaded(address, folder, "tokenizer_config.json")
-        # The weights come last: where they are, all is.
-        if downloaded(address, folder, INDEX):
+        try_download(address, folder, "tokenizer_config.json")
+        # The weights come last: if they exist, the folder is complete.
+        if try_download(address, folder, INDEX):
             for file in shards(folder):
                 download(f"{address}/{file}", folder / file)
         else:
@@ -73,13 +73,14 @@ def fetched(name: str) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
+    """Whether a folder has its weights, which are downloaded last."""
     if (folder / INDEX).exists():
         return all((folder / file).exists() for file in shards(folder))
     return (folder / WEIGHTS).exists()
 
 
-def downloaded(address: str, folder: Path, file: str) -> bool:
-    """Whether there is such a file; anything but that is an error."""
+def try_download(address: str, folder: Path, file: str) -> bool:
+    """Download a file; returns False if the hub lacks it, and raises other errors."""
     try:
         download(f"{address}/{file}", folder / file)
     except DlkitError as error:
@@ -93,11 +94,11 @@ def downloaded(address: str, folder: Path, file: str) -> bool:
 
 
 def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
-    """Header and weights (fp32), as of a checkpoint of ours."""
-    config = config_of(folder)
+    """Read a folder as header and weights (fp32), like one of our checkpoints."""
+    config = read_config(folder)
     kind: str = config["model_type"]
     family = FAMILIES[kind]
-    found = tensors_of(folder)
+    found = read_tensors(folder)
     try:
         settings = family.settings(config, found)
         with skip_init():
@@ -111,26 +112,30 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     weights = {}
     for name, shape in shapes.items():
-        weights[name] = joined(folder, found, family, name, shape)
-    if left := [name for name in found if not re.search(family.without_use, name)]:
-        raise DlkitError(f"{folder}: the tensor {left[0]} has no place in a {kind} of this config")
-    tokenizer = tokenizer_of(folder, kind)
+        weights[name] = take_tensor(folder, found, family, name, shape)
+    if left := [name for name in found if not re.search(family.unused, name)]:
+        raise DlkitError(
+            f"{folder}: the tensor {left[0]} has no place in a {kind} of this config.json"
+        )
+    tokenizer = read_tokenizer(folder, kind)
     fit_vocabulary(folder, tokenizer, settings, weights)
     settings = {"network": settings, "tokenizer": tokenizer.to_settings()}
     source = {"source": str(config.get("_name_or_path") or folder)}
     return Header("lm-generate", family.arch, settings, [], card=source), weights
 
 
-def config_of(folder: Path) -> Json:
-    config = json_of(folder / "config.json")
+def read_config(folder: Path) -> Json:
+    """config.json of a model that dlkit can read."""
+    config = read_json(folder / "config.json")
     if (kind := config.get("model_type")) not in FAMILIES:
         raise DlkitError(
-            f"{folder / 'config.json'}: a model of type {kind}; dlkit reads {', '.join(FAMILIES)}"
+            f"{folder / 'config.json'}: a model of type {kind}; choose one of {', '.join(FAMILIES)}"
         )
     return config
 
 
-def json_of(path: Path) -> Json:
+def read_json(path: Path) -> Json:
+    """The JSON object of a file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -143,23 +148,23 @@ def json_of(path: Path) -> Json:
 
 
 def shards(folder: Path) -> list[str]:
-    """The files that the index names."""
-    table = json_of(folder / INDEX).get("weight_map")
+    """The files that the index lists."""
+    table = read_json(folder / INDEX).get("weight_map")
     if not isinstance(table, dict) or any(Path(str(name)).name != name for name in table.values()):
         raise DlkitError(f"{folder / INDEX}: no table of tensors and files in this folder")
     return sorted(set(table.values()))
 
 
-def tensors_of(folder: Path) -> dict[str, Tensor]:
-    """All tensors by their names, mapped into memory."""
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors by name, mapped into memory."""
     import safetensors.torch
 
     files = shards(folder) if (folder / INDEX).exists() else [WEIGHTS]
     if files == [WEIGHTS] and not (folder / WEIGHTS).exists() and any(folder.glob("*.bin")):
-        raise DlkitError(f"{folder}: it has no {WEIGHTS}; dlkit does not read .bin files")
+        raise DlkitError(f"{folder}: no {WEIGHTS}; convert its .bin files to safetensors")
     tensors: dict[str, Tensor] = {}
     for file in files:
-        metadata(folder / file)  # says what is wrong with a damaged file
+        metadata(folder / file)  # raises an error with the reason for a damaged file
         try:
             tensors |= safetensors.torch.load_file(folder / file)
         except (safetensors.SafetensorError, OSError) as error:
@@ -167,35 +172,36 @@ def tensors_of(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def joined(
+def take_tensor(
     folder: Path,
     found: dict[str, Tensor],
     family: "Family",
     name: str,
     shape: tuple[int, ...],
 ) -> Tensor:
-    """Our tensor of that name and shape, from theirs, which are taken out of `found`."""
+    """Take our tensor of a name and shape out of theirs in `found`, transposed or concatenated."""
     sources = list(family.sources(name))
     rows = shape[0] // len(sources)
     parts = []
     for source in sources:
-        option_name = next((s for s in family.spellings(source) if s in found), None)
-        if option_name is None:
+        spelling = next((s for s in family.spellings(source) if s in found), None)
+        if spelling is None:
             raise DlkitError(f"{folder}: the tensor {source} is missing")
-        tensor = found.pop(option_name)
+        tensor = found.pop(spelling)
         part = (rows, *shape[1:])
         expected = part[::-1] if family.is_transposed(source) else part
         if tuple(tensor.shape) != expected:
             raise DlkitError(
-                f"{folder}: the tensor {option_name} is {tuple(tensor.shape)}, not {expected},"
-                " which config.json asks for"
+                f"{folder}: the tensor {spelling} is {tuple(tensor.shape)}, not {expected},"
+                " as config.json requires"
             )
         parts.append(tensor.T if family.is_transposed(source) else tensor)
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     return whole.float().contiguous()
 
 
-def tokenizer_of(folder: Path, kind: str) -> Tokenizer:
+def read_tokenizer(folder: Path, kind: str) -> Tokenizer:
+    """The tokenizer of a folder."""
     paths = [folder / file for file in TOKENIZERS[kind]]
     if not all(path.exists() for path in paths):
         missing = next(path for path in paths if not path.exists())
@@ -204,30 +210,30 @@ def tokenizer_of(folder: Path, kind: str) -> Tokenizer:
             raise DlkitError(f"{missing}: no such file, nor a tokenizer.json")
     tokenizer = read([str(path) for path in paths])
     settings = folder / "tokenizer_config.json"
-    lower = json_of(settings).get("do_lower_case") if settings.exists() else None
+    lower = read_json(settings).get("do_lower_case") if settings.exists() else None
     if kind == "bert" and lower is not None:
         content = tokenizer.to_settings()
         steps = ["lower", "strip-accents"] if lower else []
         content["header"]["settings"]["normalize"] = steps
         del content["sha256"]
         tokenizer = Tokenizer.from_settings(content)
-    if kind == "bert" and (lacking := set(OF_BERT) - set(tokenizer.special)):
-        raise DlkitError(f"{paths[0]}: no {min(lacking)} in it")
+    if kind == "bert" and (lacking := set(SPECIAL) - set(tokenizer.special)):
+        raise DlkitError(f"{paths[0]}: no token {min(lacking)}, which a bert needs")
     return tokenizer
 
 
 def fit_vocabulary(
     folder: Path, tokenizer: Tokenizer, settings: Json, weights: dict[str, Tensor]
 ) -> None:
-    """Leave out rows that pad the vocabulary; refuse a tokenizer of another model."""
-    tokens, rows = vocab_size(tokenizer, {}), settings["vocab_size"]
-    if not rows - PADDING < tokens <= rows:
+    """Drop rows that pad the vocabulary; raise DlkitError for a tokenizer of another model."""
+    tokens, rows = max(tokenizer.names) + 1, settings["vocab_size"]
+    if not rows - MAX_PADDING < tokens <= rows:
         raise DlkitError(
             f"{folder}: the tokenizer has {tokens} tokens and the network {rows}:"
             " they are not of the same model"
         )
     if tokens < rows:
-        log(f"{folder}: {rows - tokens} rows of the network have no token, and are left out")
+        log(f"{folder}: dropped {rows - tokens} rows of the network that have no token")
         settings["vocab_size"] = tokens
         for name in ("embedding.weight", "head.weight", "output_bias"):
             if name in weights:
@@ -239,17 +245,17 @@ def fit_vocabulary(
 
 @dataclass(frozen=True)
 class Family:
-    """How a kind of model of Hugging Face becomes one of ours."""
+    """The conversion of a kind of Hugging Face's models to ours."""
 
     arch: str
     settings: Callable[[Json, Mapping[str, Tensor]], Json]
     names: dict[str, str | tuple[str, ...]]  # ours: theirs, which are concatenated
-    beginning: str  # of their names, which some files leave out
-    transposed: str
-    without_use: str
+    prefix: str  # of their names, which some files omit
+    transposed: str  # a pattern of their names
+    unused: str  # a pattern of their names
 
     def sources(self, name: str) -> Iterator[str]:
-        """Their tensors for ours of that name."""
+        """Their names of the parts of our tensor."""
         match = re.match(r"blocks\.(\d+)\.(.+)\.(weight|bias)$", name)
         if match:
             layer, part, kind = match.groups()
@@ -261,8 +267,8 @@ class Family:
             yield source.format(layer) + (f".{kind}" if kind else "")
 
     def spellings(self, source: str) -> Iterator[str]:
-        """The names a tensor can have: old files say gamma and beta of layer norms."""
-        for name in (source, source.removeprefix(self.beginning)):
+        """The names that a tensor can have: old files use gamma and beta for layer norms."""
+        for name in (source, source.removeprefix(self.prefix)):
             yield name
             if "LayerNorm" in name:
                 yield name.replace(".weight", ".gamma").replace(".bias", ".beta")
@@ -272,15 +278,16 @@ class Family:
 
 
 def refuse(config: Json, **only: Any) -> None:
-    """Settings that change the network and have no equal here."""
+    """Raise DlkitError for settings of the network that dlkit does not support."""
     for name, value in only.items():
         if config.get(name, value) != value:
-            raise DlkitError(f"{name} {config[name]!r} has no equal in dlkit")
+            raise DlkitError(f"{name} {config[name]!r} is not supported")
 
 
-def activation_of(config: Json, name: str, default: str) -> str:
+def read_activation(config: Json, name: str, default: str) -> str:
+    """Our name of an activation."""
     if (chosen := config.get(name, default)) not in ACTIVATIONS:
-        raise DlkitError(f"{name} {chosen!r} has no equal in dlkit")
+        raise DlkitError(f"{name} {chosen!r} is not supported")
     return ACTIVATIONS[chosen]
 
 
@@ -298,9 +305,9 @@ def gpt2_settings(config: Json, found: Mapping[str, Tensor]) -> Json:
         "heads": config["n_head"],
         "width": config["n_embd"],
         "ffn_width": config.get("n_inner"),
-        "activation": activation_of(config, "activation_function", "gelu_new"),
+        "activation": read_activation(config, "activation_function", "gelu_new"),
         "norm_eps": config.get("layer_norm_epsilon", 1e-5),
-        "untied": not config.get("tie_word_embeddings", True),
+        "tie_embeddings": config.get("tie_word_embeddings", True),
     }
 
 
@@ -314,7 +321,7 @@ def bert_settings(config: Json, found: Mapping[str, Tensor]) -> Json:
         "width": config["hidden_size"],
         "ffn_width": config["intermediate_size"],
         "segments": config.get("type_vocab_size", 2),
-        "activation": activation_of(config, "hidden_act", "gelu"),
+        "activation": read_activation(config, "hidden_act", "gelu"),
         "norm_eps": config.get("layer_norm_eps", 1e-12),
         "next_sentence": "cls.seq_relationship.weight" in found,
     }

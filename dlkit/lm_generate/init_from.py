@@ -1,4 +1,4 @@
-"""What a training goes on from: `--init-from`. Loads no torch to read one of our headers."""
+"""The model that training starts from: `--init-from`. Reading our own headers loads no torch."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,45 +14,48 @@ from dlkit.lm_generate.text_codec import TextCodec
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Settings that are those of the model to go on from.
-ITS_OWN = (
-    "tokenizer", "vocab_size", "lower", "layers", "width", "heads", "hidden", "positions", "untied",
-    "direct", "learn_start", "next_sentence",
+# Settings that come from the model that training starts from.
+INHERITED = (
+    "tokenizer", "vocab_size", "lower", "layers", "width", "heads", "hidden", "positions",
+    "tie_embeddings", "direct", "learn_start", "next_sentence",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Start(init_from.Start[TextCodec]):
-    """A model to go on from; `weights` where it is one of Hugging Face's."""
+    """A model to start from; `weights` if it is one of Hugging Face's."""
 
     weights: "dict[str, Tensor] | None"
 
 
-def started(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
-    """The settings, with those of the model that `--init-from` names, and that model."""
+def find_start(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
+    """Read the model that `--init-from` names, and merge its settings with the given ones."""
     name = str(config.init_from)
-    header, weights = of_model(name)
+    header, weights = read_model(name)
     source = init_from.Source(name, header)
-    source.check_no_conflict(config, ITS_OWN)
+    source.check_no_conflict(config, INHERITED)
     if header.arch == "ngram":
         raise DlkitError(
-            f"{name} is an n-gram model, which is counted: no training goes on from it"
+            f"{name} is an n-gram model, which training cannot start from; give a neural one"
         )
     found = source.start(config.dropout, TextCodec.from_settings)
     network = found.network
-    own: dict[str, Any] = {k: network[k] for k in ITS_OWN if k in network and k != "vocab_size"}
+    own: dict[str, Any] = {k: network[k] for k in INHERITED if k in network and k != "vocab_size"}
     own["arch"] = header.arch
     context = config.context
     if header.arch not in STREAMED and "context" in network:
         context = context or network["context"]
         if context > network["context"]:
-            raise DlkitError(f"--context {context} is more than the {network['context']} of {name}")
+            raise DlkitError(
+                f"--context {context} is more than the {network['context']} of {name};"
+                " give a smaller one"
+            )
     changed = replace(config, context=context, **own)
     return changed, Start(found.vocabulary, network, weights)
 
 
-def of_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":
-    """The header of one of our models, or all of one of Hugging Face's."""
+def read_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":
+    """Read the header of one of our models, or header and weights of one of Hugging Face's."""
     if name.startswith("hf:") or Path(name).is_dir():
         from dlkit.lm_generate import huggingface
 

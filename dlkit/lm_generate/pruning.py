@@ -1,6 +1,6 @@
-"""Leaving out n-grams: rare ones, or all but those that matter most.
+"""Pruning n-grams: rare ones, or all but the most important ones.
 
-What begins an n-gram that is kept is kept as well. Shapes: M n-grams of a level.
+The beginnings of n-grams that are kept are kept as well. Shapes: M n-grams of a level.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,26 @@ from dlkit.lm_generate.ngram import Trie
 from dlkit.lm_generate.smoothing import Smoothed, new_file
 
 
-def thresholds_of(setting: str, order: int) -> list[int]:
-    """A count for each order, from `0 0 1`; the last one also stands for those after it."""
+def parse_thresholds(setting: str, order: int) -> list[int]:
+    """Parse a count for each order, such as `0 0 1`; the last one also holds for higher orders."""
     try:
         given = [int(number) for number in setting.split()] or [0]
     except ValueError:
         given = [-1]
     found = [*given, *[given[-1]] * order][:order]
     if min(given) < 0 or len(given) > order or found != sorted(found):
-        raise DlkitError(f"--prune {setting!r}: up to {order} counts, none below the one before")
+        raise DlkitError(
+            f"--prune {setting!r}: give up to {order} counts, none below the one before"
+        )
     if found[0]:
-        raise DlkitError(f"--prune {setting!r}: tokens are not left out, so it begins with 0")
+        raise DlkitError(f"--prune {setting!r}: single tokens cannot be pruned; begin with 0")
     return found
 
 
-def frequent(counts: Counts, thresholds: Sequence[int]) -> list[np.ndarray]:
-    """Which n-grams (M) of each level occur more often than its threshold; every token counts."""
+def select_frequent(counts: Counts, thresholds: Sequence[int]) -> list[np.ndarray]:
+    """Masks (M) of the n-grams of each level that occur more often than its threshold.
+
+    All single tokens are kept."""
     return [
         level_counts > threshold if level else np.ones(len(level_counts), bool)
         for level, (level_counts, threshold) in enumerate(
@@ -39,13 +43,15 @@ def frequent(counts: Counts, thresholds: Sequence[int]) -> list[np.ndarray]:
     ]
 
 
-def most_important(counts: Counts, smoothed: Smoothed, most: int, folder: Path) -> list[np.ndarray]:
-    """Which n-grams (M) of each level are among the `most` whose loss the text would feel most."""
+def select_important(
+    counts: Counts, smoothed: Smoothed, most: int, folder: Path
+) -> list[np.ndarray]:
+    """Masks (M) of the `most` n-grams whose pruning costs the text the most log-probability."""
     trie = counts.trie
     losses = [np.full(counts.num_tokens, np.inf, np.float32)]
     for level in range(1, trie.order):
         losses.append(new_file(folder / f"losses-{level}", len(trie.words[level]), np.float32))
-        compiled_ngram.losses_without(
+        compiled_ngram.pruning_losses(
             trie.first[level - 1],
             counts.counts[level],
             smoothed.links[level],
@@ -54,30 +60,30 @@ def most_important(counts: Counts, smoothed: Smoothed, most: int, folder: Path) 
             losses[level],
         )
     for level in range(trie.order - 1, 1, -1):
-        compiled_ngram.raise_to_most(trie.first[level - 1], losses[level], losses[level - 1])
-    threshold = threshold_for(losses, most)
+        compiled_ngram.propagate_max(trie.first[level - 1], losses[level], losses[level - 1])
+    threshold = find_threshold(losses, most)
     return [loss > threshold for loss in losses]
 
 
-def threshold_for(losses: Sequence[np.ndarray], most: int) -> float:
-    """A loss that at most `most` of them exceed."""
+def find_threshold(losses: Sequence[np.ndarray], most: int) -> float:
+    """The smallest loss that at most `most` of them exceed."""
     total = sum(map(len, losses))
     if total <= most:
         return -np.inf
     if most < len(losses[0]):
         raise DlkitError(
-            f"--max-ngrams {most} is less than the {len(losses[0])} tokens: give more, or fewer"
-            " with --vocab-size"
+            f"--max-ngrams {most} is less than the {len(losses[0])} tokens; give more, or a smaller"
+            " --vocab-size"
         )
     higher = np.concatenate(losses[1:])
-    place = total - most - 1  # of those left out, the last
+    place = total - most - 1  # the largest loss of those pruned
     return float(np.partition(higher, place)[place])
 
 
 def back_off(trie: Trie, smoothed: Smoothed, kept: Sequence[np.ndarray]) -> None:
-    """Change the probabilities and back-off weights to those without what is not kept."""
+    """Change the probabilities and back-off weights to those without the pruned n-grams."""
     for level in range(1, trie.order):
-        compiled_ngram.leave_out(
+        compiled_ngram.back_off_pruned(
             trie.first[level - 1],
             kept[level - 1],
             kept[level],
@@ -91,11 +97,11 @@ def back_off(trie: Trie, smoothed: Smoothed, kept: Sequence[np.ndarray]) -> None
 def compact(
     trie: Trie, smoothed: Smoothed, kept: Sequence[np.ndarray]
 ) -> tuple[Trie, list[np.ndarray], list[np.ndarray]]:
-    """The n-grams that are kept, their probabilities and their back-off weights."""
+    """Remove pruned n-grams: returns the trie, probabilities and back-off weights of the others."""
     first = []
     for level, old in enumerate(trie.first):
         new = np.empty(int(kept[level].sum()) + 1, np.uint32)
-        compiled_ngram.compacted(old, kept[level], kept[level + 1], new)
+        compiled_ngram.compact_first(old, kept[level], kept[level + 1], new)
         first.append(new)
     words = [words[keep] for words, keep in zip(trie.words, kept, strict=True)]
     probs = [probs[keep] for probs, keep in zip(smoothed.probs, kept, strict=True)]

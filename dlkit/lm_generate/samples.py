@@ -1,24 +1,24 @@
-"""samples.txt: what the model writes after each epoch of its training."""
+"""samples.txt: a text that the model generates after each epoch of its training."""
 
-from typing import Any
+from dataclasses import replace
 
+from dlkit.core.failures import Failure
 from dlkit.core.train.run import Run
-from dlkit.lm_generate.infer import Generation, Model, Writing, generate
-from dlkit.lm_generate.text_codec import TextCodec
+from dlkit.lm_generate.infer import GenerationConfig, generate
+from dlkit.lm_generate.neural import NeuralLM
 
 
-def write_sample(run: Run, epoch: int, units: TextCodec, tokens: int) -> None:
+def write_sample(run: Run, epoch: int, model: NeuralLM, tokens: int) -> None:
     """Add a text by the model to samples.txt, in place of one of the same epoch."""
-    run.add_sample(sample(run, units, tokens, run.config.seed + epoch))
+    run.add_sample(sample(replace(model, network=run.eval_model), tokens, run.config.seed + epoch))
 
 
-def sample(run: Run, units: TextCodec, tokens: int, seed: int) -> str:
-    """A text that the model draws from its distribution, from a text's start or a line's end.
+def sample(model: NeuralLM, tokens: int, seed: int) -> str:
+    """Sample a text from the model's distribution, after the start of a text or the end of a line.
 
-    Nothing where the tokenizer has neither.
+    The text is empty where the tokenizer has a token for neither.
     """
-    network: Any = run.eval_model.eval()
-    room = min(tokens, network.context or tokens)
-    model = Model(str(run.folder), run.header, units, network)
-    (written,) = generate([""], model, Generation(max_tokens=room, seed=seed))
-    return written.result().text if isinstance(written, Writing) else ""
+    model.network.eval()
+    room = min(tokens, model.context or tokens)
+    (text,) = generate([""], model, GenerationConfig(max_tokens=room, seed=seed))
+    return "" if isinstance(text, Failure) else text.result().text

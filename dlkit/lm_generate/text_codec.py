@@ -1,7 +1,7 @@
-"""Text as ids: a tokenizer, and the tokens that stand for the ends of lines and texts.
+"""Text to ids and back: a tokenizer, and the tokens that mark the ends of lines and texts.
 
 Some tokenizers drop the ends of lines (words, wordpiece, unigram). With them a line ends with a
-special token, where there is one: `</s>` in those that `train` learns.
+special token, if they have one: `</s>` in those that `train` learns.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,29 +17,34 @@ from dlkit.tokenize import Tokenizer, load, train
 BEGIN = ("<s>", "<bos>", "[BOS]", "<|startoftext|>", "<|endoftext|>", "</s>", "<eos>")
 END = ("</s>", "<eos>", "[EOS]")
 PIECE = 1 << 18  # characters that a thread encodes at once
-OF_BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))  # those of T5
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))  # mark the gaps of T5's texts
+# The special tokens that architectures need of a tokenizer that is learned.
+SPECIAL_TOKENS = {
+    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "t5": ("<pad>", "</s>", "<unk>", *SENTINELS),
+}
+SUFFIX = "##"  # begins the tokens that continue a word
 
 
 class TextCodec:
-    """What a language model reads and writes: ids, from 0 to `size` - 1."""
+    """Encodes texts as ids from 0 to `size` - 1, and decodes them with their lines."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.size = max(tokenizer.names) + 1
-        self.begin = first_of(BEGIN, tokenizer)  # what a text starts with, if there is such a token
+        self.begin = first_special(BEGIN, tokenizer)  # begins each text; None: no such token
         self.keeps_lines = tokenizer.algorithm == "char" or (
             tokenizer.decode(tokenizer.encode("\n")) == "\n"
         )
-        # What the end of a line becomes, where the tokenizer drops it.
-        self.line_end = None if self.keeps_lines else first_of(END, tokenizer)
+        # Replaces the end of a line, where the tokenizer drops it.
+        self.line_end = None if self.keeps_lines else first_special(END, tokenizer)
 
     @classmethod
     def learn(
         cls, texts: Iterable[str], algorithm: str, vocab_size: int, arch: str, lower: bool = False
     ) -> "TextCodec":
-        """Units learned from texts, with the special tokens that the architecture needs."""
-        special = {"bert": OF_BERT, "t5": ("<pad>", "</s>", "<unk>", *SENTINELS)}.get(arch, ())
+        """Learn a tokenizer from texts, with the special tokens that the architecture needs."""
+        special = SPECIAL_TOKENS.get(arch, ())
         if not special and algorithm not in {"char", "byte", "byte-bpe"}:
             special = ("<unk>", "</s>")
         learned = train(
@@ -51,11 +56,11 @@ class TextCodec:
             # A character of the text is never unknown.
             min_count=1 if algorithm == "char" else 2,
         )
-        return cls(with_lines(learned) if algorithm == "char" else learned)
+        return cls(add_line_break(learned) if algorithm == "char" else learned)
 
     @classmethod
     def named(cls, name: str) -> "TextCodec":
-        """The units of a tokenizer of this name or file."""
+        """The codec of a tokenizer of this name or file."""
         try:
             return cls(load(name))
         except DlkitError as error:
@@ -63,7 +68,7 @@ class TextCodec:
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> "TextCodec":
-        """The units of a checkpoint: `header.settings["tokenizer"]`."""
+        """The codec of a checkpoint, from `header.settings["tokenizer"]`."""
         return cls(Tokenizer.from_settings(settings))
 
     def to_settings(self) -> dict[str, Any]:
@@ -71,7 +76,7 @@ class TextCodec:
         return self.tokenizer.to_settings()
 
     def encode(self, text: str, parse_special: bool = False) -> list[int]:
-        """The ids of a text, without the token that begins it."""
+        """Encode a text, without the token that begins it."""
         if self.line_end is None:
             return self.tokenizer.encode(text, parse_special)
         ids: list[int] = []
@@ -82,11 +87,11 @@ class TextCodec:
         return ids
 
     def encode_blocks(self, blocks: Iterable[str], workers: int = 1) -> Iterator[np.ndarray]:
-        """The ids of a large text that comes in blocks of whole lines, in arrays of int64."""
+        """Encode a large text that comes in blocks of whole lines, as arrays of int64."""
         for block in blocks:
             if self.line_end is None:
-                for some in in_groups(pieces(block), 4 * workers):
-                    parts = self.tokenizer.encode_batch(some, workers)
+                for group in batched(split_pieces(block), 4 * workers):
+                    parts = self.tokenizer.encode_batch(group, workers)
                     yield np.concatenate([np.array(ids, np.int64) for ids in parts])
                 continue
             encoded = self.tokenizer.encode_batch(block.split("\n"), workers)
@@ -94,7 +99,7 @@ class TextCodec:
             yield np.array(ids[:-1], np.int64)  # after the last line, as in `encode`
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, with its lines."""
+        """Decode ids to a text with its lines."""
         if self.line_end is None:
             return self.tokenizer.decode(ids)
         lines: list[list[int]] = [[]]
@@ -106,21 +111,21 @@ class TextCodec:
         return "\n".join(self.tokenizer.decode(line) for line in lines)
 
 
-def with_lines(tokenizer: Tokenizer) -> Tokenizer:
-    """A tokenizer of characters that also knows the end of a line: they are learned without it."""
+def add_line_break(tokenizer: Tokenizer) -> Tokenizer:
+    """Add the line break to a tokenizer of characters, which are learned without it."""
     content = tokenizer.to_settings()
     content["vocab"]["\n"] = max(tokenizer.names) + 1
     del content["sha256"]
     return Tokenizer.from_settings(content)
 
 
-def first_of(names: Iterable[str], tokenizer: Tokenizer) -> int | None:
+def first_special(names: Iterable[str], tokenizer: Tokenizer) -> int | None:
     """The id of the first of these special tokens that the tokenizer has."""
     return next((tokenizer.special[name] for name in names if name in tokenizer.special), None)
 
 
-def pieces(text: str) -> Iterator[str]:
-    """A text in pieces of whole lines, or of whole words, each large enough for a thread."""
+def split_pieces(text: str) -> Iterator[str]:
+    """Split a text at line breaks or spaces into pieces that are large enough for a thread."""
     start = 0
     while len(text) - start > PIECE:
         line = text.find("\n", start + PIECE, start + 2 * PIECE) + 1
@@ -132,7 +137,17 @@ def pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def in_groups(items: Iterable[str], size: int) -> Iterator[list[str]]:
+def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Lists of at most `size` items."""
     remaining = iter(items)
     while group := list(islice(remaining, size)):
         yield group
+
+
+def insert(token: str, before: str, after: str) -> str:
+    """Put a token in the gap of a text; one that continues a word needs no space before it."""
+    if token.startswith(SUFFIX):
+        return before.rstrip(" ") + token.removeprefix(SUFFIX) + after
+    if token.startswith(" "):
+        before = before.rstrip(" ")
+    return before + token + after

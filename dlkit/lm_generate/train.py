@@ -1,14 +1,14 @@
-"""`dlkit lm-generate train`: n-grams are counted, networks trained. Counting loads no torch."""
+"""`dlkit lm-generate train`: counts n-grams, or trains a network. Counting loads no torch."""
 
 from pathlib import Path
 
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
-from dlkit.lm_generate.init_from import started
+from dlkit.lm_generate.init_from import find_start
 
 
 def train(config: LmTrainConfig) -> Path:
     """Train a language model, and return the path of its best checkpoint."""
-    config, start = started(config) if config.init_from else (config, None)
+    config, start = find_start(config) if config.init_from else (config, None)
     config = by_arch(config)
     if config.arch == "ngram":
         from dlkit.lm_generate.ngram_training import train_ngram

@@ -30,8 +30,8 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.lm_generate import data, infer
+from dlkit.lm_generate.causal_lm import next_token_loss
 from dlkit.lm_generate.config import LmTrainConfig, by_arch
-from dlkit.lm_generate.loss import next_token_loss
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import train as train_tokenizer
 from tests.benchmarks import harness
@@ -67,11 +67,13 @@ def write_gpt2(folder: Path) -> None:
 
 def of_dlkit(folder: Path, batch: int, tokens: int, device: str) -> Callable[[], object]:
     model = infer.load(folder, device)
-    how = infer.Generation(Sampling(top_k=50), max_tokens=tokens, batch_size=batch)
+    how = infer.GenerationConfig(Sampling(top_k=50), max_tokens=tokens, batch_size=batch)
 
     def work() -> int:
         texts = list(infer.generate([PROMPT] * batch, model, how))
-        return sum(len(text.result().tokens) for text in texts if isinstance(text, infer.Writing))
+        return sum(
+            len(text.result().tokens) for text in texts if isinstance(text, infer.StreamedText)
+        )
 
     return work
 
@@ -84,7 +86,7 @@ def of_transformers(
     transformers.logging.set_verbosity_error()
     network: Any = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=dtype)
     network.to(device).eval()
-    count = len(infer.load(folder, "cpu").units.encode(PROMPT))
+    count = len(infer.load(folder, "cpu").codec.encode(PROMPT))
     ids = torch.full((batch, count), 400, device=device)
 
     def work() -> int:
@@ -148,9 +150,13 @@ def train_dlkit(steps: int, device: str, precision: Precision) -> Callable[[], o
     optimizer = run.optimizer(model)
     ids = text_ids()
 
+    def batches(epoch: int) -> Any:
+        windows = data.Windows(ids, config, process, epoch, SHAPE["context"])
+        return data.loader(windows, process)
+
     def work() -> float:
         run.done = 0  # each round is the first epoch again
-        for batch, targets in run.batches(data.batches(ids, config, process, run.epoch)):
+        for batch, targets in run.batches(batches(run.epoch)):
             with run.autocast():
                 loss = next_token_loss(model, batch, targets, None)
             run.step(loss, optimizer)

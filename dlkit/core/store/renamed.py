@@ -31,6 +31,7 @@ INVERTED: dict[str, dict[str, str]] = {
     "*": {},
     "detect": {"from_scratch": "pretrained_backbone"},
     "segment": {"from_scratch": "pretrained_backbone"},
+    "lm-generate": {"untied": "tie_embeddings"},
     "translate": {"untied": "tie_embeddings"},
 }
 NESTED = (

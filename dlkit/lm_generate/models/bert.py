@@ -1,9 +1,9 @@
-"""BERT: a Transformer encoder that fills in masked tokens (Devlin et al. 2019).
+"""BERT: a Transformer encoder that fills in mselected tokens (Devlin et al. 2019).
 
 Layer norm comes after attention and after the feed-forward layer; positions and segments are
 learned; the output shares the token embedding's weights.
 
-Shapes: B texts, T tokens, V vocabulary, W width, H heads, N tokens that are asked for.
+Shapes: B texts, T tokens, V vocabulary, W width, H heads, N tokens to predict.
 """
 
 import torch
@@ -15,8 +15,8 @@ from dlkit.core.nn.activations import ACTIVATIONS
 from dlkit.lm_generate.models.cache import present
 
 
-class Attention(nn.Module):
-    """Attention of several heads, to both sides."""
+class BertAttention(nn.Module):
+    """Bidirectional multi-head self-attention."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (B, T, W) -> (B, T, W); mask (B, 1, 1, T) is true where there is a token."""
+        """x (B, T, W) -> (B, T, W); mask (B, 1, 1, T) is true where a row has a token."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         drop = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, mask, drop)
@@ -33,7 +33,9 @@ class Attention(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class BertBlock(nn.Module):
+    """Self-attention and a feed-forward layer, each followed by layer norm."""
+
     def __init__(
         self,
         width: int,
@@ -44,7 +46,7 @@ class Block(nn.Module):
         norm_eps: float,
     ) -> None:
         super().__init__()
-        self.attention = Attention(width, heads, dropout)
+        self.attention = BertAttention(width, heads, dropout)
         self.attention_norm = nn.LayerNorm(width, norm_eps)
         self.up = nn.Linear(width, ffn_width)
         self.activation = ACTIVATIONS[activation]
@@ -60,7 +62,7 @@ class Block(nn.Module):
 
 
 class BERT(nn.Module):
-    """The encoder with its head of masked language modeling, and that of the next sentence."""
+    """The encoder with its heads for mselected language modeling and next-sentence prediction."""
 
     def __init__(
         self,
@@ -79,7 +81,9 @@ class BERT(nn.Module):
         """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__()
         if width % heads:
-            raise DlkitError(f"a width of {width} cannot be shared by {heads} heads")
+            raise DlkitError(
+                f"--width {width} is not divisible by --heads {heads}; change one of them"
+            )
         ffn_width = ffn_width or 4 * width
         self.context = context
         self.embedding = nn.Embedding(vocab_size, width)
@@ -88,7 +92,7 @@ class BERT(nn.Module):
         self.embedding_norm = nn.LayerNorm(width, norm_eps)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            Block(width, heads, ffn_width, dropout, activation, norm_eps) for _ in range(layers)
+            BertBlock(width, heads, ffn_width, dropout, activation, norm_eps) for _ in range(layers)
         )
         self.transform = nn.Linear(width, width)
         self.activation = ACTIVATIONS[activation]
@@ -105,7 +109,7 @@ class BERT(nn.Module):
     def hidden(
         self, ids: Tensor, segments: Tensor | None = None, lengths: Tensor | None = None
     ) -> Tensor:
-        """The last layer's output (B, T, W): a vector for each token in its context."""
+        """Output of the last layer (B, T, W): a vector for each token in its context."""
         positions = torch.arange(ids.shape[1], device=ids.device)
         segments = torch.zeros_like(ids) if segments is None else segments
         x = self.embedding(ids) + self.position_embedding(positions)
@@ -122,16 +126,17 @@ class BERT(nn.Module):
         lengths: Tensor | None = None,
         at: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits (B, T, V) of each token of ids (B, T); and of what the second segment is, (B, 2):
-        the first one's continuation, or from elsewhere; None without `next_sentence`.
+        """Logits (B, T, V) of each token of ids (B, T), and next-sentence logits (B, 2).
 
-        `segments` (B, T) are 0 or 1; what is right of `lengths` (B) is padding. With `at` (B, T)
-        the logits are those (N, V) of the N tokens where it is true. All logits are fp32.
+        The latter are for 0: the second segment continues the first one, and 1: it is from another
+        text; None without `next_sentence`. `segments` (B, T) are 0 or 1; tokens beyond `lengths`
+        (B) are padding. With `at` (B, T) the logits are those (N, V) of the N tokens where it is
+        true. All logits are fp32.
         """
         x = self.hidden(ids, segments, lengths)
-        asked = x if at is None else x[at]
-        asked = self.transform_norm(self.activation(self.transform(asked)))
-        logits = F.linear(asked, self.embedding.weight, self.output_bias).float()
+        selected = x if at is None else x[at]
+        selected = self.transform_norm(self.activation(self.transform(selected)))
+        logits = F.linear(selected, self.embedding.weight, self.output_bias).float()
         if self.pooler is None or self.relation is None:
             return logits, None
         return logits, self.relation(torch.tanh(self.pooler(x[:, 0]))).float()

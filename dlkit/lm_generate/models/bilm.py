@@ -1,7 +1,8 @@
-"""A bidirectional language model as ELMo's (Peters et al. 2018): two stacks of LSTMs, one for each
-direction, which share the embedding and the output layer.
+"""A bidirectional language model in the form of ELMo (Peters et al. 2018).
 
-Shapes: B texts, T tokens, V vocabulary, W numbers that describe a token, L layers.
+Two stacks of LSTMs, one for each direction, share the embedding and the output layer.
+
+Shapes: B texts, T tokens, V vocabulary, W model dimension, L layers.
 """
 
 import math
@@ -14,14 +15,14 @@ from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.models.cache import present
 
 
-class BiLM(nn.Module):
-    """Scores texts from both sides and describes tokens in their context; it does not generate."""
+class BidirectionalLSTM(nn.Module):
+    """Predicts each token from the left and from the right; it does not generate."""
 
     def __init__(
         self, vocab_size: int, context: int = 256, layers: int = 2, width: int = 128,
         dropout: float = 0.0,
     ) -> None:  # fmt: skip
-        """`context` is how many tokens the training reads at once; others may be longer."""
+        """`context` is the number of tokens of a training window; other texts may be longer."""
         super().__init__()
         self.context = context
         self.embedding = nn.Embedding(vocab_size, width)
@@ -32,18 +33,18 @@ class BiLM(nn.Module):
         nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
 
     def features(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What each layer knows of each token, from its left and its right (L + 1, B, T, 2 W).
+        """Output of each layer for each token, from left and right: (L + 1, B, T, 2 W).
 
-        The first layer is the embedding, twice. What is right of `lengths` (B) is padding.
+        The first layer is the embedding, twice. Tokens beyond `lengths` (B) are padding.
         """
         embedded = self.dropout(self.embedding(ids))
         right = self.stack(self.forwards, embedded)
-        left = [turned(x, lengths) for x in self.stack(self.backwards, turned(embedded, lengths))]
+        left = [reverse(x, lengths) for x in self.stack(self.backwards, reverse(embedded, lengths))]
         both = zip([embedded, *right], [embedded, *left], strict=True)
         return torch.stack([torch.cat(pair, dim=-1) for pair in both])
 
     def stack(self, layers: nn.ModuleList, x: Tensor) -> list[Tensor]:
-        """Each layer's output (B, T, W), with a way around it from the second on."""
+        """Output (B, T, W) of each layer, with a residual connection from the second on."""
         outputs: list[Tensor] = []
         for number, layer in enumerate(layers):
             y = layer(x.transpose(0, 1))[0].transpose(0, 1)
@@ -52,9 +53,9 @@ class BiLM(nn.Module):
         return outputs
 
     def forward(self, ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V) of the token after each of ids (B, T), and of the one before it; fp32.
+        """Logits (B, T, V) of the token after each of ids (B, T), and of the token before it; fp32.
 
-        What is right of `lengths` (B) is padding.
+        Tokens beyond `lengths` (B) are padding.
         """
         last = self.features(ids, lengths)[-1]
         right, left = (
@@ -63,11 +64,11 @@ class BiLM(nn.Module):
         return right, left
 
 
-def turned(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """x (B, T, W) from the last token to the first; padding stays where it is."""
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse the tokens of x (B, T, W); padding stays in place."""
     if lengths is None:
         return x.flip(1)
     places = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
-    there = present(x[..., 0], lengths)[:, 0, 0]
-    places = torch.where(there, lengths[:, None] - 1 - places, places)
+    inside = present(x[..., 0], lengths)[:, 0, 0]
+    places = torch.where(inside, lengths[:, None] - 1 - places, places)
     return x.gather(1, places[..., None].expand_as(x))

@@ -1,4 +1,4 @@
-"""What the Transformers share: the past of each layer, kept while a text grows.
+"""Key-value cache of the Transformers, with a row for each text of a batch.
 
 Shapes: B texts, T new tokens, H heads of D numbers, L layers.
 """
@@ -9,45 +9,45 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dlkit.lm_generate.model import DecoderState
+from dlkit.lm_generate.models.language_model import DecoderState
 
-# On a CPU attention looks at a multiple of so many tokens, of which a mask hides those that are not
-# there: so its sums have the same order for a row, whatever the lengths of the others are.
+# On a CPU attention covers a multiple of this many tokens, and a mask hides those that do not exist
+# yet: its sums then have the same order for a row, whatever the lengths of the other rows.
 BLOCK = 64
 
 
-def rounded(number: int, block: int) -> int:
-    """Up to a multiple of `block`."""
+def round_up(number: int, block: int) -> int:
+    """Round up to a multiple of `block`."""
     return -(-number // block) * block
 
 
 def present(ids: Tensor, lengths: Tensor) -> Tensor:
-    """Where rows have tokens (B, 1, 1, T); what is right of their lengths (B) is padding."""
+    """Mask (B, 1, 1, T) of the tokens within each row's length (B); the others are padding."""
     seen = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
     return seen[:, None, None]
 
 
-class Cache(DecoderState):
-    """Keys and values of all layers, in memory reserved for `capacity` tokens."""
+class KeyValueCache(DecoderState):
+    """Keys and values of all layers, with memory reserved for `capacity` tokens."""
 
     def __init__(
         self, layers: int, batch: int, capacity: int, heads: int, size: int, like: Tensor
     ) -> None:
-        """On the device of `like`, and of its type; on a CPU fp32.
+        """The cache has the device and dtype of `like`; on a CPU it is fp32.
 
-        There attention of one token to many is several times quicker in fp32 than in bf16.
+        There attention of one token to many is several times faster in fp32 than in bf16.
         """
         self.block = BLOCK if like.device.type == "cpu" else 1
         dtype = torch.float32 if like.device.type == "cpu" else like.dtype
-        shape = (2, batch, heads, rounded(capacity, self.block), size)  # keys, and values
+        shape = (2, batch, heads, round_up(capacity, self.block), size)  # keys, and values
         self.capacity = capacity
-        # Zeros: masked attention multiplies what was never written with 0, and 0 x NaN is NaN.
+        # Zeros: masked attention multiplies unwritten memory by 0, and 0 x NaN is NaN.
         self.layers = [torch.zeros(shape, dtype=dtype, device=like.device) for _ in range(layers)]
         self.lengths = torch.zeros(batch, dtype=torch.long, device=like.device)  # tokens, each row
         self.longest = 0  # no row has more tokens
         self.even = True  # all rows have `longest` tokens
-        self.steps = 0  # of one token, since these rows are together
-        # How far a step sees that is replayed as a CUDA graph; 0: there is none.
+        self.steps = 0  # of one token, since these rows were selected
+        # Tokens that a step replayed as a CUDA graph attends to; 0: no graph.
         self.window = 0
         self.step: Callable[[Tensor], Tensor] | None = None
 
@@ -71,18 +71,20 @@ class Cache(DecoderState):
         self.layers = [kept.detach() for kept in self.layers]
 
     def begin(self, tokens: int, lengths: Tensor | None) -> Tensor:
-        """Make ready for `tokens` more in each row; their positions (T), or (B, T)."""
+        """Prepare for `tokens` more in each row, and return their positions (T) or (B, T)."""
         replayed = bool(self.window) and tokens == 1
         self.end = min(self.longest + tokens, self.capacity)
-        self.looked_at = self.window if replayed else rounded(self.end, self.block)
+        self.attended = self.window if replayed else round_up(self.end, self.block)
         steps = torch.arange(tokens, device=self.lengths.device)
-        places = torch.arange(self.looked_at, device=steps.device)
+        places = torch.arange(self.attended, device=steps.device)
         if self.even and not replayed:
             self.places = None
             positions = steps + self.longest
             self.mask: Tensor | None = self.additive_mask(places > positions[:, None])
             if self.block == 1 and (tokens == 1 or not self.longest):
-                self.mask = None  # it would hide nothing, or what is later: attention knows that
+                self.mask = (
+                    None  # it would hide nothing, or only later tokens, which is_causal does
+                )
             return positions
         positions = self.lengths[:, None] + steps
         if lengths is None:
@@ -96,23 +98,23 @@ class Cache(DecoderState):
         return positions
 
     def additive_mask(self, unseen: Tensor) -> Tensor:
-        """What is added to the scores: numbers, as each layer would make them of the booleans."""
+        """Mask to add to the scores, converted once here instead of in each layer."""
         return torch.zeros(unseen.shape, dtype=self.dtype, device=unseen.device).masked_fill_(
             unseen, -torch.inf
         )
 
     def extend(self, layer: int, new: Tensor) -> Tensor:
-        """Store new keys and values (2, B, H, T, D); returns all so far (2, B, H, S, D)."""
+        """Store new keys and values (2, B, H, T, D), and return all so far (2, B, H, S, D)."""
         kept = self.layers[layer]
         if self.places is None:
             kept[:, :, :, self.longest : self.end] = new
         else:
             rows, columns, positions = self.places
             kept[:, rows, :, positions] = new[:, rows, :, columns].to(kept.dtype)
-        return kept[:, :, :, : self.looked_at]
+        return kept[:, :, :, : self.attended]
 
     def advance(self, tokens: int, lengths: Tensor | None) -> None:
-        self.lengths += tokens if lengths is None else lengths  # in place: graphs know the memory
+        self.lengths += tokens if lengths is None else lengths  # in place: graphs hold its address
         self.longest = min(self.longest + tokens, self.capacity)
         if lengths is not None:
             self.longest = int(self.lengths.max())

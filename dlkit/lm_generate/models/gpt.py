@@ -1,9 +1,9 @@
 """GPT: a decoder-only Transformer, in the form of GPT-2 (Radford et al. 2019).
 
 Layer norm comes before attention and before the feed-forward layer, and once more at the end; the
-output shares the token embedding's weights. Dropout is on the embedding and on what each layer
-adds, not on the attention's shares, which no quick kernel on CPUs has. Positions are learned,
-sinusoidal (Vaswani et al. 2017) or rotary (Su et al. 2021).
+output shares the token embedding's weights. Dropout applies to the embedding and to the output of
+each sublayer, not to the attention weights, which no fast kernel on CPUs supports. Positions are
+learned, sinusoidal (Vaswani et al. 2017) or rotary (Su et al. 2021).
 
 Shapes: B texts, T new tokens, V vocabulary, W width, H heads of D = W / H.
 """
@@ -18,24 +18,24 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.nn.activations import ACTIVATIONS
 from dlkit.core.nn.fast_inference import as_cuda_graph
 from dlkit.core.nn.layers import Dropout
-from dlkit.lm_generate.model import DecoderState, LanguageModel
-from dlkit.lm_generate.models.cache import Cache, rounded
+from dlkit.lm_generate.models.cache import KeyValueCache, round_up
+from dlkit.lm_generate.models.language_model import DecoderState, NextTokenNetwork
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
-# CUDA graphs: how many tokens further back each one sees, and the steps a batch must have lived
-# before one is made of it, which takes as long as many steps (beams live one).
-WINDOW, BEFORE_GRAPHS = 256, 4
+# CUDA graphs: each one attends to a multiple of GRAPH_WINDOW tokens, and is captured after a batch
+# has lived STEPS_BEFORE_GRAPH steps, since capture takes as long as many steps (beams live one).
+GRAPH_WINDOW, STEPS_BEFORE_GRAPH = 256, 4
 POSITIONS = ("learned", "sinusoidal", "rotary")
 
 
 def angles(positions: int, width: int) -> Tensor:
-    """What each position (rows) is multiplied with at each wavelength (columns, width / 2)."""
+    """Angles (positions, width / 2) of each position at each wavelength."""
     exponents = torch.arange(0, width, 2) / width
     return torch.arange(positions)[:, None] * LARGEST_WAVELENGTH**-exponents
 
 
-class Attention(nn.Module):
-    """Causal attention of several heads."""
+class CausalAttention(nn.Module):
+    """Causal multi-head self-attention."""
 
     def __init__(self, width: int, heads: int, bias: bool) -> None:
         super().__init__()
@@ -44,7 +44,11 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=bias)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor] | None,
+        past: KeyValueCache | None,
+        layer: int,
     ) -> Tensor:
         """x (B, T, W) -> (B, T, W)."""
         batch, tokens, width = x.shape
@@ -54,7 +58,7 @@ class Attention(nn.Module):
             parts = parts.to(past.dtype)
         query, key, value = parts
         if rotation is not None:
-            query, key = rotated(parts[:2], *rotation).to(parts.dtype)
+            query, key = rotate(parts[:2], *rotation).to(parts.dtype)
         mask, causal = None, tokens > 1
         if past is not None:
             new = parts[1:] if rotation is None else torch.stack([key, value])
@@ -62,7 +66,7 @@ class Attention(nn.Module):
             mask = past.mask
             causal = causal and mask is None
         if self.training and past is None and value.dtype == torch.bfloat16 and x.is_cpu:
-            # Turned in fp32, as the angles are.
+            # Rotary positions were applied in fp32, as the angles are.
             mixed = causal_attention(query.to(value.dtype), key.to(value.dtype), value)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
@@ -71,25 +75,27 @@ class Attention(nn.Module):
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """scaled_dot_product_attention of three (B, H, T, D), where its kernel's backward is slow.
+    """Replace scaled_dot_product_attention of three (B, H, T, D) where its backward is slow.
 
-    On CPUs it takes twice as long as that of these products in bf16.
+    On CPUs its backward in bf16 takes twice as long as that of these products.
     """
     tokens, size = query.shape[-2:]
     later = query.new_full((tokens, tokens), -torch.inf).triu(1)
     scores = (query * size**-0.5) @ key.transpose(-1, -2)
-    with torch.autocast("cpu", enabled=False):  # which would have the softmax in fp32
-        shares = (scores + later).softmax(-1)
-    return shares @ value
+    with torch.autocast("cpu", enabled=False):  # autocast would compute the softmax in fp32
+        weights = (scores + later).softmax(-1)
+    return weights @ value
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (..., B, H, T, D) with each pair (i, i + D / 2) turned; cos and sin (..., T, D / 2)."""
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (..., B, H, T, D) with each pair (i, i + D / 2) rotated; cos and sin (..., T, D / 2)."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-class Block(nn.Module):
+class GPTBlock(nn.Module):
+    """Causal self-attention and a feed-forward layer, each after layer norm and with a residual."""
+
     def __init__(
         self,
         width: int,
@@ -102,7 +108,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, norm_eps, bias=bias)
-        self.attention = Attention(width, heads, bias)
+        self.attention = CausalAttention(width, heads, bias)
         self.norm = nn.LayerNorm(width, norm_eps, bias=bias)
         self.up = nn.Linear(width, ffn_width, bias=bias)
         self.activation = ACTIVATIONS[activation]
@@ -110,7 +116,11 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, past: Cache | None, layer: int
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor] | None,
+        past: KeyValueCache | None,
+        layer: int,
     ) -> Tensor:
         mixed = self.attention(self.attention_norm(x), rotation, past, layer)
         x = x + (self.dropout(mixed) if self.training else mixed)
@@ -118,11 +128,11 @@ class Block(nn.Module):
         return x + (self.dropout(hidden) if self.training else hidden)
 
 
-class GPT(LanguageModel):
-    """The Transformer; it looks back on at most `context` tokens."""
+class GPT(NextTokenNetwork):
+    """The Transformer, with a context of at most `context` tokens."""
 
     context: int
-    graphs = True  # CUDA graphs speed up single tokens; not of a network that is sharded
+    graphs = True  # CUDA graphs speed up single tokens; a sharded network has none
     cos: Tensor
     sin: Tensor
 
@@ -135,7 +145,7 @@ class GPT(LanguageModel):
         width: int = 256,
         dropout: float = 0.0,
         positions: str = "learned",
-        untied: bool = False,
+        tie_embeddings: bool = True,
         bias: bool = True,
         ffn_width: int | None = None,
         activation: str = "gelu-tanh",
@@ -144,31 +154,36 @@ class GPT(LanguageModel):
         """`ffn_width` is the width of the feed-forward layers, by default 4 times `width`."""
         super().__init__()
         if width % heads:
-            raise DlkitError(f"--width {width} cannot be shared by --heads {heads}")
+            raise DlkitError(
+                f"--width {width} is not divisible by --heads {heads}; change one of them"
+            )
         if positions not in POSITIONS:
-            raise DlkitError(f"no positions {positions!r}: there is {', '.join(POSITIONS)}")
+            raise DlkitError(f"unknown positions {positions!r}; choose from {', '.join(POSITIONS)}")
         if positions != "learned" and width // heads % 2:
-            raise DlkitError(f"{positions} positions need an even number in each head")
+            raise DlkitError(
+                f"--positions {positions} needs an even width of each head, not {width // heads};"
+                " change --width or --heads"
+            )
         self.context, self.heads, self.positions = context, heads, positions
         self.embedding = nn.Embedding(vocab_size, width)
         if positions == "learned":
             self.position_embedding = nn.Embedding(context, width)
         else:
-            turns = angles(context, width if positions == "sinusoidal" else width // heads)
-            self.register_buffer("cos", turns.cos(), persistent=False)
-            self.register_buffer("sin", turns.sin(), persistent=False)
+            phases = angles(context, width if positions == "sinusoidal" else width // heads)
+            self.register_buffer("cos", phases.cos(), persistent=False)
+            self.register_buffer("sin", phases.sin(), persistent=False)
         self.dropout = Dropout(dropout)
         ffn_width = ffn_width or 4 * width
         self.blocks = nn.ModuleList(
-            Block(width, heads, ffn_width, dropout, bias, activation, norm_eps)
+            GPTBlock(width, heads, ffn_width, dropout, bias, activation, norm_eps)
             for _ in range(layers)
         )
         self.final_norm = nn.LayerNorm(width, norm_eps, bias=bias)
-        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
+        self.head = None if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
         self.initialize()
 
     def initialize(self) -> None:
-        """As GPT-2: what adds to the residual stream is smaller, the more layers do."""
+        """Initialize as GPT-2: with more blocks, layers that add to the residual start smaller."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 adds = name.endswith(("attention.out", "down"))
@@ -177,13 +192,13 @@ class GPT(LanguageModel):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def start(self, batch: int, capacity: int) -> Cache:
+    def start(self, batch: int, capacity: int) -> KeyValueCache:
         weight = self.embedding.weight
         size = weight.shape[1] // self.heads
-        return Cache(len(self.blocks), batch, capacity, self.heads, size, like=weight)
+        return KeyValueCache(len(self.blocks), batch, capacity, self.heads, size, like=weight)
 
-    def hidden(self, ids: Tensor, past: Cache | None, lengths: Tensor | None) -> Tensor:
-        """The last layer's output (B, T, W)."""
+    def hidden(self, ids: Tensor, past: KeyValueCache | None, lengths: Tensor | None) -> Tensor:
+        """Output of the last layer (B, T, W)."""
         tokens = ids.shape[1]
         if past is None:
             positions = torch.arange(tokens, device=ids.device)
@@ -219,28 +234,28 @@ class GPT(LanguageModel):
     def forward(
         self, ids: Tensor, state: DecoderState | None = None, lengths: Tensor | None = None
     ) -> Tensor:
-        assert state is None or isinstance(state, Cache)
+        assert state is None or isinstance(state, KeyValueCache)
         return self.logits(self.hidden(ids, state, lengths))
 
     def next_logits(
         self, ids: Tensor, state: DecoderState, lengths: Tensor | None = None
     ) -> Tensor:
-        assert isinstance(state, Cache)
+        assert isinstance(state, KeyValueCache)
         if self.graphs and ids.is_cuda and ids.shape[1] == 1 and lengths is None:
             state.steps += 1
-            if state.steps > BEFORE_GRAPHS:
-                return self.replayed(ids, state)
+            if state.steps > STEPS_BEFORE_GRAPH:
+                return self.replay_step(ids, state)
         hidden = self.hidden(ids, state, lengths)
         if lengths is None:
             return self.logits(hidden[:, -1])
         return self.logits(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
 
-    def replayed(self, ids: Tensor, state: Cache) -> Tensor:
-        """The logits (B, V) after one token more in each row, by a graph for every WINDOW tokens.
+    def replay_step(self, ids: Tensor, state: KeyValueCache) -> Tensor:
+        """Logits (B, V) after one more token of each row, by a CUDA graph per GRAPH_WINDOW tokens.
 
-        A graph always sees so many tokens; a mask hides those that are not there yet.
+        A graph always attends to that many tokens; a mask hides those that do not exist yet.
         """
-        window = min(rounded(state.longest + 1, WINDOW), state.capacity)
+        window = min(round_up(state.longest + 1, GRAPH_WINDOW), state.capacity)
         if state.step is None or state.window != window:
             state.window = window
             longest = state.longest

@@ -1,7 +1,6 @@
-"""Recurrent networks: Elman's and Jordan's, written out, and torch's GRU and LSTM.
+"""Recurrent networks: Elman's and Jordan's, unrolled step by step, and torch's GRU and LSTM.
 
-Shapes: B texts, T tokens, V vocabulary, W numbers that describe a token and units of a layer,
-L layers.
+Shapes: B texts, T tokens, V vocabulary, W model dimension, L layers.
 """
 
 import math
@@ -14,19 +13,19 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlkit.core.nn.layers import Dropout
-from dlkit.lm_generate.model import DecoderState, LanguageModel
+from dlkit.lm_generate.models.language_model import DecoderState, NextTokenNetwork
 
-BEGIN_ANEW = 1 / 16  # of the texts of a step, where the start is learned
+RESTART_RATE = 1 / 16  # share of the texts of a step that restart, where the start is learned
 
 
-class Recurrence(DecoderState):
-    """What the units say to themselves: tensors with a row for each text."""
+class RecurrentState(DecoderState):
+    """State of the recurrent layers: tensors with a row for each text."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self.tensors = list(tensors)  # each (L, B, W), or (L, B, V) of Jordan's network
 
-    def select(self, rows: Tensor) -> "Recurrence":
-        return Recurrence(*(tensor[:, rows] for tensor in self.tensors))
+    def select(self, rows: Tensor) -> "RecurrentState":
+        return RecurrentState(*(tensor[:, rows] for tensor in self.tensors))
 
     def detach(self) -> None:
         self.tensors = [tensor.detach() for tensor in self.tensors]
@@ -38,12 +37,14 @@ class Recurrence(DecoderState):
         self.tensors = state["tensors"]
 
 
-class Recurrent(LanguageModel):
-    """Embedding, recurrent layers with dropout before, between and after them (Zaremba et al.
-    2014), and an output layer that shares the embedding's matrix (Press and Wolf 2017).
+class Recurrent(NextTokenNetwork):
+    """Embedding, recurrent layers and output layer.
+
+    Dropout comes before, between and after the layers (Zaremba et al. 2014); the output layer
+    shares the embedding's matrix (Press and Wolf 2017).
     """
 
-    states = 1  # tensors that a layer remembers
+    states = 1  # tensors of a layer's state
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Recurrent(LanguageModel):
         width: int = 128,
         layers: int = 1,
         dropout: float = 0.0,
-        untied: bool = False,
+        tie_embeddings: bool = True,
         learn_start: bool = False,
     ) -> None:
         super().__init__()
@@ -59,25 +60,25 @@ class Recurrent(LanguageModel):
         self.embedding = nn.Embedding(vocab_size, width)
         self.dropout = Dropout(dropout)
         self.make_layers(dropout)
-        self.head = nn.Linear(width, vocab_size, bias=False) if untied else None
+        self.head = None if tie_embeddings else nn.Linear(width, vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.first: nn.Parameter | None = None
         if learn_start:
-            self.first = nn.Parameter(torch.zeros(self.states, layers, self.memory()))
+            self.first = nn.Parameter(torch.zeros(self.states, layers, self.state_size()))
         nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
 
     def make_layers(self, dropout: float) -> None:
         raise NotImplementedError
 
-    def memory(self) -> int:
-        """Numbers that a layer remembers of a text, in each of its tensors."""
+    def state_size(self) -> int:
+        """Size of each tensor of a layer's state."""
         return self.width
 
-    def start(self, batch: int, capacity: int) -> Recurrence:
+    def start(self, batch: int, capacity: int) -> RecurrentState:
         if self.first is not None:
-            return Recurrence(*(first[:, None].expand(-1, batch, -1) for first in self.first))
-        zeros = self.bias.new_zeros(self.layers, batch, self.memory())
-        return Recurrence(*[zeros] * self.states)
+            return RecurrentState(*(first[:, None].expand(-1, batch, -1) for first in self.first))
+        zeros = self.bias.new_zeros(self.layers, batch, self.state_size())
+        return RecurrentState(*[zeros] * self.states)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., W) -> (..., V)."""
@@ -89,28 +90,28 @@ class Recurrent(LanguageModel):
     ) -> Tensor:
         if state is None:
             state = self.start(len(ids), ids.shape[1])
-        assert isinstance(state, Recurrence)
+        assert isinstance(state, RecurrentState)
         if self.training and self.first is not None:
-            self.begin_anew(state, self.first)
+            self.restart_rows(state, self.first)
         x = self.dropout(self.embedding(ids))
         return self.read(x, state, lengths).float()
 
-    def begin_anew(self, state: Recurrence, first: Tensor) -> None:
-        """Start some texts again: else the start would hardly occur in training."""
+    def restart_rows(self, state: RecurrentState, first: Tensor) -> None:
+        """Restart some texts at random: else the learned start would hardly occur in training."""
         batch = state.tensors[0].shape[1]
-        again = torch.rand(batch, 1, device=first.device) < BEGIN_ANEW
+        again = torch.rand(batch, 1, device=first.device) < RESTART_RATE
         state.tensors = [
             torch.where(again, start[:, None].to(tensor.dtype), tensor)
             for start, tensor in zip(first, state.tensors, strict=True)
         ]
 
-    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
+    def read(self, x: Tensor, state: RecurrentState, lengths: Tensor | None) -> Tensor:
         """Logits (B, T, V) from embedded tokens (B, T, W)."""
         raise NotImplementedError
 
 
-class Gated(Recurrent):
-    """GRU and LSTM, as torch computes them."""
+class GatedRNN(Recurrent):
+    """GRU and LSTM, computed by torch."""
 
     cell: Callable[..., nn.RNNBase]
 
@@ -123,14 +124,14 @@ class Gated(Recurrent):
             dropout=dropout if self.layers > 1 else 0.0,
         )
 
-    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
-        # Half precision is for the products: torch wants the state in the type of the input.
+    def read(self, x: Tensor, state: RecurrentState, lengths: Tensor | None) -> Tensor:
+        # torch needs the state in the dtype of the input, which autocast may have changed.
         before = [tensor.to(x.dtype).contiguous() for tensor in state.tensors]
         past = tuple(before) if self.states > 1 else before[0]
         if lengths is None:
             hidden, after = self.cells(x, past)
         else:
-            # A row without tokens is read as if it had one, and keeps its state.
+            # A row without tokens is read as if it had one; its state is restored below.
             packed = pack_padded_sequence(
                 x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
             )
@@ -147,13 +148,13 @@ class Gated(Recurrent):
         return self.logits(hidden)
 
 
-class GRU(Gated):
+class GRU(GatedRNN):
     """Cho et al. 2014, in torch's form."""
 
     cell = nn.GRU
 
 
-class LSTM(Gated):
+class LSTM(GatedRNN):
     """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000."""
 
     cell = nn.LSTM
@@ -162,33 +163,33 @@ class LSTM(Gated):
     def make_layers(self, dropout: float) -> None:
         super().make_layers(dropout)
         for name, bias in self.cells.named_parameters():
-            if name.startswith("bias_ih"):  # it remembers until it learns to forget
+            if name.startswith("bias_ih"):  # the forget gate starts open
                 bias.data[self.width : 2 * self.width] += 1
 
 
-class Written(Recurrent):
-    """A network whose recurrence is computed step by step: see `step`."""
+class UnrolledRNN(Recurrent):
+    """A network whose recurrence is a loop over the tokens."""
 
     def make_layers(self, dropout: float) -> None:
         self.inputs = nn.ModuleList(nn.Linear(self.width, self.width) for _ in range(self.layers))
         self.recurrent = nn.ModuleList(
-            nn.Linear(self.memory(), self.width, bias=False) for _ in range(self.layers)
+            nn.Linear(self.state_size(), self.width, bias=False) for _ in range(self.layers)
         )
 
 
-class Elman(Written):
-    """Elman 1990: the hidden units hear themselves, one step before.
+class Elman(UnrolledRNN):
+    """Elman 1990: the hidden layer receives its own output of the step before.
 
     h[t] = tanh(A x[t] + R h[t - 1] + b), logits[t] = E h[t] + c. As torch.nn.RNN, with one bias.
     """
 
-    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
+    def read(self, x: Tensor, state: RecurrentState, lengths: Tensor | None) -> Tensor:
         last = []
         for layer in range(self.layers):
-            driven = self.inputs[layer](x if layer == 0 else self.dropout(x)).unbind(1)
+            inputs = self.inputs[layer](x if layer == 0 else self.dropout(x)).unbind(1)
             hidden = state.tensors[0][layer]
             outputs = []
-            for part in driven:
+            for part in inputs:
                 hidden = torch.tanh(part + self.recurrent[layer](hidden))
                 outputs.append(hidden)
             x = torch.stack(outputs, dim=1)
@@ -197,28 +198,28 @@ class Elman(Written):
         return self.logits(x)
 
 
-class Jordan(Written):
-    """Jordan 1986: the hidden units hear the network's output, one step before.
+class Jordan(UnrolledRNN):
+    """Jordan 1986: the hidden layer receives the network's output of the step before.
 
     y[t] = softmax(E h[t] + c), h[t] = tanh(A x[t] + R y[t - 1] + b); before the first token, y is
-    zero. In a stack of layers each hears the output.
+    zero. In a stack of layers each receives the output.
     """
 
-    def memory(self) -> int:
+    def state_size(self) -> int:
         return self.embedding.num_embeddings
 
-    def read(self, x: Tensor, state: Recurrence, lengths: Tensor | None) -> Tensor:
-        heard = list(state.tensors[0].to(x.dtype).unbind(0))
-        driven = self.inputs[0](x).unbind(1)
+    def read(self, x: Tensor, state: RecurrentState, lengths: Tensor | None) -> Tensor:
+        feedback = list(state.tensors[0].to(x.dtype).unbind(0))
+        inputs = self.inputs[0](x).unbind(1)
         outputs, logits = [], []
-        for part in driven:
-            hidden = torch.tanh(part + self.recurrent[0](heard[0]))
+        for part in inputs:
+            hidden = torch.tanh(part + self.recurrent[0](feedback[0]))
             for layer in range(1, self.layers):
                 below = self.inputs[layer](self.dropout(hidden))
-                hidden = torch.tanh(below + self.recurrent[layer](heard[layer]))
+                hidden = torch.tanh(below + self.recurrent[layer](feedback[layer]))
             logits.append(self.logits(hidden))
             outputs.append(logits[-1].float().softmax(-1).to(x.dtype))
-            heard = [outputs[-1]] * self.layers
+            feedback = [outputs[-1]] * self.layers
         after = torch.stack(outputs, dim=1)
         state.tensors = [
             torch.stack([at_length(after, before, lengths) for before in state.tensors[0]])
@@ -227,7 +228,9 @@ class Jordan(Written):
 
 
 def at_length(outputs: Tensor, before: Tensor, lengths: Tensor | None) -> Tensor:
-    """What outputs (B, T, W) are after each row's length (B), by default T; before it if 0."""
+    """Select from outputs (B, T, W) those at each row's length (B), by default T.
+
+    A row of length 0 keeps the output `before`."""
     if lengths is None:
         return outputs[:, -1]
     rows = torch.arange(len(outputs), device=outputs.device)

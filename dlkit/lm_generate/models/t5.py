@@ -1,7 +1,7 @@
-"""T5: an encoder that reads a text and a decoder that writes what it lacks (Raffel et al. 2020).
+"""T5: an encoder that reads a text with gaps and a decoder that writes them (Raffel et al. 2020).
 
-Layers are normed by their root mean square, before each part; positions are known by a bias on the
-attention's scores for each distance, shared by all layers of a stack.
+RMS norm comes before each sublayer; positions enter by a bias on the attention scores for each
+distance, shared by all layers of a stack.
 
 Shapes: B texts, S tokens to read, T tokens to write, V vocabulary, W width, H heads of D = W / H.
 """
@@ -13,31 +13,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.model import DecoderState, LanguageModel
-from dlkit.lm_generate.models.cache import Cache, present
+from dlkit.lm_generate.models.cache import KeyValueCache, present
+from dlkit.lm_generate.models.language_model import DecoderState, NextTokenNetwork
 
-BUCKETS = 32  # of distances, those to both sides together
-FARTHEST = 128  # from this distance on all are alike
+BUCKETS = 32  # of distances, both directions together
+MAX_DISTANCE = 128  # all longer distances share a bucket
 
 
 class RelativeBias(nn.Module):
-    """What each head adds to the scores at each distance."""
+    """Learned bias of each head on the scores for each distance."""
 
-    def __init__(self, heads: int, both_sides: bool) -> None:
+    def __init__(self, heads: int, bidirectional: bool) -> None:
         super().__init__()
-        self.both_sides = both_sides
+        self.bidirectional = bidirectional
         self.embedding = nn.Embedding(BUCKETS, heads)
 
     def forward(self, positions: Tensor, keys: int) -> Tensor:
-        """(1 or B, H, T, keys) for queries at positions (T) or (B, T), and keys from 0 on."""
+        """Bias (1 or B, H, T, keys) for queries at positions (T) or (B, T), and keys from 0 on."""
         seen = torch.arange(keys, device=positions.device)
         distances = self.bucket(seen - positions.unsqueeze(-1))
         bias: Tensor = self.embedding(distances).movedim(-1, -3)
         return bias if bias.dim() == 4 else bias[None]
 
     def bucket(self, offsets: Tensor) -> Tensor:
-        """Half of the buckets are for near distances one by one, half for ever wider ranges."""
-        if self.both_sides:
+        """Buckets of offsets: half for single near distances, half for ranges of growing width."""
+        if self.bidirectional:
             buckets = BUCKETS // 2
             side = (offsets > 0) * buckets
             distances = offsets.abs()
@@ -45,13 +45,13 @@ class RelativeBias(nn.Module):
             buckets, side = BUCKETS, torch.zeros_like(offsets)
             distances = (-offsets).clamp(min=0)
         near = buckets // 2
-        ranges = torch.log(distances.clamp(min=near) / near) / math.log(FARTHEST / near)
+        ranges = torch.log(distances.clamp(min=near) / near) / math.log(MAX_DISTANCE / near)
         far = near + (ranges * (buckets - near)).long()
         return side + torch.where(distances < near, distances, far.clamp(max=buckets - 1))
 
 
-class Attention(nn.Module):
-    """Attention whose scores are not divided: the weights start small instead."""
+class T5Attention(nn.Module):
+    """Multi-head attention with unscaled scores: the query weights start small instead."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Attention(nn.Module):
         return both.permute(2, 0, 3, 1, 4)
 
     def forward(self, x: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-        """x (B, T, W) and the keys and values (2, B, H, S, D) of what it attends to -> (B, T, W).
+        """Attend from x (B, T, W) to keys and values (2, B, H, S, D) -> (B, T, W).
 
         bias (B, H, T, S), or (B, 1, 1, S), is added to the scores.
         """
@@ -80,15 +80,15 @@ class Attention(nn.Module):
         return y
 
 
-class Block(nn.Module):
-    """Attention to the own stack, in the decoder also to what was read; a feed-forward layer."""
+class T5Block(nn.Module):
+    """Self-attention, in the decoder (`reads`) also cross-attention, and a feed-forward layer."""
 
     def __init__(self, width: int, heads: int, dropout: float, reads: bool) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(width, 1e-6)
-        self.attention = Attention(width, heads, dropout)
+        self.attention = T5Attention(width, heads, dropout)
         self.reading_norm = nn.RMSNorm(width, 1e-6) if reads else None
-        self.reading = Attention(width, heads, dropout) if reads else None
+        self.reading = T5Attention(width, heads, dropout) if reads else None
         self.norm = nn.RMSNorm(width, 1e-6)
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
@@ -98,7 +98,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         bias: Tensor,
-        past: Cache | None = None,
+        past: KeyValueCache | None = None,
         layer: int = 0,
         memory: Tensor | None = None,
         memory_bias: Tensor | None = None,
@@ -115,9 +115,11 @@ class Block(nn.Module):
 
 
 class T5State(DecoderState):
-    """What was read, and what has been written so far."""
+    """Encoder memory of each decoder layer, and the cache of the tokens written so far."""
 
-    def __init__(self, cache: Cache, memories: list[Tensor], memory_bias: Tensor | None) -> None:
+    def __init__(
+        self, cache: KeyValueCache, memories: list[Tensor], memory_bias: Tensor | None
+    ) -> None:
         self.cache, self.memories, self.memory_bias = cache, memories, memory_bias
 
     def select(self, rows: Tensor) -> "T5State":
@@ -130,8 +132,8 @@ class T5State(DecoderState):
         self.memories = [memory.detach() for memory in self.memories]
 
 
-class T5(LanguageModel):
-    """Encoder and decoder of `layers` each; it reads and writes at most `context` tokens."""
+class T5(NextTokenNetwork):
+    """Encoder and decoder with `layers` layers each; at most `context` tokens in and out."""
 
     def __init__(
         self,
@@ -144,23 +146,25 @@ class T5(LanguageModel):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise DlkitError(f"a width of {width} cannot be shared by {heads} heads")
+            raise DlkitError(
+                f"--width {width} is not divisible by --heads {heads}; change one of them"
+            )
         self.context, self.heads, self.width = context, heads, width
         self.embedding = nn.Embedding(vocab_size, width)
         self.dropout = nn.Dropout(dropout)
-        self.encoder_bias = RelativeBias(heads, both_sides=True)
-        self.encoder = nn.ModuleList(Block(width, heads, dropout, False) for _ in range(layers))
+        self.encoder_bias = RelativeBias(heads, bidirectional=True)
+        self.encoder = nn.ModuleList(T5Block(width, heads, dropout, False) for _ in range(layers))
         self.encoder_norm = nn.RMSNorm(width, 1e-6)
-        self.decoder_bias = RelativeBias(heads, both_sides=False)
-        self.decoder = nn.ModuleList(Block(width, heads, dropout, True) for _ in range(layers))
+        self.decoder_bias = RelativeBias(heads, bidirectional=False)
+        self.decoder = nn.ModuleList(T5Block(width, heads, dropout, True) for _ in range(layers))
         self.decoder_norm = nn.RMSNorm(width, 1e-6)
         self.initialize()
 
     def initialize(self) -> None:
-        """As T5: what the scores were not divided by is in the queries' weights."""
+        """Initialize as T5: the scale of the scores is in the query weights."""
         nn.init.normal_(self.embedding.weight, std=1.0)
         for module in self.modules():
-            if isinstance(module, Attention):
+            if isinstance(module, T5Attention):
                 size = self.width // self.heads
                 nn.init.normal_(module.query.weight, std=(self.width * size) ** -0.5)
             if isinstance(module, RelativeBias):
@@ -170,7 +174,7 @@ class T5(LanguageModel):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
 
     def read(self, source: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The encoder's output (B, S, W) of source (B, S)."""
+        """Encode source (B, S) -> (B, S, W)."""
         x = self.dropout(self.embedding(source))
         bias = self.encoder_bias(torch.arange(source.shape[1], device=x.device), source.shape[1])
         if lengths is not None:
@@ -187,20 +191,20 @@ class T5(LanguageModel):
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
     ) -> T5State:
-        """An empty text for each source (B, S), of at most `capacity` tokens."""
-        assert source is not None, "T5 writes what a source lacks"
+        """Return the state of empty texts for sources (B, S), of at most `capacity` tokens."""
+        assert source is not None, "T5 needs a source to read"
         weight = self.embedding.weight
         size = self.width // self.heads
-        cache = Cache(len(self.decoder), batch, capacity, self.heads, size, like=weight)
+        cache = KeyValueCache(len(self.decoder), batch, capacity, self.heads, size, like=weight)
         memories, bias = self.memories(source, source_lengths)
         return T5State(cache, [memory.to(cache.dtype) for memory in memories], bias)
 
     def memories(
         self, source: Tensor, lengths: Tensor | None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Each decoder layer's keys and values of the source, and the bias that hides padding."""
+        """Keys and values of the source for each decoder layer, and the bias that hides padding."""
         output = self.read(source, lengths)
-        reading = [b.reading for b in self.decoder if isinstance(b.reading, Attention)]
+        reading = [b.reading for b in self.decoder if isinstance(b.reading, T5Attention)]
         memories = [attention.keys_and_values(output) for attention in reading]
         if lengths is None:
             return memories, None
@@ -214,16 +218,16 @@ class T5(LanguageModel):
         ids: Tensor,
         memories: list[Tensor],
         memory_bias: Tensor | None,
-        past: Cache | None,
+        past: KeyValueCache | None,
         lengths: Tensor | None,
     ) -> Tensor:
-        """The decoder's output (B, T, W)."""
+        """Output of the decoder (B, T, W)."""
         tokens = ids.shape[1]
         if past is None:
             positions, keys = torch.arange(tokens, device=ids.device), tokens
         else:
             positions = past.begin(tokens, lengths)
-            keys = past.looked_at
+            keys = past.attended
         later = torch.arange(keys, device=ids.device) > positions.unsqueeze(-1)
         later = later if later.dim() == 2 else later[:, None]
         bias = self.decoder_bias(positions, keys).masked_fill(later, -torch.inf)
@@ -232,7 +236,7 @@ class T5(LanguageModel):
             x = block(x, bias, past, layer, memory, memory_bias)
         if past is not None:
             past.advance(tokens, lengths)
-        # Embeddings are large here: without this the logits would be, too.
+        # The embeddings have a variance of 1: scale the logits down.
         y: Tensor = self.dropout(self.decoder_norm(x)) * self.width**-0.5
         return y
 
@@ -248,13 +252,13 @@ class T5(LanguageModel):
         source: Tensor | None = None,
         source_lengths: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, T, V) of the tokens after each of ids (B, T), what was read considered.
+        """Logits (B, T, V) of the token after each of ids (B, T), given the source.
 
-        Either with a state that `start` made, or all at once with a source (B, S).
+        Give either a state from `start`, or a source (B, S).
         """
         if isinstance(state, T5State):
             known, past = (state.memories, state.memory_bias), state.cache
         else:
-            assert source is not None, "T5 writes what a source lacks"
+            assert source is not None, "T5 needs a source to read"
             known, past = self.memories(source, source_lengths), None
         return self.logits(self.hidden(ids, *known, past, lengths))

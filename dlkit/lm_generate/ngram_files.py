@@ -1,0 +1,151 @@
+"""Files of n-gram models: safetensors that are mapped into memory, and ARPA. Loads no torch.
+
+Shapes: M n-grams of a level.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
+from dlkit.lm_generate.arpa import read_arpa
+from dlkit.lm_generate.ngram import NGram, Trie, Values
+
+CODES = 256  # values of a byte
+EXACT = (0.0, -np.inf)
+GRID = 1 << 14  # bins of the histogram that estimates the density of numbers
+
+
+def save(path: Path, model: NGram, compress: bool = False) -> None:
+    """Write the model, whole or not at all; `compress` stores each number in a byte.
+
+    A compressed file has no back-off weight for an n-gram without children, and stores where
+    children begin as two bits for each n-gram: a 0 for each child and a 1 after them.
+    """
+    trie = model.trie
+    dtype = np.uint16 if len(trie.words[0]) <= 1 << 16 else np.uint32
+    arrays: dict[str, np.ndarray] = {}
+
+    def add(name: str, numbers: np.ndarray) -> None:
+        if not compress:
+            arrays[name] = numbers
+            return
+        arrays[name], arrays[f"{name}.table"] = quantize(numbers)
+
+    for level, words in enumerate(trie.words):
+        number = level + 1
+        if level:
+            arrays[f"words.{number}"] = np.asarray(words, dtype)
+        add(f"logprobs.{number}", model.logprobs[level][:])
+        if number == trie.order:
+            continue
+        first, weights = trie.first[level], model.backoffs[level][:]
+        if compress:
+            arrays[f"children.{number}"] = pack_children(first)
+            weights = weights[has_children(first)]
+        else:
+            arrays[f"first.{number}"] = np.asarray(first, np.uint32)
+        add(f"backoffs.{number}", weights)
+    settings = {
+        **model.header.settings,
+        "order": trie.order,
+        "line_end": trie.line_end,
+        "floors": model.floors,
+        "ngrams": [len(words) for words in trie.words],
+    }
+    write_arrays(path, arrays, replace(model.header, settings=settings))
+
+
+def has_children(first: np.ndarray) -> np.ndarray:
+    """Mask (M) of the n-grams that others begin with."""
+    found: np.ndarray = first[1:] > first[:-1]
+    return found
+
+
+def quantize(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantize numbers (M) to codes (uint8) and a table of their values (256, float32).
+
+    The value of a code is the mean of numbers of neighboring size. The squared error is least when
+    the density of codes is that of the cube root of the numbers (Panter & Dite 1951). The numbers
+    that must stay exact, a back-off weight of 1 and -inf, have codes of their own.
+    """
+    if not len(numbers):
+        return np.empty(0, np.uint8), np.zeros(CODES, np.float32)
+    different = np.unique(numbers)
+    if len(different) > CODES:
+        exact = np.isin(different, EXACT)
+        counts, edges = np.histogram(numbers[~np.isin(numbers, EXACT)], GRID)
+        density = np.cumsum(np.cbrt(counts))
+        bins = CODES - 2 * int(exact.sum())  # the exact ones may cut a bin in two
+        places = np.searchsorted(density, np.arange(bins) / bins * density[-1], side="right")
+        starts = np.unique(edges[places].astype(numbers.dtype))
+        following = np.searchsorted(different, different[exact], side="right")
+        after = different[following[following < len(different)]]
+        starts = np.unique(np.concatenate([starts, different[exact], after]))
+    else:
+        starts = different
+    codes = np.searchsorted(starts, numbers, side="right") - 1
+    finite = np.where(np.isfinite(numbers), numbers, 0)
+    counts = np.bincount(codes, minlength=CODES)
+    table = np.bincount(codes, finite, minlength=CODES) / np.maximum(counts, 1)
+    table[: len(starts)][np.isneginf(starts)] = -np.inf
+    return codes.astype(np.uint8), table.astype(np.float32)
+
+
+def pack_children(first: np.ndarray) -> np.ndarray:
+    """Pack `Trie.first` into bits (uint8)."""
+    ends = np.asarray(first[1:], np.int64) + np.arange(len(first) - 1)
+    bits = np.zeros(int(first[-1]) + len(first) - 1, np.uint8)
+    bits[ends] = 1
+    return np.packbits(bits)
+
+
+def unpack_children(bits: np.ndarray, nodes: int) -> np.ndarray:
+    """Unpack the bits of `pack_children`, for a level of `nodes` n-grams."""
+    ends = np.flatnonzero(np.unpackbits(bits))[:nodes]
+    return np.append(0, ends - np.arange(nodes)).astype(np.uint32)
+
+
+def load(path: Path) -> NGram:
+    """Load a model from a safetensors file, which is mapped into memory, or an ARPA file."""
+    if path.name.endswith((".arpa", ".arpa.gz")):
+        return read_arpa(path)
+    header, arrays = map_arrays(path, "lm-generate")
+    if header.arch != "ngram":
+        raise DlkitError(f"{path}: a model of --arch {header.arch}; give one of n-grams")
+    try:
+        settings = header.settings
+        numbers = range(1, settings["order"] + 1)
+        sizes: list[int] = settings["ngrams"]
+
+        def values(name: str) -> Values:
+            return Values(arrays[name], arrays.get(f"{name}.table"))
+
+        def weights(number: int) -> Values:
+            found = values(f"backoffs.{number}")
+            if found.table is None:
+                return found
+            dense = np.zeros(sizes[number - 1], np.float32)
+            dense[has_children(first[number - 1])] = found[:]
+            return Values(dense)
+
+        words = [np.arange(sizes[0]), *(arrays[f"words.{number}"] for number in numbers[1:])]
+        first = [
+            unpack_children(arrays[f"children.{number}"], sizes[number - 1])
+            if f"children.{number}" in arrays
+            else arrays[f"first.{number}"]
+            for number in numbers[:-1]
+        ]
+        if [len(level) for level in words] != sizes:
+            raise ValueError("the sizes in its header are not those of its arrays")
+        return NGram(
+            header,
+            Trie(words, first, settings["line_end"]),
+            [values(f"logprobs.{number}") for number in numbers],
+            [weights(number) for number in numbers[:-1]],
+            settings["floors"],
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise damaged(path, error) from error
