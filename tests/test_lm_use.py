@@ -909,7 +909,7 @@ def test_models_of_other_kinds_are_refused(file: Path, tmp_path: Path) -> None:
     checkpoint.save(less, weights, changed)
     result = run("lm-generate", "abc", "-m", less)
     assert result.code == 2
-    assert "its tokenizer has 5 tokens and its network" in result.err
+    assert "its tokenizer has 5 tokens, but its network" in result.err
     run_folder = tmp_path / "run"
     run_folder.mkdir()
     (run_folder / "best.safetensors").write_bytes(b"")
