@@ -88,14 +88,14 @@ def test_a_folder_may_be_called_like_a_tar_file(tmp_path: Path) -> None:
     ],
 )
 def test_braces_are_expanded_as_by_a_shell(pattern: str, expected: list[str]) -> None:
-    assert list(tars.expanded(pattern)) == expected
+    assert list(tars.expand_braces(pattern)) == expected
 
 
 def test_only_a_few_tables_of_contents_are_kept(shards: Path) -> None:
     contents = tars.Contents(most=1)
     first, second = (str(shards / f"s-{n:03}.tar") for n in range(2))
-    assert "00.png" in contents.of(first)
-    assert "10.png" in contents.of(second)
+    assert "00.png" in contents.table(first)
+    assert "10.png" in contents.table(second)
     assert list(contents.tables) == [second]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io import coco, tars
-from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.io.image_files import SUFFIXES, exists, is_image
 from dlkit.core.io.splits import hold_out
 from dlkit.core.io.text import lines as read_lines
@@ -134,7 +134,7 @@ def usable_images(lines: Iterable[CaptionLine], skipped: Skipped) -> list[Captio
 
 def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:
     """The captions of each split that the data has."""
-    if shards := tars.of_splits(data, SPLITS):
+    if shards := tars.find_splits(data, SPLITS):
         return {name: read_tars(files, skipped) for name, files in shards.items()}
     if data.suffix == ".json":
         return {"all": read_coco(data, data, "all", skipped)}
@@ -153,7 +153,7 @@ def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:
                 found[name] = [line for lines in read_csv(file).values() for line in lines]
     if found:
         return found
-    if next(coco.files(data), None):
+    if next(coco.json_files(data), None):
         return read_coco_splits(data, split, skipped)
     raise DlkitError(
         f"{data}: no captions in a known layout: Flickr8k's *.token.txt or captions.txt, COCO's"
@@ -208,7 +208,7 @@ def token_captions(file: Path, skipped: Skipped) -> Iterator[tuple[str, str, str
 def csv_captions(file: Path) -> Iterator[tuple[str, str, str]]:
     """Image, caption and place of each row."""
     for number, row in csv_rows(file):
-        yield value(row, PATHS, file), value(row, CAPTIONS, file), f"{file}:{number}"
+        yield column(row, PATHS, file), column(row, CAPTIONS, file), f"{file}:{number}"
 
 
 def read_tars(files: list[Path], skipped: Skipped) -> list[CaptionLine]:
@@ -230,7 +230,7 @@ def read_csv(file: Path) -> Splits:
     """The captions of a CSV, by its column `split` if it has one; paths are relative to it."""
     found: Splits = {}
     for number, row in csv_rows(file):
-        path, caption = value(row, PATHS, file), value(row, CAPTIONS, file)
+        path, caption = column(row, PATHS, file), column(row, CAPTIONS, file)
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
         line = CaptionLine(file.parent / path, caption, f"{file}:{number}")
         found.setdefault(split or "all", []).append(line)
@@ -242,7 +242,7 @@ def read_coco_splits(data: Path, split: str, skipped: Skipped) -> Splits:
     files: dict[str, Path] = {}
     for name in SPLITS:
         with suppress(DlkitError):  # the data has no such split
-            files[name] = coco.annotations_of(data, name, "captions")
+            files[name] = coco.annotation_file(data, name, "captions")
     wanted = [*files] if split == "all" else [split if split in files else "train"]
     return {
         name: read_coco(data, file, name, skipped) if name in wanted else []

@@ -17,7 +17,7 @@ from pathlib import Path
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io import tars
-from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.io.text import lines
 from dlkit.core.vision.images import SUFFIXES
 
@@ -110,7 +110,7 @@ def hold_out(listed: Listed, share: float, seed: int) -> tuple[Listed, Listed]:
 
 def list_splits(data: Path, skipped: Skipped) -> dict[str, Listed]:
     """List the images of each split that the data has; of `all` if it has no splits."""
-    if shards := tars.of_splits(data, SPLITS):
+    if shards := tars.find_splits(data, SPLITS):
         return {split: read_tars(data, files, skipped) for split, files in shards.items()}
     if data.is_file():
         return read_csv(data, skipped)
@@ -172,8 +172,8 @@ def read_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:
     """List the images of a CSV by its column `split`, or as `all`; paths are relative to it."""
     found: dict[str, Listed] = {}
     for number, row in csv_rows(file):
-        path = file.parent / value(row, PATHS, file)
-        names = [name.strip() for name in value(row, LABELS, file).split(";") if name.strip()]
+        path = file.parent / column(row, PATHS, file)
+        names = [name.strip() for name in column(row, LABELS, file).split(";") if name.strip()]
         if not path.is_file():
             skipped.add("missing image", f"{file}:{number} ({path})")
             continue

@@ -17,7 +17,7 @@ from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import LABELS, SPLITS
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.nn.padding import padded_tensors
 from dlkit.tokenize import Tokenizer, load, train
 
@@ -269,7 +269,7 @@ def read_csv(file: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
     csv.field_size_limit(LONGEST_FIELD)
     found: dict[str, list[ListedText]] = {}
     for number, row in csv_rows(file):
-        text, label = value(row, TEXTS, file).strip(), value(row, LABELS, file).strip()
+        text, label = column(row, TEXTS, file).strip(), column(row, LABELS, file).strip()
         where = f"{file}:{number}"
         if not text or not label:
             skipped.add("row without text or label", where)

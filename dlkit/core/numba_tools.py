@@ -14,7 +14,7 @@ from dlkit.core.progress import log
 
 
 @contextmanager
-def loading(what: str, seconds: int) -> Iterator[None]:
+def compile_notice(what: str, seconds: int) -> Iterator[None]:
     """Print a notice on a terminal if the code is compiled, which happens once and takes long."""
     notice = f"compiling {what}: once, about {seconds} seconds"
     timer = threading.Timer(2, log, [notice])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io.csv_files import csv_rows, value
+from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.detect.data import CanvasDataset, gray_canvas
 from dlkit.detect.layouts import ImageFile, measure_image
 
@@ -76,9 +76,11 @@ def read_rows(file: Path, count: int) -> list[KeypointRow]:
             raise DlkitError(
                 f"{file}: has more than {count} keypoints; give --keypoints their number"
             )
-        path = file.parent / value(row, ("file",), file)
+        path = file.parent / column(row, ("file",), file)
         names = [(f"x{k}", f"y{k}") for k in range(1, count + 1)]
-        texts = [(value(row, (x,), file).strip(), value(row, (y,), file).strip()) for x, y in names]
+        texts = [
+            (column(row, (x,), file).strip(), column(row, (y,), file).strip()) for x, y in names
+        ]
         rows.append(KeypointRow(path, texts, f"{file}:{number}"))
     return rows
 

@@ -111,7 +111,7 @@ def find_reader(data: Path) -> Callable[[Path, str, Skipped], Listing]:
         return read_voc
     if (data / "labels").is_dir() or next(data.glob("*/labels"), None):
         return read_yolo
-    if data.suffix == ".json" or next(coco.files(data), None):
+    if data.suffix == ".json" or next(coco.json_files(data), None):
         return read_coco
     raise DlkitError(
         f"{data}: no training data in a known layout; VOC has Annotations/ and ImageSets/,"
@@ -248,7 +248,7 @@ def voc_objects(xml: Path) -> list[Annotation]:
 
 
 def read_coco(data: Path, split: str, skipped: Skipped) -> Listing:
-    file = coco.annotations_of(data, split)
+    file = coco.annotation_file(data, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {c["id"]: c["name"] for c in content["categories"]}

@@ -11,9 +11,9 @@ from itertools import zip_longest
 import numpy as np
 from PIL import Image
 
-from dlkit.core.numba_tools import loading
+from dlkit.core.numba_tools import compile_notice
 
-with loading("selective search", 10):
+with compile_notice("selective search", 10):
     from dlkit.detect.compiled_regions import blur, describe_segments, find_segments, merge_segments
 
 SIDE = 256  # longest side of the searched image, whose pixels are the unit below

@@ -125,10 +125,10 @@ def warn_invalid_utf8(words: WordList) -> None:
 
 def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
     """Read word2vec's text or .vec, or GloVe's text, which has no header."""
-    from dlkit.core.numba_tools import loading
+    from dlkit.core.numba_tools import compile_notice
     from dlkit.embed import compiled_text
 
-    with loading("the reader of text", 5):
+    with compile_notice("the reader of text", 5):
         starts = compiled_text.find_line_starts(content)
     first = 1 if header else 0
     lines = len(starts) - 1 - first
@@ -145,7 +145,7 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
         raise DlkitError(f"line 1: not a word and its vector, nor a header ({line(0)[:40]!r})")
     vectors = np.empty((lines, dim), np.float32)
     ends = np.empty(lines, np.int64)
-    with loading("the reader of numbers", 5):
+    with compile_notice("the reader of numbers", 5):
         stopped, status = compiled_text.parse_lines(content, starts, first, vectors, ends)
     if status != compiled_text.VALID:
         row = line(stopped)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlkit.core.numba_tools import LANES, loading
+from dlkit.core.numba_tools import LANES, compile_notice
 from dlkit.embed.cbow import train_cbow
 from dlkit.embed.compiled import SamplingTables, Scratch, alias_table, new_scratch
 from dlkit.embed.config import EmbedMethod, EmbedTrainConfig
@@ -143,7 +143,7 @@ def train_hogwild(
     scratches = [
         new_scratch(config.window, 2 * config.window * longest, width) for _ in range(threads)
     ]
-    with loading("the training loops", 15):
+    with compile_notice("the training loops", 15):
         train_chunk(0, 0, 0.0, 0, scratches[0])
     with ThreadPoolExecutor(threads) as pool:
         while state.epoch < config.epochs:

@@ -108,11 +108,11 @@ def sort_corpus(
 ) -> "Runs | None":
     """Sort the n-grams of parts of the text, with all processes; see `counting`."""
     # Imported here: it takes a second to load numba.
-    from dlkit.core.numba_tools import loading
+    from dlkit.core.numba_tools import compile_notice
     from dlkit.lm_generate.counting import sort_parts
 
     codec = text.codec
-    with loading(LOOPS, 30):
+    with compile_notice(LOOPS, 30):
         return sort_parts(
             text.training,
             codec.size,
@@ -139,12 +139,12 @@ def build_trie(
     text: Corpus, config: LmTrainConfig, folder: Path, runs: "Runs | None"
 ) -> tuple[Trie, list[Values], list[Values]]:
     """Count the n-grams of a corpus, and compute their log-probabilities and back-off weights."""
-    from dlkit.core.numba_tools import loading
+    from dlkit.core.numba_tools import compile_notice
     from dlkit.lm_generate import pruning, smoothing
     from dlkit.lm_generate.counting import count
 
     thresholds = pruning.parse_thresholds(config.prune, config.order)
-    with loading(LOOPS, 30):
+    with compile_notice(LOOPS, 30):
         codec = text.codec
         counts = count(text.training, codec.size, config.order, codec.line_end, folder, runs)
         if config.smoothing == "kneser-ney":

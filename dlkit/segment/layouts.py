@@ -111,7 +111,7 @@ def find_reader(data: Path) -> Callable[..., Listing]:
         return read_voc
     if (data / "masks").is_dir() or next(data.glob("*/masks"), None):
         return read_folders
-    if data.suffix == ".json" or next(coco.files(data), None):
+    if data.suffix == ".json" or next(coco.json_files(data), None):
         return read_coco
     if next(data.glob("*annot"), None):
         return read_camvid
@@ -289,7 +289,7 @@ def read_voc(
 def read_coco(
     data: Path, split: str, labels: list[str] | None, instances: bool, skipped: Skipped
 ) -> Listing:
-    file = coco.annotations_of(data, split)
+    file = coco.annotation_file(data, split)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {c["id"]: str(c["name"]) for c in content["categories"]}

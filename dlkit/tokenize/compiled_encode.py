@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from dlkit.core.numba_tools import item, loading
+from dlkit.core.numba_tools import compile_notice, item
 from dlkit.tokenize import compiled_table
 from dlkit.tokenize.bpe import Ranks
 from dlkit.tokenize.compiled_split import (
@@ -525,7 +525,7 @@ class Encoder:
         size = {BYTES: 256, CHARS: CODE_POINTS}.get(rules.method, 1)
         pairs = [(*pair, *rules.ranks[pair]) for pair in rules.ranks]
         self.caches: queue.SimpleQueue[Cache] = queue.SimpleQueue()
-        with loading("the loops for large inputs", 20):
+        with compile_notice("the loops for large inputs", 20):
             self.model = (
                 character_kinds(mode),
                 mode,

@@ -129,11 +129,11 @@ def count_compiled(
     blocks: Iterator[bytes], mode: int, steps: list[str], workers: int
 ) -> PieceCounts:
     """Count in threads, each into a table of its own, and sum the tables."""
-    from dlkit.core.numba_tools import loading
+    from dlkit.core.numba_tools import compile_notice
     from dlkit.tokenize import compiled_split, compiled_table
 
     kinds = compiled_split.character_kinds(mode)
-    with loading("the loops for large inputs", 20):
+    with compile_notice("the loops for large inputs", 20):
         nowhere = np.zeros(0, np.int64)
         empty: Any = compiled_table.empty()
         compiled_split.count_pieces(

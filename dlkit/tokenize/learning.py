@@ -42,11 +42,11 @@ def learn_merges(
         counts = words.counts.tolist()
         merges = bpe.learn_merges(tokens, lists, counts, *limits, prefix, likelihood)
     else:
-        from dlkit.core.numba_tools import loading
+        from dlkit.core.numba_tools import compile_notice
         from dlkit.tokenize import compiled_learn
 
         mark = np.frombuffer(prefix.encode(), np.uint8)
-        with loading("the loops for large inputs", 20):
+        with compile_notice("the loops for large inputs", 20):
             one_word = np.zeros(1, np.int32), np.arange(2), np.ones(1, np.int64)
             compiled_learn.learn_merges(
                 np.zeros(1, np.uint8), np.arange(2), *one_word, 1, 1, mark, False

@@ -6,14 +6,14 @@ from pathlib import Path
 from dlkit.core.errors import DlkitError
 
 
-def files(data: Path) -> Iterator[Path]:
+def json_files(data: Path) -> Iterator[Path]:
     """Yield annotations/*.json, */_annotations.coco.json and *.json."""
     yield from sorted((data / "annotations").glob("*.json"))
     yield from sorted(data.glob("*/_annotations.coco.json"))
     yield from sorted(data.glob("*.json"))
 
 
-def annotations_of(data: Path, split: str, kind: str = "instances") -> Path:
+def annotation_file(data: Path, split: str, kind: str = "instances") -> Path:
     """The JSON file of a split in the folder `data`; `data` itself if it is a file.
 
     Of several the one of this kind: instances, captions or person_keypoints in COCO's own folder.
@@ -21,10 +21,10 @@ def annotations_of(data: Path, split: str, kind: str = "instances") -> Path:
     if data.is_file():
         return data
     # "val" is in "valid", as some tools call it.
-    candidates = [f for f in files(data) if split in f.stem or split in f.parent.name]
+    candidates = [f for f in json_files(data) if split in f.stem or split in f.parent.name]
     candidates.sort(key=lambda f: (kind not in f.stem, str(f)))
     if not candidates:
-        there = ", ".join(str(f.relative_to(data)) for f in files(data))
+        there = ", ".join(str(f.relative_to(data)) for f in json_files(data))
         raise DlkitError(f"no split {split!r} among {there}", data)
     return candidates[0]
 

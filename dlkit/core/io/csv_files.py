@@ -18,7 +18,7 @@ def csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DlkitError(f"not a CSV in UTF-8 ({error})", file) from error
 
 
-def value(row: dict[str, str], names: Sequence[str], file: Path) -> str:
+def column(row: dict[str, str], names: Sequence[str], file: Path) -> str:
     """The value of the column that has one of these names."""
     for name in names:
         if name in row:

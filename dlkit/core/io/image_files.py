@@ -25,10 +25,10 @@ def files(sources: Iterable[str]) -> Iterator[str]:
             yield from files(line for line in lines("-") if line)
         elif "://" in source:
             yield source
-        elif os.path.exists(source) or tars.split(source):
+        elif os.path.exists(source) or tars.split_path(source):
             yield from or_itself(find_below(source), source)
         elif tars.BRACES.search(source):
-            yield from files(tars.expanded(source))
+            yield from files(tars.expand_braces(source))
         elif glob.has_magic(source):
             found = iter(sorted(glob.glob(source, recursive=True)))
             yield from or_itself((path for name in found for path in find_below(name)), source)
@@ -43,7 +43,7 @@ def missing(source: str) -> str | None:
         return None
     if path.is_dir():
         return "a folder without images" if next(find_below(source), None) is None else None
-    if path.exists() or tars.split(source) is not None:
+    if path.exists() or tars.split_path(source) is not None:
         return None
     if glob.has_magic(source):
         return None if next(glob.iglob(source, recursive=True), None) else "no file matches"
@@ -115,7 +115,7 @@ def is_image(path: Path) -> bool:
 
 def exists(path: Path) -> bool:
     """Whether the path is a file, by itself or in a tar file."""
-    return path.is_file() or tars.split(str(path)) is not None
+    return path.is_file() or tars.split_path(str(path)) is not None
 
 
 def with_image_suffix(stem: Path) -> Path:

@@ -32,7 +32,7 @@ def is_tar(path: str) -> bool:
     return path.endswith(SUFFIX) and os.path.isfile(path)
 
 
-def split(path: str) -> tuple[str, str] | None:
+def split_path(path: str) -> tuple[str, str] | None:
     """The tar file and the member in a path; None for other paths."""
     at = path.find(f"{SUFFIX}/")
     while at >= 0:
@@ -60,7 +60,7 @@ def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[st
 
 
 @dataclass(frozen=True)
-class Sample:
+class TarSample:
     """The parts of one sample by suffix, which follows the first dot of the name: jpg, cls."""
 
     tar: str
@@ -84,7 +84,7 @@ class Sample:
         )
 
 
-def samples(tars: Iterable[Path]) -> Iterator[Sample]:
+def samples(tars: Iterable[Path]) -> Iterator[TarSample]:
     """Yield the samples of tar files, in their order; a sample's parts must be adjacent.
 
     The tables of contents are kept: whoever trains reads the samples again, in any order.
@@ -92,17 +92,17 @@ def samples(tars: Iterable[Path]) -> Iterator[Sample]:
     tars = list(tars)
     contents.most = max(contents.most, len(tars))
     for tar in map(str, tars):
-        for key, names in groupby(contents.of(tar), key=key_of):
-            yield Sample(tar, key, {name[len(key) + 1 :]: name for name in names})
+        for key, names in groupby(contents.table(tar), key=sample_key):
+            yield TarSample(tar, key, {name[len(key) + 1 :]: name for name in names})
 
 
-def key_of(name: str) -> str:
+def sample_key(name: str) -> str:
     """The name up to the first dot after the last slash."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 
 
-def of_splits(data: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+def find_splits(data: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
     """The tar files of each split, train-000.tar or train/000.tar; `all` where there is no split.
 
     `data` is their folder, or one tar file.
@@ -124,7 +124,7 @@ def of_splits(data: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, list
     return found or ({"all": unsplit} if unsplit else {})
 
 
-def expanded(source: str) -> Iterator[str]:
+def expand_braces(source: str) -> Iterator[str]:
     """`shard-{000..099}.tar` and `{a,b}.tar` as a shell expands them; others as they are."""
     match = BRACES.search(source)
     if match is None:
@@ -137,7 +137,7 @@ def expanded(source: str) -> Iterator[str]:
     else:
         choices = listed.split(",")
     for choice in choices:
-        yield from expanded(source[: match.start()] + choice + source[match.end() :])
+        yield from expand_braces(source[: match.start()] + choice + source[match.end() :])
 
 
 class Contents:
@@ -147,7 +147,7 @@ class Contents:
         self.most, self.lock = most, Lock()
         self.tables: OrderedDict[str, dict[str, Place]] = OrderedDict()
 
-    def of(self, tar: str) -> dict[str, Place]:
+    def table(self, tar: str) -> dict[str, Place]:
         with self.lock:
             if tar in self.tables:
                 self.tables.move_to_end(tar)
@@ -163,7 +163,7 @@ contents = Contents(most=4)
 
 def read(tar: str, name: str) -> bytes:
     """The bytes of a member."""
-    place = contents.of(tar).get(name)
+    place = contents.table(tar).get(name)
     if place is None:
         raise DlkitError(f"no such file in {tar}")
     with open(tar, "rb") as file:

@@ -131,7 +131,7 @@ def opened(source: str) -> Path | io.BytesIO:
             raise DlkitError(error.reason_for(source)) from error
         buffer.seek(0)
         return buffer
-    if in_tar := tars.split(source):
+    if in_tar := tars.split_path(source):
         return io.BytesIO(tars.read(*in_tar))
     path = Path(source)
     if tars.is_tar(source):
