@@ -606,11 +606,15 @@ def test_objects_are_in_pixels_of_the_image_as_shown(segment: Any) -> None:
 @pytest.mark.parametrize("option", ["--tile 64", "--tta", "--probabilities out"])
 def test_what_objects_do_not_have_is_refused(option: str, segment: Any) -> None:
     done = segment("in", *option.split(), finds_objects=True)
-    one_line(done, option.split()[0], "only for semantic segmentation")
+    one_line(done, option.split()[0], "use a semantic segmentation model")
 
 
 def test_threshold_is_for_objects(segment: Any) -> None:
-    one_line(segment("in", "--threshold", 0.5), "--threshold", "only for instance segmentation")
+    one_line(
+        segment("in", "--threshold", 0.5),
+        "--threshold",
+        "labels pixels; use an instance segmentation model",
+    )
 
 
 # ---- inputs that fail, commands that are refused -------------------------------------------------

@@ -1,6 +1,7 @@
 """Command line of `dlkit segment`. Inference code is imported when a command runs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,42 +125,23 @@ def infer(
     paths = keep_apart([save, probabilities], images)
     save, probabilities = writer.folder(save), writer.folder(probabilities)
 
-    from dlkit.segment.infer import InferOptions, InstancePredictor, load, segment
+    from dlkit.segment.infer import load, segment
     from dlkit.segment.instances import find_objects
+    from dlkit.segment.predictor import InferOptions, InstancePredictor
 
     predictor = load(model, device, precision)
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     masks = format in {Format.json, Format.jsonl}
+    options = InferOptions(image_size, tile, tta, batch_size, workers)
     if isinstance(predictor, InstancePredictor):
-        semantic_only = {
-            "--tile": tile is not None,
-            "--tta": tta,
-            "--probabilities": probabilities is not None,
-        }
-        for option in (name for name, given in semantic_only.items() if given):
-            raise DlkitError(
-                f"{option}: only for semantic segmentation; {model} is an instance segmentation"
-                " model"
-            )
-        results = find_objects(
-            paths,
-            predictor,
-            0.5 if threshold is None else threshold,
-            names,
-            masks,
-            save,
-            image_size,
-            batch_size,
-            workers,
-            writer.shard,
-        )
-        writer.write(results)
+        semantic_only = {"--tile": tile, "--tta": tta or None, "--probabilities": probabilities}
+        for option in (name for name, value in semantic_only.items() if value is not None):
+            raise DlkitError(f"{option}: {model} finds objects; use a semantic segmentation model")
+        options = replace(options, threshold=0.5 if threshold is None else threshold)
+        writer.write(find_objects(paths, predictor, options, names, masks, save, writer.shard))
         return
     if threshold is not None:
-        raise DlkitError(
-            f"--threshold: only for instance segmentation; {model} is a semantic segmentation model"
-        )
-    options = InferOptions(image_size, tile, tta, batch_size, workers)
+        raise DlkitError(f"--threshold: {model} labels pixels; use an instance segmentation model")
     writer.write(
         segment(paths, predictor, options, names, masks, save, probabilities, writer.shard)
     )

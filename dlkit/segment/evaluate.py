@@ -17,7 +17,7 @@ from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.core.vision.average_precision import COCO_DEFINITIONS, Overlaps
 from dlkit.segment.draw import add_legend, draw_errors, draw_masks, indexed_image
-from dlkit.segment.infer import InferOptions, InstancePredictor, SemanticPredictor, load, predict
+from dlkit.segment.infer import load
 from dlkit.segment.instance_metrics import InstanceMetrics, instance_metrics, mask_overlaps
 from dlkit.segment.instances import predict_objects
 from dlkit.segment.layouts import AnnotatedImage, read_split
@@ -30,11 +30,11 @@ from dlkit.segment.metrics import (
     segmentation_metrics,
     sum_counts,
 )
+from dlkit.segment.predictor import InferOptions, InstancePredictor, SemanticPredictor, predict
 
 R = TypeVar("R")
 
 MIN_SCORE = 0.05  # of objects, for average precision, which needs low scores too
-THRESHOLD = 0.5  # of objects in the example grid
 NUM_EXAMPLES = 6  # rows of the example grid
 
 
@@ -68,13 +68,12 @@ def count_dataset(
     def counts() -> Iterator[PixelCounts | Failure]:
         paths = (str(sample.path) for sample in track(own, "evaluating"))
         predictions = predict(predictor, paths, InferOptions(workers=workers))
-        for sample, (_, picture, label_map) in zip(own, predictions, strict=True):
-            if isinstance(picture, Failure):
-                yield picture
-                continue
-            assert label_map is not None
-            truth = sample.truth.mask()
-            yield count_pixels(truth, label_map.labels, len(predictor.labels), boundaries)
+        for sample, entry in zip(own, predictions, strict=True):
+            if isinstance(entry, Failure):
+                yield entry
+            else:
+                truth, labels = sample.truth.mask(), entry[2].labels
+                yield count_pixels(truth, labels, len(predictor.labels), boundaries)
 
     return sum_counts(skip_failures(process.gather(counts())))
 
@@ -90,14 +89,15 @@ def evaluate_instances(
 
     def all_overlaps() -> Iterator[Overlaps | Failure]:
         paths = (str(sample.path) for sample in track(own, "evaluating"))
-        predictions = predict_objects(predictor, paths, MIN_SCORE, workers=workers)
-        for sample, (_, picture, objects) in zip(own, predictions, strict=True):
-            if isinstance(picture, Failure):
-                yield picture
-                continue
-            assert objects is not None
-            truths = sample.truth.objects()
-            yield mask_overlaps(objects.masks, objects.labels, objects.scores, truths)
+        predictions = predict_objects(
+            predictor, paths, InferOptions(workers=workers, threshold=MIN_SCORE)
+        )
+        for sample, entry in zip(own, predictions, strict=True):
+            if isinstance(entry, Failure):
+                yield entry
+            else:
+                objects, truths = entry[2], sample.truth.objects()
+                yield mask_overlaps(objects.masks, objects.labels, objects.scores, truths)
 
     return instance_metrics(skip_failures(process.gather(all_overlaps())), predictor.labels)
 
@@ -207,21 +207,21 @@ def example_row(
     """Image, ground truth, prediction (and label errors); None for an unreadable image."""
     path, names = str(sample.path), predictor.labels
     if isinstance(predictor, InstancePredictor):
-        ((_, _, found),) = predict_objects(predictor, [path], THRESHOLD, workers=0)
-        if found is None:
+        (entry,) = predict_objects(predictor, [path], InferOptions(workers=0))
+        if isinstance(entry, Failure):
             return None
-        picture = images.as_pillow(images.read(path))
+        picture, objects = images.as_pillow(images.full_size(path, entry[1])), entry[2]
         truths = sample.truth.objects()
-        labels = [names[k] for k in found.labels]
+        labels = [names[k] for k in objects.labels]
         return [
             picture,
             draw_masks(picture, [t.mask for t in truths], [names[t.label] for t in truths], None),
-            draw_masks(picture, found.masks, labels, found.scores.tolist()),
+            draw_masks(picture, objects.masks, labels, objects.scores.tolist()),
         ]
-    ((_, _, label_map),) = predict(predictor, [path], InferOptions(workers=0))
-    if label_map is None:
+    (prediction,) = predict(predictor, [path], InferOptions(workers=0))
+    if isinstance(prediction, Failure):
         return None
-    picture = images.as_pillow(images.read(path))
-    maps = (sample.truth.mask(), label_map.labels)
+    picture = images.as_pillow(images.full_size(path, prediction[1]))
+    maps = (sample.truth.mask(), prediction[2].labels)
     colored = [indexed_image(labels, predictor.colors).convert("RGB") for labels in maps]
     return [picture, *colored, draw_errors(picture, *maps)]

@@ -1,44 +1,45 @@
-"""Semantic segmentation of image files; `predict()` also serves evaluation and training.
-
-Shapes: B images, C classes, H x W pixels of the image, h x w of the network's input. A label map
-holds the class index of each pixel.
-"""
+"""Semantic segmentation of image files."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, whole_file
+from dlkit.core.io.image_files import files
 from dlkit.core.nn.rebuild import restore
-from dlkit.core.parallel.device import autocast, choose, tune_malloc
-from dlkit.core.parallel.device import dtype as dtype_for
+from dlkit.core.parallel.device import choose, dtype, tune_malloc
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
-from dlkit.core.vision.batches import WINDOW, group_by_shape, next_window
 from dlkit.core.vision.drawing import Color
 from dlkit.core.vision.images import Picture
-from dlkit.core.vision.tile import in_tiles
 from dlkit.segment import rle, torchvision_zoo
-from dlkit.segment.architecture import InstanceNetwork, InstancePrediction, SemanticNetwork
+from dlkit.segment.architecture import InstanceNetwork, SemanticNetwork
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import draw_overlay, indexed_image, palette
 from dlkit.segment.model import build, find
+from dlkit.segment.predictor import (
+    DEFAULT_OPTIONS,
+    InferOptions,
+    InstancePredictor,
+    LabelMap,
+    Predictor,
+    SemanticPredictor,
+    predict,
+)
 
-N = TypeVar("N")
-SCALES = (0.75, 1.0, 1.25)  # of the views that --tta averages, each also mirrored
-STRIP_PIXELS = 1_000_000  # of a large image that are classified at once
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -69,110 +70,27 @@ class Segmentation:
     segments: list[Region]
 
     def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"path": self.path, **{k: v for k, v in vars(region).items() if k != "rle"}}
-            for region in self.segments
-        ]
+        return make_rows(self.path, self.segments)
 
 
-@dataclass(frozen=True)
-class LabelMap:
-    """The prediction for one image: labels (H, W), and optionally probabilities (C, H, W)."""
-
-    labels: np.ndarray  # uint8
-    probabilities: np.ndarray | None = None  # float16
-
-
-@dataclass(frozen=True)
-class InferOptions:
-    """Inference options.
-
-    `image_size` is the longest side of the network's input; None: as in training, or full
-    resolution in tiles. `tile` is the side of the tiles; None: whole images. `tta` averages
-    several views.
-    """
-
-    image_size: int | None = None
-    tile: int | None = None
-    tta: bool = False
-    batch_size: int = 4
-    workers: int = 2
-
-
-@dataclass(frozen=True)
-class Predictor(Generic[N]):
-    """A segmentation network ready for inference, with its labels and input size."""
-
-    network: N
-    labels: list[str]
-    image_size: int | None
-    device: torch.device
-    colors: list[Color]
-    autocast: str = "fp32"  # precision during training, whose weights stay fp32
-
-
-class InstancePredictor(Predictor[InstanceNetwork]):
-    """An instance segmentation network ready for inference."""
-
-    @torch.inference_mode()
-    def predict(
-        self, batch: list[Tensor], threshold: float, limit: int
-    ) -> list[InstancePrediction]:
-        """The objects in uint8 images (3, h, w) that score at least `threshold`, best first."""
-        with autocast(self.device, self.autocast):
-            return self.network.predict(batch, threshold, limit)
-
-
-class SemanticPredictor(Predictor[SemanticNetwork]):
-    """A semantic segmentation network ready for inference."""
-
-    @torch.inference_mode()
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Logits (B, C, h, w) of uint8 images (B, 3, h, w)."""
-        return self.forward(self.network.normalize(pixels.to(self.device)))
-
-    @torch.inference_mode()
-    def probabilities(self, pixels: Tensor, tta: bool) -> Tensor:
-        """Probabilities (B, C, h, w) of uint8 images (B, 3, h, w); `tta` averages several views."""
-        inputs = self.network.normalize(pixels.to(self.device))
-        if not tta:
-            return self.forward(inputs).softmax(dim=1)
-        size = inputs.shape[-2:]
-        total = torch.zeros((), device=self.device)
-        for scale in SCALES:
-            scaled_size = tuple(max(images.MIN_SIDE, round(scale * side)) for side in size)
-            scaled = resize_maps(inputs, scaled_size)
-            for view in (self.forward(scaled), self.forward(scaled.flip(3)).flip(3)):
-                total = total + resize_maps(view, size).softmax(dim=1)
-        return total / (2 * len(SCALES))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (B, C, h, w) of normalized images (B, 3, h, w)."""
-        with autocast(self.device, self.autocast):
-            logits: Tensor = self.network(inputs)
-        return logits
-
-
-def resize_maps(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear resizing of maps (B, K, h, w)."""
-    if maps.shape[-2:] == size:
-        return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+def make_rows(path: str, parts: Iterable[object]) -> list[dict[str, Any]]:
+    """A row for each region or object of an image, without its mask."""
+    return [{"path": path, **{k: v for k, v in vars(p).items() if k != "rle"}} for p in parts]
 
 
 def load(
     model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
 ) -> SemanticPredictor | InstancePredictor:
     """Load a segmenter by name, file or URL and prepare it for inference on the device."""
-    target = choose(device)
+    on = choose(device)
     tune_malloc()
     path = weights.find("segment", model, PUBLISHED, torchvision_zoo.fetch)
     header, network = restore(path, "segment", build_network, model)
     if "image_size" not in header.config:
         raise DlkitError("its header has no setting 'image_size'", model)
-    network.eval().to(target).to(memory_format=torch.channels_last)
-    predictor = make_predictor(network, header, header.config["image_size"], target)
-    predictor.network.prepare(dtype_for(target, precision))
+    network.eval().to(on).to(memory_format=torch.channels_last)
+    predictor = make_predictor(network, header, header.config["image_size"], on)
+    predictor.network.prepare(dtype(on, precision))
     return predictor
 
 
@@ -186,11 +104,11 @@ def make_predictor(
     network: nn.Module,
     header: Header,
     image_size: int | None,
-    target: torch.device,
+    device: torch.device,
     precision: str = "fp32",
 ) -> SemanticPredictor | InstancePredictor:
     """The predictor of a network that is on its device, by the kind of its architecture."""
-    settings = (header.labels, image_size, target, palette(len(header.labels)), precision)
+    settings = (header.labels, image_size, device, palette(len(header.labels)), precision)
     if find(header.arch).instances:
         assert isinstance(network, InstanceNetwork)
         return InstancePredictor(network, *settings)
@@ -201,7 +119,7 @@ def make_predictor(
 def segment(
     paths: Iterable[str],
     predictor: SemanticPredictor,
-    options: InferOptions = InferOptions(),
+    options: InferOptions = DEFAULT_OPTIONS,
     classes: Sequence[str] | None = None,
     masks: bool = False,
     save: Path | None = None,
@@ -218,43 +136,24 @@ def segment(
     selected = class_indices(predictor, classes)
     overlay_names = [label if k in selected else "" for k, label in enumerate(predictor.labels)]
 
-    def results(inputs: Iterator[tuple[str, OutputFiles]]) -> Iterator[Segmentation | Failure]:
-        pending: deque[OutputFiles] = deque()
+    def predict_all(inputs: Iterator[str]) -> Iterator[tuple[str, Picture, LabelMap] | Failure]:
+        return predict(predictor, inputs, options, probabilities is not None)
 
-        def input_paths() -> Iterator[str]:
-            for path, target in inputs:
-                pending.append(target)
-                yield path
+    def draw(original: Picture, label_map: LabelMap, target: Path) -> None:
+        save_label_map(original, label_map.labels, predictor.colors, overlay_names, target)
 
-        for path, picture, label_map in predict(
-            predictor, track(input_paths(), "segmenting"), options, probabilities is not None
-        ):
-            target = pending.popleft()
-            if isinstance(picture, Failure):
-                yield picture
-                continue
-            assert label_map is not None
-            if target.map is not None:
-                try:
-                    original = full_size(path, picture)
-                except DlkitError as error:  # a URL may fail the second time
-                    yield Failure(path, str(error))
-                    continue
-                save_label_map(
-                    original, label_map.labels, predictor.colors, overlay_names, target.map
-                )
-            if target.probabilities is not None and label_map.probabilities is not None:
-                save_probabilities(label_map.probabilities, predictor.labels, target.probabilities)
-            regions = list_regions(label_map.labels, predictor.labels, selected, masks)
-            yield Segmentation(path, picture.width, picture.height, regions)
+    def describe(path: str, picture: Picture, label_map: LabelMap, target: Outputs) -> Segmentation:
+        if target.probabilities is not None and label_map.probabilities is not None:
+            save_probabilities(label_map.probabilities, predictor.labels, target.probabilities)
+        regions = list_regions(label_map.labels, predictor.labels, selected, masks)
+        return Segmentation(path, picture.width, picture.height, regions)
 
-    # File names are chosen before the images are shared, so that all processes agree on them.
-    inputs = name_outputs(images.files(paths), save, probabilities)
-    return map_shard(results, inputs, str(predictor.device), shard)
+    outputs = name_outputs(files(paths), save, probabilities)
+    return process_images(outputs, predict_all, draw, describe, str(predictor.device), shard)
 
 
 @dataclass(frozen=True)
-class OutputFiles:
+class Outputs:
     """The files to write for one image."""
 
     map: Path | None
@@ -263,18 +162,54 @@ class OutputFiles:
 
 def name_outputs(
     paths: Iterable[str], save: Path | None, probabilities: Path | None
-) -> Iterator[tuple[str, OutputFiles]]:
+) -> Iterator[tuple[str, Outputs]]:
     """Each path with the files to write for it."""
     maps = None if save is None else FileNames(save)
     arrays = None if probabilities is None else FileNames(probabilities)
     for path in paths:
-        yield (
-            path,
-            OutputFiles(
-                None if maps is None else maps.path_for(path, ".png"),
-                None if arrays is None else arrays.path_for(path, ".npz"),
-            ),
-        )
+        label_map = None if maps is None else maps.path_for(path, ".png")
+        array = None if arrays is None else arrays.path_for(path, ".npz")
+        yield path, Outputs(label_map, array)
+
+
+def process_images(
+    inputs: Iterable[tuple[str, Outputs]],
+    predict_all: Callable[[Iterator[str]], Iterator[tuple[str, Picture, P] | Failure]],
+    draw: Callable[[Picture, P, Path], None],
+    describe: Callable[[str, Picture, P, Outputs], R],
+    device: str,
+    shard: Shard | None,
+) -> Iterator[R | Failure]:
+    """The results of all inputs, in their order; a Failure for an unreadable image.
+
+    `draw` writes the label map with the full-size picture, `describe` makes the result. Inputs have
+    their file names before the processes share them, so that all agree on the names.
+    """
+
+    def results(own: Iterator[tuple[str, Outputs]]) -> Iterator[R | Failure]:
+        pending: deque[Outputs] = deque()
+
+        def input_paths() -> Iterator[str]:
+            for path, target in own:
+                pending.append(target)
+                yield path
+
+        for entry in predict_all(track(input_paths(), "segmenting")):
+            target = pending.popleft()
+            if isinstance(entry, Failure):
+                yield entry
+                continue
+            path, picture, prediction = entry
+            if target.map is not None:
+                try:
+                    original = images.full_size(path, picture)
+                except DlkitError as error:  # the file was removed or changed in the meantime
+                    yield Failure(path, error.reason_for(path))
+                    continue
+                draw(original, prediction, target.map)
+            yield describe(path, picture, prediction, target)
+
+    return map_shard(results, inputs, device, shard)
 
 
 def class_indices(predictor: Predictor[Any], classes: Sequence[str] | None) -> set[int]:
@@ -312,104 +247,6 @@ def list_regions(
                 )
             )
     return regions
-
-
-def predict(
-    predictor: SemanticPredictor,
-    paths: Iterable[str],
-    options: InferOptions = InferOptions(),
-    probabilities: bool = False,
-) -> Iterator[tuple[str, Picture | Failure, LabelMap | None]]:
-    """Each path with its image (or Failure) and label map, in order.
-
-    Images are decoded ahead in threads and processed in batches of equal shape; with tiles, one by
-    one.
-    """
-    side = options.image_size or (predictor.image_size if options.tile is None else None)
-    workers = 0 if options.tile is not None else options.workers
-    pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
-    while window := next_window(pictures, 1 if options.tile else WINDOW * options.batch_size):
-        label_maps: dict[int, LabelMap] = {}
-        for members in group_by_shape(window, options.batch_size):
-            batch = [window[index][1] for index in members]  # type: ignore[index]
-            maps = predict_batch(predictor, batch, options, probabilities)
-            label_maps.update(zip(members, maps, strict=True))
-        for index, entry in enumerate(window):
-            if isinstance(entry, Failure):
-                yield entry.path, entry, None
-            else:
-                yield *entry, label_maps.pop(index)
-
-
-def predict_batch(
-    predictor: SemanticPredictor,
-    pictures: Sequence[Picture],
-    options: InferOptions,
-    probabilities: bool,
-) -> list[LabelMap]:
-    """The label maps of images of one shape, each at its original size."""
-    if options.tile is not None:
-        (picture,) = pictures
-        strips = in_tiles(
-            lambda part: predictor.probabilities(part, options.tta),
-            picture.pixels,
-            options.tile,
-            predictor.network.stride,
-        )
-        if picture.pixels.shape[1:] != (picture.height, picture.width):
-            strips = upsample_strips(torch.cat(list(strips), dim=1), picture.height, picture.width)
-        return [make_label_map(strips, picture, probabilities)]
-    batch = torch.stack([picture.pixels for picture in pictures])
-    if probabilities or options.tta:
-        scores = predictor.probabilities(batch, options.tta)
-    else:
-        scores = predictor.logits(batch)
-    return [
-        make_label_map(upsample_strips(own, picture.height, picture.width), picture, probabilities)
-        for own, picture in zip(scores, pictures, strict=True)
-    ]
-
-
-@torch.inference_mode()
-def make_label_map(strips: Iterator[Tensor], picture: Picture, probabilities: bool) -> LabelMap:
-    """The highest-scoring class of each pixel, from strips (C, rows, W) from the top down."""
-    labels = np.empty((picture.height, picture.width), np.uint8)
-    all_scores: np.ndarray | None = None
-    top = 0
-    for strip in strips:
-        below = top + strip.shape[1]
-        # max is several times as fast as argmax over the first dimension.
-        labels[top:below] = strip.max(dim=0).indices.to(torch.uint8).cpu().numpy()
-        if probabilities:
-            if all_scores is None:
-                all_scores = np.empty((len(strip), *labels.shape), np.float16)
-            all_scores[:, top:below] = strip.half().cpu().numpy()
-        top = below
-    return LabelMap(labels, all_scores)
-
-
-@torch.inference_mode()
-def upsample_strips(scores: Tensor, height: int, width: int) -> Iterator[Tensor]:
-    """Bilinear resizing of scores (C, h, w), in strips (C, rows, width) from the top down."""
-    if scores.shape[1:] == (height, width):
-        yield scores
-        return
-    last = scores.shape[1] - 1
-    positions = ((torch.arange(height) + 0.5) * (last + 1) / height - 0.5).clamp(0, last)
-    positions = positions.to(scores.device)
-    above = positions.long()
-    fraction = (positions - above)[:, None]
-    for rows in torch.arange(height, device=scores.device).split(max(1, STRIP_PIXELS // width)):
-        upper, lower = scores[:, above[rows]], scores[:, (above[rows] + 1).clamp(max=last)]
-        strip = torch.lerp(upper, lower, fraction[rows])
-        yield resize_maps(strip[None], (len(rows), width))[0]
-
-
-def full_size(path: str, picture: Picture) -> Picture:
-    """The image at its original size, read again if it was resized."""
-    if picture.pixels.shape[1:] == (picture.height, picture.width):
-        return picture
-    return images.read(path)
 
 
 def save_label_map(

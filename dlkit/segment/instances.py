@@ -3,7 +3,6 @@
 Shapes: N objects of an image of H x W pixels.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,10 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
-from dlkit.core.parallel.sharding import Shard, map_shard
-from dlkit.core.progress import track
+from dlkit.core.io.image_files import files
+from dlkit.core.parallel.sharding import Shard
 from dlkit.core.vision import images
 from dlkit.core.vision.drawing import color
 from dlkit.core.vision.images import Picture
@@ -24,14 +22,14 @@ from dlkit.segment import rle
 from dlkit.segment.architecture import InstancePrediction
 from dlkit.segment.draw import draw_masks, indexed_image
 from dlkit.segment.infer import (
-    InstancePredictor,
-    OutputFiles,
+    Outputs,
     class_indices,
-    full_size,
+    make_rows,
     name_outputs,
     overlay_path,
-    resize_maps,
+    process_images,
 )
+from dlkit.segment.predictor import DEFAULT_OPTIONS, InferOptions, InstancePredictor, resize_maps
 
 MAX_OBJECTS = 100  # per image
 
@@ -65,10 +63,7 @@ class ImageInstances:
     objects: list[Instance]
 
     def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"path": self.path, **{k: v for k, v in vars(instance).items() if k != "rle"}}
-            for instance in self.objects
-        ]
+        return make_rows(self.path, self.objects)
 
 
 @dataclass(frozen=True)
@@ -84,76 +79,54 @@ class InstanceMasks:
 def find_objects(
     paths: Iterable[str],
     predictor: InstancePredictor,
-    threshold: float = 0.5,
+    options: InferOptions = DEFAULT_OPTIONS,
     classes: Sequence[str] | None = None,
     masks: bool = False,
     save: Path | None = None,
-    image_size: int | None = None,
-    batch_size: int = 4,
-    workers: int = 2,
     shard: Shard | None = None,
 ) -> Iterator[ImageInstances | Failure]:
     """The objects in each image, in input order; a Failure for an unreadable one.
 
     `classes` restricts the results to these; `masks` adds run-length coded masks. NAME.png, whose
-    pixels are object ids from 1, and NAME-overlay.jpg are written to the folder `save`.
-    `image_size` is the longest side of the network's input; None: as in training. Only the
+    pixels are object ids from 1, and NAME-overlay.jpg are written to the folder `save`. Only the
     `shard` of the images is processed; without one, the processes share them.
     """
     selected = sorted(class_indices(predictor, classes))
 
-    def results(inputs: Iterator[tuple[str, OutputFiles]]) -> Iterator[ImageInstances | Failure]:
-        pending: deque[OutputFiles] = deque()
+    def predict_all(
+        inputs: Iterator[str],
+    ) -> Iterator[tuple[str, Picture, InstanceMasks] | Failure]:
+        for entry in predict_objects(predictor, inputs, options):
+            if not isinstance(entry, Failure):
+                path, picture, objects = entry
+                entry = path, picture, select_labels(objects, selected)
+            yield entry
 
-        def input_paths() -> Iterator[str]:
-            for path, target in inputs:
-                pending.append(target)
-                yield path
+    def draw(original: Picture, objects: InstanceMasks, target: Path) -> None:
+        save_instances(original, objects, predictor.labels, target)
 
-        tracked = track(input_paths(), "segmenting")
-        for path, picture, objects in predict_objects(
-            predictor, tracked, threshold, image_size, batch_size, workers
-        ):
-            target = pending.popleft()
-            if isinstance(picture, Failure):
-                yield picture
-                continue
-            assert objects is not None
-            objects = select_labels(objects, selected)
-            if target.map is not None:
-                try:
-                    original = full_size(path, picture)
-                except DlkitError as error:  # a URL may fail the second time
-                    yield Failure(path, str(error))
-                    continue
-                save_instances(original, objects, predictor.labels, target.map)
-            instances = list(list_instances(objects, predictor.labels, masks))
-            yield ImageInstances(path, picture.width, picture.height, instances)
+    def describe(path: str, picture: Picture, objects: InstanceMasks, _: Outputs) -> ImageInstances:
+        instances = list(list_instances(objects, predictor.labels, masks))
+        return ImageInstances(path, picture.width, picture.height, instances)
 
-    # File names are chosen before the images are shared, so that all processes agree on them.
-    inputs = name_outputs(images.files(paths), save, None)
-    return map_shard(results, inputs, str(predictor.device), shard)
+    outputs = name_outputs(files(paths), save, None)
+    return process_images(outputs, predict_all, draw, describe, str(predictor.device), shard)
 
 
 def predict_objects(
-    predictor: InstancePredictor,
-    paths: Iterable[str],
-    threshold: float,
-    image_size: int | None = None,
-    batch_size: int = 4,
-    workers: int = 2,
-) -> Iterator[tuple[str, Picture | Failure, InstanceMasks | None]]:
-    """Each path with its image (or Failure) and its objects, best first."""
-    side = image_size or predictor.image_size
-    pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
-    while window := list(islice(pictures, batch_size)):
+    predictor: InstancePredictor, paths: Iterable[str], options: InferOptions = DEFAULT_OPTIONS
+) -> Iterator[tuple[str, Picture, InstanceMasks] | Failure]:
+    """Each path with its image and its objects, best first; a Failure for an unreadable image."""
+    side = options.image_size or predictor.image_size
+    pictures = each(lambda path: (path, images.read(path, side)), paths, options.workers)
+    while window := list(islice(pictures, options.batch_size)):
         batch = [entry[1].pixels for entry in window if not isinstance(entry, Failure)]
         predictions: Iterator[InstancePrediction] = iter(())
         if batch:
-            predictions = iter(predictor.predict(batch, threshold, MAX_OBJECTS))
+            predictions = iter(predictor.predict(batch, options.threshold, MAX_OBJECTS))
         for entry in window:
             if isinstance(entry, Failure):
-                yield entry.path, entry, None
+                yield entry
             else:
                 yield *entry, to_image_size(next(predictions), entry[1])
 

@@ -1,5 +1,6 @@
 """The registry of architectures."""
 
+from functools import partial
 from typing import Any
 
 from dlkit.classify import backbones
@@ -9,7 +10,7 @@ from dlkit.segment.architecture import Architecture
 from dlkit.segment.losses.instance import instance_loss
 from dlkit.segment.losses.semantic import sampled_pixel_loss, semantic_loss
 from dlkit.segment.models.dilated import Dilated
-from dlkit.segment.models.fcn import fcn8s, fcn16s, fcn32s
+from dlkit.segment.models.fcn import FCN
 from dlkit.segment.models.patch import Patch, ShiftAndStitch
 from dlkit.segment.models.segnet import SegNet
 from dlkit.segment.models.torchvision_models import DEEPLAB, MASK_RCNN, MaskRCNN, deeplabv3, lraspp
@@ -20,9 +21,12 @@ DENSE_LOSS = (*PIXEL_LOSS, "border_weight", "border_sigma", "loss_share")
 WIDTH = ("width_multiplier",)
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "fcn32s": Architecture(fcn32s, semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True),
-    "fcn16s": Architecture(fcn16s, semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True),
-    "fcn8s": Architecture(fcn8s, semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True),
+    **{
+        f"fcn{stride}s": Architecture(
+            partial(FCN, finest=stride), semantic_loss, DENSE_LOSS, WIDTH, backbone_head=True
+        )
+        for stride in (32, 16, 8)
+    },
     "segnet": Architecture(SegNet, semantic_loss, DENSE_LOSS, WIDTH),
     "unet": Architecture(
         unet,
@@ -76,6 +80,11 @@ def build(arch: str, num_labels: int, **settings: Any) -> Any:
         raise DlkitError(
             f"{option_name(unknown[0])}: not an option of {arch}; its options are"
             f" {', '.join(map(option_name, possible)) or 'none'}"
+        )
+    backbone, names = given.get("backbone"), architecture.torchvision_backbones
+    if isinstance(backbone, str) and backbone not in names:
+        raise DlkitError(
+            f"--backbone: unknown backbone {backbone!r} of {arch}; choose from {', '.join(names)}"
         )
     return architecture.build(num_labels, **given)
 

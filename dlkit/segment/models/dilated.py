@@ -80,7 +80,7 @@ class Dilated(Segmenter):
             raise DlkitError(
                 f"--context: unknown context {context!r}; choose from {', '.join(WIDTHS)}, none"
             )
-        super().__init__(make_backbone(backbone, width_multiplier))
+        super().__init__(make_backbone(backbone, width_multiplier, head=True))
         undo_strides(self.backbone)
         self.stride = STRIDE
         self.score = nn.Conv2d(self.backbone.channels[-1], num_labels, 1)

@@ -46,11 +46,12 @@ class FCN(Segmenter):
     def __init__(
         self,
         num_labels: int,
-        backbone: dict[str, Any] | None,
-        width_multiplier: float | None,
+        backbone: dict[str, Any] | None = None,
+        width_multiplier: float | None = None,
+        *,
         finest: int,
     ) -> None:
-        super().__init__(make_backbone(backbone, width_multiplier))
+        super().__init__(make_backbone(backbone, width_multiplier, head=True))
         strides = [stride for stride in (32, 16, 8) if stride >= finest]
         if self.stride != 32 or not set(strides) <= set(self.backbone.strides):
             raise DlkitError(
@@ -103,21 +104,3 @@ def starts_with_pool(backbone: Backbone, stage: int) -> bool:
 def match_size(maps: Tensor, like: Tensor) -> Tensor:
     """Resize maps to the size of `like`, from which a backbone without padding may deviate."""
     return maps if maps.shape[-2:] == like.shape[-2:] else resize_like(maps, like)
-
-
-def fcn32s(
-    num_labels: int, backbone: dict[str, Any] | None = None, width_multiplier: float | None = None
-) -> FCN:
-    return FCN(num_labels, backbone, width_multiplier, 32)
-
-
-def fcn16s(
-    num_labels: int, backbone: dict[str, Any] | None = None, width_multiplier: float | None = None
-) -> FCN:
-    return FCN(num_labels, backbone, width_multiplier, 16)
-
-
-def fcn8s(
-    num_labels: int, backbone: dict[str, Any] | None = None, width_multiplier: float | None = None
-) -> FCN:
-    return FCN(num_labels, backbone, width_multiplier, 8)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.segment.models.segmenter import Segmenter, make_backbone, mirror_pad, vgg_settings
+from dlkit.segment.models.segmenter import Segmenter, make_backbone, mirror_pad
 
 
 class Patch(Segmenter):
@@ -28,9 +28,6 @@ class Patch(Segmenter):
         window: int = 32,
         step: int = 8,
     ) -> None:
-        if backbone is None:
-            backbone = {**vgg_settings(width_multiplier or 1.0), "head": False}
-            width_multiplier = None
         super().__init__(make_backbone(backbone, width_multiplier))
         if window < self.stride:
             raise DlkitError(
@@ -93,9 +90,6 @@ class ShiftAndStitch(Segmenter):
         width_multiplier: float | None = None,
         step: int = 8,
     ) -> None:
-        if backbone is None:
-            backbone = {**vgg_settings(width_multiplier or 1.0), "head": False}
-            width_multiplier = None
         super().__init__(make_backbone(backbone, width_multiplier))
         if self.stride % step:
             raise DlkitError(

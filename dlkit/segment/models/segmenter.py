@@ -119,14 +119,15 @@ def resize_like(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def make_backbone(
-    settings: dict[str, Any] | None, width_multiplier: float | None
+    settings: dict[str, Any] | None, width_multiplier: float | None, head: bool = False
 ) -> backbones.Backbone:
     """Build the backbone with these settings, or a VGG-16 with a multiple of its channels.
 
-    Raises DlkitError if both are given, or if the backbone does not take color images.
+    `head` adds its fully connected layers to the VGG-16. Raises DlkitError if both settings and
+    width are given, or if the backbone does not take color images.
     """
     if settings is None:
-        settings = vgg_settings(width_multiplier or 1.0)
+        settings = vgg_settings(width_multiplier or 1.0, head)
     elif width_multiplier is not None:
         raise DlkitError(
             "--width-multiplier: a backbone has a fixed width; use --backbone none to choose it"
@@ -140,8 +141,8 @@ def make_backbone(
     return backbone
 
 
-def vgg_settings(width_multiplier: float) -> dict[str, Any]:
-    """Settings of a VGG-16 with batch norm (to train from scratch) and its fc6 and fc7."""
+def vgg_settings(width_multiplier: float, head: bool = False) -> dict[str, Any]:
+    """Settings of a VGG-16 with batch norm, to train from scratch; `head` adds fc6 and fc7."""
     mean, std = list(imagenet.MEAN), list(imagenet.STD)
     size = {"image_size": 224, "channels": 3}
     return {
@@ -153,5 +154,5 @@ def vgg_settings(width_multiplier: float) -> dict[str, Any]:
             "norm": "batch",
         },  # fmt: skip
         "preprocessing": {**size, "fit": "crop", "mean": mean, "std": std},
-        "head": True,
+        "head": head,
     }

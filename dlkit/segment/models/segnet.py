@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.segment.models.segmenter import ConvBlock, Segmenter, make_backbone, vgg_settings
+from dlkit.segment.models.segmenter import ConvBlock, Segmenter, make_backbone
 
 
 class SegNet(Segmenter):
@@ -25,10 +25,7 @@ class SegNet(Segmenter):
         backbone: dict[str, Any] | None = None,
         width_multiplier: float | None = None,
     ) -> None:
-        if backbone is None:
-            backbone = {**vgg_settings(width_multiplier or 1.0), "head": False}
-            width_multiplier = None
-        if not backbone["arch"].startswith("vgg"):
+        if backbone is not None and not backbone["arch"].startswith("vgg"):
             raise DlkitError(f"--backbone: segnet needs a vgg, not {backbone['arch']}")
         super().__init__(make_backbone(backbone, width_multiplier))
         self.decoder = nn.ModuleList()

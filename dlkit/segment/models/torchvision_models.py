@@ -1,6 +1,5 @@
 """torchvision's segmentation networks: DeepLabv3, LR-ASPP and Mask R-CNN."""
 
-from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any
 
@@ -38,8 +37,8 @@ class TorchvisionSegmenter(Segmenter):
 
 def deeplabv3(num_labels: int, backbone: str = "mobilenet") -> Segmenter:
     """Atrous spatial pyramid pooling (Chen et al. 2017)."""
-    make = DEEPLAB[check_backbone(backbone, DEEPLAB)]
-    return TorchvisionSegmenter(make(weights=None, weights_backbone=None, num_classes=num_labels))
+    network = DEEPLAB[backbone](weights=None, weights_backbone=None, num_classes=num_labels)
+    return TorchvisionSegmenter(network)
 
 
 def lraspp(num_labels: int) -> Segmenter:
@@ -63,7 +62,7 @@ class MaskRCNN(nn.Module):
         # 128 regions per image in training, as in Girshick 2015, section 2.3; torchvision's 512
         # take four times as long on a CPU.
         options = {"_skip_resize": True, "box_batch_size_per_image": 128}
-        if check_backbone(backbone, MASK_RCNN) == "resnet50":
+        if backbone == "resnet50":
             self.network = detection.maskrcnn_resnet50_fpn(
                 weights=None, weights_backbone=None, num_classes=num_labels + 1, **options
             )
@@ -118,12 +117,3 @@ class MaskRCNN(nn.Module):
         """Prepare for inference: autocast to `dtype`; torchvision's own operators keep fp32."""
         self.eval()
         self.dtype = dtype
-
-
-def check_backbone(backbone: str, names: Collection[str]) -> str:
-    """Return the name of the backbone; raise DlkitError unless it is one of these."""
-    if backbone not in names:
-        raise DlkitError(
-            f"--backbone: unknown backbone {backbone!r}; choose from {', '.join(names)}"
-        )
-    return backbone
