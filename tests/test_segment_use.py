@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.failures import Failure
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
@@ -27,7 +28,7 @@ from dlkit.core.vision.tile import in_tiles, spans, tile_weights
 from dlkit.segment import model, rle
 from dlkit.segment.architecture import Architecture, InstancePrediction
 from dlkit.segment.draw import draw_overlay, palette
-from dlkit.segment.infer import InferOptions, SemanticPredictor, load, predict, upsample_strips
+from dlkit.segment.infer import load
 from dlkit.segment.instance_metrics import instance_metrics, mask_overlaps
 from dlkit.segment.losses.instance import instance_loss
 from dlkit.segment.losses.semantic import semantic_loss
@@ -42,6 +43,7 @@ from dlkit.segment.metrics import (
     sum_counts,
 )
 from dlkit.segment.models.segmenter import Segmenter
+from dlkit.segment.predictor import InferOptions, SemanticPredictor, predict, upsample_strips
 from tests.conftest import Result, run
 
 NAMES = ["red", "green", "blue"]
@@ -412,7 +414,7 @@ def test_enlarged_is_bilinear_interpolation(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 40, 56)
     expected = F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
-    with mock.patch("dlkit.segment.infer.STRIP_PIXELS", 1000):
+    with mock.patch("dlkit.segment.predictor.STRIP_PIXELS", 1000):
         strips = list(upsample_strips(scores, *size))
     torch.testing.assert_close(torch.cat(strips, dim=1), expected, atol=1e-5, rtol=1e-5)
     assert size == (40, 56) or len(strips) > 1 or size[0] * size[1] < 1000
@@ -552,12 +554,28 @@ def test_images_smaller_than_the_stride(segment: Any, tmp_path: Path) -> None:
     assert sum(region["fraction"] for region in records(done)[-1]["segments"]) == pytest.approx(1)
 
 
-def test_a_url_that_fails_the_second_time_fails_alone(segment: Any) -> None:
+def test_a_url_is_fetched_once(segment: Any) -> None:
     content = Path("in/0.png").read_bytes()
     answers = [iter([content]), DlkitError("the server answered 503")]
     with mock.patch("dlkit.core.vision.images.fetch", side_effect=answers):
         options = ("--save", "out", "--image-size", 32, "-f", "jsonl")
         done = segment("http://host/a.png?size=full", "in/1.png", *options)
+    assert done.code == 0
+    assert ["error" in record for record in records(done)] == [False, False]
+    assert len(list(Path("out").iterdir())) == 4
+
+
+def test_an_image_that_cannot_be_read_again_fails_alone(segment: Any) -> None:
+    read = images.full_size
+
+    def full_size(source: str, picture: images.Picture) -> images.Picture:
+        if source == "in/0.png":
+            raise DlkitError("no such file")
+        return read(source, picture)
+
+    with mock.patch("dlkit.core.vision.images.full_size", full_size):
+        options = ("--save", "out", "--image-size", 32, "-f", "jsonl")
+        done = segment("in/0.png", "in/1.png", *options)
     assert done.code == 1
     assert ["error" in record for record in records(done)] == [True, False]
     assert {path.name for path in Path("out").iterdir()} == {"1.png", "1-overlay.jpg"}
@@ -753,7 +771,7 @@ def test_python_gets_maps_and_failures(segment: Any) -> None:
     predictor = load("colors.safetensors", "cpu", "fp32")
     assert isinstance(predictor, SemanticPredictor)
     found = list(predict(predictor, ["in/0.png", "no"], InferOptions()))
-    assert found[0][2] is not None
+    assert not isinstance(found[0], Failure)
     assert (found[0][2].labels == truth_of(0)).all()
-    assert vars(found[1][1]) == {"path": "no", "error": "no such file"}
-    assert found[1][2] is None
+    assert isinstance(found[1], Failure)
+    assert vars(found[1]) == {"path": "no", "error": "no such file"}

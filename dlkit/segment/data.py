@@ -142,7 +142,8 @@ def border_map(object_ids: np.ndarray, sigma: float) -> np.ndarray:
         second[:] = np.minimum(second, np.maximum(first, distance))
         first[:] = np.minimum(first, distance)
     weights = np.exp(-(nearest.sum(axis=0) ** 2) / (2 * sigma**2)) * (object_ids == 0)
-    return np.round(255 * weights).astype(np.uint8)
+    rounded: np.ndarray = np.round(255 * weights).astype(np.uint8)
+    return rounded
 
 
 def distances(inside: np.ndarray, reach: int) -> np.ndarray:

@@ -190,4 +190,5 @@ def fill_polygon(corners: np.ndarray, height: int, width: int) -> np.ndarray:
         if len(rows):
             x = x1 + (rows + 0.5 - y1) * (x2 - x1) / (y2 - y1)
             crossings[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] += 1
-    return crossings.cumsum(axis=1)[:, :-1] % 2 == 1
+    inside: np.ndarray = crossings.cumsum(axis=1)[:, :-1] % 2 == 1
+    return inside

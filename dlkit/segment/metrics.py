@@ -102,7 +102,8 @@ def segmentation_metrics(counts: PixelCounts, label_names: Sequence[str]) -> Seg
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole; nan where the whole is 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+    ratios: np.ndarray = np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+    return ratios
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -199,7 +199,8 @@ def upsample_strips(scores: Tensor, height: int, width: int) -> Iterator[Tensor]
     positions = positions.to(scores.device)
     above = positions.long()
     fraction = (positions - above)[:, None]
-    for rows in torch.arange(height, device=scores.device).split(max(1, STRIP_PIXELS // width)):
+    all_rows = torch.arange(height, device=scores.device)
+    for rows in torch.split(all_rows, max(1, STRIP_PIXELS // width)):
         upper, lower = scores[:, above[rows]], scores[:, (above[rows] + 1).clamp(max=last)]
         strip = torch.lerp(upper, lower, fraction[rows])
         yield resize_maps(strip[None], (len(rows), width))[0]

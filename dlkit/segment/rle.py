@@ -58,7 +58,8 @@ def pack_counts(lengths: np.ndarray) -> str:
     last = ends.argmax(axis=1)[:, None]
     position = np.arange(DIGITS)
     characters = digits + 48 + 32 * (position < last)
-    return characters[position <= last].astype(np.uint8).tobytes().decode("ascii")
+    packed: bytes = characters[position <= last].astype(np.uint8).tobytes()
+    return packed.decode("ascii")
 
 
 def unpack_counts(counts: str | bytes) -> np.ndarray:

@@ -23,13 +23,15 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dlkit.core.failures import Failure
 from dlkit.core.parallel import device
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.segment.draw import indexed_image
-from dlkit.segment.infer import InferOptions, SemanticPredictor, load, predict, segment
+from dlkit.segment.infer import load, segment
 from dlkit.segment.model import build
+from dlkit.segment.predictor import InferOptions, SemanticPredictor, predict
 from tests.benchmarks import harness
 
 REPOSITORY = Path(__file__).parents[2]
@@ -139,8 +141,9 @@ def ours(
     method = InferOptions(batch_size=batch)
 
     def maps() -> str:
-        for path, _, found in predict(predictor, paths, method):
-            assert found is not None
+        for entry in predict(predictor, paths, method):
+            assert not isinstance(entry, Failure)
+            path, _, found = entry
             picture = indexed_image(found.labels, predictor.colors)
             images.save(picture, target / f"{Path(path).stem}.png")
         return f"{len(list(target.glob('*.png')))} masks"

@@ -20,8 +20,9 @@ from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.segment.evaluate import evaluate_checkpoint
-from dlkit.segment.infer import InferOptions, SemanticPredictor, load, predict
+from dlkit.segment.infer import load
 from dlkit.segment.layouts import read_split
+from dlkit.segment.predictor import InferOptions, SemanticPredictor, predict
 from dlkit.segment.train import train
 from tests.benchmarks import harness
 

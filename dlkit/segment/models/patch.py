@@ -70,8 +70,8 @@ class Patch(Segmenter):
         # One row of windows at a time bounds the memory.
         rows = []
         for row in windows.unbind(2):
-            columns = self.classify(row.transpose(1, 2).flatten(0, 1))
-            rows.append(columns.unflatten(0, (len(images), -1)).transpose(1, 2))
+            logits = self.classify(row.transpose(1, 2).flatten(0, 1))
+            rows.append(logits.view(len(images), -1, logits.shape[1]).transpose(1, 2))
         return interpolate_stops(torch.stack(rows, dim=2), self.stride, images)
 
 
