@@ -200,7 +200,8 @@ def run(args: list[str] | None) -> int:
     """Run one command and return its exit code."""
     for stream in (streams().stdin, streams().stdout):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # a file's name may be any bytes
+            # UTF-8 in every locale; the name of a file may be any bytes.
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         app(args, prog_name="dlkit")
     except SystemExit as stop:

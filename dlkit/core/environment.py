@@ -1,4 +1,4 @@
-"""The process's surroundings: ranks set by torchrun or SLURM, and what only some systems have.
+"""The process's environment: streams, ranks of torchrun or SLURM, and parts of some systems only.
 
 Loads no torch. Signals and `/proc` are looked up here, so that dlkit runs where they are
 missing (Windows, macOS).
@@ -7,12 +7,52 @@ missing (Windows, macOS).
 import functools
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 # What schedulers send before they end a process; Windows has no SIGUSR1.
 PREEMPTION_SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The streams of a command; None for one that was closed before dlkit started."""
+
+    stdin: TextIO | None
+    stdout: TextIO | None
+    stderr: TextIO | None
+
+
+_replaced: list[Streams] = []
+
+
+def streams() -> Streams:
+    """The streams of this command: the interpreter's own, unless they are replaced."""
+    return _replaced[-1] if _replaced else Streams(sys.stdin, sys.stdout, sys.stderr)
+
+
+@contextmanager
+def use_streams(replacement: Streams | None) -> Iterator[None]:
+    """Replace the streams within this context; None leaves them."""
+    if replacement is None:
+        yield
+        return
+    _replaced.append(replacement)
+    try:
+        yield
+    finally:
+        _replaced.pop()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether the stream is open and a terminal."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def environment_int(*names: str) -> int | None:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Literal, TypeVar
 
-from dlkit.core.environment import is_main_process, rank, world_size
-from dlkit.core.io import streams
+from dlkit.core.environment import is_main_process, is_terminal, rank, streams, world_size
 
 T = TypeVar("T")
 NOTE_INTERVAL = 0.3  # seconds between two notes beside a bar
@@ -31,7 +30,7 @@ def print_error(reason: str) -> None:
 
 def write_line(line: str) -> None:
     """Write a line to stderr at once; nothing where stderr is closed."""
-    stderr = streams.streams().stderr
+    stderr = streams().stderr
     if stderr is not None and not stderr.closed:
         stderr.write(f"{line}\n")
         stderr.flush()
@@ -45,8 +44,8 @@ class Bar:
     ) -> None:
         self.progress: Any = None
         self.noted_at = 0.0
-        stderr = streams.streams().stderr
-        if not (streams.is_terminal(stderr) and is_main_process()):
+        stderr = streams().stderr
+        if not (is_terminal(stderr) and is_main_process()):
             return
         from rich.console import Console
         from rich.progress import (

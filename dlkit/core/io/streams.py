@@ -1,43 +1,13 @@
-"""Standard input, output and error as one value, which tests can replace. Loads no torch."""
+"""Standard input and output, with errors for closed streams. Loads no torch."""
 
 import io
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TextIO
 
+from dlkit.core.environment import Streams as Streams
+from dlkit.core.environment import is_terminal as is_terminal
+from dlkit.core.environment import streams as streams
+from dlkit.core.environment import use_streams as use_streams
 from dlkit.core.errors import DlkitError
-
-
-@dataclass(frozen=True)
-class Streams:
-    """The streams of a command; None for one that was closed before dlkit started."""
-
-    stdin: TextIO | None
-    stdout: TextIO | None
-    stderr: TextIO | None
-
-
-_replaced: list[Streams] = []
-
-
-def streams() -> Streams:
-    """The streams of this command: the interpreter's own, unless they are replaced."""
-    return _replaced[-1] if _replaced else Streams(sys.stdin, sys.stdout, sys.stderr)
-
-
-@contextmanager
-def use_streams(replacement: Streams | None) -> Iterator[None]:
-    """Replace the streams within this context; None leaves them."""
-    if replacement is None:
-        yield
-        return
-    _replaced.append(replacement)
-    try:
-        yield
-    finally:
-        _replaced.pop()
 
 
 def stdin() -> TextIO:
@@ -54,11 +24,6 @@ def stdout() -> TextIO:
     if stream is None or stream.closed:
         raise DlkitError("stdout is closed; give -o FILE")
     return stream
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether the stream is open and a terminal."""
-    return stream is not None and not stream.closed and stream.isatty()
 
 
 def binary(stream: Any) -> Any:
