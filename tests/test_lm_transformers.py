@@ -454,7 +454,7 @@ def test_a_damaged_folder_is_named_with_what_is_wrong(
 def test_a_tokenizer_of_another_model_is_refused(gpt2_copy: Path) -> None:
     change_config(gpt2_copy, vocab_size=1000)
     change_tensor(gpt2_copy, "transformer.wte.weight", lambda w: torch.zeros(1000, 48))
-    with pytest.raises(DlkitError, match="280 tokens and the network 1000"):
+    with pytest.raises(DlkitError, match="280 tokens, but its network 1000"):
         huggingface.load(gpt2_copy)
 
 

@@ -833,8 +833,8 @@ def test_many_texts_are_a_line_each(file: Path, tmp_path: Path) -> None:
     [
         (["--temperature", "0"], "--greedy"),
         (["--temperature", "-2"], "--temperature -2"),
-        (["--greedy", "--top-k", "3"], "--top-k is for sampling"),
-        (["--beam", "3", "--temperature", "1"], "--temperature is for sampling"),
+        (["--greedy", "--top-k", "3"], "--top-k: has no effect with --greedy"),
+        (["--beam", "3", "--temperature", "1"], "--temperature: has no effect with --beam"),
         (["--beam", "2", "-n", "3"], "--beam 2"),
         (["--greedy", "--beam", "2"], "--beam 1"),
         (["--greedy", "-n", "2"], "--greedy"),

@@ -102,7 +102,7 @@ def read_arpa(path: Path) -> NGram:
         with open_file(path) as file:
             return Reader(path, file).model()
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DlkitError(f"{path}: cannot be read ({error})") from error
+        raise DlkitError(f"cannot be read ({error})", path) from error
 
 
 def open_file(path: Path) -> IO[bytes]:

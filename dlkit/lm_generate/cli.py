@@ -1,8 +1,8 @@
 """`dlkit lm-generate`: its arguments. Work is imported when a command runs; help stays fast."""
 
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,13 +13,13 @@ from dlkit.core.cli.command import (
     PrecisionOption,
     ResumeOption,
     ShardOption,
-    add_models,
-    add_train,
-    group,
+    Task,
     model_argument,
 )
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
+from dlkit.core.generation.options import TopK, TopP, refuse_given
+from dlkit.core.io.streams import is_terminal, streams
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Record, ShardWriter
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
@@ -27,9 +27,28 @@ from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
 if TYPE_CHECKING:
     from dlkit.core.generation.sampling import Sampling
 
-app = group("lm-generate", "Language models: continue, score and fill in text; training.")
-add_train(app, "lm-generate", LmTrainConfig)
-add_models(app, "lm-generate")
+
+def train_model(config: LmTrainConfig) -> Path:
+    from dlkit.lm_generate.train import train
+
+    return train(config)
+
+
+def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
+    from dlkit.lm_generate.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*args, **options)
+
+
+TASK = Task(
+    "lm-generate",
+    "Language models: continue, score and fill in text; training.",
+    LmTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+)
+app = TASK.group(evaluate=False)
 
 TEMPERATURE = 0.8
 
@@ -52,15 +71,6 @@ Temperature = Annotated[
     typer.Option(
         help="Sharpens the distribution below 1, flattens it above 1; default:"
         f" {TEMPERATURE}; 1: the model's own probabilities."
-    ),
-]
-TopK = Annotated[
-    int | None, typer.Option(help="Sample from this many of the most probable tokens.")
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        help="Sample from the smallest set of tokens with at least this total probability."
     ),
 ]
 MinP = Annotated[
@@ -129,7 +139,7 @@ def infer(
     if prompt is not None and file:
         raise DlkitError("both a prompt and --file are given; give one of them")
     writer = ShardWriter(format, output, shard, resume, is_first_sample if samples > 1 else None)
-    prompts = iter([prompt]) if prompt is not None else read_lines(file, "a prompt, --file")
+    prompts = read_texts("prompts", prompt, file)
     loaded = lm.load(model, device, precision)
     one = prompt is not None and samples == 1
     if format == Format.text and one:
@@ -165,10 +175,8 @@ def score(
     """
     from dlkit.lm_generate import infer as lm
 
-    if lines and text is not None:
-        raise DlkitError("both files and --text are given; give one of them")
     writer = ShardWriter(format, output, shard, resume)
-    inputs = iter([text]) if text is not None else read_lines(lines, "files, --text")
+    inputs = read_texts("texts", text, lines)
     loaded = lm.load(model, device, precision)
     writer.write(lm.score(inputs, loaded, batch_size, writer.shard))
 
@@ -202,9 +210,9 @@ def evaluate(
     output: Output = None,
 ) -> None:
     """Print perplexity per token and per word, and bits per character, of each text and of all."""
-    from dlkit.lm_generate.evaluate import evaluate_checkpoint
-
-    scores = evaluate_checkpoint(texts, split, model, stride, device, precision, errors)
+    scores = evaluate_model(
+        texts, split, model, device=device, precision=precision, stride=stride, errors=errors
+    )
     write(scores, format, output)
 
 
@@ -230,9 +238,9 @@ def fill(
     from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    lines = iter([text]) if text is not None else read_lines(None, "a text")
+    inputs = read_texts("texts", text)
     loaded = lm.load(model, device, precision)
-    writer.write(lm.fill(lines, loaded, count, writer.shard))
+    writer.write(lm.fill(inputs, loaded, count, writer.shard))
 
 
 @app.command()
@@ -254,9 +262,9 @@ def features(
     from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    lines = iter([text]) if text is not None else read_lines(None, "a text")
+    inputs = read_texts("texts", text)
     loaded = lm.load(model, device, precision)
-    writer.write(lm.features(lines, loaded, layer, writer.shard))
+    writer.write(lm.features(inputs, loaded, layer, writer.shard))
 
 
 @app.command()
@@ -330,26 +338,22 @@ def make_sampling(
     if greedy and beam:
         raise DlkitError("--greedy is a search with --beam 1; give one of them")
     given = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--min-p": min_p}
-    for name, value in given.items():
-        if value is not None:
-            other = "--greedy" if greedy else "--beam"
-            raise DlkitError(f"{name} is for sampling; give it or {other}")
+    refuse_given(given, "--greedy" if greedy else "--beam", True)
     return Sampling(greedy=greedy, repetition_penalty=repetition_penalty)
 
 
-def read_lines(files: list[str] | None, what: str) -> Iterator[str]:
-    """The lines of the files or of stdin, which must not be a terminal."""
-    from dlkit.core.io.text import lines
+def read_texts(what: str, text: str | None = None, files: list[str] | None = None) -> Iterator[str]:
+    """The text that was given, or the lines of the files or of stdin."""
+    from dlkit.core.io.text import check_sources, lines_or_stdin
 
-    if not files and sys.stdin.isatty():
-        raise DlkitError(f"no input; give {what}, or lines on stdin")
-    return (line for file in files or ["-"] for line in lines(file))
+    check_sources(files, what, text)
+    return lines_or_stdin(files, what) if text is None else iter([text])
 
 
 def read_messages() -> Iterator[str]:
     """Messages typed at a terminal, or the lines of stdin."""
-    if not sys.stdin.isatty():
-        yield from read_lines(None, "messages")
+    if not is_terminal(streams().stdin):
+        yield from read_texts("messages")
         return
     import readline  # noqa: F401  (editing and history of typed lines)
 

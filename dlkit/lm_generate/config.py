@@ -1,6 +1,6 @@
 """Settings of `dlkit lm-generate`. Loads no torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlkit.core.config import (
@@ -10,6 +10,7 @@ from dlkit.core.config import (
     option,
     option_name,
     refuse_unused,
+    with_defaults,
 )
 from dlkit.core.errors import DlkitError
 
@@ -166,6 +167,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(RECURRENT, {"lr": 2e-3, "context": 64, "layers": 1}),
     "bilm": {"lr": 2e-3, "context": 256, "layers": 2},
     "bengio": {"lr": 1e-3, "context": 4},
+    "ngram": {},
 }
 
 
@@ -208,5 +210,4 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
         raise DlkitError(
             "--arpa needs a model that backs off; give --add-k 0 or another --smoothing"
         )
-    own = DEFAULTS.get(config.arch, {})
-    return replace(config, **{k: v for k, v in own.items() if getattr(config, k) is None})
+    return with_defaults(config, DEFAULTS[config.arch])

@@ -79,7 +79,7 @@ def open_corpus(folder: Path) -> Corpus:
                 np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
             )
         except (OSError, ValueError) as error:
-            raise DlkitError(f"{path}: missing or damaged; train again in another --out") from error
+            raise DlkitError("missing or damaged; train again in another --out", path) from error
     return Corpus(TextCodec.from_settings(index["tokenizer"]), *mapped)
 
 

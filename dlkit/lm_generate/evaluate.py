@@ -43,17 +43,22 @@ class LossTotals:
 
 
 def evaluate_checkpoint(
-    data: Path | Sequence[str],
+    data: Sequence[str],
     split: str = "test",
     model: str = DEFAULT_MODEL,
-    stride: int | None = None,
+    save: Path | None = None,
+    workers: int = 2,
     device: str = "auto",
     precision: Precision = "fp32",
+    *,
+    stride: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
 ) -> Iterator[Score | Failure]:
-    """Score a model on files, or on the part of them that its training held out."""
-    sources = [str(data)] if isinstance(data, Path) else list(data)
-    yield from evaluate(load(model, device, precision), sources, split, stride, errors)
+    """Score a model on files, or on the part of them that its training held out.
+
+    `save` and `workers` have no effect.
+    """
+    yield from evaluate(load(model, device, precision), data, split, stride, errors)
 
 
 def evaluate(
@@ -88,7 +93,7 @@ def evaluate(
             for document in documents(file_blocks(source, errors)):
                 found.add(measure(model, document, stride))
         except DlkitError as error:
-            yield Failure(source, str(error).removeprefix(f"{source}: "))
+            yield Failure(source, error.reason_for(source))
             failed = True
             continue
         if len(files) > 1:

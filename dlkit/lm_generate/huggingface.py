@@ -104,18 +104,19 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
         with skip_init():
             state = build(family.arch, **settings).state_dict()
     except DlkitError as error:
-        raise DlkitError(f"{folder / 'config.json'}: {error}") from error
+        raise DlkitError(str(error), folder / "config.json") from error
     except KeyError as error:
-        raise DlkitError(f"{folder / 'config.json'}: it has no {error}") from error
+        raise DlkitError(f"it has no {error}", folder / "config.json") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DlkitError(f"{folder / 'config.json'}: its values make no {kind}") from error
+        cause = " ".join(str(error).split())
+        raise DlkitError(f"its values make no {kind}: {cause}", folder / "config.json") from error
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     weights = {}
     for name, shape in shapes.items():
         weights[name] = take_tensor(folder, found, family, name, shape)
     if left := [name for name in found if not re.search(family.unused, name)]:
         raise DlkitError(
-            f"{folder}: the tensor {left[0]} has no place in a {kind} of this config.json"
+            f"the tensor {left[0]} has no place in a {kind} of this config.json", folder
         )
     tokenizer = read_tokenizer(folder, kind)
     fit_vocabulary(folder, tokenizer, settings, weights)
@@ -129,7 +130,7 @@ def read_config(folder: Path) -> Json:
     config = read_json(folder / "config.json")
     if (kind := config.get("model_type")) not in FAMILIES:
         raise DlkitError(
-            f"{folder / 'config.json'}: a model of type {kind}; choose one of {', '.join(FAMILIES)}"
+            f"a model of type {kind}; choose one of {', '.join(FAMILIES)}", folder / "config.json"
         )
     return config
 
@@ -139,11 +140,11 @@ def read_json(path: Path) -> Json:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror}") from error
+        raise DlkitError(str(error.strerror), path) from error
     except ValueError as error:
-        raise DlkitError(f"{path}: not JSON, or damaged ({error})") from error
+        raise DlkitError(f"not JSON, or damaged ({error})", path) from error
     if not isinstance(content, dict):
-        raise DlkitError(f"{path}: not a JSON object")
+        raise DlkitError("not a JSON object", path)
     return content
 
 
@@ -151,7 +152,7 @@ def shards(folder: Path) -> list[str]:
     """The files that the index lists."""
     table = read_json(folder / INDEX).get("weight_map")
     if not isinstance(table, dict) or any(Path(str(name)).name != name for name in table.values()):
-        raise DlkitError(f"{folder / INDEX}: no table of tensors and files in this folder")
+        raise DlkitError("no table of tensors and files in this folder", folder / INDEX)
     return sorted(set(table.values()))
 
 
@@ -161,14 +162,14 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
     files = shards(folder) if (folder / INDEX).exists() else [WEIGHTS]
     if files == [WEIGHTS] and not (folder / WEIGHTS).exists() and any(folder.glob("*.bin")):
-        raise DlkitError(f"{folder}: no {WEIGHTS}; convert its .bin files to safetensors")
+        raise DlkitError(f"no {WEIGHTS}; convert its .bin files to safetensors", folder)
     tensors: dict[str, Tensor] = {}
     for file in files:
         metadata(folder / file)  # raises an error with the reason for a damaged file
         try:
             tensors |= safetensors.torch.load_file(folder / file)
         except (safetensors.SafetensorError, OSError) as error:
-            raise DlkitError(f"{folder / file}: a damaged model file ({error})") from error
+            raise DlkitError(f"a damaged model file ({error})", folder / file) from error
     return tensors
 
 
@@ -186,14 +187,15 @@ def take_tensor(
     for source in sources:
         spelling = next((s for s in family.spellings(source) if s in found), None)
         if spelling is None:
-            raise DlkitError(f"{folder}: the tensor {source} is missing")
+            raise DlkitError(f"the tensor {source} is missing", folder)
         tensor = found.pop(spelling)
         part = (rows, *shape[1:])
         expected = part[::-1] if family.is_transposed(source) else part
         if tuple(tensor.shape) != expected:
             raise DlkitError(
-                f"{folder}: the tensor {spelling} is {tuple(tensor.shape)}, not {expected},"
-                " as config.json requires"
+                f"the tensor {spelling} is {tuple(tensor.shape)}, not {expected}, as config.json"
+                " requires",
+                folder,
             )
         parts.append(tensor.T if family.is_transposed(source) else tensor)
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -218,7 +220,7 @@ def read_tokenizer(folder: Path, kind: str) -> Tokenizer:
         del content["sha256"]
         tokenizer = Tokenizer.from_settings(content)
     if kind == "bert" and (lacking := set(SPECIAL) - set(tokenizer.special)):
-        raise DlkitError(f"{paths[0]}: no token {min(lacking)}, which a bert needs")
+        raise DlkitError(f"no token {min(lacking)}, which a bert needs", paths[0])
     return tokenizer
 
 
@@ -229,8 +231,9 @@ def fit_vocabulary(
     tokens, rows = max(tokenizer.names) + 1, settings["vocab_size"]
     if not rows - MAX_PADDING < tokens <= rows:
         raise DlkitError(
-            f"{folder}: the tokenizer has {tokens} tokens and the network {rows}:"
-            " they are not of the same model"
+            f"its tokenizer has {tokens} tokens, but its network {rows}; they belong to different"
+            " models",
+            folder,
         )
     if tokens < rows:
         log(f"{folder}: dropped {rows - tokens} rows of the network that have no token")
@@ -281,13 +284,13 @@ def refuse(config: Json, **only: Any) -> None:
     """Raise DlkitError for settings of the network that dlkit does not support."""
     for name, value in only.items():
         if config.get(name, value) != value:
-            raise DlkitError(f"{name} {config[name]!r} is not supported")
+            raise DlkitError(f"{name} {config[name]!r} is not supported; give another model")
 
 
 def read_activation(config: Json, name: str, default: str) -> str:
     """Our name of an activation."""
     if (chosen := config.get(name, default)) not in ACTIVATIONS:
-        raise DlkitError(f"{name} {chosen!r} is not supported")
+        raise DlkitError(f"{name} {chosen!r} is not supported; give another model")
     return ACTIVATIONS[chosen]
 
 

@@ -114,7 +114,7 @@ def load(path: Path) -> NGram:
         return read_arpa(path)
     header, arrays = map_arrays(path, "lm-generate")
     if header.arch != "ngram":
-        raise DlkitError(f"{path}: a model of --arch {header.arch}; give one of n-grams")
+        raise DlkitError(f"a model of --arch {header.arch}; give one of n-grams", path)
     try:
         settings = header.settings
         numbers = range(1, settings["order"] + 1)

@@ -1,10 +1,7 @@
 """`dlkit lm-generate train --arch ngram`: count, smooth, prune, evaluate. Loads no torch."""
 
-import json
 import math
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,10 +12,10 @@ import numpy as np
 
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import AnyProcess, join_processes
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import OWN, LmTrainConfig
 from dlkit.lm_generate.corpus import Corpus
@@ -33,12 +30,11 @@ LOOPS = "the loops that count n-grams"
 
 def train_ngram(config: LmTrainConfig) -> Path:
     """Make an n-gram model in the run's folder, and return its path."""
-    best = config.out / "best.safetensors"
-    if best.exists():
-        if config.resume:
-            log(f"{config.out} is complete")
-            return best
-        raise DlkitError(f"{config.out} holds a run already; give another --out")
+    folder = RunFolder(config.out)
+    if folder.best.exists() and config.resume:
+        log(f"{config.out} is complete")
+        return folder.best
+    folder.check_free(config.resume or None)
     start = time.monotonic()
     with ExitStack() as stack:
         process = stack.enter_context(join_processes())
@@ -54,15 +50,19 @@ def train_ngram(config: LmTrainConfig) -> Path:
             runs = sort_corpus(text, config, scratch, process)
             stack.close()
             if process.is_main:
-                write_model(text, config, scratch, runs, start)
-    return best
+                write_model(text, config, folder, scratch, runs, start)
+    return folder.best
 
 
 def write_model(
-    text: Corpus, config: LmTrainConfig, scratch: Path, runs: "Runs | None", start: float
+    text: Corpus,
+    config: LmTrainConfig,
+    folder: RunFolder,
+    scratch: Path,
+    runs: "Runs | None",
+    start: float,
 ) -> None:
     """Build the model, and write it and its line in the log."""
-    best = config.out / "best.safetensors"
     settings = {"tokenizer": text.codec.to_settings(), "smoothing": config.smoothing}
     model = NGram(
         Header("lm-generate", "ngram", settings, [], ngram_settings(config)),
@@ -74,8 +74,8 @@ def write_model(
     log(f"{sum(sizes)} n-grams: {listed}")
     if len(text.validation) > 1:
         model.header.metrics.update(held_out_scores(model, text.validation))
-    model.header.card["command"] = shlex.join(["dlkit", *sys.argv[1:]])
-    save(best, model, config.quantize)
+    model.header.card.update(command_card())
+    save(folder.best, model, config.quantize)
     if config.arpa:
         from dlkit.lm_generate.arpa import write_arpa
 
@@ -85,8 +85,7 @@ def write_model(
         "ngrams": sizes,
         "seconds": round(time.monotonic() - start, 2),
     }
-    with whole_file(config.out / "log.jsonl") as partial:
-        partial.write_text(json.dumps(record) + "\n")
+    folder.write_log(record, 1)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def measured(name: str, tokenizer: Path, options: argparse.Namespace) -> dict[st
     minutes = (time.monotonic() - begun) / 60
     scores = {
         score.metric: score.value
-        for score in evaluate_checkpoint([options.test], "all", str(best), None, options.device)
+        for score in evaluate_checkpoint([options.test], "all", str(best), device=options.device)
         if isinstance(score, Score)
     }
     return {
