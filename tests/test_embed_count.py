@@ -11,7 +11,7 @@ import torch
 
 from dlkit.core.errors import DlkitError
 from dlkit.embed import cooccurrence, cuda, glove, loss, lsa, sampling
-from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, ResolvedConfig, resolve_config
 from dlkit.embed.corpus import SENTENCE_END
 
 END = SENTENCE_END
@@ -43,7 +43,7 @@ def separation(vectors: np.ndarray) -> float:
     return float(cosines[same & ~np.eye(20, dtype=bool)].mean() - cosines[~same].mean())
 
 
-def settings(tmp_path: Path, method: EmbedMethod, **changed: Any) -> EmbedTrainConfig:
+def settings(tmp_path: Path, method: EmbedMethod, **changed: Any) -> ResolvedConfig:
     return resolve_config(EmbedTrainConfig(corpus=[], out=tmp_path, method=method, **changed))
 
 
@@ -185,13 +185,13 @@ def test_gradients_of_glove_are_limited() -> None:
 
 
 def prepared(
-    ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int, resuming: bool
+    ids: np.ndarray, num_words: int, config: ResolvedConfig, threads: int, resuming: bool
 ) -> np.ndarray:
     glove.count_corpus(ids, num_words, config, threads, resuming)
     return glove.load_pairs(num_words, config)
 
 
-def glove_run(config: EmbedTrainConfig, threads: int = 1) -> tuple[np.ndarray, list[float]]:
+def glove_run(config: ResolvedConfig, threads: int = 1) -> tuple[np.ndarray, list[float]]:
     ids, _ = topics()
     pairs = prepared(ids, 20, config, threads, resuming=False)
     state = glove.GloveState.start(20, config.dim, config.seed)
@@ -318,7 +318,7 @@ def rows_of_even_and_odd() -> tuple[np.ndarray, np.ndarray]:
     return np.stack([words, 20 + words % 2], axis=1).flatten(), np.arange(0, 41, 2)
 
 
-def one_group(config: EmbedTrainConfig) -> cuda.GroupBatch:
+def one_group(config: ResolvedConfig) -> cuda.GroupBatch:
     ids, counts = topics(sentences=20)
     until = torch.from_numpy(np.cumsum(counts) / counts.sum()).float()
     generator = torch.Generator().manual_seed(0)

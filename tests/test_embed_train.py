@@ -14,14 +14,14 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.embed import compiled, data, huffman, loss, phrases
 from dlkit.embed.cbow import train_cbow
-from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
-from dlkit.embed.data import EncodedCorpus
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, ResolvedConfig, resolve_config
+from dlkit.embed.data import Corpus
 from dlkit.embed.fasttext import train_fasttext
 from dlkit.embed.hogwild import HogwildState, chunk_seed, padded_width, sampling_tables
 from dlkit.embed.model import load_embedding
 from dlkit.embed.skipgram import train_skipgram
 from dlkit.embed.subwords import vector_of_unknown
-from dlkit.embed.train import Run, train
+from dlkit.embed.train import EmbedRun, train
 from tests.conftest import run
 
 DIM = 20  # fills a vector of 16 and a part of another
@@ -29,7 +29,7 @@ RATE = 0.1
 SENTENCE = np.array([0, 1, -1], np.int32)
 
 
-def settings(**changed: Any) -> EmbedTrainConfig:
+def settings(**changed: Any) -> ResolvedConfig:
     return resolve_config(EmbedTrainConfig(corpus=[], dim=DIM, **changed))
 
 
@@ -183,10 +183,10 @@ def test_negative_words_and_kept_words_have_their_probabilities() -> None:
     np.testing.assert_allclose(draw.keep / 2**32, kept, atol=1e-6)
 
 
-def encode(tmp_path: Path, stdin: str | None = None, **changed: Any) -> EncodedCorpus:
+def encode(tmp_path: Path, stdin: str | None = None, **changed: Any) -> Corpus:
     config = resolve_config(EmbedTrainConfig(**{"min_count": 1, **changed}))
     with data.encode_corpus(config, tmp_path / "run") as found:
-        return EncodedCorpus(found.words, found.counts, np.array(found.ids), found.total)
+        return Corpus(found.words, found.counts, np.array(found.ids), found.total)
 
 
 def test_a_corpus_in_numbers(tmp_path: Path) -> None:
@@ -229,14 +229,18 @@ def test_long_lines_are_cut() -> None:
         (b"a a a a a b\n", [], "only 'a' is left of 2 words; lower --min-count 5"),
         (b"a\nb\n" * 5, [], "no line of the corpus holds two words"),
         (b"good \xff\n", [], "byte 5 is not UTF-8 .*--errors replace continues"),
-        (b"a b\n", ["--bucket", "9"], "--bucket is for fasttext, not for skipgram"),
+        (b"a b\n", ["--bucket", "9"], "--bucket is for fasttext, not skipgram"),
         (
             b"a b\n",
             ["--hs", "--negative", "3"],
             "--negative has no effect with --hs; give only one",
         ),
         (b"a b\n", ["--threshold", "3"], "--threshold has no effect without --phrases"),
-        (b"a b\n", ["--method", "glove", "--sample", "1"], "--sample is for cbow, fasttext, skip"),
+        (
+            b"a b\n",
+            ["--method", "glove", "--sample", "1"],
+            "--sample is for skipgram, cbow, fasttext, not glove",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on(
@@ -353,9 +357,9 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
     again = train(one_thread(tmp_path / "again", topics, **changed))
     np.testing.assert_array_equal(load_embedding(whole).vectors, load_embedding(again).vectors)
 
-    save, saves = Run.save, 0
+    save, saves = EmbedRun.save, 0
 
-    def killed(self: Run, state: Any) -> None:
+    def killed(self: EmbedRun, state: Any) -> None:
         nonlocal saves
         save(self, state)
         saves += 1
@@ -364,12 +368,12 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
 
     cut = one_thread(tmp_path / "cut", topics, **changed)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", killed)
+        patch.setattr(EmbedRun, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             train(cut)
-    with pytest.raises(DlkitError, match="already holds a run; add --resume"):
+    with pytest.raises(DlkitError, match="holds a run already; add --resume"):
         train(cut)
-    with pytest.raises(DlkitError, match="was started with --dim 12; resume it so"):
+    with pytest.raises(DlkitError, match="was started with --dim 12; resume it with the same"):
         train(one_thread(tmp_path / "cut", topics, **changed, resume=True, dim=13))
     (tmp_path / "cut" / "corpus-of-a-killed-run").mkdir()
     resumed = train(one_thread(tmp_path / "cut", topics, **changed, resume=True))
@@ -384,19 +388,19 @@ def test_a_run_goes_on_with_its_corpus_only(
     tmp_path: Path, topics: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    save = Run.save
+    save = EmbedRun.save
 
-    def killed(self: Run, state: Any) -> None:
+    def killed(self: EmbedRun, state: Any) -> None:
         save(self, state)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", killed)
+        patch.setattr(EmbedRun, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             train(one_thread(out, topics))
     other = tmp_path / "other.txt"
     other.write_text("a b c\n" * 9)
-    with pytest.raises(DlkitError, match="started with another corpus"):
+    with pytest.raises(DlkitError, match="was started with another corpus"):
         train(one_thread(out, other, resume=True))
     (out / "last.state").write_bytes(b"PK")
     with pytest.raises(DlkitError, match=r"last\.state: damaged"):

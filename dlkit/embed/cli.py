@@ -1,10 +1,9 @@
 """`dlkit embed`: its arguments. The work is imported when a command runs; help stays quick."""
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,23 +12,40 @@ from dlkit.core.cli.command import (
     Output,
     ResumeOption,
     ShardOption,
+    Task,
     Trained,
-    add_models,
-    add_train,
-    group,
     model_argument,
 )
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.streams import is_terminal, streams
 from dlkit.core.io.writers import Format, write, write_blocks
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.embed.config import DEFAULT_MODEL, EmbedTrainConfig, VectorFormat
 
 LINES_AT_ONCE = 1024  # of stdin, answered in one search
 
-app = group("embed", "Word vectors: nearest words, analogies, training.")
-add_train(app, "embed", EmbedTrainConfig)
-add_models(app, "embed")
 
+def train_model(config: EmbedTrainConfig) -> Path:
+    from dlkit.embed.train import train
+
+    return train(config)
+
+
+def evaluate_model(*arguments: Any, **options: Any) -> Iterator[Any]:
+    from dlkit.embed.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments, **options)
+
+
+TASK = Task(
+    "embed",
+    "Word vectors: nearest words, analogies, training.",
+    EmbedTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+)
+app = TASK.group(evaluate=False)
 
 Queries = Annotated[
     list[str] | None,
@@ -197,9 +213,8 @@ def evaluate(
     output: Output = None,
 ) -> None:
     """Print how well vectors agree with human judgments of similarity and solve analogies."""
-    from dlkit.embed import evaluate
-
-    write(evaluate.evaluate(model, files, objective(cosmul), restrict), format, output)
+    scores = evaluate_model(files, model=model, objective=objective(cosmul), restrict=restrict)
+    write(scores, format, output)
 
 
 @app.command()
@@ -278,6 +293,6 @@ def read_queries(words: list[str] | None) -> Iterable[list[str]]:
 
     if words:
         return [words]
-    if sys.stdin.isatty():
-        raise DlkitError("no queries; give words, or lines on stdin")
+    if is_terminal(streams().stdin):
+        raise DlkitError("no words; give words, or lines on stdin")
     return line_batches("-", LINES_AT_ONCE)

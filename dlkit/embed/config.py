@@ -3,12 +3,12 @@
 Loads no torch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from dlkit.core.config import argument, non_defaults, option, option_name
+from dlkit.core.config import argument, non_defaults, option, refuse_unused, with_defaults
 from dlkit.core.errors import DlkitError
 
 DEFAULT_MODEL = "english"
@@ -47,20 +47,24 @@ class EmbedTrainConfig:
         "skipgram", "fasttext: predict words as skipgram or as cbow does."
     )
     dim: int = option(100, "Dimension of the vectors.", min=1)
-    window: int = option(
+    window: int | None = option(
         None, "Words to each side that count as context (5; glove and lsa 15).", min=1
     )
-    negative: int = option(None, "Negative samples for each predicted word (5).", min=1, max=64)
+    negative: int | None = option(
+        None, "Negative samples for each predicted word (5).", min=1, max=64
+    )
     hs: bool = option(False, "Hierarchical softmax instead of negative sampling.")
     min_count: int = option(5, "Ignore words that occur less often.", min=1)
     max_vocab: int = option(0, "Vocabulary limit: keep the most frequent words; 0: all.", min=0)
-    sample: float = option(
+    sample: float | None = option(
         None,
         "Frequency above which words are randomly dropped (1e-3; fasttext 1e-4); 0: none.",
         min=0,
     )
-    epochs: int = option(None, "Passes over the corpus (5; glove 25).", min=1)
-    lr: float = option(None, "Initial learning rate (0.025; cbow, fasttext and glove 0.05).", min=0)
+    epochs: int | None = option(None, "Passes over the corpus (5; glove 25).", min=1)
+    lr: float | None = option(
+        None, "Initial learning rate (0.025; cbow, fasttext and glove 0.05).", min=0
+    )
     minn: int = option(3, "fasttext: characters of the shortest n-grams; 0: none.", min=0)
     maxn: int = option(6, "fasttext: characters of the longest n-grams; 0: none.", min=0)
     bucket: int = option(2_000_000, "fasttext: hash buckets of n-grams.", min=1)
@@ -81,7 +85,7 @@ class EmbedTrainConfig:
     errors: Literal["strict", "replace"] = option(
         "strict", "Bytes that are not UTF-8: raise an error, or replace them."
     )
-    threads: int = option(None, "Training threads; by default one per core.", min=1)
+    threads: int | None = option(None, "Training threads; by default one per core.", min=1)
     seed: int = option(0, "Seed of the random numbers.")
     device: str = option("auto", "skipgram, cbow and fasttext: auto, cpu, cuda, cuda:1.")
     half: bool = option(False, "Write the vectors in half precision.")
@@ -96,39 +100,44 @@ DEFAULTS: dict[EmbedMethod, dict[str, Any]] = {
     EmbedMethod.glove: {"window": 15, "epochs": 25, "lr": 0.05},
     EmbedMethod.lsa: {"window": 15},
 }
-PREDICTING = {EmbedMethod.skipgram, EmbedMethod.cbow, EmbedMethod.fasttext}
-OWN: dict[str, set[EmbedMethod]] = {  # settings that not every method has
-    "fasttext_model": {EmbedMethod.fasttext},
-    "minn": {EmbedMethod.fasttext},
-    "maxn": {EmbedMethod.fasttext},
-    "bucket": {EmbedMethod.fasttext},
+PREDICTING = (EmbedMethod.skipgram, EmbedMethod.cbow, EmbedMethod.fasttext)
+OWN: dict[str, tuple[str, ...]] = {  # settings that not every method has
+    "fasttext_model": (EmbedMethod.fasttext,),
+    "minn": (EmbedMethod.fasttext,),
+    "maxn": (EmbedMethod.fasttext,),
+    "bucket": (EmbedMethod.fasttext,),
     "negative": PREDICTING,
     "sample": PREDICTING,
-    "hs": {EmbedMethod.skipgram, EmbedMethod.cbow},
-    "epochs": {*PREDICTING, EmbedMethod.glove},
-    "lr": {*PREDICTING, EmbedMethod.glove},
+    "hs": (EmbedMethod.skipgram, EmbedMethod.cbow),
+    "epochs": (*PREDICTING, EmbedMethod.glove),
+    "lr": (*PREDICTING, EmbedMethod.glove),
     "device": PREDICTING,
-    "x_max": {EmbedMethod.glove},
-    "alpha": {EmbedMethod.glove},
-    "memory": {EmbedMethod.glove},
-    "weighting": {EmbedMethod.lsa},
+    "x_max": (EmbedMethod.glove,),
+    "alpha": (EmbedMethod.glove,),
+    "memory": (EmbedMethod.glove,),
+    "weighting": (EmbedMethod.lsa,),
 }
 
 
-def resolve_config(config: EmbedTrainConfig) -> EmbedTrainConfig:
+class ResolvedConfig(EmbedTrainConfig):
+    """Settings with a value for each one that the method uses; those it lacks may be None."""
+
+    window: int
+    negative: int
+    sample: float
+    epochs: int
+    lr: float
+
+
+def resolve_config(config: EmbedTrainConfig) -> ResolvedConfig:
     """Fill in the method's defaults; DlkitError for settings that the method would ignore."""
-    config = replace(config, method=EmbedMethod(config.method))
-    changed = set(non_defaults(config))
-    for name in sorted(changed):
-        methods = OWN.get(name, {config.method})
-        if config.method not in methods:
-            names = ", ".join(sorted(methods))
-            raise DlkitError(f"{option_name(name)} is for {names}, not for {config.method}")
+    resolved = ResolvedConfig(**{**vars(config), "method": EmbedMethod(config.method)})
+    refuse_unused(resolved, OWN, by="method")
+    changed = non_defaults(resolved)
     if config.hs and "negative" in changed:
         raise DlkitError("--negative has no effect with --hs; give only one of them")
     if "threshold" in changed and not config.phrases:
         raise DlkitError("--threshold has no effect without --phrases; add --phrases 1")
-    if config.method == EmbedMethod.lsa and config.weighting == "tfidf" and "window" in changed:
+    if resolved.method == EmbedMethod.lsa and config.weighting == "tfidf" and "window" in changed:
         raise DlkitError("--window has no effect with --weighting tfidf; add --weighting ppmi")
-    defaults = DEFAULTS[config.method]
-    return replace(config, **{k: v for k, v in defaults.items() if getattr(config, k) is None})
+    return with_defaults(resolved, DEFAULTS[resolved.method])

@@ -37,16 +37,16 @@ def convert(source: str, out: Path, to: VectorFormat | None, half: bool, force: 
     """Write the vectors of `source` (a model's name or a file) to `out`."""
     format = to or BY_SUFFIX.get(out.suffix)
     if format is None:
-        raise DlkitError(f"{out}: no format has this suffix; add --to {', '.join(WRITERS)}")
+        raise DlkitError(f"no format has this suffix; add --to {', '.join(WRITERS)}", out)
     writer = WRITERS[format]
     if writer.suffix not in (None, out.suffix):
-        raise DlkitError(f"{out}: the name of a {format} file ends in {writer.suffix}; rename it")
+        raise DlkitError(f"the name of a {format} file ends in {writer.suffix}; rename it", out)
     if half and format != VectorFormat.dlkit:
         raise DlkitError(f"--half is for dlkit's own files, not for {format}")
     outputs = [out, out.with_suffix(".txt")] if format == VectorFormat.numpy else [out]
     for path in outputs:
         if path.exists() and not force:
-            raise DlkitError(f"{path} exists; give another --out, or --force")
+            raise DlkitError("exists; give another --out, or --force", path)
     write = partial(save_embedding, half=True) if half else writer.write
     write(out, load(source).embedding)
     return out

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.embed.config import EmbedMethod, EmbedTrainConfig
+from dlkit.embed.config import EmbedMethod, ResolvedConfig
 from dlkit.embed.corpus import SENTENCE_END
 from dlkit.embed.sampling import NEGATIVE_POWER, keep_probabilities, learning_rate
 
@@ -128,7 +128,7 @@ class GroupBatch:
 def train_batches(
     ids: np.ndarray,
     counts: np.ndarray,
-    config: EmbedTrainConfig,
+    config: ResolvedConfig,
     state: TorchState,
     on_progress: Callable[[TorchState], None],
     rows: np.ndarray | None = None,
@@ -170,14 +170,14 @@ def train_batches(
         state.loss = float(loss / pairs.clamp(min=1))
         on_progress(state)
     words = torch.arange(len(counts), device=device)
-    return torch.cat([table.vectors(part) for part in words.split(STEP)]).cpu().numpy()
+    return torch.cat([table.vectors(part) for part in torch.split(words, STEP)]).cpu().numpy()
 
 
 def make_batches(
     ids: Tensor,
     keep: Tensor,
     negative_cdf: Tensor,
-    config: EmbedTrainConfig,
+    config: ResolvedConfig,
     generator: torch.Generator,
 ) -> Iterator[tuple[GroupBatch, float]]:
     """Yield the batches of a block of ids, with the share of the block before each.

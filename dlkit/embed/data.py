@@ -24,7 +24,7 @@ UNKNOWN = -2
 
 
 @dataclass(frozen=True)
-class EncodedCorpus:
+class Corpus:
     """The vocabulary, most frequent words first, and the text as ids."""
 
     words: list[str]
@@ -36,7 +36,7 @@ class EncodedCorpus:
 @contextmanager
 def encode_corpus(
     config: EmbedTrainConfig, folder: Path, process: AnyProcess = SINGLE_PROCESS
-) -> Iterator[EncodedCorpus]:
+) -> Iterator[Corpus]:
     """Encode the corpus of `config`; the ids stay in `folder` until the context ends.
 
     All processes join phrases; the main one encodes.
@@ -50,7 +50,7 @@ def encode_corpus(
         reader = open_with_phrases(config, Path(scratch), process)
         own = [encode(reader, config, Path(scratch))] if process.is_main else []
         ((words, counts, path, total),) = process.gather(own)
-        yield EncodedCorpus(words, counts, map_ids(path), total)
+        yield Corpus(words, counts, map_ids(path), total)
 
 
 def encode(

@@ -13,6 +13,7 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.scores import Score, rounded
+from dlkit.embed.config import DEFAULT_MODEL
 from dlkit.embed.infer import Objective, solve_analogies
 from dlkit.embed.nearest import unit
 from dlkit.embed.vectors import Vectors, load
@@ -42,15 +43,24 @@ class Question:
     d: str
 
 
-def evaluate(
-    model: str,
-    sources: Sequence[str],
+def evaluate_checkpoint(
+    data: Sequence[str],
+    split: str = "",
+    model: str = DEFAULT_MODEL,
+    save: Path | None = None,
+    workers: int = 2,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
     objective: Objective = "3cosadd",
     restrict: int | None = None,
 ) -> Iterator[Score | Failure]:
-    """Score a model on each file of word pairs or analogies, or on all files in a folder."""
+    """Score a model on each file of word pairs or analogies, or on all files in a folder.
+
+    `split`, `save`, `workers`, `device` and `precision` have no effect.
+    """
     vectors = load(model)
-    for path in list_files(sources):
+    for path in list_files(data):
         try:
             content = read_file(path)
         except DlkitError as error:
@@ -70,7 +80,7 @@ def list_files(sources: Sequence[str]) -> Iterator[Path]:
             continue
         inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
         if not inside:
-            raise DlkitError(f"{source}: no file of test words in it ({', '.join(SUFFIXES)})")
+            raise DlkitError(f"no file of test words in it ({', '.join(SUFFIXES)})", source)
         yield from inside
 
 

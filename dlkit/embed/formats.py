@@ -49,12 +49,12 @@ def read_vectors(path: Path) -> Embedding:
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise DlkitError(f"{path}: no such file") from None
+        raise DlkitError("no such file", path) from None
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DlkitError(f"{path}: cannot be read ({reason})") from error
+        raise DlkitError(f"cannot be read ({reason})", path) from error
     if len(content) == 0:
-        raise DlkitError(f"{path}: the file is empty")
+        raise DlkitError("the file is empty", path)
     start = content[:4096].tobytes()
     try:
         if start.startswith(b"\x93NUMPY"):
@@ -65,9 +65,7 @@ def read_vectors(path: Path) -> Embedding:
             return read_binary(content, header)
         return read_text(content, header)
     except (DlkitError, UnicodeDecodeError) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise DlkitError(f"{path}: {error}") from error
+        raise DlkitError(str(error), path) from error
 
 
 def read_bytes(path: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ from numba import njit
 from dlkit.core.errors import DlkitError
 from dlkit.core.numba_tools import LANES
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
-from dlkit.embed.config import EmbedTrainConfig
+from dlkit.embed.config import ResolvedConfig
 from dlkit.embed.cooccurrence import (
     BUCKET,
     COUNT,
@@ -66,7 +66,8 @@ class GloveState:
 
     def word_vectors(self, dim: int) -> np.ndarray:
         """Return word plus context vectors (N, D), as the paper advises in section 4.2."""
-        return self.vectors[:, WORD, VALUE, :dim] + self.vectors[:, CONTEXT, VALUE, :dim]
+        sums: np.ndarray = self.vectors[:, :, VALUE, :dim].sum(axis=1)
+        return sums
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
@@ -126,7 +127,7 @@ def train_pairs(
 def count_corpus(
     ids: np.ndarray,
     num_words: int,
-    config: EmbedTrainConfig,
+    config: ResolvedConfig,
     threads: int,
     resuming: bool,
     process: AnyProcess = SINGLE_PROCESS,
@@ -144,7 +145,7 @@ def count_corpus(
     count_cooccurrences(ids, num_words, config.window, config.out, config.memory, threads, process)
 
 
-def load_pairs(num_words: int, config: EmbedTrainConfig) -> np.ndarray:
+def load_pairs(num_words: int, config: ResolvedConfig) -> np.ndarray:
     """Return the counted pairs in random order, from a file that replaces the counts."""
     path, counts = config.out / PAIRS_FILE, config.out / COUNTS_FILE
     if path.exists():
@@ -159,7 +160,7 @@ def load_pairs(num_words: int, config: EmbedTrainConfig) -> np.ndarray:
 def train_glove(
     pairs: np.ndarray,
     state: GloveState,
-    config: EmbedTrainConfig,
+    config: ResolvedConfig,
     threads: int,
     on_progress: Callable[[GloveState], None],
 ) -> np.ndarray:

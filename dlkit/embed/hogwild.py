@@ -17,7 +17,7 @@ import numpy as np
 from dlkit.core.numba_tools import LANES, compile_notice
 from dlkit.embed.cbow import train_cbow
 from dlkit.embed.compiled import SamplingTables, Scratch, alias_table, new_scratch
-from dlkit.embed.config import EmbedMethod, EmbedTrainConfig
+from dlkit.embed.config import EmbedMethod, ResolvedConfig
 from dlkit.embed.data import chunk_bounds
 from dlkit.embed.fasttext import train_fasttext
 from dlkit.embed.huffman import huffman_paths
@@ -42,7 +42,7 @@ class HogwildState:
 
     @classmethod
     def start(
-        cls, rows: int, num_words: int, config: EmbedTrainConfig, widest: float
+        cls, rows: int, num_words: int, config: ResolvedConfig, widest: float
     ) -> "HogwildState":
         """Inputs of at most widest / D (word2vec.c 0.5, fastText, gensim 1), outputs of zeros."""
         rng = np.random.default_rng(config.seed)
@@ -76,7 +76,7 @@ def aligned_zeros(size: int) -> np.ndarray:
     return array[skipped : skipped + size]
 
 
-def sampling_tables(counts: np.ndarray, config: EmbedTrainConfig) -> SamplingTables:
+def sampling_tables(counts: np.ndarray, config: ResolvedConfig) -> SamplingTables:
     """Build the tables of subsampling (Mikolov et al. 2013b, section 2.3) and of outputs.
 
     As in word2vec.c, a word with the share f of the text keeps (sqrt(f / sample) + 1) sample / f of
@@ -97,7 +97,7 @@ def sampling_tables(counts: np.ndarray, config: EmbedTrainConfig) -> SamplingTab
 def train_hogwild(
     ids: np.ndarray,
     counts: np.ndarray,
-    config: EmbedTrainConfig,
+    config: ResolvedConfig,
     state: HogwildState,
     threads: int,
     on_progress: Callable[[HogwildState], None],

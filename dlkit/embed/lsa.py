@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from dlkit.core.errors import DlkitError
-from dlkit.embed.config import EmbedTrainConfig
+from dlkit.embed.config import ResolvedConfig
 from dlkit.embed.cooccurrence import COUNTS_FILE, count_cooccurrences
 from dlkit.embed.corpus import SENTENCE_END
 
@@ -30,9 +30,7 @@ BLOCK = 8192  # rows held in double precision
 POWER_ITERATIONS = 4  # needed where singular values fall slowly
 
 
-def train_lsa(
-    ids: np.ndarray, num_words: int, config: EmbedTrainConfig, threads: int
-) -> np.ndarray:
+def train_lsa(ids: np.ndarray, num_words: int, config: ResolvedConfig, threads: int) -> np.ndarray:
     """Return the vectors (N, D) for a text of word ids with SENTENCE_END after each line."""
     if config.weighting == "ppmi":
         config.out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +179,8 @@ def orthonormal_basis(vectors: np.ndarray) -> np.ndarray:
     squares, rotation = np.linalg.eigh(gram_matrix(vectors))
     independent = squares > RANK_TOLERANCE * squares[-1]
     scales = independent / np.sqrt(np.where(independent, squares, 1))
-    return vectors @ (rotation * scales).astype(np.float32)
+    basis: np.ndarray = vectors @ (rotation * scales).astype(np.float32)
+    return basis
 
 
 def gram_matrix(vectors: np.ndarray) -> np.ndarray:

@@ -21,7 +21,9 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Scale rows to length 1, float32; rows of zeros stay zeros."""
     vectors = np.asarray(vectors, np.float32)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms != 0)
+    units = np.zeros_like(vectors)
+    np.divide(vectors, norms, out=units, where=norms != 0)
+    return units
 
 
 def top_k(
@@ -98,17 +100,21 @@ def cosine_block(flat: np.ndarray, block: np.ndarray, inverse: np.ndarray) -> np
     """Return the cosines (Q, B) of unit queries (Q, D) and a block of vectors (B, D), float32."""
     rows = MAX_CACHED // block.shape[1] + 1
     pieces = range(0, len(block), rows) if block.dtype == np.float16 else ()
+    cosines: np.ndarray
     if pieces and len(flat) == 1:
         parts = [flat[0] @ half_to_single(block[start : start + rows]).T for start in pieces]
-        return np.concatenate(parts)[None] * inverse
+        cosines = np.concatenate(parts)[None] * inverse
+        return cosines
     if pieces:
         wide = np.empty(block.shape, np.float32)
         for start in pieces:
             wide[start : start + rows] = half_to_single(block[start : start + rows])
         block = wide
     if len(flat) < block.shape[1]:
-        return (flat @ block.T) * inverse
-    return flat @ (block * inverse[:, None]).T
+        cosines = (flat @ block.T) * inverse
+    else:
+        cosines = flat @ (block * inverse[:, None]).T
+    return cosines
 
 
 def half_to_single(half: np.ndarray) -> np.ndarray:

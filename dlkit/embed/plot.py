@@ -43,9 +43,9 @@ def read_groups(path: Path) -> list[WordGroup]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DlkitError(f"{path}: {error.strerror}") from error
+        raise DlkitError(str(error.strerror), path) from error
     except UnicodeDecodeError as error:
-        raise DlkitError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+        raise DlkitError(f"not UTF-8 ({error.reason} at byte {error.start})", path) from error
     groups = []
     for line in lines:
         name, colon, rest = line.partition(": ")
@@ -54,7 +54,7 @@ def read_groups(path: Path) -> list[WordGroup]:
         if words := [cell.strip() for cell in cells if cell.strip()]:
             groups.append(WordGroup(name.strip() if colon else "", words))
     if not groups:
-        raise DlkitError(f"{path}: no words in it")
+        raise DlkitError("no words in it", path)
     return groups
 
 
@@ -104,7 +104,7 @@ def tsne(matrix: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarra
     count = len(matrix)
     p = affinities(squared_distances(matrix), min(perplexity, max((count - 1) / 3, 1.5)))
     rng = np.random.default_rng(seed)
-    points = pca(matrix)
+    points: np.ndarray = pca(matrix)
     points = points / max(points.std(), 1e-12) * 1e-4 + rng.normal(0, 1e-6, (count, 2))
     velocity, gains = np.zeros_like(points), np.ones_like(points)
     rate = max(count / 12, 50)
@@ -124,7 +124,8 @@ def tsne(matrix: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarra
 def squared_distances(points: np.ndarray) -> np.ndarray:
     """Return the squared distances between all rows (N, N)."""
     squares = (points**2).sum(axis=1)
-    return np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+    distances: np.ndarray = np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0)
+    return distances
 
 
 def affinities(distances: np.ndarray, perplexity: float) -> np.ndarray:
@@ -141,7 +142,8 @@ def affinities(distances: np.ndarray, perplexity: float) -> np.ndarray:
         too_wide = entropy > np.log(perplexity)
         low, high = np.where(too_wide, precision, low), np.where(too_wide, high, precision)
         precision = np.where(np.isinf(high), precision * 2, (low + high) / 2)
-    return (p + p.T) / (2 * count)
+    symmetric: np.ndarray = (p + p.T) / (2 * count)
+    return symmetric
 
 
 def draw(

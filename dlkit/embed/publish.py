@@ -13,7 +13,7 @@ import typer
 from dlkit.core.io.scores import Score
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.weights import folder
-from dlkit.embed.evaluate import evaluate
+from dlkit.embed.evaluate import evaluate_checkpoint
 from dlkit.embed.model import load_embedding, save_embedding
 
 
@@ -30,7 +30,7 @@ def publish(
     # Saved first, so that the scores are those of the published file.
     save_embedding(target, trained, half=True)
     sources = [str(path) for path in test]
-    scores = list(evaluate(str(target), sources))
+    scores = list(evaluate_checkpoint(sources, model=str(target)))
     values = {
         f"{score.label} {score.metric}": score.value
         for score in scores

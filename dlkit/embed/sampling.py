@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dlkit.embed.config import EmbedTrainConfig
+from dlkit.embed.config import ResolvedConfig
 
 NEGATIVE_POWER = 0.75  # negative words are drawn in proportion to count^0.75
 MIN_LR_FRACTION = 1e-4  # of the initial learning rate
@@ -13,9 +13,10 @@ def keep_probabilities(counts: np.ndarray, sample: float) -> np.ndarray:
     if not sample:
         return np.ones(len(counts))
     ratio = counts / (sample * counts.sum())
-    return np.minimum((np.sqrt(ratio) + 1) / ratio, 1)
+    keep: np.ndarray = np.minimum((np.sqrt(ratio) + 1) / ratio, 1)
+    return keep
 
 
-def learning_rate(config: EmbedTrainConfig, epochs_done: float) -> float:
+def learning_rate(config: ResolvedConfig, epochs_done: float) -> float:
     """Return the learning rate, which falls linearly over all epochs."""
     return config.lr * max(1 - epochs_done / config.epochs, MIN_LR_FRACTION)

@@ -7,35 +7,43 @@ in one file) and `log.jsonl`.
 import json
 import math
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from dlkit.core.config import option_name, settings_of
+from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.core.progress import Bar, log
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, resolve_config
-from dlkit.embed.data import EncodedCorpus, encode_corpus
+from dlkit.core.train.run_folder import RunFolder, command_card
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, ResolvedConfig, resolve_config
+from dlkit.embed.data import Corpus, encode_corpus
 from dlkit.embed.model import Embedding, Subwords, WordList, save_embedding
 
 SAVE_INTERVAL = 240  # seconds
 ABOUT = "about"  # the JSON entry of the state file
-FREE = {"corpus", "out", "resume", "device", "threads", "memory", "half"}  # may change on resuming
+MAY_CHANGE = {
+    "corpus",
+    "out",
+    "resume",
+    "device",
+    "threads",
+    "memory",
+    "half",
+}  # may change on resuming
 
 
 class State(Protocol):
     """All that a method's training changes: a dataclass of arrays and numbers."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     epoch: int
     done: int
 
@@ -48,30 +56,30 @@ def train(config: EmbedTrainConfig) -> Path:
 
     All processes count phrases and pairs of words; then the main one trains alone.
     """
-    config = resolve_config(config)
+    resolved = resolve_config(config)
     with ExitStack() as group:
         process = group.enter_context(join_processes())
-        run = Run(config)
+        run = EmbedRun(resolved)
         process.barrier()  # every process has read the folder before it changes
         if run.complete:
-            log(f"{run.folder} is complete")
-            return run.best
-        with encode_corpus(config, run.folder, process) as corpus:
-            if config.method is EmbedMethod.glove:
+            log(f"{run.files.path} is complete")
+            return run.files.best
+        with encode_corpus(resolved, run.files.path, process) as corpus:
+            if resolved.method is EmbedMethod.glove:
                 from dlkit.embed import glove
 
                 num_words, resuming = len(corpus.words), bool(run.saved)
-                glove.count_corpus(corpus.ids, num_words, config, run.threads, resuming, process)
+                glove.count_corpus(corpus.ids, num_words, resolved, run.threads, resuming, process)
             group.close()
             if process.is_main:
                 run.start(corpus)
-                vectors, subwords = TRAINERS[config.method](corpus, config, run)
+                vectors, subwords = TRAINERS[resolved.method](corpus, resolved, run)
                 run.finish(corpus, vectors, subwords)
-    return run.best
+    return run.files.best
 
 
 def train_predicting(
-    corpus: EncodedCorpus, config: EmbedTrainConfig, run: "Run"
+    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun"
 ) -> tuple[np.ndarray, Subwords | None]:
     """Train skip-gram, CBOW or fastText vectors, on a CUDA device or in threads."""
     rows = starts = buckets = None
@@ -109,7 +117,7 @@ def train_predicting(
 
 
 def subword_rows(
-    words: list[str], config: EmbedTrainConfig
+    words: list[str], config: ResolvedConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rows of all words, the start of each word's rows, and the buckets with a row.
 
@@ -134,7 +142,7 @@ def mean_rows(inputs: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.nd
 
 
 def train_glove(
-    corpus: EncodedCorpus, config: EmbedTrainConfig, run: "Run"
+    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun"
 ) -> tuple[np.ndarray, Subwords | None]:
     from dlkit.embed import glove
 
@@ -148,7 +156,7 @@ def train_glove(
 
 
 def train_lsa(
-    corpus: EncodedCorpus, config: EmbedTrainConfig, run: "Run"
+    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun"
 ) -> tuple[np.ndarray, Subwords | None]:
     from dlkit.embed import lsa
 
@@ -176,52 +184,39 @@ def accelerator(name: str) -> str | None:
     return str(device) if device.type == "cuda" else None
 
 
-class Run:
-    """The folder of a run: state, log and model."""
+class EmbedRun:
+    """A training run: its folder, the state it resumes from, its progress and log."""
 
-    def __init__(self, config: EmbedTrainConfig) -> None:
+    def __init__(self, config: ResolvedConfig) -> None:
         self.config = config
-        self.folder = Path(config.out)
-        self.best = self.folder / "best.safetensors"
-        self.state_file = self.folder / "last.state"
+        self.files = RunFolder(config.out, "last.state")
         self.threads = config.threads or os.cpu_count() or 1
-        self.saved, self.arrays = self.open_folder()
+        self.files.check_free(config.resume)
+        self.saved, self.arrays = self.load_state()
+        self.complete = self.files.best.exists() and not self.saved
         self.corpus: dict[str, int] = {}
         self.saved_at = time.monotonic()
         self.loss = math.nan
 
-    def open_folder(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return the state to resume from; DlkitError if a run would be overwritten."""
-        there = self.state_file.exists()
-        self.complete = self.best.exists() and not there
-        if not self.config.resume and (there or self.complete):
-            raise DlkitError(
-                f"{self.folder} already holds a run; add --resume to continue it, or give another"
-                " --out"
-            )
-        if not there:
+    def load_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the settings and arrays of the state to resume from; empty if there is none."""
+        path = self.files.state
+        if not path.exists():
             return {}, {}
         try:
-            with np.load(self.state_file, allow_pickle=False) as file:
+            with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             saved: dict[str, Any] = json.loads(arrays.pop(ABOUT).tobytes())
         except Exception as error:
-            raise DlkitError(f"{self.state_file}: damaged; remove it to start over") from error
-        now = settings_of(self.config)
-        changed = [
-            f"{option_name(name)} {saved['config'].get(name)}"
-            for name in now
-            if saved["config"].get(name) != now[name] and name not in FREE
-        ]
-        if changed:
-            raise DlkitError(f"{self.folder} was started with {' '.join(changed)}; resume it so")
+            raise DlkitError("damaged; remove it to start over", path) from error
+        self.files.check_settings(self.config, saved["config"], "embed", MAY_CHANGE)
         return saved, arrays
 
-    def start(self, corpus: EncodedCorpus) -> None:
+    def start(self, corpus: Corpus) -> None:
         """Record the size of the corpus; DlkitError if a resumed run had another one."""
         sizes = {"total": corpus.total, "words": len(corpus.words), "ids": len(corpus.ids)}
         if self.saved and self.saved["corpus"] != sizes:
-            raise DlkitError(f"{self.folder} was started with another corpus; give the same one")
+            raise DlkitError("was started with another corpus; give the same one", self.files.path)
         self.corpus = sizes
 
     def restore(self, state: S) -> S:
@@ -239,7 +234,7 @@ class Run:
         for name, value in self.saved["numbers"].items():
             setattr(state, name, value)
         self.arrays = {}
-        log(f"resuming {self.folder} in epoch {state.epoch + 1}")
+        log(f"resuming {self.files.path} in epoch {state.epoch + 1}")
         return state
 
     @contextmanager
@@ -253,7 +248,7 @@ class Run:
         bar = Bar("training", self.config.epochs * size)
         before = state.epoch * size + state.done
         bar.advance(by=before)
-        words = self.corpus["total"] / size  # in a step
+        words_per_step = self.corpus["total"] / size
         began, first = time.monotonic(), before
 
         def report(_: object) -> None:
@@ -265,7 +260,7 @@ class Run:
                     f"the loss is {self.loss} in epoch {state.epoch + 1}; lower --lr (now "
                     f"{self.config.lr})"
                 )
-            speed = (here - first) * words / (now - began)
+            speed = (here - first) * words_per_step / (now - began)
             line = f"epoch {state.epoch + 1}/{self.config.epochs}  loss {self.loss:.4f}"
             line += f"  {speed:.0f} words/s"
             bar.advance(lambda: line, by=here - before)
@@ -290,23 +285,20 @@ class Run:
             "words_per_second": words_per_second,
             "seconds": seconds,
         }
-        path = self.folder / "log.jsonl"
-        lines = path.read_text().splitlines()[: state.epoch] if state.epoch else []
-        with whole_file(path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in [*lines, json.dumps(record)]))
+        self.files.write_log(record, state.epoch + 1)
         self.save(state)
 
     def save(self, state: State) -> None:
-        values = {field.name: getattr(state, field.name) for field in fields(state)}  # type: ignore[arg-type]
+        values = {field.name: getattr(state, field.name) for field in fields(state)}
         numbers = {name: v for name, v in values.items() if isinstance(v, (int, float))}
         arrays = {name: as_array(v) for name, v in values.items() if name not in numbers}
         about = {"config": settings_of(self.config), "corpus": self.corpus, "numbers": numbers}
         arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        with whole_file(self.state_file) as partial, partial.open("wb") as file:
+        with whole_file(self.files.state) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         self.saved_at = time.monotonic()
 
-    def finish(self, corpus: EncodedCorpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
+    def finish(self, corpus: Corpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
         """Write the model and remove the state."""
         if not np.isfinite(vectors).all():
             raise DlkitError(f"the vectors are not finite; lower --lr (now {self.config.lr})")
@@ -320,12 +312,12 @@ class Run:
             [],
             settings_of(self.config),
             {} if math.isnan(self.loss) else {"loss": self.loss},
-            {"command": shlex.join(["dlkit", *sys.argv[1:]])},
+            command_card(),
         )
         words = WordList.from_strings(corpus.words)
         embedding = Embedding(header, words, vectors, corpus.counts, subwords)
-        save_embedding(self.best, embedding, self.config.half)
-        self.state_file.unlink(missing_ok=True)
+        save_embedding(self.files.best, embedding, self.config.half)
+        self.files.state.unlink(missing_ok=True)
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -40,7 +40,7 @@ class Vectors:
         """Return a word's vector (D), float32; an unknown word's comes from its n-grams, if any."""
         index = self.index(word)
         if index is not None:
-            return self.embedding.vectors[index].astype(np.float32)
+            return np.asarray(self.embedding.vectors[index], np.float32)
         if self.embedding.subwords is None:
             return None
         return vector_of_unknown(word, self.embedding.subwords)
@@ -56,7 +56,7 @@ class Vectors:
             return np.zeros(self.embedding.vectors.shape[1], np.float32)
         index = self.index(text.strip())
         if index is not None:  # a word may contain spaces
-            return self.embedding.vectors[index].astype(np.float32)
+            return np.asarray(self.embedding.vectors[index], np.float32)
         if len(words) == 1:
             vector = self.word_vector(words[0])
             if vector is None:
@@ -66,7 +66,7 @@ class Vectors:
         directions = [unit(vector) for vector in vectors if vector.any()]
         if not directions:
             raise DlkitError(f"none of its words is in the vocabulary of {self.name}")
-        return np.mean(directions, axis=0)
+        return np.asarray(np.mean(directions, axis=0))
 
     def known_words(self, text: str) -> list[int]:
         """Return the indices of a text's known words, and of the text if it is a word itself."""
@@ -109,8 +109,13 @@ def single_edits(word: str) -> set[str]:
     return deleted | swapped | replaced | inserted
 
 
-def load(model: str | Path = DEFAULT_MODEL) -> Vectors:
-    """Load the vectors of this name, file or URL; other tools' files are read completely."""
+def load(
+    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
+) -> Vectors:
+    """Load vectors by name, file or URL; other tools' files are read completely.
+
+    `device` and `precision` have no effect.
+    """
     name = str(model)
     path = Path(model) if is_foreign(name) else find("embed", name)
     return Vectors(name, read_vectors(path) if is_foreign(str(path)) else load_embedding(path))

@@ -21,10 +21,10 @@ import numpy as np
 
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed.config import EmbedTrainConfig, resolve_config
+from dlkit.embed.config import EmbedTrainConfig, ResolvedConfig, resolve_config
 from dlkit.embed.corpus import normalize
 from dlkit.embed.data import encode_corpus
-from dlkit.embed.evaluate import evaluate
+from dlkit.embed.evaluate import evaluate_checkpoint
 from dlkit.embed.hogwild import HogwildState, train_hogwild
 from dlkit.embed.model import Embedding, WordList, load_embedding, save_embedding
 from dlkit.embed.train import subword_rows, train
@@ -38,7 +38,7 @@ LEAST: dict[str, dict[str, float]] = {
 }
 
 
-def settings(corpus: str, method: str, **changed: Any) -> EmbedTrainConfig:
+def settings(corpus: str, method: str, **changed: Any) -> ResolvedConfig:
     config = EmbedTrainConfig(corpus=[corpus], method=method, device="cpu", **changed)  # type: ignore[arg-type]
     return resolve_config(config)
 
@@ -163,7 +163,7 @@ def quality(corpus: str, method: str, arguments: argparse.Namespace, folder: Pat
             path = vectors_of(
                 contender, corpus, method, arguments.threads, arguments.epochs, seed, folder
             )
-            for score in evaluate(str(path), arguments.quality):
+            for score in evaluate_checkpoint(arguments.quality, model=str(path)):
                 if isinstance(score, Score) and score.metric == "spearman" and score.value:
                     scores.setdefault(score.label, []).append(score.value)
         for name, values in scores.items():
