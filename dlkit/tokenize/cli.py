@@ -105,7 +105,7 @@ def infer(
         )
     random.seed(seed)
     bar = text is None and not (output is None and is_terminal(streams().stdout))
-    options = encoding.Options(ids, offsets, parse_special, dropout, errors, workers, bar)
+    options = encoding.EncodeOptions(ids, offsets, parse_special, dropout, errors, workers, bar)
     if format == Format.text:
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, write_blocks)

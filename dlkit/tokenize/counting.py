@@ -41,7 +41,7 @@ class PieceCounts:
         ]
 
 
-def count(
+def count_pre_tokens(
     blocks: Iterator[bytes], split: str, steps: list[str], workers: int, distributed: bool = False
 ) -> PieceCounts:
     """Count the distinct pre-tokens of all lines (each with its end).

@@ -15,7 +15,7 @@ from dlkit.tokenize.model import COMPILED_SIZE, Tokenizer
 
 
 @dataclass(frozen=True)
-class Fit:
+class TextScores:
     """The scores of one file, or of `all`; words are separated by white space."""
 
     file: str
@@ -49,11 +49,11 @@ class Tally:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
-    def fit(self, file: str) -> Fit:
+    def scores(self, file: str) -> TextScores:
         def ratio(a: float, b: float) -> float:
             return round(a / b, 4) if b else 0.0
 
-        return Fit(
+        return TextScores(
             file,
             self.lines,
             self.words,
@@ -100,7 +100,7 @@ def evaluate_checkpoint(
     precision: str = "auto",
     *,
     errors: str = "strict",
-) -> Iterator[Fit | Failure]:
+) -> Iterator[TextScores | Failure]:
     """Yield the scores of each text file, and of all files together if there are several.
 
     `split`, `save`, `device` and `precision` do not matter.
@@ -122,8 +122,8 @@ def evaluate_checkpoint(
                 continue
             done += 1
             total.add(tally)
-            yield tally.fit(path)
+            yield tally.scores(path)
     finally:
         bar.close()
     if done > 1:
-        yield total.fit("all")
+        yield total.scores("all")

@@ -24,7 +24,7 @@ GATHERED_BLOCKS = 4  # of each process, that are exchanged together
 
 
 @dataclass(frozen=True)
-class Line:
+class EncodedLine:
     """An encoded line; the offsets are start and end of each token in characters."""
 
     text: str
@@ -55,7 +55,7 @@ def format_token(token: str) -> str:
 
 
 @dataclass(frozen=True)
-class Options:
+class EncodeOptions:
     """Settings of the encoding of lines."""
 
     ids: bool = False
@@ -71,10 +71,10 @@ def encode_lines(
     sources: Sequence[str],
     text: str | None,
     tokenizer: Tokenizer,
-    options: Options,
+    options: EncodeOptions,
     shard: Shard | None = None,
-) -> Iterator[Line | Failure]:
-    """Encode each line as a Line, in order; yield a Failure for a file that cannot be read.
+) -> Iterator[EncodedLine | Failure]:
+    """Encode each line, in order; yield a Failure for a file that cannot be read.
 
     Only the `shard` of the lines is encoded; without a shard, the processes share them.
     """
@@ -86,7 +86,7 @@ def encode_lines(
             else:
                 yield from split_block(block)
 
-    def results(shared: Iterator[str | Failure]) -> Iterator[Line | Failure]:
+    def results(shared: Iterator[str | Failure]) -> Iterator[EncodedLine | Failure]:
         for line in shared:
             if isinstance(line, Failure):
                 yield line
@@ -97,13 +97,13 @@ def encode_lines(
             else:
                 ids = tokenizer.encode(line, options.parse_special, options.dropout)
                 offsets = None
-            yield Line(line, [tokenizer.names[i] for i in ids], ids, offsets)
+            yield EncodedLine(line, [tokenizer.names[i] for i in ids], ids, offsets)
 
     return map_shard(results, lines(), shard=shard)
 
 
 def encode_text(
-    sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: Options
+    sources: Sequence[str], text: str | None, tokenizer: Tokenizer, options: EncodeOptions
 ) -> Iterator[Buffer | Failure]:
     """Print lines of tokens or ids into blocks; large inputs are encoded by compiled code.
 

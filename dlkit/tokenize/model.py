@@ -33,7 +33,7 @@ COMPILED_SIZE = 1 << 18  # characters from which the compiled encoder repays its
 Span = tuple[int, int]
 
 
-class Settings(TypedDict, total=False):
+class TokenizerSettings(TypedDict, total=False):
     """The settings in a tokenizer's header."""
 
     normalize: list[str]  # see normalize.STEPS
@@ -54,7 +54,7 @@ class Tokenizer(ABC):
         merges: Iterable[Sequence[str]] = (),
     ) -> None:
         self.header = header
-        self.settings = cast(Settings, header.settings)
+        self.settings = cast(TokenizerSettings, header.settings)
         self.vocab = {**vocab}
         self.special = {**special}
         self.merges = [(left, right) for left, right in merges]

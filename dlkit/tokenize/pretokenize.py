@@ -1,4 +1,4 @@
-"""Pre-tokenization: patterns that split text into pre-tokens, which no token crosses.
+"""Pre-tokenization: patterns that split text into pre-tokens ("pieces"), which no token crosses.
 
 The patterns are those of the module `regex`; compiled_split.py implements six of them again.
 """

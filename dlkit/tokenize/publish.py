@@ -14,7 +14,7 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.weights import folder
 from dlkit.tokenize import load
-from dlkit.tokenize.evaluate import Fit, evaluate_checkpoint
+from dlkit.tokenize.evaluate import TextScores, evaluate_checkpoint
 
 
 def publish(
@@ -26,12 +26,12 @@ def publish(
 ) -> None:
     """Evaluate a tokenizer on held-out text and add it to the bundled ones."""
     trained = load(tokenizer)
-    fit = next(evaluate_checkpoint([str(test)], model=str(tokenizer)))
-    assert isinstance(fit, Fit), fit
+    scores = next(evaluate_checkpoint([str(test)], model=str(tokenizer)))
+    assert isinstance(scores, TextScores), scores
     trained.header.metrics.update(
-        tokens_per_word=fit.tokens_per_word,
-        characters_per_token=fit.characters_per_token,
-        unknown_rate=fit.unknown_rate,
+        tokens_per_word=scores.tokens_per_word,
+        characters_per_token=scores.characters_per_token,
+        unknown_rate=scores.unknown_rate,
     )
     settings = dict(trained.header.config)
     corpus = " ".join(map(str, settings.pop("corpus")))
@@ -44,13 +44,13 @@ def publish(
         terms=terms,
         command=f"dlkit tokenize train {corpus} {' '.join(options)}",
         seed="none: training draws nothing at random",
-        score=f"{fit.tokens_per_word:.3f} tokens a word on {test.name}",
+        score=f"{scores.tokens_per_word:.3f} tokens a word on {test.name}",
         measure=f"dlkit tokenize evaluate {test} -m {name}",
     )
     target = folder("tokenize") / f"{name}.json"
     with whole_file(target) as partial:
         partial.write_text(trained.to_json(), encoding="utf-8")
-    write([fit], Format.text)
+    write([scores], Format.text)
 
 
 if __name__ == "__main__":

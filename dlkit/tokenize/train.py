@@ -66,11 +66,11 @@ def train(
         tokens = [*special, *sorted(BYTE_TO_CHAR.values())]
         merges: list[tuple[str, str]] = []
     else:
-        from dlkit.tokenize.counting import count
+        from dlkit.tokenize.counting import count_pre_tokens
         from dlkit.tokenize.learning import LEARNERS
 
         blocks = data.text_blocks(corpus, config.errors)
-        pieces = count(blocks, split, steps, config.workers, distributed)
+        pieces = count_pre_tokens(blocks, split, steps, config.workers, distributed)
         if not len(pieces.counts):
             raise DlkitError("the corpus is empty; give text to learn from")
         tokens, merges = LEARNERS[config.algorithm](pieces, list(special), config, header)
