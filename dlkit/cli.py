@@ -24,7 +24,7 @@ from dlkit.core.progress import print_error
 # The summary of each task, so that `dlkit --help` imports none of them.
 TASKS = {
     "caption": "Describe images in sentences.",
-    "classify": "Name what images and texts show.",
+    "classify": "Classify images and texts.",
     "detect": "Find objects in images.",
     "embed": "Word vectors: nearest words, analogies, training.",
     "gan-sample": "Generate pictures from noise with GANs and VAEs.",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlkit.classify.config import Arch
+from dlkit.classify.config import OWN, Arch
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
@@ -267,6 +267,26 @@ def test_transfer_starts_from_weights_and_freezes(
     assert kept == [True, True, *[False] * (len(kept) - 2)]
 
 
+def test_frozen_layers_must_have_the_weights_they_start_from(
+    stripes: Path, model: Path, tmp_path: Path
+) -> None:
+    freeze = ["--freeze", "features", "--epochs", 1]
+    wider = ["--arch", "resnet9", "--width-multiplier", "0.25", "--init-from", model, *freeze]
+    refused = train(stripes, tmp_path / "wider", *wider)
+    assert refused.code == 2
+    assert f"--freeze features: the weights of {model} do not fit: features.0.0.weight" in (
+        refused.err
+    )
+    assert "needs the shape (16, 3, 3, 3) and has (8, 3, 3, 3)" in refused.err
+    assert not list((tmp_path / "wider").rglob("*.safetensors"))
+    refused = train(stripes, tmp_path / "random", *TINY, *freeze)
+    assert refused.code == 2
+    assert "--freeze features: the frozen layers have no trained weights" in refused.err
+    # A part that fits may be frozen, and a run is resumed without its source.
+    trained(stripes, tmp_path / "run", *TINY, *freeze, "--init-from", model)
+    trained(stripes, tmp_path / "run", *TINY, *freeze, "--resume")
+
+
 def test_rare_labels_weigh_as_much(tmp_path: Path) -> None:
     from dlkit.classify.train import balanced_weights
 
@@ -355,12 +375,12 @@ def without_training(data: Path) -> None:
         (lambda d: None, ["--init-from", "nothing"], 2, "unknown model 'nothing'"),
         (lambda d: None, ["--pretrained"], 2, "no ImageNet weights of resnet9"),
         (lambda d: None, ["--hidden", "7"], 2, "hidden"),
-        (lambda d: None, ["--ngrams", "3"], 2, "--ngrams is for fasttext, not for resnet9"),
+        (lambda d: None, ["--ngrams", "3"], 2, "--ngrams is for fasttext, not resnet9"),
         (
             lambda d: None,
             ["--arch", "bilstm"],
             2,
-            "--width-multiplier is for images, not for bilstm",
+            f"--width-multiplier is for {', '.join(OWN['width_multiplier'])}, not bilstm",
         ),
         (lambda d: None, ["--margin", "0.5"], 2, "--margin goes with --loss triplet"),
         (lambda d: None, ["--loss", "triplet", "--mixup", "1"], 2, "--mixup goes with"),

@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from dlkit.classify import torchvision_zoo
-from dlkit.classify.config import PUBLISHED
-from dlkit.classify.model import ARCHITECTURES, FLAT, build, options
+from dlkit.classify.config import IMAGES, OWN, PUBLISHED
+from dlkit.classify.model import ARCHITECTURES, build, options
 from dlkit.classify.models.activations_and_init import ACTIVATIONS, INITS
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
@@ -26,8 +26,10 @@ from dlkit.classify.models.resnet import BasicBlock
 from dlkit.classify.torchvision_zoo import parse_name, rename_weights, torchvision_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
+from dlkit.core.vision import imagenet
 
 NETWORKS = [arch for arch in ARCHITECTURES if arch != "knn"]  # that has nothing to learn
+FLAT = [arch for arch, architecture in ARCHITECTURES.items() if architecture.flat]
 FAMILIES = list({ARCHITECTURES[arch]: arch for arch in reversed(NETWORKS)}.values())
 
 
@@ -295,6 +297,12 @@ def test_none_leaves_the_choice_to_the_architecture() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("arch", IMAGES)
+def test_the_table_of_own_options_agrees_with_the_networks(arch: str) -> None:
+    for name in ("neighbors", "hidden", "norm", "width_multiplier", "drop_path"):
+        assert (arch in OWN[name]) == (name in options(arch))
+
+
 def test_mlp_takes_hidden_layers_as_text_or_list() -> None:
     network = build("mlp", 2, 28, hidden="16,8", norm="batch", dropout=0.1)
     widths = [m.out_features for m in network.modules() if isinstance(m, nn.Linear)]
@@ -480,14 +488,14 @@ def test_published_weights_become_a_checkpoint(
     assert (inputs["image_size"], inputs["fit"], inputs["channels"]) == (224, "crop", 3)
     pixels = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        expected = theirs(normalized(pixels, *torchvision_zoo.IMAGENET))
+        expected = theirs(normalized(pixels, imagenet.MEAN, imagenet.STD))
         found = ours(normalized(pixels, inputs["mean"], inputs["std"]))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     (tmp_path / "weights.pth").unlink()
     assert torchvision_zoo.fetch(f"{arch}-imagenet") == path  # from the cache
 
 
-def normalized(pixels: Tensor, mean: list[float], std: list[float]) -> Tensor:
+def normalized(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 

@@ -353,6 +353,7 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path, capsys: pytest.CaptureFi
         "not UTF-8": 1,
         "unknown label": 1,
     }
+    skipped.report()
     assert f"skipped 1 x not UTF-8: {tmp_path}/a.txt:4" in capsys.readouterr().err
 
 

@@ -61,7 +61,9 @@ def cutout_mask(images: Tensor, share: float) -> Tensor:
     rows = torch.arange(height, device=images.device)[:, None]
     columns = torch.arange(width, device=images.device)
     # The center may be anywhere, so a square may extend beyond the image.
-    inside = ((rows - y * height).abs() < side / 2) & ((columns - x * width).abs() < side / 2)
+    inside: Tensor = ((rows - y * height).abs() < side / 2) & (
+        (columns - x * width).abs() < side / 2
+    )
     return inside[:, None]
 
 

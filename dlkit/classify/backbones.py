@@ -86,11 +86,10 @@ def load(name: str, head: bool = False) -> tuple[Backbone, dict[str, Any]]:
     Also returns the settings for `build`, which are JSON-serializable. `head` is as in `Backbone`.
     Raises DlkitError for models without feature maps, such as linear and text models.
     """
-    header, network = load_network(name)
+    # Initialized first: the networks of a training are built next, from the same random numbers.
+    header, network = load_network(name, initialize=True)
     if not isinstance(network, Network) or isinstance(network.features, (nn.Identity, nn.Flatten)):
-        raise DlkitError(
-            f"{name}: {header.arch} has no feature maps; choose a convolutional network"
-        )
+        raise DlkitError(f"{header.arch} has no feature maps; choose a convolutional network", name)
     settings = {
         "arch": header.arch,
         "network": header.settings["network"],

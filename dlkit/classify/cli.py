@@ -1,14 +1,12 @@
 """Command line of `dlkit classify`. Each command imports its work when it runs: help stays fast."""
 
-import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from dlkit.classify.config import DEFAULT_MODEL, ClassifyTrainConfig
+from dlkit.classify.config import DEFAULT_MODEL, PUBLISHED, ClassifyTrainConfig, is_text_model
 from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
@@ -20,24 +18,46 @@ from dlkit.core.cli.command import (
     SaveScores,
     ShardOption,
     Split,
+    Task,
     Workers,
-    add_models,
-    add_train,
-    group,
     model_argument,
+    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import picture_suffix
-from dlkit.core.io.text import lines
+from dlkit.core.io.streams import is_terminal, streams
+from dlkit.core.io.text import check_sources, lines_or_stdin
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Shard, ShardWriter
 
-app = group("classify", "Classify images and texts.")
-add_train(app, "classify", ClassifyTrainConfig)
-add_models(app, "classify")
 
-Model = model_argument("classify")
-Models = model_argument("classify", several=True)
+def train_model(config: ClassifyTrainConfig) -> Path:
+    """Train a classifier; return the path of its best checkpoint."""
+    from dlkit.classify.train import train
+
+    return train(config)
+
+
+def evaluate_model(*arguments: Any) -> Iterator[Any]:
+    """Score a model; the arguments are those of `evaluate_checkpoint`."""
+    from dlkit.classify.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments)
+
+
+TASK = Task(
+    "classify",
+    "Classify images and texts.",
+    ClassifyTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+    PUBLISHED,
+)
+app = TASK.group(evaluate=False)
+
+Model = model_argument("classify", published=PUBLISHED, check=True)
+Models = model_argument("classify", several=True, published=PUBLISHED, check=True)
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -181,47 +201,56 @@ def infer(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the most probable labels of images, or of texts with a model for texts."""
+    """Print the most probable labels of images, or of texts with a text model."""
+    models: list[str] = model
+    for_texts = is_text_model(models[0])
+    if for_texts:
+        check_sources(inputs, "texts", text)
+    else:
+        check_image_options(inputs, text, models[0])
+    if dense and len(models) > 1:
+        raise DlkitError("--dense: takes one model; remove the other --model options")
+    if image_size is not None and not dense:
+        raise DlkitError("--image-size: needs --dense; other images are resized as in training")
+    writer = ShardWriter(format, output, shard, resume)
+    if not for_texts and write_missing(inputs, writer):
+        return
     from dlkit.classify import infer
 
-    writer = ShardWriter(format, output, shard, resume)
-    models: list[str] = model
-    if infer.is_text_model(models[0]):
-        texts = read_texts(inputs, text)
-        text_classifiers = infer.load_text_ensemble(models, device, precision)
+    if for_texts:
         results: Any = infer.classify_texts(
-            texts, text_classifiers, top, threshold or 0.0, batch_size, writer.shard
+            lines_or_stdin(inputs, "texts", text),
+            infer.load_text_ensemble(models, device, precision),
+            top,
+            threshold or 0.0,
+            batch_size,
+            writer.shard,
         )
-    elif text is not None:
-        raise DlkitError(
-            f"--text: {models[0]} classifies images; choose a text model, such as reviews"
-        )
-    elif not inputs:
-        raise DlkitError("no images; give files, folders, or - for a list on stdin")
     elif dense:
-        if len(models) > 1:
-            raise DlkitError("--dense: takes one model; remove the other --model options")
-        classifier = infer.load_ensemble(models, device, precision)[0]
-        results = infer.class_maps(inputs, classifier, image_size, workers, writer.shard)
-    elif image_size is not None:
-        raise DlkitError("--image-size: needs --dense; other images are resized as in training")
+        classifier = infer.load(models[0], device, precision)
+        results = infer.class_maps(inputs or [], classifier, image_size, workers, writer.shard)
     else:
         classifiers = infer.load_ensemble(models, device, precision)
         results = infer.classify(
-            inputs, classifiers, top, threshold, batch_size, workers, writer.shard
+            inputs or [], classifiers, top, threshold, batch_size, workers, writer.shard
         )
     writer.write(results)
 
 
-def read_texts(inputs: list[str] | None, text: str | None) -> Iterator[str]:
-    """Yield the lines of `text`, of the files, or of stdin; each line is one text."""
+def write_missing(images: list[str] | None, writer: ShardWriter) -> bool:
+    """Write a Failure for each image and return True if none exists, before torch is imported."""
+    failures = refuse_missing_images(images or [])
+    if failures:
+        writer.write(failures if writer.shard is None else writer.shard.select(failures))
+    return bool(failures)
+
+
+def check_image_options(inputs: list[str] | None, text: str | None, model: str) -> None:
+    """Raise DlkitError unless images and no text are given."""
     if text is not None:
-        if inputs:
-            raise DlkitError("--text and files are both given; choose one")
-        return iter(text.splitlines() or [""])
-    if not inputs and sys.stdin.isatty():
-        raise DlkitError("no texts; give files, --text TEXT, or pipe lines into stdin")
-    return chain.from_iterable(map(lines, inputs or ["-"]))
+        raise DlkitError(f"--text: {model} classifies images; choose a text model, such as reviews")
+    if not inputs:
+        raise DlkitError("no images; give files, folders, or - for a list on stdin")
 
 
 @app.command()
@@ -238,17 +267,15 @@ def evaluate(
     output: Output = None,
 ) -> None:
     """Print the scores of a model on labeled data."""
-    from dlkit.classify.evaluate import evaluate_checkpoint
-
     models: list[str] = model
-    if not folds:
-        scores = evaluate_checkpoint(data, split, models, save, workers, device, precision)
-    elif len(models) > 1:
+    if folds and len(models) > 1:
         raise DlkitError("--folds: takes one model; remove the other --model options")
-    else:
+    if folds:
         from dlkit.classify.crossvalidation import cross_validate
 
         scores = cross_validate(data, models[0], folds, device, precision)
+    else:
+        scores = evaluate_model([str(data)], split, models, save, workers, device, precision)
     write(scores, format, output)
 
 
@@ -272,23 +299,21 @@ def explain(
     resume: ResumeOption = False,
 ) -> None:
     """Show which parts of an image, or which words of a text, are evidence for its label."""
-    from dlkit.classify.infer import is_text_model
-
     writer = ShardWriter(format, output, shard, resume)
     if is_text_model(model):
+        check_sources(inputs, "texts", text)
         explain_texts(inputs, text, model, save, device, precision, writer)
+        return
+    check_image_options(inputs, text, model)
+    if save is None and not boxes:
+        raise DlkitError("no output chosen; give --save FOLDER for pictures, --boxes, or both")
+    if write_missing(inputs, writer):
         return
     from dlkit.classify.explain import explain as explain_images
     from dlkit.classify.infer import load
-    from dlkit.core.vision.images import keep_apart
+    from dlkit.core.io.image_files import keep_apart
 
-    if text is not None or not inputs:
-        raise DlkitError(
-            f"{model} classifies images; give files, folders, or - for a list on stdin"
-        )
-    if save is None and not boxes:
-        raise DlkitError("no output chosen; give --save FOLDER for pictures, --boxes, or both")
-    paths = keep_apart([save], inputs)
+    paths = keep_apart([save], inputs or [])
     classifier = load(model, device, precision)
     results = explain_images(
         paths,
@@ -319,11 +344,14 @@ def explain_texts(
     from dlkit.classify.infer import load_text_classifier
 
     classifier = load_text_classifier(model, device, precision)
-    results = explain_text.explain_texts(read_texts(inputs, text), classifier, writer.shard)
+    texts = lines_or_stdin(inputs, "texts", text)
+    results = explain_text.explain_texts(texts, classifier, writer.shard)
     if save is not None:
         before = map(explain_text.from_record, writer.records_so_far())
         results = explain_text.save_page(results, writer.folder(save) or save, before)
-    on_terminal = writer.format == Format.text and writer.output is None and sys.stdout.isatty()
+    on_terminal = (
+        writer.format == Format.text and writer.output is None and is_terminal(streams().stdout)
+    )
     writer.write(results, explain_text.write_colored if on_terminal else None)
 
 
@@ -343,6 +371,18 @@ def features(
     resume: ResumeOption = False,
 ) -> None:
     """Print or store descriptors of images: the output of a layer of the network."""
+    numbers_alone = output if output is not None and output.suffix == ".npy" else None
+    if numbers_alone is not None and format != Format.text:
+        raise DlkitError("a .npy file takes no --format; remove it or rename the file", output)
+    if layer != "list" and not images:
+        raise DlkitError("no images; give files or folders, or list the layers with --layer list")
+    writer = ShardWriter(format, output, shard, resume)
+    if pca is not None and writer.shard not in (None, Shard()):
+        raise DlkitError(
+            "--pca: needs all images in one process; remove --shard, --resume, torchrun"
+        )
+    if layer != "list" and write_missing(images, writer):
+        return
     from dlkit.classify.features import (
         as_rows,
         describe,
@@ -352,23 +392,13 @@ def features(
     )
     from dlkit.classify.infer import load
 
-    numbers_alone = output if output is not None and output.suffix == ".npy" else None
-    if numbers_alone is not None and format != Format.text:
-        raise DlkitError(f"{output}: a .npy file takes no --format; remove it or rename the file")
-    if layer != "list" and not images:
-        raise DlkitError("no images; give files or folders, or list the layers with --layer list")
     classifier = load(model, device, precision)
     if layer == "list":
         write(list_layers(classifier), format, output)
         return
-    writer = ShardWriter(format, output, shard, resume)
     results = describe(images or [], classifier, layer, batch_size, workers, writer.shard)
     projection = None
     if pca is not None:
-        if writer.shard not in (None, Shard()):
-            raise DlkitError(
-                "--pca: needs all images in one process; remove --shard, --resume, torchrun"
-            )
         projection, results = reduce_descriptors(results, pca)
     if numbers_alone is not None:
         write(save_features(results, numbers_alone, projection))
@@ -397,9 +427,6 @@ def search(
     resume: ResumeOption = False,
 ) -> None:
     """Find the images in a folder that are most similar to the queries."""
-    from dlkit.classify.infer import load
-    from dlkit.classify.search import save_sheet, search
-
     if save is not None and save.resolve().is_relative_to(folder.resolve()):
         raise DlkitError(f"--save {save}: lies in the searched folder; choose another place")
     writer = ShardWriter(format, output, shard, resume)
@@ -412,6 +439,9 @@ def search(
             f"--shard: each of {writer.count} parts would index {folder}; search it once unsharded,"
             " then give --no-update to the parts"
         )
+    from dlkit.classify.infer import load
+    from dlkit.classify.search import save_sheet, search
+
     classifier = load(model, device, precision)
     results = search(
         queries,

@@ -1,9 +1,11 @@
 """Settings of `dlkit classify`. Loads no torch."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
-from dlkit.core.config import Optimizer, TrainConfig, option
+from dlkit.core.config import Optimizer, Schedule, TrainConfig, option
+from dlkit.core.store.checkpoint import read_header
+from dlkit.core.store.weights import find
 
 DEFAULT_MODEL = "cifar10"
 
@@ -14,18 +16,51 @@ Arch = Literal[
     "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3", "encoder",
     "fasttext", "bilstm", "attention", "transformer",
 ]  # fmt: skip
-# Defaults from the papers of these architectures.
-ONE_BY_ONE = {
-    "optimizer": "sgd", "schedule": "constant", "batch_size": 1, "warmup": 0.0,
+TEXTS = ("fasttext", "bilstm", "attention", "transformer")
+IMAGES = tuple(arch for arch in get_args(Arch) if arch not in TEXTS)
+VGGS = ("vgg11", "vgg13", "vgg16", "vgg19")
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact-resnet")
+MOBILENETS = ("mobilenet-v2", "mobilenet-v3")
+# The architectures of each option that not all of them have.
+OWN: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("tokenizer", "vocab_size", "max_length", "word_dropout", "embedding_size"), TEXTS
+    ),
+    **dict.fromkeys(
+        (
+            "pretrained", "freeze", "image_size", "fit", "color", "activation", "init", "flip",
+            "shift", "rotate", "zoom", "color_jitter", "cutout", "mixup", "cutmix", "randaugment",
+        ),
+        IMAGES,
+    ),
+    "ngrams": ("fasttext",),
+    "sentences": ("attention",),
+    "layers": ("bilstm", "transformer"),
+    "neighbors": ("knn",),
+    "features_from": ("knn",),
+    "hidden": ("mlp",),
+    "norm": ("mlp", *VGGS),
+    "width_multiplier": (*VGGS, "resnet9", *RESNETS, *MOBILENETS),
+    "drop_path": RESNETS,
+}  # fmt: skip
+# Options of cross-entropy training, which the learning rules, knn and triplets do not use.
+CROSS_ENTROPY_ONLY = ("label_smoothing", "class_weights", "mixup", "cutmix")
+# The values of settings that are None; those of the learning rules are their papers'.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    arch: {
+        "optimizer": "adamw", "schedule": "cosine", "batch_size": 128, "lr": 1e-3, "warmup": 1.0,
+        "weight_decay": 0.05, "clip_grad": 10.0, "shift": 0.1,
+    }
+    for arch in get_args(Arch)
+}  # fmt: skip
+DEFAULTS["linear"] |= {"shift": 0.0, "flip": 0.0}
+DEFAULTS["mlp"] |= {"shift": 0.0}
+DEFAULTS["knn"] |= {"shift": 0.0}
+DEFAULTS["perceptron"] |= {
+    "optimizer": "sgd", "schedule": "constant", "batch_size": 1, "lr": 1.0, "warmup": 0.0,
     "weight_decay": 0.0, "clip_grad": 0.0, "shift": 0.0, "flip": 0.0,
 }  # fmt: skip
-RECIPES: dict[str, dict[str, Any]] = {
-    "perceptron": {**ONE_BY_ONE, "lr": 1.0},
-    "adaline": {**ONE_BY_ONE, "lr": 1e-4},
-    "linear": {"shift": 0.0, "flip": 0.0},
-    "mlp": {"shift": 0.0},
-    "knn": {"shift": 0.0},
-}
+DEFAULTS["adaline"] |= DEFAULTS["perceptron"] | {"lr": 1e-4}
 # torchvision's ImageNet weights, downloaded on first use; the hash is part of the file name.
 HUB = "https://download.pytorch.org/models/"
 PUBLISHED = {
@@ -51,36 +86,52 @@ PUBLISHED = {
     "mobilenet-v3-imagenet": f"{HUB}mobilenet_v3_large-5c1a4163.pth#sha256=5c1a4163",
 }
 
-TEXTS = ("fasttext", "bilstm", "attention", "transformer")
-# Options that only these architectures have; `images` means all architectures for images.
-ONLY: dict[tuple[str, ...], tuple[str, ...]] = {
-    TEXTS: ("tokenizer", "vocab_size", "max_length", "word_dropout", "embedding_size"),
-    ("fasttext",): ("ngrams",),
-    ("attention",): ("sentences",),
-    ("bilstm", "transformer"): ("layers",),
-    ("knn",): ("neighbors", "features_from"),
-    ("images",): (
-        "pretrained", "freeze", "image_size", "fit", "color", "width_multiplier", "hidden",
-        "activation", "norm", "init", "drop_path", "flip", "shift", "rotate", "zoom",
-        "color_jitter", "cutout", "mixup", "cutmix", "randaugment",
-    ),
-}  # fmt: skip
-# Options of cross-entropy training, which the learning rules, knn and triplets do not use.
-CROSS_ENTROPY_ONLY = ("label_smoothing", "class_weights", "mixup", "cutmix")
 
+def is_text_model(model: str) -> bool:
+    """Whether the model with this name, file or URL classifies texts."""
+    if model in PUBLISHED:
+        return False
+    return read_header(find("classify", model, PUBLISHED)).arch in TEXTS
+
+
+SCHEDULE = next(f.metadata["help"] for f in fields(TrainConfig) if f.name == "schedule")
 Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sigmoid", "tanh"]
 
 
 @dataclass(kw_only=True)
 class ClassifyTrainConfig(TrainConfig):
+    """Settings of a training run; a None default depends on the architecture (`DEFAULTS`)."""
+
     arch: Arch = option("resnet9", "Architecture; the last four are for texts.")
     pretrained: bool = option(False, "Start from torchvision's ImageNet weights for --arch.")
     freeze: str = option(
         "", "Do not train these: features (all but the head), or the first N layers with weights."
     )
     epochs: int = option(30, "Passes over the training data.", min=1)
-    batch_size: int = option(128, "Samples per step, over all processes together.", min=1)
-    optimizer: Optimizer = option("adamw", "momentum and nesterov are sgd with momentum 0.9.")
+    batch_size: int = option(
+        None, "Samples per step over all processes (128; perceptron, adaline: 1).", min=1
+    )
+    optimizer: Optimizer = option(
+        None,
+        "momentum and nesterov are sgd with momentum 0.9 (adamw; perceptron, adaline: sgd).",
+    )
+    lr: float = option(
+        None, "Learning rate after warm-up (0.001; perceptron: 1, adaline: 0.0001).", min=0
+    )
+    schedule: Schedule = option(None, f"{SCHEDULE} (cosine; perceptron, adaline: constant)")
+    warmup: float = option(
+        None,
+        "Epochs over which the learning rate rises from zero (1; perceptron, adaline: 0).",
+        min=0,
+    )
+    weight_decay: float = option(
+        None,
+        "Weight decay; biases and norms have none (0.05; perceptron, adaline: 0).",
+        min=0,
+    )
+    clip_grad: float = option(
+        None, "Maximum norm of the gradient; 0: no limit (10; perceptron, adaline: 0).", min=0
+    )
     strict: bool = option(False, "Fail if any sample cannot be used, instead of skipping it.")
     val_share: float = option(
         0.1,
@@ -127,9 +178,17 @@ class ClassifyTrainConfig(TrainConfig):
     )
 
     flip: float | None = option(
-        None, "Probability of a horizontal flip; default: 0.5, for gray images 0.", min=0, max=1
+        None,
+        "Probability of a horizontal flip (0.5; gray images, perceptron, adaline, linear: 0).",
+        min=0,
+        max=1,
     )
-    shift: float = option(0.1, "Shift by up to this share of the side.", min=0, max=0.5)
+    shift: float = option(
+        None,
+        "Shift by up to this share of the side (0.1; knn, linear, mlp, perceptron, adaline: 0).",
+        min=0,
+        max=0.5,
+    )
     rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
     zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1)
     color_jitter: float = option(0.0, "Change brightness, contrast, colors by this share.", min=0)

@@ -9,9 +9,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.config import PUBLISHED, ClassifyTrainConfig, is_text_model
 from dlkit.classify.evaluate import evaluate_checkpoint
-from dlkit.classify.infer import is_text_model
 from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
 from dlkit.classify.train import train
@@ -35,7 +34,7 @@ def cross_validate(
         raise DlkitError(f"--folds {folds}: too few; give 2 or more")
     columns, rows = list_samples(data, is_text_model(model))
     if len(rows) < folds:
-        raise DlkitError(f"{data}: {len(rows)} samples are too few for {folds} folds")
+        raise DlkitError(f"{len(rows)} samples are too few for {folds} folds", data)
     config = read_config(model)
     random.Random(config.seed).shuffle(rows)
     rows.sort(key=lambda row: row[1])  # so that each label is in all folds
@@ -51,7 +50,9 @@ def cross_validate(
             log(f"fold {fold + 1} of {folds}")
             run = replace(config, data=place, out=place / "run", device=device, precision=precision)
             last = train(run).with_name("last.safetensors")
-            for score in evaluate_checkpoint(place, "val", str(last), None, 2, device, precision):
+            for score in evaluate_checkpoint(
+                [str(place)], "val", str(last), None, 2, device, precision
+            ):
                 if score.label == "all" and score.value is not None:
                     found.setdefault(score.metric, []).append(score.value)
                     definitions[score.metric] = score.definition
@@ -65,7 +66,8 @@ def cross_validate(
 def list_samples(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the columns and rows of a CSV of all samples."""
     if texts:
-        names, samples, _ = read_texts(data, "all")
+        names, samples, skipped = read_texts(data, "all")
+        skipped.report()
         return ["text", "label"], [(text, names[label]) for text, label in samples]
     labeled = read_split(data, "all")
     labeled.skipped.report()
@@ -84,7 +86,7 @@ def write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> No
 
 def read_config(model: str) -> ClassifyTrainConfig:
     """Read the training settings of a model from its header."""
-    config = read_header(find("classify", model)).config
+    config = read_header(find("classify", model, PUBLISHED)).config
     known: dict[str, Any] = {f.name: config[f.name] for f in fields(ClassifyTrainConfig)}
     known |= {name: Path(known[name]) for name in ("data", "out")}
     return replace(ClassifyTrainConfig(**known), resume=False)

@@ -75,7 +75,7 @@ def choose_preprocessing(
             continue  # reported as skipped when all are decoded
         colors.append(bool((pixels != pixels[:1]).any()))
     if not sides:
-        raise DlkitError(f"{config.data}: none of the training images is readable")
+        raise DlkitError("none of the training images is readable", config.data)
     size = config.image_size or min(round(median(sides)), MAX_DEFAULT_SIZE)
     gray = config.color == "gray" or (config.color == "auto" and not any(colors))
     channels = 1 if gray else 3

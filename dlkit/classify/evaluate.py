@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlkit.classify.config import is_text_model
 from dlkit.classify.data import ImageDataset, make_targets
 from dlkit.classify.infer import (
     Classifier,
     TextClassifier,
     check_same_labels,
-    is_text_model,
     load,
     load_text_ensemble,
     predict,
@@ -29,7 +29,7 @@ from dlkit.classify.metrics import (
 from dlkit.classify.text import TextDataset, read_texts
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure
+from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import plots
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel import distributed
@@ -58,20 +58,23 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    data: Path,
+    data: Sequence[str],
     split: str,
-    models: str | Sequence[str],
+    model: str | Sequence[str],
     save: Path | None = None,
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[Score]:
     """Yield the scores of a model, or of an ensemble, on one split; save plots to `save`."""
-    names = [models] if isinstance(models, str) else list(models)
+    names = [model] if isinstance(model, str) else list(model)
+    if len(data) != 1:
+        raise DlkitError(f"{len(data)} folders of data; give one")
+    folder = Path(data[0])
     if is_text_model(names[0]):
-        metrics = score_texts(names, data, split, save, device, precision)
+        metrics = score_texts(names, folder, split, save, device, precision)
     else:
-        metrics = score_images(names, data, split, save, workers, device, precision)
+        metrics = score_images(names, folder, split, save, workers, device, precision)
     for name, value in metrics.summary.items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
     for label, values in metrics.per_label.items():
@@ -94,7 +97,7 @@ def score_images(
     labeled = read_split(data, split, first.labels, *first.val_split)
     labeled.skipped.report()
     if not labeled.samples:
-        raise DlkitError(f"{data}: no image of the split {split!r} has a label of {names[0]}")
+        raise DlkitError(f"no image of the split {split!r} has a label of {names[0]}", data)
     present = {label for sample in labeled.samples for label in sample.labels}
     if len(present) < len(first.labels):
         absent = len(first.labels) - len(present)
@@ -118,8 +121,9 @@ def score_texts(
     classifiers = load_text_ensemble(names, device, precision)
     labels = classifiers[0].labels
     _, samples, skipped = read_texts(data, split, labels, *classifiers[0].val_split)
+    skipped.report()
     if not samples:
-        raise DlkitError(f"{data}: no text of the split {split!r} has a label of {names[0]}")
+        raise DlkitError(f"no text of the split {split!r} has a label of {names[0]}", data)
     with distributed.launch(device) as process:
         own = list(process.share(text for text, _ in track(samples, "evaluating")))
         rows = []
@@ -173,14 +177,16 @@ def predict_probabilities(
 def drop_failures(
     samples: Sequence[ImageSample], found: Iterator[tuple[str, Tensor | Failure]]
 ) -> Iterator[tuple[ImageSample, Tensor]]:
-    """Yield the samples with results; skip and log those that failed."""
+    """Yield the samples with results; skip and report those that failed."""
+    skipped = Skipped()
     none = True
     for sample, (path, row) in zip(samples, found, strict=True):
         if isinstance(row, Failure):
-            log(f"skipped {path}: {row.error}")
+            skipped.add("unreadable image", f"{path} ({row.error})")
         else:
             none = False
             yield sample, row
+    skipped.report()
     if none:
         raise DlkitError("none of the images to evaluate on is readable")
 

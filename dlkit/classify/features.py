@@ -254,7 +254,7 @@ def save_features(
         else:
             described.append(result)
     if not described:
-        raise DlkitError(f"{output}: not written, because none of the images is readable")
+        raise DlkitError("not written, because none of the images is readable", output)
     descriptors = torch.stack([result.descriptor for result in described]).numpy()
     if is_main_process():
         lines = "".join(f"{result.path}\n" for result in described)

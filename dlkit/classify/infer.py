@@ -5,7 +5,6 @@ Shapes: B images of a batch, C channels, S x S pixels, L labels, D numbers of a 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, cast
 
@@ -23,6 +22,8 @@ from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.text import WordVocabulary, pad_ids
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
+from dlkit.core.io import image_files
+from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
@@ -101,21 +102,13 @@ class TextClassifier:
         return logits.float().cpu()
 
 
-def is_text_model(model: str) -> bool:
-    """Whether the model with this name, file or URL classifies texts."""
-    if model in PUBLISHED:
-        return False
-    path = weights.find("classify", model, PUBLISHED)
-    return checkpoint.read_header(path).arch in TEXT_ARCHITECTURES
-
-
 def load_text_classifier(
     model: str, device: str = "auto", precision: str = "auto"
 ) -> TextClassifier:
     """Load the text classifier with this name, file or URL onto the device."""
     header, network = load_network(model)
     if not isinstance(network, TextNetwork):
-        raise DlkitError(f"{model}: classifies images; choose a text model, such as reviews")
+        raise DlkitError("classifies images; choose a text model, such as reviews", model)
     chosen = devices.choose(device)
     return TextClassifier(
         network.eval().to(chosen),
@@ -137,7 +130,7 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     """Load the image classifier with this name, file or URL onto the device, fused."""
     header, network = load_network(model)
     if not isinstance(network, Network):
-        raise DlkitError(f"{model}: classifies texts; choose an image model, such as cifar10")
+        raise DlkitError("classifies texts; choose an image model, such as cifar10", model)
     chosen = devices.choose(device)
     devices.tune_malloc()
     network = fuse(network).to(chosen).to(memory_format=torch.channels_last)
@@ -155,23 +148,23 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     )
 
 
-def load_network(model: str) -> tuple[checkpoint.Header, Network | TextNetwork]:
-    """Load the header and the network of a model, in fp32 on the CPU."""
-    if model in PUBLISHED:
-        path = torchvision_zoo.fetch(model)
-    else:
-        path = weights.find("classify", model, PUBLISHED)
-    header, tensors = checkpoint.load(path, "classify")
-    try:
-        make = TEXT_ARCHITECTURES.get(header.arch) or partial(build, header.arch)
-        network = make(**header.settings["network"])
-        network.load_state_dict(tensors)
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise DlkitError(
-            f"{model}: its weights or settings do not fit the architecture {header.arch};"
-            f" it was made by dlkit {header.dlkit}"
-        ) from error
-    return header, network
+def load_network(
+    model: str, initialize: bool = False
+) -> tuple[checkpoint.Header, Network | TextNetwork]:
+    """Load the header and the network of a model, in fp32 on the CPU.
+
+    `initialize` is as in `restore`.
+    """
+    path = weights.find("classify", model, PUBLISHED, torchvision_zoo.fetch)
+    return restore(path, "classify", build_network, model, initialize)
+
+
+def build_network(header: checkpoint.Header) -> Network | TextNetwork:
+    """Build the untrained network described by a header."""
+    settings = header.settings["network"]
+    if header.arch in TEXT_ARCHITECTURES:
+        return TEXT_ARCHITECTURES[header.arch](**settings)
+    return build(header.arch, **settings)
 
 
 def load_ensemble(models: Sequence[str], device: str, precision: str) -> list[Classifier]:
@@ -186,7 +179,7 @@ def check_same_labels(models: Sequence[str], classifiers: Sequence[Classifier]) 
     first = classifiers[0]
     for model, classifier in zip(models, classifiers, strict=True):
         if classifier.descriptor:
-            raise DlkitError(f"{model}: predicts descriptors, not labels; use it with search")
+            raise DlkitError("predicts descriptors, not labels; use it with search", model)
         if (
             sorted(classifier.labels) != sorted(first.labels)
             or classifier.multi_label != first.multi_label
@@ -196,7 +189,7 @@ def check_same_labels(models: Sequence[str], classifiers: Sequence[Classifier]) 
 
 def different_labels(model: str, first: str) -> DlkitError:
     """Return the error for an ensemble of models with different labels."""
-    return DlkitError(f"{model}: its labels differ from those of {first}; choose another model")
+    return DlkitError(f"its labels differ from those of {first}; choose another model", model)
 
 
 def classify(
@@ -226,7 +219,7 @@ def classify(
             else:
                 yield Classification(path, top_labels(found, names, most, lowest))
 
-    return map_shard(results, images.files(paths), str(classifiers[0].device), shard)
+    return map_shard(results, image_files.files(paths), str(classifiers[0].device), shard)
 
 
 @dataclass(frozen=True)
@@ -280,9 +273,9 @@ def class_maps(
             try:
                 yield class_map(*entry, classifier, network)
             except DlkitError as error:
-                yield Failure(entry[0], str(error))
+                yield Failure(entry[0], error.reason_for(entry[0]))
 
-    return map_shard(results, images.files(paths), str(classifier.device), shard)
+    return map_shard(results, image_files.files(paths), str(classifier.device), shard)
 
 
 @torch.inference_mode()

@@ -10,7 +10,6 @@ Without a split `val`, a share of the training images is held out, the same for 
 Without any splits, `test` is another such share. The split `all` contains all images.
 """
 
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io import tars
 from dlkit.core.io.csv_files import column, csv_rows
-from dlkit.core.io.text import lines
-from dlkit.core.vision.images import SUFFIXES
+from dlkit.core.io.image_files import SUFFIXES
+from dlkit.core.io.labels import read_class_names
+from dlkit.core.io.splits import hold_out
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
 PATHS = ["path", "image", "file", "filename"]
@@ -57,7 +57,7 @@ def read_split(
     Unusable samples are skipped; the caller reports them. Raises DlkitError for another layout.
     """
     if not data.exists():
-        raise DlkitError(f"{data}: no such folder or file")
+        raise DlkitError("no such folder or file", data)
     skipped = Skipped()
     listed, multi_label = select_split(data, split, share, seed, skipped)
     if labels is None:
@@ -84,28 +84,21 @@ def select_split(
     if split not in SPLITS:
         raise DlkitError(f"unknown split {split!r}; choose from train, val, test, all")
     if set(splits) == {"all"}:
-        held_out, rest = hold_out(splits["all"], share, seed)
+        held_out, rest = hold_out(splits["all"], share, seed, stratum=by_labels)
         splits = {"test": held_out, "train": rest}
     if "val" not in splits and "train" in splits:
-        splits["val"], splits["train"] = hold_out(splits["train"], share, seed + 1)
+        splits["val"], splits["train"] = hold_out(
+            splits["train"], share, seed + 1, stratum=by_labels
+        )
     if not splits.get(split) and not (split == "val" and share == 0):
         available = ", ".join(name for name, listed in splits.items() if listed) or "none"
-        raise DlkitError(f"{data}: no images in the split {split!r}; available: {available}")
+        raise DlkitError(f"no images in the split {split!r}; available: {available}", data)
     return splits.get(split, []), multi_label
 
 
-def hold_out(listed: Listed, share: float, seed: int) -> tuple[Listed, Listed]:
-    """Split off a share of the images of each label, at least one; return it and the rest."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for index, (_, names) in enumerate(listed):
-        groups.setdefault(tuple(names), []).append(index)
-    draw = random.Random(seed)
-    held_out = set()
-    for members in groups.values():
-        least = 1 if share and len(members) > 1 else 0
-        held_out.update(draw.sample(members, max(least, round(share * len(members)))))
-    chosen = [pair for index, pair in enumerate(listed) if index in held_out]
-    return chosen, [pair for index, pair in enumerate(listed) if index not in held_out]
+def by_labels(entry: tuple[Path, list[str]]) -> tuple[str, ...]:
+    """Return the labels of an image, by which splits are stratified."""
+    return tuple(entry[1])
 
 
 def list_splits(data: Path, skipped: Skipped) -> dict[str, Listed]:
@@ -162,12 +155,6 @@ def read_tars(data: Path, files: list[Path], skipped: Skipped) -> Listed:
     return listed
 
 
-def read_class_names(data: Path) -> list[str]:
-    """Return the lines of classes.txt, or nothing if the folder lacks it."""
-    file = data / "classes.txt"
-    return [line.strip() for line in lines(str(file))] if file.is_file() else []
-
-
 def read_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:
     """List the images of a CSV by its column `split`, or as `all`; paths are relative to it."""
     found: dict[str, Listed] = {}
@@ -180,5 +167,5 @@ def read_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
         found.setdefault(split or "all", []).append((path, names))
     if not found:
-        raise DlkitError(f"{file}: none of the listed images exists")
+        raise DlkitError("none of the listed images exists", file)
     return found

@@ -1,7 +1,7 @@
 """Setup of a training: reads the data and completes the settings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,21 +9,19 @@ from torch import nn
 from dlkit.classify import layouts, torchvision_zoo
 from dlkit.classify.config import (
     CROSS_ENTROPY_ONLY,
-    ONLY,
+    OWN,
     PUBLISHED,
-    RECIPES,
-    TEXTS,
     ClassifyTrainConfig,
 )
 from dlkit.classify.data import ImageDataset, Preprocessing, choose_preprocessing
 from dlkit.classify.encoders import EncoderInit, encoder_init
 from dlkit.classify.text import TextDataset, WordVocabulary, read_texts
-from dlkit.core.config import non_defaults, option_name
+from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
-from dlkit.core.parallel.distributed import Process
+from dlkit.core.failures import Skipped
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.weights import find
+from dlkit.core.train.run import Run
 
 CHOICES = ["width_multiplier", "hidden", "norm", "dropout", "drop_path", "activation", "init"]
 
@@ -38,6 +36,7 @@ class ImageSetup:
     inputs: Preprocessing
     training: ImageDataset
     validation: ImageDataset
+    skipped: Skipped
     encoder: EncoderInit | None = None  # if the training starts from an autoencoder
 
 
@@ -46,14 +45,15 @@ def prepare_images(config: ClassifyTrainConfig) -> ImageSetup:
     share, seed = config.val_share, config.seed
     training = layouts.read_split(config.data, "train", None, share, seed)
     held_out = layouts.read_split(config.data, "val", training.labels, share, seed)
+    skipped = training.skipped + held_out.skipped
     names = training.labels
     if len(names) < 2:
-        raise DlkitError(f"{config.data}: only one label ({names[0]}); at least two are needed")
+        raise DlkitError(f"only one label ({names[0]}); at least two are needed", config.data)
     loss = config.loss
     if loss == "auto":
         loss = "bce" if training.multi_label else "cross-entropy"
     if training.multi_label and loss != "bce":
-        raise DlkitError(f"{config.data}: images with several labels; give --loss bce")
+        raise DlkitError("images with several labels; give --loss bce", config.data)
 
     model = find_init_model(config)
     encoder = find_encoder(model, config)
@@ -64,21 +64,18 @@ def prepare_images(config: ClassifyTrainConfig) -> ImageSetup:
     if config.fit != "auto":
         inputs = replace(inputs, fit=config.fit)
     multi_label = loss == "bce"
-    pictures = ImageDataset(training.samples, inputs, len(names), multi_label, training.skipped)
-    validation = ImageDataset(held_out.samples, inputs, len(names), multi_label, held_out.skipped)
+    pictures = ImageDataset(training.samples, inputs, len(names), multi_label, skipped)
+    validation = ImageDataset(held_out.samples, inputs, len(names), multi_label, skipped)
     if inherited is None:
         mean, std = pictures.statistics()
         inputs = replace(inputs, mean=mean, std=std)
     flip = config.flip
     if flip is None:
         flip = 0.5 if inputs.channels == 3 else 0.0
-    for part in (training, held_out):
-        part.skipped.report()
-    skipped = training.skipped.lines() + held_out.skipped.lines()
-    if skipped and config.strict:
-        raise DlkitError(f"--strict: {len(skipped)} unusable samples; the first: {skipped[0]}")
+    skipped.report()
+    refuse_skipped(skipped, config)
     config = replace(config, init_from=model, image_size=inputs.image_size, flip=flip)
-    return ImageSetup(config, names, loss, inputs, pictures, validation, encoder)
+    return ImageSetup(config, names, loss, inputs, pictures, validation, skipped, encoder)
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,7 @@ class TextSetup:
     vocabulary: WordVocabulary
     training: TextDataset
     validation: TextDataset
+    skipped: Skipped
 
 
 def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
@@ -100,10 +98,10 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
         )
     share, seed = config.val_share, config.seed
     labels, samples, skipped = read_texts(config.data, "train", None, share, seed)
-    _, held_out, also_skipped = read_texts(config.data, "val", labels, share, seed)
-    lines = skipped.lines() + also_skipped.lines()
-    if lines and config.strict:
-        raise DlkitError(f"--strict: {len(lines)} unusable samples; the first: {lines[0]}")
+    _, held_out, skipped_in_val = read_texts(config.data, "val", labels, share, seed)
+    skipped += skipped_in_val
+    skipped.report()
+    refuse_skipped(skipped, config)
     if config.init_from:
         settings = read_header(find("classify", config.init_from)).settings
         if "vocabulary" not in settings:
@@ -119,30 +117,26 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
         vocabulary,
         TextDataset(samples, vocabulary, config.max_length, config.word_dropout),
         TextDataset(held_out, vocabulary, config.max_length),
+        skipped,
     )
 
 
-def refuse_unused(config: ClassifyTrainConfig) -> None:
+def check_options(config: ClassifyTrainConfig) -> None:
     """Raise DlkitError for an option that has no effect on this training."""
-    kinds = {config.arch, "texts" if config.arch in TEXTS else "images"}
-    refused = {name: archs for archs, names in ONLY.items() for name in names}
+    refuse_unused(config, OWN)
+    learning_rule = config.arch in {"perceptron", "adaline", "knn"} or config.loss == "triplet"
     for name in non_defaults(config):
         option = option_name(name)
-        if name in refused and not kinds & set(refused[name]):
-            raise DlkitError(f"{option} is for {', '.join(refused[name])}, not for {config.arch}")
         if name in {"embedding", "margin"} and config.loss != "triplet":
             raise DlkitError(f"{option} goes with --loss triplet; add that or remove {option}")
-        rule = config.arch in {"perceptron", "adaline", "knn"} or config.loss == "triplet"
-        if name in CROSS_ENTROPY_ONLY and rule:
+        if name in CROSS_ENTROPY_ONLY and learning_rule:
             raise DlkitError(f"{option} goes with the cross-entropy loss; remove {option}")
 
 
-def apply_recipe(config: ClassifyTrainConfig) -> ClassifyTrainConfig:
-    """Replace settings that are at their defaults by those of the architecture."""
-    defaults = {field.name: field.default for field in fields(config)}
-    recipe: dict[str, Any] = RECIPES.get(config.arch, {})
-    unset = {name: v for name, v in recipe.items() if getattr(config, name) == defaults[name]}
-    return replace(config, **unset)
+def refuse_skipped(skipped: Skipped, config: ClassifyTrainConfig) -> None:
+    """Raise DlkitError for skipped samples with --strict."""
+    if config.strict and (lines := skipped.lines()):
+        raise DlkitError(f"--strict: {len(lines)} unusable samples; the first: {lines[0]}")
 
 
 def find_init_model(config: ClassifyTrainConfig) -> str | None:
@@ -158,8 +152,8 @@ def find_init_model(config: ClassifyTrainConfig) -> str | None:
                 f"--pretrained: no ImageNet weights of {config.arch}; choose from"
                 f" {', '.join(name.removesuffix('-imagenet') for name in PUBLISHED)}"
             )
-    if model in PUBLISHED:
-        torchvision_zoo.fetch(model)
+    if model is not None:
+        find("classify", model, PUBLISHED, torchvision_zoo.fetch)
     return model
 
 
@@ -236,9 +230,23 @@ def freeze(model: nn.Module, what: str) -> list[nn.Module]:
     return frozen
 
 
-def write_skipped(folder: Path, data: ImageSetup, process: Process) -> None:
-    """Write skipped.txt, which names the skipped samples with the reasons."""
-    lines = data.training.skipped.lines() + data.validation.skipped.lines()
-    if lines and process.is_main:
-        with whole_file(folder / "skipped.txt") as partial:
-            partial.write_text("\n".join(lines) + "\n")
+def check_frozen(run: Run, frozen: Sequence[nn.Module], config: ClassifyTrainConfig) -> None:
+    """Raise DlkitError if a frozen layer does not have the weights of --init-from.
+
+    The frozen layers of a resumed run were checked when it started.
+    """
+    if not frozen or run.state:
+        return
+    if config.init_from is None:
+        raise DlkitError(
+            f"--freeze {config.freeze}: the frozen layers have no trained weights; add --init-from"
+            " or --pretrained"
+        )
+    tensors = {id(t) for module in frozen for t in (*module.parameters(), *module.buffers())}
+    for name, tensor in run.model.state_dict(keep_vars=True).items():
+        if id(tensor) in tensors and name in run.misfits:
+            raise DlkitError(
+                f"--freeze {config.freeze}: the weights of {config.init_from} do not fit:"
+                f" {run.misfits[name]}; train with the settings of that model, or freeze fewer"
+                " layers"
+            )

@@ -57,7 +57,8 @@ def positive_information(counts: np.ndarray) -> np.ndarray:
     for row, total in zip(counts, words, strict=True):
         with np.errstate(divide="ignore"):
             row[:] = np.log(row / (total * contexts))
-    return np.maximum(counts, 0, out=counts)
+    np.maximum(counts, 0, out=counts)
+    return counts
 
 
 def main() -> None:

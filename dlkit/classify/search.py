@@ -101,7 +101,7 @@ def search(
     as the images to index.
     """
     if not folder.is_dir():
-        raise DlkitError(f"{folder}: no such folder")
+        raise DlkitError("no such folder", folder)
     chosen = make_describer(classifier, layer)
 
     def gather_hits() -> Iterator[Hits | Failure]:
@@ -203,10 +203,10 @@ def exact_distances(descriptors: np.ndarray, query: np.ndarray, distance: Distan
     """Return the distances (N,) of descriptors (N, D) to one query (D,), in fp64."""
     wide, goal = descriptors.astype(np.float64), query.astype(np.float64)
     if distance == "euclidean":
-        return np.sqrt(np.square(wide - goal).sum(axis=1))
+        return np.asarray(np.sqrt(np.square(wide - goal).sum(axis=1)))
     lengths = np.sqrt(np.square(wide).sum(axis=1)) * np.sqrt(np.square(goal).sum())
     cosines = (wide * goal).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny)
-    return np.maximum(1 - cosines, 0)
+    return np.asarray(np.maximum(1 - cosines, 0))
 
 
 def fingerprint(classifier: Classifier, layer: str | None) -> str:
@@ -264,7 +264,7 @@ def update_index(
     """
     files = scan_folder(folder)
     if not files:
-        raise DlkitError(f"{folder}: no images to search")
+        raise DlkitError("no images to search", folder)
     old = open_index(path, model_hash) if path.exists() else None
     failed = {}
     known: dict[str, int] = {}
@@ -293,7 +293,7 @@ def update_index(
             write_index(path, model_hash, files, old, known, fresh, failed)
     if not (fresh or known):
         name, (_, reason) = next(iter(failed.items()))
-        raise DlkitError(f"{folder}: none of its images is readable ({name}: {reason})")
+        raise DlkitError(f"none of its images is readable ({name}: {reason})", folder)
     process.barrier()
     return open_index(path, model_hash)
 
@@ -338,7 +338,7 @@ def write_index(
 def open_index(path: Path, model_hash: str | None = None) -> Index:
     """Open an index. Raises DlkitError if `model_hash` is given and differs."""
     if not path.exists():
-        raise DlkitError(f"{path}: no such index; remove --no-update to create it")
+        raise DlkitError("no such index; remove --no-update to create it", path)
     try:
         about, table = checkpoint.metadata(path)
         failed = json.loads(about["failed"])
@@ -367,7 +367,7 @@ def open_index(path: Path, model_hash: str | None = None) -> Index:
         )
     except (DlkitError, KeyError, ValueError) as error:
         raise DlkitError(
-            f"{path}: not an index of dlkit, or damaged; remove it or give another --index"
+            "not an index of dlkit, or damaged; remove it or give another --index", path
         ) from error
     if model_hash is not None and about["made_by"] != model_hash:
         raise DlkitError(

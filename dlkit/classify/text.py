@@ -4,7 +4,6 @@ Shapes: B texts of a batch, T words of the longest of them.
 """
 
 import csv
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dlkit.classify.layouts import LABELS, SPLITS
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io.csv_files import column, csv_rows
+from dlkit.core.io.splits import hold_out
 from dlkit.core.nn.padding import padded_tensors
 from dlkit.tokenize import Tokenizer, load, train
 
@@ -137,23 +137,23 @@ class TextDataset(Dataset[list[Tensor]]):
 
 
 def read_texts(
-    data: Path, split: str, labels: list[str] | None = None, val_share: float = 0.1, seed: int = 0
+    data: Path, split: str, labels: list[str] | None = None, share: float = 0.1, seed: int = 0
 ) -> tuple[list[str], list[tuple[str, int]], Skipped]:
-    """Read the labels, and the texts of one split with their label indices.
+    """Read the labels, the texts of one split with their label indices, and the skipped samples.
 
     `labels` fixes the labels and their order. Without a split `val`, a share of each label's
     training texts is held out, the same for the same seed; without any splits, `test` is another
     such share, drawn first. Equal texts stay in one split. The split `all` contains all texts.
-    Unusable samples are skipped and reported.
+    Unusable samples are skipped; the caller reports them.
     """
     if not data.exists():
-        raise DlkitError(f"{data}: no such folder or file")
+        raise DlkitError("no such folder or file", data)
     skipped = Skipped()
-    found = select_split(data, split, val_share, seed, skipped)
+    found = select_split(data, split, share, seed, skipped)
     if labels is None:
         labels = sorted({label for _, label, _ in found})
         if len(labels) == 1:
-            raise DlkitError(f"{data}: only one label ({labels[0]}); at least two are needed")
+            raise DlkitError(f"only one label ({labels[0]}); at least two are needed", data)
     index = {label: number for number, label in enumerate(labels)}
     samples = []
     for text, label, where in found:
@@ -161,7 +161,6 @@ def read_texts(
             samples.append((text, index[label]))
         else:
             skipped.add("unknown label", f"{where} ({label})")
-    skipped.report()
     return labels, samples, skipped
 
 
@@ -175,29 +174,20 @@ def select_split(
     if split not in SPLITS:
         raise DlkitError(f"unknown split {split!r}; choose from train, val, test, all")
     if set(splits) == {"all"}:
-        splits["test"], splits["train"] = hold_out(splits.pop("all"), share, seed)
+        splits["test"], splits["train"] = hold_out_texts(splits.pop("all"), share, seed)
     if "val" not in splits and "train" in splits:
-        splits["val"], splits["train"] = hold_out(splits["train"], share, seed + 1)
+        splits["val"], splits["train"] = hold_out_texts(splits["train"], share, seed + 1)
     if not splits.get(split) and not (split == "val" and share == 0):
         available = ", ".join(name for name, texts in splits.items() if texts) or "none"
-        raise DlkitError(f"{data}: no texts in the split {split!r}; available: {available}")
+        raise DlkitError(f"no texts in the split {split!r}; available: {available}", data)
     return splits.get(split, [])
 
 
-def hold_out(
-    found: list[ListedText], share: float, seed: int
+def hold_out_texts(
+    listed: list[ListedText], share: float, seed: int
 ) -> tuple[list[ListedText], list[ListedText]]:
-    """Split off a share of the distinct texts of each label; return it and the rest."""
-    by_label: dict[str, dict[str, None]] = {}
-    for text, label, _ in found:
-        by_label.setdefault(label, {})[text] = None
-    draw = random.Random(seed)
-    held_out: set[str] = set()
-    for texts in by_label.values():
-        least = 1 if share and len(texts) > 1 else 0
-        held_out.update(draw.sample(list(texts), max(least, round(share * len(texts)))))
-    chosen = [entry for entry in found if entry[0] in held_out]
-    return chosen, [entry for entry in found if entry[0] not in held_out]
+    """Hold out a share of the distinct texts of each label; return it and the rest."""
+    return hold_out(listed, share, seed, key=lambda entry: entry[0], stratum=lambda entry: entry[1])
 
 
 def list_splits(data: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
@@ -248,7 +238,7 @@ def require_texts(texts: list[ListedText], source: Path) -> list[ListedText]:
     """Return the non-empty texts of a label. Raises DlkitError if there are none."""
     kept = [entry for entry in texts if entry[0]]
     if not kept:
-        raise DlkitError(f"{source}: a label without any text; remove it or add texts")
+        raise DlkitError("a label without any text; remove it or add texts", source)
     return kept
 
 
@@ -277,5 +267,5 @@ def read_csv(file: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
         found.setdefault(split or "all", []).append((text, label, where))
     if not found:
-        raise DlkitError(f"{file}: no row has both a text and a label")
+        raise DlkitError("no row has both a text and a label", file)
     return found

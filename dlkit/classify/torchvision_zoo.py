@@ -14,8 +14,8 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.download import cache, download
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import imagenet
 
-IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # mean and standard deviation
 # These two were ported from TensorFlow; torchvision converts the images back inside the network.
 FROM_MINUS_1_TO_1 = ("googlenet", "inception-v3")
 
@@ -48,10 +48,14 @@ def fetch(name: str) -> Path:
         state = torch.load(file, map_location="cpu", weights_only=True)
         network.load_state_dict(rename_weights(arch, state))
     except Exception as error:
-        raise DlkitError(f"{file}: not the weights of {arch}; remove it and try again") from error
+        raise DlkitError(f"not the weights of {arch}; remove it and try again", file) from error
     published = get_model_weights(torchvision_name(name)).DEFAULT
     score = published.meta["_metrics"]["ImageNet-1K"]
-    mean, std = ([0.5] * 3, [0.5] * 3) if arch in FROM_MINUS_1_TO_1 else IMAGENET
+    mean, std = (
+        ([0.5] * 3, [0.5] * 3)
+        if arch in FROM_MINUS_1_TO_1
+        else (list(imagenet.MEAN), list(imagenet.STD))
+    )
     size = settings["image_size"]
     inputs = {"image_size": size, "fit": "crop", "channels": 3, "mean": mean, "std": std}
     header = Header(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dlkit.classify import text
 from dlkit.classify.augment import augment, mix
-from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.config import DEFAULTS, ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate, evaluate_texts
 from dlkit.classify.infer import Classifier, TextClassifier
 from dlkit.classify.loss import (
@@ -23,16 +23,17 @@ from dlkit.classify.loss import (
 from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.prepare import (
-    apply_recipe,
+    check_frozen,
+    check_options,
     freeze,
     network_settings,
     prepare_images,
     prepare_texts,
-    refuse_unused,
-    write_skipped,
 )
 from dlkit.classify.templates import save_templates
 from dlkit.classify.train_knn import train_knn
+from dlkit.core.config import with_defaults
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -49,8 +50,8 @@ BEST_METRIC = {
 def train(config: ClassifyTrainConfig) -> Path:
     """Train a classifier; return the path of its best checkpoint."""
     with distributed.launch(config.device, config.seed) as process:
-        refuse_unused(config)
-        config = apply_recipe(config)
+        check_options(config)
+        config = with_defaults(config, DEFAULTS[config.arch])
         if config.arch in TEXT_ARCHITECTURES:
             return train_texts(config, process)
         return (train_knn if config.arch == "knn" else train_images)(config, process)
@@ -68,6 +69,7 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     header = Header("classify", config.arch, described, names)
     renamed = data.encoder.rename if data.encoder else str
     run = Run(config, process, model, header, renamed)
+    check_frozen(run, frozen, config)
     optimizer = run.optimizer(model)
     in_memory = data.training.kept is not None
     batches = run.loader(data.training, collate=collate_as_is, workers=0 if in_memory else None)
@@ -81,7 +83,7 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
         descriptor=loss == "triplet",
         autocast=config.precision,
     )
-    write_skipped(run.folder, data, process)
+    save_skipped(data.skipped, run.folder)
 
     for epoch in run.epochs():
         for images, targets in run.batches(batches):
@@ -120,6 +122,7 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
         "loss": "cross-entropy",
     }
     run = Run(config, process, model, Header("classify", config.arch, described, names))
+    save_skipped(data.skipped, run.folder)
     optimizer = run.optimizer(model)
     batches = run.loader(data.training, collate=collate_as_is, workers=0)
     criterion = make_criterion(

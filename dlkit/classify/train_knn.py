@@ -13,9 +13,10 @@ from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate
 from dlkit.classify.infer import Classifier, load_network
 from dlkit.classify.model import build
-from dlkit.classify.prepare import prepare_images, write_skipped
+from dlkit.classify.prepare import prepare_images
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
 from dlkit.core.store import checkpoint
@@ -66,7 +67,7 @@ def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
     if process.is_main:
         header = Header("classify", "knn", described, names, settings_of(config), scores, card)
         checkpoint.save(best, model.state_dict(), header)
-        write_skipped(config.out, data, process)
+        save_skipped(data.skipped, config.out)
         log(f"{len(descriptors)} images  score {scores.get('top1', math.nan):.4f}")
     process.barrier()
     return best

@@ -33,10 +33,13 @@ class Skipped:
         self.places.setdefault(reason, []).append(place)
 
     def __add__(self, other: "Skipped") -> "Skipped":
-        """The skipped samples of both."""
+        """The skipped samples of both, each once."""
         reasons = {**self.places, **other.places}
         return Skipped(
-            {r: self.places.get(r, []) + other.places.get(r, []) for r in reasons},
+            {
+                r: list(dict.fromkeys(self.places.get(r, []) + other.places.get(r, [])))
+                for r in reasons
+            },
         )
 
     def report(self) -> None:

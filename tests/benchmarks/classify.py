@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from dlkit.classify import train as training
-from dlkit.classify.config import RECIPES, Arch, ClassifyTrainConfig
+from dlkit.classify.config import DEFAULTS, Arch, ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.infer import Classification, classify, load_ensemble
 from dlkit.classify.model import build
@@ -73,7 +73,7 @@ def architectures(packs: Path, settings: argparse.Namespace) -> None:
     for name in settings.arch or [*sorted(get_args(Arch)), "attention-sentences"]:
         arch = name.removesuffix("-sentences")
         own = SETTINGS.get(name, {})
-        if arch not in TEXT_ARCHITECTURES and "batch_size" not in RECIPES.get(arch, {}):
+        if arch not in TEXT_ARCHITECTURES and DEFAULTS[arch]["batch_size"] > 1:
             own = {"batch_size": settings.batch_size, **own}
         with tempfile.TemporaryDirectory() as folder:
             if arch in TEXT_ARCHITECTURES:
@@ -84,7 +84,7 @@ def architectures(packs: Path, settings: argparse.Namespace) -> None:
             config = {"epochs": settings.epochs, "arch": arch, **own, "data": data}
             best = training.train(ClassifyTrainConfig(**config, out=Path(folder) / "run"))
             minutes = (time.perf_counter() - start) / 60
-            scores = evaluate_checkpoint(data, "test", str(best))
+            scores = evaluate_checkpoint([str(data)], "test", str(best))
             accuracy = next(s.value for s in scores if s.metric == "top1")
             _, weights = checkpoint.load(best)
             harness.note(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify.models.network import SMALL, Network, map_shape
+from dlkit.classify.models.network import SMALL, Architecture, Network, map_shape
 
 
 class ResponseNorm(nn.Module):
@@ -72,3 +72,6 @@ def alexnet(
         positive = image_size > SMALL and name in ("conv2", "conv4", "conv5", "fc6", "fc7")
         nn.init.constant_(layer.bias, float(positive))  # type: ignore[arg-type]
     return Network(features, head)
+
+
+ARCHITECTURES = {"alexnet": Architecture(alexnet)}

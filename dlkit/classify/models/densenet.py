@@ -7,7 +7,7 @@ convolution has stride 1, as in the paper's CIFAR networks.
 from torch import nn
 from torchvision.models import DenseNet
 
-from dlkit.classify.models.network import SMALL, Network, PooledHead
+from dlkit.classify.models.network import SMALL, Architecture, Network, PooledHead
 
 BLOCKS = {
     "densenet121": (6, 12, 24, 16),
@@ -30,3 +30,6 @@ def densenet(
     features.conv0 = first
     features.add_module("relu5", nn.ReLU(inplace=True))
     return Network(features, PooledHead(whole.classifier.in_features, num_labels))
+
+
+ARCHITECTURES = dict.fromkeys(BLOCKS, Architecture(densenet))

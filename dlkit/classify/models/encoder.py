@@ -6,7 +6,7 @@ with twice the channels, batch norm after all but the first, leaky ReLU.
 
 from torch import nn
 
-from dlkit.classify.models.network import Network, map_shape
+from dlkit.classify.models.network import Architecture, Network, map_shape
 
 MAX_LAST_SIDE = 7  # pixels per side of the last map
 
@@ -32,3 +32,6 @@ def encoder(
     size, height, width = map_shape(features, channels, image_size)
     head = nn.Sequential(nn.Flatten(), nn.Linear(size * height * width, num_labels))
     return Network(features, head)
+
+
+ARCHITECTURES = {"encoder": Architecture(encoder)}

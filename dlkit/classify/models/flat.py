@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from dlkit.classify.models.network import Network
+from dlkit.classify.models.network import Architecture, Network
 from dlkit.core.errors import DlkitError
 
 NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -54,3 +54,9 @@ def parse_widths(hidden: str | Sequence[int]) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise DlkitError(f"hidden layers {hidden!r}: not widths; give numbers such as 512,256")
     return numbers
+
+
+ARCHITECTURES = {
+    **dict.fromkeys(("linear", "perceptron", "adaline"), Architecture(linear, flat=True)),
+    "mlp": Architecture(mlp, flat=True, norms=tuple(NORMS)),
+}

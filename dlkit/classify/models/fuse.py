@@ -4,11 +4,11 @@ import copy
 from typing import TypeVar
 
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.densenet import _DenseLayer as DenseLayer
 
 from dlkit.classify.models.network import AuxiliaryNetwork
 from dlkit.classify.models.resnet import BasicBlock, Bottleneck, PreactBlock
+from dlkit.core.nn.fusion import fuse_conv_norm
 
 Module = TypeVar("Module", bound=nn.Module)
 # Convolutions and their norms in blocks other than nn.Sequential.
@@ -27,10 +27,7 @@ def fuse(network: Module) -> Module:
         network.auxiliary.clear()  # for training only
     for block in list(network.modules()):
         for first, second in norm_pairs(block):
-            convolution, norm = block.get_submodule(first), block.get_submodule(second)
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(block, first, fuse_conv_bn_eval(convolution, norm))
-                setattr(block, second, nn.Identity())
+            fuse_conv_norm(block, first, second)
     return network
 
 

@@ -20,7 +20,7 @@ from torchvision.models.inception import (
     InceptionE,
 )
 
-from dlkit.classify.models.network import SMALL, AuxiliaryNetwork, Network, PooledHead
+from dlkit.classify.models.network import SMALL, Architecture, AuxiliaryNetwork, Network, PooledHead
 
 AUXILIARY_V1 = {
     "inception4a": 512,
@@ -147,3 +147,6 @@ def build_network(
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return network
+
+
+ARCHITECTURES = {"googlenet": Architecture(googlenet), "inception-v3": Architecture(inception_v3)}

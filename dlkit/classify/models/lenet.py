@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify.models.network import Network, map_shape
+from dlkit.classify.models.network import Architecture, Network, map_shape
 
 SIDE = 32  # pixels of the paper's images; smaller images are padded
 # The input maps (of S2) of each map of C3 (table I of the paper).
@@ -106,3 +106,6 @@ def uniform(weight: Tensor, fan_in: int) -> None:
     """
     limit = math.sqrt(3 / fan_in)
     nn.init.uniform_(weight, -limit, limit)
+
+
+ARCHITECTURES = {"lenet": Architecture(lenet)}

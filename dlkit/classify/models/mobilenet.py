@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2 as torchvisions_v2
 from torchvision.models import mobilenet_v3_large as torchvisions_v3
 
-from dlkit.classify.models.network import SMALL, Network, PooledHead
+from dlkit.classify.models.network import SMALL, Architecture, Network, PooledHead
 
 
 def mobilenet_v2(
@@ -56,3 +56,9 @@ def adapt(features: Any, strided: nn.Conv2d, channels: int, image_size: int) -> 
     first = nn.Conv2d(channels, features[0][0].out_channels, 3, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(first.weight, mode="fan_out")
     features[0][0] = first
+
+
+ARCHITECTURES = {
+    "mobilenet-v2": Architecture(mobilenet_v2),
+    "mobilenet-v3": Architecture(mobilenet_v3),
+}

@@ -1,6 +1,9 @@
 """The structure of all image classifiers: features and a head."""
 
 import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -50,6 +53,23 @@ class AuxiliaryNetwork(Network):
             if name in self.auxiliary:
                 logits.append(self.auxiliary[name](x))
         return WithAuxiliary(self.head(x), logits)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An image architecture.
+
+    `build(arch, num_labels, image_size, channels=3, **options)` returns the untrained network.
+    `flat` architectures take images of any size, as vectors of pixels.
+    """
+
+    build: Callable[..., Network]
+    flat: bool = False
+    norms: tuple[str, ...] = ("none", "batch")
+
+    def options(self) -> list[str]:
+        """Return the names of the options of `build`."""
+        return list(inspect.signature(self.build).parameters)[4:]
 
 
 class PooledHead(nn.Sequential):

@@ -7,7 +7,7 @@ the mean comes first, in a PooledHead. The last ReLU is omitted, since logits ma
 
 from torch import nn
 
-from dlkit.classify.models.network import SMALL, Network, PooledHead
+from dlkit.classify.models.network import SMALL, Architecture, Network, PooledHead
 
 
 class MlpConv(nn.Sequential):
@@ -56,3 +56,6 @@ def nin(
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     return Network(features, PooledHead(outputs, num_labels))
+
+
+ARCHITECTURES = {"nin": Architecture(nin)}

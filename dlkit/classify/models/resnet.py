@@ -8,7 +8,7 @@ train your ResNet"), with global average pooling before its last layer.
 from torch import Tensor, nn
 from torchvision.ops import stochastic_depth
 
-from dlkit.classify.models.network import SMALL, Network, PooledHead
+from dlkit.classify.models.network import SMALL, Architecture, Network, PooledHead
 
 BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -168,7 +168,8 @@ class Residual(nn.Sequential):
     """x + f(x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        residual: Tensor = super().forward(x)
+        return x + residual
 
 
 def resnet9(
@@ -194,3 +195,6 @@ def resnet9(
         Residual(ConvBlock(eight, eight), ConvBlock(eight, eight)),
     ]
     return Network(nn.Sequential(*layers), PooledHead(eight, num_labels, dropout))
+
+
+ARCHITECTURES = {**dict.fromkeys(BLOCKS, Architecture(resnet)), "resnet9": Architecture(resnet9)}

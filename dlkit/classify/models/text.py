@@ -70,7 +70,8 @@ class SequenceNetwork(TextNetwork):
             words = self.embedding(ids).detach().requires_grad_()
             highest = self.classify_vectors(words, ids).amax(dim=1)
             (gradient,) = torch.autograd.grad(highest.sum(), words)
-        return (gradient * words.detach()).sum(dim=2) * (ids != PADDING)
+        weights: Tensor = (gradient * words.detach()).sum(dim=2) * (ids != PADDING)
+        return weights
 
 
 class FastText(TextNetwork):
@@ -306,7 +307,8 @@ class EncoderBlock(nn.Module):
             dropout_p=self.drop if self.training else 0.0,
         )
         x = x + self.dropout(self.out(heads.transpose(1, 2).reshape(b, t, width)))
-        return x + self.dropout(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.dropout(self.mlp(self.norm2(x)))
+        return out
 
 
 class TransformerNetwork(SequenceNetwork):

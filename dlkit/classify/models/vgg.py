@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from dlkit.classify.models.network import SMALL, Network
+from dlkit.classify.models.network import SMALL, Architecture, Network
 
 # Convolutions in each of the five stages: columns A, B, D and E of the paper's table 1.
 STAGES = {
@@ -65,3 +65,6 @@ def vgg(
             nn.init.zeros_(layer.bias)
     head = nn.Sequential(OrderedDict(pool=pool, flat=flat, classifier=classifier))
     return Network(features, head)
+
+
+ARCHITECTURES = dict.fromkeys(STAGES, Architecture(vgg))

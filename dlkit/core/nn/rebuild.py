@@ -1,6 +1,7 @@
 """Networks rebuilt from a checkpoint's header and weights, with errors that keep their cause."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,27 +32,34 @@ class skip_init(TorchFunctionMode):
 
 
 def restore(
-    path: Path, task: str, build: Callable[[Header], N], name: str | None = None
+    path: Path,
+    task: str,
+    build: Callable[[Header], N],
+    name: str | None = None,
+    initialize: bool = False,
 ) -> tuple[Header, N]:
     """Header and network of a checkpoint for `task`, on the CPU in fp32.
 
-    `build` makes the network that the header describes. Errors are about `name`, by default the
-    path. Raises DlkitError as `build_network` and `load_weights` do.
+    `build` makes the network that the header describes. With `initialize` it draws random weights
+    first, so that networks which are built next get the same random numbers as ever. Errors are
+    about `name`, by default the path. Raises DlkitError as `build_network` and `load_weights` do.
     """
     header, weights = checkpoint.load(path, task)
     name = name or str(path)
-    network = build_network(name, header, build)
+    network = build_network(name, header, build, initialize)
     load_weights(name, network, weights, header.arch)
     return header, network
 
 
-def build_network(name: str, header: Header, build: Callable[[Header], V]) -> V:
-    """`build(header)` without initialization.
+def build_network(
+    name: str, header: Header, build: Callable[[Header], V], initialize: bool = False
+) -> V:
+    """`build(header)`, by default without initialization.
 
     Raises DlkitError that names the setting which is missing, unknown or unusable.
     """
     try:
-        with skip_init():
+        with nullcontext() if initialize else skip_init():
             return build(header)
     except KeyError as error:
         cause = f"it has no setting {error}"
@@ -85,13 +93,20 @@ def load_weights(
 def first_misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
     """The first difference between the weights a network needs and those found; None if none."""
     for weight, tensor in own.items():
-        if weight not in weights:
-            return f"{weight} is missing"
-        if weights[weight].shape != tensor.shape:
-            needed, found = tuple(tensor.shape), tuple(weights[weight].shape)
-            return f"{weight} needs the shape {needed} and has {found}"
+        if misfit := find_misfit(weight, tensor, weights):
+            return misfit
     unknown = next((weight for weight in weights if weight not in own), None)
     return None if unknown is None else f"{unknown} is not part of it"
+
+
+def find_misfit(weight: str, needed: Tensor, weights: Mapping[str, Tensor]) -> str | None:
+    """Why the weight of that name cannot be loaded from `weights`; None if it can."""
+    if weight not in weights:
+        return f"{weight} is missing"
+    if weights[weight].shape != needed.shape:
+        found = tuple(weights[weight].shape)
+        return f"{weight} needs the shape {tuple(needed.shape)} and has {found}"
+    return None
 
 
 def rebuild(

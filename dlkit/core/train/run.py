@@ -23,6 +23,7 @@ from dlkit.core.config import TrainConfig, settings_of
 from dlkit.core.environment import PREEMPTION_SIGNALS
 from dlkit.core.errors import DlkitError, ExitStatus
 from dlkit.core.io.files import whole_file
+from dlkit.core.nn.rebuild import find_misfit
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process, shard_like
 from dlkit.core.progress import Bar, log
@@ -106,6 +107,7 @@ class Run:
         self.saved_batch = self.next_sync = 0  # of this epoch
         self.save_seconds = 0.0
         self.signal = 0  # with which the scheduler announced the end of this process
+        self.misfits: dict[str, str] = {}  # weights that --init-from does not initialize, and why
         self.state = self.load_state()
         if self.state:
             self.restore(self.state)
@@ -156,7 +158,8 @@ class Run:
         path = find(self.header.task, source)
         weights = {rename(name): w for name, w in checkpoint.load(path)[1].items()}
         own = self.model.state_dict()
-        fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
+        self.misfits = {n: m for n in own if (m := find_misfit(n, own[n], weights))}
+        fitting = {name: weights[name] for name in own if name not in self.misfits}
         if not fitting:
             raise DlkitError(f"none of its weights fits {self.header.arch}", path)
         self.model.load_state_dict(fitting, strict=False)
