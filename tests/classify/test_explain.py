@@ -1,4 +1,4 @@
-"""Class activation maps, Grad-CAM and their boxes, on networks whose answers are known."""
+"""Class activation maps, Grad-CAM and their boxes, on networks with known outputs."""
 
 import json
 from dataclasses import replace
