@@ -237,6 +237,12 @@ def infer(
     writer.write(results)
 
 
+def refuse_text_model(model: str) -> None:
+    """Raise DlkitError for a text model, before torch is imported."""
+    if is_text_model(model):
+        raise DlkitError("classifies texts; choose an image model, such as cifar10", model)
+
+
 def write_missing(images: list[str] | None, writer: ShardWriter) -> bool:
     """Write a Failure for each image and return True if none exists, before torch is imported."""
     failures = refuse_missing_images(images or [])
@@ -374,6 +380,7 @@ def features(
     numbers_alone = output if output is not None and output.suffix == ".npy" else None
     if numbers_alone is not None and format != Format.text:
         raise DlkitError("a .npy file takes no --format; remove it or rename the file", output)
+    refuse_text_model(model)
     if layer != "list" and not images:
         raise DlkitError("no images; give files or folders, or list the layers with --layer list")
     writer = ShardWriter(format, output, shard, resume)
@@ -427,6 +434,7 @@ def search(
     resume: ResumeOption = False,
 ) -> None:
     """Find the images in a folder that are most similar to the queries."""
+    refuse_text_model(model)
     if save is not None and save.resolve().is_relative_to(folder.resolve()):
         raise DlkitError(f"--save {save}: lies in the searched folder; choose another place")
     writer = ShardWriter(format, output, shard, resume)

@@ -9,17 +9,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dlkit.classify.config import PUBLISHED, ClassifyTrainConfig, is_text_model
+from dlkit.classify.config import ClassifyTrainConfig, is_text_model
 from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
+from dlkit.classify.torchvision_zoo import find_model
 from dlkit.classify.train import train
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import read_header
-from dlkit.core.store.weights import find
 
 
 def cross_validate(
@@ -86,7 +86,7 @@ def write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> No
 
 def read_config(model: str) -> ClassifyTrainConfig:
     """Read the training settings of a model from its header."""
-    config = read_header(find("classify", model, PUBLISHED)).config
+    config = read_header(find_model(model)).config
     known: dict[str, Any] = {f.name: config[f.name] for f in fields(ClassifyTrainConfig)}
     known |= {name: Path(known[name]) for name in ("data", "out")}
     return replace(ClassifyTrainConfig(**known), resume=False)

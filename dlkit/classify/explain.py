@@ -19,11 +19,12 @@ from dlkit.classify.models.network import Network, PooledHead
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
+from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.core.vision.images import Fit
+from dlkit.core.vision.images import Fit, Picture
 
 MapMethod = Literal["auto", "cam", "grad-cam"]
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2
@@ -77,12 +78,11 @@ class Localization(Explanation):
 class HeatMap:
     """The evidence for the label at each position (h, w) of the part that the network sees.
 
-    `width` and `height` are those of the upright image.
+    `picture` is the image as the network sees it, with the upright image's width and height.
     """
 
     path: str
-    width: int
-    height: int
+    picture: Picture
     label: str
     score: float
     heat: Tensor
@@ -116,7 +116,7 @@ def explain(
 
     def results() -> Iterator[Explanation | Failure]:
         fit = classifier.preprocessing.fit
-        for found in map_shard(maps, images.files(paths), str(classifier.device), shard):
+        for found in map_shard(maps, image_files.files(paths), str(classifier.device), shard):
             if isinstance(found, Failure):
                 yield found
                 continue
@@ -124,8 +124,8 @@ def explain(
             if names is not None and is_main_process():
                 try:
                     save_picture(found, fit, regions, names)
-                except DlkitError as error:  # a URL may fail the second time
-                    yield Failure(found.path, str(error))
+                except DlkitError as error:  # the file may have changed meanwhile
+                    yield Failure(found.path, error.reason_for(found.path))
                     continue
             about = (found.path, found.label, round(found.score, 4))
             yield Localization(*about, regions) if boxes else Explanation(*about)
@@ -182,7 +182,7 @@ def heat_maps(
             else:
                 (path, picture), (index, score, heat) = entry, next(found)
                 name = classifier.labels[index]
-                yield HeatMap(path, picture.width, picture.height, name, score, heat)
+                yield HeatMap(path, picture, name, score, heat)
 
 
 def batch_maps(
@@ -249,7 +249,7 @@ def find_regions(found: HeatMap, fit: Fit, share: float) -> list[Region]:
     fine = F.interpolate(found.heat[None, None], (GRID, GRID), mode="bilinear")[0, 0].numpy()
     if fine.max() <= 0:
         return []
-    left, top, right, bottom = visible_part(found.width, found.height, fit)
+    left, top, right, bottom = visible_part(found.picture.width, found.picture.height, fit)
     across, down = (right - left) / GRID, (bottom - top) / GRID
     return [
         Region(
@@ -299,9 +299,10 @@ def connected_boxes(mask: np.ndarray) -> list[tuple[int, int, int, int]]:
 def save_picture(found: HeatMap, fit: Fit, regions: list[Region], names: FileNames) -> None:
     """Save the image with its map, label and regions; small images are enlarged."""
     path = names.path_for(found.path, picture_suffix(found.path))
-    side = min(max(found.width, found.height, MIN_PICTURE_SIDE), MAX_PICTURE_SIDE)
-    picture = images.as_pillow(images.read(found.path, side))
-    scale = np.array([picture.width / found.width, picture.height / found.height] * 2)
+    width, height = found.picture.width, found.picture.height
+    side = min(max(width, height, MIN_PICTURE_SIDE), MAX_PICTURE_SIDE)
+    picture = images.as_pillow(images.read_again(found.path, found.picture, side))
+    scale = np.array([picture.width / width, picture.height / height] * 2)
     drawn = overlay(picture, found.heat, visible_part(picture.width, picture.height, fit))
     boxes = [np.array([r.x1, r.y1, r.x2, r.y2]) * scale for r in regions]
     draw_regions(drawn, [tuple(box.tolist()) for box in boxes])

@@ -17,10 +17,10 @@ from dlkit.classify.infer import Classifier, predict
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
+from dlkit.core.io import image_files
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import log, track
-from dlkit.core.vision import images
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def describe(
         for path, found in predict(chosen, track(shared, "describing"), batch_size, workers):
             yield found if isinstance(found, Failure) else Description(path, found)
 
-    return map_shard(results, images.files(paths), str(classifier.device), shard)
+    return map_shard(results, image_files.files(paths), str(classifier.device), shard)
 
 
 def principal_components(descriptors: Tensor, count: int) -> Projection:

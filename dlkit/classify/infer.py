@@ -11,8 +11,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify import torchvision_zoo
-from dlkit.classify.config import DEFAULT_MODEL, PUBLISHED
+from dlkit.classify.config import DEFAULT_MODEL
 from dlkit.classify.data import Preprocessing
 from dlkit.classify.model import build
 from dlkit.classify.models.dense import dense
@@ -20,6 +19,7 @@ from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.text import WordVocabulary, pad_ids
+from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
@@ -27,7 +27,7 @@ from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
-from dlkit.core.store import checkpoint, weights
+from dlkit.core.store import checkpoint
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
 
@@ -155,8 +155,7 @@ def load_network(
 
     `initialize` is as in `restore`.
     """
-    path = weights.find("classify", model, PUBLISHED, torchvision_zoo.fetch)
-    return restore(path, "classify", build_network, model, initialize)
+    return restore(find_model(model), "classify", build_network, model, initialize)
 
 
 def build_network(header: checkpoint.Header) -> Network | TextNetwork:

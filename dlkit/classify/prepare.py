@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dlkit.classify import layouts, torchvision_zoo
+from dlkit.classify import layouts
 from dlkit.classify.config import (
     CROSS_ENTROPY_ONLY,
     OWN,
@@ -16,11 +16,11 @@ from dlkit.classify.config import (
 from dlkit.classify.data import ImageDataset, Preprocessing, choose_preprocessing
 from dlkit.classify.encoders import EncoderInit, encoder_init
 from dlkit.classify.text import TextDataset, WordVocabulary, read_texts
+from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.store.checkpoint import read_header
-from dlkit.core.store.weights import find
 from dlkit.core.train.run import Run
 
 CHOICES = ["width_multiplier", "hidden", "norm", "dropout", "drop_path", "activation", "init"]
@@ -103,7 +103,7 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
     skipped.report()
     refuse_skipped(skipped, config)
     if config.init_from:
-        settings = read_header(find("classify", config.init_from)).settings
+        settings = read_header(find_model(config.init_from)).settings
         if "vocabulary" not in settings:
             raise DlkitError(
                 f"--init-from {config.init_from}: classifies images; give a text model"
@@ -153,7 +153,7 @@ def find_init_model(config: ClassifyTrainConfig) -> str | None:
                 f" {', '.join(name.removesuffix('-imagenet') for name in PUBLISHED)}"
             )
     if model is not None:
-        find("classify", model, PUBLISHED, torchvision_zoo.fetch)
+        find_model(model)
     return model
 
 
@@ -161,7 +161,7 @@ def find_encoder(model: str | None, config: ClassifyTrainConfig) -> EncoderInit 
     """Return how an autoencoder initializes this classifier; None for another model."""
     if model is None:
         return None
-    encoder = encoder_init(read_header(find("classify", model, PUBLISHED)))
+    encoder = encoder_init(read_header(find_model(model)))
     if encoder is None:
         return None
     if encoder.arch != config.arch:
@@ -178,7 +178,7 @@ def read_preprocessing(model: str | None) -> Preprocessing | None:
     """Read the preprocessing of the model that initializes the weights."""
     if model is None:
         return None
-    header = read_header(find("classify", model, PUBLISHED))
+    header = read_header(find_model(model))
     described = header.settings.get("preprocessing") if header.task == "classify" else None
     return Preprocessing(**described) if described else None
 

@@ -26,6 +26,7 @@ from dlkit.classify.infer import Classifier, predict
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
+from dlkit.core.io import image_files
 from dlkit.core.io.download import cache
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel import distributed
@@ -114,7 +115,7 @@ def search(
                 index = open_index(path, model_hash)
             report_failed(index, folder)
             own = shard or Shard(process.rank, process.world_size)
-            described = predict(chosen, own.select(images.files(queries)), batch_size, workers)
+            described = predict(chosen, own.select(image_files.files(queries)), batch_size, workers)
             yield from process.gather(answer_windows(described, index))
 
     def answer_windows(
@@ -234,7 +235,7 @@ def report_failed(index: Index, folder: Path) -> None:
 def scan_folder(folder: Path) -> dict[str, Stamp]:
     """Find the images in a folder and its subfolders: sorted relative paths with their stamps."""
     found = {}
-    suffixes = tuple(images.SUFFIXES)
+    suffixes = tuple(image_files.SUFFIXES)
     start = len(os.path.join(folder, ""))
     waiting = [os.fspath(folder)]
     while waiting:

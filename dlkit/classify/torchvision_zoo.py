@@ -14,6 +14,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.download import cache, download
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.weights import find
 from dlkit.core.vision import imagenet
 
 # These two were ported from TensorFlow; torchvision converts the images back inside the network.
@@ -34,6 +35,11 @@ PREFIXES = {
     "mobilenet-v2": {"features.": "features.", "classifier.1.": "head.fc."},
     "mobilenet-v3": {"features.": "features.", "classifier.": "head.classifier."},
 }
+
+
+def find_model(model: str) -> Path:
+    """Return the file of a classifier: a name, file or URL; download a published one."""
+    return find("classify", model, PUBLISHED, fetch)
 
 
 def fetch(name: str) -> Path:

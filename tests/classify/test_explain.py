@@ -31,7 +31,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames
 from dlkit.core.io.writers import write
-from dlkit.core.vision.images import Fit
+from dlkit.core.vision.images import Fit, Picture
 
 SIDE = 64  # pixels the hand-made network sees
 
@@ -169,7 +169,7 @@ def test_a_turned_photograph_is_explained_as_shown(tmp_path: Path) -> None:
 def test_boxes_in_numbers() -> None:
     heat = torch.zeros(4, 4)
     heat[1, 1] = 8.0
-    found = HeatMap("a", 400, 200, "x", 0.5, heat)
+    found = HeatMap("a", Picture(torch.zeros(3, 4, 4), 400, 200), "x", 0.5, heat)
     # Cut at half: a triangle-shaped bump between middles of places is half as high at their edge.
     expected = Region(150.0, 50.0, 200.0, 100.0)
     (crop,) = find_regions(found, "crop", 0.5)

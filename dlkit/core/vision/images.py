@@ -94,7 +94,14 @@ def full_size(source: str, picture: Picture) -> Picture:
     """A picture of `read` with all of the image's pixels; a file is read again if need be."""
     if picture.pixels.shape[1:] == (picture.height, picture.width):
         return picture
-    return read(source) if picture.content is None else decode_file(io.BytesIO(picture.content))
+    return read_again(source, picture)
+
+
+def read_again(source: str, picture: Picture, side: int | None = None) -> Picture:
+    """The image of a picture of `read` at another size, from the content that it keeps, if any."""
+    if picture.content is None:
+        return read(source, side)
+    return decode_file(io.BytesIO(picture.content), side)
 
 
 def decode_file(
