@@ -12,11 +12,12 @@ from torchvision import ops
 
 from dlkit.classify import backbones
 from dlkit.core.store import checkpoint
-from dlkit.detect.boxes import Suppression, complete_iou, iou, suppress
+from dlkit.detect.boxes import complete_iou, iou, suppress
 from dlkit.detect.losses.yolo import assign, distillation_losses, yolo_losses
 from dlkit.detect.model import ARCHITECTURES
 from dlkit.detect.models.detector import ConvBlock
 from dlkit.detect.models.yolo import Grids, cell_centers
+from dlkit.detect.options import Suppression
 from tests.conftest import NARROW, assert_killed_ends_as_whole, run
 from tests.detect.helpers import build
 

@@ -22,11 +22,12 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
-from dlkit.detect import infer, layouts, predictor
-from dlkit.detect.boxes import Suppression, suppress
+from dlkit.detect import infer, layouts, options, predictor
+from dlkit.detect.boxes import suppress
 from dlkit.detect.evaluate import save_examples
 from dlkit.detect.formats import voc_xml
 from dlkit.detect.infer import Detections, Object
+from dlkit.detect.options import Suppression
 from tests.conftest import LABELS, SIDE, Result, run, scene
 
 Row = tuple[str, str, float, float, float, float, float]  # path, label, score, x1, y1, x2, y2
@@ -607,4 +608,4 @@ def test_a_failure_is_no_surprise_to_python_either(detect: Any, model: Path) -> 
     assert isinstance(results[0], Detections)
     assert vars(results[1]) == {"path": "missing.jpg", "error": "no such file"}
     with pytest.raises(DlkitError, match="cat"):
-        list(infer.detect(["in/20.jpg"], detector, predictor.DetectOptions(labels=["cat"])))
+        list(infer.detect(["in/20.jpg"], detector, options.DetectOptions(labels=["cat"])))

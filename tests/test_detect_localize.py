@@ -8,9 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from dlkit.core.store import checkpoint
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.losses.localize import localize_losses
 from dlkit.detect.models.localize import LocalizerOutput
+from dlkit.detect.options import Suppression
 from tests.conftest import run, voc_xml
 from tests.detect.helpers import build
 from tests.test_detect import NARROW

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlkit.detect.boxes import Suppression, iou
+from dlkit.detect.boxes import iou
 from dlkit.detect.losses.ssd import hard_negatives, match, ssd_losses
 from dlkit.detect.losses.yolo_v1 import assign_targets, yolo_v1_losses
 from dlkit.detect.models.detector import pad_narrow_maps
 from dlkit.detect.models.ssd import DefaultBoxes, default_boxes
 from dlkit.detect.models.yolo_v1 import Cells, corners, pad_to_square
+from dlkit.detect.options import Suppression
 from tests.conftest import NARROW, run, scene
 from tests.detect.helpers import build
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dlkit.core.vision.images import Picture
-from dlkit.detect import infer, predictor, tta
+from dlkit.detect import infer, options, tta
 from dlkit.detect.boxes import iou
 from dlkit.detect.models.detector import ScoredBoxes
 from tests.conftest import SIDE, run, scene
@@ -220,8 +220,8 @@ def test_thresholds_of_labels(tmp_path: Path, model: Path) -> None:
     paths = [str(tmp_path / f"{seed}.png") for seed in (20, 21)]
 
     def scores(text: str, **settings: int) -> list[tuple[str, float]]:
-        threshold, own = predictor.parse_thresholds(text)
-        method = predictor.DetectOptions(threshold, own, **settings)  # type: ignore[arg-type]
+        threshold, own = options.parse_thresholds(text)
+        method = options.DetectOptions(threshold, own, **settings)  # type: ignore[arg-type]
         results = infer.detect(paths, detector, method)
         return [
             (o.label, o.score)

@@ -17,8 +17,8 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint, torchvision, weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.detect import torchvision_zoo
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.infer import load
+from dlkit.detect.options import Suppression
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.models.detector import ScoredBoxes
+from dlkit.detect.options import Suppression
 
 
 @runtime_checkable

@@ -1,33 +1,15 @@
 """Boxes as x1, y1, x2, y2 in pixels: overlap, non-maximum suppression, offsets."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from dlkit.core.errors import DlkitError
-from dlkit.detect.config import Nms
+from dlkit.detect.options import Suppression
 
 MAX_CANDIDATES = 5000
 MAX_LOG_GROWTH = math.log(1000 / 16)  # of a side, so that no box is infinite
-
-
-class Suppression(NamedTuple):
-    """Non-maximum suppression per label, or across labels if `agnostic`.
-
-    hard: a box that overlaps a better one by more than `iou` is removed. weighted: the same, but
-    the kept box becomes the mean of itself and of the removed ones, weighted by score (Ning et al.
-    2017). soft-linear: the score of the worse box is multiplied by 1 - IoU if they overlap by at
-    least `iou` (Bodla et al. 2017, eq. 2); soft-gaussian: by exp(-IoU^2 / sigma), at any overlap
-    (eq. 3).
-    """
-
-    kind: Nms = "hard"
-    iou: float = 0.5
-    sigma: float = 0.5
-    agnostic: bool = False
 
 
 def area(boxes: Tensor) -> Tensor:
@@ -137,28 +119,6 @@ def average_overlapping(
     first = overlaps & (overlaps.cumsum(dim=0) == 1)
     weights = first * scores
     return weights @ boxes / weights.sum(dim=1, keepdim=True)
-
-
-def parse_suppression(
-    kind: Nms, iou: float | None, sigma: float | None, agnostic: bool
-) -> Suppression:
-    """The suppression of these options; None takes the default.
-
-    Raises DlkitError for an option that has no effect on this kind.
-    """
-    if iou is not None and kind == "soft-gaussian":
-        raise DlkitError(
-            "--iou: not used by --nms soft-gaussian; choose hard, soft-linear or weighted"
-        )
-    if sigma is not None and kind != "soft-gaussian":
-        raise DlkitError(f"--sigma: not used by --nms {kind}; choose soft-gaussian")
-    default = Suppression()
-    return Suppression(
-        kind,
-        default.iou if iou is None else iou,
-        default.sigma if sigma is None else sigma,
-        agnostic,
-    )
 
 
 def encode(boxes: Tensor, references: Tensor) -> Tensor:

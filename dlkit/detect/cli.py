@@ -1,6 +1,6 @@
 """The commands of `dlkit detect`. Code that needs torch is imported when a command runs."""
 
-from enum import StrEnum
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,32 +15,51 @@ from dlkit.core.cli.command import (
     PrecisionOption,
     ResumeOption,
     ShardOption,
+    Task,
     Workers,
-    by_suffix,
+    format_option,
     model_argument,
-    task,
+    refuse_missing_images,
 )
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
+from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, picture_suffix
-from dlkit.core.io.writers import Format, write
+from dlkit.core.io.image_files import SUFFIXES, files, keep_apart
+from dlkit.core.io.scores import Score
+from dlkit.core.io.writers import WRITERS, write
 from dlkit.core.parallel.sharding import ShardWriter
-from dlkit.detect.config import DEFAULT_MODEL, DetectTrainConfig, Nms
-
-app = task("detect", "Find objects in images.", DetectTrainConfig, DEFAULT_MODEL)
-
-
-class DetectFormat(StrEnum):
-    text = "text"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    coco = "coco"
-    voc = "voc"
-    yolo = "yolo"
+from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED, DetectTrainConfig, Nms
+from dlkit.detect.formats import FILE_FORMATS, FORMATS, write_coco, write_files
+from dlkit.detect.options import DetectOptions, parse_suppression, parse_thresholds
 
 
-Model = model_argument("detect")
+def train_model(config: DetectTrainConfig) -> Path:
+    """Train a detector; return the path of the best checkpoint."""
+    from dlkit.detect.train import train
+
+    return train(config)
+
+
+def evaluate_model(*arguments: Any) -> Iterator[Score | Failure]:
+    """The scores of a detector, as `evaluate_checkpoint`."""
+    from dlkit.detect.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(*arguments)
+
+
+TASK = Task(
+    "detect",
+    "Find objects in images.",
+    DetectTrainConfig,
+    DEFAULT_MODEL,
+    train_model,
+    evaluate_model,
+    published=PUBLISHED,
+)
+app = TASK.group()
+
+Model = model_argument("detect", published=PUBLISHED, check=True)
 Save = Annotated[
     Path | None, typer.Option(help="Folder for the images or videos with their boxes drawn.")
 ]
@@ -100,15 +119,7 @@ Tta = Annotated[
     bool,
     typer.Option("--tta", help="Test-time augmentation: fuse three scales, plain and mirrored."),
 ]
-FormatOption = Annotated[
-    DetectFormat,
-    typer.Option(
-        "--format",
-        "-f",
-        help="voc and yolo write one file per image into --output.",
-        callback=by_suffix,
-    ),
-]
+FormatOption = format_option(FORMATS)
 
 
 @app.command()
@@ -133,42 +144,33 @@ def infer(
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
-    format: FormatOption = DetectFormat.text,
+    format: FormatOption = "text",  # type: ignore[valid-type]
     output: Output = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
     """Print the objects in images, image by image and best first.
 
-    Videos and cameras (camera:0) are read frame by frame.
+    Videos and cameras (camera:0) are read frame by frame. The formats voc and yolo write one file
+    per image into the folder --output.
     """
     from dlkit.core.vision import video
-    from dlkit.core.vision.images import SUFFIXES, files, keep_apart
-    from dlkit.detect import formats, keypoints, results
-    from dlkit.detect.boxes import parse_suppression
-    from dlkit.detect.infer import detect, draw_detections, load, save_pictures
-    from dlkit.detect.predictor import DetectOptions, parse_thresholds
-    from dlkit.detect.video import detect_videos
 
-    if output is not None and output.suffix.lower() in SUFFIXES | video.SUFFIXES:
-        raise DlkitError(f"--output {output}: an image's or video's name, but results are text")
     videos = [source for source in images if video.is_video(source)]
+    in_order = track or bool(videos)
+    check_format(format, output, {"--count": count, "--track": track, "a video": bool(videos)})
+    if output is not None and output.suffix.lower() in SUFFIXES | video.SUFFIXES:
+        raise DlkitError("an image's or video's name, but results are text", f"--output {output}")
     if videos and len(videos) < len(images):
         raise DlkitError("videos and images cannot be mixed; run one command for each")
-    if format in {DetectFormat.coco, DetectFormat.voc, DetectFormat.yolo}:
-        for source, used in [("--count", count), ("--track", track), ("a video", bool(videos))]:
-            if used:
-                raise DlkitError(f"-f {format}: cannot hold {source}; use jsonl, json or csv")
-    in_order = track or bool(videos)
     if in_order and (world_size() > 1 or shard is not None or resume):
         raise DlkitError(
             "a video's frames are processed in one process; remove torchrun, --shard and --resume"
         )
-    wanted = None if labels is None else [label.strip() for label in labels.split(",")]
     options = DetectOptions(
         *parse_thresholds(threshold),
         parse_suppression(nms, iou, sigma, class_agnostic),
-        wanted,
+        None if labels is None else [label.strip() for label in labels.split(",")],
         max_detections,
         image_size,
         tile,
@@ -176,23 +178,35 @@ def infer(
         batch_size,
         workers,
     )
-    one_file_per_image = format in {DetectFormat.voc, DetectFormat.yolo}
     # Frames cannot be resumed.
     writer = ShardWriter(format, output, shard, resume) if not in_order else None
-    paths = keep_apart([save, crops, output if one_file_per_image else None], images)
+    if format in WRITERS and not videos and (failures := refuse_missing_images(images)):
+        if writer is None:
+            write(failures, format, output)
+        else:
+            writer.write(failures)
+        return
+    paths = keep_apart([save, crops, output if format in FILE_FORMATS else None], images)
+
+    from dlkit.detect import keypoints, results
+    from dlkit.detect.infer import detect, draw_detections, load, save_pictures
+    from dlkit.detect.video import detect_videos
+
     detector = load(model, device, precision)
+    names = None
+    if save is not None and not videos:
+        names = writer.file_names(save, picture_suffix) if writer else FileNames(save)
     found: Any
     if keypoints.finds_keypoints(detector):
         default = DetectOptions(batch_size=batch_size, workers=workers)
-        if options != default or in_order or count or crops or format not in set(Format):
+        if options != default or writer is None or count or crops or format not in WRITERS:
             raise DlkitError(
-                f"--model {model}: finds keypoints of images; remove videos, --image-size, the"
-                " options for boxes and scores, and -f coco, voc or yolo"
+                "finds keypoints of images; remove videos, --image-size, the options for boxes and"
+                " scores, and -f coco, voc or yolo",
+                f"--model {model}",
             )
-        assert writer is not None
         found = keypoints.locate(paths, detector, batch_size, workers, writer.shard)
-        if save is not None:
-            names = writer.file_names(save, picture_suffix)
+        if names is not None:
             found = save_pictures(found, names, keypoints.draw)
     elif videos:
         found = detect_videos(files(paths), detector, options, track, save, crops)
@@ -200,18 +214,28 @@ def infer(
         found = detect(paths, detector, options, None if writer is None else writer.shard)
         if track:
             found = results.track_objects(found)
-        if save is not None:
-            names = writer.file_names(save, picture_suffix) if writer else FileNames(save)
+        if names is not None:
             found = save_pictures(found, names, partial(draw_detections, labels=detector.labels))
         if crops is not None:
             found = results.save_crops(found, results.Crops.for_shard(writer, crops))
     if count:
         found = results.count_objects(found)
-    if format == DetectFormat.coco:
-        write(found, format, output, partial(formats.write_coco, labels=detector.labels))
-    elif one_file_per_image:
-        write(formats.write_files(found, format, output, detector.labels))
+    if format in FILE_FORMATS:
+        assert output is not None
+        write(write_files(found, format, output, detector.labels))
+    elif format == "coco":
+        write(found, format, output, partial(write_coco, labels=detector.labels))
     elif writer is not None:
         writer.write(found)
     else:
         write(found, format, output)
+
+
+def check_format(format: str, output: Path | None, contents: dict[str, bool]) -> None:
+    """Raise DlkitError if a format of images cannot hold the results, or needs a folder."""
+    if format in WRITERS:
+        return
+    for content in (name for name, present in contents.items() if present):
+        raise DlkitError(f"cannot hold {content}; use jsonl, json or csv", f"-f {format}")
+    if format in FILE_FORMATS and output is None:
+        raise DlkitError("writes one file per image; add -o FOLDER", f"-f {format}")

@@ -296,8 +296,9 @@ def propose_in(sample: BoxSample) -> np.ndarray:
     except DlkitError:
         return NO_BOXES
     boxes = propose(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
-    share = sample.width / pixels.shape[2], sample.height / pixels.shape[1]
-    return (boxes * np.array(share * 2)).astype(np.float32)
+    scales = np.array([sample.width / pixels.shape[2], sample.height / pixels.shape[1]] * 2)
+    scaled: np.ndarray = (boxes * scales).astype(np.float32)
+    return scaled
 
 
 def resize_batch(max_factor: float, images: Tensor, *boxes: Tensor) -> tuple[Tensor, ...]:

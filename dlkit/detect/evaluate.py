@@ -16,7 +16,6 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.detect import keypoints
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.infer import load
 from dlkit.detect.keypoint_data import read_keypoints
@@ -29,7 +28,8 @@ from dlkit.detect.metrics import (
     confusion_matrix,
     detection_metrics,
 )
-from dlkit.detect.predictor import DetectOptions, Detector, Predictor
+from dlkit.detect.options import DetectOptions, Suppression
+from dlkit.detect.predictor import Detector, Predictor
 
 # Average precision also counts detections of low score, and so needs milder suppression than
 # printed results; COCO counts 100 detections an image.
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    data: Path,
+    data: Sequence[str],
     split: str,
     model: str,
     save: Path | None = None,
@@ -81,14 +81,16 @@ def evaluate_checkpoint(
 ) -> Iterator[Score]:
     """The scores of a model on one split, overall and per label; plots are written to `save`."""
     detector = load(model, device, precision)
+    folder = Path(data[0])
     if keypoints.finds_keypoints(detector):
-        yield from evaluate_keypoints(data, split, detector, save, workers)
+        yield from evaluate_keypoints(folder, split, detector, save, workers)
         return
-    annotated = read_split(data, split, detector.labels)
+    annotated = read_split(folder, split, detector.labels)
     if not any(len(sample.boxes) for sample in annotated.samples):
         raise DlkitError(
-            f"{data}: no box of {split!r} has a label of the model; its labels are"
-            f" {', '.join(detector.labels)}"
+            f"no box of {split!r} has a label of the model; its labels are"
+            f" {', '.join(detector.labels)}",
+            folder,
         )
     with distributed.launch(device) as process:
         samples = list(track(annotated.samples, "evaluating"))

@@ -1,17 +1,19 @@
-"""Writers of detections in other formats: COCO json, Pascal VOC xml, YOLO txt."""
+"""Writers of detections as COCO json, Pascal VOC xml and YOLO txt. Loads no torch."""
 
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from dlkit.core.environment import is_main_process
-from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, whole_file
-from dlkit.detect.infer import Detections
+from dlkit.core.io.writers import WRITERS
+
+if TYPE_CHECKING:
+    from dlkit.detect.infer import Detections
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class WrittenFile:
 
 
 def write_coco(
-    results: Iterable[Detections | Failure], file: TextIO, labels: Sequence[str]
+    results: Iterable["Detections | Failure"], file: TextIO, labels: Sequence[str]
 ) -> None:
     """Write one COCO data set: images, categories from 1 on, annotations with scores."""
     content: dict[str, list[dict[str, object]]] = {
@@ -59,12 +61,10 @@ def write_coco(
 
 
 def write_files(
-    results: Iterable[Detections | Failure], format: str, folder: Path | None, labels: Sequence[str]
+    results: Iterable["Detections | Failure"], format: str, folder: Path, labels: Sequence[str]
 ) -> Iterator[WrittenFile | Failure]:
     """Write a VOC xml or YOLO txt file for each image into the folder of `--output`."""
-    if folder is None:
-        raise DlkitError(f"-f {format}: writes one file per image; add -o FOLDER")
-    make, suffix = {"voc": (voc_xml, ".xml"), "yolo": (yolo_lines, ".txt")}[format]
+    to_text, suffix = FILE_FORMATS[format]
     names = FileNames(folder)
     if format == "yolo" and is_main_process():
         names.path_for("classes", ".txt")
@@ -78,12 +78,12 @@ def write_files(
         if is_main_process():
             with whole_file(path) as partial:
                 partial.write_text(
-                    make(result, labels), encoding="utf-8", errors="backslashreplace"
+                    to_text(result, labels), encoding="utf-8", errors="backslashreplace"
                 )
         yield WrittenFile(str(path))
 
 
-def voc_xml(result: Detections, labels: Sequence[str]) -> str:
+def voc_xml(result: "Detections", labels: Sequence[str]) -> str:
     """An annotation of Pascal VOC; pixels count from 1 and boxes include both ends."""
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = Path(result.path).parent.name
@@ -106,7 +106,7 @@ def voc_xml(result: Detections, labels: Sequence[str]) -> str:
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def yolo_lines(result: Detections, labels: Sequence[str]) -> str:
+def yolo_lines(result: "Detections", labels: Sequence[str]) -> str:
     """Lines of `class x y width height`, center and size as fractions of the image."""
     lines = []
     for found in result.objects:
@@ -114,3 +114,7 @@ def yolo_lines(result: Detections, labels: Sequence[str]) -> str:
         width, height = (found.x2 - found.x1) / result.width, (found.y2 - found.y1) / result.height
         lines.append(f"{labels.index(found.label)} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n")
     return "".join(lines)
+
+
+FILE_FORMATS = {"voc": (voc_xml, ".xml"), "yolo": (yolo_lines, ".txt")}  # a file per image
+FORMATS = (*WRITERS, "coco", *FILE_FORMATS)

@@ -6,15 +6,19 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from PIL import Image
+from torch import nn
 
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, picture_suffix
-from dlkit.core.parallel import device
+from dlkit.core.io.image_files import files
+from dlkit.core.nn.rebuild import restore
+from dlkit.core.parallel.device import choose, dtype, tune_malloc
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
-from dlkit.core.store import checkpoint, weights
+from dlkit.core.store import weights
+from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.detect import torchvision_zoo
 from dlkit.detect.architecture import detector_network
@@ -22,7 +26,8 @@ from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import ScoredBoxes
-from dlkit.detect.predictor import DEFAULT_OPTIONS, DetectOptions, Detector, Predictor
+from dlkit.detect.options import DEFAULT_OPTIONS, DetectOptions
+from dlkit.detect.predictor import Detector, Predictor
 
 
 @dataclass(frozen=True)
@@ -69,30 +74,22 @@ class HasPath(Protocol):
 R = TypeVar("R", bound=HasPath)
 
 
-def load(
-    model: str = DEFAULT_MODEL, device_name: str = "auto", precision: str = "auto"
-) -> Detector:
+def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Detector:
     """Load the detector of that name, file or URL, prepared for inference on the device."""
-    chosen = device.choose(device_name)
-    device.tune_malloc()
-    if model in PUBLISHED:
-        path = torchvision_zoo.fetch(model)
-    else:
-        path = weights.find("detect", model, PUBLISHED)
-    header, tensors = checkpoint.load(path, "detect")
-    try:
-        network = build(header.arch, **header.settings)
-        network.load_state_dict(tensors)
-        image_size = int(header.config["image_size"])
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        raise DlkitError(
-            f"{model}: its weights or settings do not fit the architecture {header.arch};"
-            f" it was made by dlkit {header.dlkit}"
-        ) from error
+    chosen = choose(device)
+    tune_malloc()
+    path = weights.find("detect", model, PUBLISHED, torchvision_zoo.fetch)
+    header, network = restore(path, "detect", build_from, model)
     network.eval().to(chosen).to(memory_format=torch.channels_last)
     prepared = detector_network(network)
-    prepared.prepare(device.dtype(chosen, precision))
-    return Detector(prepared, header.labels, image_size, chosen)
+    prepared.prepare(dtype(chosen, precision))
+    return Detector(prepared, header.labels, int(header.config["image_size"]), chosen)
+
+
+def build_from(header: Header) -> nn.Module:
+    """The untrained network of a checkpoint, whose header also needs the image size."""
+    header.config["image_size"]
+    return build(header.arch, **header.settings)
 
 
 def detect(
@@ -115,7 +112,7 @@ def detect(
                 objects = name_objects(found, detector.labels)
                 yield Detections(path, picture.width, picture.height, objects)
 
-    return map_shard(results, images.files(paths), str(detector.device), shard)
+    return map_shard(results, files(paths), str(detector.device), shard)
 
 
 def name_objects(found: ScoredBoxes, labels: Sequence[str]) -> list[Object]:
@@ -128,22 +125,33 @@ def name_objects(found: ScoredBoxes, labels: Sequence[str]) -> list[Object]:
     ]
 
 
+def with_pictures(
+    results: Iterable[R | Failure], use: Callable[[Image.Image, R], None]
+) -> Iterator[R | Failure]:
+    """Yield the results unchanged, and call `use` with each image at full size and its result."""
+    for result in results:
+        if not isinstance(result, Failure) and is_main_process():
+            try:
+                picture = images.as_pillow(images.read(result.path))
+            except DlkitError as error:  # a URL may fail the second time
+                yield Failure(result.path, error.reason_for(result.path))
+                continue
+            use(picture, result)
+        yield result
+
+
 def save_pictures(
     results: Iterable[R | Failure],
     names: FileNames,
     draw: Callable[[Image.Image, R], Image.Image],
 ) -> Iterator[R | Failure]:
     """Yield the results unchanged, and save each image with its result drawn into it."""
-    for result in results:
-        if not isinstance(result, Failure) and is_main_process():
-            path = names.path_for(result.path, picture_suffix(result.path))
-            try:
-                picture = images.as_pillow(images.read(result.path))
-            except DlkitError as error:  # a URL may fail the second time
-                yield Failure(result.path, str(error))
-                continue
-            images.save(draw(picture, result), path)
-        yield result
+
+    def save(picture: Image.Image, result: R) -> None:
+        path = names.path_for(result.path, picture_suffix(result.path))
+        images.save(draw(picture, result), path)
+
+    return with_pictures(results, save)
 
 
 def draw_detections(picture: Image.Image, found: Detections, labels: Sequence[str]) -> Image.Image:

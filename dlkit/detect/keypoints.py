@@ -16,6 +16,7 @@ from PIL import Image
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import plots
+from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, known_mean, rounded
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
@@ -116,7 +117,7 @@ def locate(
                 ]
                 yield Keypoints(path, picture.width, picture.height, named)
 
-    return map_shard(results, images.files(paths), str(detector.device), shard)
+    return map_shard(results, files(paths), str(detector.device), shard)
 
 
 def draw(picture: Image.Image, found: Keypoints) -> Image.Image:

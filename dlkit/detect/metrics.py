@@ -108,7 +108,8 @@ def detection_metrics(
 
 def box_area(boxes: np.ndarray) -> np.ndarray:
     x1, y1, x2, y2 = boxes.astype(float).T
-    return (x2 - x1) * (y2 - y1)
+    area: np.ndarray = (x2 - x1) * (y2 - y1)
+    return area
 
 
 def box_overlaps(boxes: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

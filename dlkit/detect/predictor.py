@@ -1,7 +1,7 @@
 """Batched prediction of objects in pictures, with tiles and test-time augmentation."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -14,8 +14,8 @@ from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
 from dlkit.detect import tta
 from dlkit.detect.architecture import DetectorNetwork
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.models.detector import GRAY, ScoredBoxes
+from dlkit.detect.options import DetectOptions, Suppression
 
 MAX_DETECTIONS = 1000  # per image, before filtering by labels and their thresholds
 WINDOW = 8  # batches of images that are read ahead and grouped by shape
@@ -33,31 +33,6 @@ class Detector:
     autocast: str = (
         "fp32"  # of networks in training, whose weights stay fp32; prepared ones need none
     )
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """Options of inference.
-
-    `threshold` is the least score of an object, unless `thresholds` has one for its label; `labels`
-    restricts the labels. `image_size` is the longest side of the network's input; None: as trained.
-    `tile` is the side of tiles that are processed besides the whole image; None: no tiles. `tta`
-    fuses the predictions of several views.
-    """
-
-    threshold: float = 0.3
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    suppression: Suppression = Suppression()
-    labels: Sequence[str] | None = None
-    max_detections: int = 100
-    image_size: int | None = None
-    tile: int | None = None
-    tta: bool = False
-    batch_size: int = 16
-    workers: int = 2
-
-
-DEFAULT_OPTIONS = DetectOptions()
 
 
 class Predictor:
@@ -139,27 +114,6 @@ class Predictor:
         """The boxes that pass the thresholds, at most `max_detections`."""
         kept = (found.scores >= self.min_scores[found.labels]).nonzero().flatten()
         return ScoredBoxes(*(tensor[kept[: self.options.max_detections]] for tensor in found))
-
-
-def parse_thresholds(text: str) -> tuple[float, dict[str, float]]:
-    """Parse `0.4`, `cat=0.5` or both: the threshold of all labels and those of single labels.
-
-    Raises DlkitError for anything but a score, and for two scores of one label.
-    """
-    own: dict[str, float] = {}
-    for part in text.split(","):
-        label, equals, number = (piece.strip() for piece in part.rpartition("="))
-        try:
-            score = float(number)
-        except ValueError:
-            score = -1.0
-        if not 0 <= score <= 1 or label in own or (equals and not label):
-            raise DlkitError(
-                f"--threshold {text}: not a score; give a number from 0 to 1, or scores of labels,"
-                " each once, such as cat=0.5,dog=0.3"
-            )
-        own[label] = score
-    return own.pop("", DEFAULT_OPTIONS.threshold), own
 
 
 def min_scores(detector: Detector, options: DetectOptions) -> Tensor:

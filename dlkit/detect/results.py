@@ -10,13 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from dlkit.core.environment import is_main_process
-from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.vision import images
-from dlkit.detect.infer import Detections, Object, TrackedObject
+from dlkit.detect.infer import Detections, Object, TrackedObject, with_pictures
 from dlkit.detect.track import Tracker
 
 
@@ -158,12 +156,8 @@ def save_crops(
     results: Iterable[Detections | Failure], crops: Crops
 ) -> Iterator[Detections | Failure]:
     """Yield the results unchanged, and save a crop of each object."""
-    for result in results:
-        if isinstance(result, Detections) and result.objects and is_main_process():
-            try:
-                picture = images.as_pillow(images.read(result.path))
-            except DlkitError as error:  # a URL may fail the second time
-                yield Failure(result.path, str(error))
-                continue
-            crops.save(picture, result.objects, result.path)
-        yield result
+
+    def save(picture: Image.Image, result: Detections) -> None:
+        crops.save(picture, result.objects, result.path)
+
+    return with_pictures(results, save)

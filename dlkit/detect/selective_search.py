@@ -39,9 +39,9 @@ def propose(pixels: np.ndarray) -> np.ndarray:
     boxes = np.stack([box for turn in turns for box in turn if box is not None])
     boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= MIN_SIDE]
     _, first = np.unique(boxes, axis=0, return_index=True)
-    return boxes[np.sort(first)[:LIMIT]] * np.array(
-        [width / image.width, height / image.height] * 2
-    )
+    scales = np.array([width / image.width, height / image.height] * 2)
+    proposals: np.ndarray = boxes[np.sort(first)[:LIMIT]] * scales
+    return proposals
 
 
 def hierarchy(image: Image.Image) -> np.ndarray:
@@ -50,11 +50,13 @@ def hierarchy(image: Image.Image) -> np.ndarray:
     smooth = blur(colors.astype(np.float32), gaussian(SIGMA))
     labels, count = find_segments(smooth, SCALE, SMALLEST)
     bins = (colors.astype(np.int64) * BINS // 256).astype(np.uint8)
-    return merge_segments(labels, count, *describe_segments(labels, count, bins, BINS))[::-1]
+    boxes: np.ndarray = merge_segments(labels, count, *describe_segments(labels, count, bins, BINS))
+    return boxes[::-1]
 
 
 def gaussian(sigma: float) -> np.ndarray:
     """A Gaussian kernel of four standard deviations to each side; its weights sum to 1."""
     reach = int(np.ceil(4 * sigma))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
+    kernel: np.ndarray = (weights / weights.sum()).astype(np.float32)
+    return kernel

@@ -44,7 +44,7 @@ def fit(network: RCNN, examples: Iterable[Example]) -> None:
         of_image = torch.cat(list(network.last_maps(image[None], to_rois([regions]))))
         each = iou(regions[:, None], boxes[None])
         of_label = torch.zeros(len(regions), labels_count, device=each.device)
-        for label in labels.unique():
+        for label in torch.unique(labels):
             of_label[:, label] = each[:, labels == label].amax(dim=1)
         # Only the true boxes, which come first, are positive examples of the SVMs.
         of_label[torch.arange(len(boxes)), labels] = 2.0
@@ -69,7 +69,7 @@ def fit(network: RCNN, examples: Iterable[Example]) -> None:
         network.svms[label] = weights.to(network.svms)
     if maps:
         x, labels, targets = torch.cat(maps), torch.cat(close_labels), torch.cat(offsets)
-        for label in labels.unique().tolist():
+        for label in torch.unique(labels).tolist():
             weights = fit_ridge(x[labels == label], targets[labels == label], RIDGE)
             network.corrections[label] = weights.to(network.corrections)
 
@@ -107,9 +107,9 @@ def linear_svm(
 
     signs = np.concatenate([np.ones(len(positive)), -np.ones(len(negative))])
     costs = np.where(signs > 0, positive_cost, negative_cost)
-    return dual_descent(
-        np.concatenate([positive, negative]), signs, costs, TOLERANCE, MAX_PASSES, 0
-    )
+    features = np.concatenate([positive, negative])
+    w: np.ndarray = dual_descent(features, signs, costs, TOLERANCE, MAX_PASSES, 0)
+    return w
 
 
 def calibration(margins: np.ndarray, shows: np.ndarray) -> tuple[float, float]:

@@ -44,6 +44,6 @@ def without_background(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove the outputs of class 0, which one-stage networks have but do not use."""
     for name, tensor in weights.items():
         if ".cls_logits." in name and tensor.shape[0] % CLASSES == 0:
-            by_class = tensor.unflatten(0, (-1, CLASSES))  # for each anchor of a cell
+            by_class = tensor.reshape(-1, CLASSES, *tensor.shape[1:])  # for each anchor of a cell
             weights[name] = by_class[:, 1:].flatten(0, 1).contiguous()
     return weights

@@ -16,7 +16,8 @@ from dlkit.core.progress import Bar, log
 from dlkit.core.vision import video
 from dlkit.core.vision.images import Picture, as_pillow
 from dlkit.detect.infer import draw_objects, name_objects
-from dlkit.detect.predictor import DEFAULT_OPTIONS, DetectOptions, Detector, Predictor
+from dlkit.detect.options import DEFAULT_OPTIONS, DetectOptions
+from dlkit.detect.predictor import Detector, Predictor
 from dlkit.detect.results import Crops, Frame, TrackedFrame, number_objects
 from dlkit.detect.track import Tracker
 

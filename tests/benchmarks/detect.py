@@ -26,12 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.infer import Detections, detect, load
 from dlkit.detect.model import build
 from dlkit.detect.models.yolo import WIDTHS, Yolo
-from dlkit.detect.predictor import DetectOptions
+from dlkit.detect.options import DetectOptions, Suppression
 from tests.benchmarks import harness
 
 REPOSITORY = Path(__file__).parents[2]

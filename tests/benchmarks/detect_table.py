@@ -30,7 +30,8 @@ from dlkit.detect.infer import Detections, detect, draw_objects, load
 from dlkit.detect.layouts import read_split
 from dlkit.detect.model import ARCHITECTURES
 from dlkit.detect.models.sliding_window import SlidingWindow
-from dlkit.detect.predictor import DetectOptions, Detector, Predictor
+from dlkit.detect.options import DetectOptions
+from dlkit.detect.predictor import Detector, Predictor
 from dlkit.detect.train import train
 from tests.benchmarks import harness
 
@@ -142,9 +143,10 @@ def scored(
     epochs = len(logged(best.parent))
     row: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if row.get("epochs") != epochs:
+        data = [str(options.data)]
         scores = {
             score.metric: score.value
-            for score in evaluate_checkpoint(options.data, "test", str(best), device=options.device)
+            for score in evaluate_checkpoint(data, "test", str(best), device=options.device)
             if isinstance(score, Score) and score.label == "all"
         }
         row = {

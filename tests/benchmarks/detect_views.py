@@ -14,7 +14,8 @@ from dlkit.detect import evaluate
 from dlkit.detect.config import DEFAULT_MODEL
 from dlkit.detect.infer import load
 from dlkit.detect.layouts import BoxSample, read_split
-from dlkit.detect.predictor import DetectOptions, Detector
+from dlkit.detect.options import DetectOptions
+from dlkit.detect.predictor import Detector
 from tests.benchmarks import harness
 
 PLAIN = evaluate.EVALUATION_OPTIONS

@@ -11,7 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
-from dlkit.detect.boxes import Suppression, suppress
+from dlkit.detect.boxes import suppress
+from dlkit.detect.options import Suppression
 
 GRAY = 114  # the border around images that do not fill their batch
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean, standard deviation

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression, decode
+from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import ScoredBoxes, channels_at, maps_at
 from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
+from dlkit.detect.options import Suppression
 
 STRIDE = 16  # of the map, in pixels
 MAP_CHANNELS, CELLS, WIDTH = 128, 7, 256

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.models.detector import ScoredBoxes, channels_at, maps_at
 from dlkit.detect.models.yolo_v1 import pad_to_square
+from dlkit.detect.options import Suppression
 
 STRIDE = 32  # of the backbone's map
 CHANNELS, HIDDEN = 64, 256
@@ -70,8 +70,8 @@ class Localizer(BackboneRegressor):
 
     def forward(self, images: Tensor) -> LocalizerOutput:
         """Label logits and boxes of uint8 images (B, 3, H, W)."""
-        labels, boxes = self.numbers(images).split([self.num_labels, 4], dim=1)
-        return LocalizerOutput(labels, boxes)
+        numbers = self.numbers(images)
+        return LocalizerOutput(numbers[:, : self.num_labels], numbers[:, self.num_labels :])
 
     @torch.inference_mode()
     def predict(
@@ -97,7 +97,7 @@ class KeypointLocalizer(BackboneRegressor):
     def forward(self, images: Tensor) -> Tensor:
         """Keypoints (B, K, 2) of uint8 images (B, 3, H, W) in fractions of the square's side."""
         # Training starts from the center.
-        return 0.5 + self.numbers(images).unflatten(1, (-1, 2))
+        return 0.5 + self.numbers(images).view(len(images), -1, 2)
 
     def predict(
         self, images: Tensor, threshold: float, suppression: Suppression, limit: int

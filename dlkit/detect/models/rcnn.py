@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression, decode
+from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import ScoredBoxes, channels_at
 from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
+from dlkit.detect.options import Suppression
 
 CONTEXT = 16 / 227  # margin around the region on each side, as a fraction of the crop (appendix A)
 CROPS_AT_ONCE = 128
@@ -47,7 +48,8 @@ class RCNN(nn.Module):
         """Logits (R, 1 + C), the background first, for the regions (N, 4) of each image."""
         crops = self.warp(images, to_rois(regions))
         means: Tensor = self.backbone(crops)[-1].mean(dim=(2, 3))
-        return self.softmax(means.to(self.softmax.weight.dtype)).float()
+        logits: Tensor = self.softmax(means.to(self.softmax.weight.dtype)).float()
+        return logits
 
     def warp(self, images: Tensor, regions: Tensor) -> Tensor:
         """Crops (R, 3, side, side) of regions (R, 5), normalized; gray beyond the image."""
@@ -56,13 +58,13 @@ class RCNN(nn.Module):
         centers = regions[:, 1:3] + half
         half = half / (1 - 2 * CONTEXT)
         wider = torch.cat([regions[:, :1], centers - half, centers + half], dim=1)
-        crops = roi_align(normal, wider, self.side, sampling_ratio=1, aligned=True)
+        crops: Tensor = roi_align(normal, wider, self.side, sampling_ratio=1, aligned=True)
         return crops.contiguous(memory_format=torch.channels_last)
 
     def last_maps(self, images: Tensor, regions: Tensor) -> Iterator[Tensor]:
         """Yield the last map (N, D, h, w) of the crops of regions (R, 5) in chunks."""
         dtype = self.softmax.weight.dtype
-        for part in regions.split(CROPS_AT_ONCE):
+        for part in torch.split(regions, CROPS_AT_ONCE):
             yield self.backbone(self.warp(images, part).to(dtype))[-1].float()
 
     @torch.inference_mode()
@@ -90,4 +92,5 @@ class RCNN(nn.Module):
 
 def linear(x: Tensor, weights: Tensor) -> Tensor:
     """Apply linear functions (..., D + 1), bias last, to x (R, D): (R, ...)."""
-    return torch.tensordot(x, weights[..., :-1], dims=([-1], [-1])) + weights[..., -1]
+    products: Tensor = torch.tensordot(x, weights[..., :-1], dims=([-1], [-1]))
+    return products + weights[..., -1]

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from dlkit.detect.boxes import Suppression, suppress
+from dlkit.detect.boxes import suppress
 from dlkit.detect.models.detector import ScoredBoxes
+from dlkit.detect.options import Suppression
 
 
 def propose_regions(images: Tensor) -> list[Tensor]:
@@ -43,7 +44,8 @@ def select_per_image(
     threshold = max(threshold, 1e-6)
     counts = [len(own) for own in regions]
     found = []
-    for own_scores, own_boxes in zip(scores.split(counts), boxes.split(counts), strict=True):
+    parts = zip(torch.split(scores, counts), torch.split(boxes, counts), strict=True)
+    for own_scores, own_boxes in parts:
         region, label = (own_scores >= threshold).nonzero(as_tuple=True)
         candidates = own_boxes[region, label], own_scores[region, label], label
         found.append(ScoredBoxes(*suppress(*candidates, threshold, suppression, limit)))

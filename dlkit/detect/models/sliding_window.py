@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.models.detector import ScoredBoxes, channels_at, select_boxes
+from dlkit.detect.options import Suppression
 
 STRIDE = 16  # of the windows and of the map, in pixels of the image as scaled for a window
 WINDOW = 112  # side that every window is scaled to
@@ -46,13 +46,14 @@ class SlidingWindow(nn.Module):
             places = self.backbone(scaled)[-1].permute(0, 2, 3, 1)
             rows, columns = (side // STRIDE - 2 * middle + 1 for side in scaled.shape[-2:])
             places = places[:, middle : middle + rows, middle : middle + columns]
-            return self.labels(places).float()
+            at_once: Tensor = self.labels(places).float()
+            return at_once
         crops = scaled.unfold(2, CROP, STRIDE).unfold(3, CROP, STRIDE).permute(0, 2, 3, 1, 4, 5)
         logits = [
             self.labels(self.backbone(part)[-1][:, :, middle, middle]).float()
-            for part in crops.flatten(0, 2).split(CROPS_AT_ONCE)
+            for part in torch.split(crops.flatten(0, 2), CROPS_AT_ONCE)
         ]
-        return torch.cat(logits).unflatten(0, crops.shape[:3])
+        return torch.cat(logits).view(*crops.shape[:3], -1)
 
     def scaled(self, images: Tensor, width: float, height: float) -> Tensor:
         """Normalize and scale images so that windows of that size have the side WINDOW.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression, decode
+from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import (
     ConvBlock,
     ScoredBoxes,
@@ -19,6 +19,7 @@ from dlkit.detect.models.detector import (
     pad_narrow_maps,
     select_boxes,
 )
+from dlkit.detect.options import Suppression
 
 STRIDES = (8, 16, 32)  # of the backbone's maps; three more maps follow
 EXTRA_MAPS, EXTRA_WIDTH = 3, 256

@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import MAX_CANDIDATES, Suppression, suppress
+from dlkit.detect.boxes import MAX_CANDIDATES, suppress
 from dlkit.detect.models.detector import (
     IMAGENET,
     ScoredBoxes,
@@ -20,6 +20,7 @@ from dlkit.detect.models.detector import (
     maps_at,
     pad_narrow_maps,
 )
+from dlkit.detect.options import Suppression
 
 PYRAMID_STRIDES, PYRAMID_WIDTH = (8, 16, 32), 128
 

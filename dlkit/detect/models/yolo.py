@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression, suppress
+from dlkit.detect.boxes import suppress
 from dlkit.detect.models.detector import ConvBlock, ScoredBoxes, channels_at, fuse_blocks, maps_at
+from dlkit.detect.options import Suppression
 
 STRIDES = (8, 16, 32)
 WIDTHS = {"nano": 8, "small": 16, "medium": 24}
@@ -55,7 +56,10 @@ class Merge(nn.Sequential):
         super().__init__(ConvBlock(inputs, outputs, kernel=1), ResidualBlock(outputs))
 
     def forward(self, *maps: Tensor) -> Tensor:
-        return super().forward(torch.cat(maps, dim=1))
+        x = torch.cat(maps, dim=1)
+        for block in self:
+            x = block(x)
+        return x
 
 
 class PyramidPooling(nn.Module):
@@ -70,7 +74,8 @@ class PyramidPooling(nn.Module):
         maps = [self.reduce(x)]
         for _ in range(3):
             maps.append(F.max_pool2d(maps[-1], 5, stride=1, padding=2))
-        return self.merge(torch.cat(maps, dim=1))
+        pooled: Tensor = self.merge(torch.cat(maps, dim=1))
+        return pooled
 
 
 class Head(nn.Module):
@@ -151,8 +156,9 @@ class Yolo(nn.Module):
             boxes.append(torch.cat([middles - left_up, middles + right_down], dim=-1))
             logits.append(level_logits)
             centers.append(middles)
-        confidence, labels = torch.cat(logits, dim=1).split([1, logits[0].shape[-1] - 1], dim=-1)
-        return Grids(torch.cat(boxes, dim=1), confidence.squeeze(-1), labels, torch.cat(centers))
+        scores = torch.cat(logits, dim=1)
+        confidence, labels = scores[..., 0], scores[..., 1:]
+        return Grids(torch.cat(boxes, dim=1), confidence, labels, torch.cat(centers))
 
     def first_maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The feature maps at STRIDES, before they are merged."""

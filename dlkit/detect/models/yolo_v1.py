@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.classify import backbones
-from dlkit.detect.boxes import Suppression
 from dlkit.detect.models.detector import GRAY, ScoredBoxes, channels_at, maps_at, select_boxes
+from dlkit.detect.options import Suppression
 
 GRID, BOXES = 7, 2
 STRIDE = 32  # of the backbone's map

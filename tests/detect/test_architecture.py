@@ -1,0 +1,118 @@
+"""The registry of architectures, and a detector that is added to it from outside."""
+
+import importlib
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint
+from dlkit.detect import model
+from dlkit.detect.architecture import Architecture, DetectorNetwork
+from dlkit.detect.config import Arch, DetectTrainConfig
+from dlkit.detect.train import train
+from tests.conftest import NARROW, run, scene
+
+NETWORK = '''
+import torch
+from torch import Tensor, nn
+
+from dlkit.detect.models.detector import ScoredBoxes
+from dlkit.detect.options import Suppression
+
+
+class MeanBox(nn.Module):
+    """The same box in every image, with a label from the mean color."""
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__()
+        self.box = nn.Parameter(torch.tensor([0.25, 0.25, 0.75, 0.75]))
+        self.labels = nn.Linear(3, num_labels)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.labels(images.float().mean(dim=(2, 3)) / 255), self.box * images.shape[-1]
+
+    @torch.inference_mode()
+    def predict(
+        self, images: Tensor, threshold: float, suppression: Suppression, limit: int
+    ) -> list[ScoredBoxes]:
+        logits, box = self(images)
+        scores, labels = logits.softmax(dim=1).max(dim=1)
+        rows = zip(scores.split(1), labels.split(1), strict=True)
+        return [ScoredBoxes(box[None], score, label) for score, label in rows]
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        self.prepared = dtype
+'''
+LOSSES = """
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def mean_box_losses(
+    network: nn.Module, images: Tensor, boxes: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    logits, box = network(images)
+    target = labels[:, 0]
+    return {
+        "labels": F.cross_entropy(logits, target, ignore_index=-1),
+        "boxes": (box - boxes)[labels >= 0].abs().mean() / images.shape[-1],
+    }
+"""
+
+
+def test_the_choices_of_arch_are_the_registry() -> None:
+    """Except for keypoints, which `--arch localize --keypoints K` trains."""
+    assert [*get_args(Arch), "keypoints"] == [*model.ARCHITECTURES]
+
+
+def test_options_and_settings_are_those_of_the_command() -> None:
+    fields = DetectTrainConfig.__dataclass_fields__.keys()
+    for architecture in model.ARCHITECTURES.values():
+        assert {*architecture.options, *architecture.settings} <= fields
+        assert {*architecture.loss_settings} <= {*architecture.options}
+
+
+@pytest.mark.parametrize("arch", model.ARCHITECTURES)
+def test_every_network_has_the_interface(arch: str) -> None:
+    architecture = model.find(arch)
+    size: dict[str, Any] = {"size": "nano", "image_size": 64, "keypoints": 2}
+    settings = {name: size[name] for name in architecture.settings}
+    if arch != "keypoints":
+        settings["num_labels"] = 2
+    assert isinstance(model.build(arch, backbone=NARROW, **settings), DetectorNetwork)
+
+
+def test_an_unknown_architecture() -> None:
+    with pytest.raises(DlkitError, match="unknown architecture 'detr'; choose from yolo, yolo-v1"):
+        model.build("detr")
+
+
+def test_a_new_detector_is_two_files_and_one_line(
+    handful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mean_box.py").write_text(NETWORK)
+    (tmp_path / "mean_box_losses.py").write_text(LOSSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    network = importlib.import_module("mean_box").MeanBox
+    losses = importlib.import_module("mean_box_losses").mean_box_losses
+    monkeypatch.setitem(
+        model.ARCHITECTURES, "mean-box", Architecture(network, losses, backbone=None)
+    )
+
+    arch: Any = "mean-box"
+    config = DetectTrainConfig(
+        data=handful, out=tmp_path / "run", arch=arch, image_size=64, epochs=1, batch_size=4,
+        workers=0, device="cpu",
+    )  # fmt: skip
+    best = train(config)
+    assert checkpoint.read_header(best).arch == "mean-box"
+
+    scene(20)[0].save(tmp_path / "a.png")
+    found = run("detect", tmp_path / "a.png", "-m", best, "--threshold", 0)
+    assert found.code == 0, found.err
+    [row] = [line.split("\t") for line in found.out.splitlines()]
+    assert row[1] in {"disc", "square"}
+    assert float(row[3]) == pytest.approx(24, abs=1)  # the box of the start, almost
+    assert run("detect", "evaluate", handful, "-m", best, "--split", "val").code == 0
