@@ -8,7 +8,7 @@ import numpy as np
 
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure
+from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import plots
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel import distributed
@@ -55,13 +55,14 @@ def evaluate(
     paths = process.share(str(sample.path) for sample in samples)
     predictor = Predictor(detector, replace(EVALUATION_OPTIONS, workers=workers))
     found = process.gather(predictor.predict(paths))
-    truths, predictions = [], []
+    truths, predictions, skipped = [], [], Skipped()
     for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            log(f"skipped {path}: {picture.error}")
+            skipped.add(picture.error, path)
             continue
         truths.append(Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas))
         predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
+    skipped.report()
     if not truths:
         raise DlkitError("evaluation: none of the images can be read; check the data")
     return Evaluation(

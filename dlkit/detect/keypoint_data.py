@@ -45,8 +45,9 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
     file = data / f"{split}.csv"
     if not file.exists():
         raise DlkitError(
-            f"{data}: no {file.name}; keypoints are read from train.csv, val.csv and test.csv"
-            " with the columns file, x1, y1, x2, y2 ... (see the README)"
+            f"no {file.name}; keypoints are read from train.csv, val.csv and test.csv with the"
+            " columns file, x1, y1, x2, y2 ... (see the README)",
+            data,
         )
     rows = list(read_rows(file, count))
     with ThreadPoolExecutor() as pool:
@@ -63,7 +64,7 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
         samples.append(KeypointSample(row.path, *size, np.array(points, np.float32)))
     if not any(np.isfinite(sample.points).any() for sample in samples):
         reasons = "; ".join(f"{kind}: {places[0]}" for kind, places in skipped.places.items())
-        raise DlkitError(f"{file}: no readable image has a keypoint{reasons and f' ({reasons})'}")
+        raise DlkitError(f"no readable image has a keypoint{reasons and f' ({reasons})'}", file)
     skipped.report()
     return samples, skipped
 
@@ -74,7 +75,7 @@ def read_rows(file: Path, count: int) -> list[KeypointRow]:
     for number, row in csv_rows(file):
         if f"x{count + 1}" in row:
             raise DlkitError(
-                f"{file}: has more than {count} keypoints; give --keypoints their number"
+                f"has more than {count} keypoints; give --keypoints their number", file
             )
         path = file.parent / column(row, ("file",), file)
         names = [(f"x{k}", f"y{k}") for k in range(1, count + 1)]

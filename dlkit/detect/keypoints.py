@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, Skipped, each
 from dlkit.core.io import plots
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, known_mean, rounded
@@ -163,14 +163,15 @@ def evaluate(
     """The distances on annotated images, the same in every process."""
     paths = process.share(str(sample.path) for sample in samples)
     found = process.gather(predict_keypoints(paths, detector, workers=workers))
-    points, truth, sizes = [], [], []
+    points, truth, sizes, skipped = [], [], [], Skipped()
     for sample, (path, picture, own) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            log(f"skipped {path}: {picture.error}")
+            skipped.add(picture.error, path)
             continue
         points.append(own)
         truth.append(sample.points)
         sizes.append((sample.width, sample.height))
+    skipped.report()
     if not points:
         raise DlkitError("evaluation: none of the images can be read; check the data")
     return distances(np.array(points), np.array(truth), np.array(sizes))

@@ -18,11 +18,11 @@ from xml.parsers import expat
 import numpy as np
 import yaml
 
-from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io import coco, image_files
-from dlkit.core.io.files import whole_file
+from dlkit.core.io import coco
+from dlkit.core.io.image_files import is_image, with_image_suffix
+from dlkit.core.io.labels import read_class_names
 from dlkit.core.io.text import lines
 from dlkit.core.vision import images
 
@@ -84,13 +84,13 @@ def read_split(data: Path, split: str, labels: list[str] | None = None) -> Annot
     are skipped, counted and reported. Raises DlkitError if the layout is none of the three.
     """
     if not data.exists():
-        raise DlkitError(f"{data}: no such folder")
+        raise DlkitError("no such folder", data)
     skipped = Skipped()
     names, images_of_split = find_reader(data)(data, split, skipped)
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda entry: (*entry, measure_image(entry[0])), images_of_split))
     if not found:
-        raise DlkitError(f"{data}: the split {split!r} names no image; check its list")
+        raise DlkitError(f"the split {split!r} names no image; check its list", data)
     seen = {annotation.label for _, annotations, _ in found for annotation in annotations}
     labels = labels or names or sorted(seen - {""})
     index = {label: number for number, label in enumerate(labels)}
@@ -100,7 +100,7 @@ def read_split(data: Path, split: str, labels: list[str] | None = None) -> Annot
         if usable(path, size, skipped)
     ]
     if not samples:
-        raise DlkitError(f"{data}: none of the {len(found)} images of {split!r} can be read")
+        raise DlkitError(f"none of the {len(found)} images of {split!r} can be read", data)
     skipped.report()
     return AnnotatedSplit(samples, labels, skipped)
 
@@ -114,16 +114,10 @@ def find_reader(data: Path) -> Callable[[Path, str, Skipped], Listing]:
     if data.suffix == ".json" or next(coco.json_files(data), None):
         return read_coco
     raise DlkitError(
-        f"{data}: no training data in a known layout; VOC has Annotations/ and ImageSets/,"
-        " COCO annotations/*.json, YOLO images/ and labels/ (see the README)"
+        "no training data in a known layout; VOC has Annotations/ and ImageSets/, COCO"
+        " annotations/*.json, YOLO images/ and labels/ (see the README)",
+        data,
     )
-
-
-def save_skipped(skipped: Skipped, folder: Path) -> None:
-    """Save the skipped samples with reasons to skipped.txt, if there are any."""
-    if skipped.places and is_main_process():
-        with whole_file(folder / "skipped.txt") as partial:
-            partial.write_text("\n".join(skipped.lines()) + "\n")
 
 
 def measure_image(path: Path) -> tuple[int, int] | str:
@@ -190,14 +184,14 @@ def list_splits(data: Path) -> list[str]:
 def read_voc(data: Path, split: str, skipped: Skipped) -> Listing:
     list_file = data / "ImageSets" / "Main" / f"{split}.txt"
     if not list_file.exists():
-        raise DlkitError(f"{data}: no split {split!r}; choose from {', '.join(list_splits(data))}")
+        raise DlkitError(f"no split {split!r}; choose from {', '.join(list_splits(data))}", data)
     ids = [line.split()[0] for line in lines(str(list_file)) if line.strip()]
     entries = []
     for name in ids:
         xml = data / "Annotations" / f"{name}.xml"
         entries.append(
             (
-                image_files.with_image_suffix(data / "JPEGImages" / name),
+                with_image_suffix(data / "JPEGImages" / name),
                 voc_objects(xml) if xml.exists() else [],
             )
         )
@@ -241,9 +235,9 @@ def voc_objects(xml: Path) -> list[Annotation]:
     try:
         parser.Parse(xml.read_bytes(), True)
     except expat.ExpatError as error:
-        raise DlkitError(f"{xml}:{error.lineno}: not well-formed XML ({error})") from error
+        raise DlkitError(f"not well-formed XML ({error})", f"{xml}:{error.lineno}") from error
     except (LookupError, ValueError) as error:
-        raise DlkitError(f"{xml}: cannot be read ({error})") from error
+        raise DlkitError(f"cannot be read ({error})", xml) from error
     return found
 
 
@@ -271,7 +265,7 @@ def read_coco(data: Path, split: str, skipped: Skipped) -> Listing:
             for image in content["images"]
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise DlkitError(f"{file}: not a COCO file ({type(error).__name__}: {error})") from error
+        raise DlkitError(f"not a COCO file ({type(error).__name__}: {error})", file) from error
     return list(names.values()), entries
 
 
@@ -295,10 +289,10 @@ def read_yolo(data: Path, split: str, skipped: Skipped) -> Listing:
     folder, labels = next((pair for pair in pairs if pair[0].is_dir()), pairs[0])
     if not folder.is_dir():
         raise DlkitError(
-            f"{data}: no split {split!r}; it has neither {pairs[0][0]} nor {pairs[1][0]}"
+            f"no split {split!r}; it has neither {pairs[0][0]} nor {pairs[1][0]}", data
         )
     entries = []
-    for image in sorted(path for path in folder.rglob("*") if images.is_image(path)):
+    for image in sorted(path for path in folder.rglob("*") if is_image(path)):
         txt = labels / image.relative_to(folder).with_suffix(".txt")
         entries.append((image, yolo_objects(txt, image, names) if txt.exists() else []))
     pictures = {image.relative_to(folder).with_suffix("") for image, _ in entries}
@@ -341,9 +335,8 @@ def yolo_box(values: list[float]) -> tuple[float, float, float, float]:
 def class_names(data: Path) -> list[str]:
     """The classes listed in data.yaml or classes.txt; empty if both are missing."""
     for folder in (data, data / "labels"):
-        if (folder / "classes.txt").exists():
-            listed = lines(str(folder / "classes.txt"))
-            return [line.strip() for line in listed if line.strip()]
+        if listed := read_class_names(folder):
+            return listed
     for file in sorted(data.glob("*.y*ml"), key=lambda file: (file.stem != "data", file)):
         try:
             names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
@@ -352,6 +345,6 @@ def class_names(data: Path) -> list[str]:
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
             names = None
         if not isinstance(names, list) or not names:
-            raise DlkitError(f"{file}: no list of class names under `names:`")
+            raise DlkitError("no list of class names under `names:`", file)
         return [str(name) for name in names]
     return []

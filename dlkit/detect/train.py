@@ -9,6 +9,7 @@ from torch import nn
 
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.train.run import Run
 from dlkit.detect import model, svm, torchvision_zoo, train_keypoints
@@ -17,7 +18,7 @@ from dlkit.detect.data import DetectionDataset, collate, load_proposals, resize_
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import load
 from dlkit.detect.init_from import initial_network, training_detector
-from dlkit.detect.layouts import read_split, save_skipped
+from dlkit.detect.layouts import read_split
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -38,11 +39,11 @@ def train(config: DetectTrainConfig) -> Path:
         network = process.wrap(detector_model)  # gradients are averaged over processes
         run = Run(config, process, detector_model, header)
         optimizer = run.optimizer(detector_model)
-        save_skipped(training.skipped, run.folder)
         proposals = None
         if architecture.proposals:
             proposals = load_proposals(training.samples, run.folder / "proposals.npz", process)
-        pictures = DetectionDataset(training.samples, config, proposals)
+        pictures = DetectionDataset(training.samples, config, proposals, training.skipped)
+        save_skipped(training.skipped, run.folder)
         batches = run.loader(pictures, collate)
         detector = training_detector(run, config)
         loss_settings = {name: getattr(config, name) for name in architecture.loss_settings}

@@ -6,13 +6,13 @@ import torch
 
 from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.train.run import Run
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.init_from import initial_network, training_detector
 from dlkit.detect.keypoint_data import KeypointDataset, read_keypoints
 from dlkit.detect.keypoints import evaluate, save_examples
-from dlkit.detect.layouts import save_skipped
 from dlkit.detect.losses.localize import keypoint_losses
 
 # Options of localize that keypoints do not use: a mirrored left eye would be a right one.
@@ -33,8 +33,9 @@ def train(config: DetectTrainConfig) -> Path:
         network = process.wrap(model)  # gradients are averaged over processes
         run = Run(config, process, model, header)
         optimizer = run.optimizer(model)
+        pictures = KeypointDataset(training, config, skipped)
         save_skipped(skipped, run.folder)
-        batches = run.loader(KeypointDataset(training, config))
+        batches = run.loader(pictures)
         detector = training_detector(run, config)
 
         for _ in run.epochs():

@@ -51,7 +51,7 @@ def detect_each(
         try:
             yield from detect_video(path, predictor, Tracker() if track else None, names, crops)
         except DlkitError as error:
-            yield Failure(path, str(error))
+            yield Failure(path, error.reason_for(path))
 
 
 def detect_video(
@@ -103,7 +103,7 @@ def detect_video(
             raise frames.error or DlkitError("a video without frames")
     log(f"{path}: {count} frames, {speed()}")
     if frames.error is not None:
-        yield Failure(path, str(frames.error))
+        yield Failure(path, frames.error.reason_for(path))
 
 
 class UntilError:

@@ -15,7 +15,6 @@ from dlkit.detect.boxes import suppress
 from dlkit.detect.options import Suppression
 
 GRAY = 114  # the border around images that do not fill their batch
-IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # mean, standard deviation
 
 
 class ScoredBoxes(NamedTuple):

@@ -12,9 +12,9 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from dlkit.classify import backbones
+from dlkit.core.vision.imagenet import MEAN, STD
 from dlkit.detect.boxes import MAX_CANDIDATES, suppress
 from dlkit.detect.models.detector import (
-    IMAGENET,
     ScoredBoxes,
     channels_at,
     maps_at,
@@ -106,7 +106,8 @@ class NormalizeOnly(nn.Module):
     def forward(self, images: list[Tensor], targets: Any = None) -> tuple[ImageList, Any]:
         batch = torch.stack(images)
         if self.normalize:
-            mean, std = torch.tensor(IMAGENET, device=batch.device).view(2, 3, 1, 1)
+            scales = [[255 * value for value in values] for values in (MEAN, STD)]
+            mean, std = torch.tensor(scales, device=batch.device).view(2, 3, 1, 1)
             batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
         return ImageList(batch, [(image.shape[-2], image.shape[-1]) for image in images]), targets
 
