@@ -5,14 +5,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
+from torch import nn
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
 from dlkit.detect import model
 from dlkit.detect.architecture import Architecture, DetectorNetwork
 from dlkit.detect.config import Arch, DetectTrainConfig
+from dlkit.detect.model import ARCHITECTURES
+from dlkit.detect.options import Suppression
 from dlkit.detect.train import train
 from tests.conftest import NARROW, run, scene
+from tests.detect.helpers import build
 
 NETWORK = '''
 import torch
@@ -116,3 +121,58 @@ def test_a_new_detector_is_two_files_and_one_line(
     assert row[1] in {"disc", "square"}
     assert float(row[3]) == pytest.approx(24, abs=1)  # the box of the start, almost
     assert run("detect", "evaluate", handful, "-m", best, "--split", "val").code == 0
+
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "yolo": {"size": "nano"},
+    "yolo on a backbone": {"size": "nano", "backbone": NARROW},
+    "yolo-v1": {"image_size": 64, "backbone": NARROW},
+    "ssd": {"image_size": 64, "backbone": NARROW},
+    "retinanet": {"backbone": NARROW},
+    "fcos": {"backbone": NARROW},
+    "fasterrcnn": {"backbone": "mobilenet"},
+    "fasterrcnn on a backbone": {"backbone": NARROW},
+}
+
+
+COUNTS = {"yolo": 3, "yolo-v1": 5, "ssd": 2, "retinanet": 2, "fcos": 3, "fasterrcnn": 4}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("objects", [0, 2])
+def test_losses_are_finite_and_reach_every_weight(choice: str, objects: int) -> None:
+    torch.manual_seed(0)
+    arch = choice.partition(" ")[0]
+    network = build(arch, num_labels=3, **CHOICES[choice]).train()
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    boxes = torch.tensor([[[4.0, 4, 40, 40], [20, 10, 60, 50]]] * 2)
+    labels = torch.full((2, 2), -1)
+    labels[0, :objects] = torch.arange(objects)
+    losses = ARCHITECTURES[arch].losses(network, images, boxes, labels)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+    assert len(losses) == COUNTS[arch]
+    if objects:
+        without = [n for n, p in network.named_parameters() if p.grad is None]
+        assert not without
+
+
+ON_A_BACKBONE = ["ssd", "yolo-v1", "retinanet", "fcos", "fasterrcnn"]
+
+
+@pytest.mark.parametrize("arch", ON_A_BACKBONE)
+def test_prepared_networks_say_the_same(arch: str) -> None:
+    torch.manual_seed(0)
+    own = {"image_size": 64} if arch in {"ssd", "yolo-v1"} else {}
+    network = build(arch, num_labels=3, backbone=NARROW, **own)
+    images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)
+    targets = (torch.tensor([[[4.0, 4, 40, 40]]] * 2), torch.zeros(2, 1, dtype=torch.long))
+    network.train()(images, *(targets if hasattr(network, "network") else ()))
+    network.eval()
+    before = network.predict(images, 0.0, Suppression(), 20)
+    network.prepare(torch.float32)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    for one, two in zip(before, network.predict(images, 0.0, Suppression(), 20), strict=True):
+        assert torch.allclose(one.scores, two.scores, atol=1e-3)
+        assert len(one.boxes) == 20

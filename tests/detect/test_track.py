@@ -52,7 +52,7 @@ def test_the_filter_is_the_mean_of_the_state_given_what_was_seen() -> None:
     assert motion.covariance == pytest.approx(left, rel=1e-6, abs=1e-6)
 
 
-def test_a_steady_motion_is_foretold() -> None:
+def test_a_steady_motion_is_predicted() -> None:
     motion = Motion(box(50, 50))
     for t in range(1, 30):
         motion.predict()
@@ -73,7 +73,7 @@ def test_a_shrinking_box_never_vanishes() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 5), (5, 2), (4, 4), (0, 3), (3, 0)])
-def test_the_cheapest_pairs_are_those_of_trying_all(shape: tuple[int, int]) -> None:
+def test_the_assignment_is_the_best_of_all(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(sum(shape))
     for _ in range(20):
         costs = rng.integers(-9, 9, shape).astype(float)
@@ -88,7 +88,7 @@ def test_the_cheapest_pairs_are_those_of_trying_all(shape: tuple[int, int]) -> N
         assert sum(costs[pair] for pair in pairs) == min(sums)
 
 
-def test_the_cheapest_pairs_are_scipys() -> None:
+def test_the_assignment_is_scipys() -> None:
     optimize = pytest.importorskip("scipy.optimize")
     rng = np.random.default_rng(0)
     for shape in [(30, 30), (20, 45), (45, 20)]:

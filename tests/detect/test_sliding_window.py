@@ -9,10 +9,11 @@ from dlkit.detect.losses.sliding_window import (
     sliding_window_losses,
 )
 from dlkit.detect.models.sliding_window import CROP, STRIDE, WINDOW, windows
+from tests.conftest import NARROW
 from tests.detect.helpers import build
-from tests.test_detect import NARROW
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (50, 50)], ids=["wide", "square"])
 def test_in_one_pass_as_window_by_window(size: tuple[int, int]) -> None:
     torch.manual_seed(0)

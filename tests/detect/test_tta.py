@@ -1,4 +1,4 @@
-"""Tiles and augmentation: what several looks at a picture show, put together."""
+"""Tiles and test-time augmentation."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dlkit.core.vision.images import Picture
-from dlkit.detect import infer, options, tta
+from dlkit.detect import tta
 from dlkit.detect.boxes import iou
 from dlkit.detect.models.detector import ScoredBoxes
 from tests.conftest import SIDE, run, scene
@@ -211,34 +211,3 @@ def test_views_agree_with_the_plain_look(tmp_path: Path, model: Path) -> None:
     assert matched(expected, several, 6) == len(expected) == len(several)
     assert several != expected
     assert matched(several, objects(path, model, "--tta", "--tile", 200), 1) == len(several)
-
-
-def test_thresholds_of_labels(tmp_path: Path, model: Path) -> None:
-    for seed in (20, 21):
-        scene(seed)[0].save(tmp_path / f"{seed}.png")
-    detector = infer.load(str(model), "cpu", "fp32")
-    paths = [str(tmp_path / f"{seed}.png") for seed in (20, 21)]
-
-    def scores(text: str, **settings: int) -> list[tuple[str, float]]:
-        threshold, own = options.parse_thresholds(text)
-        method = options.DetectOptions(threshold, own, **settings)  # type: ignore[arg-type]
-        results = infer.detect(paths, detector, method)
-        return [
-            (o.label, o.score)
-            for r in results
-            if isinstance(r, infer.Detections)
-            for o in r.objects
-        ]
-
-    low = scores("0.002")
-    assert len(low) > 10
-    for text, disc, square in [
-        ("0.002,disc=0.5", 0.5, 0.002),
-        ("disc=0.01, square = 0.4", 0.01, 0.4),
-        ("disc=0.01", 0.01, 0.3),
-    ]:
-        least = {"disc": disc, "square": square}
-        assert scores(text) == [(label, s) for label, s in low if s >= least[label]], text
-    # Doubtful squares take no disc's place.
-    best = scores("0.5,square=1", max_detections=1)
-    assert [label for label, _ in best] == ["disc", "disc"]

@@ -22,6 +22,8 @@ from dlkit.detect.metrics import (
 )
 
 LABELS = ["cat", "dog", "bird", "fish"]
+
+
 SUMMARY_ORDER = list(DEFINITIONS)[:12]  # as in COCOeval.stats
 
 
@@ -41,9 +43,6 @@ def predictions(*detections: tuple[float, Sequence[float], int]) -> Predictions:
         labels=np.array([label for _, _, label in detections], int),
         scores=np.array([score for score, _, _ in detections], float),
     )
-
-
-# ---- COCO against pycocotools --------------------------------------------------------------------
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -212,9 +211,6 @@ def test_curve_has_a_point_for_each_detection_that_counts() -> None:
     np.testing.assert_allclose(curve.recall, [1 / 2, 1 / 2, 1])
 
 
-# ---- VOC by hand ---------------------------------------------------------------------------------
-
-
 def voc(truths: list[Truth], found: list[Predictions]) -> tuple[float, float]:
     ap = detection_metrics(truths, found, LABELS).per_label["cat"]
     return ap["ap50_voc11"], ap["ap50_voc_area"]
@@ -285,9 +281,6 @@ def test_equal_overlaps_choose_the_last_truth_for_coco_and_the_first_for_voc() -
         51 / 101
     )
     assert voc(truths, found) == (pytest.approx(1), pytest.approx(1))
-
-
-# ---- Confusion matrix by hand --------------------------------------------------------------------
 
 
 def test_confusion_matrix() -> None:
