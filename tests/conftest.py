@@ -5,6 +5,7 @@
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import signal
@@ -259,3 +260,22 @@ def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("detect", "train", shapes, "--out", out, *options.split())
     assert done.code == 0, done.err
     return out / "last.safetensors"  # the best is the first to find all, and unsure of it
+
+
+def loaded_by(*arguments: str, **environment: str) -> set[str]:
+    """The modules a fresh interpreter has loaded after a command."""
+    script = (
+        "import json, sys, atexit\n"
+        "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
+        "from dlkit.cli import main\n"
+        f"main({list(arguments)!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    modules: list[str] = json.loads(done.stderr.strip().splitlines()[-1])
+    return set(modules)

@@ -1,14 +1,12 @@
 """Imports point one way, and help and completion stay quick (ARCHITECTURE 2 and 5)."""
 
 import ast
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import loaded_by
 
 PACKAGE = Path(__file__).parent.parent / "dlkit"
 TASKS = {path.parent.name for path in PACKAGE.glob("*/config.py") if path.parent.name != "core"}
@@ -78,25 +76,6 @@ def test_light_modules_import_nothing_heavy(path: Path) -> None:
     if path.stem in light:
         heavy = {name.split(".")[0] for name in imported(path, anywhere=False)} & HEAVY
         assert not heavy
-
-
-def loaded_by(*arguments: str, **environment: str) -> set[str]:
-    """The modules a fresh interpreter has loaded after a command."""
-    script = (
-        "import json, sys, atexit\n"
-        "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
-        "from dlkit.cli import main\n"
-        f"main({list(arguments)!r})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-    modules: list[str] = json.loads(done.stderr.strip().splitlines()[-1])
-    return set(modules)
 
 
 @pytest.mark.parametrize(
