@@ -60,6 +60,24 @@ def environment_int(*names: str) -> int | None:
     return next((int(os.environ[name]) for name in names if os.environ.get(name)), None)
 
 
+# The requirements of each extra of the distribution, as in pyproject.toml.
+EXTRAS = {"video": "av>=14"}
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra's requirements into this installation of dlkit.
+
+    It names the requirements, not the distribution, so that it is right for a checkout, too.
+    """
+    requirement = f"'{EXTRAS[extra]}'"
+    prefix = Path(sys.prefix).parts
+    if "pipx" in prefix:
+        return f"pipx inject dlkit-cli {requirement}"
+    if "uv" in prefix and "tools" in prefix:
+        return f"uv tool install dlkit-cli --with {requirement}"
+    return f"{Path(sys.executable).stem} -m pip install {requirement}"
+
+
 _group_left = False
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from dlkit.core.environment import install_command
 from dlkit.core.vision import images, video
 from dlkit.detect import video as video_detection
 from tests.conftest import SIDE, Result, run, scene
@@ -276,5 +277,5 @@ def test_without_pyav_it_is_said_what_to_install(detect: Any) -> None:
         done = detect("clip.mp4")
     assert done.code == 1
     assert done.err.splitlines() == [
-        "dlkit: clip.mp4: videos need PyAV: pip install 'dlkit[video]'"
+        f"dlkit: clip.mp4: videos need PyAV; run {install_command('video')}"
     ]

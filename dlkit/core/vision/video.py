@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from dlkit.core.environment import install_command
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 
@@ -57,7 +58,7 @@ def library() -> Any:
     try:
         import av
     except ImportError as error:
-        raise DlkitError("videos need PyAV: pip install 'dlkit[video]'") from error
+        raise DlkitError(f"videos need PyAV; run {install_command('video')}") from error
     av.logging.set_level(None)  # errors are raised as exceptions
     return av
 
