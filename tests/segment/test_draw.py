@@ -1,0 +1,17 @@
+"""Overlays."""
+
+import numpy as np
+
+from dlkit.segment.draw import draw_overlay, palette
+from tests.segment.helpers import picture_of, truth_of
+
+
+def test_the_overlay_colors_the_chosen_classes_only() -> None:
+    labels = truth_of(0)
+    picture = picture_of(labels)
+    colors = palette(3)
+    drawn = np.array(draw_overlay(picture, labels, colors, ["", "green", ""]))[: len(labels)]
+    before = np.array(picture)
+    assert (drawn[labels != 1] == before[labels != 1]).all()
+    mixed = 0.45 * before[labels == 1] + 0.55 * np.array(colors[1])
+    assert np.abs(drawn[labels == 1] - mixed).max() <= 1
