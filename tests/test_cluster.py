@@ -238,7 +238,7 @@ def test_processes_share_the_blocks_of_a_text_that_is_encoded_and_decoded(
     assert on_processes(2, counting, notices, *command) == [0, 0], notices.read_text()
     assert (tmp_path / "back.txt").read_text() == text + "one line\n" + texts[3]
 
-    # What compiled code makes of blocks stands in its own memory.
+    # The results of compiled code are memoryviews, which must be copied to be sent.
     command = ["tokenize", *files, "-o", tmp_path / "capitals.txt"]
     assert on_processes(2, compiled, notices, *command) == [0, 0], notices.read_text()
     assert (tmp_path / "capitals.txt").read_text() == f"{text}one line\n{texts[3]}".upper()
@@ -252,13 +252,13 @@ def test_processes_share_the_blocks_of_a_text_that_is_encoded_and_decoded(
 
 
 def compiled(notices: Path, *args: object) -> None:
-    """`counting`, where something else stands for the compiled encoder, from the first block on."""
+    """`counting` with a mock of the compiled encoder, from the first block on."""
 
     def written(block: bytes) -> memoryview:
         return memoryview(f"{block.decode().upper().rstrip()}\n".encode())
 
     encoder = mock.Mock()
-    encoder.writer.return_value = written
+    encoder.line_encoder.return_value = written
     with (
         mock.patch("dlkit.tokenize.infer.COMPILED_SIZE", 0),
         mock.patch.object(Tokenizer, "compiled_encoder", return_value=encoder),
