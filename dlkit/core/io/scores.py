@@ -1,9 +1,11 @@
-"""The scores that `evaluate` prints in every task."""
+"""The scores that `evaluate` prints in every task. Loads no numpy until it is needed."""
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,9 @@ def rounded(value: float) -> float | None:
     return round(float(value), 5) if math.isfinite(value) else None
 
 
-def known_mean(values: np.ndarray) -> float:
+def known_mean(values: "np.ndarray") -> float:
     """The mean of the values that are not nan; nan if there are none."""
+    import numpy as np
+
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
