@@ -1,0 +1,84 @@
+"""Training runs: resuming, folders, learning rates that are too high."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlkit.core.errors import DlkitError
+from dlkit.embed.config import EmbedMethod, EmbedTrainConfig
+from dlkit.embed.model import load_embedding
+from dlkit.embed.train import EmbedRun, train
+
+
+def one_thread(out: Path, topics: Path, **changed: Any) -> EmbedTrainConfig:
+    defaults = {"dim": 12, "epochs": 3, "threads": 1, "device": "cpu", "seed": 5}
+    return EmbedTrainConfig(corpus=[str(topics)], out=out, **{**defaults, **changed})
+
+
+@pytest.mark.parametrize("method", ["skipgram", "cbow", "fasttext", "glove"])
+def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
+    tmp_path: Path, topics: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: dict[str, Any] = {"method": EmbedMethod(method)}
+    if method == "glove":
+        changed["device"] = "auto"
+    whole = train(one_thread(tmp_path / "whole", topics, **changed))
+    again = train(one_thread(tmp_path / "again", topics, **changed))
+    np.testing.assert_array_equal(load_embedding(whole).vectors, load_embedding(again).vectors)
+
+    save, saves = EmbedRun.save, 0
+
+    def killed(self: EmbedRun, state: Any) -> None:
+        nonlocal saves
+        save(self, state)
+        saves += 1
+        if saves == 2:
+            raise KeyboardInterrupt
+
+    cut = one_thread(tmp_path / "cut", topics, **changed)
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbedRun, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(cut)
+    with pytest.raises(DlkitError, match="holds a run already; add --resume"):
+        train(cut)
+    with pytest.raises(DlkitError, match="was started with --dim 12; resume it with the same"):
+        train(one_thread(tmp_path / "cut", topics, **changed, resume=True, dim=13))
+    (tmp_path / "cut" / "corpus-of-a-killed-run").mkdir()
+    resumed = train(one_thread(tmp_path / "cut", topics, **changed, resume=True))
+    assert not list((tmp_path / "cut").glob("corpus-*"))
+    np.testing.assert_array_equal(load_embedding(whole).vectors, load_embedding(resumed).vectors)
+    log = (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3]
+    assert train(one_thread(tmp_path / "cut", topics, **changed, resume=True)) == resumed
+
+
+def test_a_run_resumes_with_its_corpus_only(
+    tmp_path: Path, topics: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    save = EmbedRun.save
+
+    def killed(self: EmbedRun, state: Any) -> None:
+        save(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbedRun, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(one_thread(out, topics))
+    other = tmp_path / "other.txt"
+    other.write_text("a b c\n" * 9)
+    with pytest.raises(DlkitError, match="was started with another corpus"):
+        train(one_thread(out, other, resume=True))
+    (out / "last.state").write_bytes(b"PK")
+    with pytest.raises(DlkitError, match=r"last\.state: damaged"):
+        train(one_thread(out, topics, resume=True))
+
+
+def test_a_rate_that_is_too_high_is_an_error(tmp_path: Path, topics: Path) -> None:
+    with pytest.raises(DlkitError, match="lower --lr"):
+        train(one_thread(tmp_path / "run", topics, lr=1e30))
