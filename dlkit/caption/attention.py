@@ -81,8 +81,8 @@ def token_attention(memory: torch.Tensor, ids: Sequence[int], predictor: Predict
         _, alpha = network.step(torch.tensor([token], device=memory.device), state)
         if alpha is None:
             raise DlkitError(
-                f"{predictor.name}: a model without attention; choose one of --arch attend or"
-                " transformer"
+                "a model without attention; choose one of --arch attend or transformer",
+                predictor.name,
             )
         found.append(alpha[0].double().cpu().numpy())
     return np.array(found).reshape(len(ids), memory.shape[1])

@@ -140,12 +140,11 @@ def infer(
         return
     paths = keep_apart([annotate], images)
 
-    from dlkit.caption.infer import caption, load, save_pictures
+    from dlkit.caption.infer import caption, load
 
     predictor = load(model, device, precision)
-    results = caption(paths, predictor, search, batch_size, workers, writer.shard)
-    if annotate is not None:
-        results = save_pictures(results, writer.file_names(annotate, picture_suffix))
+    annotated = writer.file_names(annotate, picture_suffix) if annotate is not None else None
+    results = caption(paths, predictor, search, batch_size, workers, writer.shard, annotated)
     writer.write(results, print_with)
 
 

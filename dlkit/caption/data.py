@@ -91,7 +91,7 @@ def load_data(
     )
     if not len(loaded.training):
         skipped.report()
-        raise DlkitError(f"{config.data}: no usable caption to train on; raise --max-tokens")
+        raise DlkitError("no usable caption to train on; raise --max-tokens", config.data)
     tokens = sum(len(ids) - 1 for ids in loaded.training.ids)
     unknown = sum(int((ids == vocabulary.unk).sum()) for ids in loaded.training.ids) / tokens
     if unknown > MAX_UNKNOWN:

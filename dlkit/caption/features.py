@@ -91,13 +91,14 @@ def stored_images(file: Path, about: dict[str, Any]) -> set[str]:
     """
     header = read_header(file, TASK)
     if header.arch != ARCH:
-        raise DlkitError(f"{file}: a captioner, not a file of features; give another --features")
+        raise DlkitError("a captioner, not a file of features; give another --features", file)
     stored = {name: header.settings.get(name) for name in about}
     if stored == about:
         return {*header.settings["images"], *header.settings["unreadable"]}
     raise DlkitError(
-        f"{file}: made by the encoder {format_encoder(stored)}, not by {format_encoder(about)};"
-        " remove it, or give another --features"
+        f"made by the encoder {format_encoder(stored)}, not by {format_encoder(about)}; remove it,"
+        " or give another --features",
+        file,
     )
 
 

@@ -80,6 +80,10 @@ class ImageCaptions:
         ]
 
 
+# A result, and the image as the network sees it.
+Captioned = tuple[ImageCaptions | Failure, Picture | None]
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A captioner with its vocabulary, as `load` prepares it for inference.
@@ -132,13 +136,15 @@ def caption(
     batch_size: int = 32,
     workers: int = 2,
     shard: Shard | None = None,
+    annotated: FileNames | None = None,
 ) -> Iterator[ImageCaptions | Failure]:
     """The captions of each image, in input order; a Failure for one that cannot be read.
 
-    With a `shard` only its images are captioned; without one, all processes share the images.
+    With a `shard` only its images are captioned; without one, all processes share the images. Under
+    the names `annotated`, copies of the images are saved with the captions below.
     """
 
-    def results(numbered: Iterator[tuple[int, str]]) -> Iterator[ImageCaptions | Failure]:
+    def results(numbered: Iterator[tuple[int, str]]) -> Iterator[Captioned]:
         numbers: deque[int] = deque()
 
         def own_paths() -> Iterator[str]:
@@ -148,9 +154,21 @@ def caption(
 
         read_so_far = iter(numbers.popleft, None)
         tracked = track(own_paths(), "captioning")
-        yield from caption_numbered(tracked, read_so_far, predictor, search, batch_size, workers)
+        for found, picture in caption_numbered(
+            tracked, read_so_far, predictor, search, batch_size, workers
+        ):
+            yield found, picture if annotated else None
 
-    return map_shard(results, enumerate(image_files.files(paths)), str(predictor.device), shard)
+    inputs = enumerate(image_files.files(paths))
+    for found, picture in map_shard(results, inputs, str(predictor.device), shard):
+        if annotated is not None and picture is not None and is_main_process():
+            assert isinstance(found, ImageCaptions)
+            try:
+                save_annotated(found, picture, annotated)
+            except DlkitError as error:  # the file may have changed
+                yield Failure(found.path, error.reason_for(found.path))
+                continue
+        yield found
 
 
 def caption_numbered(
@@ -160,7 +178,7 @@ def caption_numbered(
     search: Search,
     batch_size: int,
     workers: int,
-) -> Iterator[ImageCaptions | Failure]:
+) -> Iterator[Captioned]:
     """The captions of each image; random samples depend on its number among all inputs.
 
     Images are decoded ahead in threads, and captioned in batches.
@@ -172,14 +190,14 @@ def caption_numbered(
         found = iter(caption_pictures([(n, picture) for n, _, picture in good], predictor, search))
         for entry, _ in window:
             if isinstance(entry, Failure):
-                yield entry
+                yield entry, None
                 continue
             path, picture = entry
             captions = next(found)
             if captions:
-                yield ImageCaptions(path, picture.width, picture.height, captions)
+                yield ImageCaptions(path, picture.width, picture.height, captions), picture
             else:
-                yield Failure(path, OVERFLOW)
+                yield Failure(path, OVERFLOW), None
 
 
 def caption_pictures(
@@ -235,17 +253,8 @@ def score_text(text: GeneratedText, predictor: Predictor, search: Search) -> Sco
     )
 
 
-def save_pictures(
-    results: Iterable[ImageCaptions | Failure], names: FileNames
-) -> Iterator[ImageCaptions | Failure]:
-    """The results unchanged, while each image is saved with its captions below."""
-    for result in results:
-        if isinstance(result, ImageCaptions) and is_main_process():
-            path = names.path_for(result.path, picture_suffix(result.path))
-            try:
-                picture = images.as_pillow(images.read(result.path))
-            except DlkitError as error:  # a URL may fail the second time
-                yield Failure(result.path, error.reason_for(result.path))
-                continue
-            images.save(draw_captions(picture, [found.caption for found in result.captions]), path)
-        yield result
+def save_annotated(found: ImageCaptions, picture: Picture, names: FileNames) -> None:
+    """Save a copy of an image with its captions below."""
+    path = names.path_for(found.path, picture_suffix(found.path))
+    image = images.as_pillow(images.full_size(found.path, picture))
+    images.save(draw_captions(image, [text.caption for text in found.captions]), path)

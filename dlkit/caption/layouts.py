@@ -75,7 +75,7 @@ def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> Cap
     layout or split, and where no sample is usable.
     """
     if not data.exists():
-        raise DlkitError(f"{data}: no such folder or file")
+        raise DlkitError("no such folder or file", data)
     if split not in {*SPLITS, "all"}:
         raise DlkitError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}, all")
     skipped = Skipped()
@@ -94,13 +94,14 @@ def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> Cap
     if not chosen and not (split == "val" and share == 0):
         others = ", ".join(name for name, lines in splits.items() if lines)
         raise DlkitError(
-            f"{data}: no captions for the split {split!r};"
-            + (f" choose from {others}" if others else " it has no captions at all")
+            f"no captions for the split {split!r};"
+            + (f" choose from {others}" if others else " it has no captions at all"),
+            data,
         )
     samples = usable_images(chosen, skipped)
     if chosen and not samples:
         skipped.report()
-        raise DlkitError(f"{data}: no image of {split!r} exists and has a caption with text")
+        raise DlkitError(f"no image of {split!r} exists and has a caption with text", data)
     return CaptionSplit(samples, skipped)
 
 
@@ -156,8 +157,9 @@ def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:
     if next(coco.json_files(data), None):
         return read_coco_splits(data, split, skipped)
     raise DlkitError(
-        f"{data}: no captions in a known layout: Flickr8k's *.token.txt or captions.txt, COCO's"
-        " annotations/captions_*.json, or SPLIT.csv with path and caption (see the README)"
+        "no captions in a known layout: Flickr8k's *.token.txt or captions.txt, COCO's"
+        " annotations/captions_*.json, or SPLIT.csv with path and caption (see the README)",
+        data,
     )
 
 
@@ -267,7 +269,7 @@ def read_coco(data: Path, file: Path, split: str, skipped: Skipped) -> list[Capt
                 CaptionLine(path, caption, where) for caption in captions.get(image["id"], [])
             ]
     except ValueError as error:
-        raise DlkitError(f"{file}: not JSON ({error})") from error
+        raise DlkitError(f"not JSON ({error})", file) from error
     except (KeyError, TypeError) as error:
-        raise DlkitError(f"{file}: not COCO's captions: no usable {error}") from error
+        raise DlkitError(f"not COCO's captions: no usable {error}", file) from error
     return found

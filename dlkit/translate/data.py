@@ -68,7 +68,7 @@ def load_data(
         )
     if not training:
         skipped.report()
-        raise DlkitError(f"{files}: no pairs to train on")
+        raise DlkitError("no pairs to train on", str(files))
     if vocabulary is None:
         vocabulary = make_vocabulary(config, training)
     loaded = TrainingData(
@@ -79,7 +79,7 @@ def load_data(
     skipped.report()
     if not len(loaded.training):
         raise DlkitError(
-            f"{files}: no usable pair to train on; give a larger --max-tokens or --max-ratio"
+            "no usable pair to train on; give a larger --max-tokens or --max-ratio", str(files)
         )
     tokens = sum(len(ids) - 1 for ids in loaded.training.targets)
     log(

@@ -121,7 +121,7 @@ def read_parallel_files(files: Sequence[str]) -> list[list[str]]:
                 " correspond one to one"
             )
     if not found[0]:
-        raise DlkitError(f"{files[0]}: an empty file")
+        raise DlkitError("an empty file", files[0])
     return found
 
 

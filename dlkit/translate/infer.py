@@ -362,8 +362,8 @@ def context_turns(predictor: Predictor, context: int | None, alignment: bool) ->
     """The number of previous turns to read with each line: `--context`, or the model's own."""
     if context and not predictor.context:
         raise DlkitError(
-            f"{predictor.name}: was not trained with --context, so it reads single lines; remove"
-            " the option"
+            "was not trained with --context, so it reads single lines; remove the option",
+            predictor.name,
         )
     turns = predictor.context if context is None else context
     if turns and alignment:

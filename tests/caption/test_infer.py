@@ -81,7 +81,9 @@ def test_samples_depend_on_the_seed_and_the_images_number(shapes: Path) -> None:
     def said(numbers: list[int], search: Search) -> list[list[str]]:
         chosen = [paths[number] for number in numbers]
         found = infer.caption_numbered(chosen, numbers, model, search, batch_size=3, workers=0)
-        return [[s.caption for s in of.captions] for of in found if isinstance(of, ImageCaptions)]
+        return [
+            [s.caption for s in of.captions] for of, _ in found if isinstance(of, ImageCaptions)
+        ]
 
     everything = said([*range(10)], search)
     assert said([1, 4, 7], search) == [everything[number] for number in (1, 4, 7)]
