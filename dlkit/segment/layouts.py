@@ -88,7 +88,7 @@ def read_split(
     image is usable.
     """
     if not data.exists():
-        raise DlkitError(f"{data}: no such folder")
+        raise DlkitError("no such folder", data)
     skipped = Skipped()
     names, entries = find_reader(data)(data, split, labels, instances, skipped)
     check = partial(check_entry, count=len(names), objects=instances or objects)
@@ -101,7 +101,7 @@ def read_split(
     samples = [sample for sample in checked if isinstance(sample, AnnotatedImage)]
     if not samples:
         reason = f": {next(iter(skipped.places))}" if skipped.places else ""
-        raise DlkitError(f"{data}: no image of {split!r} has a usable mask{reason}")
+        raise DlkitError(f"no image of {split!r} has a usable mask{reason}", data)
     return DatasetSplit(samples, names, skipped)
 
 
@@ -116,9 +116,10 @@ def find_reader(data: Path) -> Callable[..., Listing]:
     if next(data.glob("*annot"), None):
         return read_camvid
     raise DlkitError(
-        f"{data}: no masks in a known layout; use images/ and masks/, VOC's SegmentationClass/ and"
+        "no masks in a known layout; use images/ and masks/, VOC's SegmentationClass/ and"
         " ImageSets/, CamVid's train/ and trainannot/, or COCO's annotations/*.json (see the"
-        " README)"
+        " README)",
+        data,
     )
 
 
@@ -160,7 +161,7 @@ def read_class_table(file: Path) -> list[tuple[str, Color | None]]:
     names = [name for name, _ in entries]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate is not None:
-        raise DlkitError(f"{file}: the class {duplicate} is listed twice")
+        raise DlkitError(f"the class {duplicate} is listed twice", file)
     return entries
 
 
@@ -185,9 +186,7 @@ def read_classes(data: Path) -> list[tuple[str, Color | None]]:
     """Read the data set's classes.txt."""
     file = data / "classes.txt"
     if not file.exists():
-        raise DlkitError(
-            f"{file}: no such file; list the classes in it, one per line, from index 0"
-        )
+        raise DlkitError("no such file; list the classes in it, one per line, from index 0", file)
     return read_class_table(file)
 
 
@@ -208,7 +207,7 @@ def read_camvid(
     elif (data / split).is_dir():
         files = pair_files(data / split, data / f"{split}annot", None, skipped)
     else:
-        raise DlkitError(f"{data}: no split {split!r}; it needs {list_file.name} or {split}/")
+        raise DlkitError(f"no split {split!r}; it needs {list_file.name} or {split}/", data)
     return make_entries(entries, labels, instances, [len(entries)], files)
 
 
@@ -258,8 +257,7 @@ def read_folders(
                 files = pair_files(folder, masks, objects if objects.is_dir() else None, skipped)
                 return make_entries(entries, labels, instances, [], files)
     raise DlkitError(
-        f"{data}: no split {split!r}; it needs {data / 'images' / split}"
-        f" or {data / split / 'images'}"
+        f"no split {split!r}; it needs {data / 'images' / split} or {data / split / 'images'}", data
     )
 
 
@@ -270,7 +268,7 @@ def read_voc(
     list_file = lists / f"{split}.txt"
     if not list_file.exists():
         splits = ", ".join(sorted(path.stem for path in lists.glob("*.txt"))) or "none"
-        raise DlkitError(f"{lists}: no split {split!r}; choose from {splits}")
+        raise DlkitError(f"no split {split!r}; choose from {splits}", lists)
     own_classes = (data / "classes.txt").exists()
     entries = read_classes(data) if own_classes else [(name, None) for name in VOC_CLASSES]
     files: list[tuple[Path, Path, Path | None]] = []
@@ -317,5 +315,5 @@ def read_coco(
             for i in content["images"]
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise DlkitError(f"{file}: not a COCO file ({type(error).__name__}: {error})") from error
+        raise DlkitError(f"not a COCO file ({type(error).__name__}: {error})", file) from error
     return labels, entries

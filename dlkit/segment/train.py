@@ -96,8 +96,9 @@ def refuse_one_class(data: Path, training: DatasetSplit) -> None:
     if present.sum() < 2:
         names = [name for name, used in zip(training.labels, present, strict=True) if used]
         raise DlkitError(
-            f"{data}: the training masks contain a single class ({', '.join(names) or 'none'});"
-            " at least two are needed"
+            f"the training masks contain a single class ({', '.join(names) or 'none'});"
+            " at least two are needed",
+            data,
         )
 
 
