@@ -28,9 +28,9 @@ from dlkit.tokenize.compiled_table import (
     find_pair,
     grow_bytes,
     insert,
-    key_of,
     load8,
     store8,
+    string_key,
 )
 from dlkit.tokenize.normalize import normalize
 from dlkit.tokenize.wordpiece import LONGEST_WORD
@@ -280,7 +280,7 @@ def longest_matches(data, i, j, whole, whole_pool, inner, inner_pool, longest, i
         end = min(j, start + longest)
         while end > start:
             if end == j or (data[end] & 0xC0) != 0x80:
-                low, high = key_of(data, start, end)
+                low, high = string_key(data, start, end)
                 if start == i:
                     row = find(whole, whole_pool, data, start, low, high)
                     token = whole[row + 3] if whole[row + 1] != 0 else -1

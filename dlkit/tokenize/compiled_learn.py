@@ -81,7 +81,7 @@ def sift_down(heap, size, scores, pairs, serials):
 
 
 @njit(cache=True, nogil=True)
-def score_of(key, count, symbol_counts, likelihood):
+def pair_score(key, count, symbol_counts, likelihood):
     if not likelihood:
         return np.float64(count)
     both = np.float64(symbol_counts[key >> 32]) * np.float64(symbol_counts[key & 0xFFFFFFFF])
@@ -264,7 +264,7 @@ def learn_merges(
                 sift_down(heap, heap_size, entry_scores, entry_pairs, entry_serials)
                 continue
             count = pairs[find_pair(pairs, key, 4) + 1]
-            score = score_of(key, count, symbol_counts, likelihood)
+            score = pair_score(key, count, symbol_counts, likelihood)
             if score != entry_scores[entry]:
                 # Scores of waiting entries only fall (or have a newer entry): it sinks.
                 entry_scores[entry] = score
@@ -430,7 +430,7 @@ def learn_merges(
                 heap = doubled(heap)
             pair = list_pairs[chain]
             count = pairs[find_pair(pairs, pair, 4) + 1]
-            entry_scores[n_entries] = score_of(pair, count, symbol_counts, likelihood)
+            entry_scores[n_entries] = pair_score(pair, count, symbol_counts, likelihood)
             entry_pairs[n_entries] = pair
             entry_lists[n_entries] = chain
             serial += 1

@@ -15,8 +15,8 @@ from dlkit.tokenize.compiled_table import (
     find,
     first_row,
     insert,
-    key_of,
     load8,
+    string_key,
     trailing_zeros,
 )
 
@@ -218,11 +218,11 @@ def piece_end(data, i, end, table, mode):
 @njit(cache=True, nogil=True, forceinline=True)
 def is_dropped(data, i, table, mode):
     """Whether the piece at i is white space that only separates."""
-    return is_apart(mode) and table[code_point(data, i)[0]] == SPACE
+    return spaces_separate(mode) and table[code_point(data, i)[0]] == SPACE
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def is_apart(mode):
+def spaces_separate(mode):
     """Whether spaces are between the pieces, not in them."""
     return WHITESPACE <= mode <= BERT
 
@@ -283,14 +283,14 @@ def split_batch(data, starts, ends, text, i, kind_table, mode, table, batch):
         while i < end and n < BATCH:
             j = word_end(data, i, end, kind_table, mode)
             if j == i:
-                if is_apart(mode) and item(data, i) == 32:
+                if spaces_separate(mode) and item(data, i) == 32:
                     i += 1
                     continue
                 j = piece_end(data, i, end, kind_table, mode)
                 if is_dropped(data, i, kind_table, mode):
                     i = j
                     continue
-            low, high = key_of(data, i, j)
+            low, high = string_key(data, i, j)
             prefetch(table, first_row(table, low, high))
             batch[n, 0] = i
             batch[n, 1] = j

@@ -60,7 +60,7 @@ def trailing_zeros(typing_context, number):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def key_of(data, i, j):
+def string_key(data, i, j):
     """The key of data[i:j], which must not be empty."""
     n = j - i
     if n > EXACT or i + 16 > len(data):
@@ -173,7 +173,7 @@ def fill(table, pool, used, pool_used, data, starts, values):
         i = starts[n]
         j = starts[n + 1]
         if j > i:
-            low, high = key_of(data, i, j)
+            low, high = string_key(data, i, j)
             row = find(table, pool, data, i, low, high)
             if table[row + 1] != 0:
                 table[row + 3] = values[n]

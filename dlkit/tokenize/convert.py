@@ -17,7 +17,7 @@ from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, bytes_to_chars
 from dlkit.tokenize.config import FileFormat
 from dlkit.tokenize.infer import load
 from dlkit.tokenize.model import ALGORITHMS, BPE, ByteBPE, SentencePiece, Tokenizer
-from dlkit.tokenize.pretokenize import PATTERNS, pattern_of
+from dlkit.tokenize.pretokenize import PATTERNS, find_pattern
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
 Json = dict[str, Any]
@@ -376,7 +376,7 @@ def hugging_face_split(tokenizer: Tokenizer) -> list[Json]:
         return [{"type": "WhitespaceSplit"}]
     if tokenizer.split == "bert":
         return [{"type": "BertPreTokenizer"}]
-    pattern = {"Regex": ONIGURUMA.get(tokenizer.split, pattern_of(tokenizer.split))}
+    pattern = {"Regex": ONIGURUMA.get(tokenizer.split, find_pattern(tokenizer.split))}
     return [{"type": "Split", "pattern": pattern, "behavior": "Removed", "invert": True}]
 
 

@@ -38,7 +38,7 @@ PATTERNS = {
 }
 
 
-def pattern_of(split: str) -> str:
+def find_pattern(split: str) -> str:
     """The pattern of this name, or the pattern itself."""
     return PATTERNS.get(split, split)
 
@@ -49,7 +49,7 @@ def compile_pattern(split: str) -> "regex.Pattern[str]":
     import regex
 
     try:
-        return regex.compile(pattern_of(split))
+        return regex.compile(find_pattern(split))
     except regex.error as error:
         names = ", ".join(PATTERNS)
         raise DlkitError(

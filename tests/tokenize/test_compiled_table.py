@@ -12,8 +12,8 @@ def test_keys_are_distinct() -> None:
     strings |= {base[:k] + b"\xff" + base[k + 1 : n] for n in (7, 8, 15, 16, 30) for k in range(n)}
     keys = set()
     for string in strings:
-        alone = compiled_table.key_of(np.frombuffer(string, np.uint8), 0, len(string))
+        alone = compiled_table.string_key(np.frombuffer(string, np.uint8), 0, len(string))
         inside = np.frombuffer(b"x" + string + b"y" * 20, np.uint8)
-        assert compiled_table.key_of(inside, 1, 1 + len(string)) == alone
+        assert compiled_table.string_key(inside, 1, 1 + len(string)) == alone
         keys.add(alone)
     assert len(keys) == len(strings)
