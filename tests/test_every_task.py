@@ -1,22 +1,33 @@
-"""What every task promises: the same files, help, and a round from training to evaluation."""
+"""Every task: the same files, help, and the round train, infer, evaluate, resume."""
 
+import contextlib
+import functools
 import json
-from dataclasses import fields
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dlkit import __version__
 from dlkit.caption.config import CaptionTrainConfig
 from dlkit.cli import TASKS
 from dlkit.core.config import TrainConfig
+from dlkit.core.errors import ExitStatus
 from dlkit.core.store import checkpoint
+from dlkit.core.train.run import Run
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.style_transfer.config import StyleTrainConfig
-from tests.conftest import run
+from tests.conftest import run, write_voc
 
 ROOT = Path(__file__).parent.parent
 ROLES = ["config", "model", "infer", "evaluate", "train", "cli"]
@@ -111,14 +122,197 @@ def test_models_lists_what_is_bundled_and_what_could_be_downloaded() -> None:
     assert run("models", "nothing").code == 2
 
 
-def test_train_prints_a_model_that_infer_and_evaluate_take(shapes: Path, model: Path) -> None:
-    header = checkpoint.read_header(model)
-    assert header.task == "detect"
-    assert header.labels == ["disc", "square"]
-    scores = json.loads(run("detect", "evaluate", shapes, "-m", model, "-f", "json").out)
-    assert {record["label"] for record in scores} == {"all", "disc", "square"}
-    assert all(record["definition"] for record in scores)
-    found = json.loads(
-        run("detect", shapes / "JPEGImages", "-m", model, "-f", "json", "--threshold", 0).out
-    )
-    assert len(found) == 16
+@dataclass(frozen=True)
+class Round:
+    """The arguments of a round; `{data}` is the folder of `data`, `{model}` what `train` printed.
+
+    `weights` are the files that a resumed run must have as an undisturbed one.
+    """
+
+    train: str
+    infer: str
+    evaluate: str
+    weights: tuple[str, ...] = ("best.safetensors", "last.safetensors")
+
+
+COMMON = "--epochs 2 --workers 1 --device cpu --precision fp32 --seed 1"
+TINY = "--width 16 --layers 1 --batch-size 8"
+ON_CPU = "--device cpu --precision fp32"
+ROUNDS = {
+    "caption": Round(
+        f"{{data}}/captions.csv --arch nic --image-size 32 --backbone {{data}}/backbone.safetensors"
+        f" {TINY} --vocab-size 60 {COMMON}",
+        f"{{data}}/images -m {{model}} {ON_CPU}",
+        f"{{data}}/captions.csv --split all -m {{model}} {ON_CPU}",
+    ),
+    "classify": Round(
+        f"{{data}}/labels --arch lenet --image-size 32 --batch-size 8 {COMMON}",
+        f"{{data}}/images -m {{model}} {ON_CPU}",
+        f"{{data}}/labels --split val -m {{model}} {ON_CPU}",
+    ),
+    "detect": Round(
+        f"{{data}}/shapes --size nano --image-size 64 --batch-size 4 {COMMON}",
+        f"{{data}}/shapes/JPEGImages -m {{model}} --threshold 0 {ON_CPU}",
+        f"{{data}}/shapes --split val -m {{model}} {ON_CPU}",
+    ),
+    "embed": Round(
+        "{data}/text.txt --dim 8 --min-count 1 --epochs 2 --threads 1 --device cpu --seed 1",
+        "w1 -m {model}",
+        "{data}/pairs.txt -m {model}",
+        ("best.safetensors",),
+    ),
+    "gan-sample": Round(
+        f"{{data}}/images --arch dcgan --image-size 16 --width 4 --latent 4 --batch-size 8"
+        f" --steps-per-epoch 2 --eval-samples 20 {COMMON}",
+        "-m {model} -n 2 -o {data}/drawn.png --device cpu",
+        "{data}/images --split train -m {model} --samples 12 --device cpu",
+    ),
+    "lm-generate": Round(
+        f"{{data}}/text.txt --arch gpt --heads 2 --context 16 {TINY} --sample-tokens 0"
+        f" --vocab-size 40 {COMMON}",
+        f"w1 -m {{model}} --max-tokens 5 {ON_CPU}",
+        f"{{data}}/text.txt --split all -m {{model}} {ON_CPU}",
+    ),
+    "segment": Round(
+        f"{{data}}/masks --arch unet --image-size 32 --width-multiplier 0.1 --depth 2"
+        f" --batch-size 4 {COMMON}",
+        f"{{data}}/images -m {{model}} {ON_CPU}",
+        f"{{data}}/masks --split val -m {{model}} {ON_CPU}",
+    ),
+    "style-transfer": Round(
+        f"{{data}}/images/0.png --images {{data}}/images --arch fast --image-size 32"
+        " --style-size 32 --width 4 --batch-size 4 --steps-per-epoch 2 --features random:0"
+        f" {COMMON}",
+        f"apply {{model}} {{data}}/images/0.png -o {{data}}/painted.png {ON_CPU}",
+        "{data}/images/0.png {data}/images/1.png -m {model} --size 32",
+    ),
+    "tokenize": Round(
+        "{data}/text.txt --vocab-size 300",
+        "{data}/text.txt -m {model}",
+        "{data}/text.txt -m {model}",
+        (),
+    ),
+    "translate": Round(
+        f"--source {{data}}/text.txt --target {{data}}/text.txt --arch transformer --heads 2 {TINY}"
+        f" --tokenizer whitespace {COMMON}",
+        f"{{data}}/text.txt -m {{model}} {ON_CPU}",
+        f"--source {{data}}/text.txt --ref {{data}}/text.txt -m {{model}} {ON_CPU}",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, narrow: Path) -> Path:
+    """Images of 32 pixels with labels, masks and captions; shapes with boxes; lines of words."""
+    root = tmp_path_factory.mktemp("rounds")
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks/images/train", "masks/images/val", "masks/masks/train",
+                   "masks/masks/val", "labels/train/dark", "labels/train/light",
+                   "labels/val/dark", "labels/val/light"):  # fmt: skip
+        (root / folder).mkdir(parents=True)
+    captions = ["path,caption"]
+    for number in range(16):
+        split = "train" if number < 12 else "val"
+        light = number % 2
+        pixels = rng.integers(100 * light, 100 * light + 150, (32, 32, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+        image.save(root / "images" / f"{number}.png")
+        image.save(root / "labels" / split / ("light" if light else "dark") / f"{number}.png")
+        image.save(root / "masks" / "images" / split / f"{number}.png")
+        mask = Image.fromarray((pixels[..., 0] > 120).astype(np.uint8))
+        mask.save(root / "masks" / "masks" / split / f"{number}.png")
+        captions.append(f"images/{number}.png,a {'light' if light else 'dark'} picture")
+    (root / "masks" / "classes.txt").write_text("low\nhigh\n")
+    (root / "captions.csv").write_text("\n".join(captions) + "\n")
+    words = [[f"w{word}" for word in rng.integers(0, 9, 6)] for _ in range(80)]
+    (root / "text.txt").write_text("".join(" ".join(line) + "\n" for line in words))
+    (root / "pairs.txt").write_text("w1\tw2\t3.0\nw2\tw3\t1.0\nw3\tw4\t2.0\n")
+    write_voc(root / "shapes", {"train": [*range(4)] * 2, "val": [4, 5]})
+    shutil.copy(narrow, root / "backbone.safetensors")
+    return root
+
+
+def arguments(line: str, data: Path, model: str = "") -> list[str]:
+    return [part.format(data=data, model=model) for part in line.split()]
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The path that `train` prints, by the task; each is trained once."""
+
+    @functools.cache
+    def train(task: str) -> Path:
+        suffix = ".json" if task == "tokenize" else ""
+        out = tmp_path_factory.mktemp(task) / f"run{suffix}"
+        done = run(task, "train", *arguments(ROUNDS[task].train, data), "--out", out)
+        assert done.code == 0, done.err
+        return Path(done.out.strip())
+
+    return train
+
+
+@pytest.mark.parametrize("task", ROUNDS)
+def test_train_prints_the_path_of_a_model_of_the_task(
+    task: str, trained: Callable[[str], Path]
+) -> None:
+    header = checkpoint.read_header(trained(task), task)
+    assert header.dlkit == __version__
+    assert header.config
+
+
+@pytest.mark.parametrize("task", ROUNDS)
+def test_infer_takes_the_model_that_train_prints(
+    task: str, data: Path, trained: Callable[[str], Path]
+) -> None:
+    done = run(task, *arguments(ROUNDS[task].infer, data, str(trained(task))))
+    assert done.code == 0, done.err
+    assert done.out
+
+
+@pytest.mark.parametrize("task", ROUNDS)
+def test_evaluate_takes_the_model_that_train_prints(
+    task: str, data: Path, trained: Callable[[str], Path]
+) -> None:
+    line = arguments(ROUNDS[task].evaluate, data, str(trained(task)))
+    done = run(task, "evaluate", *line, "-f", "json")
+    assert done.code == 0, done.err
+    records = json.loads(done.out)
+    assert records
+    assert all(record.get("definition", "one") for record in records)
+
+
+@contextlib.contextmanager
+def stopped_after_an_epoch() -> Iterator[None]:
+    """Runs that a scheduler stops after their first epoch, once it is saved."""
+    finish = Run.finish_epoch
+
+    def finish_and_stop(run: Run, *args: Any, **metrics: Any) -> bool:
+        better = finish(run, *args, **metrics)
+        if run.epoch == 1:
+            run.stop(signal.SIGTERM)
+        return better
+
+    with mock.patch.object(Run, "finish_epoch", finish_and_stop):
+        yield
+
+
+@pytest.mark.parametrize("task", [task for task in ROUNDS if len(ROUNDS[task].weights) == 2])
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
+    task: str, data: Path, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    whole, out = trained(task).parent, tmp_path / "run"
+    command = (task, "train", *arguments(ROUNDS[task].train, data), "--out", out)
+    with stopped_after_an_epoch():
+        assert run(*command).code == ExitStatus.REQUEUE
+    assert "holds a run already" in run(*command).err
+    resumed = run(*command, "--resume")
+    assert resumed.code == 0, resumed.err
+    assert "resuming" in resumed.err
+    for name in ROUNDS[task].weights:
+        expected, found = (checkpoint.load(folder / name, task)[1] for folder in (whole, out))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_the_round_is_that_of_all_tasks() -> None:
+    assert ROUNDS.keys() == TASKS.keys()
