@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -15,8 +16,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel import device as devices
-from dlkit.core.parallel import distributed
-from dlkit.core.parallel.distributed import Process
+from dlkit.core.parallel.sharding import map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
@@ -127,8 +127,10 @@ def apply(
     codes = [blend_codes(model, group, options.style_size) for group in styles]
     photos = [planned[start : start + len(styles)] for start in range(0, len(planned), len(styles))]
 
-    def results(process: Process) -> Iterator[list[StyledImage | Failure]]:
-        own = list(process.share(photos))
+    def results(
+        groups: Iterable[Sequence[PlannedPainting]],
+    ) -> Iterator[list[StyledImage | Failure]]:
+        own = list(groups)
         paths = track([group[0].photo for group in own], "painting")
         with ThreadPoolExecutor(max(1, options.workers)) as pool:
             writing: deque[list[Failure | Future[StyledImage]]] = deque()
@@ -147,19 +149,14 @@ def apply(
             while writing:
                 yield wait_for(writing.popleft())
 
-    def gathered() -> Iterator[StyledImage | Failure]:
-        with distributed.launch(str(model.device)) as process:
-            for group in process.gather(results(process)):
-                yield from group
-
-    return gathered()
+    return chain.from_iterable(map_shard(results, photos, str(model.device)))
 
 
 @dataclass(frozen=True)
 class PendingImage:
     """A painting (3, H, W) to be written, and its photograph, both uint8."""
 
-    job: PlannedPainting
+    item: PlannedPainting
     photo: Tensor = field(repr=False)
     pixels: Tensor = field(repr=False)
 
@@ -194,10 +191,10 @@ def paint_stream(
                 yield [entry]
                 continue
             yield [
-                Failure(job.photo, one)
+                Failure(item.photo, one)
                 if isinstance(one, str)
-                else PendingImage(job, entry[1].pixels, one)
-                for job, one in zip(wanted, paintings.pop(index), strict=True)
+                else PendingImage(item, entry[1].pixels, one)
+                for item, one in zip(wanted, paintings.pop(index), strict=True)
             ]
 
 
@@ -238,6 +235,6 @@ def save_painting(painted: PendingImage, options: ApplyOptions) -> StyledImage:
         keep = color.keep_chroma if options.colors == "luminance" else color.match_painting_colors
         painting = keep(photo, painting)
     picture = to_pillow(painting)
-    images.save(picture, painted.job.target)
-    job = painted.job
-    return StyledImage(job.photo, join_names(job.styles), str(job.target), *picture.size)
+    images.save(picture, painted.item.target)
+    item = painted.item
+    return StyledImage(item.photo, join_names(item.styles), str(item.target), *picture.size)

@@ -4,7 +4,7 @@ Shapes: H x W pixels of a photograph, h x w of the optimized picture.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.parallel import device as devices
-from dlkit.core.parallel import distributed
-from dlkit.core.parallel.distributed import Process
+from dlkit.core.parallel.sharding import map_shard
 from dlkit.core.progress import Bar, log
 from dlkit.core.vision import images
 from dlkit.style_transfer import color, masks
@@ -114,8 +113,8 @@ def paint(
     layers = {**objective.content_layers, **objective.style_layers}
     network.check(list(layers))
 
-    def results(process: Process) -> Iterator[Painting | Failure]:
-        for item in process.share(planned):
+    def results(items: Iterable[PlannedPainting]) -> Iterator[Painting | Failure]:
+        for item in items:
             try:
                 painting, ended_by = paint_one(item, network, objective, options)
             except DlkitError as error:
@@ -133,11 +132,7 @@ def paint(
             if ended_by is not None:
                 raise ended_by
 
-    def gathered() -> Iterator[Painting | Failure]:
-        with distributed.launch(str(network.mean.device)) as process:
-            yield from process.gather(results(process))
-
-    return gathered()
+    return map_shard(results, planned, str(network.mean.device))
 
 
 def paint_one(

@@ -101,10 +101,10 @@ def select_remaining(
     """
 
     def is_made(group: Sequence[PlannedPainting]) -> bool:
-        return all(job.target.exists() for job in group)
+        return all(item.target.exists() for item in group)
 
     groups = (planned[start : start + group_size] for start in range(0, len(planned), group_size))
-    return [job for group in remaining_jobs(groups, shard, resume, is_made) for job in group]
+    return [item for group in remaining_jobs(groups, shard, resume, is_made) for item in group]
 
 
 def write_grid_after(

@@ -15,10 +15,14 @@ from dlkit.gan_sample.models.architecture import Architecture, LatentModel
 from dlkit.gan_sample.models.dcgan import (
     Flatten,
     convolutional_generator,
-    initialize,
     strided_convolutions,
 )
-from dlkit.gan_sample.models.gan import Generator, check_labels, dense_generator
+from dlkit.gan_sample.models.gan import (
+    Generator,
+    check_labels,
+    dense_generator,
+    initialize_normal,
+)
 
 
 class Encoder(nn.Module):
@@ -133,7 +137,7 @@ def build_parts(
         chain, features = strided_convolutions(maps, side, image_size, channels)
         encoder = Encoder(chain.append(Flatten()), features, codes)
         body = convolutional_generator(latent, maps, side, image_size, channels)
-        initialize(body)
+        initialize_normal(body)
     return encoder, Generator(body, latent, image_size, channels, None)
 
 

@@ -6,7 +6,7 @@ Shapes: B images, C channels, H x W pixels, h x w patches.
 from torch import Tensor, nn
 
 from dlkit.gan_sample.models.architecture import Architecture
-from dlkit.gan_sample.models.gan import apply_to_layers
+from dlkit.gan_sample.models.gan import initialize_normal
 
 
 class ResidualBlock(nn.Module):
@@ -96,12 +96,7 @@ class CycleGan(nn.Module):
             self.discriminator = nn.ModuleDict(
                 {domain: PatchDiscriminator(channels, width) for domain in ("a", "b")}
             )
-
-        def initialize(layer: nn.Module) -> None:
-            nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-
-        apply_to_layers(self, initialize)
+        initialize_normal(self)
 
     def translate(self, images: Tensor, back: bool = False) -> Tensor:
         """Translate images (B, C, H, W) from A to B, or with `back` from B to A."""

@@ -12,7 +12,7 @@ from dlkit.gan_sample.models.gan import (
     GanModel,
     Generator,
     add_spectral_norm,
-    apply_to_layers,
+    initialize_normal,
 )
 
 COARSEST = (4, 7)  # range of the side of the coarsest feature map
@@ -113,17 +113,6 @@ def strided_convolutions(
     return nn.Sequential(*layers), inputs * (image_size >> number) ** 2
 
 
-def initialize(module: nn.Module) -> None:
-    """Initialize weights from N(0, 0.02^2) and biases with 0 (section 4)."""
-
-    def initialize_layer(layer: nn.Module) -> None:
-        nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-
-    apply_to_layers(module, initialize_layer)
-
-
 def dcgan(
     image_size: int,
     channels: int,
@@ -145,7 +134,7 @@ def dcgan(
     maps.append(Flatten())
     discriminator = Discriminator(maps, features, classes)
     model = GanModel(generator, discriminator)
-    initialize(model)
+    initialize_normal(model)
     if spectral_norm:
         add_spectral_norm(discriminator)
     return model

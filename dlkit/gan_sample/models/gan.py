@@ -6,6 +6,7 @@ Shapes: B images, C channels, S x S pixels, Z numbers of a latent vector, L clas
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -124,16 +125,29 @@ def append_labels(x: Tensor, labels: Tensor | None, classes: int | None) -> Tens
     return torch.cat([x, F.one_hot(labels, classes or 0).to(x.dtype)], dim=1)
 
 
-def apply_to_layers(module: nn.Module, function: Callable[[nn.Module], object]) -> None:
-    """Call a function on each convolution and linear layer."""
-    for layer in list(module.modules()):
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            function(layer)
+def find_layers(module: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d | nn.Linear]:
+    """The convolutions and linear layers of a module."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]
+
+
+def initialize(module: nn.Module, weights: Callable[[Tensor], object]) -> None:
+    """Initialize weights of convolutions and linear layers with a function, and biases with 0."""
+    for layer in find_layers(module):
+        weights(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def initialize_normal(module: nn.Module) -> None:
+    """Initialize weights from N(0, 0.02^2) and biases with 0 (Radford et al. 2016, section 4)."""
+    initialize(module, partial(nn.init.normal_, std=0.02))
 
 
 def add_spectral_norm(discriminator: nn.Module) -> nn.Module:
     """Divide each weight matrix by its largest singular value (Miyato et al. 2018)."""
-    apply_to_layers(discriminator, spectral_norm)
+    for layer in find_layers(discriminator):
+        spectral_norm(layer)
     return discriminator
 
 

@@ -17,7 +17,7 @@ from dlkit.gan_sample.models.gan import (
     GanModel,
     Generator,
     add_spectral_norm,
-    apply_to_layers,
+    initialize,
 )
 
 MAX_FACTOR = 8  # most channels of a resolution, relative to the width
@@ -90,13 +90,7 @@ def residual(
     )
     discriminator = Discriminator(critic, maps[-1], classes)
     model = GanModel(Generator(body, latent, image_size, channels, classes), discriminator)
-
-    def initialize(layer: nn.Module) -> None:
-        nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-
-    apply_to_layers(model, initialize)
+    initialize(model, nn.init.xavier_uniform_)
     if spectral_norm:
         add_spectral_norm(discriminator)
     return model
