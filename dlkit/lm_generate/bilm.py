@@ -12,8 +12,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.distributed import Process
-from dlkit.lm_generate.config import LmTrainConfig
-from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy, single_process
+from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy
 from dlkit.lm_generate.perplexity import vocab_size, windows
 from dlkit.lm_generate.scoring import target_logprobs
 from dlkit.lm_generate.text_codec import TextCodec
@@ -67,7 +66,7 @@ class BiLM(NeuralLM):
     @torch.inference_mode()
     def losses(self, ids: np.ndarray, stride: int | None) -> np.ndarray:
         stride = stride or max(self.network.context // 2, 1)
-        return bidirectional_losses(self.network, ids, stride, single_process(self))
+        return bidirectional_losses(self.network, ids, stride, self.process)
 
     def describe_losses(self, stride: int | None) -> str:
         return "each predicted from the left and from the right: the mean of the two"
@@ -83,7 +82,7 @@ class BiLM(NeuralLM):
         return vectors
 
     @classmethod
-    def objective(cls, codec: TextCodec, config: LmTrainConfig | None = None) -> Objective:
+    def objective(cls, codec: TextCodec, next_sentence: bool = False) -> Objective:
         return bidirectional_loss
 
 

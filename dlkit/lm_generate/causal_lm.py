@@ -15,7 +15,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.lm_generate import perplexity, scoring
 from dlkit.lm_generate.config import LmTrainConfig
 from dlkit.lm_generate.data import Streams, loader
-from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy, single_process
+from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy
 from dlkit.lm_generate.neural_texts import NeuralTexts
 from dlkit.lm_generate.text_codec import TextCodec
 
@@ -49,11 +49,10 @@ class CausalLM(NeuralLM):
 
     @torch.inference_mode()
     def losses(self, ids: np.ndarray, stride: int | None) -> np.ndarray:
-        process = single_process(self)
         if self.context is None:
-            return perplexity.stream_losses(self.network, ids, process)
+            return perplexity.stream_losses(self.network, ids, self.process)
         stride = stride or max(self.context // 2, 1)
-        return perplexity.window_losses(self.network, ids, self.context, stride, process)
+        return perplexity.window_losses(self.network, ids, self.context, stride, self.process)
 
     def describe_losses(self, stride: int | None) -> str:
         if self.context is None:
@@ -62,7 +61,7 @@ class CausalLM(NeuralLM):
         return f"each predicted from at least {least} tokens before it, at most {self.context}"
 
     @classmethod
-    def objective(cls, codec: TextCodec, config: LmTrainConfig | None = None) -> Objective:
+    def objective(cls, codec: TextCodec, next_sentence: bool = False) -> Objective:
         return next_token_loss
 
     def batches(
@@ -85,5 +84,5 @@ class CausalLM(NeuralLM):
         """Losses of windows that do not overlap, or of streams."""
         if self.context is None:
             return perplexity.stream_losses(self.network, ids, process, VALIDATION_STREAMS)
-        length = self.window(config)
+        length = config.context
         return perplexity.window_losses(self.network, ids, length, length, process)

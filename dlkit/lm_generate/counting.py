@@ -81,7 +81,7 @@ def sort_parts(
         with (folder / GRAMS).open("r+b") as grams, (folder / REPEATS).open("r+b") as repeats:
             grams.seek(start * order * np.dtype(np.int32).itemsize)
             repeats.seek(start * np.dtype(np.uint32).itemsize)
-            for block, times in sorted_records(ids, start, stop, num_tokens, order, line_end):
+            for block, times in sort_records(ids, start, stop, num_tokens, order, line_end):
                 block.tofile(grams)
                 times.tofile(repeats)
                 filled += len(block)
@@ -106,9 +106,9 @@ def count(
     have sorted.
     """
     if runs is None:
-        blocks = sorted_records(ids, 0, len(ids), num_tokens, order, line_end)
+        blocks = sort_records(ids, 0, len(ids), num_tokens, order, line_end)
     else:
-        blocks = merged_records(runs, order, folder)
+        blocks = merge_records(runs, order, folder)
     write_trie(blocks, num_tokens, order, folder)
     words = [map_file(folder / f"words-{level}", np.uint32) for level in range(order)]
     counts = [map_file(folder / f"counts-{level}", np.uint32) for level in range(order)]
@@ -126,7 +126,7 @@ def count(
     return Counts(Trie(words, first, line_end), counts)
 
 
-def merged_records(runs: Runs, order: int, folder: Path) -> Records:
+def merge_records(runs: Runs, order: int, folder: Path) -> Records:
     """Merge all runs: yields sorted n-grams (R, N) and their counts, then removes the files."""
     grams = map_file(folder / GRAMS, np.int32).reshape(-1, order)
     repeats = map_file(folder / REPEATS, np.uint32)
@@ -138,7 +138,7 @@ def merged_records(runs: Runs, order: int, folder: Path) -> Records:
     (folder / REPEATS).unlink()
 
 
-def sorted_records(
+def sort_records(
     ids: np.ndarray, start: int, stop: int, num_tokens: int, order: int, line_end: int | None
 ) -> Records:
     """The n-grams that begin in a part of the text and their counts, sorted, in blocks."""

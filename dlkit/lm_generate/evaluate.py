@@ -82,7 +82,7 @@ def evaluate(
         share = model.header.config.get("val_share", 0.0)
         if not share or model.header.config.get("val"):
             raise DlkitError(f"{model.name} was not trained with --val-share; give --split all")
-        for document in documents(TextFiles(files, [], share, errors).blocks(SPLITS[split])):
+        for document in group_blocks(TextFiles(files, [], share, errors).blocks(SPLITS[split])):
             total.add(measure(model, document, stride))
         yield from summarize(model, "all", total, stride)
         return
@@ -90,7 +90,7 @@ def evaluate(
     for source in files:
         found = LossTotals()
         try:
-            for document in documents(file_blocks(source, errors)):
+            for document in group_blocks(file_blocks(source, errors)):
                 found.add(measure(model, document, stride))
         except DlkitError as error:
             yield Failure(source, error.reason_for(source))
@@ -109,8 +109,8 @@ def file_blocks(source: str, errors: str) -> Iterator[tuple[bool, str]]:
         yield number == 0, block.decode()
 
 
-def documents(blocks: Iterator[tuple[bool, str]]) -> Iterator[list[str]]:
-    """Lists of the blocks of each file."""
+def group_blocks(blocks: Iterator[tuple[bool, str]]) -> Iterator[list[str]]:
+    """Group the blocks of each file in a list."""
     found: list[str] = []
     for begins, block in blocks:
         if begins and found:

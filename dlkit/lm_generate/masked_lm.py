@@ -6,15 +6,12 @@ Shapes: B texts, T tokens, N gaps, V tokens in the vocabulary.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.config import LmTrainConfig
-from dlkit.lm_generate.neural import NeuralLM, Objective, single_process, special_ids
-from dlkit.lm_generate.perplexity import objective_losses
+from dlkit.lm_generate.neural import NeuralLM, Objective, special_ids
 from dlkit.lm_generate.results import Candidate, FilledText, Gap
 from dlkit.lm_generate.scoring import LOGITS_AT_ONCE, target_logprobs
 from dlkit.lm_generate.text_codec import TextCodec, insert
@@ -64,15 +61,6 @@ class MaskedLM(NeuralLM):
                 logprobs += target_logprobs(logits, whole[places]).tolist()
             found.append(logprobs)
         return found
-
-    @torch.inference_mode()
-    def losses(self, ids: np.ndarray, stride: int | None) -> np.ndarray:
-        length = max(self.network.context - 2, 1)
-        objective = self.objective(self.codec)
-        return objective_losses(self.network, ids, length, objective, single_process(self))
-
-    def describe_losses(self, stride: int | None) -> str:
-        return "of which a fixed part was masked; windows do not overlap"
 
     @torch.inference_mode()
     def fill(self, text: str, count: int) -> FilledText:
@@ -127,16 +115,13 @@ class MaskedLM(NeuralLM):
             )
 
     @classmethod
-    def window(cls, config: LmTrainConfig) -> int:
-        """The context without the special tokens that frame the text."""
-        assert config.context is not None
-        return max(config.context - (3 if config.next_sentence else 2), 1)
+    def window(cls, context: int, next_sentence: bool = False) -> int:
+        return max(context - (3 if next_sentence else 2), 1)
 
     @classmethod
-    def objective(cls, codec: TextCodec, config: LmTrainConfig | None = None) -> Objective:
+    def objective(cls, codec: TextCodec, next_sentence: bool = False) -> Objective:
         """BERT's: cross-entropy of masked tokens, and perhaps of next-sentence prediction."""
         special, regular = cls.special_ids(codec.tokenizer), regular_ids(codec.tokenizer)
-        next_sentence = config is not None and config.next_sentence
 
         def loss(network: Any, ids: Tensor, targets: Tensor, state: Any) -> Tensor:
             segments = is_foreign = None

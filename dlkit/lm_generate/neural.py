@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
-from dlkit.lm_generate import perplexity
 from dlkit.lm_generate.config import LmTrainConfig
 from dlkit.lm_generate.data import Windows, loader
 from dlkit.lm_generate.language_model import LanguageModel
+from dlkit.lm_generate.perplexity import objective_losses
 from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import Tokenizer
 
@@ -46,6 +46,11 @@ class NeuralLM(LanguageModel):
         return str(self.device)
 
     @property
+    def process(self) -> Process:
+        """This process alone, on the model's device."""
+        return Process(0, 1, self.device)
+
+    @property
     def context(self) -> int | None:
         context: int | None = self.network.context
         return context
@@ -55,7 +60,13 @@ class NeuralLM(LanguageModel):
         rows: int = self.network.embedding.num_embeddings
         return rows
 
-    # ---- the tokens that a kind needs ------------------------------------------------------------
+    @torch.inference_mode()
+    def losses(self, ids: np.ndarray, stride: int | None) -> np.ndarray:
+        length, objective = self.window(self.network.context), self.objective(self.codec)
+        return objective_losses(self.network, ids, length, objective, self.process)
+
+    def describe_losses(self, stride: int | None) -> str:
+        return "of which a fixed part was masked; windows do not overlap"
 
     @classmethod
     def special_ids(cls, tokenizer: Tokenizer) -> dict[str, int]:
@@ -67,24 +78,22 @@ class NeuralLM(LanguageModel):
         """Number of ids that a network needs: those of the codec and of `special_ids`."""
         return max([codec.size - 1, *cls.special_ids(codec.tokenizer).values()]) + 1
 
-    # ---- training --------------------------------------------------------------------------------
-
     @classmethod
     @abstractmethod
-    def objective(cls, codec: TextCodec, config: LmTrainConfig | None = None) -> Objective:
+    def objective(cls, codec: TextCodec, next_sentence: bool = False) -> Objective:
         """The loss that a network of this kind is trained with."""
 
     @classmethod
-    def window(cls, config: LmTrainConfig) -> int:
-        """Number of ids of the text that a training window holds."""
-        assert config.context is not None
-        return config.context
+    def window(cls, context: int, next_sentence: bool = False) -> int:
+        """Number of ids of the text in a context, which may also hold special tokens."""
+        return context
 
     def batches(
         self, ids: np.ndarray, config: LmTrainConfig, process: Process, epoch: int
     ) -> DataLoader[list[Tensor]]:
         """The batches of an epoch: ids and targets (B, T)."""
-        return loader(Windows(ids, config, process, epoch, self.window(config)), process)
+        length = self.window(config.context, config.next_sentence)
+        return loader(Windows(ids, config, process, epoch, length), process)
 
     def training_state(self, config: LmTrainConfig, process: Process) -> Any:
         """The state that an epoch carries from batch to batch; None for windows."""
@@ -94,10 +103,9 @@ class NeuralLM(LanguageModel):
         self, ids: np.ndarray, config: LmTrainConfig, process: Process
     ) -> np.ndarray:
         """Losses in nats on held-out ids (N): a fast measure while training."""
-        objective = self.objective(self.codec, config)
-        return perplexity.objective_losses(
-            self.network, ids, self.window(config), objective, process
-        )
+        length = self.window(config.context, config.next_sentence)
+        objective = self.objective(self.codec, config.next_sentence)
+        return objective_losses(self.network, ids, length, objective, process)
 
 
 def special_ids(tokenizer: Tokenizer, names: Sequence[str]) -> dict[str, int]:
@@ -110,8 +118,3 @@ def special_ids(tokenizer: Tokenizer, names: Sequence[str]) -> dict[str, int]:
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of targets (B, T) under logits (B, T, V)."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def single_process(model: NeuralLM) -> Process:
-    """This process alone, on the model's device."""
-    return Process(0, 1, model.device)

@@ -95,7 +95,7 @@ class NeuralTexts:
         logits = allowed = self.logits
         totals = logits.logsumexp(-1)
         if sampling.repetition_penalty != 1:
-            allowed = penalized(logits, self.ids, sampling.repetition_penalty)
+            allowed = penalize(logits, self.ids, sampling.repetition_penalty)
         # In place: no log-probability of a banned token is needed.
         allowed.index_fill_(1, self.banned, -torch.inf)
         drawn = torch.from_numpy(np.asarray(uniforms)).to(self.device)
@@ -151,8 +151,8 @@ def tokens_kept(context: int) -> int:
     return max(context * 3 // 4, 1)
 
 
-def penalized(logits: Tensor, texts: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """Return the logits (B, V) with a repetition penalty on the tokens of each text."""
+def penalize(logits: Tensor, texts: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """Apply a repetition penalty to the logits (B, V) of the tokens of each text."""
     changed = logits.clone()
     for row, ids in enumerate(texts):
         seen = torch.tensor(list(set(ids)), device=logits.device)

@@ -34,7 +34,8 @@ def parse_thresholds(setting: str, order: int) -> list[int]:
 def select_frequent(counts: Counts, thresholds: Sequence[int]) -> list[np.ndarray]:
     """Masks (M) of the n-grams of each level that occur more often than its threshold.
 
-    All single tokens are kept."""
+    All single tokens are kept.
+    """
     return [
         level_counts > threshold if level else np.ones(len(level_counts), bool)
         for level, (level_counts, threshold) in enumerate(

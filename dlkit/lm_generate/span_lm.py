@@ -9,22 +9,18 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate.config import LmTrainConfig
 from dlkit.lm_generate.generate import GrowingText, Limits, beam_search
 from dlkit.lm_generate.neural import (
     NeuralLM,
     Objective,
     cross_entropy,
-    single_process,
     special_ids,
 )
 from dlkit.lm_generate.neural_texts import NeuralTexts
-from dlkit.lm_generate.perplexity import objective_losses
 from dlkit.lm_generate.results import Candidate, FilledText, Gap
 from dlkit.lm_generate.text_codec import SENTINELS, TextCodec, insert
 from dlkit.tokenize import Tokenizer
@@ -61,16 +57,6 @@ class SpanLM(NeuralLM):
         sources = [[*ids, gap, end] for ids in prompts]
         starts = [[self.special["<pad>"], gap] for _ in prompts]
         return NeuralTexts(self.network, starts, max_tokens, self.banned, sources)
-
-    @torch.inference_mode()
-    def losses(self, ids: np.ndarray, stride: int | None) -> np.ndarray:
-        objective = self.objective(self.codec)
-        return objective_losses(
-            self.network, ids, self.network.context, objective, single_process(self)
-        )
-
-    def describe_losses(self, stride: int | None) -> str:
-        return "of which a fixed part was masked; windows do not overlap"
 
     @torch.inference_mode()
     def fill(self, text: str, count: int) -> FilledText:
@@ -114,7 +100,7 @@ class SpanLM(NeuralLM):
         return FilledText(text, [Gap(candidates) for candidates in gaps])
 
     @classmethod
-    def objective(cls, codec: TextCodec, config: LmTrainConfig | None = None) -> Objective:
+    def objective(cls, codec: TextCodec, next_sentence: bool = False) -> Objective:
         """T5's: cross-entropy of the spans that were cut out, and of their sentinels."""
         special = cls.special_ids(codec.tokenizer)
 

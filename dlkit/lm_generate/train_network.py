@@ -46,7 +46,7 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
     if config.optimizer in {"adam", "adamw"}:
         for group in optimizer.param_groups:
             group["betas"] = (0.9, config.beta2)
-    objective = model.objective(text.codec, config)
+    objective = model.objective(text.codec, config.next_sentence)
     compiled = torch.compile(wrapped) if config.compile else wrapped
     held_out = text.validation[: config.eval_tokens or None]
 

@@ -1,4 +1,4 @@
-"""Recurrent language models, Bengio's and the bidirectional one, against torch and by hand."""
+"""Recurrent networks, against torch and by their equations; streams of Bengio's, too."""
 
 import math
 from typing import Any
@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from dlkit.core.nn.layers import Dropout
 from dlkit.lm_generate.model import build
-from dlkit.lm_generate.models.gpt import causal_attention
 from dlkit.lm_generate.models.recurrent import RecurrentState
+from tests.lm_generate.helpers import V, W, assert_close, loud_network, some_ids
 
-V, W = 11, 6  # tokens in the vocabulary, and numbers that describe one
 STREAMED = {
     "bengio": {"context": 3, "hidden": 7, "direct": True},
     "rnn-elman": {"layers": 2, "learn_start": True},
@@ -23,43 +22,26 @@ STREAMED = {
 }
 
 
-def network(arch: str, **settings: Any) -> Any:
-    """With weights of some size everywhere, so that everything has an effect."""
-    torch.manual_seed(0)
-    model = build(arch, vocab_size=V, width=W, **settings)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return model.eval()
-
-
-def some_ids(*shape: int) -> Tensor:
-    return torch.randint(V, shape, generator=torch.Generator().manual_seed(1))
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("arch", STREAMED)
 @torch.no_grad()
 def test_the_future_has_no_effect_and_the_past_has(arch: str) -> None:
-    model, ids = network(arch, **STREAMED[arch]), some_ids(2, 9)
+    model, ids = loud_network(arch, **STREAMED[arch]), some_ids(2, 9)
     changed = ids.clone()
     changed[:, 5] = (changed[:, 5] + 1) % V
     before, after = model(ids), model(changed)
-    close(before[:, :5], after[:, :5])
+    assert_close(before[:, :5], after[:, :5])
     assert (before[:, 5:7] - after[:, 5:7]).abs().amax() > 1e-2
     assert before.shape == (2, 9, V)
 
 
 @pytest.mark.parametrize("arch", STREAMED)
 @torch.no_grad()
-def test_a_state_goes_on_where_it_ended(arch: str) -> None:
-    model, ids = network(arch, **STREAMED[arch]), some_ids(3, 10)
+def test_a_state_continues_where_it_ended(arch: str) -> None:
+    model, ids = loud_network(arch, **STREAMED[arch]), some_ids(3, 10)
     state = model.start(3, 10)
     parts = [model(part, state) for part in ids.split([4, 1, 5], dim=1)]
-    close(torch.cat(parts, dim=1), model(ids))
-    close(model.next_logits(ids[:, 9:], start_after(model, ids[:, :9])), model(ids)[:, -1])
+    assert_close(torch.cat(parts, dim=1), model(ids))
+    assert_close(model.next_logits(ids[:, 9:], start_after(model, ids[:, :9])), model(ids)[:, -1])
 
 
 def start_after(model: Any, ids: Tensor) -> Any:
@@ -71,7 +53,7 @@ def start_after(model: Any, ids: Tensor) -> Any:
 @pytest.mark.parametrize("arch", STREAMED)
 @torch.no_grad()
 def test_padding_has_no_effect_and_rows_can_be_chosen(arch: str) -> None:
-    model, ids, past = network(arch, **STREAMED[arch]), some_ids(3, 8), some_ids(3, 2)
+    model, ids, past = loud_network(arch, **STREAMED[arch]), some_ids(3, 8), some_ids(3, 2)
     lengths = [5, 8, 0]
     state = start_after(model, past)
     logits = model(ids, state, torch.tensor(lengths))
@@ -81,14 +63,14 @@ def test_padding_has_no_effect_and_rows_can_be_chosen(arch: str) -> None:
     for place, row in enumerate(rows):
         alone = torch.cat([past[row], ids[row, : lengths[row]], following[place]])
         expected = model(alone[None])[0]
-        close(logits[row, : lengths[row]], expected[2:-1])
-        close(after[place], expected[-1])
+        assert_close(logits[row, : lengths[row]], expected[2:-1])
+        assert_close(after[place], expected[-1])
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 @torch.no_grad()
 def test_elman_is_torchs_rnn(layers: int) -> None:
-    model, ids = network("rnn-elman", layers=layers), some_ids(2, 7)
+    model, ids = loud_network("rnn-elman", layers=layers), some_ids(2, 7)
     theirs = nn.RNN(W, W, layers, batch_first=True)
     for layer in range(layers):
         getattr(theirs, f"weight_ih_l{layer}").copy_(model.inputs[layer].weight)
@@ -96,13 +78,13 @@ def test_elman_is_torchs_rnn(layers: int) -> None:
         getattr(theirs, f"weight_hh_l{layer}").copy_(model.recurrent[layer].weight)
         getattr(theirs, f"bias_hh_l{layer}").zero_()
     hidden, last = theirs(model.embedding(ids))
-    close(model(ids), hidden @ model.embedding.weight.T + model.bias)
-    close(start_after(model, ids).tensors[0], last)
+    assert_close(model(ids), hidden @ model.embedding.weight.T + model.bias)
+    assert_close(start_after(model, ids).tensors[0], last)
 
 
 @torch.no_grad()
 def test_jordan_follows_its_equations() -> None:
-    model, ids = network("rnn-jordan", layers=1), some_ids(1, 5)
+    model, ids = loud_network("rnn-jordan", layers=1), some_ids(1, 5)
     heard = torch.zeros(V)
     expected = []
     for i in ids[0]:
@@ -112,14 +94,14 @@ def test_jordan_follows_its_equations() -> None:
         logits = model.embedding.weight @ hidden + model.bias
         heard = logits.exp() / logits.exp().sum()
         expected.append(logits)
-    close(model(ids)[0], torch.stack(expected))
+    assert_close(model(ids)[0], torch.stack(expected))
 
 
 @torch.no_grad()
 def test_gru_and_lstm_follow_their_equations() -> None:
     ids = some_ids(1, 5)
     for arch in ("gru", "lstm"):
-        model = network(arch, layers=1)
+        model = loud_network(arch, layers=1)
         cells = model.cells
         hidden, cell = torch.zeros(W), torch.zeros(W)
         expected = []
@@ -136,19 +118,7 @@ def test_gru_and_lstm_follow_their_equations() -> None:
                 cell = torch.sigmoid(forget) * cell + torch.sigmoid(entry) * torch.tanh(new)
                 hidden = torch.sigmoid(out) * torch.tanh(cell)
             expected.append(model.embedding.weight @ hidden + model.bias)
-        close(model(ids)[0], torch.stack(expected))
-
-
-@torch.no_grad()
-def test_bengio_follows_its_equation() -> None:
-    model = network("bengio", context=2, hidden=7, direct=True)
-    a, b = some_ids(2).tolist()
-    vectors = model.embedding.weight
-    for ids, words in (([a], (model.before, vectors[a])), ([a, b], (vectors[a], vectors[b]))):
-        x = torch.cat(words)
-        hidden = torch.tanh(model.hidden.weight @ x + model.hidden.bias)
-        expected = model.head.bias + model.direct.weight @ x + model.head.weight @ hidden
-        close(model(torch.tensor([ids]))[0, -1], expected)
+        assert_close(model(ids)[0], torch.stack(expected))
 
 
 def test_dropout_is_torchs_but_for_a_256th() -> None:
@@ -157,13 +127,13 @@ def test_dropout_is_torchs_but_for_a_256th() -> None:
     y = Dropout(0.2)(x)
     y.sum().backward()
     assert y.count_nonzero() / y.numel() == pytest.approx(205 / 256, abs=2e-3)
-    close(y[y > 0], torch.full_like(y[y > 0], 2 * 256 / 205))
+    assert_close(y[y > 0], torch.full_like(y[y > 0], 2 * 256 / 205))
     assert x.grad is not None
-    close(x.grad * 2, y.detach())
+    assert_close(x.grad * 2, y.detach())
     columns = (y == 0).float().mean(0)  # each of the eight bytes of a word has its share
     assert columns.unflatten(0, (-1, 8)).mean(0).sub(51 / 256).abs().max() < 5e-3
-    close(Dropout(0.2).eval()(x), x)
-    close(Dropout(0.0)(x), x)
+    assert_close(Dropout(0.2).eval()(x), x)
+    assert_close(Dropout(0.0)(x), x)
 
 
 def test_an_lstm_starts_by_remembering() -> None:
@@ -174,7 +144,7 @@ def test_an_lstm_starts_by_remembering() -> None:
 
 @pytest.mark.parametrize("arch", ["rnn-elman", "rnn-jordan", "gru", "lstm"])
 def test_a_state_carries_no_gradient_beyond_detach_and_a_start_is_learned(arch: str) -> None:
-    model = network(arch, layers=2, learn_start=True)
+    model = loud_network(arch, layers=2, learn_start=True)
     state = model.start(2, 8)
     model(some_ids(2, 4), state)
     assert all(tensor.requires_grad for tensor in state.tensors)
@@ -184,53 +154,10 @@ def test_a_state_carries_no_gradient_beyond_detach_and_a_start_is_learned(arch: 
     assert (model.first.grad != 0).any(dim=-1).all()
 
 
-def test_training_starts_some_texts_anew_where_the_start_is_learned() -> None:
-    model = network("gru", layers=1, learn_start=True).train()
+def test_training_restarts_some_texts_where_the_start_is_learned() -> None:
+    model = loud_network("gru", layers=1, learn_start=True).train()
     state = RecurrentState(torch.full((1, 2000, W), 9.0))
     model.restart_rows(state, model.first)
     again = (state.tensors[0][0] != 9).all(dim=-1)
     assert 0.04 < again.float().mean() < 0.09
-    close(state.tensors[0][0, again][0], model.first[0, 0])
-
-
-@torch.no_grad()
-def test_bilm_reads_each_side_from_that_side_only() -> None:
-    model, ids = network("bilm", layers=2), some_ids(2, 9)
-    changed = ids.clone()
-    changed[:, 4] = (changed[:, 4] + 1) % V
-    (right, left), (other_right, other_left) = model(ids), model(changed)
-    close(right[:, :4], other_right[:, :4])
-    close(left[:, 5:], other_left[:, 5:])
-    assert (right[:, 4:] - other_right[:, 4:]).abs().amax() > 1e-2
-    assert (left[:, :5] - other_left[:, :5]).abs().amax() > 1e-2
-    mirrored = network("bilm", layers=2)
-    mirrored.forwards, mirrored.backwards = mirrored.backwards, mirrored.forwards
-    close(mirrored(ids.flip(1))[0].flip(1), left)
-
-
-@torch.no_grad()
-def test_bilm_features_are_of_a_token_in_its_context_whatever_the_padding() -> None:
-    model, ids = network("bilm", layers=2), some_ids(2, 9)
-    lengths = torch.tensor([9, 6])
-    features = model.features(ids, lengths)
-    assert features.shape == (3, 2, 9, 2 * W)
-    close(features[0, 0], model.embedding(ids[0]).repeat(1, 2))
-    close(features[:, 1, :6], model.features(ids[1:, :6])[:, 0])
-    for padded, alone in zip(model(ids, lengths), model(ids[1:, :6]), strict=True):
-        close(padded[1, :6], alone[0])
-
-
-def test_attention_in_training_is_that_of_torch() -> None:
-    torch.manual_seed(0)
-    inputs = torch.randn(3, 2, 3, 40, 16)
-    exact = inputs.clone().requires_grad_()
-    rounded = inputs.to(torch.bfloat16).requires_grad_()
-    theirs = F.scaled_dot_product_attention(exact[0], exact[1], exact[2], is_causal=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        ours = causal_attention(rounded[0], rounded[1], rounded[2])
-    (theirs * inputs[0]).sum().backward()
-    (ours.float() * inputs[0]).sum().backward()
-    assert exact.grad is not None
-    assert rounded.grad is not None
-    for a, b in ((ours.float(), theirs), (rounded.grad.float(), exact.grad)):
-        assert (a - b).abs().max() < 0.02 * b.abs().max()
+    assert_close(state.tensors[0][0, again][0], model.first[0, 0])

@@ -1,0 +1,69 @@
+"""Texts with a cached state."""
+
+import numpy as np
+import pytest
+import torch
+
+from dlkit.core.generation import sampling
+from dlkit.core.generation.sampling import Sampling
+from dlkit.lm_generate import (
+    neural_texts,
+)
+from dlkit.lm_generate.neural import NeuralLM
+from tests.lm_generate.helpers import (
+    CODEC,
+    GENERATING,
+    HAMLET,
+    SMALL_GPT,
+    generate_all,
+    random_model,
+)
+
+
+def test_repetition_penalty_by_its_definition() -> None:
+    logits = np.array([[2.0, -2.0, 1.0, -1.0]])
+    now = neural_texts.penalize(torch.from_numpy(logits), [[0, 1, 0]], 2.0)
+    assert now.tolist() == [[1.0, -4.0, 1.0, -1.0]]
+    seen = np.array([[True, True, False, False]])
+    assert sampling.penalized(logits, seen, 2.0).tolist() == now.tolist()
+
+
+@pytest.mark.parametrize("arch", GENERATING)
+def test_the_state_gives_what_the_whole_text_gives(arch: str) -> None:
+    model = random_model(arch)
+    [result] = generate_all(["To be"], model, sampling=Sampling(greedy=True), max_tokens=20)
+    ids = CODEC.encode("To be")
+    for token in result.tokens:
+        with torch.no_grad():
+            logits = model.network(torch.tensor([ids]))[0, -1]
+        allowed = logits.clone()
+        allowed[0] = -torch.inf  # <unk> is never written
+        assert token.id == int(allowed.argmax())
+        assert token.logprob == pytest.approx(float(logits.log_softmax(0)[token.id]), abs=2e-4)
+        ids.append(token.id)
+    assert result.text == CODEC.decode([token.id for token in result.tokens])
+    assert result.logprob == pytest.approx(sum(t.logprob or 0 for t in result.tokens), abs=2e-3)
+
+
+def test_a_text_longer_than_the_context_is_truncated_with_one_notice(
+    gpt: NeuralLM, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = HAMLET[:50]
+    results = generate_all([prompt, "To"], gpt, sampling=Sampling(greedy=True), max_tokens=60)
+    assert capsys.readouterr().err.count("random sees 32 tokens") == 1
+    # The first token comes from the end of the prompt, three quarters of the context long.
+    kept = neural_texts.tokens_kept(32)
+    with torch.no_grad():
+        logits = gpt.network(torch.tensor([CODEC.encode(prompt)[-kept:]]))[0, -1]
+    logits[0] = -torch.inf
+    assert results[0].tokens[0].id == int(logits.argmax())
+    # What a text sees depends on its own length, not on others of the batch.
+    alone = generate_all(["To"], gpt, sampling=Sampling(greedy=True), max_tokens=60)
+    assert alone[0].text == results[1].text
+    ids = [*CODEC.encode("To"), *(token.id for token in alone[0].tokens)]
+    full = ids[: SMALL_GPT["context"] + 1]
+    seen = full[len(full) - kept :]
+    with torch.no_grad():
+        after = gpt.network(torch.tensor([seen]))[0, -1]
+    after[0] = -torch.inf
+    assert ids[SMALL_GPT["context"] + 1] == int(after.argmax())
