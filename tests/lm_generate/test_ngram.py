@@ -14,7 +14,7 @@ from dlkit.lm_generate.counting import count
 from dlkit.lm_generate.infer import load, score
 from dlkit.lm_generate.ngram import NGram
 from dlkit.lm_generate.ngram_files import load as load_ngrams
-from tests.conftest import run
+from tests.conftest import loaded_by, run
 from tests.lm_generate.helpers import (
     END,
     TOKENS,
@@ -23,7 +23,6 @@ from tests.lm_generate.helpers import (
     ngram_model,
     random_ids,
 )
-from tests.test_layers import loaded_by
 
 
 def test_an_ngram_model_generates_and_scores(ngrams: Path) -> None:
