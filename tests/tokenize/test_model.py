@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import dlkit.tokenize
-from dlkit.tokenize import load, train
+from dlkit.tokenize import load, show, train
+from dlkit.tokenize.infer import format_token
 from tests.conftest import run
 from tests.tokenize.helpers import LINES, error_line
 
@@ -124,3 +125,21 @@ def test_errors_of_files_that_are_no_tokenizer(tmp_path: Path) -> None:
 
 def test_the_example_of_the_package() -> None:
     assert doctest.testmod(dlkit.tokenize) == (0, 2)
+
+
+def test_dropout_does_not_use_cached_pieces() -> None:
+    word = "internationalization" * 4
+    fresh, used = load(), load()
+    assert used.decode(used.encode(word)) == word
+    random.seed(0)
+    expected = fresh.encode(word, dropout=0.9)
+    random.seed(0)
+    assert used.encode(word, dropout=0.9) == expected != used.encode(word)
+
+
+def test_show_builds_a_word_with_every_kind_of_tokenizer() -> None:
+    for algorithm in ("byte-bpe", "bpe", "wordpiece", "words", "unigram"):
+        size = 80 if algorithm == "unigram" else 400
+        tokenizer = train(LINES * 5, algorithm=algorithm, vocab_size=size)
+        steps = list(show.steps(tokenizer, "quick"))
+        assert steps[-1].word == " ".join(map(format_token, tokenizer.tokens("quick")))
