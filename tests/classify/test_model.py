@@ -10,6 +10,8 @@ from torch import nn
 from dlkit.classify.config import IMAGES, OWN
 from dlkit.classify.model import build, options
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import checkpoint, weights
+from dlkit.core.store.renamed import upgrade_settings
 from tests.classify.helpers import FAMILIES, on_meta
 
 
@@ -67,3 +69,18 @@ def test_none_leaves_the_choice_to_the_architecture() -> None:
 def test_the_table_of_own_options_agrees_with_the_networks(arch: str) -> None:
     for name in ("neighbors", "hidden", "norm", "width_multiplier", "drop_path"):
         assert (arch in OWN[name]) == (name in options(arch))
+
+
+def test_settings_of_0_1_are_renamed_also_inside_backbones() -> None:
+    old, new = {"num_labels": 2, "width": 0.5}, {"num_labels": 2, "width_multiplier": 0.5}
+    backbone = {"arch": "resnet18", "network": old}
+    assert upgrade_settings({"network": {**old, "described_by": old}}, "classify") == {
+        "network": {**new, "described_by": new}
+    }
+    assert upgrade_settings({"width": 8, "backbone": backbone}, "caption") == {
+        "width": 8,
+        "backbone": {"arch": "resnet18", "network": new},
+    }
+    bundled = checkpoint.read_header(weights.find("classify", "cifar10"))
+    assert bundled.settings["network"]["width_multiplier"] == 0.5
+    assert bundled.config["width_multiplier"] == 0.5
