@@ -49,7 +49,7 @@ CROSS_ENTROPY_ONLY = ("label_smoothing", "class_weights", "mixup", "cutmix")
 DEFAULTS: dict[str, dict[str, Any]] = {
     arch: {
         "optimizer": "adamw", "schedule": "cosine", "batch_size": 128, "lr": 1e-3, "warmup": 1.0,
-        "weight_decay": 0.05, "clip_grad": 10.0, "shift": 0.1,
+        "weight_decay": 0.05, "clip_grad": 10.0, "shift": 0.1 if arch in IMAGES else None,
     }
     for arch in get_args(Arch)
 }  # fmt: skip

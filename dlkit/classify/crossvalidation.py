@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from dlkit.classify.config import ClassifyTrainConfig, is_text_model
+from dlkit.classify.config import OWN, ClassifyTrainConfig, is_text_model
 from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
@@ -86,7 +86,13 @@ def write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> No
 
 def read_config(model: str) -> ClassifyTrainConfig:
     """Read the training settings of a model from its header."""
-    config = read_header(find_model(model)).config
-    known: dict[str, Any] = {f.name: config[f.name] for f in fields(ClassifyTrainConfig)}
+    header = read_header(find_model(model))
+    if "arch" not in header.config:
+        raise DlkitError("its header has no training settings; give a model of `train`", model)
+    known: dict[str, Any] = {
+        f.name: header.config[f.name]
+        for f in fields(ClassifyTrainConfig)
+        if f.name in header.config and header.arch in OWN.get(f.name, (header.arch,))
+    }
     known |= {name: Path(known[name]) for name in ("data", "out")}
     return replace(ClassifyTrainConfig(**known), resume=False)
