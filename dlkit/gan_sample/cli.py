@@ -129,13 +129,13 @@ def infer(
     grid = grid_path(output, separate, "grid.png")
     check_vectors_suffix(save_latents)
     sampler = drawing.load(model, device, precision)
-    kinds = drawing.class_indices(sampler, classes)
+    indices = drawing.class_indices(sampler, classes)
     vectors, rows = vector_source(sampler, latents, seed, truncation)
     count = count or rows or COUNT
     if rows is not None and count > rows:
         raise DlkitError(f"{rows} vectors are fewer than -n {count}; give a smaller -n", latents)
     write(
-        drawing.sample(sampler, count, vectors, kinds, grid, separate, save_latents),
+        drawing.sample(sampler, count, vectors, indices, grid, separate, save_latents),
         format,
     )
 
@@ -179,14 +179,14 @@ def interpolate(
     if bool(seeds) == (latents is not None):
         raise DlkitError("SEEDS: none given; give two or more, such as 1 2 3, or --latents FILE")
     sampler = drawing.load(model, device, precision)
-    kinds = drawing.class_indices(sampler, classes)
+    indices = drawing.class_indices(sampler, classes)
     if latents is not None:
         vectors, rows = vector_source(sampler, latents, 0, truncation)
         points = vectors(range(rows or 0))
     else:
         points = parse_points(sampler, seeds or [], truncation)
     steps = steps or (FRAMES if output.suffix.lower() == ".gif" else STRIP)
-    write([interpolate(sampler, points, steps, kinds, output)], format)
+    write([interpolate(sampler, points, steps, indices, output)], format)
 
 
 @app.command()
@@ -252,11 +252,11 @@ def reconstruct(
         for name, given in {"--steps": steps, "--seed": seed}.items():
             if given is not None:
                 raise DlkitError(f"{name} is for models without an encoder; {model} has one")
-    kinds = drawing.class_indices(sampler, classes)
+    indices = drawing.class_indices(sampler, classes)
     results = reconstruct(
         paths,
         sampler,
-        kinds,
+        indices,
         STEPS if steps is None else steps,
         0 if seed is None else seed,
         grid,

@@ -36,9 +36,9 @@ class FeatureExtractor:
         descriptors = [
             self.classifier.outputs(self.preprocess(part.float())) for part in pixels.split(BATCH)
         ]
-        found = torch.cat(descriptors)
+        outputs = torch.cat(descriptors)
         last_layer = self.classifier.network.source
-        return found, last_layer(found.to(self.classifier.device)).argmax(dim=1).cpu()
+        return outputs, last_layer(outputs.to(self.classifier.device)).argmax(dim=1).cpu()
 
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Pictures (N, C, S, S) from 0 to 255, converted to the classifier's size and channels."""

@@ -46,20 +46,23 @@ def interpolate(
     arcs = [latents.slerp(start, end, shares) for start, end in pairs]
     network = sampler.network
     animated = output.suffix.lower() == ".gif"
-    class_rows: Sequence[int | None] = classes or [None]
+    class_indices: Sequence[int | None] = classes or [None]
     if animated:
         # The end of an arc is the start of the next.
         frames = torch.cat([*(arc[:-1] for arc in arcs), points[-1:]])
-        rows, columns = [(frames, kind) for kind in class_rows], square_columns(len(class_rows))
+        rows, columns = (
+            [(frames, class_index) for class_index in class_indices],
+            square_columns(len(class_indices)),
+        )
         grids = [
-            ImageGrid(len(class_rows), columns, network.image_size, network.channels)
+            ImageGrid(len(class_indices), columns, network.image_size, network.channels)
             for _ in frames
         ]
     else:
-        rows = [(arc, kind) for arc in arcs for kind in class_rows]
+        rows = [(arc, class_index) for arc in arcs for class_index in class_indices]
         grids = [ImageGrid(len(rows) * steps, steps, network.image_size, network.channels)]
-    for row, (z, kind) in enumerate(rows):
-        labels = None if kind is None else torch.full((len(z),), kind)
+    for row, (z, class_index) in enumerate(rows):
+        labels = None if class_index is None else torch.full((len(z),), class_index)
         for step, picture in enumerate(sampler.generate(z, labels)):
             grids[step if animated else 0].place(row if animated else row * steps + step, picture)
     if animated:

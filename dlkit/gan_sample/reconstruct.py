@@ -116,10 +116,10 @@ def reconstruct(
                     yield entry
                     continue
                 source, cropped = entry
-                z, output, kind = next(results)
+                z, output, class_index = next(results)
                 if target is not None:
                     images.save(to_pillow(output), target)
-                result = measure_error(path, source, output, sampler.labels, kind, target)
+                result = measure_error(path, source, output, sampler.labels, class_index, target)
                 yield ImagePair(result, z, source, output, cropped)
 
     def gathered() -> Iterator[Reconstruction | Failure]:
@@ -157,13 +157,13 @@ def measure_error(
     source: Tensor,
     output: Tensor,
     names: Sequence[str],
-    kind: int | None,
+    class_index: int | None,
     target: Path | None,
 ) -> Reconstruction:
     """The error of one reconstruction."""
     mse = float(((source.double() - output.double()) / 255).square().mean())
     psnr = round(-10 * math.log10(mse), 2) if mse else None
-    label = None if kind is None else names[kind]
+    label = None if class_index is None else names[class_index]
     return Reconstruction(path, round(mse, 6), psnr, label, None if target is None else str(target))
 
 
@@ -177,8 +177,8 @@ def reconstruct_batch(
             z = encode_vectors(sampler.network, targets)
         return z, sampler.generate(z), [None] * len(pixels)
     z, labels = search_vectors(sampler, targets, classes, steps, seed)
-    kinds: list[int | None] = [None] * len(pixels) if labels is None else list(labels.tolist())
-    return z, sampler.generate(z, labels), kinds
+    indices: list[int | None] = [None] * len(pixels) if labels is None else list(labels.tolist())
+    return z, sampler.generate(z, labels), indices
 
 
 def encode_vectors(network: Autoencoder, targets: Tensor) -> Tensor:
@@ -199,14 +199,14 @@ def search_vectors(
     latent vectors"), from the best of some random vectors, independently for each picture.
     """
     network = sampler.network.requires_grad_(False)
-    kinds = torch.tensor(classes).repeat_interleave(CANDIDATES) if classes else None
+    candidate_labels = torch.tensor(classes).repeat_interleave(CANDIDATES) if classes else None
     candidates = latents.draw(seed, range(CANDIDATES), network.latent)
     candidates = candidates.repeat(max(len(classes), 1), 1)
-    drawn = from_uint8(sampler.generate(candidates, kinds).to(sampler.device)).flatten(1)
+    drawn = from_uint8(sampler.generate(candidates, candidate_labels).to(sampler.device)).flatten(1)
     nearest = torch.cdist(targets.flatten(1), drawn).topk(STARTS, largest=False).indices.cpu()
     chosen = nearest.flatten()  # STARTS rows for each target
     z = candidates[chosen].to(sampler.device).requires_grad_()
-    labels = None if kinds is None else kinds[chosen].to(sampler.device)
+    labels = None if candidate_labels is None else candidate_labels[chosen].to(sampler.device)
     repeated = targets.repeat_interleave(STARTS, dim=0)
     optimizer = torch.optim.Adam([z], LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
@@ -222,5 +222,5 @@ def search_vectors(
     best = errors.view(-1, STARTS).argmin(dim=1) + STARTS * torch.arange(
         len(targets), device=errors.device
     )
-    found = z.detach()[best].cpu()
-    return found, None if labels is None else labels[best].cpu()
+    vectors = z.detach()[best].cpu()
+    return vectors, None if labels is None else labels[best].cpu()

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
@@ -37,6 +38,7 @@ def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
     model: Autoencoder = build(config.arch, **settings)
     network = process.wrap(model)
     run = Run(config, process, model, Header("gan-sample", config.arch, settings, []))
+    save_skipped(pictures.skipped, run.folder)
     optimizer = build_optimizer(run, model)
     batches = run.loader(training, identity_collate, workers=0)
     variational = isinstance(model, VariationalAutoencoder)

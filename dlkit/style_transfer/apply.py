@@ -186,7 +186,7 @@ def paint_stream(
             results = [try_paint_batch(batch, code, model, options) for code in codes]
             for place, index in enumerate(members):
                 paintings[index] = [one if isinstance(one, str) else one[place] for one in results]
-        for (index, entry), wanted in zip(enumerate(window), planned, strict=False):
+        for (index, entry), group in zip(enumerate(window), planned, strict=False):
             if isinstance(entry, Failure):
                 yield [entry]
                 continue
@@ -194,7 +194,7 @@ def paint_stream(
                 Failure(item.photo, one)
                 if isinstance(one, str)
                 else PendingImage(item, entry[1].pixels, one)
-                for item, one in zip(wanted, paintings.pop(index), strict=True)
+                for item, one in zip(group, paintings.pop(index), strict=True)
             ]
 
 

@@ -127,7 +127,9 @@ ContentLayers = Annotated[
 ]
 StyleLayers = Annotated[
     str,
-    typer.Option(help="Layers of the style loss, likewise; without weights, weights add up to 1."),
+    typer.Option(
+        help="Layers of the style loss, likewise; default weights are equal with a sum of 1."
+    ),
 ]
 
 

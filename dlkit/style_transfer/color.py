@@ -27,9 +27,9 @@ def match_luminance(style: Tensor, photo: Tensor) -> Tensor:
 
     The result is not clipped to 0..1, which would change both.
     """
-    own, wanted = luminance(style), luminance(photo)
-    share = wanted.std() / own.std().clamp(min=SMALLEST_VARIANCE**0.5)
-    return ((own - own.mean()) * share + wanted.mean()).expand(3, -1, -1)
+    own, reference = luminance(style), luminance(photo)
+    share = reference.std() / own.std().clamp(min=SMALLEST_VARIANCE**0.5)
+    return ((own - own.mean()) * share + reference.mean()).expand(3, -1, -1)
 
 
 def keep_chroma(photo: Tensor, painting: Tensor) -> Tensor:

@@ -69,14 +69,14 @@ class StyleMetrics:
         objective = self.objective
         content = read(photo)
         size = infer.working_size(content.shape[2], content.shape[1], self.side)
-        wanted = self.maps(resize(content, size), list(objective.content_layers))
+        targets = self.maps(resize(content, size), list(objective.content_layers))
         strokes = self.maps(read_style(style, self.side), list(objective.style_layers))
         grams = {name: gram(maps) for name, maps in strokes.items()}
         maps = self.maps(
             resize(read(painting), size), [*objective.content_layers, *objective.style_layers]
         )
         return (
-            float(content_loss(maps, wanted, objective.content_layers)),
+            float(content_loss(maps, targets, objective.content_layers)),
             float(style_loss(maps, grams, objective.style_layers)),
         )
 

@@ -313,20 +313,20 @@ def resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return output.clamp(0, 1) if larger else output
 
 
-def count_scales(size: tuple[int, int], wanted: int | None = None) -> int:
-    """The number of scales, each twice the previous size; `wanted` None: chosen by the size.
+def count_scales(size: tuple[int, int], requested: int | None = None) -> int:
+    """The number of scales, each twice the previous size; `requested` None: chosen by the size.
 
     The receptive field limits the size of strokes, so large pictures start at a coarse scale.
     """
     scales = 1
     while max(size) / 2**scales >= COARSE_SIDE and min(size) / 2**scales >= MIN_SIDE:
         scales += 1
-    if wanted is not None and min(size) / 2 ** (wanted - 1) < MIN_SIDE:
+    if requested is not None and min(size) / 2 ** (requested - 1) < MIN_SIDE:
         raise DlkitError(
-            f"--scales {wanted}: the coarsest scale of {size[0]} x {size[1]} pixels would have less"
-            f" than {MIN_SIDE} a side; give fewer scales"
+            f"--scales {requested}: the coarsest scale of {size[0]} x {size[1]} pixels would have"
+            f" less than {MIN_SIDE} a side; give fewer scales"
         )
-    return wanted or scales
+    return requested or scales
 
 
 def fit_memory(
@@ -350,7 +350,7 @@ def bytes_needed(
     network: FeatureNetwork, objective: Objective, options: PaintOptions, canvas: Canvas
 ) -> int:
     """Estimated memory of the maps, which the gradient needs, and of the optimizer."""
-    wanted = {
+    remaining = {
         *nonzero_layers(objective.content_layers, objective.content_weight),
         *nonzero_layers(objective.style_layers, objective.style_weight),
     }
@@ -360,8 +360,8 @@ def bytes_needed(
         if isinstance(step, nn.Conv2d):
             channels, stride = step.out_channels, network.stride(name)
         numbers += channels / stride**2
-        wanted.discard(name)
-        if not wanted:
+        remaining.discard(name)
+        if not remaining:
             break
     width = 4 if devices.dtype(canvas.device, options.precision) == torch.float32 else 2
     pixels = canvas.content[0, 0].numel()

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -77,6 +78,7 @@ def train_fast(
     network = process.wrap(model)  # the same weights, with gradients averaged over processes
     header = Header("style-transfer", "fast", settings, [Path(path).stem for path in paths])
     run = Run(config, process, model, header)
+    save_skipped(training.skipped, run.folder)
     optimizer = run.optimizer(model)
     batches = run.loader(training, collate)
     codes = torch.eye(len(styles), device=process.device)
@@ -123,6 +125,7 @@ def train_adain(
     process.wrap(model.encoder)
     decoder = process.wrap(model.decoder)  # the same weights, with gradients averaged
     run = Run(config, process, model, Header("style-transfer", "adain", settings, []))
+    save_skipped(training.skipped, run.folder)
     optimizer = run.optimizer(model)
     batches = run.loader(training, collate)
 
