@@ -112,7 +112,7 @@ def store(typing_context, array, index, vector):
 
 
 @intrinsic
-def times(typing_context, vector, number, plus):
+def fma(typing_context, vector, number, plus):
     """vector * number + plus, of a vector or float32 `number`."""
 
     def generate(context, builder, signature, args):
@@ -129,7 +129,7 @@ def times(typing_context, vector, number, plus):
 
 
 @intrinsic
-def total(typing_context, vector):
+def sum_lanes(typing_context, vector):
     """The sum of a vector's numbers, as float32."""
 
     def generate(context, builder, signature, args):

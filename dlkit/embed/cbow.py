@@ -8,7 +8,7 @@ its own and, in fastText's CBOW, those of its n-grams, all with the same weight 
 import numpy as np
 from numba import njit
 
-from dlkit.core.numba_tools import LANES, load, store, times, zeros
+from dlkit.core.numba_tools import LANES, fma, load, store, zeros
 from dlkit.embed.compiled import (
     LOSS_MASK,
     add,
@@ -40,7 +40,7 @@ def add_to_mean(word, inputs, width, rows, starts, scratch):
 def divide_mean(count, width, scratch):
     share = np.float32(1 / count)
     for d in range(0, width, LANES):
-        store(scratch.mean, d, times(load(scratch.mean, d), share, zeros()))
+        store(scratch.mean, d, fma(load(scratch.mean, d), share, zeros()))
 
 
 @njit(cache=True, nogil=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from dlkit.core.numba_tools import LANES, item, load, store, times, total, zeros
+from dlkit.core.numba_tools import LANES, fma, item, load, store, sum_lanes, zeros
 from dlkit.embed.corpus import MAX_SENTENCE
 
 GROUP = 6  # outputs computed at once: their sums fill the registers
@@ -237,19 +237,19 @@ def step(inputs, input_offsets, m, outputs, n, width, rate, into_inputs, with_lo
             s0, s1, s2, s3, s4, s5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
             for d in range(0, width, LANES):
                 x = load(inputs, row + d)
-                s0 = times(load(outputs, o0 + d), x, s0)
-                s1 = times(load(outputs, o1 + d), x, s1)
-                s2 = times(load(outputs, o2 + d), x, s2)
-                s3 = times(load(outputs, o3 + d), x, s3)
-                s4 = times(load(outputs, o4 + d), x, s4)
-                s5 = times(load(outputs, o5 + d), x, s5)
+                s0 = fma(load(outputs, o0 + d), x, s0)
+                s1 = fma(load(outputs, o1 + d), x, s1)
+                s2 = fma(load(outputs, o2 + d), x, s2)
+                s3 = fma(load(outputs, o3 + d), x, s3)
+                s4 = fma(load(outputs, o4 + d), x, s4)
+                s5 = fma(load(outputs, o5 + d), x, s5)
             cell = i * SCORE_STRIDE
-            scores[cell] = total(s0)
-            scores[cell + 1] = total(s1)
-            scores[cell + 2] = total(s2)
-            scores[cell + 3] = total(s3)
-            scores[cell + 4] = total(s4)
-            scores[cell + 5] = total(s5)
+            scores[cell] = sum_lanes(s0)
+            scores[cell + 1] = sum_lanes(s1)
+            scores[cell + 2] = sum_lanes(s2)
+            scores[cell + 3] = sum_lanes(s3)
+            scores[cell + 4] = sum_lanes(s4)
+            scores[cell + 5] = sum_lanes(s5)
         if with_loss:
             add_loss(scores, m, g, scratch)
         for i in range(m):
@@ -266,18 +266,18 @@ def step(inputs, input_offsets, m, outputs, n, width, rate, into_inputs, with_lo
                 cell = i * SCORE_STRIDE
                 x = load(inputs, input_offsets[i] + d)
                 error = zeros() if g == 0 else load(errors, i * width + d)
-                s0 = times(x, item(scores, cell), s0)
-                error = times(w0, item(scores, cell), error)
-                s1 = times(x, item(scores, cell + 1), s1)
-                error = times(w1, item(scores, cell + 1), error)
-                s2 = times(x, item(scores, cell + 2), s2)
-                error = times(w2, item(scores, cell + 2), error)
-                s3 = times(x, item(scores, cell + 3), s3)
-                error = times(w3, item(scores, cell + 3), error)
-                s4 = times(x, item(scores, cell + 4), s4)
-                error = times(w4, item(scores, cell + 4), error)
-                s5 = times(x, item(scores, cell + 5), s5)
-                error = times(w5, item(scores, cell + 5), error)
+                s0 = fma(x, item(scores, cell), s0)
+                error = fma(w0, item(scores, cell), error)
+                s1 = fma(x, item(scores, cell + 1), s1)
+                error = fma(w1, item(scores, cell + 1), error)
+                s2 = fma(x, item(scores, cell + 2), s2)
+                error = fma(w2, item(scores, cell + 2), error)
+                s3 = fma(x, item(scores, cell + 3), s3)
+                error = fma(w3, item(scores, cell + 3), error)
+                s4 = fma(x, item(scores, cell + 4), s4)
+                error = fma(w4, item(scores, cell + 4), error)
+                s5 = fma(x, item(scores, cell + 5), s5)
+                error = fma(w5, item(scores, cell + 5), error)
                 if last:
                     # Loaded again, since the same word may occur twice.
                     store(
@@ -296,4 +296,4 @@ def step(inputs, input_offsets, m, outputs, n, width, rate, into_inputs, with_lo
 
 @njit(cache=True, nogil=True, inline="always")
 def add(a, b):
-    return times(a, np.float32(1), b)
+    return fma(a, np.float32(1), b)
