@@ -109,7 +109,7 @@ def on_processes(
             "torch._dynamo",  # which the first step imports
             *(f"dlkit.{task}.train" for task in ("classify", "detect", "translate")),
             "dlkit.lm_generate.train_network",
-            "tests.test_cluster",
+            "tests.core.parallel.test_cluster",
         ]
     )
     with socket.socket() as free:

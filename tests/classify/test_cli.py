@@ -12,7 +12,7 @@ from dlkit.classify.infer import Classifier
 from dlkit.core.store.checkpoint import Header, save
 from tests.classify.helpers import evaluated
 from tests.conftest import on_processes, run
-from tests.test_cluster import dlkit as on_rank
+from tests.core.helpers import dlkit as on_rank
 
 
 def test_answers_have_the_shapes_of_the_formats(stripes: Path, model: Path) -> None:

@@ -75,7 +75,12 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+SLOW = {"caption", "translate"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in COMMANDS]
+)
 def test_the_shards_of_an_array_merge_into_what_one_run_makes(
     name: str, stub: Path, photos: list[str]
 ) -> None:
@@ -95,6 +100,7 @@ def test_the_shards_of_an_array_merge_into_what_one_run_makes(
     assert run("merge", *files).out.encode() == expected
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_in_mid_file_goes_on_as_if_it_was_not(
     stub: Path, photos: list[str]
 ) -> None:
@@ -339,6 +345,7 @@ def torchrun(*args: object, stdin: str) -> subprocess.CompletedProcess[str]:
         )
 
 
+@pytest.mark.slow
 def test_each_process_under_torchrun_writes_its_file_to_the_end(
     stub: Path, photos: list[str]
 ) -> None:
@@ -390,6 +397,7 @@ def test_a_process_with_failures_ends_last_also_where_torchrun_started_all_again
     assert len(list(tmp_path.glob("out.*.jsonl"))) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_print_texts_as_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +410,7 @@ def test_two_processes_print_texts_as_one_does(
     assert two.stderr.count("qqxx: not in the vocabulary") == 1
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_inputs(stub: Path, photos: list[str]) -> None:
     """A list of 300 and of 3000 paths: at the peak less than an object a path more."""
     classifier = load(str(stub), "cpu")

@@ -107,6 +107,7 @@ THEIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THEIRS)
 def test_torchvisions_published_detectors_load_by_name(
     name: str, server: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch

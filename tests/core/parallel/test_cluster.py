@@ -26,20 +26,11 @@ from dlkit.core.store import checkpoint
 from dlkit.core.train.run import Run
 from dlkit.tokenize.model import Tokenizer
 from tests.conftest import on_processes, run, write_voc
-from tests.test_training import settings, train
-
-SMALL = "--workers 1 --device cpu --precision fp32"
-
-
-def dlkit(notices: Path, *args: object) -> None:
-    """What a rank does: the command line, its stderr at the end of a file."""
-    sys.stdout = sys.stderr = notices.open("a", buffering=1)
-    with mock.patch("dlkit.core.train.run.curves"):  # drawing them takes longer than the training
-        main([*map(str, args), *SMALL.split()])
+from tests.core.helpers import dlkit, settings, train
 
 
 def toy(notices: Path, out: Path, resume: bool, fault: str | None = None) -> None:
-    """The training of test_training.py; in the second epoch, the fault befalls the second rank."""
+    """The training of helpers.py; in the second epoch, the fault befalls the second rank."""
     sys.stderr = notices.open("a", buffering=1)
     count = int(os.environ["WORLD_SIZE"])
 
@@ -137,6 +128,7 @@ def commands(data: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "detect", "translate", "lm-generate"])
 def test_one_two_and_four_processes_have_the_same_losses(
     task: str, data: Path, tmp_path: Path
@@ -154,6 +146,7 @@ def test_one_two_and_four_processes_have_the_same_losses(
     assert found[4] == pytest.approx(found[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_sharded_network_learns_what_a_whole_one_does(data: Path, tmp_path: Path) -> None:
     """Its files are those of one process, too, which generates from them and goes on."""
     notices = tmp_path / "notices"
@@ -218,6 +211,7 @@ def test_processes_count_what_one_counts(algorithm: str, data: Path, tmp_path: P
     assert (tmp_path / "2").read_bytes() == (tmp_path / "4").read_bytes() == one
 
 
+@pytest.mark.slow
 def test_processes_share_the_blocks_of_a_text_that_is_encoded_and_decoded(
     data: Path, tmp_path: Path
 ) -> None:
@@ -277,6 +271,7 @@ def counting(notices: Path, *args: object) -> None:
         main([*map(str, args)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "name"),
     [
@@ -312,6 +307,7 @@ def test_processes_count_words_that_stand_together_as_one_does(
         assert not [*results[1].glob("c*")]  # nothing is left of the counting
 
 
+@pytest.mark.slow
 def test_painters_and_recurrent_networks_train_on_two_processes(data: Path, tmp_path: Path) -> None:
     """A frozen encoder beside what is learned; a state of its own for each part of a batch."""
     pictures, text = data / "images" / "train", data / "source.txt"
@@ -329,6 +325,7 @@ def test_painters_and_recurrent_networks_train_on_two_processes(data: Path, tmp_
         assert len(losses(out)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize(
     ("fault", "codes", "notice"),
@@ -361,6 +358,7 @@ def test_nothing_is_lost_with_a_process(
     assert losses(tmp_path / "whole") == losses(out)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_all_again_when_one_is_killed(data: Path, tmp_path: Path) -> None:
     """What `--max-restarts` and `--resume auto` make of it: two steps are lost, no weight differs.
 
@@ -370,14 +368,15 @@ def test_torchrun_starts_all_again_when_one_is_killed(data: Path, tmp_path: Path
     command = [*commands(data)["lm-generate"].split(), *options, "--out"]
     script = tmp_path / "rank.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom tests.test_cluster import killed\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from tests.core.parallel.test_cluster import killed\n"
         "killed(Path(sys.argv[1]), *sys.argv[2:])\n"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--nproc-per-node", "2", "--max-restarts", "1", str(script)]
     done = subprocess.run(
         [*launcher, *map(str, [notices, *command, tmp_path / "broken"])],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
         stderr=subprocess.PIPE,
         text=True,
         timeout=240,
@@ -413,6 +412,7 @@ def test_an_error_of_any_process_is_said_and_stops_all(
     ]
 
 
+@pytest.mark.slow
 def test_a_process_that_never_comes_is_said(tmp_path: Path) -> None:
     notices = tmp_path / "notices"
     expected = {"WORLD_SIZE": "2", "DLKIT_TIMEOUT": "2"}

@@ -25,6 +25,7 @@ def dlkit(processes: int, *args: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["infer", "evaluate"])
 def test_two_processes_print_what_one_prints(shapes: Path, model: Path, command: str) -> None:
     (shapes / "JPEGImages" / "broken.jpg").write_text("no image")
@@ -42,6 +43,7 @@ def test_two_processes_print_what_one_prints(shapes: Path, model: Path, command:
         assert two.stderr.count("broken.jpg: ") == 1
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_resumed_by_one(shapes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = dlkit(2, "detect", "train", shapes, "--out", out, *TRAIN.split())
@@ -56,6 +58,7 @@ def test_a_run_of_two_processes_is_resumed_by_one(shapes: Path, tmp_path: Path) 
     assert len((out / "log.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_average_their_gradients(tmp_path: Path) -> None:
     """Each process sees half of the batch; the weights are those of one that sees it all."""
     script = tmp_path / "step.py"

@@ -1,6 +1,6 @@
 """A SLURM of one node on this machine: munged, slurmctld and slurmd, started and stopped again.
 
-    python -m tests.slurm COMMAND ...    runs a command that finds it, such as `sinfo`
+    python -m tests.core.parallel.slurm COMMAND ...    runs a command that finds it, such as `sinfo`
 
 It needs root and Debian's packages slurm-wlm and munge, and touches nothing outside its folder.
 """

@@ -14,7 +14,7 @@ import torch
 
 from dlkit.core.store import checkpoint
 from tests.conftest import on_processes
-from tests.test_cluster import SMALL, dlkit
+from tests.core.helpers import SMALL, dlkit
 
 HOSTS = ("dlkit-a", "dlkit-b")
 ADDRESS = "10.77.0"
@@ -68,6 +68,7 @@ def started(command: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
     return processes
 
 
+@pytest.mark.slow
 @pytest.mark.netns
 def test_a_host_that_is_cut_off_is_noticed_and_the_run_goes_on(hosts: None, tmp_path: Path) -> None:
     text, out, log = tmp_path / "text", tmp_path / "run", tmp_path / "run" / "log.jsonl"

@@ -1,12 +1,10 @@
-"""What a training loop is promised by core/training.py, on a toy model."""
+"""What core.train promises a training loop, on a toy model."""
 
 import json
 import math
-import os
 import resource
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from dlkit.core.config import TrainConfig, option
 from dlkit.core.errors import DlkitError
@@ -25,65 +22,7 @@ from dlkit.core.train.init_from import Source
 from dlkit.core.train.optimizers import OPTIMIZERS
 from dlkit.core.train.run import Run
 from dlkit.core.train.sampler import BatchSampler
-
-
-class Noisy(Dataset[tuple[Tensor, Tensor]]):
-    """Pairs x, 3 x + 1, with noise drawn anew each time, as augmentation is."""
-
-    def __len__(self) -> int:
-        return 20
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        x = torch.tensor([index / 20])
-        return x + 0.01 * torch.randn(1), 3 * x + 1
-
-
-class Stop(Exception):
-    """Stands for a kill."""
-
-
-def settings(out: Path, **changed: Any) -> TrainConfig:
-    given: dict[str, Any] = {
-        "data": Path("toy"), "out": out, "epochs": 4, "batch_size": 4, "lr": 0.05,
-        "workers": 0, "device": "cpu", "precision": "fp32", "ema": 0.9, "weight_decay": 0.0,
-    }  # fmt: skip
-    return TrainConfig(**{**given, **changed})
-
-
-def train(
-    config: TrainConfig,
-    stop_in: int | None = None,
-    stop_at: int = 2,
-    scores: list[float] | None = None,
-    signal_in: int | None = None,
-    number: int = signal.SIGTERM,
-    at_each_step: Callable[[Run], None] = lambda run: None,
-    data: Dataset[Any] | None = None,
-    norm: bool = True,
-) -> Run:
-    """The loop a task would write; `stop_in` breaks off in that epoch, after `stop_at` batches.
-
-    In the third step of the epoch `signal_in` a scheduler sends that signal.
-    """
-    with distributed.launch(config.device, config.seed) as process:
-        middle = nn.BatchNorm1d(8) if norm else nn.Tanh()
-        model = nn.Sequential(nn.Linear(1, 8), middle, nn.Linear(8, 1))
-        network = process.wrap(model)
-        run = Run(config, process, model, Header("toy", "linear", {}, []))
-        optimizer = run.optimizer(model)
-        batches = run.loader(data or Noisy())
-        for epoch in run.epochs():
-            for step, (x, y) in enumerate(run.batches(batches), run.done):
-                if epoch == stop_in and step == stop_at * config.accumulate:
-                    raise Stop
-                if epoch == signal_in and step == 2:
-                    os.kill(os.getpid(), number)
-                at_each_step(run)
-                with run.autocast():
-                    output = network(x)
-                run.step((output - y).square().mean(), optimizer)
-            run.finish_epoch(scores[epoch] if scores else -run.loss(), extra=1.0)
-    return run
+from tests.core.helpers import Noisy, Stop, settings, train
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -124,7 +63,13 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("workers", "accumulate", "save_every", "saved"),
-    [(0, 1, 1, 3), (0, 1, 2, 2), (0, 2, 1, 3), (2, 1, 1, 3), (0, 1, 4, 0)],
+    [
+        (0, 1, 1, 3),
+        (0, 1, 2, 2),
+        (0, 2, 1, 3),
+        pytest.param(2, 1, 1, 3, marks=pytest.mark.slow),
+        (0, 1, 4, 0),
+    ],
 )
 def test_a_run_goes_on_within_an_epoch(
     tmp_path: Path, workers: int, accumulate: int, save_every: int, saved: int

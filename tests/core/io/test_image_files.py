@@ -1,0 +1,54 @@
+"""Which files the sources on a command line name."""
+
+import io
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from dlkit.core.io.image_files import files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.PNG", "sub/c.webp", "sub/deep/d.tiff", "notes.txt", "sub/e.jpg.txt"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "in" / "folder.jpg").mkdir()
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+IN_FOLDER = ["in/a.PNG", "in/b.jpg", "in/sub/c.webp", "in/sub/deep/d.tiff"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        (["in"], IN_FOLDER),
+        (["in/sub/deep", "in/b.jpg"], ["in/sub/deep/d.tiff", "in/b.jpg"]),
+        (["in/b.jpg", "in/b.jpg"], ["in/b.jpg", "in/b.jpg"]),
+        (["in/*.jpg.txt", "in/b.*"], ["in/*.jpg.txt", "in/b.jpg"]),
+        (["in/**/*.webp"], ["in/sub/c.webp"]),
+        (["in/s*"], ["in/sub/c.webp", "in/sub/deep/d.tiff"]),
+        (["empty", "missing.jpg"], ["empty", "missing.jpg"]),
+        (["http://host/x?a=*", "in/notes.txt"], ["http://host/x?a=*", "in/notes.txt"]),
+        (["in/b.jpg", "-", "last.jpg"], ["in/b.jpg", *IN_FOLDER, "gone.jpg", "last.jpg"]),
+        (["in/" + "x" * 300 + ".jpg"], ["in/" + "x" * 300 + ".jpg"]),
+    ],
+    ids=["folder", "order", "twice", "globs", "recursive glob", "glob of folders"]
+    + ["missing", "URL", "stdin", "long name"],
+)
+def test_sources(
+    sources: list[str], expected: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with mock.patch("sys.stdin", io.StringIO("in\n\ngone.jpg\r\n")):
+        assert list(files(sources)) == expected
+
+
+def test_a_name_with_glob_characters_is_a_name(folder: Path) -> None:
+    path = folder / "in" / "[1].jpg"
+    path.write_bytes(b"x")
+    assert list(files([str(path)])) == [str(path)]
