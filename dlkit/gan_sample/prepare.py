@@ -31,6 +31,7 @@ def prepare(config: GanTrainConfig) -> tuple[GanTrainConfig, SquareImages, dict[
 
 
 def fill_in_size(config: GanTrainConfig, image_size: int, channels: int) -> GanTrainConfig:
+    """The settings with this image size and, unless given, a flip probability by channels."""
     flip = config.flip
     if flip is None:
         flip = 0.5 if channels == 3 else 0.0

@@ -115,59 +115,47 @@ def build_parts(
     channels: int,
     latent: int,
     codes: int,
-    network: str,
-    hidden: int | None,
-    width: int | None,
-    kernel: int | None,
+    network: str = "convolutional",
+    hidden: int = 512,
+    width: int = 32,
+    kernel: int = 4,
 ) -> tuple[Encoder, Generator]:
-    """An encoder with `codes` outputs, and a decoder that mirrors it."""
+    """An encoder with `codes` outputs, and a decoder that mirrors it.
+
+    `network` is dense (two layers of `hidden` units each) or convolutional (`width`, `kernel`).
+    """
     if network == "dense":
-        units = hidden or 512
         chain = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * image_size**2, units),
+            nn.Linear(channels * image_size**2, hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(units, units),
+            nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
         )
-        encoder = Encoder(chain, units, codes)
-        body = dense_generator(latent, units, image_size, channels)
+        encoder = Encoder(chain, hidden, codes)
+        body = dense_generator(latent, hidden, image_size, channels)
     else:
-        maps, side = width or 32, kernel or 4
-        chain, features = strided_convolutions(maps, side, image_size, channels)
+        chain, features = strided_convolutions(width, kernel, image_size, channels)
         encoder = Encoder(chain.append(Flatten()), features, codes)
-        body = convolutional_generator(latent, maps, side, image_size, channels)
+        body = convolutional_generator(latent, width, kernel, image_size, channels)
         initialize_normal(body)
     return encoder, Generator(body, latent, image_size, channels, None)
 
 
 def autoencoder(
-    image_size: int,
-    channels: int,
-    latent: int = 32,
-    network: str = "convolutional",
-    hidden: int | None = None,
-    width: int | None = None,
-    kernel: int | None = None,
-    sparse: bool = False,
+    image_size: int, channels: int, latent: int = 32, sparse: bool = False, **settings: Any
 ) -> Autoencoder:
-    """`network`: dense (two layers of `hidden` units in encoder and decoder) or convolutional."""
-    networks = build_parts(image_size, channels, latent, latent, network, hidden, width, kernel)
-    return Autoencoder(*networks, sparse)
+    """`settings` are those of `build_parts`."""
+    return Autoencoder(*build_parts(image_size, channels, latent, latent, **settings), sparse)
 
 
 def vae(
-    image_size: int,
-    channels: int,
-    latent: int = 32,
-    network: str = "convolutional",
-    hidden: int | None = None,
-    width: int | None = None,
-    kernel: int | None = None,
+    image_size: int, channels: int, latent: int = 32, **settings: Any
 ) -> VariationalAutoencoder:
-    """`network`, `hidden`, `width` and `kernel` as for `autoencoder`."""
-    networks = build_parts(image_size, channels, latent, 2 * latent, network, hidden, width, kernel)
-    return VariationalAutoencoder(*networks)
+    """`settings` are those of `build_parts`; the encoder has two outputs for each code."""
+    return VariationalAutoencoder(
+        *build_parts(image_size, channels, latent, 2 * latent, **settings)
+    )
 
 
 OPTIONS = ("latent", "network", "hidden", "width", "kernel")
