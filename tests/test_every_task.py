@@ -184,7 +184,7 @@ ROUNDS = {
         " --style-size 32 --width 4 --batch-size 4 --steps-per-epoch 2 --features random:0"
         f" {COMMON}",
         f"apply {{model}} {{data}}/images/0.png -o {{data}}/painted.png {ON_CPU}",
-        "{data}/images/0.png {data}/images/1.png -m {model} --size 32",
+        "{data}/images/1.png {data}/images/0.png -m {model} --size 32",
     ),
     "tokenize": Round(
         "{data}/text.txt --vocab-size 300",
