@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dlkit.caption.config import Search
+from dlkit.caption.config import CaptionSearch
 from dlkit.caption.infer import OVERFLOW, Predictor, decode
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import plots
@@ -45,7 +45,7 @@ class CaptionAttention:
         return found
 
 
-def word_attention(path: str, predictor: Predictor, search: Search) -> CaptionAttention:
+def word_attention(path: str, predictor: Predictor, search: CaptionSearch) -> CaptionAttention:
     """The best caption of an image, with the attention weights at each of its words."""
     try:
         picture = predictor.network.preprocessing.picture(path)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT, CaptionTrainConfig, Search
+from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT, CaptionSearch, CaptionTrainConfig
 from dlkit.caption.formats import FORMATS, write_lines
 from dlkit.core.cli.command import (
     AnyFormat,
@@ -128,7 +128,7 @@ def infer(
     )
     if sample:
         refuse_given({"--no-repeat": no_repeat}, "--sample", sample)
-    search = Search(no_repeat=no_repeat, count=count, max_length=max_length, **settings)
+    search = CaptionSearch(no_repeat=no_repeat, count=count, max_length=max_length, **settings)
     if scores and format != Format.text:
         raise DlkitError(f"--scores: -f {format} always has the scores; remove the option")
     if output is not None and output.suffix.lower() in SUFFIXES:
@@ -167,7 +167,7 @@ def attention(
 
     -f json has the weights of all locations.
     """
-    search = Search(no_repeat=no_repeat, **search_settings(False, beam, length_penalty))
+    search = CaptionSearch(no_repeat=no_repeat, **search_settings(False, beam, length_penalty))
     if reason := missing(image):
         raise DlkitError(reason, image)
 

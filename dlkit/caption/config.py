@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dlkit.core.config import (
     Optimizer,
@@ -14,10 +14,7 @@ from dlkit.core.config import (
     with_defaults,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.generation.options import ALPHA, BEAM
-
-if TYPE_CHECKING:
-    from dlkit.core.generation.sampling import Sampling
+from dlkit.core.generation.options import Search
 
 DEFAULT_MODEL = "flickr8k"
 NO_REPEAT = 3  # default length of the n-grams that may not repeat, where tokens are words
@@ -180,34 +177,18 @@ def by_arch(config: CaptionTrainConfig) -> CaptionTrainConfig:
     return with_defaults(config, own)
 
 
-@dataclass(frozen=True)
-class Search:
-    """Settings of decoding: beam search, or with `sampling` random sampling.
+@dataclass(frozen=True, kw_only=True)
+class CaptionSearch(Search):
+    """Settings of decoding captions.
 
-    `count` is the number of captions of each image, `max_length` the most tokens of one, by
-    default the length of the longest caption that the model was trained on. No caption repeats an
-    n-gram of `no_repeat` tokens; 0 allows it, None is 3 where tokens are words, else 0.
+    `max_length` is by default the length of the longest caption that the model was trained on. No
+    caption repeats an n-gram of `no_repeat` tokens; 0 allows it, None is 3 where tokens are words,
+    else 0.
     """
 
-    beam: int = BEAM
-    alpha: float = ALPHA
+    count_option = "--captions"
+
     no_repeat: int | None = None
-    count: int = 1
-    max_length: int | None = None
-    sampling: "Sampling | None" = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.sampling is None and self.count > self.beam:
-            raise DlkitError(
-                f"--captions {self.count}: more than --beam {self.beam}; give --beam {self.count}"
-                " or more"
-            )
-
-    @property
-    def rows(self) -> int:
-        """The number of rows (beams or samples) of an image in a batch."""
-        return self.count if self.sampling else self.beam
 
 
-DEFAULT_SEARCH = Search()
+DEFAULT_SEARCH = CaptionSearch()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, Search
+from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, CaptionSearch
 from dlkit.caption.infer import ImageCaptions, Predictor, caption, load
 from dlkit.caption.layouts import CaptionedImage, read_split
 from dlkit.caption.metrics import DEFINITIONS, caption_metrics, cider_d
@@ -35,7 +35,7 @@ class EvaluatedCaption:
 def evaluate(
     predictor: Predictor,
     samples: Sequence[CaptionedImage],
-    search: Search,
+    search: CaptionSearch,
     skipped: Skipped,
     workers: int = 2,
 ) -> list[EvaluatedCaption]:

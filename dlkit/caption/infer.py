@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, NO_REPEAT, Search
+from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, NO_REPEAT, CaptionSearch
 from dlkit.caption.draw import draw_captions
 from dlkit.caption.model import build
 from dlkit.caption.models.captioner import Captioner
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
-from dlkit.core.generation.beam_search import GeneratedText, beam_search, draw, length_penalty
+from dlkit.core.generation.beam_search import GeneratedText, generate_texts, length_penalty
 from dlkit.core.generation.sampling import Uniforms
 from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames, picture_suffix
@@ -132,7 +132,7 @@ def load(
 def caption(
     paths: Iterable[str],
     predictor: Predictor,
-    search: Search = DEFAULT_SEARCH,
+    search: CaptionSearch = DEFAULT_SEARCH,
     batch_size: int = 32,
     workers: int = 2,
     shard: Shard | None = None,
@@ -175,7 +175,7 @@ def caption_numbered(
     paths: Iterable[str],
     numbers: Iterable[int],
     predictor: Predictor,
-    search: Search,
+    search: CaptionSearch,
     batch_size: int,
     workers: int,
 ) -> Iterator[Captioned]:
@@ -201,7 +201,7 @@ def caption_numbered(
 
 
 def caption_pictures(
-    pictures: Sequence[tuple[int, Picture]], predictor: Predictor, search: Search
+    pictures: Sequence[tuple[int, Picture]], predictor: Predictor, search: CaptionSearch
 ) -> list[list[ScoredCaption]]:
     """The captions of pictures with their numbers; none where the model's numbers overflow."""
     if not pictures:
@@ -212,38 +212,35 @@ def caption_pictures(
 
 
 def decode(
-    memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: Search
+    memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: CaptionSearch
 ) -> list[list[GeneratedText]]:
     """The captions, as ids, of images (B) with this memory (B, P, C), best first."""
+    longest = search.max_length or predictor.longest
+    no_repeat = search.no_repeat
+    if no_repeat is None:
+        tokens_are_words = predictor.vocabulary.tokenizer.algorithm in WORD_TOKENIZERS
+        no_repeat = NO_REPEAT if tokens_are_words else 0
+    samples = search.count if search.sampling else 0
+    uniforms = [[Uniforms(search.seed, number, i) for i in range(samples)] for number in numbers]
+    lengths = torch.full((len(memory),), memory.shape[1], device=memory.device)
     found: list[list[GeneratedText]] = []
     step = max(1, MAX_ROWS // search.rows)
     for start in range(0, len(memory), step):
         rows = slice(start, start + step)
-        found += decode_batch(memory[rows], numbers[rows], predictor, search)
+        limits = [longest] * len(memory[rows])
+        found += generate_texts(
+            predictor.network,
+            memory[rows],
+            lengths[rows],
+            limits,
+            search,
+            uniforms[rows],
+            no_repeat,
+        )
     return [[text for text in texts if math.isfinite(text.logprob)] for texts in found]
 
 
-def decode_batch(
-    memory: Tensor, numbers: Sequence[int], predictor: Predictor, search: Search
-) -> list[list[GeneratedText]]:
-    network, count = predictor.network, search.count
-    longest = search.max_length or predictor.longest
-    rows = memory if search.sampling is None else memory.repeat_interleave(count, dim=0)
-    lengths = torch.full((len(rows),), memory.shape[1], device=memory.device)
-    if search.sampling is None:
-        limits = torch.full_like(lengths, longest)
-        no_repeat = search.no_repeat
-        if no_repeat is None:
-            tokens_are_words = predictor.vocabulary.tokenizer.algorithm in WORD_TOKENIZERS
-            no_repeat = NO_REPEAT if tokens_are_words else 0
-        found = beam_search(network, rows, lengths, limits, search.beam, search.alpha, no_repeat)
-        return [texts[:count] for texts in found]
-    uniforms = [Uniforms(search.seed, n, i) for n in numbers for i in range(count)]
-    drawn = draw(network, rows, lengths, [longest] * len(rows), search.sampling, uniforms)
-    return [drawn[i : i + count] for i in range(0, len(drawn), count)]
-
-
-def score_text(text: GeneratedText, predictor: Predictor, search: Search) -> ScoredCaption:
+def score_text(text: GeneratedText, predictor: Predictor, search: CaptionSearch) -> ScoredCaption:
     penalty = 1.0 if search.sampling else length_penalty(text.length, search.alpha)
     return ScoredCaption(
         predictor.vocabulary.decode(text.ids),

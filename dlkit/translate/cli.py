@@ -34,7 +34,7 @@ from dlkit.core.io.streams import is_terminal, streams
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.progress import log
-from dlkit.translate.config import DEFAULT_MODEL, Search, TranslateTrainConfig
+from dlkit.translate.config import DEFAULT_MODEL, TranslateTrainConfig, TranslationSearch
 
 
 def train_model(config: TranslateTrainConfig) -> Path:
@@ -122,7 +122,7 @@ def infer(
     settings = search_settings(sample, beam, length_penalty, temperature, top_k, top_p, seed)
     if format != Format.text and scores:
         raise DlkitError(f"--scores: -f {format} always has the scores; remove the option")
-    search = Search(n_best=n_best, max_length=max_length, alignment=alignment, **settings)
+    search = TranslationSearch(count=n_best, max_length=max_length, alignment=alignment, **settings)
     if files and text is not None:
         raise DlkitError("--text: has no effect with files; remove one")
     writer = ShardWriter(format, output, shard, resume)
@@ -207,7 +207,7 @@ def evaluate(
         found = scoring.read_translations(hyp, ref or [], source)
     else:
         assert source is not None
-        search = Search(**search_settings(False, beam, length_penalty))
+        search = TranslationSearch(**search_settings(False, beam, length_penalty))
         predictor = scoring.load(model or DEFAULT_MODEL, device, precision)
         found = scoring.translate_file(source, ref or [], predictor, search)
     results: Iterator[Any] = (

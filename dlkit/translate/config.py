@@ -1,7 +1,7 @@
 """Settings of `dlkit translate`. Loads no torch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dlkit.core.config import (
     Optimizer,
@@ -15,10 +15,7 @@ from dlkit.core.config import (
     with_defaults,
 )
 from dlkit.core.errors import DlkitError
-from dlkit.core.generation.options import ALPHA, BEAM
-
-if TYPE_CHECKING:
-    from dlkit.core.generation.sampling import Sampling
+from dlkit.core.generation.options import Search
 
 DEFAULT_MODEL = "en-de"
 EXTRA_LENGTH = 50  # tokens by which a translation may exceed its source (Vaswani et al. 2017)
@@ -180,33 +177,13 @@ def by_arch(config: TranslateTrainConfig) -> TranslateTrainConfig:
     return with_defaults(config, DEFAULTS[config.arch])
 
 
-@dataclass(frozen=True)
-class Search:
-    """Settings of decoding: beam search, or with `sampling` random sampling.
+@dataclass(frozen=True, kw_only=True)
+class TranslationSearch(Search):
+    """Settings of decoding translations; `max_length` is by default the source's + EXTRA_LENGTH."""
 
-    `n_best` is the number of translations of each line, `max_length` the most tokens of one, by
-    default EXTRA_LENGTH more than its source has.
-    """
+    count_option = "--n-best"
 
-    beam: int = BEAM
-    alpha: float = ALPHA
-    n_best: int = 1
-    max_length: int | None = None
-    sampling: "Sampling | None" = None
-    seed: int = 0
     alignment: bool = False
 
-    def __post_init__(self) -> None:
-        if self.sampling is None and self.n_best > self.beam:
-            raise DlkitError(
-                f"--n-best {self.n_best}: more than --beam {self.beam}; give --beam {self.n_best}"
-                " or more"
-            )
 
-    @property
-    def rows(self) -> int:
-        """The number of rows (beams or samples) of a source in a batch."""
-        return self.n_best if self.sampling else self.beam
-
-
-DEFAULT_SEARCH = Search()
+DEFAULT_SEARCH = TranslationSearch()

@@ -16,7 +16,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel.distributed import Process
-from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, Search
+from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, TranslationSearch
 from dlkit.translate.data import EncodedPairs
 from dlkit.translate.infer import (
     Predictor,
@@ -76,7 +76,7 @@ def evaluate_checkpoint(
 
 
 def translate_file(
-    source: str, references: Sequence[str], predictor: Predictor, search: Search
+    source: str, references: Sequence[str], predictor: Predictor, search: TranslationSearch
 ) -> EvaluatedTranslations:
     """A model's translations of a file, and its loss on the first references."""
     texts, *known = read_parallel_files([source, *references])
@@ -126,7 +126,7 @@ def read_parallel_files(files: Sequence[str]) -> list[list[str]]:
 
 
 def answer_dialogues(
-    pairs: Sequence[Pair], predictor: Predictor, search: Search
+    pairs: Sequence[Pair], predictor: Predictor, search: TranslationSearch
 ) -> Iterator[Translation | Failure]:
     """The model's answers in dialogues, given the true turns before each line."""
     encoded = predictor.vocabulary.encode_sources([pair.turns for pair in pairs])

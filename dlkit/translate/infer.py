@@ -15,9 +15,10 @@ import torch
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.generation.beam_search import GeneratedText, beam_search, draw, length_penalty
+from dlkit.core.generation.beam_search import GeneratedText, generate_texts, length_penalty
 from dlkit.core.generation.sampling import Uniforms
 from dlkit.core.nn.fast_inference import pack_linears
+from dlkit.core.nn.padding import padded
 from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
@@ -25,7 +26,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.translate.alignment import WordAlignment, align_words, join_alignments
-from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, EXTRA_LENGTH, Search
+from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, EXTRA_LENGTH, TranslationSearch
 from dlkit.translate.model import build
 from dlkit.translate.models.translator import Translator
 from dlkit.translate.sentences import split_line
@@ -149,7 +150,7 @@ class Segment:
 def translate(
     windows: Iterable[Sequence[str] | Failure],
     predictor: Predictor,
-    search: Search = DEFAULT_SEARCH,
+    search: TranslationSearch = DEFAULT_SEARCH,
     context: int = 0,
     shard: Shard | None = None,
 ) -> Iterator[Translation | Failure]:
@@ -219,7 +220,7 @@ def single_lines(
 
 
 def make_segments(
-    line: str, number: int, turns: Sequence[str], predictor: Predictor, search: Search
+    line: str, number: int, turns: Sequence[str], predictor: Predictor, search: TranslationSearch
 ) -> list[Segment] | LineFailure:
     """The segments of a line that are translated separately: one, unless the line is too long.
 
@@ -235,7 +236,7 @@ def make_segments(
             encoded = [next(fitting, encoded[0])]
     except DlkitError as error:
         return LineFailure(f"line {number}", str(error))
-    samples = search.n_best if search.sampling else 0
+    samples = search.count if search.sampling else 0
     return [
         Segment(
             text, ids, [Uniforms(search.seed, number, place * samples + i) for i in range(samples)]
@@ -244,14 +245,18 @@ def make_segments(
     ]
 
 
-def translate_segments(segments: Sequence[Segment], predictor: Predictor, search: Search) -> None:
+def translate_segments(
+    segments: Sequence[Segment], predictor: Predictor, search: TranslationSearch
+) -> None:
     """Add the translations to the segments, in batches of similar lengths."""
     for batch in batch_segments(segments, search.rows):
-        sources = [segment.ids for segment in batch]
-        limits = [search.max_length or len(ids) + EXTRA_LENGTH for ids in sources]
+        ids = [segment.ids for segment in batch]
+        lengths = torch.tensor([len(row) for row in ids], device=predictor.device)
+        source = padded(ids, predictor.network.pad).to(predictor.device)
+        limits = [search.max_length or len(row) + EXTRA_LENGTH for row in ids]
         uniforms = [segment.uniforms for segment in batch]
-        decoded = decode(predictor, sources, limits, search, uniforms)
-        for segment, texts in zip(batch, decoded, strict=True):
+        found = generate_texts(predictor.network, source, lengths, limits, search, uniforms)
+        for segment, texts in zip(batch, found, strict=True):
             segment.found.extend(text for text in texts if math.isfinite(text.logprob))
 
 
@@ -269,45 +274,25 @@ def batch_segments(segments: Sequence[Segment], rows: int) -> Iterator[list[Segm
         yield batch
 
 
-def decode(
-    predictor: Predictor,
-    sources: Sequence[Sequence[int]],
-    limits: Sequence[int],
-    search: Search,
-    uniforms: Sequence[Sequence[Uniforms]],
-) -> list[list[GeneratedText]]:
-    """The translations, as ids, of each of the sources, which are not empty, best first."""
-    copies = search.n_best if search.sampling else 1
-    rows = [ids for ids in sources for _ in range(copies)]
-    lengths = torch.tensor([len(ids) for ids in rows], device=predictor.device)
-    width = int(lengths.max())
-    pad = predictor.network.pad
-    padded_rows = [[*ids, *[pad] * (width - len(ids))] for ids in rows]
-    source = torch.tensor(padded_rows).to(predictor.device)
-    if search.sampling is None:
-        most = torch.tensor(limits, device=predictor.device)
-        return beam_search(predictor.network, source, lengths, most, search.beam, search.alpha)
-    row_limits = [limit for limit in limits for _ in range(copies)]
-    row_uniforms = [uniform for of_source in uniforms for uniform in of_source]
-    drawn = draw(predictor.network, source, lengths, row_limits, search.sampling, row_uniforms)
-    return [drawn[i : i + copies] for i in range(0, len(drawn), copies)]
-
-
 def join_segments(
-    number: int, line: str, segments: Sequence[Segment], predictor: Predictor, search: Search
+    number: int,
+    line: str,
+    segments: Sequence[Segment],
+    predictor: Predictor,
+    search: TranslationSearch,
 ) -> Translation | LineFailure:
     """The translations of a line: its segments' best ones joined, their second best ones, ..."""
     if not all(segment.found for segment in segments):
         return LineFailure(f"line {number}", OVERFLOW)
     if not segments:
         return Translation(number, line, "", [])
-    count = min(search.n_best, *(len(segment.found) for segment in segments))
+    count = min(search.count, *(len(segment.found) for segment in segments))
     found = [make_hypothesis(segments, rank, predictor, search) for rank in range(count)]
     return Translation(number, line, found[0].translation, found)
 
 
 def make_hypothesis(
-    segments: Sequence[Segment], rank: int, predictor: Predictor, search: Search
+    segments: Sequence[Segment], rank: int, predictor: Predictor, search: TranslationSearch
 ) -> Hypothesis:
     texts = [segment.found[rank] for segment in segments]
     logprob = math.fsum(text.logprob for text in texts)
@@ -339,7 +324,10 @@ def align_segments(
 
 
 def align(
-    sentence: str, target: str | None, predictor: Predictor, search: Search = DEFAULT_SEARCH
+    sentence: str,
+    target: str | None,
+    predictor: Predictor,
+    search: TranslationSearch = DEFAULT_SEARCH,
 ) -> WordAlignment:
     """The alignment of a sentence with the `target` given, or with the model's translation."""
     segments = make_segments(sentence, 1, (), predictor, search)

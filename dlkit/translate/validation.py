@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
-from dlkit.translate.config import Search, TranslateTrainConfig
+from dlkit.translate.config import TranslateTrainConfig, TranslationSearch
 from dlkit.translate.data import EncodedPairs, batch_by_tokens, collate_pairs
 from dlkit.translate.infer import Predictor, Segment, translate_segments
 from dlkit.translate.models.translator import Translator
@@ -67,6 +67,6 @@ def greedy_translations(
 ) -> list[str]:
     """The greedy translation of each source's ids."""
     own = list(process.share([Segment("", ids.tolist()) for ids in sources]))
-    translate_segments(own, predictor, Search(beam=1))
+    translate_segments(own, predictor, TranslationSearch(beam=1))
     texts = (segment.found[0].ids if segment.found else [] for segment in own)
     return list(process.gather(predictor.vocabulary.decode(ids) for ids in texts))

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from dlkit.caption import infer
-from dlkit.caption.config import Search
+from dlkit.caption.config import CaptionSearch
 from dlkit.caption.model import build
 from dlkit.classify import backbones
 from dlkit.core.store.checkpoint import Header, save
@@ -51,7 +51,7 @@ def of_dlkit(
         save(path, made.state_dict(), Header("caption", arch, about, []))
         model = infer.load(path, "cpu")
     model.network.eos = NEVER
-    search = Search(beam=beam, max_length=tokens)
+    search = CaptionSearch(beam=beam, max_length=tokens)
 
     def work() -> str:
         found = list(infer.caption(paths, model, search, batch))

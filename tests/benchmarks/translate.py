@@ -20,7 +20,7 @@ import torch
 from dlkit.core.parallel import device as devices
 from dlkit.core.store.checkpoint import Header, save
 from dlkit.translate import infer
-from dlkit.translate.config import Search
+from dlkit.translate.config import TranslationSearch
 from dlkit.translate.model import build
 from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.benchmarks import harness
@@ -57,7 +57,7 @@ def of_dlkit(
         save(path, network.state_dict(), Header("translate", "transformer", settings, []))
         model = infer.load(path, device)
     model.network.eos = NEVER
-    search = Search(beam=beam, max_length=tokens)
+    search = TranslationSearch(beam=beam, max_length=tokens)
     ids = sources(file)
 
     def work() -> int:

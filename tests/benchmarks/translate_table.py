@@ -18,7 +18,7 @@ import torch
 from dlkit.core.failures import Skipped
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
-from dlkit.translate.config import Search, TranslateTrainConfig, by_arch
+from dlkit.translate.config import TranslateTrainConfig, TranslationSearch, by_arch
 from dlkit.translate.data import make_vocabulary
 from dlkit.translate.evaluate import scores, translate_file
 from dlkit.translate.infer import load
@@ -104,7 +104,7 @@ def measured(name: str, tokens: Path, options: argparse.Namespace) -> dict[str, 
         best = train(config)
     source, reference = (file(options, options.test, side)
                          for side in (options.source, options.target))  # fmt: skip
-    found = translate_file(source, [reference], load(best, options.device), Search())
+    found = translate_file(source, [reference], load(best, options.device), TranslationSearch())
     of_all = [score for score in scores(found, by_length=True) if isinstance(score, Score)]
     seconds = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
     sizes = [tensor["shape"] for tensor in metadata(best)[1].values()]

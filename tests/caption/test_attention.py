@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dlkit.caption.attention import attention_shade, token_attention, word_attention
-from dlkit.caption.config import Search
+from dlkit.caption.config import CaptionSearch
 from dlkit.caption.infer import Predictor, decode, load
 from dlkit.caption.model import build
 from dlkit.tokenize import DecoderVocabulary
@@ -20,7 +20,7 @@ def test_attention_sums_to_one_over_the_grid(
     arch: str, shapes: Path, learned: Callable[[str], Path]
 ) -> None:
     model = load(learned(arch), "cpu", "fp32")
-    found = word_attention(str(shapes / "Images" / "4.png"), model, Search())
+    found = word_attention(str(shapes / "Images" / "4.png"), model, CaptionSearch())
     assert found.words == pictures()[4][1].split()
     assert found.grid == model.network.grid
     shares = np.array(found.weights).reshape(len(found.words), *found.grid)
@@ -47,7 +47,7 @@ def test_a_word_of_several_tokens_has_the_mean_of_their_attention(shapes: Path) 
     torch.manual_seed(0)
     name, settings = tiny_network("patches", letters)
     model = Predictor("letters", build(name, **settings).eval().requires_grad_(False), letters)
-    search = Search(beam=1, max_length=20)
+    search = CaptionSearch(beam=1, max_length=20)
     found = word_attention(str(shapes / "Images" / "0.png"), model, search)
     memory = model.encode(pixels()[:1])
     ids = decode(memory, [0], model, search)[0][0].ids

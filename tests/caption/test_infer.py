@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlkit.caption import infer
-from dlkit.caption.config import Search
+from dlkit.caption.config import CaptionSearch
 from dlkit.caption.infer import ImageCaptions, Predictor, caption, decode, load
 from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
@@ -40,7 +40,7 @@ def test_a_beam_of_one_is_greedy(arch: str, learned: Callable[[str], Path]) -> N
     model = load(learned(arch), "cpu", "fp32")
     mixed = (pixels().float() + pixels().float().roll(1, dims=0)) / 2
     memory = model.encode(mixed.to(torch.uint8))
-    found = decode(memory, range(10), model, Search(beam=1, max_length=9))
+    found = decode(memory, range(10), model, CaptionSearch(beam=1, max_length=9))
     expected = [greedy(model, memory[n : n + 1], 9) for n in range(10)]
     assert [texts[0].ids for texts in found] == expected
     assert len({tuple(ids) for ids in expected}) > 1
@@ -54,7 +54,7 @@ def test_a_batch_gets_the_captions_of_single_images(
     """All beams and their scores; with the weights as they are shipped, in either precision."""
     model = load(learned(arch), "cpu", precision)
     paths = sorted(map(str, shapes.glob("Images/*.png")))
-    search = Search(beam=4, count=4, max_length=9)
+    search = CaptionSearch(beam=4, count=4, max_length=9)
     together = list(caption(paths, model, search, batch_size=10, workers=0))
     alone = [found for path in paths for found in caption([path], model, search, workers=0)]
     for one, other in zip(together, alone, strict=True):
@@ -67,18 +67,18 @@ def test_a_batch_gets_the_captions_of_single_images(
 
 def test_the_captions_of_an_image_are_ranked_and_different() -> None:
     model = untrained_model("attend")
-    for texts in decode(model.encode(pixels()), range(10), model, Search(beam=5, count=3)):
+    for texts in decode(model.encode(pixels()), range(10), model, CaptionSearch(beam=5, count=3)):
         assert len({tuple(text.ids) for text in texts}) == 3
-        scores = [infer.score_text(text, model, Search()).score for text in texts]
+        scores = [infer.score_text(text, model, CaptionSearch()).score for text in texts]
         assert scores == sorted(scores, reverse=True)
 
 
 def test_samples_depend_on_the_seed_and_the_images_number(shapes: Path) -> None:
     model = untrained_model("nic")
     paths = sorted(map(str, shapes.glob("Images/*.png")))
-    search = Search(count=2, sampling=Sampling(), seed=3, max_length=8)
+    search = CaptionSearch(count=2, sampling=Sampling(), seed=3, max_length=8)
 
-    def said(numbers: list[int], search: Search) -> list[list[str]]:
+    def said(numbers: list[int], search: CaptionSearch) -> list[list[str]]:
         chosen = [paths[number] for number in numbers]
         found = infer.caption_numbered(chosen, numbers, model, search, batch_size=3, workers=0)
         return [
@@ -90,13 +90,13 @@ def test_samples_depend_on_the_seed_and_the_images_number(shapes: Path) -> None:
     assert said([*range(10)], replace(search, seed=4)) != everything
     assert all(first != second for first, second in everything)
     cold = said([*range(10)], replace(search, sampling=Sampling(temperature=1e-4)))
-    best = said([*range(10)], Search(beam=1, no_repeat=0, max_length=8))
+    best = said([*range(10)], CaptionSearch(beam=1, no_repeat=0, max_length=8))
     assert cold == [2 * texts for texts in best]
 
 
 def test_more_captions_than_beams_are_refused() -> None:
     with pytest.raises(DlkitError, match="--captions 4: more than --beam 3"):
-        Search(beam=3, count=4)
+        CaptionSearch(beam=3, count=4)
 
 
 def test_numbers_that_overflow_are_a_failure(shapes: Path) -> None:

@@ -9,7 +9,7 @@ import sacrebleu
 from torch import nn
 
 from dlkit.translate import evaluate
-from dlkit.translate.config import Search
+from dlkit.translate.config import TranslationSearch
 from dlkit.translate.infer import load
 from dlkit.translate.train import train
 from tests.conftest import run
@@ -87,7 +87,7 @@ def test_a_model_is_measured_with_its_loss(numbers: dict[str, list[str]], tmp_pa
     for parameter in model.network.parameters():
         nn.init.zeros_(parameter)
     source, ref = numbers["val_source"][0], numbers["val_target"][0]
-    found = evaluate.translate_file(source, [ref], model, Search(beam=1, max_length=2))
+    found = evaluate.translate_file(source, [ref], model, TranslationSearch(beam=1, max_length=2))
     scores = {score.metric: score.value for score in evaluate.scores(found)}  # type: ignore[union-attr]
     # All tokens are as probable.
     assert scores["loss"] == pytest.approx(math.log(model.vocabulary.size), abs=1e-4)

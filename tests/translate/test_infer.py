@@ -10,7 +10,7 @@ from dlkit.core.generation.beam_search import length_penalty
 from dlkit.core.generation.sampling import Sampling
 from dlkit.core.store.checkpoint import Header
 from dlkit.translate import infer
-from dlkit.translate.config import Search
+from dlkit.translate.config import TranslationSearch
 from dlkit.translate.infer import LineFailure, Predictor, Translation, translate
 from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.translate.helpers import LINES, random_network, translations_of
@@ -19,14 +19,14 @@ from tests.translate.helpers import LINES, random_network, translations_of
 @pytest.mark.parametrize(
     "search",
     [
-        Search(beam=1, max_length=12),
-        Search(beam=3, n_best=2, max_length=12),
-        Search(sampling=Sampling(temperature=0.8), n_best=2, seed=1, max_length=12),
+        TranslationSearch(beam=1, max_length=12),
+        TranslationSearch(beam=3, count=2, max_length=12),
+        TranslationSearch(sampling=Sampling(temperature=0.8), count=2, seed=1, max_length=12),
     ],
     ids=["greedy", "beam", "drawn"],
 )
 def test_lines_together_are_translated_as_lines_by_themselves(
-    model: Predictor, search: Search
+    model: Predictor, search: TranslationSearch
 ) -> None:
     together = list(translate([LINES], model, search))
     one_by_one = list(translate([[line] for line in LINES], model, search))
@@ -61,14 +61,14 @@ def test_numbers_that_overflow_are_an_error_of_their_line(
     made = random_network(vocabulary)
     broken = Predictor("broken", Header("translate", "transformer", {}, []), vocabulary, made)
     made.get_parameter("encoder.0.norm.weight").data.fill_(torch.nan)
-    (found,) = translate([["A dog runs."]], broken, Search(beam=2, max_length=5))
+    (found,) = translate([["A dog runs."]], broken, TranslationSearch(beam=2, max_length=5))
     assert found == LineFailure("line 1", "the model's numbers overflow; try --precision fp32")
 
 
 def test_a_long_line_is_the_translations_of_its_sentences(model: Predictor) -> None:
     short = Predictor(model.name, Header("translate", "", {"longest": 16}, []), model.vocabulary,
                   model.network)  # fmt: skip
-    search = Search(beam=2, max_length=8, alignment=True)
+    search = TranslationSearch(beam=2, max_length=8, alignment=True)
     sentences = ["A dog runs.", "Two men walk.", "The girl eats."]
     (whole,) = translate([[" ".join(sentences)]], short, search)
     each = list(translate([sentences], short, search))
@@ -79,10 +79,14 @@ def test_a_long_line_is_the_translations_of_its_sentences(model: Predictor) -> N
 
 
 def test_the_score_is_the_log_probability_over_the_length_penalty(model: Predictor) -> None:
-    (found,) = translate([["A dog runs."]], model, Search(beam=3, alpha=1.0, max_length=30))
+    (found,) = translate(
+        [["A dog runs."]], model, TranslationSearch(beam=3, alpha=1.0, max_length=30)
+    )
     assert isinstance(found, Translation)
     best = found.hypotheses[0]
-    (again,) = translate([["A dog runs."]], model, Search(beam=3, alpha=0.0, max_length=30))
+    (again,) = translate(
+        [["A dog runs."]], model, TranslationSearch(beam=3, alpha=0.0, max_length=30)
+    )
     assert isinstance(again, Translation)
     assert again.hypotheses[0].score == again.hypotheses[0].logprob
     count = {
@@ -103,13 +107,13 @@ def test_a_dialogue_is_read_with_the_turns_before(
 
     monkeypatch.setattr(TranslationVocabulary, "encode_sources", watching)
     answers = translations_of(
-        translate([["hi", "yes", "", "so"]], model, Search(max_length=6), context=2)
+        translate([["hi", "yes", "", "so"]], model, TranslationSearch(max_length=6), context=2)
     )
     assert len(answers) == 4
     assert answers[2] == ""
     assert ["hi", answers[0], "yes"] in seen
     assert seen[-1] == ["so"]  # the empty line ended the dialogue
-    alone = translations_of(translate([["yes"]], model, Search(max_length=6)))
+    alone = translations_of(translate([["yes"]], model, TranslationSearch(max_length=6)))
     assert answers[1] != alone[0]
 
 
@@ -117,6 +121,6 @@ def test_turns_that_do_not_fit_go_first(model: Predictor) -> None:
     short = Predictor("short", Header("translate", "", {"longest": 12}, []), model.vocabulary,
                   model.network)  # fmt: skip
     turns = ["the street the street the street", "yes"]
-    (part,) = infer.make_segments("a dog", 1, turns, short, Search())  # type: ignore[misc]
+    (part,) = infer.make_segments("a dog", 1, turns, short, TranslationSearch())  # type: ignore[misc]
     (expected,) = model.vocabulary.encode_sources([["yes", "a dog"]])
     assert part.ids == expected

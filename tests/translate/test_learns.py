@@ -11,7 +11,7 @@ import pytest
 
 from dlkit.core.store import checkpoint
 from dlkit.translate import evaluate
-from dlkit.translate.config import Search
+from dlkit.translate.config import TranslationSearch
 from dlkit.translate.infer import load
 from dlkit.translate.pairs import Pair
 from dlkit.translate.train import train
@@ -60,5 +60,7 @@ def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> 
         path = train(config)
     source = write_lines(tmp_path / "q", ["two", "again", "", "five", "again"])
     ref = write_lines(tmp_path / "a", ["yes", "two", "", "yes", "five"])
-    found = evaluate.translate_file(source, [ref], load(path, "cpu", "fp32"), Search(beam=1))
+    found = evaluate.translate_file(
+        source, [ref], load(path, "cpu", "fp32"), TranslationSearch(beam=1)
+    )
     assert found.translations == ["yes", "two", "", "yes", "five"]

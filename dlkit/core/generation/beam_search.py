@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlkit.core.generation.options import Search
 from dlkit.core.generation.sampling import Sampling, Uniforms
 from dlkit.core.generation.tensor_sampling import choose
 from dlkit.core.nn.decoder_state import DecoderState
@@ -216,6 +217,35 @@ def draw(
             rows = torch.tensor(going, device=source.device)
             state, newest = state.select(rows), newest[rows]
     return [finish_text(*text, model.eos) for text in zip(ids, sums, strict=True)]
+
+
+def generate_texts(
+    model: DecoderModel,
+    source: Tensor,
+    lengths: Tensor,
+    limits: Sequence[int],
+    search: Search,
+    uniforms: Sequence[Sequence[Uniforms]],
+    no_repeat: int = 0,
+) -> list[list[GeneratedText]]:
+    """Up to `search.count` texts for each source, by `beam_search`, best first, or by `draw`.
+
+    `uniforms` are needed for samples only, one for each text of each source.
+    """
+    count = search.count
+    if search.sampling is None:
+        most = torch.tensor(limits, device=source.device)
+        found = beam_search(model, source, lengths, most, search.beam, search.alpha, no_repeat)
+        return [texts[:count] for texts in found]
+    drawn = draw(
+        model,
+        source.repeat_interleave(count, dim=0),
+        lengths.repeat_interleave(count),
+        [limit for limit in limits for _ in range(count)],
+        search.sampling,
+        [uniform for of_source in uniforms for uniform in of_source],
+    )
+    return [drawn[i : i + count] for i in range(0, len(drawn), count)]
 
 
 def banned_tokens(model: DecoderModel, like: Tensor) -> Tensor:

@@ -1,11 +1,15 @@
-"""Command-line options of decoders: beam search and random sampling. Loads no torch."""
+"""Settings of decoding and their command-line options: beam search, sampling. Loads no torch."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from dlkit.core.errors import DlkitError
+
+if TYPE_CHECKING:
+    from dlkit.core.generation.sampling import Sampling
 
 BEAM, ALPHA = 5, 0.6  # default beam size and length penalty
 
@@ -38,6 +42,36 @@ Scores = Annotated[
     bool,
     typer.Option("--scores", help="Also print the log-probability over the length penalty."),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Settings of decoding: beam search, or with `sampling` random sampling.
+
+    `count` is the number of texts for each source, which the option `count_option` sets;
+    `max_length` the most tokens of one, None for the task's own limit.
+    """
+
+    count_option: ClassVar[str]
+
+    beam: int = BEAM
+    alpha: float = ALPHA
+    count: int = 1
+    max_length: int | None = None
+    sampling: "Sampling | None" = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sampling is None and self.count > self.beam:
+            raise DlkitError(
+                f"{self.count_option} {self.count}: more than --beam {self.beam}; give --beam"
+                f" {self.count} or more"
+            )
+
+    @property
+    def rows(self) -> int:
+        """The number of rows (beams or samples) of a source in a batch."""
+        return self.count if self.sampling else self.beam
 
 
 def search_settings(
