@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from dlkit.core.environment import install_command
 from dlkit.core.vision import images, video
-from dlkit.detect import video as video_detection
+from dlkit.detect.predictor import Predictor
 from tests.conftest import SIDE, Result, run, scene
 
 pytest.importorskip("av")
@@ -218,10 +218,10 @@ def test_what_could_be_read_of_a_damaged_video_is_kept(detect: Any) -> None:
 def test_before_a_camera_until_ctrl_c(detect: Any, model: Path) -> None:
     """FFmpeg's test pattern is a camera without end; each frame is said at once."""
     pattern: tuple[str, str, dict[str, str]] = ("testsrc=size=96x96:rate=10", "lavfi", {})
-    detector = video_detection.Predictor.predict_pictures
+    detector = Predictor.predict_pictures
     seen: list[int] = []
 
-    def predict_pictures(self: video_detection.Predictor, pictures: Any) -> Any:
+    def predict_pictures(self: Predictor, pictures: Any) -> Any:
         seen.append(len(pictures))
         if len(seen) == 5:
             os.kill(os.getpid(), signal.SIGINT)
@@ -229,7 +229,7 @@ def test_before_a_camera_until_ctrl_c(detect: Any, model: Path) -> None:
 
     with (
         mock.patch.dict(video.CAMERAS, {sys.platform: pattern}),
-        mock.patch.object(video_detection.Predictor, "predict_pictures", predict_pictures),
+        mock.patch.object(Predictor, "predict_pictures", predict_pictures),
     ):
         done = detect("camera:0", "-f", "jsonl", "--save", "out")
     assert done.code == 0

@@ -67,13 +67,16 @@ class Uniforms:
 
 def choose(logits: np.ndarray, sampling: Sampling, uniforms: np.ndarray) -> np.ndarray:
     """The next tokens (B) from logits (B, V), by one uniform number (B) from 0 to below 1 each."""
+    tokens: np.ndarray
     if sampling.greedy:
-        return logits.argmax(-1)
+        tokens = logits.argmax(-1)
+        return tokens
     scaled = logits.astype(np.float64) / sampling.temperature
     highest = scaled.max(-1, keepdims=True)
     kept = np.where(scaled >= floor(scaled, sampling), np.exp(scaled - highest), 0)
     cumulated = kept.cumsum(-1)
-    return (cumulated <= uniforms[:, None] * cumulated[:, -1:]).sum(-1)
+    tokens = (cumulated <= uniforms[:, None] * cumulated[:, -1:]).sum(-1)
+    return tokens
 
 
 def floor(scaled: np.ndarray, sampling: Sampling) -> np.ndarray:
@@ -100,5 +103,6 @@ def penalized(logits: np.ndarray, seen: np.ndarray, penalty: float) -> np.ndarra
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities (B, V)."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    shifted: np.ndarray = logits - logits.max(-1, keepdims=True)
+    logprobs: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logprobs

@@ -27,7 +27,7 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
 def draw_columns(weights: Tensor, uniforms: Tensor) -> Tensor:
     """The columns (B) where the cumulative weights (B, V) exceed this share of their sum.
 
-    Only the sums of blocks, and the weights of one block, are accumulative: all of them in double
+    Only the sums of blocks, and the weights of one block, are accumulated: all of them in double
     precision would take as long as a small network.
     """
     whole = weights.shape[1] // BLOCK * BLOCK

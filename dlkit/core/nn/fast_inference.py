@@ -32,12 +32,12 @@ class PackedLinear(nn.Module):
         self.after: tuple[str, list[float], str] = activation[0], [], activation[1]
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., W) -> (..., outputs)."""
         rows = x.numel() // x.shape[-1]
-        if rows >= MIN_ROWS:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *self.after)
-        several = x.reshape(1, rows, -1).expand(MIN_ROWS, -1, -1)
-        y = torch.ops.mkldnn._linear_pointwise(several, self.weight, self.bias, *self.after)
-        return y[0].view(*x.shape[:-1], -1)
+        few = rows < MIN_ROWS
+        inputs = x.reshape(1, rows, -1).expand(MIN_ROWS, -1, -1) if few else x
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, *self.after)
+        return y[0].view(*x.shape[:-1], -1) if few else y
 
 
 def can_pack(weight: Tensor) -> bool:

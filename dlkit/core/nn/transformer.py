@@ -44,7 +44,8 @@ def padding(length: int, lengths: Tensor) -> Tensor:
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(D) + mask) of (B, H, T, D) and (B, H, S, D): (B, H, T, S) in fp32."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return (scores + mask).softmax(-1)
+    weights: Tensor = (scores + mask).softmax(-1)
+    return weights
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -89,7 +90,8 @@ class CrossAttention(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """x (B, T, W) -> (B, H, T, D)."""
-        return self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        queries: Tensor = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return queries
 
     def keys_and_values(self, memory: Tensor) -> Tensor:
         """memory (B, S, W) -> (2, B, H, S, D)."""

@@ -204,8 +204,10 @@ def coco_precision_recall(pool: Pool, matches: list[Matches]) -> tuple[np.ndarra
 
 
 def coco_detections(pool: Pool, label: int) -> np.ndarray:
+    """The detections of a label that COCO counts: the 100 best of each image."""
     found = pool.by_label[label]
-    return found[pool.ranks[found] < MAX_DETECTIONS[-1]]
+    counted: np.ndarray = found[pool.ranks[found] < MAX_DETECTIONS[-1]]
+    return counted
 
 
 def precision_at_recalls(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from torchvision.models import detection
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint, torchvision, weights
 from dlkit.core.store.checkpoint import Header
-from dlkit.detect import torchvision_zoo
+from dlkit.detect.config import PUBLISHED
 from dlkit.detect.infer import load
 from dlkit.detect.options import Suppression
 
@@ -134,7 +134,7 @@ def test_torchvisions_published_detectors_load_by_name(
             if key.endswith("running_var"):
                 value += torchvision.NORM_EPS
     torch.save(state, tmp_path / "served" / "model.pth")
-    monkeypatch.setitem(torchvision_zoo.PUBLISHED, name, f"{server}/model.pth")
+    monkeypatch.setitem(PUBLISHED, name, f"{server}/model.pth")
 
     detector = load(name, "cpu", "fp32")
     assert detector.labels[0] == "person"
