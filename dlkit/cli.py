@@ -41,15 +41,6 @@ def task_module(task: str) -> Any:
     return importlib.import_module(f"dlkit.{task.replace('-', '_')}.cli")
 
 
-def published_models(task: str) -> dict[str, str]:
-    """The URLs of the models of a task that are downloaded by name."""
-    module = task_module(task)
-    if not hasattr(module, "TASK"):  # until all tasks have a record
-        config = importlib.import_module(f"dlkit.{task.replace('-', '_')}.config")
-        return dict(getattr(config, "PUBLISHED", {}))
-    return dict(module.TASK.published)
-
-
 class RootGroup(TyperGroup):
     """The tasks and the common commands; a task is imported when its name is typed."""
 
@@ -125,7 +116,7 @@ def models(
     if task is not None and task not in TASKS:
         raise DlkitError(f"unknown task {task!r}; choose from {', '.join(TASKS)}")
     names = TASKS if task is None else [task]
-    published = {name: published_models(name) for name in names}
+    published = {name: task_module(name).TASK.published for name in names}
     write(list_models(published), format, output)
 
 

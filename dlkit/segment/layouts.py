@@ -223,7 +223,7 @@ def pair_files(
     """Match the images of a folder with the masks of the same name; unmatched files are skipped."""
     pairs = []
     used = set()
-    for image in sorted(path for path in folder.rglob("*") if images.is_image(path)):
+    for image in sorted(path for path in folder.rglob("*") if image_files.is_image(path)):
         stem = image.relative_to(folder).with_suffix("")
         mask = find_mask(masks / stem)
         if mask is None:
@@ -231,7 +231,7 @@ def pair_files(
             continue
         used.add(mask)
         pairs.append((image, mask, None if objects is None else find_mask(objects / stem)))
-    for mask in sorted(path for path in masks.rglob("*") if images.is_image(path)):
+    for mask in sorted(path for path in masks.rglob("*") if image_files.is_image(path)):
         if mask not in used:
             skipped.add("mask without an image", str(mask))
     return pairs

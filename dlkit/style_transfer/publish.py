@@ -12,6 +12,7 @@ from typing import Annotated
 import torch
 import typer
 
+from dlkit.core.io import image_files
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import folder
@@ -36,7 +37,7 @@ def publish(
     settings = {**source.settings, "padding": "replicate"}
     network = FeatureNetwork(**settings)
     network.load_state_dict(source.state_dict())
-    paths = sorted(images.files([str(photographs)]))
+    paths = sorted(image_files.files([str(photographs)]))
     random.Random(0).shuffle(paths)
     squares = [images.read(path, SIDE, "crop").pixels for path in paths[:PHOTOGRAPHS]]
     network.normalize(torch.stack(squares) / 255)

@@ -1,6 +1,5 @@
 """Command groups of tasks, and the arguments and options they share. Loads no torch."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -267,7 +266,6 @@ PrecisionOption = Annotated[
 ]
 
 
-by_suffix = format_by_suffix
 AnyFormat = Annotated[
     Format,
     typer.Option(
@@ -303,65 +301,3 @@ PictureResumeOption = Annotated[
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")
 ]
-
-
-# Until all tasks have a Task record.
-
-
-def task(name: str, help: str, config: type[Any], default_model: str) -> typer.Typer:
-    """The group of a task, with `train`, `evaluate` and `models`; the task adds `infer`."""
-    app = group(name, help)
-    add_train(app, name, config)
-
-    @app.command("evaluate")
-    def evaluate(
-        data: Data,
-        model: model_argument(name) = default_model,  # type: ignore[valid-type]
-        split: Split = "test",
-        save: SaveScores = None,
-        workers: Workers = 2,
-        device: Device = "auto",
-        precision: PrecisionOption = "auto",
-        format: AnyFormat = Format.text,
-        output: Output = None,
-    ) -> None:
-        """Print a model's scores on annotated data."""
-        module = importlib.import_module(f"{package(name)}.evaluate")
-        scores = module.evaluate_checkpoint(data, split, model, save, workers, device, precision)
-        write(scores, format, output)
-
-    add_models(app, name)
-    return app
-
-
-def group(name: str, help: str) -> typer.Typer:
-    """A task's commands, none yet."""
-    return typer.Typer(name=name, cls=TaskGroup, help=help, rich_markup_mode=None)
-
-
-def package(task: str) -> str:
-    """The task's package, which core imports by name, and only when a command runs."""
-    return f"dlkit.{task.replace('-', '_')}"
-
-
-def add_train(app: typer.Typer, task: str, config: type[Any]) -> None:
-    """The command `train` of a task, with an option for each setting."""
-
-    @app.command("train")
-    @options_from(config)
-    def train(**settings: Any) -> None:
-        """Train a model on data of your own; prints the path of the best checkpoint."""
-        path = importlib.import_module(f"{package(task)}.train").train(config(**settings))
-        write([Trained(str(path))])
-
-
-def add_models(app: typer.Typer, task: str) -> None:
-    """The command `models` of a task."""
-
-    @app.command("models")
-    def models(format: AnyFormat = Format.text, output: Output = None) -> None:
-        """List the models that are bundled or cached."""
-        from dlkit.core.cli.models import list_models
-
-        config = importlib.import_module(f"{package(task)}.config")
-        write(list_models({task: getattr(config, "PUBLISHED", {})}), format, output)

@@ -18,10 +18,6 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io import tars
 from dlkit.core.io.download import fetch
 from dlkit.core.io.files import whole_file
-from dlkit.core.io.image_files import SUFFIXES as SUFFIXES
-from dlkit.core.io.image_files import files as files
-from dlkit.core.io.image_files import is_image as is_image
-from dlkit.core.io.image_files import keep_apart as keep_apart
 
 Fit = Literal["inside", "crop", "squash"]
 MIN_SIDE = 8

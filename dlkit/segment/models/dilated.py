@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify.backbones import Backbone
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.segment.models.segmenter import Segmenter, make_backbone, resize_like
 
@@ -95,7 +95,7 @@ class Dilated(Segmenter):
         return resize_like(scores, images)
 
 
-def undo_strides(backbone: Backbone) -> None:
+def undo_strides(backbone: backbones.Backbone) -> None:
     """Keep the resolution at STRIDE in all later stages, with unchanged receptive fields."""
     if STRIDE not in backbone.strides:
         raise DlkitError(

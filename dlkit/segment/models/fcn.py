@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify.backbones import Backbone
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.segment.models.segmenter import Segmenter, make_backbone, resize_like
 
@@ -97,7 +97,7 @@ class FCN(Segmenter):
         return maps
 
 
-def starts_with_pool(backbone: Backbone, stage: int) -> bool:
+def starts_with_pool(backbone: backbones.Backbone, stage: int) -> bool:
     return isinstance(next(backbone.stages[stage].children()), nn.MaxPool2d)
 
 

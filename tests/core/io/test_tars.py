@@ -13,7 +13,7 @@ from PIL import Image
 from dlkit.caption import layouts as caption_layouts
 from dlkit.classify import layouts as classify_layouts
 from dlkit.core.errors import DlkitError
-from dlkit.core.io import tars
+from dlkit.core.io import image_files, tars
 from dlkit.core.vision import images
 from tests.conftest import run, save_stub
 
@@ -59,7 +59,7 @@ MEMBERS = ["s-000.tar/00.png", "s-000.tar/sub/01.png", "s-000.tar/02.png",
     [["s-000.tar", "s-001.tar"], ["s-{000..001}.tar"], ["s-*.tar"], ["s-{000,001}.tar"], MEMBERS],
 )
 def test_a_tar_file_stands_for_its_images(shards: Path, sources: list[str]) -> None:
-    found = list(images.files(sources))
+    found = list(image_files.files(sources))
     assert found == MEMBERS
     expected = [np.array(Image.open(io.BytesIO(png(s)))) for s in (0, 1, 2, 10, 11, 12)]
     for path, pixels in zip(found, expected, strict=True):
@@ -71,10 +71,10 @@ def test_a_folder_may_be_called_like_a_tar_file(tmp_path: Path) -> None:
     folder = tmp_path / "old.tar"
     folder.mkdir()
     (folder / "a.png").write_bytes(png(0))
-    assert list(images.files([str(folder)])) == [str(folder / "a.png")]
+    assert list(image_files.files([str(folder)])) == [str(folder / "a.png")]
     assert images.read(str(folder / "a.png")).width == 8
     tar = write_tar(folder / "in.tar", {"b.png": png(1)})
-    assert list(images.files([str(tar)])) == [f"{tar}/b.png"]
+    assert list(image_files.files([str(tar)])) == [f"{tar}/b.png"]
     assert images.read(f"{tar}/b.png").width == 8
 
 
