@@ -36,7 +36,7 @@ ALL = [
 
 @pytest.mark.parametrize(("algorithm", "settings"), ALL)
 def test_every_algorithm_round_trips_through_its_file(
-    algorithm: str, settings: dict, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    algorithm: str, settings: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     special = ["<pad>", "<unk>"]
     tokenizer = train(
