@@ -29,15 +29,8 @@ from dlkit.embed.model import Embedding, Subwords, WordList, save_embedding
 
 SAVE_INTERVAL = 240  # seconds
 ABOUT = "about"  # the JSON entry of the state file
-MAY_CHANGE = {
-    "corpus",
-    "out",
-    "resume",
-    "device",
-    "threads",
-    "memory",
-    "half",
-}  # may change on resuming
+# Settings that a resumed run may change.
+MAY_CHANGE = {"corpus", "out", "resume", "device", "threads", "memory", "half"}
 
 
 class State(Protocol):
