@@ -1,11 +1,11 @@
-"""How fast captioners are: `python -m tests.benchmarks.caption IMAGES`.
+"""Speed of captioning: `python -m tests.benchmarks.caption IMAGES`.
 
-Images a second from JPEG files to sentences, with 1 and 3 beams, against generate of transformers'
-VisionEncoderDecoderModel: a ViT that GPT-2's layers look at. dlkit's is `--arch transformer` with
-`--patch`, of the same numbers of layers, heads, units and patches, and as large a vocabulary. All
-have random weights and write as many tokens for each image, so that no search ends early. dlkit
-computes in --precision auto, transformers in fp32 as it does by itself, and in bf16. Also shown is
-`--arch attend` on the backbone of dlkit classify that train starts from.
+Images per second from JPEG files to sentences, with 1 and 3 beams, against `generate` of
+transformers' VisionEncoderDecoderModel, a ViT with a GPT-2 decoder. dlkit uses `--arch transformer`
+with `--patch` and the same numbers of layers, heads, hidden units and patches and the same
+vocabulary size. All models have random weights and generate the same number of tokens per image, so
+that no search ends early. dlkit computes in `--precision auto`, transformers in fp32, its default,
+and in bf16. `--arch attend` on dlkit classify's backbone, the default of training, is also timed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from dlkit.tokenize import DecoderVocabulary
 from tests.benchmarks import harness
 
 TOKENIZER = "english-8k"
-NEVER = -1  # no token: no caption ends before its time
+NEVER = -1  # not a token, so that no caption ends early
 LEAST = 3.0  # times transformers' speed
 
 Shape = dict[str, Any]
@@ -106,14 +106,14 @@ def of_transformers(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("images", type=Path, help="a folder of JPEG files")
-    parser.add_argument("--count", type=int, default=128, help="images that are described")
+    parser.add_argument("--count", type=int, default=128, help="number of images")
     parser.add_argument("--image-size", type=int, default=112)
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--ffn-width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=3, help="of encoder and decoder each")
-    parser.add_argument("--tokens", type=int, default=12, help="tokens of each caption")
+    parser.add_argument("--tokens", type=int, default=12, help="tokens per caption")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--beam", type=int, nargs="*", default=[1, 3])
     parser.add_argument("--threads", type=int, default=2)

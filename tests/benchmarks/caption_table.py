@@ -1,10 +1,9 @@
-"""Captioners of as many parameters, on the same features, and trained for as many epochs.
+"""Scores of captioners with equal parameters, features and epochs.
 
 `python -m tests.benchmarks.caption_table FOLDER` reads a folder of captions with train, val and
-test. It prints a line for each architecture: parameters without the encoder, the scores of the
-test's captions, and minutes of the CPU in training. Each network has the width that comes
-closest to --parameters. Runs that are in --out are not repeated; the encoder's features are made
-once.
+test. It prints a line for each architecture: parameters without the encoder, the scores on the
+test split, and minutes of CPU time of training. Each network has the width that comes closest to
+--parameters. Finished runs in --out are not repeated; the encoder's features are computed once.
 """
 
 import argparse
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 def configured(name: str, options: argparse.Namespace) -> CaptionTrainConfig:
-    """The settings of a run, with the width that its share of parameters allows."""
+    """Return the settings of a run with the width that comes closest to --parameters."""
     given = {
         "data": options.folder, "out": options.out / name, "backbone": options.backbone,
         "image_size": options.image_size, "features": options.out / "features.safetensors",
@@ -61,7 +60,7 @@ def configured(name: str, options: argparse.Namespace) -> CaptionTrainConfig:
 
 
 def decoder_size(config: CaptionTrainConfig, vocabulary: DecoderVocabulary) -> int:
-    """Parameters without the encoder's."""
+    """Return the number of parameters without the encoder's."""
     settings, _ = network_settings(config, vocabulary)
     named = build(config.arch, **settings).named_parameters()
     return sum(weight.numel() for name, weight in named if not name.startswith("encoder."))

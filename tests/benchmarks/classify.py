@@ -1,9 +1,9 @@
-"""How good and how fast `dlkit classify` is: `python -m tests.benchmarks.classify PACKS`.
+"""Quality and speed of `dlkit classify`: `python -m tests.benchmarks.classify PACKS`.
 
 PACKS holds the unpacked packs mnist, cifar10, caltech101 and text. `architectures` trains each
 architecture on digits of MNIST or on reviews and prints its test accuracy; `inference` and
-`training` compare with timm and `search` with faiss (`pip install timm faiss-cpu`), which dlkit
-does not depend on.
+`training` compare with timm and `search` with faiss (`pip install timm faiss-cpu`), which are no
+dependencies of dlkit.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from tests.benchmarks import harness
 
-# What differs from the command's defaults, so that one or two epochs on a CPU are enough.
+# Settings other than the defaults, for which one or two epochs on a CPU are enough.
 NARROW = {"width_multiplier": 0.25}
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("resnet50", "resnet101", "resnet152"), NARROW),
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def architectures(packs: Path, settings: argparse.Namespace) -> None:
-    """Parameters, accuracy on the test split and minutes of each architecture."""
+    """Print parameters, accuracy on the test split and minutes of each architecture."""
     for name in settings.arch or [*sorted(get_args(Arch)), "attention-sentences"]:
         arch = name.removesuffix("-sentences")
         own = SETTINGS.get(name, {})
@@ -114,7 +114,7 @@ def inference(folder: Path, settings: argparse.Namespace) -> None:
                 "timm": partial(theirs, folder, name, len(paths), False),
                 "timm bf16": partial(theirs, folder, name, len(paths), True),
             }
-            # In this process: those of compare_apart may not start workers of their own.
+            # In this process: the processes of compare_apart cannot start worker processes.
             measured = harness.compare(
                 f"JPEG files to labels, {arch}",
                 {label: contender() for label, contender in contenders.items()},
@@ -200,7 +200,7 @@ def compare_training(folder: Path, settings: argparse.Namespace) -> None:
 
 
 def subset(folder: Path, images: int, target: Path) -> Path:
-    """A copy in `target` of the data set, with so many training images, as many of each label."""
+    """Copy the data set to `target` with `images` training images, equally many per label."""
     labels = sorted(path for path in (folder / "train").iterdir() if path.is_dir())
     for label in labels:
         (target / "train" / label.name).mkdir(parents=True)
@@ -257,10 +257,10 @@ def their_epoch(data: Path, bf16: bool) -> Callable[[], str]:
 
 
 def compare_search(settings: argparse.Namespace) -> None:
-    """One query, then 16 together, of a million descriptors of 256 numbers on the disk.
+    """Search a million descriptors of 256 numbers on disk: one query, then 16 at once.
 
-    faiss has its exact index, IndexFlatIP over descriptors of length 1, in memory. The first
-    question after the file was put out of the page cache is noted apart.
+    faiss holds its exact index, IndexFlatIP over descriptors of length 1, in memory. The first
+    query after the file was evicted from the page cache is printed separately.
     """
     faiss = import_module("faiss")
     draw = np.random.default_rng(0)

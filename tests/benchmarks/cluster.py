@@ -1,8 +1,8 @@
-"""What several processes gain and cost: `python -m tests.benchmarks.cluster` on a quiet machine.
+"""Gain and cost of several processes: `python -m tests.benchmarks.cluster` on a quiet machine.
 
-Two processes on two cores against one on one core (`dlkit classify` and its training), the start of
-a rank against that of a process alone, and the share of a training's time that saving its state
-takes at the default interval.
+Two processes on two cores against one on one core (`dlkit classify` and its training), the start-up
+of a rank against that of a single process, and the fraction of training time spent on saving the
+state at the default interval.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tests.benchmarks import harness
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CPU = ["--workers", "1", "--device", "cpu"]
 
-# How old the process is when it has met the others and could read its first batch.
+# Age of the process when its group is complete and it could read its first batch.
 START = """
 import sys, time
 from pathlib import Path
@@ -36,7 +36,7 @@ with launch("cpu") as process:
 leave(0)
 """
 
-# A training that adds up the seconds in which it saves.
+# A training run that adds up the seconds it spends on saving.
 SAVING = """
 import sys, time
 from pathlib import Path
@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--image-size", type=int, default=64, help="of training")
     parser.add_argument("--epochs", type=int, default=2, help="of training; the last one counts")
-    parser.add_argument("--minutes", type=float, default=5, help="about, of the run that saves")
+    parser.add_argument(
+        "--minutes", type=float, default=5, help="approximate minutes of the run that saves"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     harness.machine(1)
@@ -77,7 +79,7 @@ def main() -> None:
 
 
 def draw(folder: Path, count: int) -> None:
-    """Noise of 32 x 32 pixels as JPEG files, of two labels."""
+    """Write JPEG files of noise, 32 x 32 pixels, with two labels."""
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / "train" / "ab"[number % 2] / f"{number}.jpg"
@@ -85,15 +87,15 @@ def draw(folder: Path, count: int) -> None:
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
 
 
-def ran(processes: int, *args: object) -> float:
-    """The seconds in which so many processes on as many cores ran `python ARGS`."""
+def time_python(processes: int, *args: object) -> float:
+    """Return the seconds of `python ARGS` in N processes on N cores."""
     cores = ",".join(map(str, range(processes)))
     command = ["taskset", "-c", cores, sys.executable, *(TORCHRUN if processes > 1 else [])]
-    return harness.seconds_of([*command, *map(str, args)])
+    return harness.time_process([*command, *map(str, args)])
 
 
-def both(work: Callable[[int], float]) -> Mapping[str, harness.Seconds]:
-    """What one process on one core does, and two on two."""
+def one_and_two(work: Callable[[int], float]) -> Mapping[str, harness.Seconds]:
+    """The contenders: one process on one core, and two on two."""
     return {"one": lambda: work(1), "two": lambda: work(2)}
 
 
@@ -102,17 +104,17 @@ def start_of_a_rank(folder: Path, repeats: int) -> None:
     script.write_text(START)
 
     def start(processes: int) -> float:
-        ran(processes, script, folder / "age")
+        time_python(processes, script, folder / "age")
         ages = [float((folder / f"age-{rank}").read_text()) for rank in range(processes)]
         return max(ages)
 
-    rounds = harness.take_turns(both(start), repeats)
+    rounds = harness.take_turns(one_and_two(start), repeats)
     found = harness.report("start of a rank", rounds, "s wall", "one")
     harness.require(found["two"], at_most=1.2)
 
 
 def inference(folder: Path, options: argparse.Namespace) -> None:
-    """Images a second, without the time that a run of two images takes."""
+    """Compare images per second, minus the time of a run with two images."""
     few = folder / "few"
     few.mkdir()
     for path in sorted((folder / "data/train/a").iterdir())[:2]:
@@ -120,25 +122,29 @@ def inference(folder: Path, options: argparse.Namespace) -> None:
 
     def rate(processes: int) -> float:
         args = ["-m", "dlkit", "classify", "-o", folder / "out.jsonl", *CPU]
-        seconds = ran(processes, *args, folder / "data") - ran(processes, *args, few)
+        seconds = time_python(processes, *args, folder / "data") - time_python(
+            processes, *args, few
+        )
         return (options.images - 2) / seconds
 
-    rounds = harness.take_turns(both(rate), options.repeats)
+    rounds = harness.take_turns(one_and_two(rate), options.repeats)
     found = harness.report("classify", rounds, "images/s", "one")
     harness.require(found["two"], at_least=1.6)
 
 
 def training(folder: Path, options: argparse.Namespace) -> float:
-    """Images a second in the last epoch; returns those of one process."""
+    """Compare images per second in the last epoch; return the rate of one process."""
 
     def rate(processes: int) -> float:
         with tempfile.TemporaryDirectory(dir=folder) as out:
             run = Path(out) / "run"
-            ran(processes, "-m", "dlkit", *train(folder, run, options.epochs, options.image_size))
+            time_python(
+                processes, "-m", "dlkit", *train(folder, run, options.epochs, options.image_size)
+            )
             last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
         return float(options.images / last["seconds"])
 
-    rounds = harness.take_turns(both(rate), options.repeats)
+    rounds = harness.take_turns(one_and_two(rate), options.repeats)
     found = harness.report("classify train", rounds, "images/s", "one")
     harness.require(found["two"], at_least=1.6)
     return statistics.median(of["one"] for of in rounds)
@@ -153,13 +159,13 @@ def train(folder: Path, out: Path, epochs: int, image_size: int) -> list[str]:
 
 
 def saving(folder: Path, rate: float, options: argparse.Namespace) -> None:
-    """The share of its time for which a training waits until its state is saved."""
-    script, told = folder / "saving.py", folder / "told"
+    """Print the fraction of its time that a training waits for its state to be saved."""
+    script, report = folder / "saving.py", folder / "report"
     script.write_text(SAVING)
     images = len([*(folder / "data").rglob("*.jpg")])
     epochs = max(round(60 * options.minutes * rate / images), 1)
-    ran(1, script, told, *train(folder, folder / "saved", epochs, options.image_size))
-    seconds, times, whole = map(float, told.read_text().split())
+    time_python(1, script, report, *train(folder, folder / "saved", epochs, options.image_size))
+    seconds, times, whole = map(float, report.read_text().split())
     harness.note(saving=f"{100 * seconds / whole:.2f} %", aim="< 2 %", times=times, seconds=whole)
 
 

@@ -1,4 +1,4 @@
-"""How fast `dlkit detect` is: `python -m tests.benchmarks.detect`.
+"""Speed of `dlkit detect`: `python -m tests.benchmarks.detect`.
 
 Images per second from JPEG files to boxes against ultralytics (`pip install ultralytics`), and
 the start-up of the command against importing torch and against Python itself.
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=256)
-    parser.add_argument("--peer", default="yolov8n", help="which of ultralytics' architectures")
+    parser.add_argument("--peer", default="yolov8n", help="an architecture of ultralytics")
     parser.add_argument("--models", nargs="*", default=[], help="further checkpoints to time")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="of throughput")
     parser.add_argument("--only", choices=["throughput", "start"], help="default: both")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def extract(archive: Path, folder: Path) -> list[str]:
-    """COUNT photographs from all over the archive."""
+    """Extract COUNT photographs, spread over the archive."""
     with zipfile.ZipFile(archive) as file:
         names = sorted(name for name in file.namelist() if name.endswith(".jpg"))
         chosen = names[:: len(names) // COUNT][:COUNT]
@@ -99,7 +99,9 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
         network = build(header.arch, **header.settings)
         describe(label, network, size, torch.uint8, partial(look, network))
     if find_spec("ultralytics") is None:
-        harness.show("no peer: pip install ultralytics (dlkit does not depend on it) to compare")
+        harness.print_text(
+            "no peer: pip install ultralytics (dlkit does not depend on it) to compare"
+        )
         peer = None
     else:
         network = their_network(peer, folder)
@@ -125,7 +127,7 @@ def throughput(paths: list[str], folder: Path, settings: argparse.Namespace) -> 
 
 
 def default_model(paths: list[str], folder: Path, size: int) -> str:
-    """The bundled model, or a random one as large."""
+    """Return the bundled model, or a random one of the same size."""
     if DEFAULT_MODEL in {path.stem for path in weights.bundled("detect")}:
         return DEFAULT_MODEL
     return random_model("small", paths, folder, size)
@@ -145,7 +147,7 @@ def random_model(yolo_size: str, paths: list[str], folder: Path, size: int) -> s
 
 
 def ours(paths: list[str], model: str, precision: str, size: int, batch: int) -> Callable[[], str]:
-    """What `dlkit detect --model MODEL` does with its files, up to the printing."""
+    """Run `dlkit detect --model MODEL` on the files, without printing."""
     detector = load(model, "cpu", precision)
     method = DetectOptions(
         THRESHOLD,
@@ -164,7 +166,7 @@ def ours(paths: list[str], model: str, precision: str, size: int, batch: int) ->
 
 
 def their_network(architecture: str, folder: Path) -> Any:
-    """One of ultralytics' networks, for as many labels, with random weights."""
+    """Build one of ultralytics' networks for the same number of labels, with random weights."""
     # No downloads, and its settings file not in the home folder.
     os.environ.update(YOLO_CONFIG_DIR=str(folder), YOLO_OFFLINE="true", YOLO_VERBOSE="false")
     tasks = import_module("ultralytics.nn.tasks")
@@ -175,7 +177,7 @@ def their_network(architecture: str, folder: Path) -> Any:
 def theirs(
     paths: list[str], architecture: str, folder: Path, size: int, batch: int, threads: int
 ) -> Callable[[], str]:
-    """What ultralytics' `YOLO.predict` does with the files."""
+    """Run ultralytics' `YOLO.predict` on the files."""
     network = their_network(architecture, folder)
     finals = [branch[-1] for branch in network.model[-1].cv3]
     settle(network, sample(paths, size) / 255, finals, slice(0, len(LABELS)))
@@ -203,14 +205,14 @@ def theirs(
 
 
 def look(network: Any, images: Tensor) -> None:
-    """Find the objects that are all but certain: next to none."""
+    """Detect at a threshold close to 1, which finds almost nothing."""
     network.predict(images, 0.99, Suppression(), 1)
 
 
 def describe(
     name: str, network: nn.Module, size: int, dtype: torch.dtype, work: Callable[[Tensor], object]
 ) -> None:
-    """Print how much a network computes for a square image."""
+    """Print the multiply-adds of a network for a square image."""
     network.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         work(torch.zeros(1, 3, size, size, dtype=dtype))
@@ -222,7 +224,7 @@ def describe(
 
 
 def sample(paths: list[str], size: int) -> Tensor:
-    """Some of the pictures, padded to squares."""
+    """Return some of the images, padded to squares."""
     batch = torch.full((32, 3, size, size), 114, dtype=torch.uint8)
     for canvas, path in zip(batch, paths[:: len(paths) // 32], strict=False):
         pixels = images.read(path, size).pixels
@@ -255,7 +257,7 @@ def settle(network: nn.Module, batch: Tensor, finals: Sequence[Any], rare: slice
 
 @contextmanager
 def outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What the modules return in the next forward pass, in the order in which they run."""
+    """Collect the outputs of the modules in the next forward pass, in order of execution."""
     seen: list[Tensor] = []
     hooks = [
         module.register_forward_hook(lambda _, __, output: seen.append(output))
@@ -267,7 +269,7 @@ def outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 
 def start_up(paths: list[str], folder: Path, repeats: int) -> None:
-    """Whole processes: the first image's boxes, and the help page."""
+    """Time whole processes: the boxes of one image, and the help page."""
     # Installed packages have their bytecode; without this, some machines compile it every time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     dlkit = str(Path(sysconfig.get_path("scripts")) / "dlkit")

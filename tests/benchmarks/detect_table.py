@@ -1,11 +1,11 @@
-"""The course's detectors on one data set: `python -m tests.benchmarks.detect_table DATA`.
+"""Comparison of detectors on one data set: `python -m tests.benchmarks.detect_table DATA`.
 
-Trains them one after the other, from the same backbone and on the same pictures of the same size,
-and writes a row for each as soon as it is done: parameters, mAP and AP50 on the split test, epochs
-and core minutes (CPU time) of training. `rcnn` and `fasterrcnn`, for which an epoch takes some
-times as long, have fewer. In the end all are timed in turns, images a second from file to boxes;
-the table is in table.md. With --picture FILE, what each finds in a photograph is drawn into one
-picture. What is in --out is not done again, and a run that was cut off is taken up.
+Trains the methods one after another, from the same backbone and on the same images of the same
+size, and saves a row for each when it is finished: parameters, mAP and AP50 on the test split,
+epochs, and core minutes (CPU time) of training. `rcnn` and `fasterrcnn`, whose epochs take several
+times as long, get fewer epochs. Finally all are timed in turns, in images per second from file to
+boxes; the table is in table.md. With --picture FILE, the detections of each method in a photograph
+are drawn into one image. Finished work in --out is not repeated, and interrupted runs are resumed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from dlkit.detect.predictor import Detector, Predictor
 from dlkit.detect.train import train
 from tests.benchmarks import harness
 
-# In the order of the story: what differs from the common settings, and the share of the epochs.
+# In historical order: settings other than the common ones, and the fraction of --epochs.
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "sliding-window": ({"lr": 1e-3}, 1.0),
     "rcnn": ({"lr": 5e-4}, 0.2),
@@ -47,9 +47,9 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "fcos": ({"lr": 1e-3}, 1.0),
     "yolo": ({"size": "nano"}, 1.0),
 }
-TIMED, ROUNDS = 32, 3  # images, in batches of 16, and the median of so many rounds
-BY_CROPPING = "sliding-window, by cropping"  # one image, once: a window at a time
-SHOWN = 0.3  # the score from which an object is drawn; the best one always is
+TIMED, ROUNDS = 32, 3  # images, in batches of 16, and rounds, whose median counts
+BY_CROPPING = "sliding-window, by cropping"  # one image, once: one window at a time
+SHOWN = 0.3  # score above which an object is drawn; the best one is always drawn
 COLUMNS = ("parameters", "map", "ap50", "images_a_second", "epochs", "core_minutes")
 
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--backbone", default="caltech101")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=[*METHODS])
-    parser.add_argument("--picture", type=Path, help="a photograph for every method")
+    parser.add_argument("--picture", type=Path, help="a photograph to detect in")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -80,7 +80,7 @@ def main() -> None:
         rows.setdefault(arch, {})["images_a_second"] = rate
     with whole_file(options.out / "table.md") as partial_file:
         partial_file.write_text(table(rows))
-    harness.show(table(rows))
+    harness.print_text(table(rows))
     if options.picture is not None:
         drawings = [to_picture(path, options) for path in best.values()]
         path = options.out / f"{options.picture.stem}.png"
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def trained(arch: str, options: argparse.Namespace) -> float | None:
-    """Finish a run that is not; the core minutes that all its epochs take, None if it was."""
+    """Train or resume a run; return the core minutes of all its epochs, None if it was finished."""
     out: Path = options.out / arch
     own, share = METHODS[arch]
     epochs = max(1, round(options.epochs * share))
@@ -120,13 +120,13 @@ def trained(arch: str, options: argparse.Namespace) -> float | None:
 
 
 def logged(out: Path) -> list[str]:
-    """A line for each epoch that a run has done."""
+    """Return the lines of the log, one per finished epoch."""
     log = out / "log.jsonl"
     return log.read_text().splitlines() if log.exists() else []
 
 
 def share_proposals(arch: str, out: Path) -> None:
-    """Let a method begin with the proposals that another one has searched for."""
+    """Copy region proposals that another method has already computed."""
     target = out / arch / "proposals.npz"
     files = (out / name / target.name for name, own in ARCHITECTURES.items() if own.proposals)
     found = next((file for file in files if file.exists()), None)
@@ -138,7 +138,7 @@ def share_proposals(arch: str, out: Path) -> None:
 def scored(
     arch: str, best: Path, core_minutes: float | None, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """The row of a method but for its speed, as it is kept beside the run."""
+    """Return the row of a method without its speed, saved beside the run."""
     file = best.parent / "row.json"
     epochs = len(logged(best.parent))
     row: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
@@ -163,11 +163,11 @@ def scored(
 
 
 def speeds(best: dict[str, Path], options: argparse.Namespace) -> dict[str, float]:
-    """Images a second of all methods, which take turns; of the sliding window also by cropping."""
+    """Measure images per second of all methods; of the sliding window also by cropping."""
     paths = [str(s.path) for s in read_split(options.data, "test").samples[:TIMED]]
     detectors = {arch: load(str(path), options.device) for arch, path in best.items()}
     work: dict[str, Callable[[], object]] = {
-        arch: partial(looked_at, paths, detector) for arch, detector in detectors.items()
+        arch: partial(count_processed, paths, detector) for arch, detector in detectors.items()
     }
     measured = harness.compare(
         "detection", work, "images", len(paths), ROUNDS, threads=options.threads
@@ -177,19 +177,19 @@ def speeds(best: dict[str, Path], options: argparse.Namespace) -> dict[str, floa
         network = detectors["sliding-window"].network
         assert isinstance(network, SlidingWindow)
         network.by_cropping = True
-        work = {BY_CROPPING: partial(looked_at, paths[:1], detectors["sliding-window"])}
+        work = {BY_CROPPING: partial(count_processed, paths[:1], detectors["sliding-window"])}
         own = harness.compare("detection", work, "images", 1, 1, threads=options.threads)
         rates[BY_CROPPING] = own[BY_CROPPING].value
     return rates
 
 
-def looked_at(paths: list[str], detector: Detector) -> int:
-    """How many images were looked at, from file to boxes."""
+def count_processed(paths: list[str], detector: Detector) -> int:
+    """Process images from file to boxes; return their number."""
     return sum(1 for _ in Predictor(detector, DetectOptions()).predict(paths))
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The rows in Markdown, in the order of the story."""
+    """Format the rows as a Markdown table, in historical order."""
     lines = [["method", *(name.replace("_", " ") for name in COLUMNS)], ["---"] * 7]
     for arch in [BY_CROPPING, *METHODS]:
         if arch in rows:
@@ -199,7 +199,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def to_picture(best: Path, options: argparse.Namespace) -> Any:
-    """The photograph with the boxes that the model finds."""
+    """Draw the boxes that the model finds into the photograph."""
     detector = load(str(best), options.device)
     [found] = detect([str(options.picture)], detector, DetectOptions(threshold=0.01))
     assert isinstance(found, Detections)

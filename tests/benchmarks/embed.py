@@ -1,10 +1,10 @@
-"""How fast `dlkit embed train` is, and how good: `python -m tests.benchmarks.embed TEXT...`.
+"""Speed and quality of `dlkit embed train`: `python -m tests.benchmarks.embed TEXT...`.
 
-Against gensim and fastText with the same text, settings and threads. Speed is that of training
-alone where the library can be asked for it (fastText's includes reading and counting): the words of
-the text, by the seconds of an epoch, in processes that take turns. Quality (`--quality FILE`, of
-word pairs) is Spearman's correlation after `--epochs`, for each of `--seeds`; fastText's package
-takes no seed, its threads differ by themselves.
+Against gensim and fastText on the same text with the same settings and threads. Speed is the number
+of words in the text divided by the seconds of an epoch, in processes that take turns; it covers
+training alone where the library can time it (fastText's includes reading and counting). Quality
+(`--quality FILE`, of word pairs) is Spearman's correlation after `--epochs`, for each of `--seeds`;
+fastText's package takes no seed, but its threads make its runs differ.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def settings(corpus: str, method: str, **changed: Any) -> ResolvedConfig:
     return resolve_config(config)
 
 
-def of_dlkit(corpus: str, method: str, threads: int) -> Callable[[], object]:
+def prepare_dlkit(corpus: str, method: str, threads: int) -> Callable[[], object]:
     config = settings(corpus, method, epochs=1, out=Path(tempfile.mkdtemp()))
     with encode_corpus(config, config.out) as encoded:
         ids = np.array(encoded.ids)
@@ -60,7 +60,7 @@ def of_dlkit(corpus: str, method: str, threads: int) -> Callable[[], object]:
     return work
 
 
-def of_gensim(corpus: str, method: str, threads: int) -> Callable[[], object]:
+def prepare_gensim(corpus: str, method: str, threads: int) -> Callable[[], object]:
     model = gensim_model(corpus, method, threads, 1, 1)
 
     def work() -> None:
@@ -73,7 +73,7 @@ def of_gensim(corpus: str, method: str, threads: int) -> Callable[[], object]:
 
 
 def gensim_model(corpus: str, method: str, threads: int, epochs: int, seed: int) -> Any:
-    """A model that knows its vocabulary."""
+    """Build a gensim model with its vocabulary."""
     from gensim.models import FastText, Word2Vec
 
     config = settings(corpus, method)
@@ -91,7 +91,7 @@ def gensim_model(corpus: str, method: str, threads: int, epochs: int, seed: int)
     return model
 
 
-def of_fasttext(corpus: str, method: str, threads: int) -> Callable[[], object]:
+def prepare_fasttext(corpus: str, method: str, threads: int) -> Callable[[], object]:
     def work() -> None:
         fasttext_model(corpus, threads, 1)
 
@@ -109,17 +109,17 @@ def fasttext_model(corpus: str, threads: int, epochs: int) -> Any:
     )  # fmt: skip
 
 
-PEERS = {"gensim": of_gensim, "fasttext": of_fasttext}
+PEERS = {"gensim": prepare_gensim, "fasttext": prepare_fasttext}
 
 
-def vectors_of(
+def train_vectors(
     contender: str, corpus: str, method: str, threads: int, epochs: int, seed: int, folder: Path
 ) -> Path:
-    """Train, and write the vectors as dlkit's."""
+    """Train, and save the vectors in dlkit's format."""
     path = folder / f"{contender}-{method}-{seed}.safetensors"
     if contender == "dlkit":
         best = train(settings(corpus, method, out=path, epochs=epochs, seed=seed, threads=threads))
-        # Of known words only, as the peers' are: with n-grams, pairs of unknown words count too.
+        # Without n-grams, so that only pairs of known words count, as for the peers.
         save_embedding(best, replace(load_embedding(best), subwords=None))
         return best
     if contender == "gensim":
@@ -146,7 +146,7 @@ def speed(corpus: str, method: str, arguments: argparse.Namespace) -> None:
     count = len(Path(corpus).read_bytes().split())
     for peer in peers(method):
         contenders = {
-            "dlkit": partial(of_dlkit, corpus, method, arguments.threads),
+            "dlkit": partial(prepare_dlkit, corpus, method, arguments.threads),
             peer: partial(PEERS[peer], corpus, method, arguments.threads),
         }
         found = harness.compare_apart(
@@ -160,7 +160,7 @@ def quality(corpus: str, method: str, arguments: argparse.Namespace, folder: Pat
     for contender in ["dlkit", *peers(method)]:
         scores: dict[str, list[float]] = {}
         for seed in range(1, arguments.seeds + 1):
-            path = vectors_of(
+            path = train_vectors(
                 contender, corpus, method, arguments.threads, arguments.epochs, seed, folder
             )
             for score in evaluate_checkpoint(arguments.quality, model=str(path)):
@@ -176,7 +176,7 @@ def quality(corpus: str, method: str, arguments: argparse.Namespace, folder: Pat
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("texts", nargs="+", type=Path)
-    parser.add_argument("--megabytes", type=int, default=20, help="of text")
+    parser.add_argument("--megabytes", type=int, default=20, help="megabytes of text")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")

@@ -1,8 +1,8 @@
-"""How fast GloVe is: `python -m tests.benchmarks.embed_glove TEXT --c-tools FOLDER`.
+"""Speed of GloVe: `python -m tests.benchmarks.embed_glove TEXT --c-tools FOLDER`.
 
-Whole processes on the same words, against the programs of stanfordnlp/GloVe as its Makefile builds
-them: counting with shuffling, and training. The vocabulary is made beforehand for both; dlkit reads
-word ids, the original the text. Without --c-tools only dlkit's times are shown.
+Whole processes on the same words against the programs of stanfordnlp/GloVe as its Makefile builds
+them: counting with shuffling, and training. Both get a vocabulary prepared beforehand; dlkit reads
+word ids, the original the text. Without --c-tools only dlkit is timed.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def prepare(source: Path, megabytes: float, folder: Path) -> int:
-    """Write the text, its vocabulary as vocab_count does, and its ids; the number of words."""
+    """Write the text, its vocabulary (like vocab_count) and its ids; return the vocabulary size."""
     with source.open(encoding="utf-8") as file:
         lines = [line.split() for line in file.read(int(megabytes * 1e6)).lower().split("\n")]
     counted = Counter(word for line in lines for word in line)

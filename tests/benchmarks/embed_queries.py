@@ -1,7 +1,7 @@
-"""How fast word vectors are searched: `python -m tests.benchmarks.embed_queries`.
+"""Speed of searching word vectors: `python -m tests.benchmarks.embed_queries`.
 
-Random vectors, as speed does not depend on what they say: single queries and batches against
-gensim's most_similar, which is exact too, and `dlkit embed king` as a whole process.
+Single queries and batches against gensim's most_similar, which is exact too, and `dlkit embed king`
+as a whole process. The vectors are random, since speed does not depend on their values.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""What a training loses when its processes are killed: `python -m tests.benchmarks.faults`.
+"""Loss of work when processes of a training are killed: `python -m tests.benchmarks.faults`.
 
-A small GPT is trained by one process and by two that speak by gloo; at random moments a signal goes
-to one of them, and all are started again with `--resume auto`, as torchrun and schedulers do it. In
-the end the weights are compared with those of a run left alone.
+One process and two processes (connected by gloo) train a small GPT; at random moments one of them
+gets a signal, and all are started again with `--resume auto`, as torchrun and schedulers do. At the
+end the weights are compared with those of an undisturbed run.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from dlkit.core.train.run import Run
 from tests.conftest import as_rank
 
 SAVE_EVERY = 7
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)  # two of three are without warning
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)  # two of three give no warning
 KILLS_OF_A_RUN = 5
-PATIENCE = 10  # seconds that the others have to notice
+PATIENCE = 10  # seconds until the other processes must have exited
 
 
 @dataclass(frozen=True)
 class Kill:
-    """What was killed, when, and what the run lost by it."""
+    """A kill: which process, at which step, and the last step saved."""
 
     processes: int
     rank: int
@@ -55,7 +55,7 @@ class Kill:
 
 
 def train(folder: Path, out: Path) -> None:
-    """What a process does; the number of its last step goes into a file that the parent reads."""
+    """Train in one process; write the number of each step to a file that the parent reads."""
     sys.stdout = sys.stderr = (folder / "notices").open("a", buffering=1)
     steps = np.memmap(folder / "steps", np.int64, "r+")
     taken = Run.step
@@ -73,8 +73,8 @@ def train(folder: Path, out: Path) -> None:
         dlkit(["lm-generate", "train", str(folder / "text"), "--out", str(out), *options.split()])
 
 
-def started(count: int, *args: Any) -> list[Any]:
-    """Processes that are forked from a server that has imported torch."""
+def start_processes(count: int, *args: Any) -> list[Any]:
+    """Start processes that are forked from a server that has imported torch."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["torch._dynamo", "dlkit.lm_generate.train_network", __name__])
     with socket.socket() as free:
@@ -89,8 +89,8 @@ def started(count: int, *args: Any) -> list[Any]:
     return processes
 
 
-def ended(processes: list[Any], seconds: float) -> list[int]:
-    """Exit codes; who has not left by then is killed, as torchrun does it."""
+def wait_for(processes: list[Any], seconds: float) -> list[int]:
+    """Return the exit codes; processes that are still running are killed, as by torchrun."""
     end = time.monotonic() + seconds
     for process in processes:
         process.join(max(end - time.monotonic(), 0))
@@ -105,30 +105,30 @@ def saved_steps(out: Path) -> int:
 
 
 def broken_run(folder: Path, out: Path, count: int, kills: int, seconds: float) -> list[Kill]:
-    """A run that is killed so many times, and then left alone."""
+    """Kill a run `kills` times, then let it finish."""
     steps = np.memmap(folder / "steps", np.int64, "r+")
     found: list[Kill] = []
     while len(found) < kills:
         before = saved_steps(out)
         steps[:] = before
-        processes = started(count, folder, out)
+        processes = start_processes(count, folder, out)
         time.sleep(random.uniform(0.05, seconds))
         rank, sent = random.randrange(count), random.choice(SIGNALS)
         if any(process.exitcode is not None for process in processes):
             break
         os.kill(processes[rank].pid, sent)
-        codes = ended(processes, PATIENCE)
+        codes = wait_for(processes, PATIENCE)
         if codes == [0] * count:
             break
         shown = ", ".join(map(str, codes))
         found.append(Kill(count, rank, sent.name, int(steps.max()), saved_steps(out), shown))
-    processes = started(count, folder, out)
-    assert ended(processes, 120) == [0] * count, (folder / "notices").read_text()[-2000:]
+    processes = start_processes(count, folder, out)
+    assert wait_for(processes, 120) == [0] * count, (folder / "notices").read_text()[-2000:]
     return found
 
 
-def same(one: Path, other: Path) -> bool:
-    """Whether two runs have the same weights and the same log, but for the times in it."""
+def same_result(one: Path, other: Path) -> bool:
+    """Whether two runs have the same weights and the same log, except for its times."""
     files = [checkpoint.load(out / "last.safetensors")[1] for out in (one, other)]
     logs = []
     for out in (one, other):
@@ -154,10 +154,10 @@ def main() -> None:
         np.zeros(2, np.int64).tofile(folder / "steps")
         seconds: dict[int, float] = {}
         for count in (1, 2):
-            for _ in range(2):  # the first one starts the server
+            for _ in range(2):  # the first one also starts the server
                 whole = folder / f"whole-{count}-{time.monotonic()}"
                 began = time.monotonic()
-                assert ended(started(count, folder, whole), 120) == [0] * count
+                assert wait_for(start_processes(count, folder, whole), 120) == [0] * count
                 seconds[count] = time.monotonic() - began
             whole.rename(folder / f"whole-{count}")
         while len(kills) < arguments.kills:
@@ -168,11 +168,11 @@ def main() -> None:
             for kill in broken_run(folder, out, count, left, seconds[count]):
                 kills.append(kill)
                 print(kill.line(len(kills)), flush=True)
-            equal += same(folder / f"whole-{count}", out)
+            equal += same_result(folder / f"whole-{count}", out)
     most = max(kill.step - kill.saved for kill in kills)
     print(
         f"\n{len(kills)} kills in {runs} runs: {equal} of {runs} ended with the weights and the log"
-        f" of a run left alone; at most {most} steps were lost (--save-every {SAVE_EVERY})"
+        f" of an undisturbed run; at most {most} steps were lost (--save-every {SAVE_EVERY})"
     )
 
 

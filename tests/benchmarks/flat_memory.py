@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.flat_memory [--counts 10000 1000000]
 
-The network is as small as one can be and the image has 8 x 8 pixels, so that what grows with the
-number of inputs would show: it stays within 10 %.
+The network is tiny and the image has 8 x 8 pixels, so that any growth with the number of inputs is
+visible: memory stays within 10 %.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from PIL import Image
 from tests.conftest import save_stub
 
 
-def measured(folder: Path, count: int) -> tuple[float, float]:
-    """Peak memory in MB, and seconds, of a run on so many paths."""
+def measure(folder: Path, count: int) -> tuple[float, float]:
+    """Return the peak memory in MB and the seconds of a run on `count` paths."""
     command = [
         sys.executable,
         "-m",
@@ -57,10 +57,10 @@ def main() -> None:
         Image.fromarray(pixels).save(folder / "image.png")
         peaks = []
         for count in counts:
-            peak, seconds = measured(folder, count)
+            peak, seconds = measure(folder, count)
             peaks.append(peak)
             print(f"{count:>9} paths: peak {peak:.1f} MB, {seconds:.0f} s", flush=True)
-        print(f"the most is {max(peaks) / peaks[0]:.3f} times the first")
+        print(f"the largest peak is {max(peaks) / peaks[0]:.3f} times the first")
 
 
 if __name__ == "__main__":

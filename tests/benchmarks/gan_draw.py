@@ -1,7 +1,7 @@
-"""What drawing pictures takes: `python -m tests.benchmarks.gan_draw MODEL`.
+"""Speed of generating images: `python -m tests.benchmarks.gan_draw MODEL`.
 
-`dlkit gan-sample` draws pictures into a grid, and into files of their own. Beside that, the network
-draws them without writing any, and the PNG files are written without drawing.
+`dlkit gan-sample` writes images into a grid and into separate files. For comparison, the network
+alone generates them without writing, and the PNG files are written without generating.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""How fast `dlkit gan-sample train` learns: `python -m tests.benchmarks.gan_sample FOLDER`.
+"""Training speed of `dlkit gan-sample train`: `python -m tests.benchmarks.gan_sample FOLDER`.
 
-Training images a second of a DCGAN against PyTorch's own example (pytorch/examples, dcgan), whose
-networks and loop are written out here: the same pictures, layers, batch size and threads.
+Training images per second of a DCGAN against PyTorch's own example (pytorch/examples, dcgan), whose
+networks and loop are copied here: the same images, layers, batch size and threads.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
 def ours(
     data: Path, images: int, batch_size: int, device: str, precision: str
 ) -> Callable[[], str]:
-    """An epoch of dlkit.gan_sample.train, without its evaluation."""
+    """One epoch of dlkit.gan_sample.train, without its evaluation."""
     folder = tempfile.TemporaryDirectory()
     config = by_arch(
         GanTrainConfig(
@@ -95,9 +95,9 @@ def ours(
     batches = run.loader(pictures, identity_collate, workers=0)
 
     def work() -> str:
-        assert folder.name  # kept as long as the work is
+        assert folder.name  # lives as long as the work
         balance = GanStats()
-        run.done = 0  # each round is the first epoch again
+        run.done = 0  # each round repeats the first epoch
         for pixels, _ in run.batches(batches):
             real = from_uint8(pixels)
             z = torch.randn(len(real), LATENT, device=process.device)
@@ -121,7 +121,7 @@ def ours(
 
 
 class Example(Dataset[Tensor]):
-    """What the example's transforms do: decode, resize, crop, normalize, each time."""
+    """The example's data set: decode, resize, crop and normalize at each access."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -163,7 +163,7 @@ def example_discriminator() -> nn.Sequential:
 
 
 def theirs(data: Path, images: int, batch_size: int, device: str) -> Callable[[], str]:
-    """An epoch of the example's loop: fp32, binary cross-entropy, Adam."""
+    """One epoch of the example's loop: fp32, binary cross-entropy, Adam."""
     paths = (list_pictures(data, "train").paths * images)[:images]
     loader = DataLoader(Example(paths), batch_size, shuffle=True, drop_last=True)
     generator, discriminator = example_generator().to(device), example_discriminator().to(device)

@@ -1,9 +1,9 @@
-"""The course's generators at one budget: `python -m tests.benchmarks.gan_table FOLDER`.
+"""Comparison of generators at one budget: `python -m tests.benchmarks.gan_table FOLDER`.
 
 Prints a line for each: FID, KID with its interval, precision, recall and diversity against the
-split test (on the feature network that the line names), training images a second (scoring
-included), and whether it has collapsed. All see as many real pictures, in batches of one size; runs
-that are in --out are not repeated.
+test split (on the feature network named in the line), training images per second (scoring
+included), and whether it has collapsed. All see the same number of real images, in batches of one
+size; finished runs in --out are not repeated.
 """
 
 import argparse
@@ -33,7 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "cgan": {},
     "vae": {},
 }
-SEED = 1234  # of the pictures that are compared; training looks at others
+SEED = 1234  # of the images that are compared; training evaluates other ones
 
 
 def main() -> None:
@@ -50,12 +50,12 @@ def main() -> None:
     options = parser.parse_args()
     harness.machine(torch.get_num_threads())
     for arch in options.only:
-        harness.note(model=arch, **measured(arch, options))
+        harness.note(model=arch, **measure(arch, options))
 
 
-def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
+def measure(arch: str, options: argparse.Namespace) -> dict[str, object]:
     out = options.out / arch
-    last = out / "last.safetensors"  # best would be chosen by what is measured here
+    last = out / "last.safetensors"  # "best" is chosen by the metrics that are measured here
     log = out / "log.jsonl"
     if not log.exists() or len(log.read_text().splitlines()) < options.epochs:
         train(
@@ -83,9 +83,11 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
     numbers = range(len(real))
     z = latents.draw(SEED, numbers, model.latent)
     asked = cycle_classes(numbers, model.classes)
-    made, said = network.describe(torch.cat(list(generate(model, z, asked))))
-    scores = distances(network.describe(real)[0].numpy(), made.numpy())
-    accuracy = {} if asked is None else {"class_accuracy": float((said == asked).float().mean())}
+    generated, predicted = network.describe(torch.cat(list(generate(model, z, asked))))
+    scores = distances(network.describe(real)[0].numpy(), generated.numpy())
+    accuracy = (
+        {} if asked is None else {"class_accuracy": float((predicted == asked).float().mean())}
+    )
     seconds = sum(record["seconds"] for record in records)
     images = options.epochs * options.steps_per_epoch * header.config["batch_size"]
     tensors = metadata(last)[1].values()
@@ -95,7 +97,7 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
         "parameters": sum(math.prod(tensor["shape"]) for tensor in tensors),
         **{name: round(value, 4) for name, value in {**scores, **accuracy}.items()},
         "collapsed": scores["diversity"] < COLLAPSED,
-        "images_a_second": round(images / seconds),
+        "images_per_second": round(images / seconds),
         "minutes": round(seconds / 60, 1),
     }
 

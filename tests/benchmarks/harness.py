@@ -1,8 +1,8 @@
-"""What every benchmark uses: contenders take turns, medians and ratios are printed.
+"""Shared by all benchmarks: contenders take turns; medians and ratios are printed.
 
-A table for people goes to stderr; to stdout goes one JSON line for the machine, then one for each
-measurement and each target. Other work on the machine slows all contenders of a round alike, so a
-ratio is taken within each round, and the median over the rounds is shown.
+A table for people goes to stderr; stdout gets one JSON line for the machine, then one for each
+measurement and each target. Other work on the machine slows all contenders of a round alike, so
+ratios are taken within each round, and the median over the rounds is reported.
 """
 
 import json
@@ -47,7 +47,7 @@ class Measurement:
 
 
 def machine(threads: int, *packages: str) -> None:
-    """Print where and with what is measured, and give torch that many threads."""
+    """Print the machine and the versions of packages, and set torch's number of threads."""
     torch.set_num_threads(threads)
     facts = {
         "cpu": cpu_name(),
@@ -58,20 +58,20 @@ def machine(threads: int, *packages: str) -> None:
         "avx512_bf16": "avx512_bf16" in cpu_flags(),
         "python": platform.python_version(),
         "dlkit": __version__,
-        **{name: installed(name) for name in ("torch", "torchvision", *packages)},
+        **{name: installed_version(name) for name in ("torch", "torchvision", *packages)},
     }
-    say(json.dumps({"machine": facts}))
-    show("\n".join(f"{name:14} {fact}" for name, fact in facts.items()))
+    print_json(json.dumps({"machine": facts}))
+    print_text("\n".join(f"{name:14} {fact}" for name, fact in facts.items()))
 
 
 def note(**facts: object) -> None:
-    """Print something to know beside the measurements."""
-    say(json.dumps({"note": facts}))
-    show("  ".join(f"{name} {fact}" for name, fact in facts.items()))
+    """Print facts beside the measurements."""
+    print_json(json.dumps({"note": facts}))
+    print_text("  ".join(f"{name} {fact}" for name, fact in facts.items()))
 
 
 def cpu_name() -> str:
-    """The processor's name, as Linux tells it."""
+    """Return the processor's name, on Linux from /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -80,7 +80,7 @@ def cpu_name() -> str:
     return next(names, platform.machine())
 
 
-def installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -97,9 +97,9 @@ def compare(
     threads: int | None = None,
     clock: Clock = "wall",
 ) -> dict[str, Measurement]:
-    """How many of `unit` a second each contender does, when one call does `count` of them.
+    """Measure `unit` per second of each contender, whose call processes `count` of them.
 
-    On a busy machine the wall clock says little: take "cpu" and one thread then.
+    On a busy machine wall time means little: use "cpu" and one thread there.
     """
     now = time.perf_counter if clock == "wall" else time.process_time
 
@@ -128,16 +128,16 @@ def compare_apart(
     threads: int = 1,
     clock: Clock = "wall",
 ) -> dict[str, Measurement]:
-    """`compare`, with each contender in a process of its own.
+    """The same as `compare`, with each contender in a process of its own.
 
-    What one library sets (threads, the allocator, environment variables) and what it leaves on
-    the heap then does not change the other's speed. A contender is a function that pickle knows
-    by name, with functools.partial for its arguments: it prepares, and returns what is timed.
-    What the first call returns is noted.
+    The settings of one library (threads, the allocator, environment variables) and its heap then do
+    not change the other's speed. A contender is a function that pickle finds by name, with
+    functools.partial for its arguments: it prepares, and returns the function to time. The result
+    of the first call is printed.
     """
     with ExitStack() as stack:
         timed = {
-            label: stack.enter_context(apart(label, setup, threads, clock))
+            label: stack.enter_context(worker_process(label, setup, threads, clock))
             for label, setup in contenders.items()
         }
         rounds = take_turns(timed, repeats)
@@ -146,10 +146,10 @@ def compare_apart(
 
 
 @contextmanager
-def apart(
+def worker_process(
     label: str, setup: Callable[[], Callable[[], object]], threads: int, clock: Clock
 ) -> Iterator[Seconds]:
-    """A process that waits to do its work again, and how to have it done."""
+    """Start a process with a contender; yield a function that times one more call in it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, setup, threads, clock), daemon=True)
@@ -175,12 +175,12 @@ def apart(
 def serve(
     caller: Connection, setup: Callable[[], Callable[[], object]], threads: int, clock: Clock
 ) -> None:
-    """Send what the work returns, then its seconds each time the caller asks."""
+    """Send the result of the work, then the seconds of another call for each request."""
     now = time.perf_counter if clock == "wall" else time.process_time
     torch.set_num_threads(threads)
     work = setup()
     caller.send(work())
-    with suppress(EOFError):  # the caller is done
+    with suppress(EOFError):  # the caller has closed the pipe
         while caller.recv():
             torch.set_num_threads(threads)  # the work may have changed it
             start = now()
@@ -195,18 +195,18 @@ def compare_processes(
     repeats: int = 7,
     peer: str | None = None,
 ) -> dict[str, Measurement]:
-    """Milliseconds of whole processes: by the clock on the wall, or of CPU time (user + system)."""
+    """Measure the milliseconds of whole processes: wall time, or CPU time (user + system)."""
 
     def timed(command: Sequence[str]) -> Seconds:
-        return lambda: seconds_of(command, clock)
+        return lambda: time_process(command, clock)
 
     rounds = take_turns({label: timed(command) for label, command in commands.items()}, repeats)
     times = [{label: 1000 * seconds for label, seconds in round_.items()} for round_ in rounds]
     return report(name, times, f"ms {clock}", peer)
 
 
-def seconds_of(command: Sequence[str], clock: Clock = "wall") -> float:
-    """The seconds of a process; if it fails, the benchmark ends with what it said."""
+def time_process(command: Sequence[str], clock: Clock = "wall") -> float:
+    """Return the seconds of a process; if it fails, exit with its error output."""
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
@@ -220,9 +220,9 @@ def seconds_of(command: Sequence[str], clock: Clock = "wall") -> float:
 
 
 def take_turns(contenders: Mapping[str, Seconds], repeats: int) -> list[dict[str, float]]:
-    """Seconds of each contender in each round, after a round to warm up.
+    """Return the seconds of each contender in each round, after a round of warm-up.
 
-    Each round starts with another contender, so that none always runs behind the same one.
+    Each round starts with another contender, so that none always runs after the same one.
     """
     labels = list(contenders)
     for label in labels:
@@ -239,7 +239,7 @@ def report(
     name: str, rounds: Sequence[Mapping[str, float]], unit: str, peer: str | None
 ) -> dict[str, Measurement]:
     """Print and return the measurements of one benchmark, in the order of its contenders."""
-    show(f"\n{name} (median of {len(rounds)})")
+    print_text(f"\n{name} (median of {len(rounds)})")
     measurements = {}
     for label in rounds[0]:
         values = [round_[label] for round_ in rounds]
@@ -251,10 +251,10 @@ def report(
             name, label, median, unit, min(values), max(values), len(values), ratio, peer
         )
         measurements[label] = measurement
-        say(json.dumps(asdict(measurement)))
+        print_json(json.dumps(asdict(measurement)))
         against = "" if ratio is None or label == peer else f"  {ratio:6.2f} x {peer}"
         spread = f"{min(values):.1f} to {max(values):.1f}"
-        show(f"  {label:32} {median:9.1f} {unit:12} {spread:>18}{against}")
+        print_text(f"  {label:32} {median:9.1f} {unit:12} {spread:>18}{against}")
     return measurements
 
 
@@ -265,7 +265,7 @@ def require(
     ratio = measurement.ratio
     assert ratio is not None
     met = (at_least is None or ratio >= at_least) and (at_most is None or ratio <= at_most)
-    say(
+    print_json(
         json.dumps(
             {
                 "target": measurement.benchmark,
@@ -279,17 +279,17 @@ def require(
         )
     )
     bound = f"at least {at_least}" if at_least is not None else f"at most {at_most}"
-    show(
+    print_text(
         f"  target: {measurement.contender} {bound} x {measurement.peer}:"
         f" {ratio:.2f}, {'met' if met else 'NOT MET'}"
     )
 
 
-def say(line: str) -> None:
-    """A line for programs."""
+def print_json(line: str) -> None:
+    """Print a line for programs, to stdout."""
     print(line, flush=True)
 
 
-def show(text: str) -> None:
-    """Text for people."""
+def print_text(text: str) -> None:
+    """Print text for people, to stderr."""
     print(text, file=sys.stderr, flush=True)

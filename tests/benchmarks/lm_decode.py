@@ -1,10 +1,10 @@
-"""How fast GPTs write and learn: `python -m tests.benchmarks.lm_decode [--only NAME]`.
+"""Speed of GPTs in generation and training: `python -m tests.benchmarks.lm_decode [--only NAME]`.
 
-decode: tokens a second against transformers' generate, of a GPT-2 small with random weights, at
-batch sizes 1 and 16, both drawing from the 50 most probable tokens. It is a folder that both load;
-dlkit computes in --precision auto, transformers in fp32, as it does by itself, and in bf16.
-train: tokens a second against nanoGPT's loop (`--nanogpt FOLDER` with its model.py), of the same
-shape, in fp32 (its loop has no other on a CPU) and in bf16.
+decode: tokens per second against transformers' generate, of a GPT-2 small with random weights, at
+batch sizes 1 and 16, both sampling from the 50 most probable tokens. Both load the same folder;
+dlkit computes in `--precision auto`, transformers in fp32, its default, and in bf16.
+train: tokens per second against nanoGPT's loop (`--nanogpt FOLDER` with its model.py) at the same
+shape, in fp32 (the only precision of its loop on a CPU) and in bf16.
 first: milliseconds until `dlkit lm-generate` prints something, against `python -c "import torch"`.
 """
 
@@ -45,7 +45,7 @@ PROMPT = "The quick brown fox"
 
 
 def write_gpt2(folder: Path) -> None:
-    """A GPT-2 small with random weights, and a tokenizer of as many tokens."""
+    """Write a GPT-2 small with random weights and a tokenizer of the same vocabulary size."""
     import transformers
 
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def write_gpt2(folder: Path) -> None:
     bytes_only = train_tokenizer([PROMPT], algorithm="byte")
     tokens = {**bytes_only.vocab}
     merges = []
-    # Tokens that occur in no text: pairs of letters, longer and longer.
+    # Tokens that occur in no text: repeated pairs of letters of growing length.
     for left in list(tokens):
         for right in list(tokens):
             if len(tokens) < VOCAB - 1 and left + right not in tokens:
@@ -127,7 +127,7 @@ SHAPE: dict[str, Any] = {
     "heads": 6,
     "width": 384,
     "context": 256,
-}  # nanoGPT's for Shakespeare
+}  # nanoGPT's settings for Shakespeare
 CHARACTERS, BATCH = 65, 8
 
 
@@ -155,7 +155,7 @@ def train_dlkit(steps: int, device: str, precision: Precision) -> Callable[[], o
         return data.loader(windows, process)
 
     def work() -> float:
-        run.done = 0  # each round is the first epoch again
+        run.done = 0  # each round repeats the first epoch
         for batch, targets in run.batches(batches(run.epoch)):
             with run.autocast():
                 loss = next_token_loss(model, batch, targets, None)
@@ -166,7 +166,7 @@ def train_dlkit(steps: int, device: str, precision: Precision) -> Callable[[], o
 
 
 def train_nanogpt(folder: Path, steps: int, device: str, precision: str) -> Callable[[], object]:
-    """nanoGPT's loop: its batches, its model and optimizer, its order."""
+    """nanoGPT's loop with its batches, model and optimizer."""
     sys.path.insert(0, str(folder))
     from model import GPT, GPTConfig  # type: ignore[import-not-found]
 
@@ -233,7 +233,7 @@ def started(command: list[str]) -> Iterator[Any]:
 
 
 def first_character(command: list[str]) -> float:
-    """Seconds until a process writes its first byte, or ends."""
+    """Return the seconds until a process writes its first byte or ends."""
     start = time.perf_counter()
     with started(command) as process:
         assert process.stdout is not None
@@ -263,8 +263,8 @@ def main() -> None:
     parser.add_argument("--nanogpt", type=Path, help="a folder with nanoGPT's model.py")
     parser.add_argument("--model", help="first: a model other than the bundled one")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--tokens", type=int, default=64, help="decode: tokens of each text")
-    parser.add_argument("--steps", type=int, default=4, help="train: steps of each turn")
+    parser.add_argument("--tokens", type=int, default=64, help="decode: tokens per text")
+    parser.add_argument("--steps", type=int, default=4, help="train: steps per turn")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")

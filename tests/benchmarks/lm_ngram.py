@@ -1,9 +1,9 @@
-"""How fast n-grams are counted: `python -m tests.benchmarks.lm_ngram TEXT --lmplz PROGRAM`.
+"""Speed of counting n-grams: `python -m tests.benchmarks.lm_ngram TEXT --lmplz PROGRAM`.
 
-Whole processes that make a modified Kneser-Ney model of order 5 of the same words, against lmplz of
-KenLM as its CMakeLists.txt builds it; --megabytes 100 --memory 0.5 shows the memory. Words that
-occur once are replaced, as a tokenizer does not learn them. lmplz writes an ARPA file, dlkit its
-own kind; `dlkit, ARPA too` writes both. Without --lmplz only dlkit's times are shown.
+Whole processes that estimate a modified Kneser-Ney model of order 5 on the same words, against
+lmplz of KenLM as its CMakeLists.txt builds it; --megabytes 100 --memory 0.5 shows the memory. Words
+that occur once are replaced, since a tokenizer does not learn them. lmplz writes an ARPA file,
+dlkit its own format; `dlkit, ARPA too` writes both. Without --lmplz only dlkit is timed.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
-    # In a process of its own: what is started by a large one is measured as if it were as large.
+    # In its own process: a command started by a large process would be measured as equally large.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         job = pool.submit(prepare, options.text, options.megabytes, folder / "text.txt")
         harness.note(words=job.result())
@@ -66,16 +66,16 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def peak(command: list[str]) -> float:
-    """The most memory that a command and what it starts has resident, pages of files included."""
+    """Return the peak resident memory of a command and its children, file pages included."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, _, used = os.wait4(process.pid, 0)
     return used.ru_maxrss / 1024
 
 
 def prepare(sources: list[str], megabytes: float, target: Path) -> int:
-    """Write so much of the texts; if they are shorter, once more, each line from back to front.
+    """Write `megabytes` of the texts; if they are shorter, also their lines with reversed words.
 
-    Read backwards, a text has as many n-grams, and others. Returns how many words were written.
+    A reversed text has the same number of n-grams, but others. Returns the number of words.
     """
     lines = [line.split() for source in text.files(sources) for line in text.lines(source)]
     left = int(megabytes * 1e6)

@@ -1,8 +1,9 @@
-"""Language models of one vocabulary on one text.
+"""Comparison of language models with one vocabulary on one text.
 
-`python -m tests.benchmarks.lm_table TRAIN VALID TEST` prints a line for each: parameters (of an
-n-gram model its n-grams), perplexity per token of TEST, ends of lines included, and minutes of
-training. Networks keep the epoch that is best on VALID. Runs that are in --out are not repeated.
+`python -m tests.benchmarks.lm_table TRAIN VALID TEST` prints a line for each: parameters (for an
+n-gram model, the number of its n-grams), perplexity per token of TEST, ends of lines included, and
+minutes of training. Networks keep the epoch that is best on VALID. Finished runs in --out are not
+repeated.
 """
 
 import argparse
@@ -57,10 +58,10 @@ def main() -> None:
         )
         tokenizer.write_text(learned.to_json())
     for name in options.only:
-        harness.note(model=name, **measured(name, tokenizer, options))
+        harness.note(model=name, **measure(name, tokenizer, options))
 
 
-def measured(name: str, tokenizer: Path, options: argparse.Namespace) -> dict[str, object]:
+def measure(name: str, tokenizer: Path, options: argparse.Namespace) -> dict[str, object]:
     settings = dict(MODELS[name])
     if settings["arch"] != "ngram":
         settings |= {"epochs": options.epochs, "device": options.device}

@@ -1,4 +1,4 @@
-"""How fast `dlkit segment` is: `python -m tests.benchmarks.segment`.
+"""Speed of `dlkit segment`: `python -m tests.benchmarks.segment`.
 
 Images per second from JPEG files to saved masks against segmentation_models.pytorch
 (`pip install segmentation-models-pytorch`), and the memory of a large image in tiles.
@@ -74,14 +74,14 @@ def main() -> None:
 
 
 def extract(archive: Path, folder: Path, count: int) -> list[str]:
-    """Photographs of 480 x 360 pixels from all over the test images."""
+    """Extract photographs of 480 x 360 pixels, spread over the test images."""
     with zipfile.ZipFile(archive) as file:
         names = sorted(n for n in file.namelist() if n.endswith(".jpg") and "test/" in n)
         return [file.extract(name, folder) for name in names[:: len(names) // count][:count]]
 
 
 def random_model(folder: Path) -> Path:
-    """A checkpoint of our U-Net on ResNet-18, with random weights."""
+    """Save a checkpoint of dlkit's U-Net on ResNet-18 with random weights."""
     torch.manual_seed(0)
     network = build("unet", CLASSES, backbone=ENCODER)
     path = folder / "unet.safetensors"
@@ -100,7 +100,7 @@ def throughput(
     - dlkit decodes ahead in two threads and folds its norms into the convolutions; its decoder
       ends at half the resolution, from where the logits are interpolated.
     - segmentation_models.pytorch is a library of networks; the loop around it is the one that its
-      examples have: decode, normalize, pad to 32, argmax, save. Its decoder goes on to the full
+      examples have: decode, normalize, pad to 32, argmax, save. Its decoder continues to the full
       resolution. On the CPU its precision is fp32; the row in bf16 is under autocast.
     """
     contenders: dict[str, Callable[[], Callable[[], object]]] = {
@@ -111,7 +111,7 @@ def throughput(
     describe("dlkit", build("unet", CLASSES, backbone=ENCODER))
     peer: str | None = "smp"
     if find_spec("segmentation_models_pytorch") is None:
-        harness.show("no peer: pip install segmentation-models-pytorch to compare")
+        harness.print_text("no peer: pip install segmentation-models-pytorch to compare")
         peer = None
     else:
         describe("smp", their_network())
@@ -134,7 +134,7 @@ def throughput(
 def ours(
     paths: Sequence[str], model: Path, folder: Path, precision: str, batch: int, overlays: bool
 ) -> Callable[[], str]:
-    """What `dlkit segment --save FOLDER` does with its files; without overlays, its label maps."""
+    """Run `dlkit segment --save FOLDER` on the files; without overlays, only its label maps."""
     predictor = load(str(model), "cpu", precision)
     assert isinstance(predictor, SemanticPredictor)
     target = folder / f"ours-{precision}-{overlays}"
@@ -187,7 +187,7 @@ def theirs(paths: Sequence[str], folder: Path, batch: int, precision: str) -> Ca
 
 
 def describe(name: str, network: nn.Module) -> None:
-    """Print how much a network computes for an image of 480 x 384 pixels."""
+    """Print the multiply-adds of a network for an image of 480 x 384 pixels."""
     network.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, 384, 480))
@@ -199,7 +199,7 @@ def describe(name: str, network: nn.Module) -> None:
 
 
 def memory(path: str, model: Path, folder: Path) -> None:
-    """The largest resident set of the command for one large image in tiles of 512."""
+    """Print the peak resident memory of the command for one large image in tiles of 512."""
     large = folder / "large.jpg"
     Image.open(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(large, quality=90)
     command = [

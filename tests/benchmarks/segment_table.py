@@ -1,9 +1,9 @@
-"""The course's segmenters on one data set: `python -m tests.benchmarks.segment_table DATA`.
+"""Comparison of segmenters on one data set: `python -m tests.benchmarks.segment_table DATA`.
 
-Prints a line for each: parameters, pixel accuracy and mean IoU on the split test, seconds an image
-from file to label map, and minutes of training. All learn from scratch, in as many epochs, on the
-same crops, on a VGG-16 (unet: its own encoder) with the same share of the paper's channels. Runs
-that are in --out are not repeated.
+Prints a line for each: parameters, pixel accuracy and mean IoU on the test split, seconds per image
+from file to label map, and minutes of training. All train from scratch for the same number of
+epochs, on the same crops, on a VGG-16 (unet: its own encoder) with the same width multiplier.
+Finished runs in --out are not repeated.
 """
 
 import argparse
@@ -54,10 +54,10 @@ def main() -> None:
     options = parser.parse_args()
     harness.machine(torch.get_num_threads())
     for arch in options.only:
-        harness.note(model=arch, **measured(arch, options))
+        harness.note(model=arch, **measure(arch, options))
 
 
-def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
+def measure(arch: str, options: argparse.Namespace) -> dict[str, object]:
     out = options.out / arch
     best = out / "best.safetensors"
     if not best.exists():
@@ -76,7 +76,7 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
                 **MODELS[arch],
             )
         )
-    # What is in the folder may be of an earlier call, so the log says how long it took.
+    # The run may be from an earlier call, so the time is taken from its log.
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     scores = {
         score.metric: score.value
@@ -90,13 +90,13 @@ def measured(arch: str, options: argparse.Namespace) -> dict[str, object]:
         "parameters": sum(math.prod(tensor["shape"]) for tensor in tensors),
         "pixel_accuracy": scores["pixel_accuracy"],
         "mean_iou": scores["mean_iou"],
-        "seconds_an_image": round(seconds_an_image(best, options), 3),
+        "seconds_per_image": round(seconds_per_image(best, options), 3),
         "minutes": round(sum(record["seconds"] for record in log) / 60, 1),
     }
 
 
-def seconds_an_image(model: Path, options: argparse.Namespace) -> float:
-    """The median over some images of the split test, after one to warm up."""
+def seconds_per_image(model: Path, options: argparse.Namespace) -> float:
+    """Return the median over some images of the test split, after one of warm-up."""
     predictor = load(str(model), options.device)
     assert isinstance(predictor, SemanticPredictor)
     seconds = []

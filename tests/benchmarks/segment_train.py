@@ -1,7 +1,7 @@
-"""How fast `dlkit segment train` learns: `python -m tests.benchmarks.segment_train DATA`.
+"""Training speed of `dlkit segment train`: `python -m tests.benchmarks.segment_train DATA`.
 
-Training images a second against the loop of torchvision's references/segmentation/train.py, which
-is written out here: the same network, images, crops, batch size and threads.
+Training images per second against the loop of torchvision's references/segmentation/train.py, which
+is copied here: the same network, images, crops, batch size and threads.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def network() -> Segmenter:
 
 
 def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) -> Callable[[], str]:
-    """An epoch of dlkit.segment.train, without its validation."""
+    """One epoch of dlkit.segment.train, without its validation."""
     folder = tempfile.TemporaryDirectory()
     config = SegmentTrainConfig(
         data=data,
@@ -104,8 +104,8 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
     )
 
     def work() -> str:
-        assert folder.name  # kept as long as the work is
-        run.done = 0  # each round is the first epoch again
+        assert folder.name  # lives as long as the work
+        run.done = 0  # each round repeats the first epoch
         for pictures, indices, _ in run.batches(batches):
             inputs = model.normalize(jitter_color(pictures.float(), config.color_jitter))
             with run.autocast():
@@ -122,7 +122,7 @@ def header() -> Header:
 
 
 class Reference(Dataset[tuple[Tensor, Tensor]]):
-    """What the reference's presets do: decode, resize, mirror, crop, normalize, each time."""
+    """The reference's data set: decode, resize, mirror, crop and normalize at each access."""
 
     def __init__(self, samples: list[AnnotatedImage], crop: int) -> None:
         self.samples, self.crop = samples, crop
@@ -148,13 +148,13 @@ class Reference(Dataset[tuple[Tensor, Tensor]]):
         )
         pixels = transform.to_dtype(transform.pil_to_tensor(image), torch.float, scale=True)
         classes = transform.pil_to_tensor(mask)[0].long()
-        # CamVid's index after the last class has no class.
+        # CamVid's index after the last class means no class.
         classes[classes == CLASSES] = IGNORED
         return transform.normalize(pixels, list(imagenet.MEAN), list(imagenet.STD)), classes
 
 
 def theirs(data: Path, images: int, crop: int, batch_size: int) -> Callable[[], str]:
-    """An epoch of the reference's loop: fp32, SGD with momentum, the polynomial schedule."""
+    """One epoch of the reference's loop: fp32, SGD with momentum, the polynomial schedule."""
     loader = DataLoader(
         Reference(samples_of(data, images), crop), batch_size, shuffle=True, drop_last=True
     )

@@ -1,4 +1,4 @@
-"""How fast `dlkit style-transfer apply` is: `python -m tests.benchmarks.style_apply`.
+"""Speed of `dlkit style-transfer apply`: `python -m tests.benchmarks.style_apply`.
 
 Images per second from JPEG files to JPEG files, with random weights; there is no peer.
 """
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def photographs(folder: Path, count: int, side: int) -> list[str]:
-    """JPEG files: parts of the two photographs in data/, all of one size."""
+    """Write JPEG files of one size: parts of the two photographs in data/."""
     folder.mkdir()
     paths = []
     for number in range(count):
@@ -85,7 +85,7 @@ def photographs(folder: Path, count: int, side: int) -> list[str]:
 
 
 def stored(path: Path, arch: str, shape: dict[str, Any], side: int) -> Path:
-    """A painter's checkpoint with random weights; its work is printed."""
+    """Save a network with random weights; print its multiply-adds."""
     torch.manual_seed(0)
     network = build(arch, **shape)
     labels = [] if network.any_style else ["style"]
@@ -101,7 +101,7 @@ def stored(path: Path, arch: str, shape: dict[str, Any], side: int) -> Path:
 def ours(
     model: Path, photos: Sequence[str], output: Path, precision: str, batch: int
 ) -> Callable[[], str]:
-    """What `dlkit style-transfer apply MODEL PHOTO... -o FOLDER` does."""
+    """Run `dlkit style-transfer apply MODEL PHOTO... -o FOLDER`."""
     painter = load(str(model), "cpu", precision)
     style = Style(str(DATA / "great-wave.jpg") if painter.network.any_style else "style")
     planned = plan_paintings(photos, [(style,)], output)

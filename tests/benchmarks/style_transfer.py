@@ -1,9 +1,9 @@
-"""How fast a picture is painted by optimization: `python -m tests.benchmarks.style_transfer`.
+"""Speed of style transfer by optimization: `python -m tests.benchmarks.style_transfer`.
 
-Against the loop of PyTorch's tutorial "Neural Transfer Using PyTorch", which is written out here:
-VGG-19 with the same random weights, the tutorial's layers and weights of the losses, its L-BFGS,
-the same number of evaluations. dlkit paints the first half of the steps at half the size. The loss
-of the pictures in the end is measured alike, in fp32.
+Against the loop of PyTorch's tutorial "Neural Transfer Using PyTorch", which is copied here: VGG-19
+with the same random weights, the tutorial's layers and loss weights, its L-BFGS, and as many
+evaluations. dlkit runs the first half of the steps at half the size. The final losses are both
+computed in fp32.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    parser.add_argument("--brief", action="store_true", help="Of ours, only what users get.")
+    parser.add_argument("--brief", action="store_true", help="of dlkit, only the default settings")
     options = parser.parse_args()
     harness.machine(options.threads)
     arguments = (options.content, options.style, options.size, options.steps)
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def inputs(content: Path, style: Path, size: int) -> tuple[Tensor, Tensor, nn.Sequential]:
-    """Both pictures (1, 3, S, S), and VGG-19's convolutions with weights drawn at random."""
+    """Return both images (1, 3, S, S), and VGG-19's convolutions with random weights."""
     pictures = [
         (images.read(str(path), size, "crop").pixels[None] / 255).contiguous()
         for path in (content, style)
@@ -144,7 +144,7 @@ def tutorial(content: Path, style: Path, size: int, steps: int) -> Callable[[], 
 
 @torch.no_grad()
 def compute_loss(picture: Tensor, photo: Tensor, painting: Tensor, weights: nn.Sequential) -> str:
-    """The tutorial's loss of a picture, in fp32, as JSON."""
+    """Return the tutorial's loss of an image, in fp32, as JSON."""
     model, contents, styles = with_losses(weights, photo, painting)
     model(picture)
     content = float(sum(layer.loss for layer in contents))
@@ -194,7 +194,7 @@ class Normalization(nn.Module):
 def with_losses(
     weights: nn.Sequential, photo: Tensor, painting: Tensor
 ) -> tuple[nn.Sequential, list[ContentLoss], list[StyleLoss]]:
-    """The network up to its last loss, with a layer for each loss behind the map it looks at."""
+    """Build the network up to its last loss, with a loss layer after each map it depends on."""
     model, number = nn.Sequential(Normalization()), 0
     contents: list[ContentLoss] = []
     styles: list[StyleLoss] = []

@@ -1,9 +1,9 @@
-"""How fast `dlkit tokenize` is: `python -m tests.benchmarks.tokenize TEXT...`.
+"""Speed of `dlkit tokenize`: `python -m tests.benchmarks.tokenize TEXT...`.
 
 Whole processes on the same text: training, and encoding a file line by line, against Hugging Face
-tokenizers, tiktoken, rustbpe, gigatoken and sentencepiece (its own BPE of the same size, learned
-from the first 20 MB), as far as they are installed; then their memory. dlkit also writes its ids;
-the others only compute theirs.
+tokenizers, tiktoken, rustbpe, gigatoken and sentencepiece (its own BPE of the same size, trained on
+the first 20 MB), if they are installed; then their memory. dlkit also writes its ids; the others
+only compute theirs.
 """
 
 import argparse
@@ -91,12 +91,14 @@ TRAININGS = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("texts", nargs="+", type=Path)
-    parser.add_argument("--megabytes", type=int, default=20, help="of text, repeated if need be")
+    parser.add_argument(
+        "--megabytes", type=int, default=20, help="megabytes of text, repeated as needed"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--only", default="", help="benchmarks with this in their name")
     arguments = parser.parse_args()
-    os.environ["RAYON_NUM_THREADS"] = "2"  # as many as dlkit takes
+    os.environ["RAYON_NUM_THREADS"] = "2"  # the number that dlkit uses
     harness.machine(2, "tokenizers", "tiktoken", "rustbpe", "gigatoken", "sentencepiece", "numba")
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus.txt"
@@ -121,9 +123,9 @@ def compare(name: str, commands: dict[str, list[str]], arguments: argparse.Names
 
 
 def peak(command: Sequence[str]) -> float:
-    """The largest resident memory of a process, in megabytes.
+    """Return the peak resident memory of a process, in megabytes.
 
-    A small process starts it: what a fork inherits counts as its own.
+    A small process starts it, since memory inherited by a fork is counted, too.
     """
     code = """
 import resource, subprocess
@@ -158,7 +160,7 @@ def training(corpus: Path, kind: str, size: int) -> dict[str, list[str]]:
 def encoding(corpus: Path, folder: Path) -> dict[str, list[str]]:
     theirs, ranks = folder / "theirs.json", folder / "own.tiktoken"
     convert(["english-8k"], theirs, "huggingface")
-    # tiktoken wants ranks from 0: the ids of the tokens but for the special ones before them.
+    # tiktoken needs ranks from 0: ids without the special tokens before them.
     convert(["english-8k"], ranks, "tiktoken")
     first = len(load().special)
     lines = (line.split(" ") for line in ranks.read_text().splitlines())

@@ -1,10 +1,10 @@
-"""How fast Transformers translate: `python -m tests.benchmarks.translate FILE`.
+"""Speed of translation with Transformers: `python -m tests.benchmarks.translate FILE`.
 
-Target tokens a second for the sentences of FILE (a line each), by beam search with 1 and 5 beams,
-against transformers' MarianMT (generate) and CTranslate2. All have the same shape and random
-weights, read the same tokens and write as many for each sentence, so that no search ends early.
-dlkit computes in --precision auto, transformers in fp32 as it does by itself, and in bf16;
-CTranslate2 in float32 and in int8, with the very weights that dlkit has.
+Target tokens per second for the sentences in FILE (one per line), by beam search with 1 and 5
+beams, against transformers' MarianMT (generate) and CTranslate2. All have the same shape and random
+weights, read the same tokens and generate the same number per sentence, so that no search ends
+early. dlkit computes in `--precision auto`, transformers in fp32, its default, and in bf16;
+CTranslate2 in float32 and in int8, with the same weights as dlkit.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from dlkit.translate.vocabulary import TranslationVocabulary
 from tests.benchmarks import harness
 
 TOKENIZER = "english-8k"
-NEVER = -1  # no token: no translation ends before its time
+NEVER = -1  # not a token, so that no translation ends early
 LEAST, MOST_BEHIND = 3.0, 1.5  # times transformers' speed; times as slow as CTranslate2
 
 
@@ -38,7 +38,7 @@ def made(shape: dict[str, Any]) -> tuple[Any, TranslationVocabulary]:
 
 
 def sources(file: Path) -> list[list[int]]:
-    """The ids of the sentences, shortest first."""
+    """Return the ids of the sentences, shortest first."""
     vocabulary = TranslationVocabulary.load(TOKENIZER)
     lines = file.read_text().splitlines()
     return sorted(vocabulary.encode_sources([[line] for line in lines]), key=len)
@@ -140,7 +140,7 @@ def of_ctranslate2(
 
 
 def write_ctranslate2(network: Any, vocabulary: TranslationVocabulary, folder: Path) -> None:
-    """The network in CTranslate2's format; tokens are the ids in letters."""
+    """Write the network in CTranslate2's format; its tokens are the ids as strings."""
     from ctranslate2.specs import TransformerSpec
 
     spec = TransformerSpec.from_config(len(network.encoder), network.heads, pre_norm=False)
@@ -193,8 +193,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--ffn-width", type=int, default=512)
     parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=15, help="tokens of each translation")
-    parser.add_argument("--batch", type=int, default=64, help="sentences at once, of the others")
+    parser.add_argument("--tokens", type=int, default=15, help="tokens per translation")
+    parser.add_argument("--batch", type=int, default=64, help="batch size of the other libraries")
     parser.add_argument("--beam", type=int, nargs="*", default=[1, 5])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,10 +1,10 @@
-"""Translators of one vocabulary, of as many parameters, and trained for as many epochs.
+"""Comparison of translators with one vocabulary, equal parameters and equal epochs.
 
 `python -m tests.benchmarks.translate_table FOLDER` reads train, val and test_2016_flickr .en.txt
 and .de.txt (or other languages and another test) from the folder. It prints a line for each
-architecture: parameters, BLEU and chrF of the test by sacreBLEU (beam 5), BLEU by the words of the
-source, and seconds of training. Each network has the width that comes closest to --parameters.
-Runs that are in --out are not repeated.
+architecture: parameters, BLEU and chrF of the test by sacreBLEU (beam 5), BLEU with the source's
+words as the translation, and seconds of training. Each network has the width that comes closest to
+--parameters. Finished runs in --out are not repeated.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def file(options: argparse.Namespace, part: str, language: str) -> str:
 
 
 def vocabulary(options: argparse.Namespace) -> Path:
-    """The tokenizer that all of them share."""
+    """Return the tokenizer that all models share."""
     path: Path = options.out / "tokens.json"
     if not path.exists():
         source, target = (file(options, "train", s) for s in (options.source, options.target))
@@ -71,7 +71,7 @@ def vocabulary(options: argparse.Namespace) -> Path:
 
 
 def configured(name: str, tokens: Path, options: argparse.Namespace) -> TranslateTrainConfig:
-    """The settings of a run, with the width that its share of parameters allows."""
+    """Return the settings of a run with the width that comes closest to --parameters."""
     source, target = options.source, options.target
     given = {
         "source": [file(options, "train", source)], "target": [file(options, "train", target)],

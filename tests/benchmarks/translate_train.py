@@ -1,10 +1,10 @@
-"""How fast Transformers learn to translate: `python -m tests.benchmarks.translate_train S T`.
+"""Training speed of translation: `python -m tests.benchmarks.translate_train S T`.
 
-Target tokens a second on the pairs of the files S and T (a sentence in each line), of a whole step:
+Target tokens per second on the pairs of the files S and T (one sentence per line), for a whole step:
 forward, loss, backward, clipping and Adam. The other contender is a plain loop around
-torch.nn.Transformer of the same shape, with the same batches, loss and optimizer, an embedding
-for source, target and output, and the target's padding ignored in the loss. Both in fp32 and with
-bf16 autocast.
+torch.nn.Transformer of the same shape, with the same batches, loss and optimizer, one embedding
+for source, target and output, and the target's padding ignored in the loss. Both run in fp32 and
+with bf16 autocast.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LONGEST = 512  # positions of the plain loop
 
 
 class Plain(nn.Module):
-    """What one writes with torch.nn.Transformer."""
+    """A plain model around torch.nn.Transformer."""
 
     positions: Tensor
 
@@ -74,7 +74,7 @@ def config_of(args: argparse.Namespace) -> TranslateTrainConfig:
 def made(
     config: TranslateTrainConfig, steps: int, device: torch.device
 ) -> tuple[list[list[Tensor]], dict[str, Any]]:
-    """Some batches, and the settings of the network."""
+    """Return some batches and the settings of the network."""
     loaded = data.load_data(config)
     settings = network_settings(config, loaded.vocabulary)
     process = Process(0, 1, device)
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--ffn-width", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--steps", type=int, default=3, help="batches of a round")
+    parser.add_argument("--steps", type=int, default=3, help="batches per round")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
