@@ -1,6 +1,6 @@
 """Training speed of translation: `python -m tests.benchmarks.translate_train S T`.
 
-Target tokens per second on the pairs of the files S and T (one sentence per line), for a whole step:
+Target tokens per second on the pairs of the files S and T (one sentence per line), in a whole step:
 forward, loss, backward, clipping and Adam. The other contender is a plain loop around
 torch.nn.Transformer of the same shape, with the same batches, loss and optimizer, one embedding
 for source, target and output, and the target's padding ignored in the loss. Both run in fp32 and
