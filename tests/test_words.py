@@ -31,6 +31,9 @@ BRITISH = re.compile(
 ALLOWED: dict[str, set[str]] = {
     "dlkit/core/store/renamed.py": {"recolour", "preserve_colour", "colour", "neighbours", "grey"},
     "dlkit/segment/masks.py": {"unlabelled"},
+    # The method of files.
+    "dlkit/core/io/text.py": {"tell"},
+    "dlkit/core/vision/images.py": {"tell"},
 }
 
 

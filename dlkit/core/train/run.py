@@ -53,7 +53,7 @@ MAY_CHANGE = {
 
 
 class Stateful(Protocol):
-    """What a loop changes from batch to batch, with torch's interface to save and restore it."""
+    """State that a loop changes from batch to batch, with torch's interface to save and restore."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
