@@ -87,8 +87,8 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
 
 
 def build_from(header: Header) -> nn.Module:
-    """The untrained network of a checkpoint, whose header also needs the image size."""
-    header.config["image_size"]
+    """The untrained network of a checkpoint."""
+    _ = header.config["image_size"]  # of a trained network; a KeyError is reported by `restore`
     return build(header.arch, **header.settings)
 
 

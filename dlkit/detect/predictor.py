@@ -30,9 +30,7 @@ class Detector:
     labels: list[str]
     image_size: int
     device: torch.device
-    autocast: str = (
-        "fp32"  # of networks in training, whose weights stay fp32; prepared ones need none
-    )
+    autocast: str = "fp32"  # in training; prepared networks need none
 
 
 class Predictor:

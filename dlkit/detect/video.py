@@ -70,7 +70,7 @@ def detect_video(
     started, count = time.monotonic(), 0
 
     def speed() -> str:
-        return f"{count / (time.monotonic() - started):.1f} frames a second"
+        return f"{count / (time.monotonic() - started):.1f} frames per second"
 
     with ExitStack() as stack:
         clip = stack.enter_context(video.opened(path))

@@ -68,7 +68,7 @@ def test_a_video_is_its_frames(detect: Any) -> None:
     assert [record["time"] for record in found] == [n / 10 for n in range(FRAMES)]
     assert {record["path"] for record in found} == {"clip.mp4"}
     assert "12 frames" in done.err
-    assert "frames a second" in done.err
+    assert "frames per second" in done.err
     for options in ("--batch-size 5 --workers 0", "--batch-size 1"):
         assert detect("clip.mp4", "-f", "jsonl", *options.split()).out == done.out
     rows = [line.split("\t") for line in detect("clip.mp4").out.splitlines()]

@@ -3,8 +3,9 @@
 Images are uint8 (B, 3, H, W); boxes are x1, y1, x2, y2 in pixels of the image given to the network.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -53,6 +54,20 @@ class ConvBlock(nn.Sequential):
             self[0] = fuse_conv_bn_eval(convolution, norm)
             self[1] = nn.Identity()
             self[2] = nn.Hardswish(inplace=True)
+
+
+class BackboneDetector(nn.Module):
+    """A detector on a backbone of `dlkit.classify`, whose settings it takes."""
+
+    def __init__(self, backbone: dict[str, Any]) -> None:
+        super().__init__()
+        self.backbone = backbones.build(backbone)
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """For inference: fold each normalization into its convolution, weights in `dtype`."""
+        fuse_blocks(self)
+        self.backbone.fuse()
+        self.to(dtype)
 
 
 def channels_at(strides: tuple[int, ...], backbone: backbones.Backbone) -> list[int]:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
-from dlkit.classify import backbones
 from dlkit.detect.boxes import decode
-from dlkit.detect.models.detector import ScoredBoxes, channels_at, maps_at
+from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at, maps_at
 from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
 from dlkit.detect.options import Suppression
 
@@ -28,7 +27,7 @@ class RegionOutput(NamedTuple):
     offsets: Tensor
 
 
-class FastRCNN(nn.Module):
+class FastRCNN(BackboneDetector):
     """One pass over the image, then a short one for each region (Girshick 2015).
 
     Regions come from selective search. RoI pooling scales each region of the map to 7 x 7 cells;
@@ -38,8 +37,7 @@ class FastRCNN(nn.Module):
     """
 
     def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
-        super().__init__()
-        self.backbone = backbones.build(backbone)
+        super().__init__(backbone)
         self.join = nn.Conv2d(sum(channels_at((STRIDE, 32), self.backbone)), MAP_CHANNELS, 1)
         self.fc6 = nn.Linear(MAP_CHANNELS * CELLS**2, WIDTH)
         self.fc7 = nn.Linear(WIDTH, WIDTH)
@@ -71,8 +69,3 @@ class FastRCNN(nn.Module):
         scaled = outputs.offsets * outputs.offsets.new_tensor(OFFSET_SCALE)
         boxes = decode(scaled, torch.cat(regions)[:, None])
         return select_per_image(regions, scores, boxes, threshold, suppression, limit)
-
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalization into its convolution, weights in `dtype`."""
-        self.backbone.fuse()
-        self.to(dtype)

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
-from dlkit.detect.models.detector import ScoredBoxes, channels_at, maps_at
+from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at, maps_at
 from dlkit.detect.models.yolo_v1 import pad_to_square
 from dlkit.detect.options import Suppression
 
@@ -25,17 +24,16 @@ class LocalizerOutput(NamedTuple):
     boxes: Tensor
 
 
-class BackboneRegressor(nn.Module):
+class BackboneRegressor(BackboneDetector):
     """A regression of `outputs` numbers from the last map of a backbone of `dlkit.classify`.
 
     The fully connected layers see the whole map, without pooling.
     """
 
     def __init__(self, outputs: int, image_size: int, backbone: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(backbone)
         cells = -(-image_size // STRIDE)
         self.side = cells * STRIDE
-        self.backbone = backbones.build(backbone)
         (width,) = channels_at((STRIDE,), self.backbone)
         self.head = nn.Sequential(
             nn.Conv2d(width, CHANNELS, 1),
@@ -51,11 +49,6 @@ class BackboneRegressor(nn.Module):
         (features,) = maps_at((STRIDE,), self.backbone, pad_to_square(images, self.side))
         numbers: Tensor = self.head(features).float()
         return numbers
-
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalization into its convolution, weights in `dtype`."""
-        self.backbone.fuse()
-        self.to(dtype)
 
 
 class Localizer(BackboneRegressor):

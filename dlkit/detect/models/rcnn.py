@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from dlkit.classify import backbones
 from dlkit.detect.boxes import decode
-from dlkit.detect.models.detector import ScoredBoxes, channels_at
+from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at
 from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
 from dlkit.detect.options import Suppression
 
@@ -20,7 +19,7 @@ CONTEXT = 16 / 227  # margin around the region on each side, as a fraction of th
 CROPS_AT_ONCE = 128
 
 
-class RCNN(nn.Module):
+class RCNN(BackboneDetector):
     """A classification network for every region (Girshick et al. 2014).
 
     Regions come from selective search, are warped to the backbone's training size, and classified
@@ -34,8 +33,7 @@ class RCNN(nn.Module):
     corrections: Tensor
 
     def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
-        super().__init__()
-        self.backbone = backbones.build(backbone)
+        super().__init__(backbone)
         self.side = self.backbone.preprocessing.image_size
         [channels] = channels_at((32,), self.backbone)
         cells = (-(-self.side // 32)) ** 2

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify import backbones
-from dlkit.detect.models.detector import ScoredBoxes, channels_at, select_boxes
+from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at, select_boxes
 from dlkit.detect.options import Suppression
 
 STRIDE = 16  # of the windows and of the map, in pixels of the image as scaled for a window
@@ -21,7 +20,7 @@ SIDES = (1.0, 0.7, 0.5, 0.35)  # of windows, as shares of the image's longest si
 SHAPES = (1.0, 2.0, 0.5)  # width / height
 
 
-class SlidingWindow(nn.Module):
+class SlidingWindow(BackboneDetector):
     """A classifier of windows of several sizes, with a label for background.
 
     The classifier is a linear layer on the center of the backbone's map at stride 16 of a crop
@@ -31,8 +30,7 @@ class SlidingWindow(nn.Module):
     """
 
     def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
-        super().__init__()
-        self.backbone = backbones.build(backbone)
+        super().__init__(backbone)
         [channels] = channels_at((STRIDE,), self.backbone)
         del self.backbone.stages[self.backbone.strides.index(STRIDE) + 1 :]
         self.labels = nn.Linear(channels, 1 + num_labels)
@@ -87,11 +85,6 @@ class SlidingWindow(nn.Module):
             select_boxes(every, own, threshold, suppression, limit)
             for own in torch.cat(scores, dim=1)
         ]
-
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalization into its convolution, weights in `dtype`."""
-        self.backbone.fuse()
-        self.to(dtype)
 
 
 def sizes(images: Tensor) -> list[tuple[float, float]]:

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify import backbones
 from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import (
+    BackboneDetector,
     ConvBlock,
     ScoredBoxes,
     channels_at,
-    fuse_blocks,
     maps_at,
     pad_narrow_maps,
     select_boxes,
@@ -40,7 +39,7 @@ class DefaultBoxes(NamedTuple):
     defaults: Tensor
 
 
-class SSD(nn.Module):
+class SSD(BackboneDetector):
     """The single-shot multibox detector (Liu et al. 2016) on a backbone of `dlkit.classify`.
 
     Six maps: the backbone's at strides 8, 16 and 32, and three further ones, each half the size of
@@ -50,9 +49,8 @@ class SSD(nn.Module):
     """
 
     def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(backbone)
         self.num_labels, self.image_size = num_labels, image_size
-        self.backbone = backbones.build(backbone)
         channels = [*channels_at(STRIDES, self.backbone), *[EXTRA_WIDTH] * EXTRA_MAPS]
         self.extras = nn.ModuleList(
             nn.Sequential(
@@ -101,12 +99,6 @@ class SSD(nn.Module):
             select_boxes(*own, threshold, suppression, limit)
             for own in zip(boxes, scores, strict=True)
         ]
-
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalization into its convolution, weights in `dtype`."""
-        fuse_blocks(self)
-        self.backbone.fuse()
-        self.to(dtype)
 
 
 def default_boxes(shapes: list[tuple[int, int]], size: tuple[int, int], image_size: int) -> Tensor:

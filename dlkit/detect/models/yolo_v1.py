@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.classify import backbones
-from dlkit.detect.models.detector import GRAY, ScoredBoxes, channels_at, maps_at, select_boxes
+from dlkit.detect.models.detector import (
+    GRAY,
+    BackboneDetector,
+    ScoredBoxes,
+    channels_at,
+    maps_at,
+    select_boxes,
+)
 from dlkit.detect.options import Suppression
 
 GRID, BOXES = 7, 2
@@ -31,7 +37,7 @@ class Cells(NamedTuple):
     labels: Tensor
 
 
-class YoloV1(nn.Module):
+class YoloV1(BackboneDetector):
     """You Only Look Once (Redmon et al. 2016, section 2) on a backbone of `dlkit.classify`.
 
     Four convolutions and two fully connected layers follow the backbone, with leaky ReLUs except
@@ -41,10 +47,9 @@ class YoloV1(nn.Module):
     """
 
     def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(backbone)
         self.num_labels = num_labels
         self.side = STRIDE * GRID * (2 if image_size > 1.5 * STRIDE * GRID else 1)
-        self.backbone = backbones.build(backbone)
         (width,) = channels_at((STRIDE,), self.backbone)
         layers: list[nn.Module] = []
         for stride in (1, self.side // (STRIDE * GRID), 1, 1):
@@ -77,11 +82,6 @@ class YoloV1(nn.Module):
             select_boxes(*own, threshold, suppression, limit)
             for own in zip(boxes.flatten(1, 3), scores.flatten(1, 3), strict=True)
         ]
-
-    def prepare(self, dtype: torch.dtype) -> None:
-        """For inference: fold each normalization into its convolution, weights in `dtype`."""
-        self.backbone.fuse()
-        self.to(dtype)
 
 
 def corners(boxes: Tensor) -> Tensor:
