@@ -41,7 +41,7 @@ class Statistics:
             return 0.0
         precision, recall = self.weight / self.caption, self.weight / self.reference
         mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
-        return (1 - GAMMA * (self.chunks / self.matches) ** BETA) * mean
+        return float((1 - GAMMA * (self.chunks / self.matches) ** BETA) * mean)
 
 
 class PartialAlignment(NamedTuple):

@@ -18,6 +18,8 @@ from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.core.errors import DlkitError
 
+__all__ = ["Backbone", "Preprocessing", "build", "load"]
+
 
 class Backbone(nn.Module):
     """Feature maps at decreasing resolution.

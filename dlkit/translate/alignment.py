@@ -89,7 +89,8 @@ def word_index(text: str, end: int | None = None) -> int:
 
 def token_membership(words: Sequence[int], count: int) -> np.ndarray:
     """A matrix that is 1 where a token (column) belongs to a word (row), else 0."""
-    return (np.array(words, int)[None] == np.arange(count)[:, None]).astype(float)
+    member: np.ndarray = np.array(words, int)[None] == np.arange(count)[:, None]
+    return member.astype(float)
 
 
 def join_alignments(parts: Sequence[WordAlignment]) -> WordAlignment:

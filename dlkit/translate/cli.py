@@ -202,13 +202,14 @@ def evaluate(
         refuse_given(model_options, "--hyp", True)
 
     from dlkit.translate import evaluate as scoring
+    from dlkit.translate.infer import load
 
     if hyp is not None:
         found = scoring.read_translations(hyp, ref or [], source)
     else:
         assert source is not None
         search = TranslationSearch(**search_settings(False, beam, length_penalty))
-        predictor = scoring.load(model or DEFAULT_MODEL, device, precision)
+        predictor = load(model or DEFAULT_MODEL, device, precision)
         found = scoring.translate_file(source, ref or [], predictor, search)
     results: Iterator[Any] = (
         scoring.worst_translations(found, worst, lowercase)

@@ -84,8 +84,9 @@ class Attend(RecurrentDecoder, Captioner):
     def context(self, weights: Tensor, beta: Tensor, state: AttendState) -> Tensor:
         """The gated mean (R, C) of the locations by these weights (R, P)."""
         (annotations,) = state.sources.tensors[0]
-        mixed = state.sources.group_beams(weights.to(annotations.dtype)[:, None]) @ annotations
-        return beta * mixed.flatten(0, 1)
+        grouped = state.sources.group_beams(weights.to(annotations.dtype)[:, None])
+        mean: Tensor = (grouped @ annotations).flatten(0, 1)
+        return beta * mean
 
     def lstm_step(self, word_gates: Tensor, context: Tensor, state: AttendState) -> Tensor:
         """The LSTM's output (R, W) after the newest words, given their gates (R, 4 W)."""
@@ -93,9 +94,9 @@ class Attend(RecurrentDecoder, Captioner):
         gates = word_gates + self.gates_of_rest(torch.cat([context, h], dim=-1))
         enter, keep, new, out = gates.float().chunk(4, dim=-1)
         cell = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
-        h = (out.sigmoid() * cell.tanh()).to(context.dtype)
-        state.past = [(h, cell)]
-        return h
+        output: Tensor = (out.sigmoid() * cell.tanh()).to(context.dtype)
+        state.past = [(output, cell)]
+        return output
 
     def deep_output(self, x: Tensor, h: Tensor, context: Tensor) -> Tensor:
         """Logits (..., V) from the newest words x, the LSTM's outputs h and the contexts."""

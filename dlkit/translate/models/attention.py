@@ -103,7 +103,8 @@ class AttentionRNN(RecurrentTranslator):
             y, state.past = self.decoder(x, state.past)
             return self.attend(y, state)
         outputs, attentions = [], []
-        for part in x.split(1, dim=1):
+        for t in range(x.shape[1]):
+            part = x[:, t : t + 1]
             fed = torch.cat([part, state.attentional[:, None].to(part.dtype)], dim=-1)
             y, state.past = self.decoder(fed, state.past)
             y, attention = self.attend(y, state)
