@@ -272,7 +272,7 @@ class Reader:
 
     def error(self, what: str) -> DlkitError:
         """The error for the current line."""
-        return DlkitError(f"{self.path}: line {self.number}: {what}")
+        return DlkitError(f"line {self.number}: {what}", self.path)
 
 
 def is_row(row: list[bytes], order: int) -> bool:

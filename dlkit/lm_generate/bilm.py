@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.distributed import Process
+from dlkit.lm_generate.models.bilm import BidirectionalLSTM
 from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy
 from dlkit.lm_generate.perplexity import vocab_size, windows
 from dlkit.lm_generate.scoring import target_logprobs
@@ -30,6 +31,8 @@ def bidirectional_loss(network: Any, ids: Tensor, targets: Tensor, state: Any) -
 
 class BiLM(NeuralLM):
     """A bidirectional model: its scores are the mean of both directions."""
+
+    network: BidirectionalLSTM
 
     verbs: ClassVar[frozenset[str]] = frozenset({"score", "features"})
     predicts_line_ends: ClassVar[bool] = False
@@ -87,7 +90,7 @@ class BiLM(NeuralLM):
 
 
 def bidirectional_losses(
-    network: Any, ids: np.ndarray, stride: int, process: Process
+    network: BidirectionalLSTM, ids: np.ndarray, stride: int, process: Process
 ) -> np.ndarray:
     """Mean losses (N - 1) of each id from those before it and from those after it."""
     context = network.context

@@ -15,6 +15,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.lm_generate import perplexity, scoring
 from dlkit.lm_generate.config import LmTrainConfig
 from dlkit.lm_generate.data import Streams, loader
+from dlkit.lm_generate.models.language_model import NextTokenNetwork
 from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy
 from dlkit.lm_generate.neural_texts import NeuralTexts
 from dlkit.lm_generate.text_codec import TextCodec
@@ -33,6 +34,8 @@ class CausalLM(NeuralLM):
     A network with a `context` (gpt) reads windows of a text; one without (recurrent networks and
     bengio) reads a text as a stream.
     """
+
+    network: NextTokenNetwork
 
     verbs: ClassVar[frozenset[str]] = frozenset({"generate", "score"})
     writes_samples: ClassVar[bool] = True

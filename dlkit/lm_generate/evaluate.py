@@ -74,7 +74,7 @@ def evaluate(
     scores are not reported file by file.
     """
     if split not in SPLITS:
-        raise DlkitError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}")
+        raise DlkitError(f"--split: unknown split {split!r}; choose from {', '.join(SPLITS)}")
     check_stride(model, stride)
     files = reading.files(sources)
     total = LossTotals()

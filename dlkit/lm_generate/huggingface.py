@@ -209,7 +209,7 @@ def read_tokenizer(folder: Path, kind: str) -> Tokenizer:
         missing = next(path for path in paths if not path.exists())
         paths = [folder / "tokenizer.json"]
         if not paths[0].exists():
-            raise DlkitError(f"{missing}: no such file, nor a tokenizer.json")
+            raise DlkitError("no such file, nor a tokenizer.json", missing)
     tokenizer = read([str(path) for path in paths])
     settings = folder / "tokenizer_config.json"
     lower = read_json(settings).get("do_lower_case") if settings.exists() else None

@@ -74,7 +74,9 @@ def load(
     path = find("lm-generate", name)
     if read_header(path, "lm-generate").arch == "ngram":
         if device not in {"auto", "cpu"} or precision in {"bf16", "fp16"}:
-            raise DlkitError(f"{name} is an n-gram model, which needs no --device or --precision")
+            raise DlkitError(
+                f"{name} is an n-gram model, which needs no --device or --precision; omit them"
+            )
         return replace(ngram_files.load(path), name=name)
     from dlkit.core.store import checkpoint
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
+from dlkit.lm_generate.models.bert import BERT
 from dlkit.lm_generate.neural import NeuralLM, Objective, special_ids
 from dlkit.lm_generate.results import Candidate, FilledText, Gap
 from dlkit.lm_generate.scoring import LOGITS_AT_ONCE, target_logprobs
@@ -25,6 +26,8 @@ MASKED, RANDOM = 0.8, 0.1  # shares of the chosen tokens; the others stay as the
 
 class MaskedLM(NeuralLM):
     """A model of masked tokens."""
+
+    network: BERT
 
     verbs: ClassVar[frozenset[str]] = frozenset({"score", "fill", "features"})
     predicts_line_ends: ClassVar[bool] = False
@@ -98,7 +101,7 @@ class MaskedLM(NeuralLM):
     @torch.inference_mode()
     def features(self, ids: list[int], layer: int | None) -> list[list[float]]:
         if layer is not None:
-            raise DlkitError("--layer is for a bilm; a bert only has features of its last layer")
+            raise DlkitError("--layer is for a bilm; omit it for the last layer of a bert")
         special = self.special_ids(self.codec.tokenizer)
         framed = [special["[CLS]"], *ids, special["[SEP]"]]
         self.check_length(framed)

@@ -34,7 +34,7 @@ class NeuralLM(LanguageModel):
     codec: TextCodec
     network: Any
 
-    writes_samples: ClassVar[bool] = False  # of texts that grow from a start, while training
+    writes_samples: ClassVar[bool] = False  # whether training saves texts that it generates
 
     @property
     def device(self) -> torch.device:

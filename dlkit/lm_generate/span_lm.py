@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.generate import GrowingText, Limits, beam_search
+from dlkit.lm_generate.models.t5 import T5
 from dlkit.lm_generate.neural import (
     NeuralLM,
     Objective,
@@ -32,6 +33,8 @@ MAX_SPAN_TOKENS = 64  # that a T5 writes for all gaps of a text
 
 class SpanLM(NeuralLM):
     """A model of the spans that were cut out of a text."""
+
+    network: T5
 
     verbs: ClassVar[frozenset[str]] = frozenset({"generate", "fill"})
     predicts_all_tokens: ClassVar[bool] = False
@@ -64,7 +67,9 @@ class SpanLM(NeuralLM):
         pieces = SENTINEL.split(text)
         names = pieces[1::2]
         if not names or names != [f"<extra_id_{n}>" for n in range(len(names))]:
-            raise DlkitError("its gaps are not <extra_id_0>, <extra_id_1>, ... in this order")
+            raise DlkitError(
+                "its gaps are not <extra_id_0>, <extra_id_1>, ...; number them in this order"
+            )
         special, codec = self.special, self.codec
         source: list[int] = []
         for number, piece in enumerate(pieces):
@@ -127,7 +132,7 @@ def corrupt_spans(
     """
     rows, tokens = ids.shape
     if tokens < 2:
-        raise DlkitError("T5 needs a context of 2 tokens or more")
+        raise DlkitError("a t5 needs 2 tokens or more in its context; give a larger --context")
     num_cut = min(max(round(tokens * share), 1), tokens - 1)
     spans = min(max(round(num_cut / mean_span), 1), tokens - num_cut, num_cut)
     if f"<extra_id_{spans - 1}>" not in special:

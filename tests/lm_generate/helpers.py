@@ -40,7 +40,7 @@ SMALL_GPT = {"context": 32, "layers": 2, "heads": 2, "width": 16}
 
 
 def letter_codec(characters: str) -> TextCodec:
-    """Units of these characters, among them the end of a line."""
+    """A codec of these characters and the end of a line."""
     settings = {"normalize": [], "split": "characters", "unk": "<unk>"}
     header = Header("tokenize", "char", settings, [])
     vocab = {c: i + 1 for i, c in enumerate(sorted({*characters, "\n"}))}
@@ -69,9 +69,9 @@ def wrap(made: Any, codec: TextCodec = CODEC, arch: str = "gpt") -> NeuralLM:
 
 def generate_all(prompts: Sequence[str], model: LanguageModel, **how: Any) -> list[Continuation]:
     results = []
-    for writing in generate(prompts, model, GenerationConfig(**how)):
-        assert isinstance(writing, StreamedText)
-        results.append(writing.result())
+    for text in generate(prompts, model, GenerationConfig(**how)):
+        assert isinstance(text, StreamedText)
+        results.append(text.result())
     return results
 
 
@@ -186,7 +186,7 @@ def ngram_model(
 
 
 def all_contexts(length: int) -> list[list[int]]:
-    """All contexts of so many tokens at most."""
+    """All contexts of at most `length` tokens."""
     return [list(c) for n in range(length + 1) for c in product(range(TOKENS), repeat=n)]
 
 
@@ -276,11 +276,11 @@ def gpt2_ids() -> Tensor:
     return torch.arange(48).view(2, 24) * 5
 
 
-V, W = 11, 6  # tokens in the vocabulary, and numbers that describe one
+V, W = 11, 6  # tokens in the vocabulary, and model dimension
 
 
 def loud_network(arch: str, **settings: Any) -> Any:
-    """With weights of some size everywhere, so that everything has an effect."""
+    """A network with large weights, so that each of them has an effect."""
     torch.manual_seed(0)
     model = build(arch, vocab_size=V, width=W, **settings)
     for parameter in model.parameters():

@@ -51,7 +51,7 @@ def test_white_space_in_tokens_is_escaped(tmp_path: Path) -> None:
     content = (tmp_path / "run" / "best.arpa").read_text()
     lines = [line.split("\t")[1] for line in content.splitlines() if "\t" in line]
     assert {"a", "b", "\\u0020", "\\u000a", "a \\u0020"} <= set(lines)
-    assert not {"<s>", "</s>"} & set(lines)  # lines go on into each other
+    assert not {"<s>", "</s>"} & set(lines)  # n-grams span the ends of lines
 
 
 ARPA = """

@@ -124,8 +124,10 @@ def test_score_and_chat_from_the_command_line(file: Path, tmp_path: Path) -> Non
     talk = run("lm-generate", "chat", *common, "--max-tokens", 9, stdin="To be\n\nor not\n")
     assert talk.code == 0, talk.err
     assert talk.out.count("\n") == 2
-    told = run("lm-generate", "chat", *common, "--max-tokens", 9, "-f", "jsonl", stdin="To be\n")
-    record = json.loads(told.out)
+    record_output = run(
+        "lm-generate", "chat", *common, "--max-tokens", 9, "-f", "jsonl", stdin="To be\n"
+    )
+    record = json.loads(record_output.out)
     assert record["message"] == "To be"
     assert record["reply"] == talk.out.splitlines()[0]
     refused = run("lm-generate", "fill", "the [MASK]", "-m", file)

@@ -20,7 +20,7 @@ from tests.lm_generate.helpers import (
 def count_by_brute_force(
     ids: np.ndarray, order: int, line_end: int | None
 ) -> Counter[tuple[int, ...]]:
-    """How often each n-gram of 1 to `order` tokens occurs."""
+    """Counts of the n-grams of 1 to `order` tokens."""
     found: Counter[tuple[int, ...]] = Counter()
     for length, start in product(range(1, order + 1), range(len(ids))):
         gram = tuple(ids[start : start + length].tolist())

@@ -51,9 +51,7 @@ def test_a_packed_bert_and_t5_have_the_same_logits() -> None:
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0)])
 def test_a_text_is_continued_alike_alone_and_among_others(dtype: torch.dtype, most: float) -> None:
-    """So that the same seed draws the same text, whatever the batch. In bf16 what is not the same
-    bit by bit is much different.
-    """
+    """The same seed then draws the same text in any batch; in bf16, any difference is large."""
     network = small_gpt("learned").to(dtype)
     if not can_pack(network.embedding.weight):
         pytest.skip("this processor has no packed weights of that type")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("seeded")
 def test_a_step_in_a_window_of_fixed_size_gives_the_same_logits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a CUDA graph replays, without the graph: no number of it depends on the position."""
+    """The computation of a CUDA graph, without the graph: nothing depends on the position."""
     made = []
 
     def as_cuda_graph(

@@ -167,7 +167,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=[message for _, message in DAMAGES])
-def test_a_damaged_folder_is_named_with_what_is_wrong(
+def test_the_error_of_a_damaged_folder_names_its_cause(
     gpt2_copy: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     damage(gpt2_copy)
@@ -204,7 +204,7 @@ def test_bert_has_the_logits_of_transformers(hf_bert: tuple[Path, Any]) -> None:
 
 
 def test_bert_files_of_2018(hf_bert: tuple[Path, Any], tmp_path: Path) -> None:
-    """They say gamma and beta, and may know nothing of the next sentence."""
+    """They have the names gamma and beta, and may lack next-sentence prediction."""
     folder = Path(shutil.copytree(hf_bert[0], tmp_path / "bert"))
     before = load_network(folder)
     weights = load_file(folder / "model.safetensors")
@@ -228,7 +228,7 @@ def test_bert_files_of_2018(hf_bert: tuple[Path, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_bert_lowers_its_text_if_the_folder_says_so(
+def test_bert_lower_cases_its_text_if_the_folder_has_that_setting(
     hf_bert: tuple[Path, Any], tmp_path: Path, lower: bool
 ) -> None:
     folder = Path(shutil.copytree(hf_bert[0], tmp_path / "bert"))

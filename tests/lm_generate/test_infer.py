@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.mark.parametrize("arch", GENERATING)
-def test_the_same_seed_writes_the_same_text_whatever_the_batch(arch: str) -> None:
+def test_the_same_seed_generates_the_same_text_in_any_batch(arch: str) -> None:
     model = random_model(arch)
     prompts = ["To", "be, or not", "question: whether 'tis", "mind"]
     how = {"samples": 3, "max_tokens": 20, "stop": ("ff",), "seed": 5}
@@ -63,7 +63,7 @@ def test_the_same_seed_writes_the_same_text_whatever_the_batch(arch: str) -> Non
 
 
 def test_sampled_tokens_follow_the_model(gpt: NeuralLM) -> None:
-    """Of many samples, the first tokens are as frequent as the model says."""
+    """The frequencies of first tokens are the model's probabilities."""
     many = generate_all(["To be, or"], gpt, samples=3000, max_tokens=1, batch_size=500)
     with torch.no_grad():
         logits = gpt.network(torch.tensor([CODEC.encode("To be, or")]))[0, -1].double()

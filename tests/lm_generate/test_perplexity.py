@@ -20,7 +20,7 @@ def test_windows_predict_each_token_once_from_their_context(length: int, stride:
     found = perplexity.window_losses(network, ids, 8, stride, SINGLE_PROCESS)
     assert len(found) == length - 1
     for place in range(1, length):
-        number = max(0, -(-(place - 8) // stride))  # of the window that first foretells it
+        number = max(0, -(-(place - 8) // stride))  # of the first window that predicts it
         seen = torch.from_numpy(ids[number * stride : place])[None]
         expected = -network(seen)[0, -1].log_softmax(-1)[ids[place]]
         assert found[place - 1] == pytest.approx(float(expected), abs=1e-5)

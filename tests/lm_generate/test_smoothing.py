@@ -56,7 +56,7 @@ def test_maximum_likelihood_and_add_k_of_a_toy(tmp_path: Path) -> None:
 
 def test_kneser_ney_of_a_toy_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = toy_model("kneser-ney", tmp_path)
-    # Before the end stand b and c, before a the beginning and b, before b a, before c b: 6 in all.
+    # The end follows b and c, a follows the beginning and b, b follows a, c follows b: 6 in all.
     # There is no token with 3, so that the discounts are 1/2, 1 and 3/2.
     tokens = (np.array([2 - 1, 2 - 1, 1 - 0.5, 1 - 0.5, 0]) + 3 / 5) / 6
     assert np.exp(model.next_logprobs([])) == pytest.approx(tokens)
@@ -106,7 +106,7 @@ def test_jelinek_mercer_of_a_toy_by_hand(tmp_path: Path) -> None:
 
 
 class KneserNey:
-    """Modified Kneser-Ney word for word as Chen & Goodman (1998) and Heafield et al. (2013) say it.
+    """Modified Kneser-Ney by the equations of Chen & Goodman (1998) and Heafield et al. (2013).
 
     With dictionaries, for lines of tokens; <s> begins a line and is not predicted.
     """

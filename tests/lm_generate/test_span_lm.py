@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("seeded")
 
 def test_a_t5_fills_spans_and_continues_prompts() -> None:
     special = SpanLM.special_ids(CODEC.tokenizer)
-    made = random_network("t5", vocab_size=SpanLM.vocab_size(CODEC), sharp=2)
-    model = wrap(made, arch="t5")
+    network = random_network("t5", vocab_size=SpanLM.vocab_size(CODEC), sharp=2)
+    model = wrap(network, arch="t5")
     [found] = fill(["To <extra_id_0> or not<extra_id_1>"], model, 2)
     assert isinstance(found, FilledText)
     assert len(found.gaps) == 2
@@ -34,7 +34,7 @@ def test_a_t5_fills_spans_and_continues_prompts() -> None:
     source = [*CODEC.encode("to"), special["<extra_id_0>"], special["</s>"]]
     ids = [special["<pad>"], special["<extra_id_0>"], *(t.id for t in together[1].tokens)]
     with torch.no_grad():
-        logits = made(torch.tensor([ids]), source=torch.tensor([source]))[0].log_softmax(-1)
+        logits = network(torch.tensor([ids]), source=torch.tensor([source]))[0].log_softmax(-1)
     for place, token in enumerate(together[1].tokens):
         assert token.logprob == pytest.approx(float(logits[place + 1, token.id]), abs=1e-3)
 
