@@ -15,12 +15,7 @@ import numpy as np
 
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
-from dlkit.lm_generate.compiled_ngram import (
-    collect_ngrams,
-    extend_trie,
-    merge_runs,
-    sort_positions,
-)
+from dlkit.lm_generate.compiled_ngram import collect_ngrams, extend_trie, merge_runs, sort_positions
 from dlkit.lm_generate.ngram import Trie
 
 BLOCK = 1 << 16  # records that are processed at once

@@ -94,7 +94,7 @@ def discounts(adjusted: np.ndarray, order: int) -> tuple[float, ...]:
         if all(0 <= discount <= count for count, discount in enumerate(found, 1)):
             return 0.0, *found
     defaults = ", ".join(map(str, FALLBACK[1:]))
-    log(f"too little text to estimate the discounts of order {order}: they are {defaults}")
+    log(f"too short or artificial a text for the discounts of order {order}: they are {defaults}")
     return FALLBACK
 
 

@@ -15,12 +15,7 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.generate import GrowingText, Limits, beam_search
 from dlkit.lm_generate.models.t5 import T5
-from dlkit.lm_generate.neural import (
-    NeuralLM,
-    Objective,
-    cross_entropy,
-    special_ids,
-)
+from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy, special_ids
 from dlkit.lm_generate.neural_texts import NeuralTexts
 from dlkit.lm_generate.results import Candidate, FilledText, Gap
 from dlkit.lm_generate.text_codec import SENTINELS, TextCodec, insert

@@ -11,10 +11,7 @@ import pytest
 from dlkit.core.generation.sampling import Sampling
 from dlkit.lm_generate.infer import load, score
 from tests.conftest import run
-from tests.lm_generate.helpers import (
-    HAMLET,
-    generate_all,
-)
+from tests.lm_generate.helpers import HAMLET, generate_all
 
 
 def test_a_prompt_is_printed_with_what_follows(file: Path) -> None:

@@ -9,12 +9,7 @@ import pytest
 
 from dlkit.lm_generate import counting
 from dlkit.lm_generate.counting import count
-from tests.lm_generate.helpers import (
-    END,
-    TOKENS,
-    as_dict,
-    random_ids,
-)
+from tests.lm_generate.helpers import END, TOKENS, as_dict, random_ids
 
 
 def count_by_brute_force(

@@ -20,10 +20,7 @@ from dlkit.lm_generate.model import build
 from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.lm_generate.train import train
 from tests.conftest import run
-from tests.lm_generate.helpers import (
-    random_text,
-    tiny_config,
-)
+from tests.lm_generate.helpers import random_text, tiny_config
 
 
 def test_bytes_that_are_not_utf8(file: Path, tmp_path: Path) -> None:

@@ -10,19 +10,9 @@ import torch
 
 from dlkit.core.generation.sampling import Sampling
 from dlkit.lm_generate.generate import GrowingText, Limits, beam_search
-from dlkit.lm_generate.infer import (
-    GenerationConfig,
-    StreamedText,
-    generate,
-)
+from dlkit.lm_generate.infer import GenerationConfig, StreamedText, generate
 from dlkit.lm_generate.neural import NeuralLM
-from tests.lm_generate.helpers import (
-    CODEC,
-    generate_all,
-    letter_codec,
-    random_network,
-    wrap,
-)
+from tests.lm_generate.helpers import CODEC, generate_all, letter_codec, random_network, wrap
 
 
 def test_texts_end_before_a_stop_string(gpt: NeuralLM) -> None:

@@ -17,20 +17,11 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.core.generation.sampling import Sampling
 from dlkit.core.nn.fast_inference import pack_linears
-from dlkit.lm_generate import (
-    huggingface,
-)
+from dlkit.lm_generate import huggingface
 from dlkit.lm_generate.infer import load
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer
-from tests.lm_generate.helpers import (
-    CATS,
-    CLOSE,
-    difference,
-    generate_all,
-    gpt2_ids,
-    write_gpt2,
-)
+from tests.lm_generate.helpers import CATS, CLOSE, difference, generate_all, gpt2_ids, write_gpt2
 
 pytestmark = pytest.mark.usefixtures("seeded")
 

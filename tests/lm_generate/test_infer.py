@@ -16,12 +16,7 @@ from dlkit.core.generation.sampling import Sampling
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
-from dlkit.lm_generate.infer import (
-    features,
-    generate,
-    load,
-    score,
-)
+from dlkit.lm_generate.infer import features, generate, load, score
 from dlkit.lm_generate.model import build
 from dlkit.lm_generate.neural import NeuralLM
 from dlkit.lm_generate.results import Features
@@ -32,6 +27,7 @@ from tests.lm_generate.helpers import (
     CATS,
     CODEC,
     GENERATING,
+    SMALL_GPT,
     generate_all,
     letter_codec,
     random_bert,
@@ -194,3 +190,19 @@ def test_the_first_token_waits_for_torch_and_for_no_compiler(tmp_path: Path) -> 
     loaded = set(json.loads(done.stderr.splitlines()[-1]))
     assert "torch" in loaded
     assert not loaded & {"torch._dynamo", "sympy", "numba", "transformers", "matplotlib"}
+
+
+def test_a_checkpoint_of_0_1_with_untied_embeddings_loads(tmp_path: Path) -> None:
+    made = random_network(tie_embeddings=False)
+    settings = {
+        "network": {"vocab_size": CODEC.size, **SMALL_GPT, "untied": True},
+        "tokenizer": CODEC.to_settings(),
+    }
+    path = tmp_path / "old.safetensors"
+    checkpoint.save(
+        path, made.state_dict(), Header("lm-generate", "gpt", settings, [], dlkit="0.1.0")
+    )
+    model = load(path, "cpu", "fp32")
+    assert "untied" not in model.header.settings["network"]
+    [ours], [theirs] = (generate_all(["To"], m, max_tokens=9) for m in (model, wrap(made)))
+    assert ours.text == theirs.text

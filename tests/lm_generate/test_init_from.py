@@ -14,11 +14,7 @@ from dlkit.lm_generate.model import build
 from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.lm_generate.train import train
 from tests.conftest import run
-from tests.lm_generate.helpers import (
-    load_weights,
-    random_text,
-    tiny_config,
-)
+from tests.lm_generate.helpers import load_weights, random_text, tiny_config
 
 
 def test_training_starts_from_a_model_with_its_tokenizer(text: Path, tmp_path: Path) -> None:

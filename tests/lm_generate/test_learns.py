@@ -9,16 +9,11 @@ import pytest
 import torch
 
 from dlkit.core.store import checkpoint
-from dlkit.lm_generate import (
-    train_network,
-)
+from dlkit.lm_generate import train_network
 from dlkit.lm_generate.config import NEURAL
 from dlkit.lm_generate.train import train
 from tests.conftest import run
-from tests.lm_generate.helpers import (
-    load_weights,
-    tiny_config,
-)
+from tests.lm_generate.helpers import load_weights, tiny_config
 
 
 @pytest.mark.slow

@@ -6,9 +6,7 @@ import torch
 
 from dlkit.core.generation import sampling
 from dlkit.core.generation.sampling import Sampling
-from dlkit.lm_generate import (
-    neural_texts,
-)
+from dlkit.lm_generate import neural_texts
 from dlkit.lm_generate.neural import NeuralLM
 from tests.lm_generate.helpers import (
     CODEC,

@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from dlkit.core.errors import DlkitError
-from dlkit.lm_generate import (
-    ngram_files,
-)
+from dlkit.lm_generate import ngram_files
 from dlkit.lm_generate.ngram import Values
 from dlkit.lm_generate.ngram_files import load as load_ngrams
-from tests.lm_generate.helpers import (
-    train_ngrams,
-)
+from tests.lm_generate.helpers import train_ngrams
 
 
 def test_quantized_numbers_are_close() -> None:

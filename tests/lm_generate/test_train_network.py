@@ -11,11 +11,7 @@ import torch
 
 from dlkit.lm_generate.train import train
 from tests.conftest import run
-from tests.lm_generate.helpers import (
-    CORPUS_WORDS,
-    load_weights,
-    tiny_config,
-)
+from tests.lm_generate.helpers import CORPUS_WORDS, load_weights, tiny_config
 
 
 @pytest.mark.slow
