@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.renamed import upgrade_settings
 from dlkit.gan_sample.config import GanTrainConfig, by_arch
 
 
@@ -43,3 +44,7 @@ def test_what_is_left_open_is_the_papers() -> None:
     assert penalized.gradient_penalty == 10
     dcgan = by_arch(GanTrainConfig(data=Path("x"), arch="dcgan", lr=1e-3))
     assert (dcgan.lr, dcgan.beta1, dcgan.loss) == (1e-3, 0.5, "non-saturating")
+
+
+def test_settings_of_version_0_1_are_renamed() -> None:
+    assert upgrade_settings({"score": "kid"}, "gan-sample") == {"best_metric": "kid"}
