@@ -11,7 +11,7 @@ from dlkit.classify.models.lenet import ScaledTanh
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("arch", ["mlp", "lenet", "resnet18"])
-def test_any_activation_can_take_the_relus_place(arch: str, activation: str) -> None:
+def test_activations_replace_relu(arch: str, activation: str) -> None:
     network = build(arch, 2, 28, channels=1, activation=activation)
     kinds = {type(module) for module in network.modules()}
     assert type(ACTIVATIONS[activation]()) in kinds
@@ -22,7 +22,7 @@ def test_any_activation_can_take_the_relus_place(arch: str, activation: str) -> 
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_weights_start_as_chosen(init: str) -> None:
+def test_initializations(init: str) -> None:
     torch.manual_seed(0)
     network = build("lenet", 10, 32, channels=1, init=init)
     fan_in, fan_out = 120, 84

@@ -26,7 +26,7 @@ def picture() -> Tensor:
     return image.expand(32, -1, -1, -1).clone()
 
 
-def test_nothing_asked_for_changes_nothing(picture: Tensor) -> None:
+def test_no_augmentation_changes_nothing(picture: Tensor) -> None:
     assert torch.equal(augment(picture, settings()), picture)
 
 
@@ -66,7 +66,7 @@ def test_a_turn_by_a_quarter_moves_the_square_above_or_below(picture: Tensor) ->
     assert len(rows) > 2
 
 
-def test_holes_have_the_asked_size_at_most(picture: Tensor) -> None:
+def test_cutout_squares_have_at_most_their_size(picture: Tensor) -> None:
     out = augment(picture, settings(cutout=0.5))
     changed = (out != picture).any(dim=1).sum(dim=(1, 2))
     assert int(changed.max()) <= 64

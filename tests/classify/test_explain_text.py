@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.conftest import run
 
 
-def test_the_words_that_count_are_shown(words: Path, tmp_path: Path) -> None:
+def test_word_weights_are_printed_and_saved(words: Path, tmp_path: Path) -> None:
     result = run(
         "classify", "explain", "-m", words, "--text", "snow on the beach", "--save", tmp_path
     )

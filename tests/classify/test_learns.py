@@ -25,7 +25,7 @@ from tests.classify.helpers import (
 from tests.conftest import run
 
 
-def test_the_model_learns_and_says_what_it_is(stripes: Path, model: Path, tmp_path: Path) -> None:
+def test_a_tiny_model_learns_stripes(stripes: Path, model: Path, tmp_path: Path) -> None:
     header = checkpoint.read_header(model)
     assert header.labels == ["amber", "blue", "cyan"]
     assert header.settings["preprocessing"]["image_size"] == SIDE
@@ -38,7 +38,7 @@ def test_the_model_learns_and_says_what_it_is(stripes: Path, model: Path, tmp_pa
 
 
 @pytest.mark.parametrize("arch", ["perceptron", "adaline", "linear", "mlp", "knn"])
-def test_the_beginnings_learn_colors(stripes: Path, tmp_path: Path, arch: str) -> None:
+def test_the_earliest_architectures_learn_colors(stripes: Path, tmp_path: Path, arch: str) -> None:
     result = run(
         "classify", "train", stripes, "--arch", arch, "--epochs", 4, "--out", tmp_path / arch,
         "--workers", 0, "--device", "cpu",

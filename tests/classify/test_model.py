@@ -52,7 +52,7 @@ def test_descriptors_can_have_length_one() -> None:
         ("resnet18", {"image_size": 27}, "image size 27: too small for resnet18; give 28 or more"),
     ],
 )
-def test_what_cannot_be_chosen_is_said(arch: str, settings: dict[str, Any], message: str) -> None:
+def test_unknown_options_are_refused(arch: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DlkitError, match=message):
         build(arch, **{"num_labels": 2, "image_size": 28, **settings})
 

@@ -141,7 +141,7 @@ def test_gradients_reach_every_parameter(arch: str) -> None:
 
 
 @pytest.mark.parametrize(("arch", "more"), [("googlenet", 2), ("inception-v3", 1)])
-def test_auxiliary_classifiers_speak_in_training_only(arch: str, more: int) -> None:
+def test_auxiliary_classifiers_are_used_in_training_only(arch: str, more: int) -> None:
     network = on_meta(arch, 32, num_labels=5)
     images = torch.empty(2, 3, 32, 32, device="meta")
     assert isinstance(network(images), Tensor)

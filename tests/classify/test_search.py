@@ -73,7 +73,7 @@ def test_few_rows_and_rows_of_zeros() -> None:
     assert distances[list(rows).index(1)] == 1.0
 
 
-def test_search_finds_the_color_and_leaves_out_the_query(
+def test_search_finds_the_color_and_skips_the_query(
     folder: Path, classifier: Classifier, tmp_path: Path
 ) -> None:
     outside = save_picture(tmp_path / "query.png", 9, FOLDER_COLORS["green"])

@@ -111,7 +111,7 @@ def test_every_layout_gives_the_same(tmp_path: Path) -> None:
             assert sorted(samples, key=lambda sample: sample[1]) == expected
 
 
-def test_what_cannot_be_used_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_texts_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\n\ntwo\n\xff\xfe bad\nthree\r\n")
     (tmp_path / "b.txt").write_text("\ufeffother\n")
     (tmp_path / "c.txt").write_text("unknown\n")
@@ -144,7 +144,7 @@ def test_a_long_text_in_a_csv(tmp_path: Path) -> None:
         ({"train/a.txt": "x\n", "train/b.txt": "y\n"}, "no texts in the split 'test'"),
     ],
 )
-def test_bad_data_is_said_in_a_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_bad_data_gets_one_line(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)

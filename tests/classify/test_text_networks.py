@@ -28,7 +28,7 @@ def some_texts() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", TEXT_NETWORKS)
-def test_padding_order_and_company_change_nothing(name: str) -> None:
+def test_padding_order_and_batch_have_no_effect(name: str) -> None:
     model, texts = text_network(name), some_texts()
     together = pad_ids(texts)
     order = torch.tensor([3, 0, 5, 4, 2, 1])
@@ -43,7 +43,7 @@ def test_padding_order_and_company_change_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXT_NETWORKS)
-def test_word_weights_are_of_words_and_need_no_company(name: str) -> None:
+def test_word_weights_do_not_depend_on_the_batch(name: str) -> None:
     model, texts = text_network(name), some_texts()
     ids = pad_ids(texts)
     with torch.inference_mode():
