@@ -20,7 +20,7 @@ DEFAULT_MODEL = "flickr8k"
 NO_REPEAT = 3  # default length of the n-grams that may not repeat, where tokens are words
 
 Arch = Literal["nic", "attend", "transformer"]
-# Algorithms by which `train` learns a tokenizer; any other name is that of an existing tokenizer.
+# Algorithms by which `train` learns a tokenizer; any other name refers to an existing one.
 LEARNED = ("words", "byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "whitespace",
            "char", "byte")  # fmt: skip
 
@@ -129,7 +129,7 @@ OWN: dict[str, tuple[str, ...]] = {
 }
 ENCODER_OPTIONS = ("backbone", "grid", "finetune_encoder_after", "encoder_lr")
 FINETUNING_OPTIONS = ("color_jitter", "encoder_lr", "zoom")
-# Options that the model of --init-from determines, beside those of its architecture.
+# Options that the model of --init-from determines, in addition to its architecture's.
 FIXED = ("backbone", "image_size", "fit", "grid", "patch", "tokenizer", "vocab_size", "keep_case")
 INHERITED = ("image_size", "fit", "grid", "patch", "keep_case")  # those that its header holds
 DEFAULTS: dict[str, dict[str, Any]] = {

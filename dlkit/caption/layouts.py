@@ -63,7 +63,7 @@ class CaptionLine:
     where: str
 
 
-# The captions of each split; those of data without splits are all under `all`.
+# The captions of each split; data without splits has only the split `all`.
 Splits = dict[str, list[CaptionLine]]
 
 

@@ -13,7 +13,7 @@ ARCHITECTURES: dict[str, type[Captioner]] = {
     "attend": Attend,
     "transformer": Transformer,
 }
-# The arguments of each class beside those of `Captioner`.
+# The arguments of each class in addition to those of `Captioner`.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "nic": ("width", "layers", "dropout"),
     "attend": ("width", "dropout", "hard_attention"),

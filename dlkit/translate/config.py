@@ -21,7 +21,7 @@ DEFAULT_MODEL = "en-de"
 EXTRA_LENGTH = 50  # tokens by which a translation may exceed its source (Vaswani et al. 2017)
 
 Arch = Literal["rnn", "attention", "transformer"]
-# Algorithms by which `train` learns a tokenizer; any other name is that of an existing tokenizer.
+# Algorithms by which `train` learns a tokenizer; any other name refers to an existing one.
 LEARNED = ("byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "words", "whitespace",
           "char", "byte")  # fmt: skip
 
@@ -138,7 +138,7 @@ OWN: dict[str, tuple[str, ...]] = {
     "score": ("attention",),
     "input_feeding": ("attention",),
 }
-# Options that the model of --init-from determines, beside those of its architecture.
+# Options that the model of --init-from determines, in addition to its architecture's.
 FIXED = ("tokenizer", "vocab_size", "lower")
 RECURRENT_DEFAULTS = {"layers": 1, "width": 256, "lr": 1e-3}
 DEFAULTS: dict[str, dict[str, Any]] = {

@@ -125,8 +125,8 @@ class PairBatches(IterableDataset[list[Tensor]]):
     """The batches of an epoch: source (B, S), lengths (B), target (B, T), and a weight.
 
     Pairs of similar lengths are batched together; the order depends on the seed and the epoch
-    alone. Each process has its parts of every batch, one after another; weighted by `weight`, the
-    mean of the parts' losses is that of all tokens.
+    alone. Each process has its parts of every batch, one after another; the weights make the mean
+    of the parts' losses the mean over all tokens.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Translating lines: `load` a model, and `translate` as many lines as come in, in order.
+"""Translating lines: `load` a model, and `translate` with it, one output for each line, in order.
 
 Lines that are available at once are sorted by length and translated together.
 """

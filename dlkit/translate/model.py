@@ -13,7 +13,7 @@ ARCHITECTURES: dict[str, type[Translator]] = {
     "attention": AttentionRNN,
     "transformer": Transformer,
 }
-# The arguments of each class beside those of `Translator`.
+# The arguments of each class in addition to those of `Translator`.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "rnn": ("width", "layers", "dropout", "cell", "residual", "reverse", "tie_embeddings"),
     "attention": ("width", "layers", "dropout", "cell", "residual", "score", "input_feeding",

@@ -22,7 +22,7 @@ def validation_scores(
 ) -> tuple[dict[str, float], list[str]]:
     """Loss in nats per token, perplexity and BLEU on held-out pairs; also translations of some.
 
-    BLEU is that of greedy translations of the first `val_limit` sentences.
+    BLEU is computed on greedy translations of the first `val_limit` sentences.
     """
     predictor.network.eval()
     with torch.inference_mode(), device.autocast(process.device, config.precision):

@@ -3,7 +3,7 @@
 Additive attention compares its state with each location (section 3.1.2). The context of soft
 attention is the mean of the locations, weighted by alpha, times the gate beta (section 4.2.1). Hard
 attention uses one location: sampled by alpha in training (section 4.1), the most probable one in
-inference. A deep output layer (equation 7) predicts the word; its matrix is that of the embedding.
+inference. A deep output layer (equation 7), which shares the embedding's matrix, predicts the word.
 
 Shapes: B images, P locations of C channels, T tokens, V vocabulary, W width, R = M x K rows (beams)
 of M images.

@@ -94,9 +94,9 @@ class Captioner(nn.Module):
         return pooled_map.flatten(2).transpose(1, 2)
 
     def as_memory(self, inputs: Tensor, owners: Tensor | None = None) -> Tensor:
-        """Memory (B, P, C) unchanged, or that of normalized images (B, 3, H, W).
+        """The memory (B, P, C) of `inputs`: itself, or encoded from normalized images (B, 3, H, W).
 
-        With `owners` (N), each caption's row of the batch, it is the memory (N, P, C) of each.
+        With `owners` (N), the image number of each caption, it is the memory (N, P, C) of each.
         """
         memory = self.encode(inputs) if inputs.dim() == 4 else inputs
         return memory if owners is None else memory[owners]
@@ -131,7 +131,7 @@ class Captioner(nn.Module):
 def pooled_size(
     encoder: backbones.Backbone, preprocessing: backbones.Preprocessing, most: int
 ) -> tuple[int, int]:
-    """Rows and columns of the memory: those of the last feature map, but no more than `most`."""
+    """Rows and columns of the memory: the last feature map's, but no more than `most`."""
     side = preprocessing.image_size
     images = torch.empty(1, preprocessing.channels, side, side, device="meta")
     rows, columns = copy.deepcopy(encoder).to("meta").eval()(images)[-1].shape[-2:]
