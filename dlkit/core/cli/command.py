@@ -101,10 +101,12 @@ class Task:
             write([Trained(str(self.train(self.config(**settings))))])
 
     def _add_evaluate(self, app: typer.Typer) -> None:
+        model = model_argument(self.name, published=self.published, check=True)
+
         @app.command("evaluate")
         def evaluate(
             data: Data,
-            model: model_argument(self.name, published=self.published) = self.default_model,  # type: ignore[valid-type]
+            model: model = self.default_model,  # type: ignore[valid-type]
             split: Split = "test",
             save: SaveScores = None,
             workers: Workers = 2,
