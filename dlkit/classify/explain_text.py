@@ -18,6 +18,8 @@ POSITIVE, NEGATIVE = (40, 160, 70), (215, 60, 50)  # red, green, blue
 
 @dataclass(frozen=True)
 class Word:
+    """A word of a text, with its weight in the decision."""
+
     word: str
     weight: float
 

@@ -34,6 +34,8 @@ from dlkit.core.vision.images import Picture
 
 @dataclass(frozen=True)
 class Prediction:
+    """A label with its probability."""
+
     label: str
     score: float
 

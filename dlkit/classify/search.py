@@ -49,6 +49,8 @@ MAX_SHEET_QUERIES = 40
 
 @dataclass(frozen=True)
 class Hit:
+    """A found image, with its distance from the query."""
+
     path: str
     distance: float
 

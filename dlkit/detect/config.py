@@ -37,6 +37,8 @@ Arch = Literal[
 
 @dataclass(kw_only=True)
 class DetectTrainConfig(TrainConfig):
+    """The settings of `dlkit detect train`."""
+
     arch: Arch = option("yolo", "Architecture to train.")
     size: Literal["nano", "small", "medium"] = option("small", "Size of a yolo.")
     backbone: str | None = option(

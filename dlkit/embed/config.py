@@ -15,6 +15,8 @@ DEFAULT_MODEL = "english"
 
 
 class EmbedMethod(StrEnum):
+    """The methods that train word vectors."""
+
     skipgram = "skipgram"
     cbow = "cbow"
     fasttext = "fasttext"

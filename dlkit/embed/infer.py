@@ -27,6 +27,8 @@ Objective = Literal["3cosadd", "3cosmul"]
 
 @dataclass(frozen=True)
 class Neighbor:
+    """A word, with its cosine similarity to the query."""
+
     word: str
     cosine: float
 
@@ -49,6 +51,8 @@ class Similar:
 
 @dataclass(frozen=True)
 class Answer:
+    """An answer to an analogy, with its score."""
+
     word: str
     score: float
 

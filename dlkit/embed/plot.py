@@ -34,6 +34,8 @@ class WordGroup:
 
 @dataclass(frozen=True)
 class Plot:
+    """The file of a projection, with its number of words."""
+
     path: str
     words: int
 

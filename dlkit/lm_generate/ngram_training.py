@@ -29,7 +29,7 @@ LOOPS = "the loops that count n-grams"
 
 
 def train_ngram(config: LmTrainConfig) -> Path:
-    """Make an n-gram model in the run's folder, and return its path."""
+    """Train an n-gram model, and return its path in the run's folder."""
     folder = RunFolder(config.out)
     if folder.best.exists() and config.resume:
         log(f"{config.out} is complete")
@@ -162,9 +162,8 @@ def build_trie(
             important = pruning.select_important(counts, smoothed, config.max_ngrams, folder)
             kept = [a & b for a, b in zip(kept, important, strict=True)] if kept else important
         if kept:
-            if (
-                config.max_ngrams or config.smoothing != "kneser-ney"
-            ):  # it applies its thresholds itself
+            # Kneser-Ney applies thresholds itself.
+            if config.max_ngrams or config.smoothing != "kneser-ney":
                 pruning.back_off(trie, smoothed, kept)
             trie, probs, backoffs = pruning.compact(trie, smoothed, kept)
     return trie, take_logs(probs), take_logs(backoffs)

@@ -24,6 +24,8 @@ Arch = Literal[
 
 @dataclass(kw_only=True)
 class SegmentTrainConfig(TrainConfig):
+    """The settings of `dlkit segment train`."""
+
     arch: Arch = option("unet", "Architecture to train.")
     task: Literal["semantic", "instance"] = option(
         "semantic", "semantic: a class for every pixel; instance: a mask for every object."

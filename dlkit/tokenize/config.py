@@ -11,6 +11,8 @@ DEFAULT_MODEL = "english-8k"
 
 
 class Algorithm(StrEnum):
+    """The kinds of tokenizers."""
+
     bpe = "bpe"
     byte_bpe = "byte-bpe"
     wordpiece = "wordpiece"
@@ -34,6 +36,8 @@ class FileFormat(StrEnum):
 
 
 class Mark(StrEnum):
+    """The mark of tokens at the end or start of a word."""
+
     end_of_word = "end-of-word"
     word_start = "word-start"
     none = "none"

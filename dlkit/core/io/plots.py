@@ -21,6 +21,7 @@ def figure(width: float, height: float) -> Any:
 
 
 def save_figure(drawn: Any, path: Path) -> None:
+    """Write a figure as a PNG file."""
     with whole_file(path) as partial:
         drawn.savefig(partial, format="png", dpi=110)
 

@@ -29,6 +29,7 @@ class Place:
 
 
 def is_tar(path: str) -> bool:
+    """Whether the path is an existing tar file."""
     return path.endswith(SUFFIX) and os.path.isfile(path)
 
 

@@ -126,6 +126,7 @@ class RecurrentDecoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(width))
 
     def embed(self, ids: Tensor) -> Tensor:
+        """ids (B, T) -> (B, T, W)."""
         x: Tensor = self.dropout(self.embedding(ids))
         return x
 

@@ -50,6 +50,7 @@ class Process:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the process that prints and saves."""
         return self.rank == 0
 
     def parts(self, each: int, batch_size: int | None = None) -> tuple[range, int]:
@@ -154,6 +155,7 @@ class Process:
             count = min(2 * count, max_size)
 
     def barrier(self) -> None:
+        """Wait for all processes."""
         if self.world_size > 1:
             distributed.barrier()
 

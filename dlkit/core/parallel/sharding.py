@@ -86,6 +86,7 @@ class Shard:
 
 
 def is_text(value: Any) -> bool:
+    """Whether the value is a string."""
     return isinstance(value, str)
 
 

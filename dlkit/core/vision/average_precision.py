@@ -133,6 +133,7 @@ class Matches:
 
     @property
     def known_labels(self) -> list[int]:
+        """The labels that have truths."""
         return [k for k, count in enumerate(self.num_truths) if count]
 
     def curve(self, label: int, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -218,6 +219,7 @@ def precision_at_recalls(precision: np.ndarray, recall: np.ndarray) -> np.ndarra
 
 
 def coco_summary(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """The means over IoU thresholds and labels that COCO reports."""
     at_75 = int(np.argmin(np.abs(IOU_THRESHOLDS - 0.75)))
     return {
         "map_50_95_coco101": known_mean(precision[0]),

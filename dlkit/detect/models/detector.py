@@ -40,6 +40,8 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConvBlock(nn.Sequential):
+    """Convolution, batch norm and Hardswish."""
+
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),

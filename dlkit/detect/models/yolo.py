@@ -31,6 +31,8 @@ class Grids(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
+    """Two convolutions, added to their input."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(ConvBlock(width, width), ConvBlock(width, width))

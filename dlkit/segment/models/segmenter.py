@@ -90,6 +90,8 @@ def mirror_indices(side: int, before: int, after: int, device: torch.device) -> 
 
 
 class ConvBlock(nn.Sequential):
+    """Convolution, batch norm and ReLU."""
+
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 3, padding: int | None = None
     ) -> None:

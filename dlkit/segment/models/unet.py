@@ -72,6 +72,8 @@ class UNet(Segmenter):
 
 
 class TwoConvolutions(nn.Sequential):
+    """Two 3x3 convolutions, each with batch norm and ReLU."""
+
     def __init__(self, inputs: int, outputs: int, padding: int = 1) -> None:
         super().__init__(
             ConvBlock(inputs, outputs, padding=padding),

@@ -51,6 +51,8 @@ class ConvNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """Two convolutions, added to their input."""
+
     def __init__(self, width: int, styles: int) -> None:
         super().__init__()
         self.first = ConvNorm(width, width, 3, styles)

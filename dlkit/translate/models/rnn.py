@@ -70,6 +70,8 @@ class RecurrentTranslator(RecurrentDecoder, Translator):
 
 
 class RNN(RecurrentTranslator):
+    """Encoder and decoder of recurrent layers without attention (Sutskever et al. 2014)."""
+
     def __init__(
         self,
         width: int = 256,
