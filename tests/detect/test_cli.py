@@ -374,12 +374,12 @@ def test_models_that_do_not_fit(detect: Any, model: Path) -> None:
     for wrong, said in [
         (Header("segment", "unet", {}, ["a"]), "dlkit segment"),
         (Header("detect", "detr", {}, ["a"]), "detr"),
-        (Header("detect", "yolo", {"num_labels": 7}, LABELS, header.config), "other.safetensors"),
-        (Header("detect", "yolo", {"depth": 7}, LABELS, header.config), "other.safetensors"),
-        (Header("detect", "yolo", header.settings, LABELS), "other.safetensors"),
+        (Header("detect", "yolo", {"num_labels": 7}, LABELS, header.config), "needs the shape"),
+        (Header("detect", "yolo", {"depth": 7}, LABELS, header.config), "'depth'"),
+        (Header("detect", "yolo", header.settings, LABELS), "no setting 'image_size'"),
     ]:
         checkpoint.save(path, weights, wrong)
-        one_line(run(*command), said)
+        one_line(run(*command), "other.safetensors", said)
 
 
 def test_output_appears_whole_or_not_at_all(detect: Any) -> None:
