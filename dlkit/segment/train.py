@@ -76,8 +76,9 @@ def train(config: SegmentTrainConfig) -> Path:
 
 def check_options(config: SegmentTrainConfig) -> None:
     """Raise DlkitError for options that contradict each other or have no effect."""
-    if (config.task == "instance") != model.find(config.arch).instances:
-        raise DlkitError("--task instance requires --arch maskrcnn, and maskrcnn no other task")
+    instances = [arch for arch, record in model.ARCHITECTURES.items() if record.instances]
+    if (config.task == "instance") != (config.arch in instances):
+        raise DlkitError(f"--task instance: goes only with --arch {' or '.join(instances)}")
     refuse_unused(config, model.options_by_architecture())
     given = non_defaults(config)
     if "focal_gamma" in given and config.loss != "focal":
