@@ -38,6 +38,11 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def given_option(config: Any, name: str) -> str:
+    """The option with which a setting was given: `--no-x` where it turns a default off."""
+    return option_name(f"no_{name}" if getattr(config, name) is False else name)
+
+
 def refuse_unused(config: Any, own: dict[str, tuple[str, ...]], by: str = "arch") -> None:
     """Raise DlkitError for an option that is given and that `--arch` does not have.
 
@@ -46,7 +51,8 @@ def refuse_unused(config: Any, own: dict[str, tuple[str, ...]], by: str = "arch"
     for name in sorted(set(non_defaults(config)) & own.keys()):
         if getattr(config, by) not in own[name]:
             raise DlkitError(
-                f"{option_name(name)} is for {', '.join(own[name])}, not {getattr(config, by)}"
+                f"{given_option(config, name)} is for {', '.join(own[name])}, not"
+                f" {getattr(config, by)}"
             )
 
 

@@ -22,7 +22,7 @@ def train(config: TranslateTrainConfig) -> Path:
     """Train a translator, and return the path of its best checkpoint."""
     read_vocabulary = TranslationVocabulary.from_settings
     config, start = find_start(
-        config, "translate", SETTINGS, read_vocabulary, config.dropout, FIXED
+        config, "translate", SETTINGS, read_vocabulary, config.dropout, FIXED, ("lower",)
     )
     config = by_arch(config)
     with distributed.launch(config.device, config.seed) as process:

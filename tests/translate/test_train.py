@@ -85,7 +85,9 @@ def test_two_processes_train_what_one_does(numbers: dict[str, list[str]], tmp_pa
 def test_training_starts_from_a_model_with_its_vocabulary(
     numbers: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    first = train(configure(tmp_path / "first", numbers, arch="attention", cell="lstm", epochs=1))
+    first = train(
+        configure(tmp_path / "first", numbers, arch="attention", cell="lstm", epochs=1, lower=True)
+    )
     config = TranslateTrainConfig(
         source=[write_lines(tmp_path / "s", ["six"])],
         target=[write_lines(tmp_path / "t", ["sechs"])],
@@ -97,6 +99,7 @@ def test_training_starts_from_a_model_with_its_vocabulary(
     headers = [checkpoint.read_header(path) for path in (first, second)]
     assert headers[0].settings["tokenizer"] == headers[1].settings["tokenizer"]
     assert headers[1].arch == "attention"
+    assert headers[1].settings["lower"] is True  # so that BLEU ignores case, as before
     for option in (["--width", "8"], ["--tokenizer", "byte"], ["--arch", "rnn"]):
         done = run("translate", "train", "--init-from", first, "--out", tmp_path / "x", *option)
         assert done.code == 2

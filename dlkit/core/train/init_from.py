@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from dlkit.core.config import TrainConfig, non_defaults, option_name
+from dlkit.core.config import TrainConfig, given_option, non_defaults
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import find
@@ -37,7 +37,7 @@ class Source:
         for name in names:
             if name in changed:
                 raise DlkitError(
-                    f"{option_name(name)} comes from the model {self.name}; do not give it"
+                    f"{given_option(config, name)} comes from the model {self.name}; do not give it"
                 )
         if "arch" in changed and config.arch != self.header.arch:
             raise DlkitError(
