@@ -30,6 +30,7 @@ from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.search import nearest, open_index, write_index
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.vision import imagenet
 from tests.benchmarks import harness
 
 # Settings other than the defaults, for which one or two epochs on a CPU are enough.
@@ -41,7 +42,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "attention-sentences": {"data": "movie_reviews", "sentences": True, "batch_size": 16},
 }
 ROWS = 1_000_000
-IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def main() -> None:
@@ -131,7 +131,7 @@ def random_model(arch: str, path: Path) -> None:
     torch.manual_seed(0)
     network = {"num_labels": 1000, "image_size": 224, "channels": 3}
     inputs = {"image_size": 224, "fit": "crop", "channels": 3}
-    mean, std = IMAGENET
+    mean, std = imagenet.MEAN, imagenet.STD
     described = {
         "network": network,
         "preprocessing": {**inputs, "mean": mean, "std": std},

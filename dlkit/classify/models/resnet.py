@@ -168,7 +168,9 @@ class Residual(nn.Sequential):
     """x + f(x)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = super().forward(x)
+        residual = x
+        for layer in self:
+            residual = layer(residual)
         return x + residual
 
 
