@@ -40,7 +40,8 @@ def jitter_color(images: Tensor) -> Tensor:
         gray = images.mean(dim=1, keepdim=True)
         images = gray + (images - gray) * (2 * saturation).to(images.dtype)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (images - mean) * (contrast + 0.5).to(images.dtype)
+    y: Tensor = mean + (images - mean) * (contrast + 0.5).to(images.dtype)
+    return y
 
 
 def translate(images: Tensor) -> Tensor:
@@ -66,7 +67,8 @@ def cutout(images: Tensor) -> Tensor:
     start = places + hole // 2
     in_rows = ((start >= top) & (start < top + hole))[:, :, None]
     in_columns = ((start >= left) & (start < left + hole))[:, None, :]
-    return images * (~(in_rows & in_columns))[:, None].to(images.dtype)
+    y: Tensor = images * (~(in_rows & in_columns))[:, None].to(images.dtype)
+    return y
 
 
 POLICIES = {"color": jitter_color, "translation": translate, "cutout": cutout}

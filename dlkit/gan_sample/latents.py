@@ -22,7 +22,8 @@ def draw(seed: int, numbers: Iterable[int], size: int, truncation: float | None 
         return z
     lowest = torch.special.ndtr(torch.tensor(-truncation, dtype=torch.double))
     shares = lowest + (1 - 2 * lowest) * torch.special.ndtr(z.double())
-    return torch.special.ndtri(shares).float()
+    normals: Tensor = torch.special.ndtri(shares).float()
+    return normals
 
 
 def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     shares = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(fake.float(), real.float(), shares).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

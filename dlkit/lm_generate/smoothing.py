@@ -206,10 +206,12 @@ def good_turing(counts: np.ndarray) -> np.ndarray:
 
 def katz_tokens(counts: np.ndarray, ratios: np.ndarray) -> np.ndarray:
     """The probability of each token (V); unseen tokens share the freed probability equally."""
-    kept = counts * np.where(counts <= KATZ_MAX, ratios[np.minimum(counts, KATZ_MAX)], 1)
+    kept: np.ndarray = counts * np.where(
+        counts <= KATZ_MAX, ratios[np.minimum(counts, KATZ_MAX)], 1
+    )
     unseen = counts == 0
     if not unseen.any():
-        return kept / kept.sum()
+        return np.divide(kept, kept.sum())
     total = counts.sum(dtype=np.float64)
     if kept.sum() > total * (1 - 1e-9):
         total += 1

@@ -81,7 +81,8 @@ class StyleMetrics:
         )
 
     def maps(self, picture: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        return self.network(picture[None].to(self.network.mean.device), layers)
+        maps: dict[str, Tensor] = self.network(picture[None].to(self.network.mean.device), layers)
+        return maps
 
 
 @dataclass(frozen=True)

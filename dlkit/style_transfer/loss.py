@@ -35,7 +35,8 @@ class Gram(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (flat,) = ctx.saved_tensors
         (gradient,) = gradients
-        return flat @ (gradient + gradient.mT).to(flat.dtype)
+        y: Tensor = flat @ (gradient + gradient.mT).to(flat.dtype)
+        return y
 
 
 def gram(maps: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -185,7 +185,8 @@ class StyleTransferLoss:
 
     def maps(self, pictures: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         with device.autocast(pictures.device, self.precision):
-            return self.network(pictures, layers)
+            maps: dict[str, Tensor] = self.network(pictures, layers)
+            return maps
 
     def build_regions(
         self,

@@ -50,7 +50,8 @@ class Project(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         # Channels last in memory, the layout in which convolutions are fastest.
-        return self.linear(z).unflatten(1, self.shape).permute(0, 3, 1, 2)
+        y: Tensor = self.linear(z).unflatten(1, self.shape).permute(0, 3, 1, 2)
+        return y
 
 
 class Flatten(nn.Module):

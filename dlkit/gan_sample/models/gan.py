@@ -93,7 +93,8 @@ class Maxout(nn.Module):
         self.linear = nn.Linear(inputs, units * PIECES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x).unflatten(1, (-1, PIECES)).amax(2)
+        y: Tensor = self.linear(x).unflatten(1, (-1, PIECES)).amax(2)
+        return y
 
 
 class GanModel(LatentModel):

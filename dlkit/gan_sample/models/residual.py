@@ -38,7 +38,8 @@ class UpBlock(nn.Module):
         y = self.conv1(F.relu(self.norm1(x), inplace=True))
         y = self.conv2(F.relu(self.norm2(y), inplace=True))
         # Nearest-neighbor upsampling leaves a visible grid for many epochs.
-        return y + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
+        output: Tensor = y + F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")
+        return output
 
 
 class DownBlock(nn.Module):
@@ -53,7 +54,8 @@ class DownBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.leaky_relu(x, 0.2))
         y = self.conv2(F.leaky_relu(y, 0.2, inplace=True))
-        return y + self.shortcut(F.avg_pool2d(x, 2))
+        output: Tensor = y + self.shortcut(F.avg_pool2d(x, 2))
+        return output
 
 
 class SumPool(nn.Module):

@@ -117,7 +117,8 @@ class BERT(nn.Module):
         mask = None if lengths is None else present(ids, lengths)
         for block in self.blocks:
             x = block(x, mask)
-        return x
+        y: Tensor = x
+        return y
 
     def forward(
         self,

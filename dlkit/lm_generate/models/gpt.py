@@ -84,7 +84,8 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     scores = (query * size**-0.5) @ key.transpose(-1, -2)
     with torch.autocast("cpu", enabled=False):  # autocast would compute the softmax in fp32
         weights = (scores + later).softmax(-1)
-    return weights @ value
+    y: Tensor = weights @ value
+    return y
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -125,7 +126,8 @@ class GPTBlock(nn.Module):
         mixed = self.attention(self.attention_norm(x), rotation, past, layer)
         x = x + (self.dropout(mixed) if self.training else mixed)
         hidden = self.down(self.activation(self.up(self.norm(x))))
-        return x + (self.dropout(hidden) if self.training else hidden)
+        y: Tensor = x + (self.dropout(hidden) if self.training else hidden)
+        return y
 
 
 class GPT(NextTokenNetwork):

@@ -56,8 +56,10 @@ class NextTokenNetwork(nn.Module):
         """Logits (B, V) of the next token of each row; otherwise as `forward`."""
         logits = self(ids, state, lengths)
         if lengths is None:
-            return logits[:, -1]
-        return logits[torch.arange(len(ids), device=ids.device), lengths - 1]
+            last: Tensor = logits[:, -1]
+        else:
+            last = logits[torch.arange(len(ids), device=ids.device), lengths - 1]
+        return last
 
     def stream_step(self, context: int) -> int:
         """Tokens of a stream that one training step reads: those that gradients flow through."""

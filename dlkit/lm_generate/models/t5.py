@@ -111,7 +111,8 @@ class T5Block(nn.Module):
         if self.reading is not None and self.reading_norm is not None and memory is not None:
             x = x + self.dropout(self.reading(self.reading_norm(x), memory, memory_bias))
         hidden = self.dropout(F.relu(self.up(self.norm(x))))
-        return x + self.dropout(self.down(hidden))
+        y: Tensor = x + self.dropout(self.down(hidden))
+        return y
 
 
 class T5State(DecoderState):

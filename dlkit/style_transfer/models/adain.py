@@ -51,7 +51,8 @@ class AdaIN(Painter):
 
     def maps(self, images: Tensor) -> Tensor:
         """The encoder's maps (B, K, h, w) of images (B, 3, H, W) from 0 to 1, in fp32."""
-        return self.encoder(images, [self.layer])[self.layer].float()
+        y: Tensor = self.encoder(images, [self.layer])[self.layer].float()
+        return y
 
     def code(self, style: Tensor | int) -> Tensor:
         """Means and deviations (N, 2 K) of the maps of N style images."""

@@ -47,7 +47,8 @@ class ConvNorm(nn.Module):
         if self.up:
             # Transposed convolutions leave a checkerboard pattern (Odena et al. 2016).
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return self.norm(self.conv(x), code)
+        y: Tensor = self.norm(self.conv(x), code)
+        return y
 
 
 class ResidualBlock(nn.Module):
@@ -59,7 +60,8 @@ class ResidualBlock(nn.Module):
         self.second = ConvNorm(width, width, 3, styles)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return x + self.second(self.first(x, code).relu(), code)
+        y: Tensor = x + self.second(self.first(x, code).relu(), code)
+        return y
 
 
 class Fast(Painter):

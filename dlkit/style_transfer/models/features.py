@@ -261,4 +261,5 @@ def photo_like_noise(count: int, side: int) -> Tensor:
     frequency = (rows**2 + torch.fft.rfftfreq(side) ** 2).sqrt().clamp(min=1 / side)
     images = torch.fft.irfft2(torch.fft.rfft2(noise) / frequency, s=(side, side))
     images = images - images.mean(dim=(2, 3), keepdim=True)
-    return (0.45 + 0.25 * images / images.std(dim=(1, 2, 3), keepdim=True)).clamp(0, 1)
+    y: Tensor = (0.45 + 0.25 * images / images.std(dim=(1, 2, 3), keepdim=True)).clamp(0, 1)
+    return y
