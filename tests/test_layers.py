@@ -1,8 +1,6 @@
 """Imports point one way, without circles, and the command line loads nothing heavy."""
 
 import ast
-import json
-import os
 import re
 import resource
 import subprocess
@@ -14,6 +12,7 @@ import pytest
 import typer
 
 from dlkit.cli import TASKS, app, task_module
+from tests.conftest import loaded_by
 
 PACKAGE = Path(__file__).parent.parent / "dlkit"
 FOLDERS = {task.replace("-", "_") for task in TASKS}
@@ -208,25 +207,6 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
         "    assert not heavy, (command, heavy)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def loaded_by(*arguments: str, **environment: str) -> set[str]:
-    """The modules a fresh interpreter has loaded after a command."""
-    script = (
-        "import json, sys, atexit\n"
-        "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
-        "from dlkit.cli import main\n"
-        f"main({list(arguments)!r})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-    modules: list[str] = json.loads(done.stderr.strip().splitlines()[-1])
-    return set(modules)
 
 
 COMPLETED = {

@@ -210,12 +210,15 @@ def katz_tokens(counts: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         counts <= KATZ_MAX, ratios[np.minimum(counts, KATZ_MAX)], 1
     )
     unseen = counts == 0
-    if not unseen.any():
-        return np.divide(kept, kept.sum())
-    total = counts.sum(dtype=np.float64)
-    if kept.sum() > total * (1 - 1e-9):
-        total += 1
-    return np.where(unseen, (1 - kept.sum() / total) / unseen.sum(), kept / total)
+    probs: np.ndarray
+    if unseen.any():
+        total = counts.sum(dtype=np.float64)
+        if kept.sum() > total * (1 - 1e-9):
+            total += 1
+        probs = np.where(unseen, (1 - kept.sum() / total) / unseen.sum(), kept / total)
+    else:
+        probs = kept / kept.sum()
+    return probs
 
 
 def add_k(counts: Counts, k: float, folder: Path) -> Smoothed:

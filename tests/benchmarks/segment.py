@@ -27,7 +27,7 @@ from dlkit.core.failures import Failure
 from dlkit.core.parallel import device
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
-from dlkit.core.vision import images
+from dlkit.core.vision import imagenet, images
 from dlkit.segment.draw import indexed_image
 from dlkit.segment.infer import load, segment
 from dlkit.segment.model import build
@@ -38,7 +38,7 @@ REPOSITORY = Path(__file__).parents[2]
 CLASSES = 11
 SIDE = 4096  # of the large image
 MOST_MEGABYTES = 2000
-IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET = list(imagenet.MEAN), list(imagenet.STD)
 # ResNet-18 at full width, as segmentation_models.pytorch has it.
 ENCODER = {
     "arch": "resnet18",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_layers import loaded_by
+from tests.conftest import loaded_by
 
 
 @pytest.mark.parametrize(

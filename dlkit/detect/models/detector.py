@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn.fusion import fuse_conv_norm
 from dlkit.detect.boxes import suppress
 from dlkit.detect.options import Suppression
 
@@ -51,10 +51,7 @@ class ConvBlock(nn.Sequential):
 
     def fuse(self) -> None:
         """Fold the normalization into the convolution, for inference."""
-        convolution, norm = self[0], self[1]
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            self[0] = fuse_conv_bn_eval(convolution, norm)
-            self[1] = nn.Identity()
+        if fuse_conv_norm(self, "0", "1"):
             self[2] = nn.Hardswish(inplace=True)
 
 
