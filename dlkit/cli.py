@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from dlkit import __version__
 from dlkit.core.cli.command import AnyFormat, Output
-from dlkit.core.environment import leave_group, world_size
+from dlkit.core.environment import leave_group, shows_traces, world_size
 from dlkit.core.errors import DlkitError, ExitStatus
 from dlkit.core.io.streams import Streams, streams, use_streams
 from dlkit.core.io.writers import Format, write
@@ -218,7 +218,7 @@ def run(args: list[str] | None) -> int:
 
 def print_trace() -> None:
     """Print the trace of the error being handled, if DLKIT_DEBUG asks for it."""
-    if os.environ.get("DLKIT_DEBUG") == "1":
+    if shows_traces():
         traceback.print_exc()
 
 

@@ -78,6 +78,11 @@ def install_command(extra: str) -> str:
     return f"{Path(sys.executable).stem} -m pip install {requirement}"
 
 
+def shows_traces() -> bool:
+    """Whether DLKIT_DEBUG asks for the trace after the line of an error."""
+    return os.environ.get("DLKIT_DEBUG") == "1"
+
+
 _group_left = False
 
 

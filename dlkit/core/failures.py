@@ -1,11 +1,14 @@
 """Failed inputs and skipped samples: one bad file never ends a batch. Loads no torch."""
 
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from dlkit.core.environment import shows_traces
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
 
@@ -16,10 +19,19 @@ MAX_SHOWN = 3  # skipped samples of a kind that the terminal names
 
 @dataclass(frozen=True)
 class Failure:
-    """The result of an input that failed."""
+    """The result of an input that failed.
+
+    Created while an error is handled, it keeps that error's trace for DLKIT_DEBUG; `trace` is not
+    part of the result's record.
+    """
 
     path: str
     error: str
+    trace: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        if shows_traces() and sys.exc_info()[0] is not None:
+            object.__setattr__(self, "trace", traceback.format_exc())
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Streams, signals and what only some systems have, as a command sees them."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from dlkit.core.errors import ExitStatus
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_where_signals_and_modules_of_unix_are_missing() -> None:
     """As on Windows: no SIGUSR1, no fork, no resource, no /proc."""
     names = sorted(
@@ -106,6 +108,23 @@ def test_text_is_utf8_in_an_ascii_locale() -> None:
     )
     assert done.returncode == ExitStatus.OK, done.stderr
     assert "ß" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_the_line_of_a_failed_input_is_followed_by_its_trace_where_that_is_asked_for(
+    debug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DLKIT_DEBUG", debug)
+    damaged, good = tmp_path / "damaged.png", ROOT / "data" / "cat.jpg"
+    damaged.write_bytes(b"no image")
+    with pytest.raises(SystemExit) as end:
+        main(["classify", str(damaged), str(good), "--device", "cpu", "-f", "jsonl"])
+    assert end.value.code == ExitStatus.FAILED_INPUTS
+    printed = capsys.readouterr()
+    record = json.loads(printed.out.splitlines()[0])
+    assert record.keys() == {"path", "error"}
+    assert ("Traceback" in printed.err) == (debug == "1")
+    assert printed.err.count(f"dlkit: {damaged}: not an image") == 1
 
 
 @pytest.mark.parametrize("debug", ["", "1"])

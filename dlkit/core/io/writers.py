@@ -85,6 +85,8 @@ class CountedResults:
             if isinstance(result, Failure):
                 self.failed += 1
                 log(f"dlkit: {result.path}: {result.error}")
+                if result.trace:
+                    log(result.trace)
             yield result
 
     def end(self) -> None:
