@@ -24,7 +24,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed.model import BLOCK, Embedding, Subwords, WordList, quote_word
+from dlkit.embed.model import BLOCK, Embedding, EmbeddingSettings, Subwords, WordList, quote_word
 
 INVALID = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, after surrogateescape
 SUFFIXES = (".txt", ".vec", ".bin", ".npy", ".ftz", ".gz")
@@ -108,7 +108,8 @@ def build_embedding(
         parts = {name: part[kept] if name == "counts" else part for name, part in parts.items()}
     vocabulary = WordList.from_bytes(list(first))
     warn_invalid_utf8(vocabulary)
-    header = Header("embed", arch, {"dim": vectors.shape[1]}, [])
+    settings: EmbeddingSettings = {"dim": vectors.shape[1]}
+    header = Header("embed", arch, settings, [])
     return Embedding(header, vocabulary, vectors, **parts)
 
 

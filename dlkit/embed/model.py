@@ -7,9 +7,10 @@ Shapes: N words, D dimensions, R n-gram buckets that hold a vector.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -19,6 +20,22 @@ from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
 
 MAX_SEARCHES = 64  # look-ups by searching; more are worth building an index
 BLOCK = 4096  # rows computed at once: they stay in the processor's cache
+
+
+class EmbeddingSettings(TypedDict):
+    """The settings in the header of word vectors."""
+
+    dim: int
+    # Of fasttext, whose n-grams of characters have vectors, too:
+    fasttext_model: NotRequired[Literal["skipgram", "cbow"]]
+    minn: NotRequired[int]  # shortest and longest n-grams
+    maxn: NotRequired[int]
+    bucket: NotRequired[int]  # number of the hash values of n-grams
+
+
+def embedding_settings(header: Header) -> EmbeddingSettings:
+    """The settings of an embedding's header."""
+    return cast(EmbeddingSettings, header.settings)
 
 
 class WordList:
@@ -133,8 +150,10 @@ def save_embedding(path: Path, embedding: Embedding, half: bool = False) -> None
         tensors["counts"] = embedding.counts.astype(np.int64)
     header = embedding.header
     if (subwords := embedding.subwords) is not None:
-        sizes = {"minn": subwords.minn, "maxn": subwords.maxn, "bucket": subwords.bucket}
-        header = Header(**{**asdict(header), "settings": {**header.settings, **sizes}})
+        settings = embedding_settings(header).copy()
+        settings["minn"], settings["maxn"] = subwords.minn, subwords.maxn
+        settings["bucket"] = subwords.bucket
+        header = replace(header, settings=settings)
         tensors["buckets"] = subwords.buckets.astype(np.int64)
         tensors["ngrams"] = convert(subwords.vectors)
     tensors["norms"] = row_norms(vectors)
@@ -148,7 +167,8 @@ def load_embedding(path: Path) -> Embedding:
     try:
         subwords = None
         if "buckets" in tensors:
-            minn, maxn, bucket = (int(header.settings[k]) for k in ("minn", "maxn", "bucket"))
+            stored = embedding_settings(header)
+            minn, maxn, bucket = int(stored["minn"]), int(stored["maxn"]), int(stored["bucket"])
             subwords = Subwords(minn, maxn, bucket, tensors["buckets"], tensors["ngrams"])
         words = WordList(tensors["words"], tensors["offsets"])
         vectors = tensors["vectors"]

@@ -25,7 +25,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, ResolvedConfig, resolve_config
 from dlkit.embed.data import Corpus, encode_corpus
-from dlkit.embed.model import Embedding, Subwords, WordList, save_embedding
+from dlkit.embed.model import Embedding, EmbeddingSettings, Subwords, WordList, save_embedding
 
 SAVE_INTERVAL = 240  # seconds
 ABOUT = "about"  # the JSON entry of the state file
@@ -295,7 +295,7 @@ class EmbedRun:
         """Write the model and remove the state."""
         if not np.isfinite(vectors).all():
             raise DlkitError(f"the vectors are not finite; lower --lr (now {self.config.lr})")
-        settings: dict[str, Any] = {"dim": self.config.dim}
+        settings: EmbeddingSettings = {"dim": self.config.dim}
         if self.config.method is EmbedMethod.fasttext:
             settings["fasttext_model"] = self.config.fasttext_model
         header = Header(

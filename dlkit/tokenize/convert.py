@@ -16,7 +16,14 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, bytes_to_chars, chars_to_bytes
 from dlkit.tokenize.config import FileFormat
 from dlkit.tokenize.infer import load
-from dlkit.tokenize.model import ALGORITHMS, BPE, ByteBPE, SentencePiece, Tokenizer
+from dlkit.tokenize.model import (
+    ALGORITHMS,
+    BPE,
+    ByteBPE,
+    SentencePiece,
+    Tokenizer,
+    TokenizerSettings,
+)
 from dlkit.tokenize.pretokenize import PATTERNS, find_pattern
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
@@ -85,7 +92,7 @@ def read_text(path: Path) -> str:
 
 def build_tokenizer(
     algorithm: str,
-    settings: Json,
+    settings: TokenizerSettings,
     vocab: dict[str, int],
     special: dict[str, int],
     merges: Any,
@@ -112,7 +119,7 @@ def read_gpt2(vocab: Path, merges: Path, split: str | None) -> Tokenizer:
     # Special tokens are those that are no byte and result from no merge.
     merged = {left + right for left, right in pairs}
     special = {t: i for t, i in tokens.items() if len(t) > 1 and t not in merged}
-    settings: Json = {"normalize": [], "split": split or "gpt2", "unk": None}
+    settings: TokenizerSettings = {"normalize": [], "split": split or "gpt2", "unk": None}
     return build_tokenizer("byte-bpe", settings, tokens, special, pairs, vocab.name)
 
 
@@ -124,7 +131,7 @@ def read_bert(path: Path, split: str | None) -> Tokenizer:
         raise DlkitError("not a vocabulary of BERT; it has no token [UNK]")
     # A vocabulary without capitals belongs to an uncased model.
     cased = any(token != token.lower() for token in vocab if token not in special)
-    settings: Json = {"normalize": [] if cased else ["lower", "strip-accents"]}
+    settings: TokenizerSettings = {"normalize": [] if cased else ["lower", "strip-accents"]}
     settings |= {"split": split or "bert", "unk": "[UNK]", "mark": "inside"}
     return build_tokenizer("wordpiece", settings, vocab, special, (), path.name)
 
@@ -140,7 +147,12 @@ def read_tiktoken(path: Path, split: str | None) -> Tokenizer:
     if len({*vocab} & {*map(chr, range(33, 127))}) < 94:
         raise DlkitError("not a .tiktoken file; it has no token for some bytes")
     known = "gpt4" if len(vocab) > 60_000 else "gpt2"
-    settings: Json = {"normalize": [], "split": split or known, "unk": None, "by_rank": True}
+    settings: TokenizerSettings = {
+        "normalize": [],
+        "split": split or known,
+        "unk": None,
+        "by_rank": True,
+    }
     return build_tokenizer("byte-bpe", settings, vocab, {}, (), path.name)
 
 
@@ -149,7 +161,7 @@ def read_sentencepiece(path: Path, split: str | None) -> Tokenizer:
         model = path.read_bytes()
     except OSError as error:
         raise DlkitError(str(error.strerror or error), path) from error
-    settings: Json = {"normalize": [], "split": "none"}
+    settings: TokenizerSettings = {"normalize": [], "split": "none"}
     card = {"data": f"converted from {path.name}"}
     # The library encodes with both kinds; the model itself records its kind.
     header = Header("tokenize", "unigram", settings, [], card=card)
@@ -187,7 +199,7 @@ def read_hugging_face(content: Json) -> Tokenizer:
     model = content["model"]
     kind = model.get("type")
     special = {token["content"]: token["id"] for token in content["added_tokens"]}
-    settings: Json = {
+    settings: TokenizerSettings = {
         "normalize": convert_normalizer(content.get("normalizer")),
         "unk": model.get("unk_token"),
     }

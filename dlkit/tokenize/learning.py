@@ -11,6 +11,7 @@ from dlkit.tokenize import bpe
 from dlkit.tokenize.alphabet import BYTE_TO_CHAR, INSIDE, WORD_END, WORD_START
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
 from dlkit.tokenize.counting import Array, PieceCounts
+from dlkit.tokenize.model import tokenizer_settings
 
 SMALL = 100_000  # symbols up to which Python is faster than the import of numba
 
@@ -95,7 +96,7 @@ def learn_char_bpe(
     tokenizers the order of the marked ones is random, and with it the order of ties.)
     """
     mark = str(config.mark) if config.algorithm is Algorithm.bpe else "inside"
-    header.settings["mark"] = mark
+    tokenizer_settings(header)["mark"] = mark
     tokens, words = split_into_symbols(pieces, special, mark, config.limit_alphabet)
     tokens, merges = learn_merges(tokens, words, config, INSIDE if mark == "inside" else "")
     return tokens, merges if config.algorithm is Algorithm.bpe else []

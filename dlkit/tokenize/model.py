@@ -43,6 +43,11 @@ class TokenizerSettings(TypedDict, total=False):
     by_rank: bool  # byte-bpe: merge as tiktoken does, without a list of merges
 
 
+def tokenizer_settings(header: Header) -> TokenizerSettings:
+    """The settings of a tokenizer's header."""
+    return cast(TokenizerSettings, header.settings)
+
+
 class Tokenizer(ABC):
     """Encoding and decoding, by what a subclass does with one pre-token."""
 
@@ -54,7 +59,7 @@ class Tokenizer(ABC):
         merges: Iterable[Sequence[str]] = (),
     ) -> None:
         self.header = header
-        self.settings = cast(TokenizerSettings, header.settings)
+        self.settings = tokenizer_settings(header)
         self.vocab = {**vocab}
         self.special = {**special}
         self.merges = [(left, right) for left, right in merges]
@@ -492,7 +497,7 @@ class SentencePiece(Tokenizer):
         pieces = {p.IdToPiece(i): i for i in range(p.GetPieceSize())}
         special = {t: i for t, i in pieces.items() if p.IsControl(i) or p.IsUnknown(i)}
         vocab = {t: i for t, i in pieces.items() if t not in special}
-        header.settings["unk"] = p.IdToPiece(p.unk_id())
+        tokenizer_settings(header)["unk"] = p.IdToPiece(p.unk_id())
         super().__init__(header, vocab, special)
 
     @classmethod

@@ -15,7 +15,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import data, pretokenize
 from dlkit.tokenize.alphabet import BYTE_TO_CHAR
 from dlkit.tokenize.config import Algorithm, Mark, TokenizeTrainConfig
-from dlkit.tokenize.model import ALGORITHMS, SentencePiece, Tokenizer
+from dlkit.tokenize.model import ALGORITHMS, SentencePiece, Tokenizer, TokenizerSettings
 from dlkit.tokenize.normalize import normalize, parse_steps
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -60,8 +60,8 @@ def train(
     split = config.split or DEFAULT_SPLITS[config.algorithm]
     pretokenize.compile_pattern(split)  # so that a bad pattern is an error before a long count
     special, unknown = parse_special(config)
-    settings = {"normalize": steps, "split": split, "unk": unknown}
-    header = Header("tokenize", config.algorithm.value, settings, [], changed_settings(config))
+    described: TokenizerSettings = {"normalize": steps, "split": split, "unk": unknown}
+    header = Header("tokenize", config.algorithm.value, described, [], changed_settings(config))
     if config.algorithm is Algorithm.byte:
         tokens = [*special, *sorted(BYTE_TO_CHAR.values())]
         merges: list[tuple[str, str]] = []
@@ -195,7 +195,7 @@ def train_sentencepiece(
                 f"--vocab-size {config.vocab_size} is smaller than the alphabet; give more"
             ) from error
         raise DlkitError(f"sentencepiece cannot train on this text: {reason}") from error
-    settings = {"normalize": steps, "split": "none"}
+    settings: TokenizerSettings = {"normalize": steps, "split": "none"}
     header = Header("tokenize", config.algorithm.value, settings, [], changed_settings(config))
     tokenizer = SentencePiece(header, base64.b64encode(model.getvalue()).decode())
     log_if_short(tokenizer, config)

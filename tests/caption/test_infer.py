@@ -1,6 +1,6 @@
 """Decoding: greedy and beam search, sampling, batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_models_that_cannot_be_used_are_refused_in_a_line(
 ) -> None:
     header, weights = checkpoint.load(learned("nic"))
 
-    def refusal(settings: dict[str, Any], arch: str = "nic") -> str:
+    def refusal(settings: Mapping[str, Any], arch: str = "nic") -> str:
         path = tmp_path / "bad.safetensors"
         checkpoint.save(path, weights, replace(header, settings=settings, arch=arch))
         with pytest.raises(DlkitError) as caught:

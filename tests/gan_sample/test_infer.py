@@ -1,5 +1,6 @@
 """Sampling pictures from noise."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_a_million_pictures_come_one_by_one(models: dict[str, Path], tmp_path: P
 
 def test_weights_of_another_size_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     header, weights = checkpoint.load(models["dcgan"])
-    header.settings["width"] = 8
+    header = replace(header, settings={**header.settings, "width": 8})
     checkpoint.save(tmp_path / "odd.safetensors", weights, header)
     done = run("gan-sample", "-m", tmp_path / "odd.safetensors", "-o", tmp_path / "grid.png")
     assert done.code == 2

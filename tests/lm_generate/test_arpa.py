@@ -1,6 +1,7 @@
 """ARPA files."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def test_kenlm_reads_our_arpa_files(tmp_path: Path) -> None:
     kenlm = pytest.importorskip("kenlm")
     lines = license_lines()
     model, numbers = kneser_ney_model(lines, 4, tmp_path)
-    model.header.settings["tokenizer"] = word_tokenizer(numbers)
+    settings = {**model.header.settings, "tokenizer": word_tokenizer(numbers)}
+    model = replace(model, header=replace(model.header, settings=settings))
     write_arpa(tmp_path / "license.arpa", model)
     peer = kenlm.LanguageModel(str(tmp_path / "license.arpa"))
     assert peer.order == 4

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_checkpoints_that_are_no_translators_are_refused(
 ) -> None:
     header, weights = checkpoint.load(file)
 
-    def refused(name: str, changed: dict[str, Any], arch: str = "transformer") -> str:
+    def refused(name: str, changed: Mapping[str, Any], arch: str = "transformer") -> str:
         path = tmp_path / name
         checkpoint.save(path, weights, Header("translate", arch, changed, []))
         result = run("translate", "-m", path, stdin="a\n")

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
-from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.checkpoint import Header, text_model_settings
 
 N = TypeVar("N", bound=nn.Module)
 V = TypeVar("V")
@@ -123,8 +123,9 @@ def rebuild(
     """
 
     def build_both(header: Header) -> tuple[V, N]:
-        vocabulary = read_vocabulary(header.settings["tokenizer"])
-        return vocabulary, build(header.arch, **header.settings["network"])
+        settings = text_model_settings(header)
+        vocabulary = read_vocabulary(settings["tokenizer"])
+        return vocabulary, build(header.arch, **settings["network"])
 
     vocabulary, network = build_network(name, header, build_both)
     load_weights(name, network, weights, header.arch, assign=True)

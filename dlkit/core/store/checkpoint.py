@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from dlkit import __version__
 from dlkit.core.errors import DlkitError
@@ -29,18 +29,30 @@ MAX_HEADER = 100_000_000  # the format's own limit
 class Header:
     """The description of a model in its checkpoint; also its model card.
 
-    `settings` are the keyword arguments of the architecture, `config` the training command's
-    settings, `metrics` the scores, `card` further facts: data, terms, command, ...
+    `settings` describe how to build the model: a TypedDict of its task. `config` are the training
+    command's settings, `metrics` the scores, `card` further facts: data, terms, command, ...
     """
 
     task: str
     arch: str
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
     labels: list[str]
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
     dlkit: str = __version__
+
+
+class TextModelSettings(TypedDict):
+    """The settings that the header of every neural text model has."""
+
+    network: dict[str, Any]  # the keyword arguments of its architecture
+    tokenizer: dict[str, Any]  # the content of its tokenizer's file
+
+
+def text_model_settings(header: Header) -> TextModelSettings:
+    """The settings of a text model's header."""
+    return cast(TextModelSettings, header.settings)
 
 
 def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:

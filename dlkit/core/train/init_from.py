@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from dlkit.core.config import TrainConfig, given_option, non_defaults
 from dlkit.core.errors import DlkitError
-from dlkit.core.store.checkpoint import Header, read_header
+from dlkit.core.store.checkpoint import Header, read_header, text_model_settings
 from dlkit.core.store.weights import find
 
 C = TypeVar("C", bound=TrainConfig)
@@ -47,8 +47,9 @@ class Source:
     def start(self, dropout: float, read: Callable[[Any], V]) -> Start[V]:
         """Its tokenizer, by `read`, and its network settings with another dropout."""
         try:
-            vocabulary = read(self.header.settings["tokenizer"])
-            return Start(vocabulary, {**self.header.settings["network"], "dropout": dropout})
+            settings = text_model_settings(self.header)
+            vocabulary = read(settings["tokenizer"])
+            return Start(vocabulary, {**settings["network"], "dropout": dropout})
         except (KeyError, TypeError) as error:
             raise DlkitError(f"its header has no usable {error}", self.name) from error
 
@@ -85,7 +86,7 @@ def find_start(
     if config.init_from:
         names = {name for names in arch_settings.values() for name in names} - {"dropout"}
         source.check_no_conflict(config, [*fixed, *sorted(names)])
-        stored = source.header.settings | start.network
+        stored = {**source.header.settings, **start.network}
         taken = [*arch_settings[source.header.arch], *(n for n in inherited if n in stored)]
         own = {"arch": source.header.arch} | {name: stored[name] for name in taken}
         config = replace(config, **own)
