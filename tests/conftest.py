@@ -26,6 +26,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
+from dlkit.classify.backbones import BackboneSettings
 from dlkit.classify.model import build
 from dlkit.cli import main
 from dlkit.core.store import checkpoint
@@ -36,15 +37,15 @@ SIDE = 96  # of the generated images
 Box = tuple[int, int, int, int]
 
 # The settings of a small network of dlkit classify, for what stands on one.
-NARROW: dict[str, Any] = {
+NARROW: BackboneSettings = {
     "arch": "resnet18",
     "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width_multiplier": 0.25},
     "preprocessing": {
         "image_size": 96,
         "fit": "squash",
         "channels": 3,
-        "mean": (0.4, 0.5, 0.6),
-        "std": (0.2, 0.25, 0.3),
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.25, 0.3],
     },
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -23,9 +23,32 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
 from dlkit.core.store.checkpoint import Header, digest, read_header
 from dlkit.core.store.mapped import map_arrays, write_arrays
+from dlkit.core.vision.images import Fit
 
 TASK, ARCH = "caption", "features"  # of the file's header
 BATCH = 32  # images that are encoded together
+
+
+class EncoderSettings(TypedDict):
+    """The part of the header that must match for a file of features to be used."""
+
+    encoder: str  # its name
+    weights: str  # their digest, empty without an encoder
+    image_size: int
+    fit: Fit
+    grid: list[int]  # rows and columns of locations
+
+
+class FeaturesSettings(EncoderSettings):
+    """The settings in the header of a file of features."""
+
+    images: list[str]  # the keys of the images, by rows
+    unreadable: dict[str, str]  # the keys of the images that could not be read, and why
+
+
+def features_settings(header: Header) -> FeaturesSettings:
+    """The settings of the header of a file of features."""
+    return cast(FeaturesSettings, header.settings)
 
 
 @dataclass(frozen=True)
@@ -62,13 +85,14 @@ def load_features(
     process.barrier()
     header, arrays = map_arrays(file, TASK)
     named = {image_key(path): path for path in paths}
-    rows = {named[k]: row for row, k in enumerate(header.settings["images"]) if k in named}
-    bad = {named[k]: why for k, why in header.settings["unreadable"].items() if k in named}
+    settings = features_settings(header)
+    rows = {named[k]: row for row, k in enumerate(settings["images"]) if k in named}
+    bad = {named[k]: why for k, why in settings["unreadable"].items() if k in named}
     return Features(rows, arrays["maps"], bad)
 
 
-def describe_encoder(model: Captioner, name: str) -> dict[str, Any]:
-    """The part of the header that must match for a file to be used."""
+def describe_encoder(model: Captioner, name: str) -> EncoderSettings:
+    """The settings of the model's encoder, called `name`."""
     return {
         "encoder": name,
         "weights": digest("", model.encoder.state_dict()) if model.encoder else "",
@@ -84,7 +108,7 @@ def image_key(path: str) -> str:
     return f"{file.parent.name}/{file.name}:{file.stat().st_size}"
 
 
-def stored_images(file: Path, about: dict[str, Any]) -> set[str]:
+def stored_images(file: Path, about: EncoderSettings) -> set[str]:
     """The keys of the images that were read, or could not be, when the file was written.
 
     Raises DlkitError if the file is not of the encoder described by `about`.
@@ -92,9 +116,10 @@ def stored_images(file: Path, about: dict[str, Any]) -> set[str]:
     header = read_header(file, TASK)
     if header.arch != ARCH:
         raise DlkitError("a captioner, not a file of features; give another --features", file)
-    stored = {name: header.settings.get(name) for name in about}
+    stored = cast(EncoderSettings, {name: header.settings.get(name) for name in about})
     if stored == about:
-        return {*header.settings["images"], *header.settings["unreadable"]}
+        settings = features_settings(header)
+        return {*settings["images"], *settings["unreadable"]}
     raise DlkitError(
         f"made by the encoder {format_encoder(stored)}, not by {format_encoder(about)}; remove it,"
         " or give another --features",
@@ -102,7 +127,7 @@ def stored_images(file: Path, about: dict[str, Any]) -> set[str]:
     )
 
 
-def format_encoder(about: dict[str, Any]) -> str:
+def format_encoder(about: EncoderSettings) -> str:
     rows, columns = about["grid"] or (0, 0)
     weights = f" {about['weights'][:8]}" if about["weights"] else ""
     size = f"{about['image_size']} pixels, {about['fit']}, {rows} x {columns} locations"
@@ -112,7 +137,7 @@ def format_encoder(about: dict[str, Any]) -> str:
 def write_features(
     file: Path,
     model: Captioner,
-    about: dict[str, Any],
+    about: EncoderSettings,
     paths: Sequence[str],
     device: torch.device,
     workers: int,
@@ -137,7 +162,7 @@ def write_features(
                 maps[start : len(images), side] = memory.float().cpu().numpy()
     if not images:
         raise DlkitError(f"none of the {len(paths)} images can be read")
-    settings = {**about, "images": images, "unreadable": unreadable}
+    settings: FeaturesSettings = {**about, "images": images, "unreadable": unreadable}
     write_arrays(file, {"maps": maps[: len(images)]}, Header(TASK, ARCH, settings, []))
     log(f"{file}: {len(images)} images, {file.stat().st_size / 1e6:.0f} MB of features")
 

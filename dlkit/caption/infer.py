@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, NO_REPEAT, CaptionSearch
 from dlkit.caption.draw import draw_captions
-from dlkit.caption.model import build
+from dlkit.caption.model import build, captioner_settings
 from dlkit.caption.models.captioner import Captioner
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
@@ -125,7 +125,7 @@ def load(
     network.to(chosen, devices.dtype(chosen, precision)).to(memory_format=torch.channels_last)
     pack_linears(network)
     val_split = header.config.get("val_share", 0.1), header.config.get("seed", 0)
-    longest = header.settings.get("longest", MAX_LENGTH)
+    longest = captioner_settings(header).get("longest", MAX_LENGTH)
     return Predictor(name, network, vocabulary, longest, val_split)
 
 

@@ -1,12 +1,13 @@
 """The architectures of captioners by name."""
 
-from typing import Any
+from typing import Any, NotRequired, cast
 
 from dlkit.caption.models.attend import Attend
 from dlkit.caption.models.captioner import Captioner
 from dlkit.caption.models.nic import NIC
 from dlkit.caption.models.transformer import Transformer
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header, TextModelSettings
 
 ARCHITECTURES: dict[str, type[Captioner]] = {
     "nic": NIC,
@@ -20,6 +21,18 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "transformer": ("width", "layers", "encoder_layers", "dropout", "heads", "ffn_width",
                     "pre_norm"),
 }  # fmt: skip
+
+
+class CaptionerSettings(TextModelSettings):
+    """The settings in a captioner's header."""
+
+    keep_case: bool  # whether captions have capital letters and punctuation
+    longest: NotRequired[int]  # tokens of the longest caption of the training
+
+
+def captioner_settings(header: Header) -> CaptionerSettings:
+    """The settings of a captioner's header."""
+    return cast(CaptionerSettings, header.settings)
 
 
 def build(arch: str, **settings: Any) -> Captioner:

@@ -13,7 +13,7 @@ from dlkit.caption.config import FIXED, INHERITED, CaptionTrainConfig, by_arch
 from dlkit.caption.data import CachedFeatures, ImageBatches, find_unreadable
 from dlkit.caption.features import Features, load_features
 from dlkit.caption.loss import caption_loss, reinforce
-from dlkit.caption.model import SETTINGS, build
+from dlkit.caption.model import SETTINGS, CaptionerSettings, build
 from dlkit.caption.models.captioner import Captioner
 from dlkit.caption.validation import Encode, validation_scores
 from dlkit.classify import backbones
@@ -54,7 +54,7 @@ def train(config: CaptionTrainConfig) -> Path:
         if trained is not None:
             model.encoder.load_state_dict(trained.state_dict())
         longest = max(len(ids) - 1 for ids in loaded.training.ids)
-        header_settings = {
+        header_settings: CaptionerSettings = {
             "network": settings,
             "tokenizer": vocabulary.to_settings(),
             "keep_case": config.keep_case,

@@ -5,20 +5,33 @@ architecture, for checkpoints that contain its weights.
 """
 
 import copy
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.classify import model
-from dlkit.classify.data import Preprocessing
+from dlkit.classify.data import (
+    Preprocessing,
+    PreprocessingSettings,
+    image_classifier_settings,
+)
 from dlkit.classify.infer import load_network
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.core.errors import DlkitError
 
-__all__ = ["Backbone", "Preprocessing", "build", "load"]
+__all__ = ["Backbone", "BackboneSettings", "Preprocessing", "build", "load"]
+
+
+class BackboneSettings(TypedDict):
+    """The settings of a backbone, in the header of the network that contains it."""
+
+    arch: str
+    network: dict[str, Any]  # the keyword arguments of the classifier
+    preprocessing: PreprocessingSettings
+    head: NotRequired[bool]  # as in `Backbone`
 
 
 class Backbone(nn.Module):
@@ -82,7 +95,7 @@ class Backbone(nn.Module):
         self.stages = fuse(self.stages)
 
 
-def load(name: str, head: bool = False) -> tuple[Backbone, dict[str, Any]]:
+def load(name: str, head: bool = False) -> tuple[Backbone, BackboneSettings]:
     """Load a trained backbone from a classifier: a name, file or URL.
 
     Also returns the settings for `build`, which are JSON-serializable. `head` is as in `Backbone`.
@@ -92,17 +105,18 @@ def load(name: str, head: bool = False) -> tuple[Backbone, dict[str, Any]]:
     header, network = load_network(name, initialize=True)
     if not isinstance(network, Network) or isinstance(network.features, (nn.Identity, nn.Flatten)):
         raise DlkitError(f"{header.arch} has no feature maps; choose a convolutional network", name)
-    settings = {
+    described = image_classifier_settings(header)
+    settings: BackboneSettings = {
         "arch": header.arch,
-        "network": header.settings["network"],
-        "preprocessing": header.settings["preprocessing"],
+        "network": described["network"],
+        "preprocessing": described["preprocessing"],
     }
     if head:
         settings["head"] = True
     return Backbone(network, Preprocessing(**settings["preprocessing"]), head), settings
 
 
-def build(settings: dict[str, Any]) -> Backbone:
+def build(settings: BackboneSettings) -> Backbone:
     """Build the untrained backbone described by `settings`."""
     network = model.build(settings["arch"], **settings["network"])
     inputs = Preprocessing(**settings["preprocessing"])

@@ -5,8 +5,9 @@ Shapes: N images, B of a batch, C channels, S x S pixels, L labels.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from dlkit.classify.layouts import ImageSample
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.progress import track
+from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.core.vision.augment import GRAY_WEIGHTS
 from dlkit.core.vision.images import Fit, Picture
@@ -24,6 +26,29 @@ from dlkit.core.vision.images import Fit, Picture
 MAX_BYTES_IN_MEMORY = 4_000_000_000  # of decoded images
 MAX_DEFAULT_SIZE = 224  # pixels; --image-size may be larger
 PROBED_IMAGES = 200  # that the image size and the number of channels are taken from
+
+
+class PreprocessingSettings(TypedDict):
+    """The fields of a Preprocessing, in a header."""
+
+    image_size: int
+    fit: Fit
+    channels: int
+    mean: list[float]
+    std: list[float]
+
+
+class ImageClassifierSettings(TypedDict):
+    """The settings in the header of an image classifier."""
+
+    network: dict[str, Any]  # the keyword arguments of `model.build`
+    preprocessing: PreprocessingSettings
+    loss: str
+
+
+def image_classifier_settings(header: Header) -> ImageClassifierSettings:
+    """The settings of an image classifier's header."""
+    return cast(ImageClassifierSettings, header.settings)
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,10 @@ class Preprocessing:
     channels: int
     mean: list[float]
     std: list[float]
+
+    def to_settings(self) -> PreprocessingSettings:
+        """Return the fields, for a checkpoint's header."""
+        return cast(PreprocessingSettings, asdict(self))
 
     def read(self, source: str) -> Tensor:
         """Read an image as uint8 (C, S, S). Raises DlkitError if it is unreadable."""

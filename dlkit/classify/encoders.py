@@ -1,13 +1,24 @@
 """Initialization of a classifier from the encoder of an autoencoder of `dlkit gan-sample`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from dlkit.classify.data import Preprocessing
 from dlkit.core.store.checkpoint import Header
 
 DENSE = {"encoder.features.1.": "head.1.", "encoder.features.3.": "head.4."}
 CONVOLUTIONAL = {"encoder.features.": "features."}
+
+
+class AutoencoderSettings(TypedDict):
+    """The settings in the header of an autoencoder that describe its encoder."""
+
+    image_size: int
+    channels: int
+    network: NotRequired[Literal["dense", "convolutional"]]
+    hidden: NotRequired[int]
+    width: NotRequired[int]
+    kernel: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ def encoder_init(header: Header) -> EncoderInit | None:
     """Return how to initialize a classifier from this model; None if it is no autoencoder."""
     if header.task != "gan-sample" or header.arch not in {"autoencoder", "vae"}:
         return None
-    settings = header.settings
+    settings = cast(AutoencoderSettings, header.settings)
     channels = settings["channels"]
     # gan-sample's networks take images with values from -1 to 1.
     mean, deviation = [0.5] * channels, [0.5] * channels

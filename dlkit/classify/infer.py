@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from dlkit.classify.config import DEFAULT_MODEL
-from dlkit.classify.data import Preprocessing
+from dlkit.classify.data import Preprocessing, image_classifier_settings
 from dlkit.classify.model import build
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
-from dlkit.classify.text import WordVocabulary, pad_ids
+from dlkit.classify.text import WordVocabulary, pad_ids, text_classifier_settings
 from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
@@ -112,11 +112,12 @@ def load_text_classifier(
     if not isinstance(network, TextNetwork):
         raise DlkitError("classifies images; choose a text model, such as reviews", model)
     chosen = devices.choose(device)
+    settings = text_classifier_settings(header)
     return TextClassifier(
         network.eval().to(chosen),
         header.labels,
-        WordVocabulary.from_settings(header.settings["vocabulary"]),
-        header.settings["max_length"],
+        WordVocabulary.from_settings(settings["vocabulary"]),
+        settings["max_length"],
         chosen,
         precision,
         read_val_split(header),
@@ -138,7 +139,7 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     network = fuse(network).to(chosen).to(memory_format=torch.channels_last)
     # bf16 cannot resolve the distances between near neighbors.
     network.to(torch.float32 if header.arch == "knn" else devices.dtype(chosen, precision))
-    settings = header.settings
+    settings = image_classifier_settings(header)
     return Classifier(
         network,
         header.labels,
@@ -162,10 +163,9 @@ def load_network(
 
 def build_network(header: checkpoint.Header) -> Network | TextNetwork:
     """Build the untrained network described by a header."""
-    settings = header.settings["network"]
     if header.arch in TEXT_ARCHITECTURES:
-        return TEXT_ARCHITECTURES[header.arch](**settings)
-    return build(header.arch, **settings)
+        return TEXT_ARCHITECTURES[header.arch](**text_classifier_settings(header)["network"])
+    return build(header.arch, **image_classifier_settings(header)["network"])
 
 
 def load_ensemble(models: Sequence[str], device: str, precision: str) -> list[Classifier]:

@@ -13,9 +13,19 @@ from dlkit.classify.config import (
     PUBLISHED,
     ClassifyTrainConfig,
 )
-from dlkit.classify.data import ImageDataset, Preprocessing, choose_preprocessing
+from dlkit.classify.data import (
+    ImageDataset,
+    Preprocessing,
+    choose_preprocessing,
+    image_classifier_settings,
+)
 from dlkit.classify.encoders import EncoderInit, encoder_init
-from dlkit.classify.text import TextDataset, WordVocabulary, read_texts
+from dlkit.classify.text import (
+    TextDataset,
+    WordVocabulary,
+    read_texts,
+    text_classifier_settings,
+)
 from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
@@ -103,7 +113,7 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
     skipped.report()
     refuse_skipped(skipped, config)
     if config.init_from:
-        settings = read_header(find_model(config.init_from)).settings
+        settings = text_classifier_settings(read_header(find_model(config.init_from)))
         if "vocabulary" not in settings:
             raise DlkitError(
                 f"--init-from {config.init_from}: classifies images; give a text model"
@@ -179,7 +189,9 @@ def read_preprocessing(model: str | None) -> Preprocessing | None:
     if model is None:
         return None
     header = read_header(find_model(model))
-    described = header.settings.get("preprocessing") if header.task == "classify" else None
+    if header.task != "classify":
+        return None
+    described = image_classifier_settings(header).get("preprocessing")  # a text model has none
     return Preprocessing(**described) if described else None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from dlkit.classify.text import WordVocabulary, read_texts
+from dlkit.classify.text import TextClassifierSettings, WordVocabulary, read_texts
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, save
 
@@ -81,7 +81,7 @@ def main() -> None:
     vectors = (u * s.sqrt())[:, : options.size]
     vectors *= SCALE / vectors.std()
     vectors[:2] = 0
-    settings = {"vocabulary": vocabulary.to_settings(), "max_length": 400}
+    settings: TextClassifierSettings = {"vocabulary": vocabulary.to_settings(), "max_length": 400}
     header = Header("classify", "bilstm", settings, [])
     save(options.out, {"embedding.weight": vectors}, header, bits=16)
 

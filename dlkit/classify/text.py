@@ -6,7 +6,7 @@ Shapes: B texts of a batch, T words of the longest of them.
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from dlkit.core.failures import Skipped
 from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.io.splits import hold_out
 from dlkit.core.nn.padding import padded_tensors
+from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import Tokenizer, load, train
 
 TEXTS = ["text", "sentence", "review", "document", "content"]  # names of a CSV's column
@@ -28,6 +29,20 @@ PADDING, UNKNOWN = "<pad>", "<unk>"
 
 # A text, the name of its label, and its place in the data.
 ListedText = tuple[str, str, str]
+
+
+class TextClassifierSettings(TypedDict):
+    """The settings in the header of a text classifier."""
+
+    network: NotRequired[dict[str, Any]]  # the keyword arguments; none for vectors to start from
+    vocabulary: dict[str, Any]  # the content of the tokenizer's file
+    max_length: int  # tokens of a text that are read
+    loss: NotRequired[str]
+
+
+def text_classifier_settings(header: Header) -> TextClassifierSettings:
+    """The settings of a text classifier's header."""
+    return cast(TextClassifierSettings, header.settings)
 
 
 class WordVocabulary:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 
 from dlkit.classify.config import PUBLISHED
+from dlkit.classify.data import ImageClassifierSettings, Preprocessing
 from dlkit.classify.model import build
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.download import cache, download
@@ -63,11 +64,16 @@ def fetch(name: str) -> Path:
         else (list(imagenet.MEAN), list(imagenet.STD))
     )
     size = settings["image_size"]
-    inputs = {"image_size": size, "fit": "crop", "channels": 3, "mean": mean, "std": std}
+    inputs = Preprocessing(size, "crop", 3, mean, std)
+    described: ImageClassifierSettings = {
+        "network": settings,
+        "preprocessing": inputs.to_settings(),
+        "loss": "cross-entropy",
+    }
     header = Header(
         "classify",
         arch,
-        {"network": settings, "preprocessing": inputs, "loss": "cross-entropy"},
+        described,
         published.meta["categories"],
         {"image_size": size},
         card={

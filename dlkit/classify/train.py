@@ -1,7 +1,6 @@
 """The training loops of `dlkit classify train`."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 from dlkit.classify import text
 from dlkit.classify.augment import augment, mix
 from dlkit.classify.config import DEFAULTS, ClassifyTrainConfig
+from dlkit.classify.data import ImageClassifierSettings
 from dlkit.classify.evaluate import evaluate, evaluate_texts
 from dlkit.classify.infer import Classifier, TextClassifier
 from dlkit.classify.loss import (
@@ -65,7 +65,11 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     model = build(config.arch, **settings)
     frozen = freeze(model, config.freeze)
     network = process.wrap(model)  # the same weights, with gradients averaged over processes
-    described = {"network": settings, "preprocessing": asdict(inputs), "loss": loss}
+    described: ImageClassifierSettings = {
+        "network": settings,
+        "preprocessing": inputs.to_settings(),
+        "loss": loss,
+    }
     header = Header("classify", config.arch, described, names)
     renamed = data.encoder.rename if data.encoder else str
     run = Run(config, process, model, header, renamed)
@@ -115,7 +119,7 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
     settings = {"num_labels": len(names), **text.network_settings(config, vocabulary)}
     model = TEXT_ARCHITECTURES[config.arch](**settings)
     network = process.wrap(model)
-    described = {
+    described: text.TextClassifierSettings = {
         "network": settings,
         "vocabulary": vocabulary.to_settings(),
         "max_length": config.max_length,

@@ -3,13 +3,13 @@
 import math
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.data import ImageClassifierSettings, image_classifier_settings
 from dlkit.classify.evaluate import evaluate
 from dlkit.classify.infer import Classifier, load_network
 from dlkit.classify.model import build
@@ -43,7 +43,10 @@ def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
     weights = {}
     if config.features_from:
         header, source_network = load_network(config.features_from)
-        settings["described_by"] = {"arch": header.arch, **header.settings["network"]}
+        settings["described_by"] = {
+            "arch": header.arch,
+            **image_classifier_settings(header)["network"],
+        }
         weights = source_network.get_submodule("features").state_dict(prefix="features.0.")
     empty = build("knn", **settings)
     empty.load_state_dict(weights, strict=False)
@@ -62,7 +65,11 @@ def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
     model.to(process.device)
     classifier = Classifier(model, names, inputs, process.device)
     scores = evaluate(classifier, data.validation, process).summary if len(data.validation) else {}
-    described = {"network": settings, "preprocessing": asdict(inputs), "loss": data.loss}
+    described: ImageClassifierSettings = {
+        "network": settings,
+        "preprocessing": inputs.to_settings(),
+        "loss": data.loss,
+    }
     card = {"command": shlex.join(["dlkit", *sys.argv[1:]])}
     if process.is_main:
         header = Header("classify", "knn", described, names, settings_of(config), scores, card)

@@ -21,7 +21,7 @@ from dlkit.core.store import weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.detect import torchvision_zoo
-from dlkit.detect.architecture import detector_network
+from dlkit.detect.architecture import detector_network, detector_settings
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.model import build
@@ -89,7 +89,7 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
 def build_from(header: Header) -> nn.Module:
     """The untrained network of a checkpoint."""
     _ = header.config["image_size"]  # of a trained network; a KeyError is reported by `restore`
-    return build(header.arch, **header.settings)
+    return build(header.arch, **detector_settings(header))
 
 
 def detect(

@@ -1,6 +1,6 @@
 """The beginning of a detector's training: its network, and the detector to evaluate."""
 
-from typing import Any
+from typing import cast
 
 from torch import nn
 
@@ -9,7 +9,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.detect import model
-from dlkit.detect.architecture import detector_network
+from dlkit.detect.architecture import DetectorSettings, detector_network
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.predictor import Detector
 
@@ -29,7 +29,7 @@ def initial_network(
 
 def network_settings(
     config: DetectTrainConfig, num_labels: int, arch: str
-) -> tuple[dict[str, Any], backbones.Backbone | None]:
+) -> tuple[DetectorSettings, backbones.Backbone | None]:
     """The settings that build the network, and the trained backbone to start from."""
     architecture = model.find(arch)
     if config.image_size % architecture.image_multiple:
@@ -37,7 +37,8 @@ def network_settings(
             f"--image-size {config.image_size}: {arch} needs a multiple of"
             f" {architecture.image_multiple}"
         )
-    settings = {name: getattr(config, name) for name in architecture.settings}
+    own = {name: getattr(config, name) for name in architecture.settings}
+    settings = cast(DetectorSettings, own)
     if not config.keypoints:
         settings["num_labels"] = num_labels
     name = config.backbone or architecture.backbone

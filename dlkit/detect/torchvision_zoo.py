@@ -9,6 +9,7 @@ from dlkit.core.io.download import cache, download
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.torchvision import read, weights_of
+from dlkit.detect.architecture import DetectorSettings
 from dlkit.detect.config import PUBLISHED
 
 # Architecture, backbone, and whether the batch norms were trained without epsilon.
@@ -32,7 +33,7 @@ def fetch(name: str) -> Path:
     categories = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
     labels = [c if c != "N/A" else f"unused {i}" for i, c in enumerate(categories, 1)]
     arch, backbone, frozen_eps = FORMS[name]
-    settings = {"num_labels": len(labels), "backbone": backbone}
+    settings: DetectorSettings = {"num_labels": len(labels), "backbone": backbone}
     card = {"data": "COCO train2017", "source": PUBLISHED[name], "license": "BSD-3-Clause"}
     header = Header("detect", arch, settings, labels, {"image_size": IMAGE_SIZE}, card=card)
     checkpoint.save(target, without_background(weights_of(state, frozen_eps)), header)

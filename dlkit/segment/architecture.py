@@ -2,12 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from dlkit.classify import backbones
+from dlkit.core.store.checkpoint import Header
 from dlkit.segment.config import SegmentTrainConfig
+
+
+class SegmenterSettings(TypedDict, total=False):
+    """The settings in a segmenter's header: keyword arguments of `model.build`.
+
+    Each architecture has some of them; one that is missing has the architecture's default.
+    """
+
+    backbone: str | backbones.BackboneSettings  # the name of one of torchvision
+    width_multiplier: float
+    depth: int
+    padding: Literal["same", "valid"]
+    context: Literal["basic", "large", "none"]
+    window: int
+    step: int
+
+
+def segmenter_settings(header: Header) -> SegmenterSettings:
+    """The settings of a segmenter's header."""
+    return cast(SegmenterSettings, header.settings)
 
 
 class TrainingBatch(NamedTuple):

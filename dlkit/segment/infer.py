@@ -24,7 +24,7 @@ from dlkit.core.vision import images
 from dlkit.core.vision.drawing import Color
 from dlkit.core.vision.images import Picture
 from dlkit.segment import rle, torchvision_zoo
-from dlkit.segment.architecture import InstanceNetwork, SemanticNetwork
+from dlkit.segment.architecture import InstanceNetwork, SemanticNetwork, segmenter_settings
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import draw_overlay, indexed_image, palette
 from dlkit.segment.model import build, find
@@ -96,7 +96,7 @@ def load(
 
 def build_network(header: Header) -> nn.Module:
     """The untrained network that a header describes."""
-    network: nn.Module = build(header.arch, len(header.labels), **header.settings)
+    network: nn.Module = build(header.arch, len(header.labels), **segmenter_settings(header))
     return network
 
 

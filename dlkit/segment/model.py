@@ -89,7 +89,7 @@ def build(arch: str, num_labels: int, **settings: Any) -> Any:
     return architecture.build(num_labels, **given)
 
 
-def load_backbone(arch: str, name: str) -> tuple[backbones.Backbone, dict[str, Any]]:
+def load_backbone(arch: str, name: str) -> tuple[backbones.Backbone, backbones.BackboneSettings]:
     """Load a trained `dlkit classify` model as a backbone of the architecture.
 
     Also returns the setting `backbone` for `build`, whose `backbone` has the same state_dict.

@@ -1,7 +1,6 @@
 """torchvision's pretrained segmenters by name, downloaded once and converted to checkpoints."""
 
 from pathlib import Path
-from typing import Any
 
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
@@ -10,10 +9,11 @@ from dlkit.core.io.download import cache, download
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.torchvision import read, weights_of
+from dlkit.segment.architecture import SegmenterSettings
 from dlkit.segment.config import PUBLISHED
 
 # Architecture, settings, and the longest side to which torchvision resizes a 4:3 image.
-MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
+MODELS: dict[str, tuple[str, SegmenterSettings, int]] = {
     "deeplabv3-voc": ("deeplabv3", {"backbone": "resnet50"}, 693),
     "deeplabv3-mobilenet-voc": ("deeplabv3", {"backbone": "mobilenet"}, 693),
     "lraspp-voc": ("lraspp", {}, 693),

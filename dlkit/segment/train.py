@@ -1,7 +1,7 @@
 """The training loop of `dlkit segment train`."""
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.core.vision.augment import jitter_color
 from dlkit.segment import model, torchvision_zoo
-from dlkit.segment.architecture import TrainingBatch
+from dlkit.segment.architecture import SegmenterSettings, TrainingBatch
 from dlkit.segment.config import PUBLISHED, SegmentTrainConfig
 from dlkit.segment.data import SegmentationDataset, class_weights, collate
 from dlkit.segment.evaluate import evaluate, save_examples
@@ -105,15 +105,18 @@ def refuse_one_class(data: Path, training: DatasetSplit) -> None:
 
 def network_settings(
     config: SegmentTrainConfig,
-) -> tuple[dict[str, Any], backbones.Backbone | None]:
+) -> tuple[SegmenterSettings, backbones.Backbone | None]:
     """The settings for `build()`, and the trained backbone to start from."""
     architecture = model.find(config.arch)
     chosen = {name: getattr(config, name) for name in architecture.settings}
-    settings = {name: value for name, value in chosen.items() if value is not None}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    settings = cast(SegmenterSettings, given)
     name = config.backbone or (None if settings else architecture.default_backbone)
     if name in {None, "none"} or not architecture.classifier_backbone:
         if not config.pretrained_backbone:
             raise DlkitError("--no-pretrained-backbone: requires a dlkit classify --backbone")
-        return settings | ({} if name in {None, "none"} else {"backbone": name}), None
+        if name is not None and name != "none":
+            settings["backbone"] = name
+        return settings, None
     trained, settings["backbone"] = model.load_backbone(config.arch, str(name))
     return settings, trained if config.pretrained_backbone else None

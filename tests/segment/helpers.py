@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dlkit.classify.backbones import BackboneSettings
+from dlkit.classify.data import PreprocessingSettings
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.segment import model
@@ -280,7 +282,7 @@ def assert_one_line(result: Result, *parts: str) -> None:
 SEMANTIC = [name for name, arch in ARCHITECTURES.items() if not arch.instances]
 
 
-PREPROCESSING = {
+PREPROCESSING: PreprocessingSettings = {
     "image_size": 96,
     "fit": "squash",
     "channels": 3,
@@ -289,14 +291,14 @@ PREPROCESSING = {
 }
 
 
-RESNET: dict[str, Any] = {
+RESNET: BackboneSettings = {
     "arch": "resnet18",
     "network": {"num_labels": 2, "image_size": 96, "channels": 3, "width_multiplier": 0.0625},
     "preprocessing": PREPROCESSING,
 }
 
 
-def vgg(image_size: int, **settings: Any) -> dict[str, Any]:
+def vgg(image_size: int, **settings: Any) -> BackboneSettings:
     network = {
         "num_labels": 2,
         "image_size": image_size,

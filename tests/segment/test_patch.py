@@ -45,7 +45,7 @@ def tiny_backbone(*_: object) -> Backbone:
     convolutions = [nn.Conv2d(inputs, 6, 3, padding=1) for inputs in (3, 6, 6)]
     first, second, third = (nn.Sequential(layer, nn.ReLU()) for layer in convolutions)
     features = nn.Sequential(first, nn.MaxPool2d(2), second, nn.MaxPool2d(2), third)
-    return Backbone(Network(features, nn.Identity()), Preprocessing(**PREPROCESSING))  # type: ignore[arg-type]
+    return Backbone(Network(features, nn.Identity()), Preprocessing(**PREPROCESSING))
 
 
 def test_shift_and_stitch_is_the_network_evaluated_densely() -> None:

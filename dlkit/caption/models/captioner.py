@@ -51,7 +51,7 @@ class Captioner(nn.Module):
         unk: int,
         image_size: int,
         fit: Fit = "squash",
-        backbone: dict[str, Any] | None = None,
+        backbone: backbones.BackboneSettings | None = None,
         grid: int = 7,
         patch: int | None = None,
     ) -> None:

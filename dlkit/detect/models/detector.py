@@ -3,7 +3,7 @@
 Images are uint8 (B, 3, H, W); boxes are x1, y1, x2, y2 in pixels of the image given to the network.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class ConvBlock(nn.Sequential):
 class BackboneDetector(nn.Module):
     """A detector on a backbone of `dlkit.classify`, whose settings it takes."""
 
-    def __init__(self, backbone: dict[str, Any]) -> None:
+    def __init__(self, backbone: backbones.BackboneSettings) -> None:
         super().__init__()
         self.backbone = backbones.build(backbone)
 

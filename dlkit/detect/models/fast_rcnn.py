@@ -3,13 +3,14 @@
 Shapes: B images, R regions of all images, C labels.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
+from dlkit.classify import backbones
 from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at, maps_at
 from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
@@ -36,7 +37,7 @@ class FastRCNN(BackboneDetector):
     and the fully connected layers and the backbone are narrower.
     """
 
-    def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
+    def __init__(self, num_labels: int, backbone: backbones.BackboneSettings) -> None:
         super().__init__(backbone)
         self.join = nn.Conv2d(sum(channels_at((STRIDE, 32), self.backbone)), MAP_CHANNELS, 1)
         self.fc6 = nn.Linear(MAP_CHANNELS * CELLS**2, WIDTH)

@@ -1,13 +1,12 @@
 """Faster R-CNN: torchvision's implementation."""
 
-from typing import Any
-
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from dlkit.classify import backbones
 from dlkit.detect.models.torchvision_detector import PYRAMID_WIDTH, Pyramid, TorchvisionDetector
 
 RCNN_BACKBONES = {
@@ -28,7 +27,9 @@ class FasterRCNN(TorchvisionDetector):
     own backbones or on a backbone of `dlkit.classify`.
     """
 
-    def __init__(self, num_labels: int, backbone: str | dict[str, Any] = "mobilenet") -> None:
+    def __init__(
+        self, num_labels: int, backbone: str | backbones.BackboneSettings = "mobilenet"
+    ) -> None:
         # torchvision counts the background as label 0. Its default of 512 regions per image takes
         # several times as long on a CPU.
         if isinstance(backbone, str):

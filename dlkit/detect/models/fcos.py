@@ -1,10 +1,9 @@
 """FCOS, an anchor-free detector: torchvision's implementation."""
 
-from typing import Any
-
 from torch import nn
 from torchvision.models import detection
 
+from dlkit.classify import backbones
 from dlkit.detect.models.torchvision_detector import TorchvisionDetector, build_one_stage
 
 
@@ -16,7 +15,7 @@ class FCOS(TorchvisionDetector):
     about three strides: torchvision starts at 0, where the last ReLU may die in the first steps.
     """
 
-    def __init__(self, num_labels: int, backbone: str | dict[str, Any]) -> None:
+    def __init__(self, num_labels: int, backbone: str | backbones.BackboneSettings) -> None:
         make = detection.fcos_resnet50_fpn
         network = build_one_stage(detection.FCOS, make, num_labels, backbone)
         nn.init.constant_(network.head.regression_head.bbox_reg.bias, 3.0)

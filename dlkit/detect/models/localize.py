@@ -3,11 +3,12 @@
 Shapes: B images, C labels, K keypoints.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at, maps_at
 from dlkit.detect.models.yolo_v1 import pad_to_square
@@ -30,7 +31,7 @@ class BackboneRegressor(BackboneDetector):
     The fully connected layers see the whole map, without pooling.
     """
 
-    def __init__(self, outputs: int, image_size: int, backbone: dict[str, Any]) -> None:
+    def __init__(self, outputs: int, image_size: int, backbone: backbones.BackboneSettings) -> None:
         super().__init__(backbone)
         cells = -(-image_size // STRIDE)
         self.side = cells * STRIDE
@@ -57,7 +58,9 @@ class Localizer(BackboneRegressor):
     After Sermanet et al. 2014, section 4, with label and box from one head.
     """
 
-    def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
+    def __init__(
+        self, num_labels: int, image_size: int, backbone: backbones.BackboneSettings
+    ) -> None:
         super().__init__(num_labels + 4, image_size, backbone)
         self.num_labels = num_labels
 
@@ -84,7 +87,9 @@ class Localizer(BackboneRegressor):
 class KeypointLocalizer(BackboneRegressor):
     """A regression of the keypoints of one object (Toshev and Szegedy 2014, the first stage)."""
 
-    def __init__(self, keypoints: int, image_size: int, backbone: dict[str, Any]) -> None:
+    def __init__(
+        self, keypoints: int, image_size: int, backbone: backbones.BackboneSettings
+    ) -> None:
         super().__init__(2 * keypoints, image_size, backbone)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ Shapes: B images, R regions of all images, C labels, D channels of the last map.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from dlkit.classify import backbones
 from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at
 from dlkit.detect.models.regions import propose_regions, select_per_image, to_rois
@@ -32,7 +32,7 @@ class RCNN(BackboneDetector):
     svms: Tensor
     corrections: Tensor
 
-    def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
+    def __init__(self, num_labels: int, backbone: backbones.BackboneSettings) -> None:
         super().__init__(backbone)
         self.side = self.backbone.preprocessing.image_size
         [channels] = channels_at((32,), self.backbone)

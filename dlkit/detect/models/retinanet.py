@@ -1,9 +1,8 @@
 """RetinaNet: torchvision's implementation."""
 
-from typing import Any
-
 from torchvision.models import detection
 
+from dlkit.classify import backbones
 from dlkit.detect.models.torchvision_detector import TorchvisionDetector, build_one_stage
 
 
@@ -14,7 +13,7 @@ class RetinaNet(TorchvisionDetector):
     or on a backbone of `dlkit.classify`.
     """
 
-    def __init__(self, num_labels: int, backbone: str | dict[str, Any]) -> None:
+    def __init__(self, num_labels: int, backbone: str | backbones.BackboneSettings) -> None:
         make = detection.retinanet_resnet50_fpn
         network = build_one_stage(detection.RetinaNet, make, num_labels, backbone)
         super().__init__(network, (network.head,))

@@ -3,12 +3,11 @@
 Shapes: B images, Y x X windows, C labels.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.classify import backbones
 from dlkit.detect.models.detector import BackboneDetector, ScoredBoxes, channels_at, select_boxes
 from dlkit.detect.options import Suppression
 
@@ -29,7 +28,7 @@ class SlidingWindow(BackboneDetector):
     with shared computation. Boxes are the windows themselves.
     """
 
-    def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
+    def __init__(self, num_labels: int, backbone: backbones.BackboneSettings) -> None:
         super().__init__(backbone)
         [channels] = channels_at((STRIDE,), self.backbone)
         del self.backbone.stages[self.backbone.strides.index(STRIDE) + 1 :]

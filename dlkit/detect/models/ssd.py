@@ -3,11 +3,12 @@
 Shapes: B images, C labels, A default boxes over all maps.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dlkit.classify import backbones
 from dlkit.detect.boxes import decode
 from dlkit.detect.models.detector import (
     BackboneDetector,
@@ -48,7 +49,9 @@ class SSD(BackboneDetector):
     Differences from the paper: the backbone, batch normalization in the added layers.
     """
 
-    def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
+    def __init__(
+        self, num_labels: int, image_size: int, backbone: backbones.BackboneSettings
+    ) -> None:
         super().__init__(backbone)
         self.num_labels, self.image_size = num_labels, image_size
         channels = [*channels_at(STRIDES, self.backbone), *[EXTRA_WIDTH] * EXTRA_MAPS]

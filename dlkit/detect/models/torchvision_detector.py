@@ -118,7 +118,7 @@ class NormalizeOnly(nn.Module):
 class Pyramid(nn.Module):
     """A backbone of `dlkit.classify` with the feature pyramid of Lin et al. 2017 on its maps."""
 
-    def __init__(self, settings: dict[str, Any], extra: ExtraFPNBlock) -> None:
+    def __init__(self, settings: backbones.BackboneSettings, extra: ExtraFPNBlock) -> None:
         super().__init__()
         self.body = backbones.build(settings)
         channels = channels_at(PYRAMID_STRIDES, self.body)
@@ -136,7 +136,7 @@ def build_one_stage(
     network: Callable[..., Any],
     on_resnet50: Callable[..., Any],
     num_labels: int,
-    backbone: str | dict[str, Any],
+    backbone: str | backbones.BackboneSettings,
 ) -> Any:
     """Build one of torchvision's one-stage networks on five maps at strides 8 to 128, untrained.
 

@@ -3,7 +3,7 @@
 Shapes: B images, C labels, A cells over all grids.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,10 @@ class Yolo(nn.Module):
     """
 
     def __init__(
-        self, num_labels: int, size: str = "small", backbone: dict[str, Any] | None = None
+        self,
+        num_labels: int,
+        size: str = "small",
+        backbone: backbones.BackboneSettings | None = None,
     ) -> None:
         super().__init__()
         w = WIDTHS[size]

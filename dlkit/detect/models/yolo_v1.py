@@ -3,12 +3,13 @@
 Shapes: B images, C labels, a grid of GRID x GRID cells with BOXES boxes each.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.classify import backbones
 from dlkit.detect.models.detector import (
     GRAY,
     BackboneDetector,
@@ -46,7 +47,9 @@ class YoloV1(BackboneDetector):
     Differences from the paper: the backbone, and narrower layers after it.
     """
 
-    def __init__(self, num_labels: int, image_size: int, backbone: dict[str, Any]) -> None:
+    def __init__(
+        self, num_labels: int, image_size: int, backbone: backbones.BackboneSettings
+    ) -> None:
         super().__init__(backbone)
         self.num_labels = num_labels
         self.side = STRIDE * GRID * (2 if image_size > 1.5 * STRIDE * GRID else 1)

@@ -70,7 +70,7 @@ class Dilated(Segmenter):
     def __init__(
         self,
         num_labels: int,
-        backbone: dict[str, Any] | None = None,
+        backbone: backbones.BackboneSettings | None = None,
         width_multiplier: float | None = None,
         context: str = "basic",
     ) -> None:

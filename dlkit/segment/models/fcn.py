@@ -3,8 +3,6 @@
 Shapes: B images, C classes, H x W pixels.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +44,7 @@ class FCN(Segmenter):
     def __init__(
         self,
         num_labels: int,
-        backbone: dict[str, Any] | None = None,
+        backbone: backbones.BackboneSettings | None = None,
         width_multiplier: float | None = None,
         *,
         finest: int,

@@ -3,12 +3,11 @@
 Shapes: B images, C classes, H x W pixels, N windows.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.segment.models.segmenter import Segmenter, make_backbone, mirror_pad
 
@@ -23,7 +22,7 @@ class Patch(Segmenter):
     def __init__(
         self,
         num_labels: int,
-        backbone: dict[str, Any] | None = None,
+        backbone: backbones.BackboneSettings | None = None,
         width_multiplier: float | None = None,
         window: int = 32,
         step: int = 8,
@@ -86,7 +85,7 @@ class ShiftAndStitch(Segmenter):
     def __init__(
         self,
         num_labels: int,
-        backbone: dict[str, Any] | None = None,
+        backbone: backbones.BackboneSettings | None = None,
         width_multiplier: float | None = None,
         step: int = 8,
     ) -> None:

@@ -3,8 +3,6 @@
 Shapes: B images, C classes, H x W pixels.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -118,7 +116,7 @@ def resize_like(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def make_backbone(
-    settings: dict[str, Any] | None, width_multiplier: float | None, head: bool = False
+    settings: backbones.BackboneSettings | None, width_multiplier: float | None, head: bool = False
 ) -> backbones.Backbone:
     """Build the backbone with these settings, or a VGG-16 with a multiple of its channels.
 
@@ -140,18 +138,19 @@ def make_backbone(
     return backbone
 
 
-def vgg_settings(width_multiplier: float, head: bool = False) -> dict[str, Any]:
+def vgg_settings(width_multiplier: float, head: bool = False) -> backbones.BackboneSettings:
     """Settings of a VGG-16 with batch norm, to train from scratch; `head` adds fc6 and fc7."""
     mean, std = list(imagenet.MEAN), list(imagenet.STD)
-    size = {"image_size": 224, "channels": 3}
+    network = {"num_labels": 1, "image_size": 224, "channels": 3, "norm": "batch"}
     return {
         "arch": "vgg16",
-        "network": {
-            "num_labels": 1,
-            **size,
-            "width_multiplier": width_multiplier,
-            "norm": "batch",
-        },  # fmt: skip
-        "preprocessing": {**size, "fit": "crop", "mean": mean, "std": std},
+        "network": {**network, "width_multiplier": width_multiplier},
+        "preprocessing": {
+            "image_size": 224,
+            "fit": "crop",
+            "channels": 3,
+            "mean": mean,
+            "std": std,
+        },
         "head": head,
     }

@@ -3,11 +3,10 @@
 Badrinarayanan, Kendall and Cipolla 2017. Shapes: B images, C classes, H x W pixels.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
 from dlkit.segment.models.segmenter import ConvBlock, Segmenter, make_backbone
 
@@ -22,7 +21,7 @@ class SegNet(Segmenter):
     def __init__(
         self,
         num_labels: int,
-        backbone: dict[str, Any] | None = None,
+        backbone: backbones.BackboneSettings | None = None,
         width_multiplier: float | None = None,
     ) -> None:
         if backbone is not None and not backbone["arch"].startswith("vgg"):

@@ -3,11 +3,10 @@
 Shapes: B images, C classes, H x W pixels.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from dlkit.classify import backbones
 from dlkit.core.config import option_name
 from dlkit.core.errors import DlkitError
 from dlkit.segment.models.segmenter import ConvBlock, Segmenter, make_backbone, resize_like
@@ -95,7 +94,7 @@ class BackboneUNet(Segmenter):
     the backbone's map there; the logits of its finest map are upsampled to the image.
     """
 
-    def __init__(self, num_labels: int, backbone: dict[str, Any]) -> None:
+    def __init__(self, num_labels: int, backbone: backbones.BackboneSettings) -> None:
         super().__init__(make_backbone(backbone, None))
         channels = self.backbone.channels
         self.decoder = nn.ModuleList(
@@ -113,7 +112,7 @@ class BackboneUNet(Segmenter):
 
 def unet(
     num_labels: int,
-    backbone: dict[str, Any] | None = None,
+    backbone: backbones.BackboneSettings | None = None,
     width_multiplier: float | None = None,
     depth: int | None = None,
     padding: str | None = None,
