@@ -1,7 +1,7 @@
 """The architectures by name, building networks, and restoring them from weights."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from torch import Tensor
 
@@ -23,8 +23,8 @@ from dlkit.gan_sample.models.gan import GAN, GanModel
 from dlkit.gan_sample.models.residual import RESIDUAL
 
 __all__ = [
-    "ARCHITECTURES", "Autoencoder", "CycleGan", "GanModel", "LatentModel", "VariationalAutoencoder",
-    "build", "find_architecture", "restore",
+    "ARCHITECTURES", "Autoencoder", "CycleGan", "GanModel", "GanSettings", "LatentModel",
+    "VariationalAutoencoder", "build", "find_architecture", "restore",
 ]  # fmt: skip
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -38,6 +38,30 @@ ARCHITECTURES: dict[str, Architecture] = {
     "autoencoder": AUTOENCODER,
     "vae": VAE,
 }
+
+
+class GanSettings(TypedDict):
+    """The settings in a header: keyword arguments of `build`.
+
+    One that is missing is not an option of the architecture, or has its default.
+    """
+
+    image_size: int
+    channels: int
+    network: NotRequired[Literal["dense", "convolutional", "residual"]]  # type of layers
+    latent: NotRequired[int]
+    width: NotRequired[int]
+    hidden: NotRequired[int]
+    kernel: NotRequired[int]
+    blocks: NotRequired[int]  # of cyclegan's generators
+    spectral_norm: NotRequired[bool]
+    sparse: NotRequired[bool]  # an autoencoder with codes between 0 and 1
+    classes: NotRequired[int]  # of a conditional architecture
+
+
+def gan_settings(header: Header) -> GanSettings:
+    """The settings of a checkpoint's header."""
+    return cast(GanSettings, header.settings)
 
 
 def find_architecture(arch: str) -> Architecture:
@@ -70,7 +94,7 @@ def restore(name: str, header: Header, weights: Mapping[str, Tensor]) -> Any:
     """
 
     def build_network(header: Header) -> Any:
-        network = build(header.arch, **header.settings)
+        network = build(header.arch, **gan_settings(header))
         if not any(weight.startswith("discriminator.") for weight in weights):
             network.discriminator = None
         return network

@@ -1,20 +1,21 @@
 """Preparation of every training: data, settings that depend on it, and optimizers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from torch import nn
 from torch.optim import Optimizer
 
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig
-from dlkit.gan_sample.data import SquareImages, choose_shape, list_pictures
-from dlkit.gan_sample.model import find_architecture
+from dlkit.gan_sample.data import Shape, SquareImages, choose_shape, list_pictures
+from dlkit.gan_sample.model import GanSettings, find_architecture
 
 MIN_STEPS = 100  # of an epoch without --steps-per-epoch
 
 
-def prepare(config: GanTrainConfig) -> tuple[GanTrainConfig, SquareImages, dict[str, Any]]:
+def prepare(config: GanTrainConfig) -> tuple[GanTrainConfig, SquareImages, GanSettings]:
     """Complete settings, decoded pictures, and the keyword arguments of `build`."""
     architecture = find_architecture(config.arch)
     listed = list_pictures(config.data, "train", classes=architecture.conditional)
@@ -22,12 +23,18 @@ def prepare(config: GanTrainConfig) -> tuple[GanTrainConfig, SquareImages, dict[
     pictures = SquareImages(listed, shape)
     pictures.report()
     config = fill_in_size(config, shape.image_size, shape.channels)
-    settings = {"image_size": shape.image_size, "channels": shape.channels}
-    chosen = {name: getattr(config, name, None) for name in architecture.options}
-    settings |= {name: value for name, value in chosen.items() if value is not None}
+    settings = given_settings(config, shape, architecture.options)
     if architecture.conditional:
         settings["classes"] = len(listed.names)
     return config, set_epoch_length(pictures, config), settings
+
+
+def given_settings(config: GanTrainConfig, shape: Shape, options: Sequence[str]) -> GanSettings:
+    """The shape, and those of the options that have a value."""
+    settings: GanSettings = {"image_size": shape.image_size, "channels": shape.channels}
+    chosen = {name: getattr(config, name, None) for name in options}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return cast(GanSettings, {**settings, **given})
 
 
 def fill_in_size(config: GanTrainConfig, image_size: int, channels: int) -> GanTrainConfig:

@@ -30,7 +30,7 @@ from dlkit.gan_sample.generate import BATCH
 from dlkit.gan_sample.grid import save_grid
 from dlkit.gan_sample.loss import discriminator_loss, generator_loss
 from dlkit.gan_sample.model import CycleGan, build
-from dlkit.gan_sample.prepare import MIN_STEPS, build_optimizer, fill_in_size
+from dlkit.gan_sample.prepare import MIN_STEPS, build_optimizer, fill_in_size, given_settings
 from dlkit.gan_sample.steps import GanStats, freeze, random_flip, stop_if_diverged
 
 DOMAINS = ("trainA", "trainB")
@@ -84,9 +84,7 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
     first, second = read_domains(config)
     shape = first.shape
     config = fill_in_size(config, shape.image_size, shape.channels)
-    settings: dict[str, Any] = {"image_size": shape.image_size, "channels": shape.channels}
-    chosen = {name: getattr(config, name) for name in ("width", "blocks")}
-    settings |= {name: value for name, value in chosen.items() if value is not None}
+    settings = given_settings(config, shape, ("width", "blocks"))
     model: CycleGan = build("cyclegan", **settings)
     assert model.discriminator is not None
     to_b, to_a = process.wrap(model.a_to_b), process.wrap(model.b_to_a)

@@ -18,7 +18,7 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header
-from dlkit.lm_generate.ngram import ABSENT, NGram, Trie, Values
+from dlkit.lm_generate.ngram import ABSENT, NGram, NGramSettings, Trie, Values
 from dlkit.lm_generate.text_codec import TextCodec
 from dlkit.tokenize import Tokenizer
 
@@ -138,7 +138,8 @@ class Reader:
         line = self.line()
         if line != "\\end\\":
             raise self.error(f"{line!r}, not \\end\\")
-        settings = {"tokenizer": self.codec(words).to_settings(), "smoothing": "arpa"}
+        tokenizer = self.codec(words).to_settings()
+        settings: NGramSettings = {"tokenizer": tokenizer, "smoothing": "arpa"}
         header = Header("lm-generate", "ngram", settings, [], card={"data": str(self.path)})
         return NGram(
             header,

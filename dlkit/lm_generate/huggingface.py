@@ -19,7 +19,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.download import cache, download
 from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.progress import log
-from dlkit.core.store.checkpoint import Header, metadata
+from dlkit.core.store.checkpoint import Header, TextModelSettings, metadata
 from dlkit.lm_generate.masked_lm import SPECIAL
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, read
@@ -120,9 +120,9 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
         )
     tokenizer = read_tokenizer(folder, kind)
     fit_vocabulary(folder, tokenizer, settings, weights)
-    settings = {"network": settings, "tokenizer": tokenizer.to_settings()}
+    described: TextModelSettings = {"network": settings, "tokenizer": tokenizer.to_settings()}
     source = {"source": str(config.get("_name_or_path") or folder)}
-    return Header("lm-generate", family.arch, settings, [], card=source), weights
+    return Header("lm-generate", family.arch, described, [], card=source), weights
 
 
 def read_config(folder: Path) -> Json:

@@ -16,7 +16,7 @@ Shapes: N the order, V tokens, M n-grams of a level, T tokens of a text.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -28,6 +28,23 @@ from dlkit.tokenize import Tokenizer
 
 ABSENT = -1
 CHUNK = 1 << 18  # tokens that are scored at once
+
+
+class NGramSettings(TypedDict):
+    """The settings in the header of an n-gram model."""
+
+    tokenizer: dict[str, Any]  # the content of its tokenizer's file
+    smoothing: str  # as in `--smoothing`; arpa if it was read from a file of that format
+    # Of a model in a file:
+    order: NotRequired[int]
+    line_end: NotRequired[int | None]  # as in `Trie`
+    floors: NotRequired[bool]  # as in `NGram`
+    ngrams: NotRequired[list[int]]  # the number of each order
+
+
+def stored_settings(header: Header) -> NGramSettings:
+    """The settings of an n-gram model's header."""
+    return cast(NGramSettings, header.settings)
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,7 @@ class NGram(LanguageModel):
 
     @cached_property
     def codec(self) -> TextCodec:  # type: ignore[override]
-        return TextCodec.from_settings(self.header.settings["tokenizer"])
+        return TextCodec.from_settings(stored_settings(self.header)["tokenizer"])
 
     @property
     def tokenizer(self) -> Tokenizer:

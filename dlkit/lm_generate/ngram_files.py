@@ -11,7 +11,7 @@ import numpy as np
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
 from dlkit.lm_generate.arpa import read_arpa
-from dlkit.lm_generate.ngram import NGram, Trie, Values
+from dlkit.lm_generate.ngram import NGram, NGramSettings, Trie, Values, stored_settings
 
 CODES = 256  # values of a byte
 EXACT = (0.0, -np.inf)
@@ -48,8 +48,8 @@ def save(path: Path, model: NGram, compress: bool = False) -> None:
         else:
             arrays[f"first.{number}"] = np.asarray(first, np.uint32)
         add(f"backoffs.{number}", weights)
-    settings = {
-        **model.header.settings,
+    settings: NGramSettings = {
+        **stored_settings(model.header),
         "order": trie.order,
         "line_end": trie.line_end,
         "floors": model.floors,
@@ -116,9 +116,9 @@ def load(path: Path) -> NGram:
     if header.arch != "ngram":
         raise DlkitError(f"a model of --arch {header.arch}; give one of n-grams", path)
     try:
-        settings = header.settings
+        settings = stored_settings(header)
         numbers = range(1, settings["order"] + 1)
-        sizes: list[int] = settings["ngrams"]
+        sizes = settings["ngrams"]
 
         def values(name: str) -> Values:
             return Values(arrays[name], arrays.get(f"{name}.table"))

@@ -19,7 +19,7 @@ from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import OWN, LmTrainConfig
 from dlkit.lm_generate.corpus import Corpus
-from dlkit.lm_generate.ngram import NGram, Trie, Values
+from dlkit.lm_generate.ngram import NGram, NGramSettings, Trie, Values
 from dlkit.lm_generate.ngram_files import save
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def write_model(
     start: float,
 ) -> None:
     """Build the model, and write it and its line in the log."""
-    settings = {"tokenizer": text.codec.to_settings(), "smoothing": config.smoothing}
+    tokenizer = text.codec.to_settings()
+    settings: NGramSettings = {"tokenizer": tokenizer, "smoothing": config.smoothing}
     model = NGram(
         Header("lm-generate", "ngram", settings, [], ngram_settings(config)),
         *build_trie(text, config, scratch, runs),

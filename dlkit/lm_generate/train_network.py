@@ -10,7 +10,7 @@ import torch
 
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.checkpoint import Header, TextModelSettings
 from dlkit.core.train.run import Run
 from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import LmTrainConfig
@@ -33,7 +33,7 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
         network.load_state_dict(start.weights)
         config = replace(config, init_from=None)
     sharded = config.parallel == "fsdp" and process.world_size > 1
-    described = {"network": settings, "tokenizer": text.codec.to_settings()}
+    described: TextModelSettings = {"network": settings, "tokenizer": text.codec.to_settings()}
     header = Header("lm-generate", config.arch, described, [])
     if sharded:
         run = Run(config, process, network, header)  # loads the weights before they are sharded

@@ -1,12 +1,12 @@
 """The painters, networks that transfer a style in one pass, by name."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
-from dlkit.style_transfer.models.adain import AdaIN
-from dlkit.style_transfer.models.fast import Fast
+from dlkit.style_transfer.models.adain import AdaIN, AdaINSettings
+from dlkit.style_transfer.models.fast import Fast, FastSettings
 from dlkit.style_transfer.models.painter import Painter
 
 __all__ = ["ARCHITECTURES", "Painter", "build", "build_from"]
@@ -23,4 +23,4 @@ def build(arch: str, **settings: Any) -> Painter:
 
 def build_from(header: Header) -> Painter:
     """Build the painter that a checkpoint's header describes."""
-    return build(header.arch, **header.settings)
+    return build(header.arch, **cast(FastSettings | AdaINSettings, header.settings))

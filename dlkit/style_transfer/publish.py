@@ -17,7 +17,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import folder
 from dlkit.core.vision import images
-from dlkit.style_transfer.models.features import FeatureNetwork, from_classifier
+from dlkit.style_transfer.models.features import FeatureNetwork, FeatureSettings, from_classifier
 
 PHOTOGRAPHS, SIDE = 48, 192  # for `normalize`: their number, and their side in pixels
 
@@ -34,7 +34,7 @@ def publish(
     """Add the convolutions of a run's best classifier to the bundled feature networks."""
     best = run / "best.safetensors"
     source = from_classifier(str(best), "average")
-    settings = {**source.settings, "padding": "replicate"}
+    settings: FeatureSettings = {**source.settings, "padding": "replicate"}
     network = FeatureNetwork(**settings)
     network.load_state_dict(source.state_dict())
     paths = sorted(image_files.files([str(photographs)]))

@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +30,8 @@ from dlkit.style_transfer.loss import (
     total_variation,
 )
 from dlkit.style_transfer.model import Painter
-from dlkit.style_transfer.models.adain import AdaIN
-from dlkit.style_transfer.models.fast import Fast
+from dlkit.style_transfer.models.adain import AdaIN, AdaINSettings
+from dlkit.style_transfer.models.fast import Fast, FastSettings
 from dlkit.style_transfer.models.features import FeatureNetwork, load_features
 
 STYLE_LAYERS = {f"relu{stage}_1": 0.25 for stage in range(1, 5)}
@@ -73,7 +72,7 @@ def train_fast(
         maps = [features(style, list(STYLE_LAYERS)) for style in styles]
         grams = {name: torch.cat([gram(own[name]) for own in maps]) for name in STYLE_LAYERS}
 
-    settings = {"styles": len(styles), "width": config.width}
+    settings: FastSettings = {"styles": len(styles), "width": config.width}
     model = Fast(**settings)
     network = process.wrap(model)  # the same weights, with gradients averaged over processes
     header = Header("style-transfer", "fast", settings, [Path(path).stem for path in paths])
@@ -118,7 +117,7 @@ def train_adain(
     paths = list_images(config.data, "styles")
     styles = SquareCrops(paths, config.image_size, len(paths))
     examples = center_crops(paths, config.image_size).to(process.device) / 255
-    settings: dict[str, Any] = {"features": features.settings, "layer": config.content_layer}
+    settings: AdaINSettings = {"features": features.settings, "layer": config.content_layer}
     model = AdaIN(**settings)
     layers = {name: own for name, own in STYLE_LAYERS.items() if name in model.encoder.layers}
     model.encoder.load_state_dict(features.truncate(model.layer).state_dict())

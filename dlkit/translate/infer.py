@@ -27,7 +27,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.translate.alignment import WordAlignment, align_words, join_alignments
 from dlkit.translate.config import DEFAULT_MODEL, DEFAULT_SEARCH, EXTRA_LENGTH, TranslationSearch
-from dlkit.translate.model import build
+from dlkit.translate.model import build, translator_settings
 from dlkit.translate.models.translator import Translator
 from dlkit.translate.sentences import split_line
 from dlkit.translate.vocabulary import TranslationVocabulary
@@ -103,12 +103,12 @@ class Predictor:
     @cached_property
     def longest(self) -> int:
         """The length in tokens of the longest source that the model was trained on."""
-        return int(self.header.settings.get("longest") or MAX_SOURCE)
+        return int(translator_settings(self.header).get("longest") or MAX_SOURCE)
 
     @property
     def context(self) -> int:
         """The number of previous turns that the model reads with a line."""
-        return int(self.header.settings.get("context") or 0)
+        return int(translator_settings(self.header).get("context") or 0)
 
     @cached_property
     def device(self) -> torch.device:

@@ -1,8 +1,9 @@
 """The architectures of translators by name."""
 
-from typing import Any
+from typing import Any, NotRequired, cast
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import Header, TextModelSettings
 from dlkit.translate.models.attention import AttentionRNN
 from dlkit.translate.models.rnn import RNN
 from dlkit.translate.models.transformer import Transformer
@@ -21,6 +22,19 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "transformer": ("width", "layers", "dropout", "heads", "ffn_width", "pre_norm",
                     "tie_embeddings"),
 }  # fmt: skip
+
+
+class TranslatorSettings(TextModelSettings):
+    """The settings in a translator's header."""
+
+    lower: bool  # whether its tokenizer lower-cases texts
+    context: NotRequired[int]  # previous turns that are read with a line
+    longest: NotRequired[int]  # tokens of the longest source of the training
+
+
+def translator_settings(header: Header) -> TranslatorSettings:
+    """The settings of a translator's header."""
+    return cast(TranslatorSettings, header.settings)
 
 
 def build(arch: str, **settings: Any) -> Translator:

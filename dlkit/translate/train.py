@@ -11,7 +11,7 @@ from dlkit.translate import data
 from dlkit.translate.config import FIXED, TranslateTrainConfig, by_arch
 from dlkit.translate.infer import Predictor
 from dlkit.translate.loss import smoothed_cross_entropy
-from dlkit.translate.model import SETTINGS, build
+from dlkit.translate.model import SETTINGS, TranslatorSettings, build
 from dlkit.translate.validation import validation_scores
 from dlkit.translate.vocabulary import TranslationVocabulary
 
@@ -31,7 +31,7 @@ def train(config: TranslateTrainConfig) -> Path:
         settings = start.network if start else network_settings(config, vocabulary)
         model: Any = build(config.arch, **settings)
         network = process.wrap(model)  # the same weights, with gradients averaged over processes
-        header_settings = {
+        header_settings: TranslatorSettings = {
             "network": settings,
             "tokenizer": vocabulary.to_settings(),
             "lower": config.lower,

@@ -3,13 +3,13 @@
 Shapes: B images, K channels, h x w positions.
 """
 
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlkit.style_transfer.models.features import FeatureNetwork
+from dlkit.style_transfer.models.features import FeatureNetwork, FeatureSettings
 from dlkit.style_transfer.models.painter import InstanceNorm, Painter
 from dlkit.style_transfer.models.statistics import mean_and_std
 
@@ -33,6 +33,13 @@ def mirror_encoder(encoder: FeatureNetwork) -> nn.Sequential:
     return nn.Sequential(*layers[:-1], nn.Sigmoid())
 
 
+class AdaINSettings(TypedDict):
+    """The settings in the header of an adain: its arguments."""
+
+    features: FeatureSettings
+    layer: str
+
+
 class AdaIN(Painter):
     """A feature network up to `layer` as encoder, AdaIN, and a decoder that mirrors the encoder.
 
@@ -41,7 +48,7 @@ class AdaIN(Painter):
 
     any_style = True
 
-    def __init__(self, features: dict[str, Any], layer: str = "relu4_1") -> None:
+    def __init__(self, features: FeatureSettings, layer: str = "relu4_1") -> None:
         super().__init__()
         self.layer = layer
         self.encoder = FeatureNetwork(**features).truncate(layer)

@@ -4,6 +4,8 @@ Instance normalization follows Ulyanov et al. 2016; styles share all weights exc
 shifts of the norms (Dumoulin et al. 2017). Shapes: B images, C channels, S styles.
 """
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,6 +64,13 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         y: Tensor = x + self.second(self.first(x, code).relu(), code)
         return y
+
+
+class FastSettings(TypedDict):
+    """The settings in the header of a fast painter: its arguments."""
+
+    styles: int
+    width: int
 
 
 class Fast(Painter):

@@ -6,7 +6,7 @@ conv4_2 its input. Shapes: B images, C channels, H x W pixels.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,18 @@ CAFFE_STD = (1 / 255,) * 3
 MIN_SHARE = 0.1  # least mean of a map in `normalize`, relative to the mean of its layer
 
 
+class FeatureSettings(TypedDict):
+    """The settings of a feature network, in its header and in that of adain: its arguments."""
+
+    stages: list[int]  # convolutions of each
+    widths: list[int]  # channels of each stage
+    mean: list[float]  # of inputs from 0 to 1
+    std: list[float]
+    bgr: bool  # whether the weights are for channels in reverse order
+    pooling: Pooling
+    padding: Padding
+
+
 class FeatureNetwork(nn.Module):
     """Convolutions, ReLUs and pools of a VGG, with frozen weights.
 
@@ -55,7 +67,7 @@ class FeatureNetwork(nn.Module):
         padding: Padding = "zeros",
     ) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {
+        self.settings: FeatureSettings = {
             "stages": list(stages),
             "widths": list(widths),
             "mean": list(mean),
@@ -197,7 +209,9 @@ def from_checkpoint(path: Path, pooling: Pooling) -> FeatureNetwork:
     def build(header: Header) -> FeatureNetwork:
         if header.arch != ARCH:
             raise DlkitError(f"it is a painter ({header.arch}), not a feature network")
-        return FeatureNetwork(**{**header.settings, "pooling": pooling})
+        stored = cast(FeatureSettings, header.settings)
+        settings: FeatureSettings = {**stored, "pooling": pooling}
+        return FeatureNetwork(**settings)
 
     return restore(path, "style-transfer", build)[1]
 
