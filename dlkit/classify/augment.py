@@ -22,10 +22,11 @@ def augment(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
     if config.randaugment:
         change = v2.RandAugment(num_ops=2, magnitude=config.randaugment)
         images = torch.stack([change(image) for image in images])
+    shift = config.shift or 0.0
     if config.rotate or config.zoom > 1:
-        images = random_affine(images.float(), config.rotate, config.zoom, config.shift)
-    elif config.shift:
-        images = random_shift(images, round(config.shift * images.shape[-1]))
+        images = random_affine(images.float(), config.rotate, config.zoom, shift)
+    elif shift:
+        images = random_shift(images, round(shift * images.shape[-1]))
     if config.flip:
         mirrored = random_mask(images, config.flip)
         images = torch.where(mirrored, images.flip(-1), images)

@@ -183,7 +183,7 @@ class ClassifyTrainConfig(TrainConfig):
         min=0,
         max=1,
     )
-    shift: float = option(
+    shift: float | None = option(
         None,
         "Shift by up to this share of the side (0.1; knn, linear, mlp, perceptron, adaline: 0).",
         min=0,

@@ -60,7 +60,7 @@ class GanTrainConfig(TrainConfig):
     batch_size: int = option(None, "Batch size over all processes (64; cyclegan 1).", min=1)
     optimizer: Optimizer = option(None, "Optimizer of both networks (adam; wgan rmsprop).")
     lr: float = option(None, "Learning rate (2e-4; wgan 5e-5; autoencoder, vae 1e-3).", min=0)
-    beta1: float = option(
+    beta1: float | None = option(
         None,
         "adam, adamw: beta1 (0.5; residual, wgan-gp 0).",
         min=0,
@@ -77,12 +77,12 @@ class GanTrainConfig(TrainConfig):
         max=1,
     )
 
-    loss: Loss = option(
+    loss: Loss | None = option(
         None,
         "Adversarial loss (non-saturating; residual hinge; cyclegan least-squares); minimax is the"
         " saturating one.",
     )
-    d_steps: int = option(
+    d_steps: int | None = option(
         None, "Discriminator steps per generator step (1; wgan, wgan-gp 5).", min=1
     )
     spectral_norm: bool | None = option(
@@ -94,7 +94,7 @@ class GanTrainConfig(TrainConfig):
     gradient_penalty: float | None = option(
         None, "wgan-gp: weight of the gradient penalty (10).", min=0
     )
-    augment: str = option(
+    augment: str | None = option(
         None,
         "Differentiable augmentation of real and generated pictures: some of"
         " color,translation,cutout, or none (residual: all three).",
@@ -109,7 +109,7 @@ class GanTrainConfig(TrainConfig):
     )
 
     beta: float = option(1.0, "vae: weight of the KL divergence.", min=0)
-    reconstruction: Literal["mse", "l1", "bce"] = option(
+    reconstruction: Literal["mse", "l1", "bce"] | None = option(
         None, "autoencoder, vae: reconstruction loss (mse; vae bce)."
     )
     noise: float = option(
@@ -204,27 +204,37 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def by_arch(config: GanTrainConfig) -> GanTrainConfig:
+class ResolvedConfig(GanTrainConfig):
+    """Settings with a value for each one that the architecture uses; those it lacks may be None."""
+
+    beta1: float
+    loss: Loss
+    d_steps: int
+    augment: str
+    reconstruction: Literal["mse", "l1", "bce"]
+
+
+def by_arch(config: GanTrainConfig) -> ResolvedConfig:
     """The settings with the architecture's defaults in place of None.
 
     Raises DlkitError for an option that would have no effect.
     """
     refuse_unused(config, OWN)
     changed = set(non_defaults(config))
-    config = with_defaults(config, DEFAULTS[config.arch])
-    if config.network is not None:
-        kind = "a dense network" if config.network == "dense" else f"{config.network} networks"
+    resolved = with_defaults(ResolvedConfig(**vars(config)), DEFAULTS[config.arch])
+    if resolved.network is not None:
+        kind = "a dense network" if resolved.network == "dense" else f"{resolved.network} networks"
         unused = {"dense": {"width", "kernel"}, "convolutional": {"hidden"}}
-        for name in sorted(changed & unused.get(config.network, {"hidden", "kernel"})):
+        for name in sorted(changed & unused.get(resolved.network, {"hidden", "kernel"})):
             raise DlkitError(f"{option_name(name)} has no effect in {kind}; remove it")
-        if config.network == "residual" and config.arch != "cgan":
-            raise DlkitError(f"--network residual is for cgan, not {config.arch}; choose another")
-    if "beta1" in changed and config.optimizer not in {"adam", "adamw"}:
-        raise DlkitError(f"--beta1 is for adam and adamw, not {config.optimizer}; remove it")
-    if "activity" in changed and not config.sparsity:
+        if resolved.network == "residual" and resolved.arch != "cgan":
+            raise DlkitError(f"--network residual is for cgan, not {resolved.arch}; choose another")
+    if "beta1" in changed and resolved.optimizer not in {"adam", "adamw"}:
+        raise DlkitError(f"--beta1 is for adam and adamw, not {resolved.optimizer}; remove it")
+    if "activity" in changed and not resolved.sparsity:
         raise DlkitError("--activity has no effect without --sparsity; give both")
-    if config.arch == "cyclegan" and config.loss not in {"least-squares", "non-saturating"}:
+    if resolved.arch == "cyclegan" and resolved.loss not in {"least-squares", "non-saturating"}:
         raise DlkitError(
-            f"--loss {config.loss}: not for cyclegan; choose from least-squares, non-saturating"
+            f"--loss {resolved.loss}: not for cyclegan; choose from least-squares, non-saturating"
         )
-    return config
+    return resolved

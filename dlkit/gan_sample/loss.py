@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.gan_sample.config import GanTrainConfig
+from dlkit.gan_sample.config import ResolvedConfig
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def sparsity_loss(codes: Tensor, activity: float) -> Tensor:
 
 
 def autoencoder_losses(
-    config: GanTrainConfig, images: Tensor, halves: Tensor, codes: Tensor
+    config: ResolvedConfig, images: Tensor, halves: Tensor, codes: Tensor
 ) -> dict[str, Tensor]:
     """The loss terms of an autoencoder, means over the batch."""
     terms = {"reconstruction": reconstruction_loss(config.reconstruction, images, halves).mean()}
@@ -104,7 +104,7 @@ def autoencoder_losses(
 
 
 def vae_losses(
-    config: GanTrainConfig, images: Tensor, halves: Tensor, mean: Tensor, log_variance: Tensor
+    config: ResolvedConfig, images: Tensor, halves: Tensor, mean: Tensor, log_variance: Tensor
 ) -> dict[str, Tensor]:
     """The loss terms of a variational autoencoder, means over the batch."""
     reconstruction = reconstruction_loss(config.reconstruction, images, halves).mean()

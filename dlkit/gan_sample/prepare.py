@@ -8,14 +8,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from dlkit.core.train.run import Run
-from dlkit.gan_sample.config import GanTrainConfig
+from dlkit.gan_sample.config import ResolvedConfig
 from dlkit.gan_sample.data import Shape, SquareImages, choose_shape, list_pictures
 from dlkit.gan_sample.model import GanSettings, find_architecture
 
 MIN_STEPS = 100  # of an epoch without --steps-per-epoch
 
 
-def prepare(config: GanTrainConfig) -> tuple[GanTrainConfig, SquareImages, GanSettings]:
+def prepare(config: ResolvedConfig) -> tuple[ResolvedConfig, SquareImages, GanSettings]:
     """Complete settings, decoded pictures, and the keyword arguments of `build`."""
     architecture = find_architecture(config.arch)
     listed = list_pictures(config.data, "train", classes=architecture.conditional)
@@ -29,7 +29,7 @@ def prepare(config: GanTrainConfig) -> tuple[GanTrainConfig, SquareImages, GanSe
     return config, set_epoch_length(pictures, config), settings
 
 
-def given_settings(config: GanTrainConfig, shape: Shape, options: Sequence[str]) -> GanSettings:
+def given_settings(config: ResolvedConfig, shape: Shape, options: Sequence[str]) -> GanSettings:
     """The shape, and those of the options that have a value."""
     settings: GanSettings = {"image_size": shape.image_size, "channels": shape.channels}
     chosen = {name: getattr(config, name, None) for name in options}
@@ -37,7 +37,7 @@ def given_settings(config: GanTrainConfig, shape: Shape, options: Sequence[str])
     return cast(GanSettings, {**settings, **given})
 
 
-def fill_in_size(config: GanTrainConfig, image_size: int, channels: int) -> GanTrainConfig:
+def fill_in_size(config: ResolvedConfig, image_size: int, channels: int) -> ResolvedConfig:
     """The settings with this image size and, unless given, a flip probability by channels."""
     flip = config.flip
     if flip is None:
@@ -45,7 +45,7 @@ def fill_in_size(config: GanTrainConfig, image_size: int, channels: int) -> GanT
     return replace(config, image_size=image_size, flip=flip)
 
 
-def set_epoch_length(pictures: SquareImages, config: GanTrainConfig) -> SquareImages:
+def set_epoch_length(pictures: SquareImages, config: ResolvedConfig) -> SquareImages:
     """Set the number of samples of an epoch."""
     steps = config.steps_per_epoch or max(len(pictures.pixels) // config.batch_size, MIN_STEPS)
     pictures.length = steps * config.batch_size

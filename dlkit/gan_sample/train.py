@@ -13,7 +13,7 @@ from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.gan_sample.config import GanTrainConfig, by_arch
+from dlkit.gan_sample.config import GanTrainConfig, ResolvedConfig, by_arch
 from dlkit.gan_sample.data import from_uint8, identity_collate
 from dlkit.gan_sample.diffaugment import augment, parse_policy
 from dlkit.gan_sample.fid import fid_evaluator, save_samples
@@ -35,12 +35,12 @@ from dlkit.gan_sample.train_cyclegan import train_cyclegan
 def train(config: GanTrainConfig) -> Path:
     """Train a model, and return the path of its best checkpoint."""
     with distributed.launch(config.device, config.seed) as process:
-        config = by_arch(config)
-        loop = LOOPS[find_architecture(config.arch).network]
-        return loop(config, process)
+        resolved = by_arch(config)
+        loop = LOOPS[find_architecture(resolved.arch).network]
+        return loop(resolved, process)
 
 
-def train_gan(config: GanTrainConfig, process: Process) -> Path:
+def train_gan(config: ResolvedConfig, process: Process) -> Path:
     """Train a GAN: `d_steps` discriminator steps per generator step (Goodfellow et al. 2014)."""
     policy = parse_policy(config.augment)
     config, pictures, settings = prepare(config)
@@ -106,7 +106,7 @@ def clip_weights(critic: nn.Module, limit: float) -> None:
 
 
 # The training loop of each class of networks.
-LOOPS: dict[type[nn.Module], Callable[[GanTrainConfig, Process], Path]] = {
+LOOPS: dict[type[nn.Module], Callable[[ResolvedConfig, Process], Path]] = {
     GanModel: train_gan,
     Autoencoder: train_autoencoder,
     VariationalAutoencoder: train_autoencoder,

@@ -14,7 +14,7 @@ from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.gan_sample.config import GanTrainConfig
+from dlkit.gan_sample.config import ResolvedConfig
 from dlkit.gan_sample.data import SquareImages, from_uint8, identity_collate, to_uint8
 from dlkit.gan_sample.fid import fid_evaluator, sample_path, save_samples
 from dlkit.gan_sample.grid import save_grid
@@ -28,7 +28,7 @@ CODES_TO_FIT = 10_000  # codes for `Autoencoder.fit`
 MAX_SHOWN = 32  # pictures in the grid of reconstructions
 
 
-def train_autoencoder(config: GanTrainConfig, process: Process) -> Path:
+def train_autoencoder(config: ResolvedConfig, process: Process) -> Path:
     """Train an autoencoder, and return the path of its best checkpoint."""
     config, pictures, settings = prepare(config)
     held_out, training = pictures.split_off(config.val_share, config.seed)
@@ -86,7 +86,7 @@ def validate(
     run: Run,
     losses: Callable[..., dict[str, Tensor]],
     held_out: SquareImages,
-    config: GanTrainConfig,
+    config: ResolvedConfig,
     process: Process,
 ) -> dict[str, float]:
     """The loss on the validation pictures and its terms; empty if there are none."""
@@ -115,7 +115,7 @@ def encode_in_batches(model: Autoencoder, pixels: Tensor, run: Run) -> Iterator[
 
 @torch.no_grad()
 def save_reconstructions(
-    model: Autoencoder, pictures: SquareImages, config: GanTrainConfig, run: Run, epoch: int
+    model: Autoencoder, pictures: SquareImages, config: ResolvedConfig, run: Run, epoch: int
 ) -> None:
     """Write samples/epoch-0001-reconstructions.png: pictures above their reconstructions."""
     columns = min(8, len(pictures.pixels))

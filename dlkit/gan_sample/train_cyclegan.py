@@ -16,7 +16,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
-from dlkit.gan_sample.config import GanTrainConfig
+from dlkit.gan_sample.config import ResolvedConfig
 from dlkit.gan_sample.data import (
     SquareImages,
     choose_shape,
@@ -79,7 +79,7 @@ class ImagePool:
         self.kept = state["kept"]
 
 
-def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
+def train_cyclegan(config: ResolvedConfig, process: Process) -> Path:
     """Train a CycleGAN (Zhu et al. 2017), and return the path of the best checkpoint."""
     first, second = read_domains(config)
     shape = first.shape
@@ -143,7 +143,7 @@ def train_cyclegan(config: GanTrainConfig, process: Process) -> Path:
     return run.best
 
 
-def read_domains(config: GanTrainConfig) -> tuple[SquareImages, SquareImages]:
+def read_domains(config: ResolvedConfig) -> tuple[SquareImages, SquareImages]:
     """The pictures of trainA and trainB, of one size and number of channels."""
     folders = [config.data / name for name in DOMAINS]
     if missing := [folder for folder in folders if not folder.is_dir()]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from dlkit.core.parallel.distributed import Process
 from dlkit.lm_generate import perplexity, scoring
-from dlkit.lm_generate.config import LmTrainConfig
+from dlkit.lm_generate.config import ResolvedConfig
 from dlkit.lm_generate.data import Streams, loader
 from dlkit.lm_generate.models.language_model import NextTokenNetwork
 from dlkit.lm_generate.neural import NeuralLM, Objective, cross_entropy
@@ -68,21 +68,21 @@ class CausalLM(NeuralLM):
         return next_token_loss
 
     def batches(
-        self, ids: np.ndarray, config: LmTrainConfig, process: Process, epoch: int
+        self, ids: np.ndarray, config: ResolvedConfig, process: Process, epoch: int
     ) -> DataLoader[list[Tensor]]:
         if self.context is not None:
             return super().batches(ids, config, process, epoch)
         step = self.network.stream_step(config.context)
         return loader(Streams(ids, config, process, epoch, step), process)
 
-    def training_state(self, config: LmTrainConfig, process: Process) -> Any:
+    def training_state(self, config: ResolvedConfig, process: Process) -> Any:
         if self.context is not None:
             return None
         streams = config.batch_size // process.world_size // config.accumulate
         return self.network.start(streams, config.context)
 
     def validation_losses(
-        self, ids: np.ndarray, config: LmTrainConfig, process: Process
+        self, ids: np.ndarray, config: ResolvedConfig, process: Process
     ) -> np.ndarray:
         """Losses of windows that do not overlap, or of streams."""
         if self.context is None:

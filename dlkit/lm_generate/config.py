@@ -83,13 +83,13 @@ class LmTrainConfig(TrainConfig):
         "gpt, under torchrun or srun: each process holds the whole network, or (fsdp) a shard of"
         " it, to train a network too large for one device.",
     )
-    context: int = option(
+    context: int | None = option(
         None,
         "Tokens of the window of gpt, bert, t5 and bilm (default 256); of truncated backpropagation"
         " in recurrent networks (64); of bengio's context (4).",
         min=1,
     )
-    layers: int = option(
+    layers: int | None = option(
         None, "Layers (default 4 for gpt, bert, t5; 1 for recurrent networks; 2 for bilm).", min=1
     )
     width: int = option(128, "Model dimension.", min=1)
@@ -171,7 +171,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def by_arch(config: LmTrainConfig) -> LmTrainConfig:
+class ResolvedConfig(LmTrainConfig):
+    """Settings with a value for each one that the architecture uses; those it lacks may be None."""
+
+    context: int
+    layers: int
+
+
+def by_arch(config: LmTrainConfig) -> ResolvedConfig:
     """Complete the settings with the architecture's defaults.
 
     Raises DlkitError for an option that was given and has no effect.
@@ -210,4 +217,4 @@ def by_arch(config: LmTrainConfig) -> LmTrainConfig:
         raise DlkitError(
             "--arpa needs a model that backs off; give --add-k 0 or another --smoothing"
         )
-    return with_defaults(config, DEFAULTS[config.arch])
+    return with_defaults(ResolvedConfig(**vars(config)), DEFAULTS[config.arch])

@@ -9,7 +9,7 @@ from torch import nn
 from dlkit.core.errors import DlkitError
 from dlkit.lm_generate.bilm import BiLM
 from dlkit.lm_generate.causal_lm import CausalLM
-from dlkit.lm_generate.config import LmTrainConfig
+from dlkit.lm_generate.config import ResolvedConfig
 from dlkit.lm_generate.masked_lm import MaskedLM
 from dlkit.lm_generate.models.bengio import Bengio
 from dlkit.lm_generate.models.bert import BERT
@@ -29,7 +29,7 @@ class Architecture:
     kind: type[NeuralLM]
     packs_linears: bool = False  # whether inference with pre-packed linear layers is faster
 
-    def settings(self, config: LmTrainConfig, vocab_size: int) -> dict[str, Any]:
+    def settings(self, config: ResolvedConfig, vocab_size: int) -> dict[str, Any]:
         """The network's keyword arguments, from settings that `by_arch` has completed."""
         parameters = inspect.signature(self.network).parameters
         names = sorted(name for name in parameters if hasattr(config, name))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
-from dlkit.lm_generate.config import LmTrainConfig
+from dlkit.lm_generate.config import ResolvedConfig
 from dlkit.lm_generate.data import Windows, loader
 from dlkit.lm_generate.language_model import LanguageModel
 from dlkit.lm_generate.perplexity import objective_losses
@@ -89,18 +89,18 @@ class NeuralLM(LanguageModel):
         return context
 
     def batches(
-        self, ids: np.ndarray, config: LmTrainConfig, process: Process, epoch: int
+        self, ids: np.ndarray, config: ResolvedConfig, process: Process, epoch: int
     ) -> DataLoader[list[Tensor]]:
         """The batches of an epoch: ids and targets (B, T)."""
         length = self.window(config.context, config.next_sentence)
         return loader(Windows(ids, config, process, epoch, length), process)
 
-    def training_state(self, config: LmTrainConfig, process: Process) -> Any:
+    def training_state(self, config: ResolvedConfig, process: Process) -> Any:
         """The state that an epoch carries from batch to batch; None for windows."""
         return None
 
     def validation_losses(
-        self, ids: np.ndarray, config: LmTrainConfig, process: Process
+        self, ids: np.ndarray, config: ResolvedConfig, process: Process
     ) -> np.ndarray:
         """Losses in nats on held-out ids (N): a fast measure while training."""
         length = self.window(config.context, config.next_sentence)

@@ -9,13 +9,13 @@ from dlkit.lm_generate.init_from import find_start
 def train(config: LmTrainConfig) -> Path:
     """Train a language model, and return the path of its best checkpoint."""
     config, start = find_start(config) if config.init_from else (config, None)
-    config = by_arch(config)
-    if config.arch == "ngram":
+    resolved = by_arch(config)
+    if resolved.arch == "ngram":
         from dlkit.lm_generate.ngram_training import train_ngram
 
-        return train_ngram(config)
+        return train_ngram(resolved)
     from dlkit.core.parallel import distributed
     from dlkit.lm_generate.train_network import train_network
 
-    with distributed.launch(config.device, config.seed) as process:
-        return train_network(config, process, start)
+    with distributed.launch(resolved.device, resolved.seed) as process:
+        return train_network(resolved, process, start)

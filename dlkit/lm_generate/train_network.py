@@ -13,14 +13,14 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header, TextModelSettings
 from dlkit.core.train.run import Run
 from dlkit.lm_generate import corpus
-from dlkit.lm_generate.config import LmTrainConfig
+from dlkit.lm_generate.config import ResolvedConfig
 from dlkit.lm_generate.init_from import Start
 from dlkit.lm_generate.model import architecture
 from dlkit.lm_generate.neural import NeuralLM
 from dlkit.lm_generate.samples import write_sample
 
 
-def train_network(config: LmTrainConfig, process: Process, start: Start | None = None) -> Path:
+def train_network(config: ResolvedConfig, process: Process, start: Start | None = None) -> Path:
     """Train a network, and return the path of its best checkpoint."""
     if process.is_main:
         corpus.prepare(config, start.vocabulary if start else None)
@@ -74,7 +74,7 @@ def train_network(config: LmTrainConfig, process: Process, start: Start | None =
 
 
 def held_out_scores(
-    model: NeuralLM, ids: np.ndarray, config: LmTrainConfig, process: Process
+    model: NeuralLM, ids: np.ndarray, config: ResolvedConfig, process: Process
 ) -> dict[str, float]:
     """Loss in nats per token and perplexity on held-out ids (N)."""
     model.network.eval()

@@ -39,14 +39,16 @@ class StyleTrainConfig(TrainConfig):
         256, "fast: longest side of the style images, which determines the size of strokes.", min=32
     )
     width: int = option(24, "fast: channels of the first layer (32 in the paper).", min=4)
-    content_layer: str = option(
+    content_layer: str | None = option(
         None,
         "Layer of the content loss and last layer of adain's encoder (fast: relu3_1, adain:"
         " relu4_1). Earlier layers keep more of the photograph and train faster.",
     )
     content_weight: float = option(1.0, "Weight of the content loss.", min=0)
-    style_weight: float = option(None, "Weight of the style loss (fast: 15, adain: 30).", min=0)
-    tv_weight: float = option(
+    style_weight: float | None = option(
+        None, "Weight of the style loss (fast: 15, adain: 30).", min=0
+    )
+    tv_weight: float | None = option(
         None, "Weight of the total variation loss (fast: 50, adain: 20).", min=0
     )
     val_share: float = option(0.02, "Share of the photographs to validate on.", min=0, max=0.9)
@@ -58,10 +60,18 @@ class StyleTrainConfig(TrainConfig):
     warmup: float = option(0.1, "Epochs over which the learning rate rises from zero.", min=0)
 
 
-def by_arch(config: StyleTrainConfig) -> StyleTrainConfig:
+class ResolvedConfig(StyleTrainConfig):
+    """Settings with a value for each one that the architecture uses; those it lacks may be None."""
+
+    content_layer: str
+    style_weight: float
+    tv_weight: float
+
+
+def by_arch(config: StyleTrainConfig) -> ResolvedConfig:
     """The settings with the architecture's defaults in place of None.
 
     Raises DlkitError for options that the architecture does not have.
     """
     refuse_unused(config, OWN)
-    return with_defaults(config, DEFAULTS[config.arch])
+    return with_defaults(ResolvedConfig(**vars(config)), DEFAULTS[config.arch])

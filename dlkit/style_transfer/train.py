@@ -20,7 +20,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.core.vision.images import Picture, as_pillow, grid, save
-from dlkit.style_transfer.config import StyleTrainConfig, by_arch
+from dlkit.style_transfer.config import ResolvedConfig, StyleTrainConfig, by_arch
 from dlkit.style_transfer.data import SquareCrops, center_crops, list_images, read
 from dlkit.style_transfer.loss import (
     content_loss,
@@ -41,7 +41,7 @@ MAX_EXAMPLES = 5  # photographs, and styles, of an example picture
 def train(config: StyleTrainConfig) -> Path:
     """Train a painter, and return the path of its best checkpoint."""
     with distributed.launch(config.device, config.seed) as process:
-        config = by_arch(config)
+        resolved = by_arch(config)
         if not config.images:
             raise DlkitError("--images: none given; give photographs to train on")
         photos = list_images(config.images, "photographs")
@@ -53,11 +53,11 @@ def train(config: StyleTrainConfig) -> Path:
         features = load_features(config.features, process.device)
         features.to(memory_format=torch.channels_last)
         loop = train_fast if config.arch == "fast" else train_adain
-        return loop(config, process, features, training, validation.to(process.device))
+        return loop(resolved, process, features, training, validation.to(process.device))
 
 
 def train_fast(
-    config: StyleTrainConfig,
+    config: ResolvedConfig,
     process: Process,
     features: FeatureNetwork,
     training: SquareCrops,
@@ -107,7 +107,7 @@ def train_fast(
 
 
 def train_adain(
-    config: StyleTrainConfig,
+    config: ResolvedConfig,
     process: Process,
     features: FeatureNetwork,
     training: SquareCrops,
