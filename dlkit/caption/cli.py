@@ -21,8 +21,8 @@ from dlkit.core.cli.command import (
     Task,
     Workers,
     format_option,
+    missing_images,
     model_argument,
-    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.generation.options import (
@@ -135,7 +135,7 @@ def infer(
         raise DlkitError(f"-o {output}: an image's name, but results are text; choose another")
     writer = ShardWriter(format, output, shard, resume)
     print_with = partial(write_lines, scores=True) if scores else FORMATS[format]
-    if failures := refuse_missing_images(images):
+    if failures := missing_images(images):
         writer.write(failures, print_with)
         return
     paths = keep_apart([annotate], images)

@@ -20,8 +20,8 @@ from dlkit.core.cli.command import (
     Split,
     Task,
     Workers,
+    missing_images,
     model_argument,
-    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import picture_suffix
@@ -245,7 +245,7 @@ def refuse_text_model(model: str) -> None:
 
 def write_missing(images: list[str] | None, writer: ShardWriter) -> bool:
     """Write a Failure for each image and return True if none exists, before torch is imported."""
-    failures = refuse_missing_images(images or [])
+    failures = missing_images(images or [])
     if failures:
         writer.write(failures if writer.shard is None else writer.shard.select(failures))
     return bool(failures)

@@ -18,8 +18,8 @@ from dlkit.core.cli.command import (
     Task,
     Workers,
     format_option,
+    missing_images,
     model_argument,
-    refuse_missing_images,
 )
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
@@ -180,7 +180,7 @@ def infer(
     )
     # Frames cannot be resumed.
     writer = ShardWriter(format, output, shard, resume) if not in_order else None
-    if format in WRITERS and not videos and (failures := refuse_missing_images(images)):
+    if format in WRITERS and not videos and (failures := missing_images(images)):
         if writer is None:
             write(failures, format, output)
         else:

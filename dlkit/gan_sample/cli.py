@@ -18,8 +18,8 @@ from dlkit.core.cli.command import (
     Split,
     Task,
     Workers,
+    missing_images,
     model_argument,
-    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
@@ -230,7 +230,7 @@ def reconstruct(
     """
     from dlkit.core.io.image_files import keep_apart
 
-    if failures := refuse_missing_images(images):
+    if failures := missing_images(images):
         write(failures, format)
         return
     from dlkit.gan_sample import infer as drawing
@@ -298,7 +298,7 @@ def translate_images(
     """
     from dlkit.core.io.image_files import keep_apart
 
-    if failures := refuse_missing_images(images):
+    if failures := missing_images(images):
         write(failures, format)
         return
     from dlkit.gan_sample.infer import load_translator

@@ -18,8 +18,8 @@ from dlkit.core.cli.command import (
     ShardOption,
     Task,
     Workers,
+    missing_images,
     model_argument,
-    refuse_missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
@@ -119,7 +119,7 @@ def infer(
     if output is not None and output.suffix.lower() in SUFFIXES:
         raise DlkitError("not a text format; save images with --save FOLDER", output)
     writer = ShardWriter(format, output, shard, resume)
-    if failures := refuse_missing_images(images):
+    if failures := missing_images(images):
         writer.write(failures)
         return
     paths = keep_apart([save, probabilities], images)

@@ -17,7 +17,7 @@ from dlkit.core.cli.command import (
     Task,
     Workers,
     check_model,
-    refuse_missing_images,
+    missing_images,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
@@ -215,7 +215,7 @@ def infer(
 
     Prints photograph, style, file, width, height, steps, content loss, style loss and seconds.
     """
-    if failures := refuse_missing_images(photos):
+    if failures := missing_images(photos):
         write(failures, format)
         return
     from dlkit.style_transfer import infer as painting
@@ -323,7 +323,7 @@ def apply_(
     Prints photograph, style, file, width and height.
     """
     check_model("style-transfer", model)
-    if failures := refuse_missing_images(photos):
+    if failures := missing_images(photos):
         write(failures, format)
         return
     from dlkit.style_transfer import apply as passes

@@ -237,10 +237,10 @@ def format_by_suffix(ctx: typer.Context, value: str) -> str:
     return value if given or suffix not in {"json", "jsonl", "csv"} else suffix
 
 
-def refuse_missing_images(sources: Sequence[str]) -> list[Failure]:
-    """A Failure for each of the sources, if none of them is an image, before torch is imported.
+def missing_images(sources: Sequence[str]) -> list[Failure]:
+    """A Failure for each source, if none of them has an image; else none. Loads no torch.
 
-    Sources are as in the argument IMAGES. Empty if some may be readable.
+    Sources are as in the argument IMAGES.
     """
     from dlkit.core.io.image_files import missing
 
@@ -266,8 +266,6 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option("--precision", help="auto: bf16 where the hardware is fast at it, else fp32."),
 ]
-
-
 AnyFormat = Annotated[
     Format,
     typer.Option(
