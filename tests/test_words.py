@@ -29,7 +29,14 @@ BRITISH = re.compile(
 )
 # Words that are data: names in other tools' files, and examples of text.
 ALLOWED: dict[str, set[str]] = {
-    "dlkit/core/store/renamed.py": {"recolour", "preserve_colour", "colour", "neighbours", "grey"},
+    "dlkit/core/store/renamed.py": {
+        "recolour",
+        "preserve_colour",
+        "colour",
+        "neighbours",
+        "grey",
+        "learnt",
+    },
     "dlkit/segment/masks.py": {"unlabelled"},
     # The method of files.
     "dlkit/core/io/text.py": {"tell"},

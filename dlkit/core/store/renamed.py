@@ -34,6 +34,11 @@ INVERTED: dict[str, dict[str, str]] = {
     "lm-generate": {"untied": "tie_embeddings"},
     "translate": {"untied": "tie_embeddings"},
 }
+# Choices renamed, by the setting's name of today.
+RENAMED_CHOICES: dict[str, dict[str, str]] = {
+    "color": {"grey": "gray"},
+    "positions": {"learnt": "learned"},
+}
 NESTED = (
     "network",
     "backbone",
@@ -43,7 +48,7 @@ NESTED = (
 
 
 def upgrade_settings(settings: dict[str, Any], task: str) -> dict[str, Any]:
-    """The settings under today's names."""
+    """The settings under today's names, with today's names of choices."""
     renamed = RENAMED["*"] | RENAMED.get(task, {})
     inverted = INVERTED["*"] | INVERTED.get(task, {})
     upgraded: dict[str, Any] = {}
@@ -53,7 +58,10 @@ def upgrade_settings(settings: dict[str, Any], task: str) -> dict[str, Any]:
             continue
         if name in NESTED and isinstance(value, dict):
             value = upgrade_settings(value, "classify" if name == "backbone" else task)
-        upgraded[renamed.get(name, name)] = value
+        name = renamed.get(name, name)
+        if isinstance(value, str):
+            value = RENAMED_CHOICES.get(name, {}).get(value, value)
+        upgraded[name] = value
     return upgraded
 
 
