@@ -66,10 +66,20 @@ def find(
 
 
 def unknown_model(task: str, model: str, known: list[str]) -> DlkitError:
-    """The error for an unknown name, with the closest known ones."""
-    close = difflib.get_close_matches(model, known, n=3, cutoff=0.4) or sorted(known)
-    choices = f"choose from {', '.join(close)}" if close else "no model is bundled yet"
+    """The error for an unknown name, with the tasks that have it, or the closest known ones."""
+    others = [name for name in tasks_with(model) if name != task]
+    close = [] if others else difflib.get_close_matches(model, known, n=3)
+    choices = ", ".join(close or sorted(known))
     return DlkitError(
-        f"unknown model {model!r} for {task}; {choices}, or give a file that ends in"
-        f" {' or '.join(SUFFIXES)}"
+        f"unknown model {model!r} for {task}"
+        + (f", a model of {' and '.join(f'`dlkit {name}`' for name in others)}" if others else "")
+        + (f"; choose from {choices}" if choices else "; no model is bundled yet")
+        + f", or give a file that ends in {' or '.join(SUFFIXES)}"
     )
+
+
+def tasks_with(model: str) -> list[str]:
+    """The tasks that have a bundled model of this name."""
+    files = sorted(PACKAGE.glob("*/weights/*"))
+    found = [path for path in files if path.suffix in SUFFIXES and path.stem == model]
+    return [path.parent.parent.name.replace("_", "-") for path in found]

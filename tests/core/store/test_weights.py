@@ -100,6 +100,15 @@ def test_a_name_is_never_taken_for_a_file(tmp_path: Path) -> None:
         weights.find("detect", "animal")
 
 
+def test_an_unknown_model_lists_all_models_or_the_tasks_that_have_it() -> None:
+    with pytest.raises(
+        DlkitError, match="'nosuch' for detect; choose from animals, cells, or give"
+    ):
+        weights.find("detect", "nosuch")
+    with pytest.raises(DlkitError, match="'cifar10' for detect, a model of `dlkit classify` and"):
+        weights.find("detect", "cifar10")
+
+
 THEIRS = {
     "fasterrcnn-mobilenet-coco": (detection.fasterrcnn_mobilenet_v3_large_fpn, 0.5),
     "retinanet-coco": (detection.retinanet_resnet50_fpn, 0.5),
