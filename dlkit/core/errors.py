@@ -29,3 +29,10 @@ class DlkitError(Exception):
     def reason_for(self, path: "str | os.PathLike[str]") -> str:
         """The message without the path, where it is about that one."""
         return self.reason if self.path == str(path) else str(self)
+
+
+def os_reason(error: Exception) -> str:
+    """What the system, or the error itself, reports about a file, in dlkit's words."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
 from dlkit.core.io.scores import Score, rounded
 from dlkit.embed.config import DEFAULT_MODEL
@@ -89,7 +89,7 @@ def read_file(path: Path) -> list[RatedPair] | list[Question]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise DlkitError(str(error.strerror)) from error
+        raise DlkitError(os_reason(error)) from error
     except UnicodeDecodeError as error:
         raise DlkitError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
     rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Skipped
 from dlkit.core.io.plots import figure, save_figure
 from dlkit.embed.nearest import unit
@@ -45,7 +45,7 @@ def read_groups(path: Path) -> list[WordGroup]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DlkitError(str(error.strerror), path) from error
+        raise DlkitError(os_reason(error), path) from error
     except UnicodeDecodeError as error:
         raise DlkitError(f"not UTF-8 ({error.reason} at byte {error.start})", path) from error
     groups = []

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.io.download import cache, download
 from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.progress import log
@@ -140,7 +140,7 @@ def read_json(path: Path) -> Json:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DlkitError(str(error.strerror), path) from error
+        raise DlkitError(os_reason(error), path) from error
     except ValueError as error:
         raise DlkitError(f"not JSON, or damaged ({error})", path) from error
     if not isinstance(content, dict):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, bytes_to_chars, chars_to_bytes
@@ -85,7 +85,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DlkitError(str(error.strerror or error), path) from error
+        raise DlkitError(os_reason(error), path) from error
     except UnicodeDecodeError as error:
         raise DlkitError(f"byte {error.start} is not UTF-8", path) from error
 
@@ -160,7 +160,7 @@ def read_sentencepiece(path: Path, split: str | None) -> Tokenizer:
     try:
         model = path.read_bytes()
     except OSError as error:
-        raise DlkitError(str(error.strerror or error), path) from error
+        raise DlkitError(os_reason(error), path) from error
     settings: TokenizerSettings = {"normalize": [], "split": "none"}
     card = {"data": f"converted from {path.name}"}
     # The library encodes with both kinds; the model itself records its kind.

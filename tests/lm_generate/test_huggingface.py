@@ -147,7 +147,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: change_config(f, scale_attn_by_inverse_layer_idx=True), "not supported"),
     (lambda f: change_config(f, n_embd="48"), "config.json"),
     (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
-    (lambda f: (f / "config.json").unlink(), "config.json: No such file"),
+    (lambda f: (f / "config.json").unlink(), "config.json: no such file"),
     (lambda f: (f / "vocab.json").unlink(), "vocab.json: no such file"),
     (lambda f: (f / "merges.txt").write_text("a b c\n"), "merges.txt"),
     (lambda f: (f / "model.safetensors").write_bytes(b"12345678901"), "model.safetensors"),

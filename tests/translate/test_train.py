@@ -135,7 +135,7 @@ def test_missing_pairs_are_reported(tmp_path: Path) -> None:
     for arguments, message in (
         ([], "nothing to train on"),
         ([empty], "no pairs to train on"),
-        ([tmp_path / "none.tsv"], "No such file"),
+        ([tmp_path / "none.tsv"], "no such file"),
         (["--source", empty], "1 source files and 0 target files"),
     ):
         done = run("translate", "train", *arguments, "--out", tmp_path / "run")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from dlkit.core.environment import environment_int, world_size
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.io import streams
 
 BLOCK = 1 << 21  # bytes
@@ -50,7 +50,7 @@ def size(sources: Iterable[str]) -> int | None:
         try:
             total += Path(source).stat().st_size
         except OSError as error:
-            raise DlkitError(str(error.strerror or error), source) from error
+            raise DlkitError(os_reason(error), source) from error
     return total
 
 
@@ -135,7 +135,7 @@ def blocks(
             if parts:
                 yield check_utf8(b"".join(parts), source, offset, errors, on_replaced)
     except (OSError, EOFError) as error:
-        raise DlkitError(str(getattr(error, "strerror", None) or error), source) from error
+        raise DlkitError(os_reason(error), source) from error
     except Exception as error:
         if type(error).__module__.startswith(("zlib", "zstandard")) or "zlib" in repr(type(error)):
             raise DlkitError(f"a damaged file ({error})", source) from error
@@ -197,7 +197,7 @@ def lines(source: str) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise DlkitError(f"not UTF-8 ({error.reason} at byte {error.start})", source) from error
     except OSError as error:
-        raise DlkitError(str(error.strerror or error), source) from error
+        raise DlkitError(os_reason(error), source) from error
 
 
 def lines_or_stdin(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from dlkit.core.environment import leave_group, rank, world_size
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, is_device
 from dlkit.core.io.writers import CountedResults, Format, Writer, write
@@ -368,4 +368,4 @@ def records(path: Path) -> Iterator[tuple[Record, int]]:
                     raise DlkitError(f"line {number} is not a JSON record", path)
                 yield record, end
     except OSError as error:
-        raise DlkitError(f"{error.strerror or error}", path) from error
+        raise DlkitError(os_reason(error), path) from error

@@ -227,7 +227,7 @@ def test_processes_share_the_blocks_of_a_text_that_is_encoded_and_decoded(
     command = ["tokenize", *sources, "--ids", "-o", three]
     assert on_processes(3, counting, notices, *command) == [1] * 3, notices.read_text()
     assert three.read_text() == one.read_text()
-    assert notices.read_text().count("none.txt: No such file") == 1
+    assert notices.read_text().count("none.txt: no such file") == 1
     command = ["tokenize", "decode", one, "-o", tmp_path / "back.txt"]
     assert on_processes(2, counting, notices, *command) == [0, 0], notices.read_text()
     assert (tmp_path / "back.txt").read_text() == text + "one line\n" + texts[3]

@@ -315,7 +315,7 @@ def test_merge_keeps_several_records_of_an_input_and_empty_shards(
         ("plain.jsonl", '{"path": "2"}\n', "line 1 has no index"),
         ("mixed.jsonl", '{"index": 5}\n{"index": 2}\n', "line 2 is out of order"),
         ("out.00002-of-00004.jsonl", '{"index": 2}\n', "are of 3 and of 4 shards"),
-        ("missing.jsonl", None, "No such file"),
+        ("missing.jsonl", None, "no such file"),
     ],
 )
 def test_merge_refuses_what_is_no_shard(
