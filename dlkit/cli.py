@@ -5,7 +5,6 @@ import importlib
 import io
 import os
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -199,17 +198,19 @@ def run(args: list[str] | None) -> int:
         return stop.code if isinstance(stop.code, int) else ExitStatus.FAILED_INPUTS
     except DlkitError as error:
         print_error(str(error))
-        print_trace()
+        if shows_traces():
+            print_trace()
         return ExitStatus.USAGE
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             # What stdout still holds would fail once more when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             print_error(f"{error.filename or 'stdout'}: cannot be written ({error.strerror})")
-            print_trace()
+            if shows_traces():
+                print_trace()
             return ExitStatus.USAGE
         # An error inside dlkit: the user needs the trace to report it.
-        traceback.print_exc()
+        print_trace()
         if world_size() > 1:
             print_error(f"{type(error).__name__}: {error}")
         return ExitStatus.BUG
@@ -217,9 +218,10 @@ def run(args: list[str] | None) -> int:
 
 
 def print_trace() -> None:
-    """Print the trace of the error being handled, if DLKIT_DEBUG asks for it."""
-    if shows_traces():
-        traceback.print_exc()
+    """Print the trace of the error being handled."""
+    import traceback
+
+    traceback.print_exc()
 
 
 def leave(code: int) -> NoReturn:

@@ -280,15 +280,12 @@ def test_what_can_be_known_without_torch_is_reported_before_it_is_imported(
     assert done.stderr.strip().endswith("False")
 
 
-def cpu_seconds(*command: str, repeats: int = 5) -> float:
-    """The least CPU time of a process, in seconds."""
-    times = []
-    for _ in range(repeats):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(times)
+def cpu_seconds(*command: str) -> float:
+    """The CPU time of a process, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.parametrize(
@@ -299,5 +296,11 @@ def cpu_seconds(*command: str, repeats: int = 5) -> float:
 def test_help_takes_a_bounded_multiple_of_an_empty_process(
     arguments: list[str], bound: float
 ) -> None:
-    empty = cpu_seconds(sys.executable, "-c", "pass")
-    assert cpu_seconds(sys.executable, "-m", "dlkit", *arguments) <= bound * empty
+    """By the least times of both in turns; other processes only make them longer."""
+    empty = took = float("inf")
+    for number in range(30):
+        empty = min(empty, cpu_seconds(sys.executable, "-c", "pass"))
+        took = min(took, cpu_seconds(sys.executable, "-m", "dlkit", *arguments))
+        if number >= 4 and took <= bound * empty:
+            break
+    assert took <= bound * empty

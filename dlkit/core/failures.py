@@ -1,10 +1,8 @@
 """Failed inputs and skipped samples: one bad file never ends a batch. Loads no torch."""
 
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -31,6 +29,8 @@ class Failure:
 
     def __post_init__(self) -> None:
         if shows_traces() and sys.exc_info()[0] is not None:
+            import traceback
+
             object.__setattr__(self, "trace", traceback.format_exc())
 
 
@@ -80,6 +80,8 @@ def each(work: Callable[[str], R], paths: Iterable[str], workers: int) -> Iterat
     if workers == 0:
         yield from map(attempt, paths)
         return
+    from concurrent.futures import ThreadPoolExecutor  # not for commands without threads
+
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[Any] = deque()
         try:

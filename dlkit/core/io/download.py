@@ -1,6 +1,5 @@
 """Downloads over HTTP, kept in a cache. Loads no torch; urllib is imported when used."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,8 @@ def download(url: str, target: Path | None = None) -> Path:
 
     Raises DlkitError as `fetch` does, and for a wrong checksum.
     """
+    import hashlib
+
     address, _, fragment = url.partition("#")
     expected = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
     name = Path(address.partition("?")[0]).name or "model"
@@ -40,6 +41,8 @@ def download(url: str, target: Path | None = None) -> Path:
 
 def verify(path: Path, expected: str, address: str) -> None:
     """Raise DlkitError, and remove the file, if its SHA-256 does not begin with `expected`."""
+    import hashlib
+
     if not expected:
         return
     with path.open("rb") as file:

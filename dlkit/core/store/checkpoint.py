@@ -4,7 +4,6 @@
 weights. Reading a header loads no torch.
 """
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -101,6 +100,8 @@ def digest(header: str, weights: "Mapping[str, Tensor | np.ndarray]") -> str:
 
     A NumPy array has the digest of the tensor with the same content.
     """
+    import hashlib
+
     sha = hashlib.sha256(header.encode())
     for name, tensor in sorted(weights.items()):
         dtype = str(tensor.dtype).removeprefix("torch.")
