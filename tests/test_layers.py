@@ -256,6 +256,11 @@ def test_the_summary_of_a_task_is_that_of_its_group(task: str) -> None:
         (["translate", "--text", "a", "-m", "no.safetensors"], "no.safetensors: no such"),
         (["lm-generate", "a", "-m", "nothing"], "unknown model 'nothing'"),
         (["gan-sample", "-m", "nothing"], "unknown model 'nothing'"),
+        *[
+            ([task, verb, "nofolder"], "nofolder: no such folder or file")
+            for task in ("detect", "segment", "classify", "caption", "gan-sample")
+            for verb in ("train", "evaluate")
+        ],
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

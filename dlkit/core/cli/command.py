@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from dlkit.core.config import Precision, option_name
+from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.writers import Format, write
 from dlkit.core.store.checkpoint import read_header
@@ -98,7 +99,9 @@ class Task:
         @options_from(self.config)
         def train(**settings: Any) -> None:
             """Train a model on your own data; print the path of the best checkpoint."""
-            write([Trained(str(self.train(self.config(**settings))))])
+            config = self.config(**settings)
+            check_data(settings.get("data"))
+            write([Trained(str(self.train(config)))])
 
     def _add_evaluate(self, app: typer.Typer) -> None:
         model = model_argument(self.name, published=self.published, check=True)
@@ -256,7 +259,27 @@ def missing_images(sources: Sequence[str]) -> list[Failure]:
 Images = Annotated[
     list[str], typer.Argument(help="Images: files, folders, globs, URLs, or - for a list on stdin.")
 ]
-Data = Annotated[Path, typer.Argument(help="Folder of annotated data; see the README for layouts.")]
+
+
+def check_data(data: Any) -> None:
+    """Raise DlkitError for a path of data that does not exist; other sources are not checked."""
+    if isinstance(data, Path) and not data.exists():
+        raise DlkitError("no such folder or file", data)
+
+
+def existing_data(ctx: typer.Context, data: Path | None) -> Path | None:
+    """The data of a command line. Raises DlkitError if they do not exist."""
+    if not ctx.resilient_parsing:
+        check_data(data)
+    return data
+
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of annotated data; see the README for layouts.", callback=existing_data
+    ),
+]
 Split = Annotated[str, typer.Option(help="Part of the data: train, val, test.")]
 SaveScores = Annotated[Path | None, typer.Option(help="Folder for pictures of the scores.")]
 Workers = Annotated[int, typer.Option(help="Threads that read ahead; 0: none.", min=0)]
