@@ -43,12 +43,14 @@ from dlkit.core.parallel.sharding import ShardWriter
 
 
 def train_model(config: CaptionTrainConfig) -> Path:
+    """Train a captioner; return the path of the best checkpoint."""
     from dlkit.caption.train import train
 
     return train(config)
 
 
 def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
+    """The scores of a captioner, as `evaluate_checkpoint`."""
     from dlkit.caption.evaluate import evaluate_checkpoint
 
     return evaluate_checkpoint(*args, **options)

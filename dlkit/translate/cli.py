@@ -38,12 +38,14 @@ from dlkit.translate.config import DEFAULT_MODEL, TranslateTrainConfig, Translat
 
 
 def train_model(config: TranslateTrainConfig) -> Path:
+    """Train a translator; return the path of the best checkpoint."""
     from dlkit.translate.train import train
 
     return train(config)
 
 
 def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
+    """The scores of a translator, as `evaluate_checkpoint`."""
     from dlkit.translate.evaluate import evaluate_checkpoint
 
     return evaluate_checkpoint(*args, **options)
