@@ -32,7 +32,7 @@ class DlkitError(Exception):
 
 
 def os_reason(error: Exception) -> str:
-    """What the system, or the error itself, reports about a file, in dlkit's words."""
+    """The reason of a failure to read or write a file, for a message."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
