@@ -18,7 +18,6 @@ from PIL import Image
 
 from dlkit import __version__
 from dlkit.caption.config import CaptionTrainConfig
-from dlkit.cli import TASKS
 from dlkit.core.config import TrainConfig
 from dlkit.core.errors import ExitStatus
 from dlkit.core.store import checkpoint
@@ -27,6 +26,7 @@ from dlkit.detect.config import DetectTrainConfig
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.style_transfer.config import StyleTrainConfig
+from dlkit.tasks import TASKS
 from tests.conftest import run, write_voc
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from dlkit.cli import TASKS, app, task_module
+from dlkit import commands
+from dlkit.cli import COMMANDS, HIDDEN
+from dlkit.tasks import TASKS, task_module
 from tests.conftest import loaded_by
 
 PACKAGE = Path(__file__).parent.parent / "dlkit"
@@ -151,8 +153,8 @@ def test_no_module_imports_itself_through_others() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_module_is_imported_by_a_name_in_a_string(path: Path) -> None:
-    """Only the root command imports by name: the task that is typed."""
-    if path == PACKAGE / "cli.py":
+    """Only `task_module` imports by name: the task that is typed."""
+    if path == PACKAGE / "tasks.py":
         return
     assert not re.search(r"import_module|__import__", path.read_text())
 
@@ -185,9 +187,9 @@ def test_light_modules_load_no_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def commands() -> list[list[str]]:
+def command_lines() -> list[list[str]]:
     """Every command of every task, from the command tree."""
-    found = [[], *([name.name or ""] for name in app.registered_commands if name.name)]
+    found = [[], *([name] for name in (*COMMANDS, *HIDDEN))]
     for task in TASKS:
         group = typer.main.get_command(task_module(task).app)
         found += [[task], *([task, name] for name in group.list_commands(None))]  # type: ignore[attr-defined]
@@ -198,7 +200,7 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
     script = (
         "import contextlib, io, sys\n"
         "from dlkit.cli import main\n"
-        f"for command in {commands()!r}:\n"
+        f"for command in {command_lines()!r}:\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"
         "        try: main([*command, '--help'])\n"
         "        except SystemExit as end: assert end.code == 0, command\n"
@@ -235,6 +237,12 @@ def test_listings_load_nothing_heavy(arguments: list[str]) -> None:
 def test_the_help_of_the_root_loads_no_task() -> None:
     loaded = loaded_by("--help")
     assert not {name for name in loaded if name.split(".")[1:2] and name.split(".")[1] in FOLDERS}
+
+
+def test_the_summaries_of_the_common_commands_are_theirs() -> None:
+    group = typer.main.get_group(commands.app).commands
+    assert {n: c.help for n, c in group.items() if not c.hidden} == COMMANDS
+    assert [name for name, command in group.items() if command.hidden] == [*HIDDEN]
 
 
 @pytest.mark.parametrize("task", TASKS)
