@@ -296,6 +296,7 @@ def stopped_after_an_epoch() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [task for task in ROUNDS if len(ROUNDS[task].weights) == 2])
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     task: str, data: Path, trained: Callable[[str], Path], tmp_path: Path

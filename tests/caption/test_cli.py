@@ -91,6 +91,7 @@ def test_options_without_effect_are_refused(options: list[str], message: str) ->
     assert not done.out
 
 
+@pytest.mark.slow
 def test_the_attention_command_draws_a_panel_for_each_word(
     shapes: Path, tmp_path: Path, learned: Callable[[str], Path]
 ) -> None:
@@ -107,6 +108,7 @@ def test_the_attention_command_draws_a_panel_for_each_word(
     assert len(records[0]["weights"]) == len(records[0]["words"])
 
 
+@pytest.mark.slow
 def test_models_without_attention_are_refused(shapes: Path, learned: Callable[[str], Path]) -> None:
     done = run("caption", "attention", shapes / "Images" / "0.png", "-m", learned("nic"))
     assert done.code == 2

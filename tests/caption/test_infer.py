@@ -34,6 +34,7 @@ def greedy(model: Predictor, memory: Tensor, longest: int) -> list[int]:
     return ids[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", LEARNERS)
 def test_a_beam_of_one_is_greedy(arch: str, learned: Callable[[str], Path]) -> None:
     """Of pictures that lie over each other, which nobody learned it."""
@@ -46,6 +47,7 @@ def test_a_beam_of_one_is_greedy(arch: str, learned: Callable[[str], Path]) -> N
     assert len({tuple(ids) for ids in expected}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", LEARNERS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_batch_gets_the_captions_of_single_images(

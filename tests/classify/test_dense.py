@@ -22,6 +22,7 @@ def test_dense_lenet_equals_the_crops_at_strides_of_4(offset: int) -> None:
     torch.testing.assert_close(logits[:, :, offset, offset], crop)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "image_size", "more"),
     [

@@ -9,6 +9,7 @@ from dlkit.classify.models.fuse import fuse
 from tests.classify.helpers import random_statistics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "norms_left"),
     [

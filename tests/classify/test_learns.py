@@ -37,6 +37,7 @@ def test_a_tiny_model_learns_stripes(stripes: Path, model: Path, tmp_path: Path)
     assert len(log) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["perceptron", "adaline", "linear", "mlp", "knn"])
 def test_the_earliest_architectures_learn_colors(stripes: Path, tmp_path: Path, arch: str) -> None:
     result = run(

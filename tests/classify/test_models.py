@@ -110,6 +110,7 @@ def test_response_norm_equals_pytorchs() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", TRAINABLE)
 def test_logits_have_a_column_for_each_label(arch: str) -> None:
     for image_size in (28, 32, 45, 64, 65, 224) if arch in FAMILIES else (28, 224):
@@ -140,6 +141,7 @@ def test_gradients_reach_every_parameter(arch: str) -> None:
     assert not without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "more"), [("googlenet", 2), ("inception-v3", 1)])
 def test_auxiliary_classifiers_are_used_in_training_only(arch: str, more: int) -> None:
     network = on_meta(arch, 32, num_labels=5)

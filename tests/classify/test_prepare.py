@@ -69,6 +69,7 @@ def without_training(data: Path) -> None:
     shutil.rmtree(data / "train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("break_it", "options", "code", "message"),
     [

@@ -80,6 +80,7 @@ def as_in_2017(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["mobilenet-v2", "densenet121", "googlenet"])
 def test_published_weights_become_a_checkpoint(
     arch: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

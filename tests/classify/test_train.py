@@ -19,6 +19,7 @@ from tests.conftest import run
 DEEP = {"densenet121", "densenet169", "densenet201", "inception-v3", "vgg16", "vgg19"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch",
     [pytest.param(a, marks=[pytest.mark.slow] if a in DEEP else []) for a in sorted(IMAGES)],

@@ -94,6 +94,7 @@ def test_an_unknown_architecture() -> None:
         model.build("detr")
 
 
+@pytest.mark.slow
 def test_a_new_detector_is_two_files_and_one_line(
     handful: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 COUNTS = {"yolo": 3, "yolo-v1": 5, "ssd": 2, "retinanet": 2, "fcos": 3, "fasterrcnn": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("objects", [0, 2])
 def test_losses_are_finite_and_reach_every_weight(choice: str, objects: int) -> None:

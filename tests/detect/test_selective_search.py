@@ -49,6 +49,7 @@ def segments_by_the_book(image: np.ndarray, scale: float) -> np.ndarray:
     return np.array([numbers[id(part)] for part in flat]).reshape(height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [50.0, 200.0, 800.0])
 def test_segments_are_those_of_the_paper(scale: float) -> None:
     # Gray levels whose differences are told apart by the sorting in steps.
@@ -116,6 +117,7 @@ def test_merging_takes_the_two_most_alike_each_time() -> None:
     assert found.tolist() == [list(map(float, corners)) for corners in expected]
 
 
+@pytest.mark.slow
 def test_proposals_meet_the_objects_of_a_scene() -> None:
     image, objects = scene(3)
     boxes = torch.from_numpy(propose(np.asarray(image)))

@@ -25,6 +25,7 @@ def objective(w: np.ndarray, x: np.ndarray, signs: np.ndarray, costs: np.ndarray
     return float(w @ w / 2 + (costs * np.maximum(0, 1 - signs * (x @ w))).sum())
 
 
+@pytest.mark.slow
 def test_the_svm_is_the_best_one() -> None:
     """By the objective: gradient descent from zero and from the solution finds none better."""
     rng = np.random.default_rng(0)
@@ -86,6 +87,7 @@ def test_margins_become_the_chances_that_made_them() -> None:
     assert calibration(np.zeros(98), np.zeros(98, bool)) == pytest.approx((0, np.log(1 / 99)))
 
 
+@pytest.mark.slow
 def test_scores_of_rcnn_are_chances_in_each_label() -> None:
     """Over all regions that it was fitted to, the scores of a label add up to its regions."""
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ from dlkit.embed.hogwild import padded_width
 from tests.embed.helpers import DIM, RATE, SENTENCE, always_drawing, padded_weights, tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [train_cbow, train_fasttext])
 def test_means_of_rows_follow_the_gradient(kernel: Any) -> None:
     """Each row takes the gradient of the mean whole, as in word2vec.c and fastText."""

@@ -17,6 +17,7 @@ def dense_counts(counts: np.ndarray, num_words: int) -> np.ndarray:
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("window", [1, 5, 15])
 def test_counts_equal_brute_force(tmp_path: Path, seed: int, window: int) -> None:
@@ -27,6 +28,7 @@ def test_counts_equal_brute_force(tmp_path: Path, seed: int, window: int) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 3])
 def test_little_memory_makes_runs_that_merge_to_the_same(tmp_path: Path, threads: int) -> None:
     ids = random_sentences(5, sentences=300)

@@ -33,6 +33,7 @@ def one_batch(config: ResolvedConfig) -> cuda.GroupBatch:
     return next(drawn)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [EmbedMethod.skipgram, EmbedMethod.cbow])
 @pytest.mark.parametrize("subwords", [False, True])
 def test_a_step_on_the_device_follows_autograd(

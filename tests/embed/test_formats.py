@@ -27,6 +27,7 @@ def word2vec_binary(end: bytes) -> bytes:
     return b"2 3\n" + b"".join(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -108,6 +109,7 @@ def fasttext_file(
     return struct.pack("<ii", 793712314, 12) + arguments + dictionary + inputs + outputs
 
 
+@pytest.mark.slow
 def test_fasttext_bin_by_hand(tmp_path: Path) -> None:
     words, bucket = ["cat", "naïve", "</s>"], 11
     matrix = RNG.normal(size=(3 + bucket, 4)).astype(np.float32)

@@ -23,6 +23,7 @@ def separation(path: Path) -> float:
     return float(cosines[same & ~np.eye(20, dtype=bool)].mean() - cosines[~same].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

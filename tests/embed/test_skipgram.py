@@ -1,6 +1,7 @@
 """The kernel of skip-gram follows the gradients of its losses."""
 
 import numpy as np
+import pytest
 import torch
 
 from dlkit.embed import compiled, huffman, loss
@@ -18,6 +19,7 @@ from tests.embed.helpers import (
 )
 
 
+@pytest.mark.slow
 def test_skipgram_follows_the_gradient_of_negative_sampling() -> None:
     inputs, outputs = padded_weights(3, 1), padded_weights(4, 2)
     outputs[3] = 0

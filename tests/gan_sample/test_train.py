@@ -20,6 +20,7 @@ from dlkit.gan_sample.train import train
 from tests.gan_sample.helpers import ARCHS, SIDE, data_of, draw, log_of, same, settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_architecture_trains_and_is_restored(
     arch: str, bars: Path, domains: Path, tmp_path: Path
@@ -54,6 +55,7 @@ class Stop(Exception):
 SLOW = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("wgan-gp", "cyclegan")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["residual", "cgan", "autoencoder", "vae", *SLOW])
 def test_a_resumed_run_is_the_uninterrupted_one(
     arch: str, bars: Path, domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from tests.conftest import run
 from tests.lm_generate.helpers import load_weights, random_text, tiny_config
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_model_with_its_tokenizer(text: Path, tmp_path: Path) -> None:
     first = train(tiny_config(text, tmp_path / "first", arch="gru", tokenizer="words"))
     other = tmp_path / "other.txt"
@@ -40,6 +42,7 @@ def test_training_starts_from_a_model_with_its_tokenizer(text: Path, tmp_path: P
         assert "do not give" in done.err
 
 
+@pytest.mark.slow
 def test_a_folder_of_hugging_face_is_fine_tuned(text: Path, tmp_path: Path) -> None:
     codec = TextCodec.learn([text.read_text()], "byte-bpe", 280, "gpt")
     shape = {"context": 16, "width": 8, "layers": 1, "heads": 2, "ffn_width": 24}

@@ -45,6 +45,7 @@ def test_every_architecture_learns_and_resumes(arch: Any, text: Path, tmp_path: 
     assert metrics == checkpoint.read_header(whole).metrics
 
 
+@pytest.mark.slow
 def test_bert_also_learns_which_halves_belong_together(text: Path, tmp_path: Path) -> None:
     path = train(tiny_config(text, tmp_path, arch="bert", next_sentence=True, context=16))
     assert load_weights(path)["relation.weight"].shape == (2, 16)

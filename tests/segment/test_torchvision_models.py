@@ -1,5 +1,6 @@
 """torchvision's networks give torchvision's outputs."""
 
+import pytest
 import torch
 from torchvision.models import segmentation
 
@@ -21,6 +22,7 @@ def test_torchvisions_weights_give_torchvisions_logits() -> None:
         assert torch.allclose(network(images), theirs(images)["out"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_instances_of_mask_rcnn() -> None:
     torch.manual_seed(0)
     network = build("maskrcnn", 2, backbone="mobilenet")

@@ -20,6 +20,7 @@ from tests.segment.helpers import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -48,6 +49,7 @@ def test_a_border_map_needs_masks_of_objects(tmp_path: Path) -> None:
     assert "no object mask" in done.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "options"),
     [
@@ -114,6 +116,7 @@ def test_a_unet_starts_from_the_backbone_or_only_from_its_form(tmp_path: Path) -
     assert not torch.equal(first_weights("form", "--no-pretrained-backbone"), trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

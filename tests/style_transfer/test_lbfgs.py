@@ -86,6 +86,7 @@ def torchs(loss: StyleTransferLoss, start: Tensor, evaluations: int) -> float:
     return loss.evaluate(x.data.clamp(0, 1))["total"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style_weight", [10.0, 1e6])
 def test_the_loss_is_no_higher_than_with_torchs_lbfgs(
     style_weight: float, monkeypatch: pytest.MonkeyPatch

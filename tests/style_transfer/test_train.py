@@ -22,6 +22,7 @@ def test_photographs_are_needed(examples: Path, tmp_path: Path) -> None:
         train(settings(examples, tmp_path / "run", "fast", images=[]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["fast", "adain"])
 def test_training_learns_and_writes_examples(examples: Path, tmp_path: Path, arch: str) -> None:
     chosen = settings(examples, tmp_path / "run", arch, steps_per_epoch=20, lr=5e-3, every=2)
@@ -40,6 +41,7 @@ def test_training_learns_and_writes_examples(examples: Path, tmp_path: Path, arc
     assert header.labels == (["red", "stripes"] if arch == "fast" else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["fast", "adain"])
 def test_a_stopped_run_resumes_exactly(
     examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str

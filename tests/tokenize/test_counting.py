@@ -9,6 +9,7 @@ from dlkit.tokenize import train
 from tests.tokenize.helpers import error_line, generate_lines
 
 
+@pytest.mark.slow
 def test_error_of_a_pre_token_that_is_too_long(tmp_path: Path) -> None:
     path = tmp_path / "endless.txt"
     path.write_text("ab" * 700_000 + "\n")

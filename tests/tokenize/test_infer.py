@@ -137,6 +137,7 @@ def test_damaged_archives(tmp_path: Path) -> None:
     assert str(path) in error_line("train", path, "-o", tmp_path / "t.json")
 
 
+@pytest.mark.slow
 def test_nul_bytes_and_a_very_long_line(tmp_path: Path) -> None:
     tokenizer = load()
     for text in ("a\0b\0\0", "x" * 3000):

@@ -81,6 +81,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         assert message in done.err
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_with_its_loss(numbers: dict[str, list[str]], tmp_path: Path) -> None:
     path = train(configure(tmp_path / "run", numbers, epochs=1, arch="rnn"))
     model = load(path, "cpu", "fp32")

@@ -45,6 +45,7 @@ def test_every_architecture_learns_and_is_measured(
     assert tokens == sum(len(text.split()) + 1 for text in sentences(20, 1)[0])
 
 
+@pytest.mark.slow
 def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> None:
     """The answer is the turn before the question: it cannot be known without."""
     draw = random.Random(0)

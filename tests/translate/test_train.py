@@ -82,6 +82,7 @@ def test_two_processes_train_what_one_does(numbers: dict[str, list[str]], tmp_pa
     assert losses[0][1] < losses[0][0]
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_model_with_its_vocabulary(
     numbers: dict[str, list[str]], tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_training_starts_from_a_model_with_its_vocabulary(
         assert "do not give" in done.err
 
 
+@pytest.mark.slow
 def test_scheduled_sampling_rises_over_the_epochs(
     numbers: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -136,6 +136,7 @@ def slow_beam_search(
     return [(ids, total) for _, ids, total in sorted(ended, reverse=True)[:beam]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [1, 2, 3, 6])
 def test_many_sources_at_once_are_searched_like_one_by_hand(beam: int) -> None:
     network = Table(vocab_size=70, seed=beam)  # more than one block of tokens, and a part of one

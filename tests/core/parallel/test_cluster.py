@@ -177,6 +177,7 @@ def test_a_sharded_network_learns_what_a_whole_one_does(data: Path, tmp_path: Pa
     assert len(done.out) > 5
 
 
+@pytest.mark.slow
 def test_processes_share_prompts_also_where_texts_are_printed(data: Path, tmp_path: Path) -> None:
     notices, prompts = tmp_path / "notices", tmp_path / "prompts"
     prompts.write_text("w1 w2\nw3\nw4 w\n")
@@ -200,6 +201,7 @@ def tokenizer(text: Path, out: Path, algorithm: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["byte-bpe", "wordpiece", "words"])
 def test_processes_count_what_one_counts(algorithm: str, data: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"

@@ -137,6 +137,7 @@ def test_a_run_that_was_killed_in_mid_file_goes_on_as_if_it_was_not(
     assert not partial.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", [0, 1, 3, 4])
 @pytest.mark.parametrize("name", ["classify", "prompts", "translate"])
 def test_a_shard_goes_on_from_any_record(
@@ -385,6 +386,7 @@ def started_again(notices: Path, appended: Path, *args: object) -> None:
         del store
 
 
+@pytest.mark.slow
 def test_a_process_with_failures_ends_last_also_where_torchrun_started_all_again(
     stub: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from dlkit.core.train.sampler import BatchSampler
 from tests.core.helpers import Noisy, Stop, settings, train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("stop_in", [1, 3])
 def test_a_resumed_run_ends_with_the_same_weights(
@@ -61,6 +62,7 @@ def logged(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "accumulate", "save_every", "saved"),
     [
@@ -87,6 +89,7 @@ def test_a_run_goes_on_within_an_epoch(
     assert logged(tmp_path / "whole") == logged(tmp_path / "broken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_at_the_next_step_and_leaves_with_a_code_to_requeue_on(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -146,6 +149,7 @@ def test_other_data_than_the_epoch_was_begun_with_is_refused(tmp_path: Path) -> 
         train(settings(tmp_path, resume=True))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_last_good_state_stays(tmp_path: Path) -> None:
     """Files may grow to a size that the first epoch's keep to, and then to none."""
     train(settings(tmp_path / "whole", epochs=2))
@@ -171,6 +175,7 @@ def test_a_full_disk_is_said_and_the_last_good_state_stays(tmp_path: Path) -> No
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "full"))
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_make_the_step_of_the_whole(tmp_path: Path) -> None:
     """Without what differs by part (noise, batch norm), --accumulate changes nothing."""
 
