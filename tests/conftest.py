@@ -75,6 +75,21 @@ def run(*args: object, stdin: str = "") -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def records(result: Result) -> list[dict[str, Any]]:
+    """The JSON lines that a command printed."""
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def one_line(result: Result, *parts: str) -> None:
+    """Check that the command was refused with one line on stderr that holds these parts."""
+    assert result.code == 2, result
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith("dlkit: ")
+    for part in parts:
+        assert part in line
+
+
 def assert_killed_ends_as_whole(folder: Path, epochs: int, *command: str) -> None:
     """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
     command = (*command, "--epochs", str(epochs), "--out")

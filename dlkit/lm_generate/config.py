@@ -129,7 +129,6 @@ class LmTrainConfig(TrainConfig):
 RECURRENT = ("rnn-elman", "rnn-jordan", "gru", "lstm")
 STREAMED = ("bengio", *RECURRENT)  # read streams of text: each step continues the last one
 TRANSFORMERS = ("gpt", "bert", "t5")
-GENERATING = (*STREAMED, "gpt", "t5")
 NEURAL = (*STREAMED, "bilm", *TRANSFORMERS)
 
 # The architectures of options that not all have.

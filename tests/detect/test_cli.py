@@ -23,7 +23,7 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.detect import infer, layouts, options, predictor
 from dlkit.detect.infer import Detections
-from tests.conftest import LABELS, SIDE, Result, run, scene
+from tests.conftest import LABELS, SIDE, Result, one_line, records, run, scene
 
 
 def test_the_readmes_first_command_says_cat(tmp_path: Path) -> None:
@@ -65,11 +65,6 @@ def table(result: Result) -> list[Row]:
     return [(c[0], c[1], *map(float, c[2:])) for c in cells]  # type: ignore[misc]
 
 
-def records(result: Result) -> list[dict[str, Any]]:
-    """The records of the format `jsonl`."""
-    return [json.loads(line) for line in result.out.splitlines()]
-
-
 def rows_of(objects_of_images: list[dict[str, Any]]) -> list[Row]:
     """The rows that records of `json` or `jsonl` hold."""
     return [
@@ -85,16 +80,6 @@ def near(some: list[Row], others: list[Row], pixels: float, score: float = 1e-3)
     assert [row[:2] for row in ones] == [row[:2] for row in twos]
     differences = np.abs(np.array([a[2:] for a in ones]) - np.array([b[2:] for b in twos]))
     return bool((differences <= np.array([score] + [pixels] * 4) + 1e-6).all())
-
-
-def one_line(result: Result, *parts: str) -> None:
-    """The command was refused with a single line on stderr that holds these parts."""
-    assert result.code == 2, result
-    assert result.out == ""
-    (line,) = result.err.splitlines()
-    assert line.startswith("dlkit: ")
-    for part in parts:
-        assert part in line
 
 
 def test_it_finds_what_is_there(detect: Any) -> None:

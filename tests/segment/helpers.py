@@ -23,7 +23,6 @@ from dlkit.segment.losses.semantic import (
 )
 from dlkit.segment.model import ARCHITECTURES
 from dlkit.segment.models.segmenter import Segmenter
-from tests.conftest import Result
 
 NAMES = ["background", "disc", "square"]
 
@@ -263,20 +262,6 @@ def picture_of(labels: np.ndarray) -> Image.Image:
     for k in range(3):
         values[labels == k, k] = 220
     return Image.fromarray(values)
-
-
-def read_records(result: Result) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in result.out.splitlines()]
-
-
-def assert_one_line(result: Result, *parts: str) -> None:
-    """The command was refused with a single line on stderr that holds these parts."""
-    assert result.code == 2, result
-    assert result.out == ""
-    (line,) = result.err.splitlines()
-    assert line.startswith("dlkit: ")
-    for part in parts:
-        assert part in line
 
 
 SEMANTIC = [name for name, arch in ARCHITECTURES.items() if not arch.instances]

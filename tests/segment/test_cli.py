@@ -18,16 +18,8 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.segment import model, rle
-from tests.conftest import run
-from tests.segment.helpers import (
-    COLOR_NAMES,
-    FP32,
-    ColorSegmenter,
-    assert_one_line,
-    picture_of,
-    read_records,
-    truth_of,
-)
+from tests.conftest import one_line, records, run
+from tests.segment.helpers import COLOR_NAMES, FP32, ColorSegmenter, picture_of, truth_of
 
 
 def test_it_names_what_is_there_in_every_format(segment: Any) -> None:
@@ -42,7 +34,7 @@ def test_it_names_what_is_there_in_every_format(segment: Any) -> None:
     assert [int(side) for side in lines[1][3:]] == box
     table = list(csv.DictReader(io.StringIO(segment("in/0.png", "-f", "csv").out)))
     assert [list(row.values()) for row in table] == lines
-    (record,) = read_records(segment("in/0.png", "-f", "jsonl"))
+    (record,) = records(segment("in/0.png", "-f", "jsonl"))
     assert record.keys() == {"path", "width", "height", "segments"}
     for region, line in zip(record["segments"], lines, strict=True):
         code = region.pop("rle")
@@ -77,7 +69,7 @@ def test_classes_leave_out_all_others(segment: Any) -> None:
     every = segment("in").out.splitlines()
     some = segment("in", "--classes", " green,blue ").out.splitlines()
     assert some == [line for line in every if line.split("\t")[1] != "red"]
-    assert_one_line(segment("in", "--classes", "green,gray"), "gray", "red, green, blue")
+    one_line(segment("in", "--classes", "green,gray"), "gray", "red, green, blue")
 
 
 @pytest.mark.parametrize("options", ["--tile 32", "--tta", "--tile 32 --tta", "--batch-size 1"])
@@ -127,9 +119,7 @@ def test_images_smaller_than_the_stride(segment: Any, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "u.safetensors", network.state_dict(), header)
     done = run("segment", "tiny.png", "in", "-m", "u.safetensors", *FP32, "-f", "jsonl")
     assert done.code == 0, done.err
-    assert sum(
-        region["fraction"] for region in read_records(done)[-1]["segments"]
-    ) == pytest.approx(1)
+    assert sum(region["fraction"] for region in records(done)[-1]["segments"]) == pytest.approx(1)
 
 
 def test_a_url_is_fetched_once(segment: Any) -> None:
@@ -139,7 +129,7 @@ def test_a_url_is_fetched_once(segment: Any) -> None:
         options = ("--save", "out", "--image-size", 32, "-f", "jsonl")
         done = segment("http://host/a.png?size=full", "in/1.png", *options)
     assert done.code == 0
-    assert ["error" in record for record in read_records(done)] == [False, False]
+    assert ["error" in record for record in records(done)] == [False, False]
     assert len(list(Path("out").iterdir())) == 4
 
 
@@ -155,17 +145,17 @@ def test_an_image_that_cannot_be_read_again_fails_alone(segment: Any) -> None:
         options = ("--save", "out", "--image-size", 32, "-f", "jsonl")
         done = segment("in/0.png", "in/1.png", *options)
     assert done.code == 1
-    assert ["error" in record for record in read_records(done)] == [True, False]
+    assert ["error" in record for record in records(done)] == [True, False]
     assert {path.name for path in Path("out").iterdir()} == {"1.png", "1-overlay.jpg"}
 
 
 def test_a_folder_that_cannot_be_written_ends_the_command(segment: Any) -> None:
     Path("file").touch()
-    assert_one_line(segment("in", "--save", "file/out"), "cannot be written")
+    one_line(segment("in", "--save", "file/out"), "cannot be written")
 
 
 def test_threshold_is_for_objects(segment: Any) -> None:
-    assert_one_line(
+    one_line(
         segment("in", "--threshold", 0.5),
         "--threshold",
         "labels pixels; use an instance segmentation model",
@@ -183,8 +173,8 @@ def test_every_input_has_its_record_in_order(options: list[str], segment: Any) -
     inputs = ["in/0.png", *bad[:2], "in/1.png", *bad[2:], "in/0.png"]
     done = segment(*inputs, "-f", "jsonl", "--save", "out", *options)
     assert done.code == 1
-    assert [record["path"] for record in read_records(done)] == inputs
-    assert [r["path"] for r in read_records(done) if "error" in r] == bad
+    assert [record["path"] for record in records(done)] == inputs
+    assert [r["path"] for r in records(done) if "error" in r] == bad
     *lines, last = done.err.splitlines()
     assert [line.split(": ")[:2] for line in lines] == [["dlkit", path] for path in bad]
     assert last == "dlkit: 5 of 8 inputs failed"
@@ -204,7 +194,7 @@ def test_every_input_has_its_record_in_order(options: list[str], segment: Any) -
 )
 def test_what_cannot_be_done_is_one_line(args: str, said: str, segment: Any) -> None:
     before = sorted(Path().rglob("*"))
-    assert_one_line(segment(*args.split()), said)
+    one_line(segment(*args.split()), said)
     assert sorted(Path().rglob("*")) == before
 
 
@@ -228,4 +218,4 @@ def test_models_that_do_not_fit(segment: Any) -> None:
         (Header("segment", "colors", {}, COLOR_NAMES), "no setting 'image_size'"),
     ]:
         checkpoint.save(path, weights, wrong)
-        assert_one_line(run("segment", "in", "-m", path, *FP32), said)
+        one_line(run("segment", "in", "-m", path, *FP32), said)

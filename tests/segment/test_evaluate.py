@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import run
-from tests.segment.helpers import (
-    COLOR_NAMES,
-    FP32,
-    assert_one_line,
-    truth_of,
-)
+from tests.conftest import one_line, run
+from tests.segment.helpers import COLOR_NAMES, FP32, truth_of
 
 
 def test_evaluate(data: Path, segment: Any) -> None:
@@ -38,11 +33,11 @@ def test_evaluate(data: Path, segment: Any) -> None:
 
 def test_evaluate_says_what_is_missing(data: Path, segment: Any) -> None:
     command = ("segment", "evaluate", "-m", "colors.safetensors", *FP32)
-    assert_one_line(run(*command, "in"), "no masks")
-    assert_one_line(run(*command, data, "--split", "val"), "val")
-    assert_one_line(run(*command, "nowhere"), "nowhere")
+    one_line(run(*command, "in"), "no masks")
+    one_line(run(*command, data, "--split", "val"), "val")
+    one_line(run(*command, "nowhere"), "nowhere")
     Path("set/classes.txt").write_text("cat\ndog\nbird\n")
-    assert_one_line(run(*command, data), "no mask of 'test' contains a class of the model")
+    one_line(run(*command, data), "no mask of 'test' contains a class of the model")
     for path in Path("set/masks/test").iterdir():
         Image.new("RGB", (56, 40)).save(path)
     done = run(*command, data)

@@ -9,17 +9,13 @@ from PIL import Image
 
 from dlkit.core.vision import images
 from dlkit.segment import rle
-from tests.segment.helpers import (
-    assert_one_line,
-    picture_of,
-    read_records,
-    truth_of,
-)
+from tests.conftest import one_line, records
+from tests.segment.helpers import picture_of, truth_of
 
 
 def test_a_model_that_finds_objects(segment: Any) -> None:
     done = segment("in/0.png", "-f", "jsonl", "--save", "out", finds_objects=True)
-    (record,) = read_records(done)
+    (record,) = records(done)
     (found,) = record["objects"]
     assert (found["label"], found["score"]) == ("red", 0.9)
     assert (rle.decode(found["rle"]) == (truth_of(0) == 0)).all()
@@ -32,7 +28,7 @@ def test_a_model_that_finds_objects(segment: Any) -> None:
     assert blue.out.splitlines() == table[1:]
     done = segment("in/0.png", "missing.png", "in/1.png", "-f", "jsonl", finds_objects=True)
     assert done.code == 1
-    assert [r["path"] for r in read_records(done)] == ["in/0.png", "missing.png", "in/1.png"]
+    assert [r["path"] for r in records(done)] == ["in/0.png", "missing.png", "in/1.png"]
 
 
 def test_objects_are_in_pixels_of_the_image_as_shown(segment: Any) -> None:
@@ -40,7 +36,7 @@ def test_objects_are_in_pixels_of_the_image_as_shown(segment: Any) -> None:
     large = truth_of(0).repeat(2, axis=0).repeat(2, axis=1)
     picture_of(large).save("large.png")
     options = ("--image-size", 56, "-f", "jsonl", "--save", "out")
-    (record,) = read_records(segment("large.png", *options, finds_objects=True))
+    (record,) = records(segment("large.png", *options, finds_objects=True))
     (found,) = record["objects"]
     assert [found[side] for side in ("x1", "y1", "x2", "y2")] == [0, 0, 4, 6]
     mask = rle.decode(found["rle"])
@@ -52,4 +48,4 @@ def test_objects_are_in_pixels_of_the_image_as_shown(segment: Any) -> None:
 @pytest.mark.parametrize("option", ["--tile 64", "--tta", "--probabilities out"])
 def test_what_objects_do_not_have_is_refused(option: str, segment: Any) -> None:
     done = segment("in", *option.split(), finds_objects=True)
-    assert_one_line(done, option.split()[0], "use a semantic segmentation model")
+    one_line(done, option.split()[0], "use a semantic segmentation model")

@@ -1,6 +1,5 @@
 """Pictures and commands for the tests of style-transfer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +60,6 @@ def smooth(height: int, width: int, seed: int = 0) -> Tensor:
 def values(path: str | Path) -> Tensor:
     """The pixels (3, H, W) of an image from 0 to 1."""
     return images.read(str(path)).pixels.float() / 255
-
-
-def records(result: Result) -> list[dict[str, Any]]:
-    """The JSON lines that a command printed."""
-    return [json.loads(line) for line in result.out.splitlines()]
-
-
-def one_line(result: Result, *parts: str) -> None:
-    """Check that the command was refused with one line on stderr that holds these parts."""
-    assert result.code == 2, result
-    assert result.out == ""
-    (line,) = result.err.splitlines()
-    assert line.startswith("dlkit: ")
-    for part in parts:
-        assert part in line
 
 
 def paint(*args: object) -> Result:

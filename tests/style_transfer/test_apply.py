@@ -11,7 +11,8 @@ from dlkit.core.vision import images
 from dlkit.style_transfer import apply, color, infer
 from dlkit.style_transfer.model import build
 from dlkit.style_transfer.models.features import load_features
-from tests.style_transfer.helpers import CPU, one_line, paint_in_one_pass, records, smooth, values
+from tests.conftest import one_line, records
+from tests.style_transfer.helpers import CPU, paint_in_one_pass, smooth, values
 
 
 def test_a_painter_of_few_styles_paints_all_of_them(folder: Path) -> None:

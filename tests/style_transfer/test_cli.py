@@ -8,8 +8,8 @@ import pytest
 from dlkit.core.errors import DlkitError
 from dlkit.style_transfer import cli, infer
 from dlkit.style_transfer.optimize import ADAM_LR, Objective
-from tests.conftest import run
-from tests.style_transfer.helpers import one_line, paint
+from tests.conftest import one_line, run
+from tests.style_transfer.helpers import paint
 
 
 def test_layers_and_their_weights() -> None:

@@ -14,8 +14,8 @@ from dlkit.core.vision import images
 from dlkit.style_transfer import evaluate, infer
 from dlkit.style_transfer.models.features import load_features
 from dlkit.style_transfer.optimize import Objective
-from tests.conftest import Result, run
-from tests.style_transfer.helpers import CPU, QUICK, one_line, paint, smooth, values
+from tests.conftest import Result, one_line, run
+from tests.style_transfer.helpers import CPU, QUICK, paint, smooth, values
 
 
 def scores(result: Result) -> dict[tuple[str, str], float]:

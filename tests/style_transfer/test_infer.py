@@ -17,16 +17,8 @@ from dlkit.core.vision import images
 from dlkit.style_transfer import apply, color, infer, preview
 from dlkit.style_transfer.models.features import load_features
 from dlkit.style_transfer.optimize import Objective, Step
-from tests.conftest import run
-from tests.style_transfer.helpers import (
-    CPU,
-    ON_CPU,
-    one_line,
-    paint,
-    records,
-    smooth,
-    values,
-)
+from tests.conftest import one_line, records, run
+from tests.style_transfer.helpers import CPU, ON_CPU, paint, smooth, values
 
 
 @pytest.mark.parametrize(
