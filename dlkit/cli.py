@@ -5,13 +5,18 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError, UsageError
 from typer.core import TyperGroup
 
 from dlkit import __version__
-from dlkit.core.environment import leave_group, shows_traces, world_size
+from dlkit.core.cli import help as pages
+from dlkit.core.cli.help import Page
+from dlkit.core.environment import leave_group, shows_traces, use_command, world_size
 from dlkit.core.errors import DlkitError, ExitStatus
 from dlkit.core.io.streams import Streams, streams, use_streams
 from dlkit.core.progress import print_error
@@ -19,11 +24,31 @@ from dlkit.tasks import TASKS, task_module
 
 # The summaries of the other commands.
 COMMANDS = {
-    "models": "List the models that are bundled or cached.",
+    "models": "List the models that are bundled or cached, or show the card of one.",
     "merge": "Merge results of shards in the order of the inputs; exit with 1 if any is missing.",
     "doctor": "Print versions, devices, precision and folders, and check every bundled file.",
+    "docs": "Show the page of a task, or search all pages.",
+    "help": "Show the options of a task, or of a command of it.",
 }
 HIDDEN = ("publish",)
+EXAMPLES = (
+    "dlkit detect photo.jpg",
+    'dlkit translate --text "Two dogs run on the beach."',
+    "dlkit classify train DATA --out run",
+)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise a DlkitError in place of click's error for a wrong command line."""
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except UsageError as error:
+        from dlkit.core.cli.slips import explain
+
+        raise DlkitError(explain(error)) from error
 
 
 class RootGroup(TyperGroup):
@@ -43,11 +68,52 @@ class RootGroup(TyperGroup):
             return typer.main.get_group(commands.app).commands[cmd_name]
         return None
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List tasks and commands with their summaries."""
-        for title, summaries in (("Tasks", TASKS), ("Commands", COMMANDS)):
-            with formatter.section(title):
-                formatter.write_dl(list(summaries.items()))
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is named, and its arguments. Raises DlkitError if there is none."""
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            raise self.unknown(ctx, args[0])
+        return super().resolve_command(ctx, args)
+
+    def unknown(self, ctx: Any, word: str) -> DlkitError:
+        """The error for a word that is no task or command: it may be a command of some tasks."""
+        commands = {task: self.get_command(ctx, task).commands for task in TASKS}
+        owners = [task for task, own in commands.items() if word in own]
+        if owners:
+            examples = pages.page_of(commands[owners[0]][word]).examples
+            return DlkitError(
+                f"{word} is a command of {', '.join(owners)}; for example: {examples[0]}"
+            )
+        from dlkit.core.cli.slips import did_you_mean, nearest
+
+        near = did_you_mean(nearest(word, [*TASKS, *COMMANDS]))
+        return DlkitError(f"no task or command {word!r}{near or f'; for example: {EXAMPLES[0]}'}")
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Parse the options before the command's name."""
+        with explained():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse and run the command."""
+        with explained():
+            return super().invoke(ctx)
+
+    def get_help(self, ctx: Any) -> str:
+        """The page of --help."""
+        options = pages.grouped(self.get_params(ctx), Page(), ctx, False)
+        lists = {"Tasks": [*TASKS.items()], "Commands": [*COMMANDS.items()]}
+        return "\n\n".join(
+            [
+                pages.usage(["dlkit TASK [OPTIONS] ...", "dlkit COMMAND [ARGS]..."]),
+                *pages.paragraphs(self.help or ""),
+                *pages.sections(lists),
+                *pages.sections(options),
+                *pages.footer("dlkit", Page(examples=EXAMPLES), False),
+                pages.wrap(
+                    "dlkit help TASK shows the options of a task, dlkit docs TASK its page."
+                ),
+            ]
+        )
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete the names of tasks and commands without importing them."""
@@ -63,7 +129,11 @@ class RootGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=RootGroup, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    cls=RootGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -95,7 +165,7 @@ def main(args: list[str] | None = None, replaced: Streams | None = None) -> None
     # What torch's C++ notes about networks and gradients is of no use here; errors still come.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     leave_group(False)
-    with use_streams(replaced):
+    with use_streams(replaced), use_command(sys.argv[1:] if args is None else args):
         leave(run(args))
 
 
@@ -110,7 +180,7 @@ def run(args: list[str] | None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else ExitStatus.FAILED_INPUTS
     except DlkitError as error:
-        print_error(str(error))
+        print_error(str(with_publishers(error)))
         if shows_traces():
             print_trace()
         return ExitStatus.USAGE
@@ -128,6 +198,16 @@ def run(args: list[str] | None) -> int:
             print_error(f"{type(error).__name__}: {error}")
         return ExitStatus.BUG
     return ExitStatus.OK
+
+
+def with_publishers(error: DlkitError) -> DlkitError:
+    """The error; for an unknown model with the tasks that can download one of that name."""
+    from dlkit.core.store.weights import UnknownModel
+
+    if isinstance(error, UnknownModel):
+        owners = [task for task in TASKS if error.model in task_module(task).TASK.published]
+        return UnknownModel(error.task, error.model, error.known, owners)
+    return error
 
 
 def print_trace() -> None:

@@ -18,6 +18,11 @@ TASKS = {
 }
 
 
+def task_package(task: str) -> Any:
+    """The package of a task, with its public functions."""
+    return importlib.import_module(f"dlkit.{task.replace('-', '_')}")
+
+
 def task_module(task: str) -> Any:
     """The module with the command group `app` and the record `TASK` of a task."""
     return importlib.import_module(f"dlkit.{task.replace('-', '_')}.cli")

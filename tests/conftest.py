@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,15 @@ NARROW: BackboneSettings = {
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left: its exit code, stdout and stderr."""
+    """What a command left: its exit code, stdout, stderr, and what it said that it saved.
+
+    The lines "saved PATH", with which every command that writes files ends, are not in `err`.
+    """
 
     code: int
     out: str
     err: str
+    saved: tuple[str, ...] = field(default=(), compare=False)
 
 
 def run(*args: object, stdin: str = "") -> Result:
@@ -72,7 +76,66 @@ def run(*args: object, stdin: str = "") -> Result:
             main([str(arg) for arg in args])
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    return Result(code, out.getvalue(), err.getvalue())
+    lines = err.getvalue().splitlines(keepends=True)
+    saved = tuple(line[6:-1] for line in lines if line.startswith("saved "))
+    left = "".join(line for line in lines if not line.startswith("saved "))
+    return Result(code, out.getvalue(), left, saved)
+
+
+@dataclass
+class Screen:
+    """A terminal: what it was sent, the lines that it shows at the end, the command's exit code."""
+
+    code: int = 0
+    lines: list[str] = field(default_factory=list)
+    sent: str = ""
+
+
+@contextlib.contextmanager
+def on_terminal(columns: int = 80, rows: int = 40, **environment: str) -> Iterator[Screen]:
+    """A terminal of that size as stdout and stderr within the context."""
+    import pty
+    import threading
+
+    import pyte
+
+    master, slave = pty.openpty()
+    sent: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(master, 1 << 16):
+                sent.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    variables = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows)}
+    screen = Screen()
+    with (
+        open(slave, "w", encoding="utf-8") as terminal,
+        contextlib.redirect_stdout(terminal),
+        contextlib.redirect_stderr(terminal),
+        mock.patch.dict(os.environ, {**variables, **environment}),
+    ):
+        yield screen
+    reader.join()
+    os.close(master)
+    shown = pyte.Screen(columns, rows)
+    pyte.ByteStream(shown).feed(b"".join(sent))
+    screen.lines = [line.rstrip() for line in shown.display]
+    while screen.lines and not screen.lines[-1]:
+        screen.lines.pop()
+    screen.sent = b"".join(sent).decode()
+
+
+def run_on_terminal(*args: object, stdin: str = "", **terminal: Any) -> Screen:
+    """`dlkit ARGS` in this process, with stdout and stderr on a terminal, as `on_terminal`."""
+    with on_terminal(**terminal) as screen, mock.patch("sys.stdin", io.StringIO(stdin)):
+        try:
+            main([str(arg) for arg in args])
+        except SystemExit as stop:
+            screen.code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return screen
 
 
 def records(result: Result) -> list[dict[str, Any]]:
@@ -94,7 +157,7 @@ def assert_killed_ends_as_whole(folder: Path, epochs: int, *command: str) -> Non
     """`kill -9` in the middle of an epoch, then --resume: the weights of a run left alone."""
     command = (*command, "--epochs", str(epochs), "--out")
     whole, killed = folder / "whole", folder / "killed"
-    assert run(*command, whole).err.count("epoch") == epochs
+    assert run(*command, whole).err.count(f"/{epochs}  loss ") == epochs
     with subprocess.Popen(
         [sys.executable, "-m", "dlkit", *command, str(killed)],
         stderr=subprocess.DEVNULL,

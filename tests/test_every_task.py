@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import json
+import re
+import shlex
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -27,7 +29,7 @@ from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.segment.config import SegmentTrainConfig
 from dlkit.style_transfer.config import StyleTrainConfig
 from dlkit.tasks import TASKS
-from tests.conftest import run, write_voc
+from tests.conftest import Result, run, write_voc
 
 ROOT = Path(__file__).parent.parent
 ROLES = ["config", "model", "infer", "evaluate", "train", "cli"]
@@ -41,12 +43,12 @@ def test_the_same_files(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("command", [[], ["infer"], ["train"], ["evaluate"], ["models"]])
-def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[str]) -> None:
+def test_every_command_has_help_and_is_on_the_page(task: str, command: list[str]) -> None:
     result = run(task, *command, "--help")
     assert result.code == 0
     assert "Usage: dlkit" in result.out
     spoken = " ".join(["dlkit", task, *(c for c in command if c != "infer")])
-    assert spoken in (ROOT / "README.md").read_text()
+    assert spoken in (ROOT / "dlkit" / task.replace("-", "_") / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_every_command_has_help_and_is_in_the_readme(task: str, command: list[st
 def test_every_setting_is_an_option_and_its_help_says_the_default(
     task: str, config: type[TrainConfig], arch: str
 ) -> None:
-    out = run(task, "train", "--help").out
+    out = run(task, "train", "--help-all").out
     for field in fields(config):
         name = field.name.replace("_", "-")
         assert f"--{name}" in out or field.name == "data"
@@ -85,7 +87,7 @@ def test_version_and_unknown_commands() -> None:
     assert run("detekt").code == 2
     missing = run("detect")
     assert missing.code == 2
-    assert "Missing argument 'images" in missing.err
+    assert "missing IMAGES" in missing.err
 
 
 def test_doctor_verifies_the_bundled_files() -> None:
@@ -237,18 +239,24 @@ def arguments(line: str, data: Path, model: str = "") -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path that `train` prints, by the task; each is trained once."""
+def training(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Result]:
+    """The result of `train` by the task; each is trained once."""
 
     @functools.cache
-    def train(task: str) -> Path:
+    def train(task: str) -> Result:
         suffix = ".json" if task == "tokenize" else ""
         out = tmp_path_factory.mktemp(task) / f"run{suffix}"
         done = run(task, "train", *arguments(ROUNDS[task].train, data), "--out", out)
         assert done.code == 0, done.err
-        return Path(done.out.strip())
+        return done
 
     return train
+
+
+@pytest.fixture(scope="module")
+def trained(training: Callable[[str], Result]) -> Callable[[str], Path]:
+    """The path that `train` prints, by the task."""
+    return lambda task: Path(training(task).out.strip())
 
 
 @pytest.mark.parametrize("task", ROUNDS)
@@ -258,6 +266,57 @@ def test_train_prints_the_path_of_a_model_of_the_task(
     header = checkpoint.read_header(trained(task), task)
     assert header.dlkit == __version__
     assert header.config
+
+
+@pytest.mark.parametrize("task", [task for task in ROUNDS if task != "tokenize"])
+def test_a_training_logs_losses_and_metrics_under_their_names(
+    task: str, training: Callable[[str], Result], trained: Callable[[str], Path]
+) -> None:
+    lines = (trained(task).parent / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert all(record["loss"] > 0 and "score" not in record for record in records)
+    shown = [line for line in training(task).err.splitlines() if line.startswith("epoch ")]
+    assert len(shown) == 2
+    for line, record in zip(shown, records, strict=True):
+        numbers = re.findall(r"(\w+) (-?[\d.]+)(?: \(best\))?  ", line.partition("  ")[2])
+        assert ("loss", f"{record['loss']:.4f}") in numbers
+        for name, value in numbers:
+            assert float(value) == pytest.approx(record[name], abs=1e-4)
+    if task == "embed":  # which has no validation data
+        return
+    assert "val_loss" in records[0] or task in {"detect", "gan-sample", "segment"}
+    (name,) = re.findall(r"(\w+) [-\d.]+ \(best\)", shown[0])
+    value, epoch = re.findall(rf"best: {name} (-?[\d.]+) in epoch (\d) of 2", training(task).err)[0]
+    assert float(value) == pytest.approx(records[int(epoch) - 1][name], abs=1e-4)
+    header = checkpoint.read_header(trained(task))
+    assert header.metrics["epoch"] == int(epoch)
+    assert header.metrics["loss"] == records[int(epoch) - 1]["loss"]
+
+
+@pytest.mark.parametrize("task", ROUNDS)
+def test_a_training_ends_with_its_files_and_a_command_that_runs(
+    task: str,
+    data: Path,
+    training: Callable[[str], Result],
+    trained: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (saved,), following = training(task).saved, training(task).err.splitlines()[-1]
+    if task == "tokenize":
+        assert saved == str(trained(task))
+    else:
+        folder, _, names = saved.removeprefix("in ").partition(": ")
+        assert Path(folder) == trained(task).parent
+        assert {"best.safetensors", "log.jsonl", "curves.png"} <= {*names.split(", ")}
+        assert all((trained(task).parent / name).exists() for name in names.split(", "))
+    assert following.startswith("next: dlkit ")
+    inputs = {"PHOTO.jpg": str(data / "images" / "0.png"), "WORD": "w1"}
+    command = shlex.split(following.removeprefix("next: dlkit "))
+    monkeypatch.chdir(tmp_path)
+    done = run(*[inputs.get(argument, argument) for argument in command])
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("task", ROUNDS)
@@ -281,15 +340,33 @@ def test_evaluate_takes_the_model_that_train_prints(
     assert all(record.get("definition", "one") for record in records)
 
 
+@pytest.mark.parametrize("task", ROUNDS)
+def test_ctrl_c_before_the_first_step_is_one_line(task: str, data: Path, tmp_path: Path) -> None:
+    command = (task, "train", *arguments(ROUNDS[task].train, data), "--out", tmp_path / "run")
+    function = "train_file" if task == "tokenize" else "train"
+    name = f"dlkit.{task.replace('-', '_')}.train.{function}"
+    with mock.patch(name, side_effect=KeyboardInterrupt):
+        done = run(*command)
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "last.state.pt").touch()
+        resumed = run(*command)
+    typed = shlex.join(["dlkit", *map(str, command)])
+    assert (done.code, resumed.code) == (ExitStatus.INTERRUPTED, ExitStatus.INTERRUPTED)
+    assert done.err == f"interrupted before a model was saved; start again with {typed}\n"
+    assert resumed.err == (
+        f"interrupted: {tmp_path / 'run'} is as before; continue with {typed} --resume\n"
+    )
+
+
 @contextlib.contextmanager
 def stopped_after_an_epoch() -> Iterator[None]:
     """Runs that a scheduler stops after their first epoch, once it is saved."""
     finish = Run.finish_epoch
 
-    def finish_and_stop(run: Run, *args: Any, **metrics: Any) -> bool:
-        better = finish(run, *args, **metrics)
+    def finish_and_stop(run: Run, **metrics: Any) -> bool:
+        better = finish(run, **metrics)
         if run.epoch == 1:
-            run.stop(signal.SIGTERM)
+            run.stops.stop(signal.SIGTERM)
         return better
 
     with mock.patch.object(Run, "finish_epoch", finish_and_stop):

@@ -9,6 +9,7 @@ import typer
 
 from dlkit.caption.config import DEFAULT_MODEL, NO_REPEAT, CaptionSearch, CaptionTrainConfig
 from dlkit.caption.formats import FORMATS, write_lines
+from dlkit.caption.help import PAGES
 from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
@@ -36,7 +37,7 @@ from dlkit.core.generation.options import (
     refuse_given,
     search_settings,
 )
-from dlkit.core.io.files import picture_suffix
+from dlkit.core.io.files import note_saved, picture_suffix
 from dlkit.core.io.image_files import SUFFIXES, keep_apart, missing
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
@@ -56,6 +57,11 @@ def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
     return evaluate_checkpoint(*args, **options)
 
 
+def next_command(config: CaptionTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    return ["caption", "PHOTO.jpg", "-m", model]
+
+
 TASK = Task(
     "caption",
     "Describe images in sentences.",
@@ -63,17 +69,25 @@ TASK = Task(
     DEFAULT_MODEL,
     train_model,
     evaluate_model,
+    main_metrics=("cider_d",),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group()
 
 Model = model_argument("caption", check=True)
 Annotate = Annotated[
-    Path | None, typer.Option(help="Folder for copies of the images with the captions below.")
+    Path | None,
+    typer.Option(
+        help="Folder for copies of the images with the captions below.", rich_help_panel="Output"
+    ),
 ]
 Beam = Annotated[
     int | None,
     typer.Option(
-        help=f"Beam size; 1: greedy search; default: {BEAM}, or -n if that is larger.", min=1
+        help=f"Beam size; 1: greedy search; default: {BEAM}, or -n if that is larger.",
+        min=1,
+        rich_help_panel="Search and sampling",
     ),
 ]
 NoRepeat = Annotated[
@@ -82,14 +96,26 @@ NoRepeat = Annotated[
         help="Length of the n-grams that may not repeat in a caption; 0: all may; default:"
         f" {NO_REPEAT} where tokens are words, else 0.",
         min=0,
+        rich_help_panel="Search and sampling",
     ),
 ]
 Count = Annotated[
-    int, typer.Option("--captions", "-n", help="Captions per image, best first.", min=1)
+    int,
+    typer.Option(
+        "--captions",
+        "-n",
+        help="Captions per image, best first.",
+        min=1,
+        rich_help_panel="Search and sampling",
+    ),
 ]
 MaxLength = Annotated[
     int | None,
-    typer.Option(help="Most tokens of a caption; default: as in the training data.", min=1),
+    typer.Option(
+        help="Most tokens of a caption; default: as in the training data.",
+        min=1,
+        rich_help_panel="Search and sampling",
+    ),
 ]
 FormatOption = format_option(FORMATS)
 
@@ -145,16 +171,21 @@ def infer(
     from dlkit.caption.infer import caption, load
 
     predictor = load(model, device, precision)
-    annotated = writer.file_names(annotate, picture_suffix) if annotate is not None else None
+    annotated = None if annotate is None else writer.file_names(annotate, picture_suffix, paths)
     results = caption(paths, predictor, search, batch_size, workers, writer.shard, annotated)
     writer.write(results, print_with)
 
 
 @app.command()
 def attention(
-    image: Annotated[str, typer.Argument(help="An image: a file or a URL.")],
+    image: Annotated[
+        str, typer.Argument(help="An image: a file or a URL.", rich_help_panel="Input")
+    ],
     save: Annotated[
-        Path | None, typer.Option(help="PNG file for a figure with a panel for each word.")
+        Path | None,
+        typer.Option(
+            help="PNG file for a figure with a panel for each word.", rich_help_panel="Output"
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     beam: Beam = None,
@@ -180,4 +211,5 @@ def attention(
     found = word_attention(image, predictor, search)
     if save is not None:
         save_panels(found, predictor, save)
+        note_saved(save)
     write([found], format, output)

@@ -32,61 +32,101 @@ class CaptionTrainConfig(TrainConfig):
     A setting whose default is None has a default for each architecture: `by_arch` fills it in.
     """
 
-    arch: Arch = option("attend", "Architecture to train.")
+    arch: Arch = option("attend", "Architecture to train.", group="Architecture")
     backbone: str = option(
         "caltech101",
-        "Encoder to start from: a model of dlkit classify, bundled, a file, or torchvision's by"
-        " name (resnet50-imagenet).",
+        "Encoder: a model of dlkit classify, also torchvision's (resnet50-imagenet).",
+        group="Architecture",
     )
     image_size: int | None = option(
-        None, "Input size of the encoder in pixels; default: its own (--patch: 112).", min=16
+        None,
+        "Input size of the encoder in pixels; default: its own (--patch: 112).",
+        min=16,
+        group="Data",
     )
     fit: Literal["squash", "crop"] = option(
-        "squash", "How images become square: squash the whole image, or crop its center."
+        "squash",
+        "How images become square: squash the whole image, or crop its center.",
+        group="Data",
     )
-    grid: int = option(7, "Pool the encoder's map to at most this many rows and columns.", min=1)
+    grid: int = option(
+        7,
+        "Pool the encoder's map to at most this many rows and columns.",
+        min=1,
+        group="Architecture",
+    )
     patch: int | None = option(
-        None, "transformer: image patches of this many pixels a side instead of an encoder.", min=2
+        None,
+        "transformer: image patches of this many pixels a side instead of an encoder.",
+        min=2,
+        group="Architecture",
     )
     finetune_encoder_after: int | None = option(
-        None, "Also train the encoder after this many epochs; default: never.", min=0
+        None,
+        "Also train the encoder after this many epochs; default: never.",
+        min=0,
+        group="Optimization",
     )
     encoder_lr: float = option(
-        0.1, "Learning rate of the encoder, as a share of --lr.", min=0, max=1
+        0.1, "Learning rate of the encoder, as a share of --lr.", min=0, max=1, group="Optimization"
     )
     features: Path | None = option(
         None,
         "File that caches the frozen encoder's features, computed if it does not exist (default:"
         " features.safetensors in --out).",
+        group="Data",
     )
 
     tokenizer: str = option(
         "words",
         "words, byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, char or byte, trained on the"
         " captions; or the name or file of a model of `dlkit tokenize`.",
+        group="Tokenizer",
     )
-    vocab_size: int = option(3000, "Largest vocabulary of a tokenizer that is learned.", min=6)
-    keep_case: bool = option(False, "Keep the captions' capital letters and punctuation.")
-    max_tokens: int = option(40, "Skip captions of more tokens; 0: no limit.", min=0)
+    vocab_size: int = option(
+        3000, "Largest vocabulary of a tokenizer that is learned.", min=6, group="Tokenizer"
+    )
+    keep_case: bool = option(
+        False, "Keep the captions' capital letters and punctuation.", group="Tokenizer"
+    )
+    max_tokens: int = option(40, "Skip captions of more tokens; 0: no limit.", min=0, group="Data")
     val_share: float = option(
-        0.1, "Share of the images to validate on, where the data has no such split.", min=0, max=0.9
+        0.1,
+        "Share of the images to validate on, where the data has no such split.",
+        min=0,
+        max=0.9,
+        group="Validation",
     )
 
-    width: int = option(256, "Model dimension.", min=1)
+    width: int = option(256, "Model dimension.", min=1, group="Architecture")
     layers: int | None = option(
-        None, "nic, transformer: layers of the decoder (nic 1, transformer 3).", min=1
+        None,
+        "nic, transformer: layers of the decoder (nic 1, transformer 3).",
+        min=1,
+        group="Architecture",
     )
-    encoder_layers: int = option(2, "transformer: encoder layers on the image features.", min=0)
-    heads: int = option(4, "transformer: attention heads.", min=1)
+    encoder_layers: int = option(
+        2, "transformer: encoder layers on the image features.", min=0, group="Architecture"
+    )
+    heads: int = option(4, "transformer: attention heads.", min=1, group="Architecture")
     ffn_width: int | None = option(
-        None, "transformer: units of the feed-forward layers (4 x width).", min=1
+        None,
+        "transformer: units of the feed-forward layers (4 x width).",
+        min=1,
+        group="Architecture",
     )
-    pre_norm: bool = option(False, "transformer: layer norm before each block, not after it.")
-    dropout: float = option(0.4, "Dropout.", min=0, max=0.95)
+    pre_norm: bool = option(
+        False, "transformer: layer norm before each block, not after it.", group="Architecture"
+    )
+    dropout: float = option(0.4, "Dropout.", min=0, max=0.95, group="Architecture")
     hard_attention: bool = option(
-        False, "attend: attend to one location at a time, trained by REINFORCE."
+        False,
+        "attend: attend to one location at a time, trained by REINFORCE.",
+        group="Architecture",
     )
-    penalty: float = option(1.0, "attend: weight of the doubly stochastic penalty.", min=0)
+    penalty: float = option(
+        1.0, "attend: weight of the doubly stochastic penalty.", min=0, group="Loss"
+    )
 
     epochs: int = option(20, "Passes over the captions.", min=1)
     batch_size: int = option(64, "Captions of one step, over all processes together.", min=1)
@@ -95,23 +135,32 @@ class CaptionTrainConfig(TrainConfig):
     weight_decay: float = option(0.01, "Weight decay; biases and norms have none.", min=0)
     clip_grad: float = option(5.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     label_smoothing: float = option(
-        0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9
+        0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9, group="Loss"
     )
-    flip: float = option(0.5, "Share of images mirrored left to right.", min=0, max=1)
+    flip: float = option(
+        0.5, "Share of images mirrored left to right.", min=0, max=1, group="Augmentation"
+    )
     zoom: float = option(
-        1.0, "While the encoder is trained: zoom images in or out by up to this factor.", min=1
+        1.0,
+        "While the encoder is trained: zoom images in or out by up to this factor.",
+        min=1,
+        group="Augmentation",
     )
     color_jitter: float = option(
         0.0,
         "While the encoder is trained: change brightness, contrast and colors by up to this share.",
         min=0,
         max=1,
+        group="Augmentation",
     )
     best_metric: Literal["cider-d", "bleu-4", "loss"] = option(
-        "cider-d", "Metric by which the best epoch is chosen."
+        "cider-d", "Metric by which the best epoch is chosen.", group="Validation"
     )
     val_limit: int = option(
-        400, "Images to caption at each validation, for the metrics; 0: none.", min=0
+        400,
+        "Images to caption at each validation, for the metrics; 0: none.",
+        min=0,
+        group="Validation",
     )
     workers: int = option(2, "Threads or processes that read images.", min=0)
 

@@ -14,9 +14,8 @@ from dlkit.caption.ptb_tokenize import words
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import check_free_in, note_saved, save_skipped
 from dlkit.core.io.scores import Score, rounded
-from dlkit.core.progress import log
 from dlkit.core.vision import images
 
 SHOWN = 8  # images of the best, and of the worst
@@ -67,13 +66,14 @@ def evaluate_checkpoint(
     `data` is one folder or file.
     """
     (folder,) = map(Path, data)
+    check_free_in(save, SHEET)
     predictor = load(model, device, precision)
     known = read_split(folder, split, *predictor.val_split)
     evaluated = evaluate(predictor, known.samples, DEFAULT_SEARCH, known.skipped, workers)
     if save is not None and is_main_process():
         save_skipped(known.skipped, save)
         save_sheet(evaluated, save / SHEET)
-        log(f"saved {save / SHEET}")
+        note_saved(save / SHEET)
     yield from scores(evaluated, training_captions(folder, predictor))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, NO_REPEAT, CaptionSearch
@@ -34,6 +35,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.weights import find
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
+from dlkit.core.vision.results import ImageResult
 from dlkit.tokenize import DecoderVocabulary
 
 MAX_LENGTH = 40  # tokens of a caption, where the model's header has no longest caption
@@ -57,9 +59,10 @@ class ScoredCaption:
 
 
 @dataclass(frozen=True)
-class ImageCaptions:
+class ImageCaptions(ImageResult):
     """The captions of one image, best first."""
 
+    noun: ClassVar = "image"
     columns: ClassVar = ["path", "rank", "caption", "score", "logprob"]
 
     path: str
@@ -254,4 +257,9 @@ def save_annotated(found: ImageCaptions, picture: Picture, names: FileNames) -> 
     """Save a copy of an image with its captions below."""
     path = names.path_for(found.path, picture_suffix(found.path))
     image = images.as_pillow(images.full_size(found.path, picture))
-    images.save(draw_captions(image, [text.caption for text in found.captions]), path)
+    images.save(draw_result(image, found), path)
+
+
+def draw_result(image: Image.Image, found: ImageCaptions) -> Image.Image:
+    """The image with the captions of its result below."""
+    return draw_captions(image, [text.caption for text in found.captions])

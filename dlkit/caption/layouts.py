@@ -140,7 +140,7 @@ def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:
     if data.suffix == ".json":
         return {"all": read_coco(data, data, "all", skipped)}
     if data.suffix == ".csv":
-        return read_csv(data)
+        return read_csv(data, skipped)
     if data.is_file():
         return read_flickr(data.parent, data, skipped)
     tokens = flickr_file(data)
@@ -151,14 +151,15 @@ def read_splits(data: Path, split: str, skipped: Skipped) -> Splits:
         for spelling in spellings:
             file = data / f"{spelling}.csv"
             if file.is_file():
-                found[name] = [line for lines in read_csv(file).values() for line in lines]
+                found[name] = [line for lines in read_csv(file, skipped).values() for line in lines]
     if found:
         return found
     if next(coco.json_files(data), None):
         return read_coco_splits(data, split, skipped)
     raise DlkitError(
         "no captions in a known layout: Flickr8k's *.token.txt or captions.txt, COCO's"
-        " annotations/captions_*.json, or SPLIT.csv with path and caption (see the README)",
+        " annotations/captions_*.json, or SPLIT.csv with path and caption (see"
+        " `dlkit docs caption`)",
         data,
     )
 
@@ -178,7 +179,8 @@ def flickr_file(data: Path) -> Path | None:
 def read_flickr(data: Path, file: Path, skipped: Skipped) -> Splits:
     """The captions of a Flickr8k folder, split by its lists of images if it has any."""
     folder = next(data / name for name in FLICKR_FOLDERS if (data / name).is_dir())
-    rows = csv_captions(file) if file.name == "captions.txt" else token_captions(file, skipped)
+    read = csv_captions if file.name == "captions.txt" else token_captions
+    rows = read(file, skipped)
     captions: dict[str, list[CaptionLine]] = {}
     for name, caption, where in rows:
         captions.setdefault(name, []).append(CaptionLine(folder / name, caption, where))
@@ -207,9 +209,9 @@ def token_captions(file: Path, skipped: Skipped) -> Iterator[tuple[str, str, str
             skipped.add("line without a tab", f"{file}:{number}")
 
 
-def csv_captions(file: Path) -> Iterator[tuple[str, str, str]]:
+def csv_captions(file: Path, skipped: Skipped) -> Iterator[tuple[str, str, str]]:
     """Image, caption and place of each row."""
-    for number, row in csv_rows(file):
+    for number, row in csv_rows(file, skipped, CAPTIONS):
         yield column(row, PATHS, file), column(row, CAPTIONS, file), f"{file}:{number}"
 
 
@@ -228,10 +230,10 @@ def read_tars(files: list[Path], skipped: Skipped) -> list[CaptionLine]:
     return found
 
 
-def read_csv(file: Path) -> Splits:
+def read_csv(file: Path, skipped: Skipped) -> Splits:
     """The captions of a CSV, by its column `split` if it has one; paths are relative to it."""
     found: Splits = {}
-    for number, row in csv_rows(file):
+    for number, row in csv_rows(file, skipped, CAPTIONS):
         path, caption = column(row, PATHS, file), column(row, CAPTIONS, file)
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
         line = CaptionLine(file.parent / path, caption, f"{file}:{number}")

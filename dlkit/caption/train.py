@@ -20,14 +20,19 @@ from dlkit.classify import backbones
 from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.init_from import find_start
 from dlkit.core.train.run import Run
-from dlkit.core.train.sampler import ignore_preemption_signals
+from dlkit.core.train.sampler import ignore_stop_signals
 from dlkit.core.vision.augment import jitter_color, random_affine
 from dlkit.tokenize import DecoderVocabulary
 
 SAMPLES = 3  # captions of an epoch in samples.txt
-METRICS = {"cider-d": "cider_d", "bleu-4": "bleu_4", "loss": "val_loss"}
+METRICS = {
+    "cider-d": BestMetric("cider_d"),
+    "bleu-4": BestMetric("bleu_4"),
+    "loss": BestMetric("val_loss", lower=True),
+}  # by --best-metric
 
 
 def train(config: CaptionTrainConfig) -> Path:
@@ -87,7 +92,7 @@ def train(config: CaptionTrainConfig) -> Path:
         validation = loaded.validation.without(unreadable)
 
         network: Any = None
-        for epoch in run.epochs():
+        for epoch in run.epochs(METRICS[config.best_metric] if len(validation) else None):
             frozen = features if epoch < finetuned_from else None
             shared = (config, process, epoch, vocabulary.pad)
             batches: DataLoader[list[Tensor]]
@@ -98,7 +103,7 @@ def train(config: CaptionTrainConfig) -> Path:
                     ImageBatches(training, model.preprocessing, *shared),
                     None,
                     num_workers=config.workers,
-                    worker_init_fn=ignore_preemption_signals,
+                    worker_init_fn=ignore_stop_signals,
                 )
             if network is None or epoch == finetuned_from:
                 if model.encoder is not None:
@@ -127,12 +132,7 @@ def train(config: CaptionTrainConfig) -> Path:
                 )
                 some = zip(validation.samples, captions[:SAMPLES], strict=False)
                 run.add_sample("\n".join(f"{s.path}\n= {s.captions[0]}\n> {c}" for s, c in some))
-            # With nothing to validate on, the last epoch is the best.
-            score = float(epoch)
-            if scores:
-                sign = -1 if config.best_metric == "loss" else 1
-                score = sign * scores[METRICS[config.best_metric]]
-            run.finish_epoch(score, **scores)
+            run.finish_epoch(**scores)
     return run.best
 
 

@@ -18,6 +18,7 @@ from dlkit.core.generation.beam_search import beam_search
 from dlkit.core.nn.padding import padded
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import track
 from dlkit.tokenize import DecoderVocabulary
 
 BATCH = 64  # images or captions that are computed together
@@ -59,7 +60,7 @@ def caption_losses(
     paths = held_out.paths
 
     def batch_losses() -> Iterator[list[float]]:
-        for start in process.share(range(0, len(held_out), BATCH)):
+        for start in process.share(track(range(0, len(held_out), BATCH), "evaluating")):
             end = start + BATCH
             memory = encode([paths[number] for number in held_out.images[start:end]])
             target = padded(held_out.ids[start:end], network.pad).to(process.device)
@@ -83,7 +84,7 @@ def greedy_captions(
     """The greedy caption of each image."""
 
     def batch_captions() -> Iterator[list[str]]:
-        for start in process.share(range(0, len(paths), BATCH)):
+        for start in process.share(track(range(0, len(paths), BATCH), "captioning")):
             memory = encode(paths[start : start + BATCH]).to(process.device)
             lengths = torch.full((len(memory),), memory.shape[1], device=memory.device)
             limits = torch.full_like(lengths, longest)

@@ -1,17 +1,26 @@
 """Command line of `dlkit classify`. Each command imports its work when it runs: help stays fast."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from dlkit.classify.config import DEFAULT_MODEL, PUBLISHED, ClassifyTrainConfig, is_text_model
+from dlkit.classify.config import (
+    DEFAULT_MODEL,
+    PUBLISHED,
+    TEXTS,
+    ClassifyTrainConfig,
+    is_text_model,
+)
+from dlkit.classify.help import PAGES
 from dlkit.core.cli.command import (
     AnyFormat,
     BatchSize,
     Data,
     Device,
+    ErrorsOption,
     Output,
     PrecisionOption,
     ResumeOption,
@@ -24,9 +33,11 @@ from dlkit.core.cli.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.colors import label_colors
 from dlkit.core.io.files import picture_suffix
 from dlkit.core.io.streams import is_terminal, streams
-from dlkit.core.io.text import check_sources, lines_or_stdin
+from dlkit.core.io.text import Line, check_sources, lines_or_stdin
+from dlkit.core.io.views import View
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Shard, ShardWriter
 
@@ -45,6 +56,12 @@ def evaluate_model(*arguments: Any) -> Iterator[Any]:
     return evaluate_checkpoint(*arguments)
 
 
+def next_command(config: ClassifyTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    inputs = ["--text", "A TEXT"] if config.arch in TEXTS else ["PHOTO.jpg"]
+    return ["classify", *inputs, "-m", model]
+
+
 TASK = Task(
     "classify",
     "Classify images and texts.",
@@ -53,6 +70,9 @@ TASK = Task(
     train_model,
     evaluate_model,
     PUBLISHED,
+    main_metrics=("top1", "map", "recall_at_1"),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group(evaluate=False)
 
@@ -61,14 +81,21 @@ Models = model_argument("classify", several=True, published=PUBLISHED, check=Tru
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Images: files, folders, globs, URLs, or - for a list on stdin. For text models: files"
-        " with one text per line; default: stdin."
+        help="Images: files, folders, globs, URLs; - reads a list on stdin. Text models: files"
+        " with one text per line; default: stdin.",
+        rich_help_panel="Input",
     ),
 ]
-TextOption = Annotated[str | None, typer.Option("--text", help="Classify this text.")]
+TextOption = Annotated[
+    str | None, typer.Option("--text", help="Classify this text.", rich_help_panel="Input")
+]
 Top = Annotated[
     int,
-    typer.Option(help="How many labels to print per image or text, most probable first.", min=1),
+    typer.Option(
+        help="How many labels to print, most probable first.",
+        min=1,
+        rich_help_panel="Results",
+    ),
 ]
 Threshold = Annotated[
     float | None,
@@ -76,6 +103,14 @@ Threshold = Annotated[
         help="Lowest score of a printed label; default: 0.5 for multi-label models, else 0.",
         min=0,
         max=1,
+        rich_help_panel="Results",
+    ),
+]
+SavePictures = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the images with their labels and scores, or with their maps (--dense).",
+        rich_help_panel="Output",
     ),
 ]
 Dense = Annotated[
@@ -83,12 +118,16 @@ Dense = Annotated[
     typer.Option(
         "--dense",
         help="Print a map of labels over a large image, with the fully convolutional network.",
+        rich_help_panel="Results",
     ),
 ]
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Longest side in pixels with --dense; default: the image's own.", min=28, max=8192
+        help="Longest side in pixels with --dense; default: the image's own.",
+        min=28,
+        max=8192,
+        rich_help_panel="Model",
     ),
 ]
 Folds = Annotated[
@@ -97,31 +136,47 @@ Folds = Annotated[
         help="Number of cross-validation folds: train once per fold with the model's settings and"
         " score on the held-out fold; 0: no cross-validation.",
         min=0,
+        rich_help_panel="Results",
     ),
 ]
 
 
 Label = Annotated[
-    str | None, typer.Option(help="Label to explain; default: the most probable one.")
+    str | None,
+    typer.Option(
+        help="Label to explain; default: the most probable one.", rich_help_panel="Results"
+    ),
 ]
 Method = Annotated[
     Literal["auto", "cam", "grad-cam"],
     typer.Option(
         help="auto: cam for networks with global average pooling and one linear layer, else"
-        " grad-cam."
+        " grad-cam.",
+        rich_help_panel="Results",
     ),
 ]
 Boxes = Annotated[
-    bool, typer.Option("--boxes", help="Print the box around the evidence for the label.")
+    bool,
+    typer.Option(
+        "--boxes",
+        help="Print the box around the evidence for the label.",
+        rich_help_panel="Results",
+    ),
 ]
 BoxShare = Annotated[
     float,
-    typer.Option(help="Threshold of the boxes, as a share of the map's maximum.", min=0, max=0.99),
+    typer.Option(
+        help="Threshold of the boxes, as a share of the map's maximum.",
+        min=0,
+        max=0.99,
+        rich_help_panel="Results",
+    ),
 ]
 SaveMaps = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for the images with their maps as overlays, or for the page of the texts."
+        help="Folder for the images with their maps as overlays, or for the page of the texts.",
+        rich_help_panel="Output",
     ),
 ]
 LayerOption = Annotated[
@@ -129,6 +184,7 @@ LayerOption = Annotated[
     typer.Option(
         "--layer",
         help="Layer whose output is the descriptor; default: the input of the last linear layer.",
+        rich_help_panel="Results",
     ),
 ]
 LayerOrList = Annotated[
@@ -137,15 +193,23 @@ LayerOrList = Annotated[
         "--layer",
         help="Layer whose output is the descriptor; default: the input of the last linear layer;"
         " list: print all layers.",
+        rich_help_panel="Results",
     ),
 ]
 MaybeImages = Annotated[
     list[str] | None,
-    typer.Argument(help="Images: files, folders, globs, URLs, or - for a list on stdin."),
+    typer.Argument(
+        help="Images: files, folders, globs, URLs, or - for a list on stdin.",
+        rich_help_panel="Input",
+    ),
 ]
 Pca = Annotated[
     int | None,
-    typer.Option(help="Number of principal components to reduce the descriptors to.", min=1),
+    typer.Option(
+        help="Number of principal components to reduce the descriptors to.",
+        min=1,
+        rich_help_panel="Results",
+    ),
 ]
 FeaturesOutput = Annotated[
     Path | None,
@@ -154,32 +218,52 @@ FeaturesOutput = Annotated[
         "-o",
         help="Write to this file instead of stdout. FILE.npy holds the descriptors alone, with the"
         " paths in FILE.paths.txt and the projection of --pca in FILE.pca.npz.",
+        rich_help_panel="Output",
     ),
 ]
 Queries = Annotated[
     list[str],
-    typer.Argument(help="Query images: files, folders, globs, URLs, or - for a list on stdin."),
+    typer.Argument(
+        help="Query images: files, folders, globs, URLs, or - for a list on stdin.",
+        rich_help_panel="Input",
+    ),
 ]
-Folder = Annotated[Path, typer.Option("--in", help="Folder of images to search in.")]
+Folder = Annotated[
+    Path, typer.Option("--in", help="Folder of images to search in.", rich_help_panel="Input")
+]
 IndexFile = Annotated[
     Path | None,
     typer.Option(
-        "--index", help="Index file of the descriptors; default: a file in dlkit's cache."
+        "--index",
+        help="Index file of the descriptors; default: a file in dlkit's cache.",
+        rich_help_panel="Input",
     ),
 ]
 Update = Annotated[
     bool,
-    typer.Option("--update/--no-update", help="Update the index with changes in the folder first."),
+    typer.Option(
+        "--update/--no-update",
+        help="Update the index with changes in the folder first.",
+        rich_help_panel="Input",
+    ),
 ]
 Nearest = Annotated[
-    int, typer.Option("--top", help="How many images to print for each query.", min=1)
+    int,
+    typer.Option(
+        "--top", help="How many images to print for each query.", min=1, rich_help_panel="Results"
+    ),
 ]
 DistanceOption = Annotated[
-    Literal["cosine", "euclidean"], typer.Option("--distance", help="Distance between descriptors.")
+    Literal["cosine", "euclidean"],
+    typer.Option("--distance", help="Distance between descriptors.", rich_help_panel="Results"),
 ]
 Sheet = Annotated[
     Path | None,
-    typer.Option("--save", help="Save a picture of the queries and their hits to this file."),
+    typer.Option(
+        "--save",
+        help="Save a picture of the queries and their hits to this file.",
+        rich_help_panel="Output",
+    ),
 ]
 
 
@@ -190,8 +274,10 @@ def infer(
     model: Models = [DEFAULT_MODEL],  # type: ignore[valid-type]  # noqa: B006
     top: Top = 1,
     threshold: Threshold = None,
+    save: SavePictures = None,
     dense: Dense = False,
     image_size: ImageSize = None,
+    errors: ErrorsOption = "strict",
     batch_size: BatchSize = 64,
     workers: Workers = 2,
     device: Device = "auto",
@@ -206,6 +292,8 @@ def infer(
     for_texts = is_text_model(models[0])
     if for_texts:
         check_sources(inputs, "texts", text)
+        for option in (name for name, on in {"--save": save, "--dense": dense}.items() if on):
+            raise DlkitError(f"{option}: {models[0]} classifies texts; choose an image model")
     else:
         check_image_options(inputs, text, models[0])
     if dense and len(models) > 1:
@@ -219,22 +307,36 @@ def infer(
 
     if for_texts:
         results: Any = infer.classify_texts(
-            lines_or_stdin(inputs, "texts", text),
+            lines_or_stdin(inputs, "texts", text, errors),
             infer.load_text_ensemble(models, device, precision),
             top,
             threshold or 0.0,
             batch_size,
             writer.shard,
         )
-    elif dense:
+        writer.write(results)
+        return
+    from dlkit.classify.draw import draw_map, draw_scores
+    from dlkit.core.io.image_files import keep_apart
+    from dlkit.core.vision.annotate import save_pictures
+
+    paths = keep_apart([save], inputs or [])
+    draw: Any
+    if dense:
         classifier = infer.load(models[0], device, precision)
-        results = infer.class_maps(inputs or [], classifier, image_size, workers, writer.shard)
+        labels = classifier.labels
+        results = infer.class_maps(paths, classifier, image_size, workers, writer.shard)
+        draw = partial(draw_map, labels=labels)
     else:
         classifiers = infer.load_ensemble(models, device, precision)
         results = infer.classify(
-            inputs or [], classifiers, top, threshold, batch_size, workers, writer.shard
+            paths, classifiers, top, threshold, batch_size, workers, writer.shard
         )
-    writer.write(results)
+        labels = classifiers[0].labels
+        draw = partial(draw_scores, labels=labels)
+    if save is not None:
+        results = save_pictures(results, writer.file_names(save, picture_suffix, paths), draw)
+    writer.write(results, view=View(label_colors(labels)))
 
 
 def refuse_text_model(model: str) -> None:
@@ -256,7 +358,7 @@ def check_image_options(inputs: list[str] | None, text: str | None, model: str) 
     if text is not None:
         raise DlkitError(f"--text: {model} classifies images; choose a text model, such as reviews")
     if not inputs:
-        raise DlkitError("no images; give files, folders, or - for a list on stdin")
+        raise DlkitError("no images; for example: dlkit classify photo.jpg")
 
 
 @app.command()
@@ -282,7 +384,7 @@ def evaluate(
         scores = cross_validate(data, models[0], folds, device, precision)
     else:
         scores = evaluate_model([str(data)], split, models, save, workers, device, precision)
-    write(scores, format, output)
+    write(scores, format, output, view=TASK.view)
 
 
 @app.command()
@@ -295,6 +397,7 @@ def explain(
     label: Label = None,
     method: Method = "auto",
     box_share: BoxShare = 0.2,
+    errors: ErrorsOption = "strict",
     batch_size: BatchSize = 64,
     workers: Workers = 2,
     device: Device = "auto",
@@ -304,11 +407,11 @@ def explain(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Show which parts of an image, or which words of a text, are evidence for its label."""
+    """Show what in an image or a text is evidence for its label."""
     writer = ShardWriter(format, output, shard, resume)
     if is_text_model(model):
-        check_sources(inputs, "texts", text)
-        explain_texts(inputs, text, model, save, device, precision, writer)
+        texts = lines_or_stdin(inputs, "texts", text, errors)
+        explain_texts(texts, model, save, device, precision, writer)
         return
     check_image_options(inputs, text, model)
     if save is None and not boxes:
@@ -328,7 +431,7 @@ def explain(
         label,
         boxes,
         box_share,
-        None if save is None else writer.file_names(save, picture_suffix),
+        None if save is None else writer.file_names(save, picture_suffix, paths),
         batch_size,
         workers,
         writer.shard,
@@ -337,8 +440,7 @@ def explain(
 
 
 def explain_texts(
-    inputs: list[str] | None,
-    text: str | None,
+    texts: Iterable[Line],
     model: str,
     save: Path | None,
     device: str,
@@ -350,7 +452,6 @@ def explain_texts(
     from dlkit.classify.infer import load_text_classifier
 
     classifier = load_text_classifier(model, device, precision)
-    texts = lines_or_stdin(inputs, "texts", text)
     results = explain_text.explain_texts(texts, classifier, writer.shard)
     if save is not None:
         before = map(explain_text.from_record, writer.records_so_far())
@@ -376,7 +477,7 @@ def features(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print or store descriptors of images: the output of a layer of the network."""
+    """Print descriptors of images: the output of a layer."""
     numbers_alone = output if output is not None and output.suffix == ".npy" else None
     if numbers_alone is not None and format != Format.text:
         raise DlkitError("a .npy file takes no --format; remove it or rename the file", output)

@@ -102,10 +102,16 @@ Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sig
 class ClassifyTrainConfig(TrainConfig):
     """Settings of a training run; a None default depends on the architecture (`DEFAULTS`)."""
 
-    arch: Arch = option("resnet9", "Architecture; the last four are for texts.")
-    pretrained: bool = option(False, "Start from torchvision's ImageNet weights for --arch.")
+    arch: Arch = option(
+        "resnet9", "Architecture; the last four are for texts.", group="Architecture"
+    )
+    pretrained: bool = option(
+        False, "Start from torchvision's ImageNet weights for --arch.", group="Architecture"
+    )
     freeze: str = option(
-        "", "Do not train these: features (all but the head), or the first N layers with weights."
+        "",
+        "Do not train these: features (all but the head), or the first N layers with weights.",
+        group="Optimization",
     )
     epochs: int = option(30, "Passes over the training data.", min=1)
     batch_size: int = option(
@@ -132,49 +138,84 @@ class ClassifyTrainConfig(TrainConfig):
     clip_grad: float = option(
         None, "Maximum norm of the gradient; 0: no limit (10; perceptron, adaline: 0).", min=0
     )
-    strict: bool = option(False, "Fail if any sample cannot be used, instead of skipping it.")
+    strict: bool = option(
+        False, "Fail if any sample cannot be used, instead of skipping it.", group="Data"
+    )
     val_share: float = option(
         0.1,
         "Share of the training data to validate on if the data has no val split.",
         min=0,
         max=0.9,
+        group="Validation",
     )
     loss: Literal["auto", "cross-entropy", "bce", "triplet"] = option(
-        "auto", "auto: bce for multi-label data, else cross-entropy."
+        "auto", "auto: bce for multi-label data, else cross-entropy.", group="Loss"
     )
     label_smoothing: float = option(
-        0.0, "Label smoothing: share of the target spread over all labels.", min=0, max=1
+        0.0,
+        "Label smoothing: share of the target spread over all labels.",
+        min=0,
+        max=1,
+        group="Loss",
     )
-    class_weights: bool = option(False, "Weight labels inversely to their frequency in the loss.")
-    l1: float = option(0.0, "Weight of the L1 penalty in the loss.", min=0)
-    embedding: int = option(64, "Dimension of the descriptor that --loss triplet learns.", min=2)
-    margin: float = option(0.2, "Margin of the triplet loss.", min=0)
+    class_weights: bool = option(
+        False, "Weight labels inversely to their frequency in the loss.", group="Loss"
+    )
+    l1: float = option(0.0, "Weight of the L1 penalty in the loss.", min=0, group="Loss")
+    embedding: int = option(
+        64, "Dimension of the descriptor that --loss triplet learns.", min=2, group="Loss"
+    )
+    margin: float = option(0.2, "Margin of the triplet loss.", min=0, group="Loss")
 
     image_size: int | None = option(
-        None, "Pixels per side; default: the images' own size, at most 224.", min=16, max=2048
+        None,
+        "Pixels per side; default: the images' own size, at most 224.",
+        min=16,
+        max=2048,
+        group="Data",
     )
     fit: Literal["auto", "crop", "squash"] = option(
-        "auto", "How images become square; auto: as in the model of --init-from, else crop."
+        "auto",
+        "How images become square; auto: as in the model of --init-from, else crop.",
+        group="Data",
     )
-    color: Literal["auto", "rgb", "gray"] = option("auto", "auto: gray if the images are gray.")
+    color: Literal["auto", "rgb", "gray"] = option(
+        "auto", "auto: gray if the images are gray.", group="Data"
+    )
     width_multiplier: float = option(
-        1.0, "Channels of resnet, vgg and mobilenet, as a share of the paper's.", min=0.1, max=4
+        1.0,
+        "Channels of resnet, vgg and mobilenet, as a share of the paper's.",
+        min=0.1,
+        max=4,
+        group="Architecture",
     )
-    hidden: str = option("512,256", "Hidden layer widths of mlp.")
-    neighbors: int = option(5, "Number of neighbors that vote in knn.", min=1)
-    features_from: str | None = option(None, "Model whose features knn compares instead of pixels.")
-    activation: Activation = option("auto", "Activation; auto: the architecture's own.")
+    hidden: str = option("512,256", "Hidden layer widths of mlp.", group="Architecture")
+    neighbors: int = option(5, "Number of neighbors that vote in knn.", min=1, group="Architecture")
+    features_from: str | None = option(
+        None, "Model whose features knn compares instead of pixels.", group="Architecture"
+    )
+    activation: Activation = option(
+        "auto", "Activation; auto: the architecture's own.", group="Architecture"
+    )
     norm: Literal["auto", "none", "batch", "layer"] = option(
-        "auto", "Normalization of mlp and vgg; auto: the architecture's own."
+        "auto", "Normalization of mlp and vgg; auto: the architecture's own.", group="Architecture"
     )
     init: Literal["auto", "xavier", "he", "normal", "zeros"] = option(
-        "auto", "Weight initialization; auto: the architecture's own."
+        "auto", "Weight initialization; auto: the architecture's own.", group="Architecture"
     )
     dropout: float | None = option(
-        None, "Dropout rate; default: the architecture's own.", min=0, max=0.95
+        None,
+        "Dropout rate; default: the architecture's own.",
+        min=0,
+        max=0.95,
+        group="Architecture",
     )
     drop_path: float = option(
-        0.0, "Stochastic depth: probability of dropping the last block of a resnet.", min=0, max=0.9
+        0.0,
+        "Stochastic depth: probability of dropping the last block of a resnet.",
+        min=0,
+        max=0.9,
+        group="Architecture",
     )
 
     flip: float | None = option(
@@ -182,33 +223,59 @@ class ClassifyTrainConfig(TrainConfig):
         "Probability of a horizontal flip (0.5; gray images, perceptron, adaline, linear: 0).",
         min=0,
         max=1,
+        group="Augmentation",
     )
     shift: float | None = option(
         None,
         "Shift by up to this share of the side (0.1; knn, linear, mlp, perceptron, adaline: 0).",
         min=0,
         max=0.5,
+        group="Augmentation",
     )
-    rotate: float = option(0.0, "Rotate by up to this many degrees.", min=0, max=180)
-    zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1)
-    color_jitter: float = option(0.0, "Change brightness, contrast, colors by this share.", min=0)
+    rotate: float = option(
+        0.0, "Rotate by up to this many degrees.", min=0, max=180, group="Augmentation"
+    )
+    zoom: float = option(1.0, "Zoom in or out by up to this factor.", min=1, group="Augmentation")
+    color_jitter: float = option(
+        0.0, "Change brightness, contrast, colors by this share.", min=0, group="Augmentation"
+    )
     cutout: float = option(
-        0.0, "Cutout: side of the erased square, as a share of the image's side.", min=0, max=1
+        0.0,
+        "Cutout: side of the erased square, as a share of the image's side.",
+        min=0,
+        max=1,
+        group="Augmentation",
     )
-    mixup: float = option(0.0, "Mixup: alpha of the beta distribution; 0: none.", min=0)
-    cutmix: float = option(0.0, "CutMix: alpha of the beta distribution; 0: none.", min=0)
+    mixup: float = option(
+        0.0, "Mixup: alpha of the beta distribution; 0: none.", min=0, group="Augmentation"
+    )
+    cutmix: float = option(
+        0.0, "CutMix: alpha of the beta distribution; 0: none.", min=0, group="Augmentation"
+    )
     randaugment: int = option(
-        0, "RandAugment: magnitude of two random operations per image; 0: none.", max=30
+        0,
+        "RandAugment: magnitude of two random operations per image; 0: none.",
+        max=30,
+        group="Augmentation",
     )
 
-    tokenizer: str = option("words", "words, or a tokenizer's name or file.")
-    vocab_size: int = option(30_000, "Maximum vocabulary size.", min=10)
-    max_length: int = option(400, "Maximum number of tokens read from a text.", min=8)
-    word_dropout: float = option(0.0, "Share of a text's words to drop at random.", min=0, max=0.9)
-    ngrams: int = option(2, "fasttext: longest n-gram of words.", min=1, max=5)
-    embedding_size: int = option(128, "Dimension of the word vectors.", min=8)
-    layers: int = option(2, "Number of layers of bilstm and transformer.", min=1)
+    tokenizer: str = option("words", "words, or a tokenizer's name or file.", group="Tokenizer")
+    vocab_size: int = option(30_000, "Maximum vocabulary size.", min=10, group="Tokenizer")
+    max_length: int = option(
+        400, "Maximum number of tokens read from a text.", min=8, group="Tokenizer"
+    )
+    word_dropout: float = option(
+        0.0, "Share of a text's words to drop at random.", min=0, max=0.9, group="Augmentation"
+    )
+    ngrams: int = option(
+        2, "fasttext: longest n-gram of words.", min=1, max=5, group="Architecture"
+    )
+    embedding_size: int = option(128, "Dimension of the word vectors.", min=8, group="Architecture")
+    layers: int = option(
+        2, "Number of layers of bilstm and transformer.", min=1, group="Architecture"
+    )
     sentences: bool = option(
         False,
         "attention: hierarchical attention, over the words of each sentence, then over sentences.",
+        group="Architecture",
     )

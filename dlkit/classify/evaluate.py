@@ -31,6 +31,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import plots
+from dlkit.core.io.files import check_free_in, note_saved
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
@@ -38,6 +39,7 @@ from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 
 BATCH = 256
+CONFUSION, MISTAKES = "confusion.png", "mistakes.png"  # files of --save
 MAX_MISTAKES = 24  # on the contact sheet
 
 
@@ -47,14 +49,19 @@ def evaluate(
     """Score a classifier in training on a data set; every process gets the same scores."""
     classifier.network.eval()
     shared = list(process.share(range(len(pictures))))
-    own = [
-        row for pixels, _ in pictures.batches(BATCH, shared) for row in classifier.outputs(pixels)
-    ]
+    batches = track(pictures.batches(BATCH, shared), "evaluating", -(-len(shared) // BATCH))
+    own = [row for pixels, _ in batches for row in classifier.outputs(pixels)]
     outputs = torch.stack(list(process.gather(own)))
     if classifier.descriptor:
         return score_retrieval(outputs, pictures.targets)
     score = score_multi_label if classifier.multi_label else score_single_label
     return score(classifier.probabilities(outputs), pictures.targets, classifier.labels)
+
+
+def validation_scores(metrics: ClassificationMetrics) -> dict[str, float]:
+    """The scores as a training logs them: `val_loss` is the loss, which is not that of a step."""
+    names = {"loss": "val_loss"}
+    return {names.get(name, name): value for name, value in metrics.summary.items()}
 
 
 def evaluate_checkpoint(
@@ -71,6 +78,7 @@ def evaluate_checkpoint(
     if len(data) != 1:
         raise DlkitError(f"{len(data)} folders of data; give one")
     folder = Path(data[0])
+    check_free_in(save, CONFUSION, MISTAKES)
     if is_text_model(names[0]):
         metrics = score_texts(names, folder, split, save, device, precision)
     else:
@@ -133,8 +141,8 @@ def score_texts(
     targets = torch.tensor([label for _, label in samples])
     metrics = score_single_label(probabilities, targets, labels)
     if save is not None and is_main_process() and metrics.confusion is not None:
-        plots.heat_map(metrics.confusion, labels, labels, "counts", save / "confusion.png")
-        log(f"saved {save / 'confusion.png'}")
+        plots.heat_map(metrics.confusion, labels, labels, "counts", save / CONFUSION)
+        note_saved(save / CONFUSION)
     return metrics
 
 
@@ -144,7 +152,8 @@ def evaluate_texts(
     """Score a text classifier in training; every process gets the same scores."""
     classifier.network.eval()
     shared = list(process.share(range(len(texts))))
-    own = [row for ids, _ in texts.batches(BATCH, shared) for row in classifier.outputs(ids)]
+    batches = track(texts.batches(BATCH, shared), "evaluating", -(-len(shared) // BATCH))
+    own = [row for ids, _ in batches for row in classifier.outputs(ids)]
     outputs = torch.stack(list(process.gather(own)))
     return score_single_label(outputs.softmax(dim=1), texts.targets, classifier.labels)
 
@@ -203,7 +212,7 @@ def save_plots(
     if metrics.confusion is None:
         log("no plots of the scores for multi-label models")
         return
-    plots.heat_map(metrics.confusion, labels, labels, "counts", folder / "confusion.png")
+    plots.heat_map(metrics.confusion, labels, labels, "counts", folder / CONFUSION)
     confidence, predicted = probabilities.max(dim=1)
     wrong = (predicted != targets).nonzero()[:, 0]
     worst = wrong[confidence[wrong].argsort(descending=True)][:MAX_MISTAKES].tolist()
@@ -211,7 +220,7 @@ def save_plots(
     captions = [
         f"{labels[predicted[i]]} {confidence[i]:.2f}\ntruth: {labels[targets[i]]}" for i in worst
     ]
-    log(f"saved {folder / 'confusion.png'}")
+    note_saved(folder / CONFUSION)
     if worst:
-        images.save(images.grid(pictures, 6, 164, captions), folder / "mistakes.png")
-        log(f"saved {folder / 'mistakes.png'}")
+        images.save(images.grid(pictures, 6, 164, captions), folder / MISTAKES)
+        note_saved(folder / MISTAKES)

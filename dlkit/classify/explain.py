@@ -64,6 +64,8 @@ class Localization(Explanation):
     Rows (text, csv) contain only the largest region, the predicted location of the object.
     """
 
+    noun: ClassVar = "image"
+    units: ClassVar = {"x1": "px", "y1": "px", "x2": "px", "y2": "px"}
     columns: ClassVar = ["path", "label", "score", "x1", "y1", "x2", "y2"]
 
     regions: list[Region]

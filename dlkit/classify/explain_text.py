@@ -9,10 +9,11 @@ from typing import Any, ClassVar, TextIO
 from dlkit.classify.infer import TextClassifier, text_probabilities
 from dlkit.classify.text import pad_ids
 from dlkit.core.environment import is_main_process
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import check_free_in, note_saved, whole_file
+from dlkit.core.io.text import Line
 from dlkit.core.parallel.sharding import Record, Shard, map_shard
-from dlkit.core.progress import log
 
+PAGE = "words.html"  # file of --save
 POSITIVE, NEGATIVE = (40, 160, 70), (215, 60, 50)  # red, green, blue
 
 
@@ -40,7 +41,7 @@ class TextExplanation:
 
 
 def explain_texts(
-    texts: Iterable[str], classifier: TextClassifier, shard: Shard | None = None
+    texts: Iterable[Line], classifier: TextClassifier, shard: Shard | None = None
 ) -> Iterator[TextExplanation]:
     """Yield the label of each text and the weights of its words, in input order.
 
@@ -111,15 +112,16 @@ def save_page(
 
     The page begins with the results `before`, of the interrupted run that is resumed.
     """
+    check_free_in(folder, PAGE)
     lines = list(map(to_html, before))
     for found in results:
         lines.append(to_html(found))
         yield found
     if is_main_process():
-        with whole_file(folder / "words.html") as partial:
+        with whole_file(folder / PAGE) as partial:
             partial.write_text(
                 "<!DOCTYPE html>\n<meta charset=utf-8>\n<title>Word weights</title>\n"
                 f'<body style="font: 16px/1.8 sans-serif; max-width: 50em">\n{"".join(lines)}',
                 encoding="utf-8",
             )
-        log(f"saved {folder / 'words.html'}")
+        note_saved(folder / PAGE)

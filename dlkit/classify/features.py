@@ -18,7 +18,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import image_files
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import check_free, note_saved, whole_file
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import log, track
 
@@ -247,6 +247,9 @@ def save_features(
     FILE.paths.txt names the image of each row; FILE.pca.npz contains the projection's `mean`,
     `components` and `variance`. Each file is written atomically, FILE.npy last.
     """
+    paths, pca = output.with_suffix(".paths.txt"), output.with_suffix(".pca.npz")
+    for path in [paths, *([pca] if projection else [])]:
+        check_free(path)
     described = []
     for result in results:
         if isinstance(result, Failure):
@@ -258,11 +261,13 @@ def save_features(
     descriptors = torch.stack([result.descriptor for result in described]).numpy()
     if is_main_process():
         lines = "".join(f"{result.path}\n" for result in described)
-        with whole_file(output.with_suffix(".paths.txt")) as partial:
+        with whole_file(paths) as partial:
             partial.write_bytes(lines.encode(errors="surrogateescape"))
         if projection is not None:
-            with whole_file(output.with_suffix(".pca.npz")) as partial, partial.open("wb") as file:
+            with whole_file(pca) as partial, partial.open("wb") as file:
                 np.savez(file, **{name: part.numpy() for name, part in vars(projection).items()})
         with whole_file(output) as partial, partial.open("wb") as file:
             np.save(file, descriptors)
+        for path in [output, paths, *([pca] if projection else [])]:
+            note_saved(path)
     yield StoredFeatures(str(output), *descriptors.shape)

@@ -23,6 +23,8 @@ from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
+from dlkit.core.io.results import Result, note_nothing, nothing_above
+from dlkit.core.io.text import Line
 from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
@@ -30,6 +32,7 @@ from dlkit.core.progress import track
 from dlkit.core.store import checkpoint
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
+from dlkit.core.vision.results import ImageResult
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,10 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(ImageResult):
     """The labels of one image or text, best first."""
 
+    noun: ClassVar = "image"
     columns: ClassVar = ["path", "label", "score"]
 
     path: str
@@ -218,19 +222,23 @@ def classify(
             if isinstance(found, Failure):
                 yield found
             else:
-                yield Classification(path, top_labels(found, names, most, lowest))
+                result = Classification(path, top_labels(found, names, most, lowest))
+                note_best(result, path, found, names, lowest)
+                yield result
 
     return map_shard(results, image_files.files(paths), str(classifiers[0].device), shard)
 
 
 @dataclass(frozen=True)
-class ClassMap:
+class ClassMap(ImageResult):
     """The best label at each position of an image, in rows from the top.
 
     `scores` are the labels' probabilities; x and y are the centers of the windows, in pixels of
     the upright image.
     """
 
+    noun: ClassVar = "image"
+    units: ClassVar = {"x": "px", "y": "px"}
     columns: ClassVar = ["path", "x", "y", "label", "score"]
 
     path: str
@@ -307,9 +315,10 @@ def class_map(path: str, picture: Picture, classifier: Classifier, network: nn.M
 
 
 @dataclass(frozen=True)
-class TextClassification:
+class TextClassification(Result):
     """The labels of one text, best first."""
 
+    noun: ClassVar = "text"
     columns: ClassVar = ["label", "score"]
 
     text: str
@@ -320,7 +329,7 @@ class TextClassification:
 
 
 def classify_texts(
-    texts: Iterable[str],
+    texts: Iterable[Line],
     classifiers: Sequence[TextClassifier],
     top: int = 1,
     threshold: float = 0.0,
@@ -338,7 +347,9 @@ def classify_texts(
         window = 1
         while batch := list(islice(shared, window)):
             for text, row in zip(batch, text_probabilities(classifiers, batch), strict=True):
-                yield TextClassification(text, top_labels(row, names, top, threshold))
+                result = TextClassification(text, top_labels(row, names, top, threshold))
+                note_best(result, repr(text), row, names, threshold)
+                yield result
             window = min(2 * window, batch_size)
 
     return map_shard(results, texts, str(classifiers[0].device), shard)
@@ -357,10 +368,15 @@ def text_probabilities(classifiers: Sequence[TextClassifier], texts: Sequence[st
 def load_text_ensemble(models: Sequence[str], device: str, precision: str) -> list[TextClassifier]:
     """Load text classifiers with the same labels, whose probabilities can be averaged."""
     classifiers = [load_text_classifier(model, device, precision) for model in models]
+    check_same_text_labels(models, classifiers)
+    return classifiers
+
+
+def check_same_text_labels(models: Sequence[str], classifiers: Sequence[TextClassifier]) -> None:
+    """Raise DlkitError unless the classifiers, loaded from `models`, have the same labels."""
     for model, classifier in zip(models, classifiers, strict=True):
         if sorted(classifier.labels) != sorted(classifiers[0].labels):
             raise different_labels(model, models[0])
-    return classifiers
 
 
 def top_labels(
@@ -372,6 +388,19 @@ def top_labels(
     return [
         Prediction(names[index], round(value, 4)) for value, index in pairs if value >= threshold
     ]
+
+
+def note_best(
+    result: "Classification | TextClassification",
+    place: str,
+    scores: Tensor,
+    names: Sequence[str],
+    threshold: float,
+) -> None:
+    """Give a result without labels the sentence with the most probable one."""
+    if not result.labels:
+        (best,) = top_labels(scores, names, 1, 0)
+        note_nothing(result, nothing_above(threshold, place, (best.label, best.score)))
 
 
 def predict_mean(

@@ -158,7 +158,7 @@ def read_tars(data: Path, files: list[Path], skipped: Skipped) -> Listed:
 def read_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:
     """List the images of a CSV by its column `split`, or as `all`; paths are relative to it."""
     found: dict[str, Listed] = {}
-    for number, row in csv_rows(file):
+    for number, row in csv_rows(file, skipped):
         path = file.parent / column(row, PATHS, file)
         names = [name.strip() for name in column(row, LABELS, file).split(";") if name.strip()]
         if not path.is_file():

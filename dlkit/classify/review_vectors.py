@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numba import njit
 
 from dlkit.classify.text import TextClassifierSettings, WordVocabulary, read_texts
+from dlkit.core.numba_tools import njit
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, save
 

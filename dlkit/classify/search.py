@@ -23,12 +23,11 @@ from torch import Tensor
 
 from dlkit.classify.features import make_describer
 from dlkit.classify.infer import Classifier, predict
-from dlkit.core.environment import is_main_process
+from dlkit.core.environment import cache, is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import image_files
-from dlkit.core.io.download import cache
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import note_saved, whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import Shard
@@ -400,6 +399,7 @@ def save_sheet(results: Iterable[Hits | Failure], path: Path) -> Iterator[Hits |
         log(f"{path} shows the first {MAX_SHEET_QUERIES} of {queries} queries")
     if tiles and is_main_process():
         images.save(images.grid(tiles, COLUMNS, TILE), path)
+        note_saved(path)
 
 
 def tile(path: str, caption: str, framed: bool = False) -> Image.Image:

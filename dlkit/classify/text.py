@@ -3,8 +3,8 @@
 Shapes: B texts of a batch, T words of the longest of them.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -18,12 +18,13 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.io.splits import hold_out
+from dlkit.core.io.text import lines
 from dlkit.core.nn.padding import padded_tensors
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import Tokenizer, load, train
 
 TEXTS = ["text", "sentence", "review", "document", "content"]  # names of a CSV's column
-LONGEST_FIELD = 1 << 30  # bytes of a CSV's text; Python's own limit is 131072
+FASTTEXT_LABEL = "__label__"
 SENTENCE_ENDS = {".", "!", "?", "...", "…", "。", "！", "？"}
 PADDING, UNKNOWN = "<pad>", "<unk>"
 
@@ -235,16 +236,16 @@ def read_folder(folder: Path, skipped: Skipped) -> list[ListedText]:
             found += require_texts(texts, label)
         return found
     for file in sorted(folder.glob("*.txt")):
-        lines = file.read_bytes().splitlines()
+        found_lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
         texts = [
             (decode_text(line, f"{file}:{number}", skipped), file.stem, f"{file}:{number}")
-            for number, line in enumerate(lines, start=1)
+            for number, line in enumerate(found_lines, start=1)
         ]
         found += require_texts(texts, file)
     if not found:
         raise DlkitError(
             f"{folder}: no texts; give LABEL/*.txt, LABEL.txt with a text in each line, or a CSV"
-            " of texts and labels (see the README)"
+            " of texts and labels (see `dlkit docs classify`)"
         )
     return found
 
@@ -269,11 +270,37 @@ def decode_text(content: bytes, where: str, skipped: Skipped) -> str:
     return text
 
 
+def is_fasttext(file: Path) -> bool:
+    """Whether the first line with text begins with a label of fastText."""
+    first = next((line for line in lines(str(file)) if line.strip()), "")
+    return first.startswith(FASTTEXT_LABEL)
+
+
+def read_fasttext(file: Path, skipped: Skipped) -> list[ListedText]:
+    """List the texts of fastText's lines, `__label__NAME text`; one label each."""
+    found: list[ListedText] = []
+    for number, line in enumerate(lines(str(file)), start=1):
+        words = line.split()
+        labels = list(takewhile(lambda word: word.startswith(FASTTEXT_LABEL), words))
+        text = " ".join(words[len(labels) :])
+        where = f"{file}:{number}"
+        if len(labels) > 1:
+            skipped.add("line with several labels", where)
+        elif not labels or not text:
+            skipped.add("line without a label or text", where)
+        else:
+            found.append((text, labels[0].removeprefix(FASTTEXT_LABEL), where))
+    if not found:
+        raise DlkitError("no line has one label and a text", file)
+    return found
+
+
 def read_csv(file: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
     """List the texts of a CSV by its column `split`, or as `all`."""
-    csv.field_size_limit(LONGEST_FIELD)
+    if is_fasttext(file):
+        return {"all": read_fasttext(file, skipped)}
     found: dict[str, list[ListedText]] = {}
-    for number, row in csv_rows(file):
+    for number, row in csv_rows(file, skipped, TEXTS):
         text, label = column(row, TEXTS, file).strip(), column(row, LABELS, file).strip()
         where = f"{file}:{number}"
         if not text or not label:

@@ -11,8 +11,9 @@ from torchvision.models import get_model_weights
 from dlkit.classify.config import PUBLISHED
 from dlkit.classify.data import ImageClassifierSettings, Preprocessing
 from dlkit.classify.model import build
+from dlkit.core.environment import cache
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.download import cache, download
+from dlkit.core.io.download import download
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find

@@ -11,7 +11,7 @@ from dlkit.classify import text
 from dlkit.classify.augment import augment, mix
 from dlkit.classify.config import DEFAULTS, ClassifyTrainConfig
 from dlkit.classify.data import ImageClassifierSettings
-from dlkit.classify.evaluate import evaluate, evaluate_texts
+from dlkit.classify.evaluate import evaluate, evaluate_texts, validation_scores
 from dlkit.classify.infer import Classifier, TextClassifier
 from dlkit.classify.loss import (
     absolute_weights,
@@ -37,13 +37,14 @@ from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 
 LEARNING_RULES = {"perceptron": perceptron_loss, "adaline": adaline_loss}
 BEST_METRIC = {
-    "cross-entropy": "top1",
-    "bce": "map",
-    "triplet": "recall_at_1",
+    "cross-entropy": BestMetric("top1"),
+    "bce": BestMetric("map"),
+    "triplet": BestMetric("recall_at_1"),
 }  # that selects best.safetensors, by loss
 
 
@@ -89,7 +90,7 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     )
     save_skipped(data.skipped, run.folder)
 
-    for epoch in run.epochs():
+    for _ in run.epochs(BEST_METRIC[loss] if len(data.validation) else None):
         for images, targets in run.batches(batches):
             for module in frozen:
                 module.eval()
@@ -104,9 +105,8 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
             run.step(cost, optimizer)
         scores = {}
         if len(data.validation):
-            scores = evaluate(classifier, data.validation, process).summary
-        # Without validation data, the last epoch is the best.
-        run.finish_epoch(scores.get(BEST_METRIC[loss], float(epoch)), **scores)
+            scores = validation_scores(evaluate(classifier, data.validation, process))
+        run.finish_epoch(**scores)
     if config.arch in {"linear", "perceptron", "adaline"} and process.is_main:
         save_templates(model, inputs, names, run.folder / "templates.png")
     return run.best
@@ -141,7 +141,7 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
         config.precision,
     )
 
-    for epoch in run.epochs():
+    for _ in run.epochs(BestMetric("top1") if len(data.validation) else None):
         for ids, targets in run.batches(batches):
             with run.autocast():
                 output = network(ids)
@@ -151,8 +151,8 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
             run.step(cost, optimizer)
         scores = {}
         if len(data.validation):
-            scores = evaluate_texts(classifier, data.validation, process).summary
-        run.finish_epoch(scores.get("top1", float(epoch)), **scores)
+            scores = validation_scores(evaluate_texts(classifier, data.validation, process))
+        run.finish_epoch(**scores)
     return run.best
 
 

@@ -1,8 +1,5 @@
 """Training of k nearest neighbors: the model stores the training images."""
 
-import math
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,7 @@ import torch
 
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.data import ImageClassifierSettings, image_classifier_settings
-from dlkit.classify.evaluate import evaluate
+from dlkit.classify.evaluate import evaluate, validation_scores
 from dlkit.classify.infer import Classifier, load_network
 from dlkit.classify.model import build
 from dlkit.classify.prepare import prepare_images
@@ -21,6 +18,7 @@ from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.run_folder import command_card
 
 
 def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
@@ -64,17 +62,20 @@ def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
     model.load_state_dict({**weights, **stored})
     model.to(process.device)
     classifier = Classifier(model, names, inputs, process.device)
-    scores = evaluate(classifier, data.validation, process).summary if len(data.validation) else {}
+    scores = {}
+    if len(data.validation):
+        scores = validation_scores(evaluate(classifier, data.validation, process))
     described: ImageClassifierSettings = {
         "network": settings,
         "preprocessing": inputs.to_settings(),
         "loss": data.loss,
     }
-    card = {"command": shlex.join(["dlkit", *sys.argv[1:]])}
     if process.is_main:
-        header = Header("classify", "knn", described, names, settings_of(config), scores, card)
+        header = Header("classify", "knn", described, names, settings_of(config), scores)
+        header.card.update(command_card())
         checkpoint.save(best, model.state_dict(), header)
         save_skipped(data.skipped, config.out)
-        log(f"{len(descriptors)} images  score {scores.get('top1', math.nan):.4f}")
+        found = f"top1 {scores['top1']:.4f}" if scores else "no validation data"
+        log(f"{len(descriptors)} images stored  {found}")
     process.barrier()
     return best

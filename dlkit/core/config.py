@@ -19,8 +19,18 @@ Schedule = Literal["cosine", "linear", "step", "one-cycle", "plateau", "inverse-
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
-    """A dataclass field that becomes `--name`; `limits` are Typer's, such as min and max."""
+    """A dataclass field that becomes `--name`; `limits` are Typer's, such as min and max.
+
+    `group` is its group on the help page; a redeclared field stays in its group without it.
+    """
     return field(default=default, metadata={"help": help, **limits})
+
+
+def group_of(config: type[Any], name: str) -> str | None:
+    """The group of a setting on the help page: its own, or that of the field it redeclares."""
+    declared = (getattr(kind, "__dataclass_fields__", {}).get(name) for kind in config.__mro__)
+    groups = (setting.metadata.get("group") for setting in declared if setting is not None)
+    return next((group for group in groups if group is not None), None)
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -71,47 +81,84 @@ def argument(help: str, default: Any = MISSING, **limits: Any) -> Any:
 class TrainConfig:
     """The settings of every training; a task overrides a default by redeclaring the field."""
 
-    data: Path = argument("Folder of training data; see the README for the layouts.")
-    out: Path = option(Path("run"), "Folder for checkpoints, log and pictures of this run.")
-    init_from: str | None = option(None, "Start from the weights of this model: name, file or URL.")
-    epochs: int = option(100, "Passes over the training data.", min=1)
-    batch_size: int = option(16, "Samples of one step, over all processes together.", min=1)
-    optimizer: Optimizer = option("adamw", "momentum and nesterov are sgd with momentum 0.9.")
-    lr: float = option(1e-3, "Learning rate after warm-up.", min=0)
+    data: Path = argument(
+        "Folder of training data; `dlkit docs TASK` has the layouts.", group="Data"
+    )
+    out: Path = option(
+        Path("run"),
+        "Folder for the checkpoints and log of this run.",
+        group="Run and cluster",
+    )
+    init_from: str | None = option(
+        None, "Start from the weights of this model (name, file or URL).", group="Architecture"
+    )
+    epochs: int = option(100, "Passes over the training data.", min=1, group="Optimization")
+    batch_size: int = option(
+        16, "Samples of one step, over all processes together.", min=1, group="Optimization"
+    )
+    optimizer: Optimizer = option(
+        "adamw", "momentum and nesterov are sgd with momentum 0.9.", group="Optimization"
+    )
+    lr: float = option(1e-3, "Learning rate after warm-up.", min=0, group="Optimization")
     schedule: Schedule = option(
         "cosine",
         "How the learning rate changes after warm-up. step: a tenth after half of the epochs and"
         " again after three quarters; one-cycle: up for 30 % of them, then down; plateau: a tenth"
         " after 5 epochs without a better score; inverse-sqrt: divided by the square root of the"
         " epochs done.",
+        group="Optimization",
     )
-    warmup: float = option(1.0, "Epochs over which the learning rate rises from zero.", min=0)
-    weight_decay: float = option(0.05, "Weight decay; biases and norms have none.", min=0)
-    clip_grad: float = option(10.0, "Largest norm of the gradient; 0 for no limit.", min=0)
+    warmup: float = option(
+        1.0, "Epochs over which the learning rate rises from zero.", min=0, group="Optimization"
+    )
+    weight_decay: float = option(
+        0.05, "Weight decay; biases and norms have none.", min=0, group="Optimization"
+    )
+    clip_grad: float = option(
+        10.0, "Largest norm of the gradient; 0 for no limit.", min=0, group="Optimization"
+    )
     ema: float = option(
-        0.0, "Decay of the moving average of the weights; 0 for none.", min=0, max=1
+        0.0,
+        "Decay of the moving average of the weights; 0 for none.",
+        min=0,
+        max=1,
+        group="Optimization",
     )
     swa_epochs: int = option(
-        0, "Evaluate and save the mean of the weights after each of the last epochs.", min=0
+        0,
+        "Evaluate and save the mean of the weights after each of the last epochs.",
+        min=0,
+        group="Optimization",
     )
     accumulate: int = option(
-        1, "Parts in which each process computes its share of a batch, to save memory.", min=1
+        1,
+        "Parts in which each process computes its share of a batch, to save memory.",
+        min=1,
+        group="Optimization",
     )
     patience: int = option(
-        0, "Stop after this many epochs without a better score; 0: never.", min=0
+        0,
+        "Stop after this many epochs without a better score; 0: never.",
+        min=0,
+        group="Validation",
     )
-    seed: int = option(0, "Seed of weights, order and augmentation.")
-    workers: int = option(2, "Processes that prepare batches; 0: none.", min=0)
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.")
-    precision: Precision = option("auto", "auto: bf16 where the hardware is fast at it, else fp32.")
+    seed: int = option(0, "Seed of weights, order and augmentation.", group="Run and cluster")
+    workers: int = option(
+        2, "Processes that prepare batches; 0: none.", min=0, group="Run and cluster"
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps.", group="Run and cluster")
+    precision: Precision = option(
+        "auto", "auto: bf16 where the hardware is fast at it, else fp32.", group="Run and cluster"
+    )
     save_every: int = option(
         0,
         "Steps after which the state is saved within an epoch; 0: as often as that takes 1 % of the"
         " time, every minute at most.",
         min=0,
+        group="Run and cluster",
     )
     resume: bool = option(
         False,
-        "Continue the run in --out where it was interrupted, if there is one; --resume auto is the"
-        " same.",
+        "Continue the run in --out, if there is one.",
+        group="Run and cluster",
     )

@@ -6,11 +6,14 @@ missing (Windows, macOS).
 
 import functools
 import os
+import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +21,8 @@ from typing import TextIO
 PREEMPTION_SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
+
+STOP_SIGNALS = (*PREEMPTION_SIGNALS, signal.SIGINT)  # with Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,60 @@ def use_streams(replacement: Streams | None) -> Iterator[None]:
         _replaced.pop()
 
 
+_commands: list[list[str]] = []
+
+
+def command_line() -> str | None:
+    """The command of dlkit that runs, as typed; None in a call from Python."""
+    return shlex.join(["dlkit", *_commands[-1]]) if _commands else None
+
+
+def command_name() -> str:
+    """The task or command that runs; in a call from Python, dlkit itself."""
+    words = _commands[-1] if _commands else []
+    return next((word for word in words if not word.startswith("-")), "dlkit")
+
+
+@contextmanager
+def use_command(args: list[str]) -> Iterator[None]:
+    """Run the command with these arguments within this context."""
+    _commands.append(args)
+    try:
+        yield
+    finally:
+        _commands.pop()
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether the stream is open and a terminal."""
     return stream is not None and not stream.closed and stream.isatty()
+
+
+class Coloring(StrEnum):
+    """`--color`: when results are printed as on a terminal, with colors."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+_coloring = Coloring.auto
+
+
+def coloring() -> Coloring:
+    """The `--color` of this command."""
+    return _coloring
+
+
+@contextmanager
+def use_coloring(chosen: Coloring) -> Iterator[None]:
+    """Print with this `--color` within the context."""
+    global _coloring
+    before, _coloring = _coloring, chosen
+    try:
+        yield
+    finally:
+        _coloring = before
 
 
 def environment_int(*names: str) -> int | None:
@@ -61,7 +117,7 @@ def environment_int(*names: str) -> int | None:
 
 
 # The requirements of each extra of the distribution, as in pyproject.toml.
-EXTRAS = {"video": "av>=14"}
+EXTRAS = {"video": "av>=14", "hub": "tokenizers>=0.21"}
 
 
 def install_command(extra: str) -> str:
@@ -76,6 +132,11 @@ def install_command(extra: str) -> str:
     if "uv" in prefix and "tools" in prefix:
         return f"uv tool install dlkit-cli --with {requirement}"
     return f"{Path(sys.executable).stem} -m pip install {requirement}"
+
+
+def cache() -> Path:
+    """The folder of downloads, compiled code and search indexes; the first use creates it."""
+    return Path(os.environ.get("DLKIT_CACHE") or Path.home() / ".cache" / "dlkit")
 
 
 def shows_traces() -> bool:
@@ -115,6 +176,23 @@ def world_size() -> int:
 def is_main_process() -> bool:
     """Whether this process is the one that prints, of those that torchrun or srun started."""
     return rank() == 0
+
+
+@contextmanager
+def exit_when_terminated() -> Iterator[None]:
+    """Within the context SIGTERM is raised as SystemExit, so that finished work can be reported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)  # as a shell reports it
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def ignore_signals(signals: tuple[signal.Signals, ...] = PREEMPTION_SIGNALS) -> None:

@@ -22,13 +22,18 @@ class DlkitError(Exception):
     """
 
     def __init__(self, reason: str, path: "str | os.PathLike[str] | None" = None) -> None:
-        super().__init__(reason if path is None else f"{path}: {reason}")
+        place = "stdin" if path == "-" else path
+        super().__init__(reason if place is None else f"{place}: {reason}")
         self.reason = reason
         self.path = None if path is None else str(path)
 
     def reason_for(self, path: "str | os.PathLike[str]") -> str:
         """The message without the path, where it is about that one."""
         return self.reason if self.path == str(path) else str(self)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after a line about the work that is kept."""
 
 
 def os_reason(error: Exception) -> str:

@@ -1,16 +1,52 @@
 """Tools for numba loops: a notice while they compile, vectors, and unchecked array access."""
 
+import hashlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from dlkit.core.environment import cache
 from dlkit.core.progress import log
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def source_digest() -> str:
+    """A digest of all sources with compiled functions."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(PACKAGE.glob("*/*.py")):
+        content = path.read_bytes()
+        if b"njit" in content:
+            digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def choose_cache() -> None:
+    """Keep compiled code in a folder of its own for each state of the sources.
+
+    numba compiles a function again when its own file changes, but not when a function or a constant
+    of another file changes that it uses; it would then compute what an older version did.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    with suppress(OSError, RuntimeError):  # no home, or a full disk: numba's own places
+        folder = cache() / "numba" / source_digest()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            vars(numba.config)["CACHE_DIR"] = str(folder)
+
+
+choose_cache()  # before any function is decorated
+njit = numba.njit
 
 
 @contextmanager

@@ -24,13 +24,16 @@ from dlkit.core.cli.command import (
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
+from dlkit.core.io.colors import label_colors
 from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.io.image_files import SUFFIXES, files, keep_apart
 from dlkit.core.io.scores import Score
-from dlkit.core.io.writers import WRITERS, write
+from dlkit.core.io.views import View
+from dlkit.core.io.writers import WRITERS, prints_table, write
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED, DetectTrainConfig, Nms
 from dlkit.detect.formats import FILE_FORMATS, FORMATS, write_coco, write_files
+from dlkit.detect.help import PAGES
 from dlkit.detect.options import DetectOptions, parse_suppression, parse_thresholds
 
 
@@ -48,6 +51,11 @@ def evaluate_model(*arguments: Any) -> Iterator[Score | Failure]:
     return evaluate_checkpoint(*arguments)
 
 
+def next_command(config: DetectTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    return ["detect", "PHOTO.jpg", "-m", model, "--save", "out"]
+
+
 TASK = Task(
     "detect",
     "Find objects in images.",
@@ -56,56 +64,92 @@ TASK = Task(
     train_model,
     evaluate_model,
     published=PUBLISHED,
+    main_metrics=("ap50_coco101", "distance"),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group()
 
 Model = model_argument("detect", published=PUBLISHED, check=True)
 Save = Annotated[
-    Path | None, typer.Option(help="Folder for the images or videos with their boxes drawn.")
+    Path | None,
+    typer.Option(
+        help="Folder for the images or videos with their boxes drawn.", rich_help_panel="Output"
+    ),
 ]
 Crops = Annotated[
-    Path | None, typer.Option(help="Folder for a picture of each object, in a folder of its label.")
+    Path | None,
+    typer.Option(
+        help="Folder for a picture of each object, in a folder of its label.",
+        rich_help_panel="Output",
+    ),
 ]
 Track = Annotated[
     bool,
     typer.Option(
         "--track",
         help="Track objects through a video, or through images that are its frames.",
+        rich_help_panel="Results",
     ),
 ]
-Count = Annotated[bool, typer.Option("--count", help="Print the number of objects of each label.")]
+Count = Annotated[
+    bool,
+    typer.Option(
+        "--count", help="Print the number of objects of each label.", rich_help_panel="Results"
+    ),
+]
 Threshold = Annotated[
     str,
     typer.Option(
         metavar="SCORE",
         help="Least score of a box; 0.4,cat=0.5,dog=0.2 sets it for single labels.",
+        rich_help_panel="Results",
     ),
 ]
 Iou = Annotated[
     float | None,
-    typer.Option(help="IoU above which a box is suppressed; default: 0.5.", min=0, max=1),
+    typer.Option(
+        help="IoU above which a box is suppressed; default: 0.5.",
+        min=0,
+        max=1,
+        rich_help_panel="Results",
+    ),
 ]
 NmsOption = Annotated[
     Nms,
     typer.Option(
         "--nms",
         help="Non-maximum suppression of boxes of a label that overlap by more than --iou: keep the"
-        " best (hard), their mean weighted by score (weighted), or all with lower scores (soft).",
+        " best (hard), their mean weighted by score (weighted), or lower the scores of the others"
+        " (soft-linear; soft-gaussian: at any overlap), which then may fall below --threshold.",
+        rich_help_panel="Results",
     ),
 ]
 Sigma = Annotated[
     float | None,
     typer.Option(
-        help="Width of soft-gaussian; larger values suppress less; default: 0.5.", min=0.01
+        help="Width of soft-gaussian; larger values suppress less; default: 0.5.",
+        min=0.01,
+        rich_help_panel="Results",
     ),
 ]
-ClassAgnostic = Annotated[bool, typer.Option("--class-agnostic", help="Suppress across labels.")]
-Labels = Annotated[str | None, typer.Option(help="Only these labels, as in cat,dog.")]
-MaxDetections = Annotated[int, typer.Option(help="Maximum number of boxes per image.", min=1)]
+ClassAgnostic = Annotated[
+    bool,
+    typer.Option("--class-agnostic", help="Suppress across labels.", rich_help_panel="Results"),
+]
+Labels = Annotated[
+    str | None, typer.Option(help="Only these labels, as in cat,dog.", rich_help_panel="Results")
+]
+MaxDetections = Annotated[
+    int, typer.Option(help="Maximum number of boxes per image.", min=1, rich_help_panel="Results")
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Longest side of the network's input; default: as trained.", min=32, max=8192
+        help="Longest side of the network's input; default: as trained.",
+        min=32,
+        max=8192,
+        rich_help_panel="Model",
     ),
 ]
 Tile = Annotated[
@@ -113,11 +157,16 @@ Tile = Annotated[
     typer.Option(
         help="Also process overlapping tiles of this side, to find small objects in large images.",
         min=32,
+        rich_help_panel="Model",
     ),
 ]
 Tta = Annotated[
     bool,
-    typer.Option("--tta", help="Test-time augmentation: fuse three scales, plain and mirrored."),
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: fuse three scales, plain and mirrored.",
+        rich_help_panel="Model",
+    ),
 ]
 FormatOption = format_option(FORMATS)
 
@@ -187,15 +236,18 @@ def infer(
             writer.write(failures)
         return
     paths = keep_apart([save, crops, output if format in FILE_FORMATS else None], images)
+    if format in FILE_FORMATS and output is not None:
+        FileNames(output).check(paths, lambda _: FILE_FORMATS[format][1])
 
+    from dlkit.core.vision.annotate import save_pictures
     from dlkit.detect import keypoints, results
-    from dlkit.detect.infer import detect, draw_detections, load, save_pictures
+    from dlkit.detect.infer import detect, draw_detections, load
     from dlkit.detect.video import detect_videos
 
     detector = load(model, device, precision)
     names = None
     if save is not None and not videos:
-        names = writer.file_names(save, picture_suffix) if writer else FileNames(save)
+        names = writer.file_names(save, picture_suffix, paths) if writer else FileNames(save)
     found: Any
     if keypoints.finds_keypoints(detector):
         default = DetectOptions(batch_size=batch_size, workers=workers)
@@ -211,7 +263,8 @@ def infer(
     elif videos:
         found = detect_videos(files(paths), detector, options, track, save, crops)
     else:
-        found = detect(paths, detector, options, None if writer is None else writer.shard)
+        own = None if writer is None else writer.shard
+        found = detect(paths, detector, options, own, prints_table(format, output))
         if track:
             found = results.track_objects(found)
         if names is not None:
@@ -225,10 +278,13 @@ def infer(
         write(write_files(found, format, output, detector.labels))
     elif format == "coco":
         write(found, format, output, partial(write_coco, labels=detector.labels))
-    elif writer is not None:
-        writer.write(found)
     else:
-        write(found, format, output)
+        # Tracked objects have colors of their own.
+        view = View({} if track else label_colors(detector.labels))
+        if writer is not None:
+            writer.write(found, view=view)
+        else:
+            write(found, format, output, view=view)
 
 
 def check_format(format: str, output: Path | None, contents: dict[str, bool]) -> None:

@@ -4,7 +4,8 @@ Shapes: H x W pixels, K color channels, S segments, D bins of a histogram of col
 """
 
 import numpy as np
-from numba import njit
+
+from dlkit.core.numba_tools import njit
 
 LEVELS = 1024  # differences of color are sorted by counting, in steps of 256 * sqrt(3) / 1024
 BRIGHTEST = 444.0

@@ -4,7 +4,8 @@ Shapes: N samples, D features.
 """
 
 import numpy as np
-from numba import njit
+
+from dlkit.core.numba_tools import njit
 
 
 @njit(cache=True, nogil=True)

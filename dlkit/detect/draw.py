@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from dlkit.core.vision.drawing import color, draw_text, text_size
+from dlkit.core.io.colors import color, label_colors
+from dlkit.core.vision.drawing import Plate, draw_plates, text_size
 
 
 def draw_boxes(
@@ -21,22 +22,22 @@ def draw_boxes(
     """
     drawn = picture.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
-    height = text_size(max(drawn.size))
-    font = ImageFont.load_default(height)
-    line = max(2, height // 8)
+    line = max(2, text_size(max(drawn.size)) // 8)
+    colors = label_colors(labels)
+    plates = []
+    for index, (name, (x1, y1, x2, y2)) in enumerate(zip(names, boxes, strict=True)):
+        text, shade = name, colors[name]
+        if tracks is not None:
+            text, shade = f"{name} {tracks[index]}", color(tracks[index])
+        elif scores is not None:
+            text = f"{name} {scores[index]:.2f}"
+        plates.append(Plate(text, shade, (x1, y1, x2, y2)))
     # The best boxes come first and are drawn last, on top.
-    for index in reversed(range(len(boxes))):
-        x1, y1, x2, y2 = boxes[index]
-        fill = color(labels.index(names[index]) if tracks is None else tracks[index])
+    for _, shade, (x1, y1, x2, y2) in reversed(plates):
         # A dark line outside the bright one shows on any background.
         canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline="black", width=line + 2)
-        canvas.rectangle((x1, y1, x2, y2), outline=fill, width=line)
-        text = names[index]
-        if tracks is not None:
-            text = f"{text} {tracks[index]}"
-        elif scores is not None:
-            text = f"{text} {scores[index]:.2f}"
-        draw_text(canvas, text, x1, y1, fill, font, drawn.size)
+        canvas.rectangle((x1, y1, x2, y2), outline=shade, width=line)
+    draw_plates(drawn, plates)
     return drawn
 
 
@@ -46,12 +47,12 @@ def draw_keypoints(
     """A copy of the picture with each keypoint (x, y) marked and named."""
     drawn = picture.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
-    height = text_size(max(drawn.size))
-    font = ImageFont.load_default(height)
-    radius = max(3, height // 4)
-    for index, ((x, y), name) in enumerate(zip(points, names, strict=True)):
-        fill = color(index)
-        around = (x - radius, y - radius, x + radius, y + radius)
-        canvas.ellipse(around, fill=fill, outline="black", width=max(1, radius // 4))
-        draw_text(canvas, name, x + radius, y - radius, fill, font, drawn.size)
+    radius = max(3, text_size(max(drawn.size)) // 4)
+    plates = [
+        Plate(name, color(index), (x - radius, y - radius, x + radius, y + radius))
+        for index, ((x, y), name) in enumerate(zip(points, names, strict=True))
+    ]
+    for _, shade, around in plates:
+        canvas.ellipse(around, fill=shade, outline="black", width=max(1, radius // 4))
+    draw_plates(drawn, plates)
     return drawn

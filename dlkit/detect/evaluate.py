@@ -10,10 +10,11 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import plots
+from dlkit.core.io.files import check_free_in, note_saved
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.progress import log, track
+from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.detect import keypoints
 from dlkit.detect.draw import draw_boxes
@@ -36,7 +37,9 @@ from dlkit.detect.predictor import Detector, Predictor
 EVALUATION_OPTIONS = DetectOptions(
     threshold=0.005, suppression=Suppression(iou=0.6), max_detections=100
 )
+CURVES, CONFUSION = "precision-recall.png", "confusion.png"  # files of --save
 EXAMPLES = 8  # images in the grid
+EXAMPLE_CAPTIONS = ["truth", "prediction"]
 CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
 
 
@@ -52,7 +55,7 @@ def evaluate(
     detector: Detector, samples: Sequence[BoxSample], process: Process, workers: int = 2
 ) -> Evaluation:
     """COCO's and VOC's metrics of a detector on annotated images, the same in every process."""
-    paths = process.share(str(sample.path) for sample in samples)
+    paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
     predictor = Predictor(detector, replace(EVALUATION_OPTIONS, workers=workers))
     found = process.gather(predictor.predict(paths))
     truths, predictions, skipped = [], [], Skipped()
@@ -93,13 +96,13 @@ def evaluate_checkpoint(
             f" {', '.join(detector.labels)}",
             folder,
         )
+    check_free_in(save, CURVES, CONFUSION)
     with distributed.launch(device) as process:
-        samples = list(track(annotated.samples, "evaluating"))
-        evaluation = evaluate(detector, samples, process, workers)
+        evaluation = evaluate(detector, annotated.samples, process, workers)
     if save is not None and is_main_process():
         save_pictures(evaluation, detector.labels, save)
     counts = np.bincount(
-        np.concatenate([s.labels for s in samples]), minlength=len(detector.labels)
+        np.concatenate([s.labels for s in annotated.samples]), minlength=len(detector.labels)
     )
     for name, value in evaluation.metrics.summary.items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
@@ -113,6 +116,7 @@ def evaluate_keypoints(
     data: Path, split: str, detector: Detector, save: Path | None, workers: int
 ) -> Iterator[Score]:
     """The scores of a model that finds keypoints, overall and per keypoint."""
+    check_free_in(save, keypoints.CURVE)
     samples, _ = read_keypoints(data, split, len(detector.labels))
     with distributed.launch(str(detector.device)) as process:
         found = keypoints.evaluate(detector, samples, process, workers)
@@ -122,7 +126,7 @@ def evaluate_keypoints(
 
 
 def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) -> None:
-    """Save a grid of annotated images: ground truth beside predictions."""
+    """Save a grid of annotated images: the truth, and beside it the prediction, with captions."""
     step = max(1, len(samples) // EXAMPLES)
     chosen = list(samples[::step][:EXAMPLES])
     predictor = Predictor(
@@ -136,7 +140,7 @@ def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) 
         pairs.append(draw_boxes(picture, sample.boxes.tolist(), names, None, detector.labels))
         names = [detector.labels[label] for label in labels]
         pairs.append(draw_boxes(picture, boxes.tolist(), names, scores.tolist(), detector.labels))
-    images.save(images.grid(pairs, columns=4), path)
+    images.save(images.grid(pairs, 4, captions=EXAMPLE_CAPTIONS * len(chosen)), path)
 
 
 def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> None:
@@ -148,8 +152,9 @@ def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> No
         )
         for label, curve in evaluation.metrics.curves.items()
     }
-    plots.lines(curves, "recall", "precision", "IoU 0.5", folder / "precision-recall.png")
+    plots.lines(curves, "recall", "precision", "IoU 0.5", folder / CURVES)
     names = [*labels, "background"]
     title = f"boxes of score {CONFUSION_THRESHOLD} or more, IoU 0.5"
-    plots.heat_map(evaluation.confusion, names, names, title, folder / "confusion.png")
-    log(f"saved {folder / 'precision-recall.png'} and {folder / 'confusion.png'}")
+    plots.heat_map(evaluation.confusion, names, names, title, folder / CONFUSION)
+    note_saved(folder / CURVES)
+    note_saved(folder / CONFUSION)

@@ -1,7 +1,6 @@
 """Writers of detections as COCO json, Pascal VOC xml and YOLO txt. Loads no torch."""
 
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +84,8 @@ def write_files(
 
 def voc_xml(result: "Detections", labels: Sequence[str]) -> str:
     """An annotation of Pascal VOC; pixels count from 1 and boxes include both ends."""
+    import xml.etree.ElementTree as ET  # not for other formats
+
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = Path(result.path).parent.name
     ET.SubElement(root, "filename").text = Path(result.path).name

@@ -1,25 +1,23 @@
 """Loading detectors, and detecting the objects of image files."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import nn
 
-from dlkit.core.environment import is_main_process
-from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, picture_suffix
 from dlkit.core.io.image_files import files
+from dlkit.core.io.results import note_nothing, nothing_above
 from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel.device import choose, dtype, tune_malloc
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import weights
 from dlkit.core.store.checkpoint import Header
-from dlkit.core.vision import images
+from dlkit.core.vision.results import ImageResult
 from dlkit.detect import torchvision_zoo
 from dlkit.detect.architecture import detector_network, detector_settings
 from dlkit.detect.config import DEFAULT_MODEL, PUBLISHED
@@ -50,9 +48,11 @@ class TrackedObject(Object):
 
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(ImageResult):
     """The objects of one image, best first."""
 
+    noun: ClassVar = "image"
+    units: ClassVar = {"x1": "px", "y1": "px", "x2": "px", "y2": "px"}
     columns: ClassVar = ["path", "label", "score", "x1", "y1", "x2", "y2"]
 
     path: str
@@ -62,16 +62,6 @@ class Detections:
 
     def rows(self) -> list[dict[str, Any]]:
         return [{"path": self.path, **vars(found)} for found in self.objects]
-
-
-class HasPath(Protocol):
-    """Any result for one image."""
-
-    @property
-    def path(self) -> str: ...
-
-
-R = TypeVar("R", bound=HasPath)
 
 
 def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Detector:
@@ -97,10 +87,12 @@ def detect(
     detector: Detector,
     options: DetectOptions = DEFAULT_OPTIONS,
     shard: Shard | None = None,
+    show_best: bool = False,
 ) -> Iterator[Detections | Failure]:
     """Detect the objects in each image, in input order; a Failure for an unreadable image.
 
     With `shard`, only its share of the images; otherwise they are distributed over the processes.
+    With `show_best`, a result without objects has the best candidate in its sentence `nothing`.
     """
     predictor = Predictor(detector, options)
 
@@ -110,9 +102,21 @@ def detect(
                 yield picture
             else:
                 objects = name_objects(found, detector.labels)
-                yield Detections(path, picture.width, picture.height, objects)
+                detections = Detections(path, picture.width, picture.height, objects)
+                if show_best and not objects:
+                    best = predictor.best_below(picture)
+                    note_nothing(detections, no_objects(path, options, best))
+                yield detections
 
     return map_shard(results, files(paths), str(detector.device), shard)
+
+
+def no_objects(path: str, options: DetectOptions, best: tuple[str, float] | None) -> str:
+    """The sentence about an image without objects, with the best candidate."""
+    threshold: float | None = options.threshold
+    if options.thresholds:
+        threshold = options.thresholds.get(best[0], threshold) if best else None
+    return nothing_above(threshold, path, best, options.labels)
 
 
 def name_objects(found: ScoredBoxes, labels: Sequence[str]) -> list[Object]:
@@ -123,35 +127,6 @@ def name_objects(found: ScoredBoxes, labels: Sequence[str]) -> list[Object]:
             found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
-
-
-def with_pictures(
-    results: Iterable[R | Failure], use: Callable[[Image.Image, R], None]
-) -> Iterator[R | Failure]:
-    """Yield the results unchanged, and call `use` with each image at full size and its result."""
-    for result in results:
-        if not isinstance(result, Failure) and is_main_process():
-            try:
-                picture = images.as_pillow(images.read(result.path))
-            except DlkitError as error:  # a URL may fail the second time
-                yield Failure(result.path, error.reason_for(result.path))
-                continue
-            use(picture, result)
-        yield result
-
-
-def save_pictures(
-    results: Iterable[R | Failure],
-    names: FileNames,
-    draw: Callable[[Image.Image, R], Image.Image],
-) -> Iterator[R | Failure]:
-    """Yield the results unchanged, and save each image with its result drawn into it."""
-
-    def save(picture: Image.Image, result: R) -> None:
-        path = names.path_for(result.path, picture_suffix(result.path))
-        images.save(draw(picture, result), path)
-
-    return with_pictures(results, save)
 
 
 def draw_detections(picture: Image.Image, found: Detections, labels: Sequence[str]) -> Image.Image:

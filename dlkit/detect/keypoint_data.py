@@ -46,13 +46,14 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
     if not file.exists():
         raise DlkitError(
             f"no {file.name}; keypoints are read from train.csv, val.csv and test.csv with the"
-            " columns file, x1, y1, x2, y2 ... (see the README)",
+            " columns file, x1, y1, x2, y2 ... (see `dlkit docs detect`)",
             data,
         )
-    rows = list(read_rows(file, count))
+    skipped = Skipped()
+    rows = read_rows(file, count, skipped)
     with ThreadPoolExecutor() as pool:
         sizes = list(pool.map(lambda row: measure_image(row.path), rows))
-    skipped, samples = Skipped(), []
+    samples = []
     for row, size in zip(rows, sizes, strict=True):
         if isinstance(size, str):
             skipped.add(size, str(row.path))
@@ -69,10 +70,10 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
     return samples, skipped
 
 
-def read_rows(file: Path, count: int) -> list[KeypointRow]:
+def read_rows(file: Path, count: int, skipped: Skipped) -> list[KeypointRow]:
     """Read the rows of a CSV."""
     rows = []
-    for number, row in csv_rows(file):
+    for number, row in csv_rows(file, skipped):
         if f"x{count + 1}" in row:
             raise DlkitError(
                 f"has more than {count} keypoints; give --keypoints their number", file

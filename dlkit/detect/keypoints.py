@@ -16,20 +16,23 @@ from PIL import Image
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped, each
 from dlkit.core.io import plots
+from dlkit.core.io.files import note_saved
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, known_mean, rounded
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import Shard, map_shard
-from dlkit.core.progress import log, track
+from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
+from dlkit.core.vision.results import ImageResult
 from dlkit.detect.draw import draw_keypoints
 from dlkit.detect.keypoint_data import KeypointSample
 from dlkit.detect.models.localize import KeypointLocalizer
 from dlkit.detect.predictor import Detector, pad_batch
 
 BATCH = 16
+CURVE = "pck.png"  # file of --save
 EXAMPLES = 8  # images in the grid
 PCK_THRESHOLD = 0.1  # fraction of the object's size within which a keypoint is correct
 DEFINITIONS = {
@@ -51,9 +54,11 @@ class Keypoint:
 
 
 @dataclass(frozen=True)
-class Keypoints:
+class Keypoints(ImageResult):
     """The keypoints of one image."""
 
+    noun: ClassVar = "image"
+    units: ClassVar = {"x": "px", "y": "px"}
     columns: ClassVar = ["path", "keypoint", "x", "y"]
 
     path: str
@@ -161,7 +166,7 @@ def evaluate(
     detector: Detector, samples: Sequence[KeypointSample], process: Process, workers: int = 2
 ) -> Distances:
     """The distances on annotated images, the same in every process."""
-    paths = process.share(str(sample.path) for sample in samples)
+    paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
     found = process.gather(predict_keypoints(paths, detector, workers=workers))
     points, truth, sizes, skipped = [], [], [], Skipped()
     for sample, (path, picture, own) in zip(samples, found, strict=True):
@@ -195,12 +200,12 @@ def save_curve(found: Distances, folder: Path) -> None:
         known = error[~np.isnan(error)]
         if known.size:
             curves[f"keypoint {number}"] = thresholds, (known[:, None] <= thresholds).mean(axis=0)
-    plots.lines(curves, "distance / size of the object", "share", "PCK", folder / "pck.png")
-    log(f"saved {folder / 'pck.png'}")
+    plots.lines(curves, "distance / size of the object", "share", "PCK", folder / CURVE)
+    note_saved(folder / CURVE)
 
 
 def save_examples(detector: Detector, samples: Sequence[KeypointSample], path: Path) -> None:
-    """Save a grid of annotated images: ground truth beside predictions."""
+    """Save a grid of annotated images: the truth, and beside it the prediction, with captions."""
     chosen = samples[:: max(1, len(samples) // EXAMPLES)][:EXAMPLES]
     found = predict_keypoints([str(sample.path) for sample in chosen], detector, workers=0)
     pairs = []
@@ -210,4 +215,5 @@ def save_examples(detector: Detector, samples: Sequence[KeypointSample], path: P
             annotated = [k for k in range(len(own)) if not np.isnan(own[k]).any()]
             names = [str(k + 1) for k in annotated]
             pairs.append(draw_keypoints(picture, own[annotated].tolist(), names))
-    images.save(images.grid(pairs, columns=4), path)
+    captions = ["truth", "prediction"] * len(chosen)
+    images.save(images.grid(pairs, 4, captions=captions), path)

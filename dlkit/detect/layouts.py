@@ -24,6 +24,7 @@ from dlkit.core.io import coco
 from dlkit.core.io.image_files import is_image, with_image_suffix
 from dlkit.core.io.labels import read_class_names
 from dlkit.core.io.text import lines
+from dlkit.core.progress import track
 from dlkit.core.vision import images
 
 NO_BOX = (1.0, 1.0, 0.0, 0.0)  # for a box that cannot be read; it has no area
@@ -88,7 +89,8 @@ def read_split(data: Path, split: str, labels: list[str] | None = None) -> Annot
     skipped = Skipped()
     names, images_of_split = find_reader(data)(data, split, skipped)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda entry: (*entry, measure_image(entry[0])), images_of_split))
+        measured = pool.map(lambda entry: (*entry, measure_image(entry[0])), images_of_split)
+        found = list(track(measured, f"checking {split}", len(images_of_split)))
     if not found:
         raise DlkitError(f"the split {split!r} names no image; check its list", data)
     seen = {annotation.label for _, annotations, _ in found for annotation in annotations}
@@ -115,7 +117,7 @@ def find_reader(data: Path) -> Callable[[Path, str, Skipped], Listing]:
         return read_coco
     raise DlkitError(
         "no training data in a known layout; VOC has Annotations/ and ImageSets/, COCO"
-        " annotations/*.json, YOLO images/ and labels/ (see the README)",
+        " annotations/*.json, YOLO images/ and labels/ (see `dlkit docs detect`)",
         data,
     )
 

@@ -1,7 +1,7 @@
 """Batched prediction of objects in pictures, with tiles and test-time augmentation."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -19,6 +19,7 @@ from dlkit.detect.options import DetectOptions, Suppression
 
 MAX_DETECTIONS = 1000  # per image, before filtering by labels and their thresholds
 WINDOW = 8  # batches of images that are read ahead and grouped by shape
+LEAST_SCORE = 0.01  # of the best candidate in a picture without objects
 MIN_VIEW_SCORE = 0.01  # least score of an object in one view of test-time augmentation
 
 
@@ -81,6 +82,14 @@ class Predictor:
         else:
             found = self.predict_untiled(pictures)
         return [self.filter_boxes(own) for own in found]
+
+    def best_below(self, picture: Picture) -> tuple[str, float] | None:
+        """The label and score of the best candidate in a picture, however low; None without any."""
+        options = replace(self.options, threshold=LEAST_SCORE, thresholds={}, max_detections=1)
+        (found,) = Predictor(self.detector, options).predict_pictures([picture])
+        for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True):
+            return self.detector.labels[label], score
+        return None
 
     def predict_untiled(self, pictures: Sequence[Picture]) -> list[ScoredBoxes]:
         """The boxes of each picture without tiles, of all labels."""

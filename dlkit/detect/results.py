@@ -12,9 +12,11 @@ from PIL import Image
 
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.io.results import note_nothing
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.vision import images
-from dlkit.detect.infer import Detections, Object, TrackedObject, with_pictures
+from dlkit.core.vision.annotate import with_pictures
+from dlkit.detect.infer import Detections, Object, TrackedObject
 from dlkit.detect.track import Tracker
 
 
@@ -22,6 +24,9 @@ from dlkit.detect.track import Tracker
 class Frame(Detections):
     """The objects of one frame of a video; `time` is in seconds after the first frame."""
 
+    noun: ClassVar = "frame"
+    nothing: ClassVar = None
+    units: ClassVar = {**Detections.units, "time": "s"}
     columns: ClassVar = ["path", "frame", "time", *Detections.columns[1:]]
 
     frame: int
@@ -78,6 +83,8 @@ def track_objects(results: Iterable[Detections | Failure]) -> Iterator[Detection
 class Counts:
     """The number of objects of each label in an image."""
 
+    noun: ClassVar = "image"
+    nothing: ClassVar[str | None] = ""  # the sentence about an image without objects
     columns: ClassVar = ["path", "label", "count"]
 
     path: str
@@ -91,6 +98,9 @@ class Counts:
 class FrameCounts(Counts):
     """The number of objects of each label in a frame."""
 
+    noun: ClassVar = "frame"
+    nothing: ClassVar = None
+    units: ClassVar = {"time": "s"}
     columns: ClassVar = ["path", "frame", "time", "label", "count"]
 
     frame: int
@@ -111,7 +121,9 @@ def count_objects(results: Iterable[Detections | Failure]) -> Iterator[Counts | 
         if isinstance(result, Frame):
             yield FrameCounts(result.path, counts, result.frame, result.time)
         else:
-            yield Counts(result.path, counts)
+            counted = Counts(result.path, counts)
+            note_nothing(counted, result.nothing)
+            yield counted
 
 
 # ---- Crops ---------------------------------------------------------------------------------------
@@ -133,14 +145,13 @@ class Crops:
         for record in writer.records_so_far():
             labels = [own["label"] for own in record.get("objects", [])]
             for label in labels or Counter(record.get("counts", {})).elements():
-                crops.path_for(label, record["path"])
+                crops.names_for(label).reserve(record["path"], picture_suffix(record["path"]))
         return crops
 
-    def path_for(self, label: str, name: str) -> Path:
-        """The file of the next object; any label becomes the name of a subfolder."""
+    def names_for(self, label: str) -> FileNames:
+        """The names of the files of a label; any label becomes the name of a subfolder."""
         label = label.replace("/", "_").replace("\\", "_").strip(". ") or "_"
-        names = self.names.setdefault(label, FileNames(self.folder / label))
-        return names.path_for(name, picture_suffix(name))
+        return self.names.setdefault(label, FileNames(self.folder / label))
 
     def save(self, picture: Image.Image, objects: Sequence[Object], name: str) -> None:
         """Save each object's crop of a picture; files are named after `name`."""
@@ -149,7 +160,8 @@ class Crops:
             top = min(math.floor(found.y1), picture.height - 1)
             right, bottom = math.ceil(found.x2), math.ceil(found.y2)
             box = (left, top, max(right, left + 1), max(bottom, top + 1))
-            images.save(picture.crop(box), self.path_for(found.label, name))
+            path = self.names_for(found.label).path_for(name, picture_suffix(name))
+            images.save(picture.crop(box), path)
 
 
 def save_crops(

@@ -5,7 +5,8 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from dlkit.core.io.download import cache, download
+from dlkit.core.environment import cache
+from dlkit.core.io.download import download
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.torchvision import read, weights_of

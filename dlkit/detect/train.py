@@ -11,6 +11,7 @@ from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.detect import model, svm, torchvision_zoo, train_keypoints
 from dlkit.detect.config import PUBLISHED, DetectTrainConfig
@@ -19,6 +20,8 @@ from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import load
 from dlkit.detect.init_from import initial_network, training_detector
 from dlkit.detect.layouts import read_split
+
+BEST_METRIC = BestMetric("ap50_coco101")
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -49,7 +52,7 @@ def train(config: DetectTrainConfig) -> Path:
         loss_settings = {name: getattr(config, name) for name in architecture.loss_settings}
         losses_of = partial(architecture.losses, **loss_settings)
 
-        for epoch in run.epochs():
+        for epoch in run.epochs(BEST_METRIC):
             # The last epochs see whole images, as inference does.
             if epoch >= config.epochs - config.close_mosaic or "mosaic" not in architecture.options:
                 pictures.mosaic = pictures.copy_paste = 0.0
@@ -68,7 +71,7 @@ def train(config: DetectTrainConfig) -> Path:
                     architecture.fit(run.eval_model, whole_images(pictures))
             scores = evaluate(detector, validation.samples, process).metrics.summary
             parts = {f"loss_{name}": loss.item() for name, loss in losses.items()}
-            better = run.finish_epoch(scores["ap50_coco101"], **parts, **scores)
+            better = run.finish_epoch(**parts, **scores)
             if better and process.is_main:
                 save_examples(detector, validation.samples, run.folder / "examples.png")
     return run.best

@@ -8,6 +8,7 @@ from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.init_from import initial_network, training_detector
@@ -17,6 +18,7 @@ from dlkit.detect.losses.localize import keypoint_losses
 
 # Options of localize that keypoints do not use: a mirrored left eye would be a right one.
 UNUSED = {"alpha", "flip", "flip_vertical"}
+BEST_METRIC = BestMetric("distance", lower=True)
 
 
 def train(config: DetectTrainConfig) -> Path:
@@ -38,14 +40,14 @@ def train(config: DetectTrainConfig) -> Path:
         batches = run.loader(pictures)
         detector = training_detector(run, config)
 
-        for _ in run.epochs():
+        for _ in run.epochs(BEST_METRIC):
             for images, points in run.batches(batches):
                 with run.autocast():
                     losses = keypoint_losses(network, images, points)
                 run.step(torch.stack(list(losses.values())).sum(), optimizer)
             run.eval_model.eval()
             scores = evaluate(detector, validation, process).scores()
-            better = run.finish_epoch(-scores["distance"], **scores)
+            better = run.finish_epoch(**scores)
             if better and process.is_main:
                 save_examples(detector, validation, run.folder / "examples.png")
     return run.best

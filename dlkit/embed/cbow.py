@@ -6,9 +6,8 @@ its own and, in fastText's CBOW, those of its n-grams, all with the same weight 
 """
 
 import numpy as np
-from numba import njit
 
-from dlkit.core.numba_tools import LANES, fma, load, store, zeros
+from dlkit.core.numba_tools import LANES, fma, load, njit, store, zeros
 from dlkit.embed.compiled import (
     LOSS_MASK,
     add,

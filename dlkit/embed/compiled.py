@@ -11,9 +11,8 @@ Weights are flat arrays; `input_offsets` and `output_offsets` hold where their r
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-from dlkit.core.numba_tools import LANES, fma, item, load, store, sum_lanes, zeros
+from dlkit.core.numba_tools import LANES, fma, item, load, njit, store, sum_lanes, zeros
 from dlkit.embed.corpus import MAX_SENTENCE
 
 GROUP = 6  # outputs computed at once: their sums fill the registers

@@ -4,8 +4,8 @@ Shapes: N words, G n-grams of all words, R kept buckets, D dimensions.
 """
 
 import numpy as np
-from numba import njit
 
+from dlkit.core.numba_tools import njit
 from dlkit.embed.model import Subwords, WordList
 
 END_OF_SENTENCE = np.frombuffer(b"</s>", np.uint8)

@@ -4,9 +4,11 @@ Shapes: L lines, D numbers a line.
 """
 
 import numpy as np
-from numba import njit
+
+from dlkit.core.numba_tools import njit
 
 VALID, TOO_SHORT, TOO_LONG, NOT_A_NUMBER, NO_WORD = range(5)
+LARGEST = 3.4028235677973366e38  # numbers from here on are infinite in single precision
 
 
 @njit(cache=True, nogil=True)
@@ -57,7 +59,9 @@ def parse_lines(text, starts, first, vectors, ends):
         before = place
         while before > begin and not is_space(text[before - 1]):
             before -= 1
-        if before > begin and parse_number(text, before, place)[1]:
+        extra = before > begin and parse_number(text, before, place)[1]
+        # A word may end in digits, as in `at 5`, where no number of the vector looks like them.
+        if extra and not is_digits(text, before, place):
             return line, TOO_LONG
         for column in range(dim):
             while is_space(text[place]):
@@ -66,11 +70,37 @@ def parse_lines(text, starts, first, vectors, ends):
             while stop < end and not is_space(text[stop]):
                 stop += 1
             value, valid = parse_number(text, place, stop)
-            if not valid:
+            if not valid or abs(value) >= LARGEST:
                 return line, NOT_A_NUMBER
+            if extra and is_digits(text, place, stop):
+                return line, TOO_LONG
             vectors[row, column] = value
             place = stop
     return first + len(vectors), VALID
+
+
+@njit(cache=True, nogil=True)
+def count_cells(text, starts, lines):
+    """Return the number of cells between spaces in each of these lines (L)."""
+    counts = np.zeros(len(lines), np.int64)
+    for row in range(len(lines)):
+        inside = False
+        for place in range(starts[lines[row]], starts[lines[row] + 1] - 1):
+            space = is_space(text[place])
+            counts[row] += inside < (not space)
+            inside = not space
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def is_digits(text, place, end):
+    """Whether text[place:end] has a sign and digits alone."""
+    if text[place] == 45 or text[place] == 43:
+        place += 1
+    for at in range(place, end):  # noqa: SIM110 (numba has no generators here)
+        if not 48 <= text[at] <= 57:
+            return False
+    return True
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -42,56 +42,97 @@ class EmbedTrainConfig:
     A setting whose default is None has a default for each method (see `resolve_config`).
     """
 
-    corpus: list[str] = argument("Text files (plain, .gz, .zst), folders of them, or - for stdin.")
-    out: Path = option(Path("run"), "Folder for the model, checkpoints and log of this run.")
-    method: EmbedMethod = option(EmbedMethod.skipgram, "Training method.")
-    fasttext_model: Literal["skipgram", "cbow"] = option(
-        "skipgram", "fasttext: predict words as skipgram or as cbow does."
+    corpus: list[str] = argument(
+        "Text files (plain or compressed), folders of them, or - for stdin.", group="Data"
     )
-    dim: int = option(100, "Dimension of the vectors.", min=1)
+    out: Path = option(
+        Path("run"),
+        "Folder for the model, checkpoints and log of this run.",
+        group="Run and cluster",
+    )
+    method: EmbedMethod = option(EmbedMethod.skipgram, "Training method.", group="Architecture")
+    fasttext_model: Literal["skipgram", "cbow"] = option(
+        "skipgram", "fasttext: predict words as skipgram or as cbow does.", group="Architecture"
+    )
+    dim: int = option(100, "Dimension of the vectors.", min=1, group="Architecture")
     window: int | None = option(
-        None, "Words to each side that count as context (5; glove and lsa 15).", min=1
+        None,
+        "Words to each side that count as context (5; glove and lsa 15).",
+        min=1,
+        group="Architecture",
     )
     negative: int | None = option(
-        None, "Negative samples for each predicted word (5).", min=1, max=64
+        None, "Negative samples for each predicted word (5).", min=1, max=64, group="Loss"
     )
-    hs: bool = option(False, "Hierarchical softmax instead of negative sampling.")
-    min_count: int = option(5, "Ignore words that occur less often.", min=1)
-    max_vocab: int = option(0, "Vocabulary limit: keep the most frequent words; 0: all.", min=0)
+    hs: bool = option(False, "Hierarchical softmax instead of negative sampling.", group="Loss")
+    min_count: int = option(5, "Ignore words that occur less often.", min=1, group="Data")
+    max_vocab: int = option(
+        0, "Vocabulary limit: keep the most frequent words; 0: all.", min=0, group="Data"
+    )
     sample: float | None = option(
         None,
         "Frequency above which words are randomly dropped (1e-3; fasttext 1e-4); 0: none.",
         min=0,
+        group="Data",
     )
-    epochs: int | None = option(None, "Passes over the corpus (5; glove 25).", min=1)
+    epochs: int | None = option(
+        None, "Passes over the corpus (5; glove 25).", min=1, group="Optimization"
+    )
     lr: float | None = option(
-        None, "Initial learning rate (0.025; cbow, fasttext and glove 0.05).", min=0
+        None,
+        "Initial learning rate (0.025; cbow, fasttext and glove 0.05).",
+        min=0,
+        group="Optimization",
     )
-    minn: int = option(3, "fasttext: characters of the shortest n-grams; 0: none.", min=0)
-    maxn: int = option(6, "fasttext: characters of the longest n-grams; 0: none.", min=0)
-    bucket: int = option(2_000_000, "fasttext: hash buckets of n-grams.", min=1)
-    x_max: float = option(100.0, "glove: count above which a pair has full weight.", min=0)
-    alpha: float = option(0.75, "glove: exponent of the weights below --x-max.", min=0)
-    memory: float = option(4.0, "glove: gigabytes of memory for counting.", min=0.1)
+    minn: int = option(
+        3, "fasttext: characters of the shortest n-grams; 0: none.", min=0, group="Architecture"
+    )
+    maxn: int = option(
+        6, "fasttext: characters of the longest n-grams; 0: none.", min=0, group="Architecture"
+    )
+    bucket: int = option(
+        2_000_000, "fasttext: hash buckets of n-grams.", min=1, group="Architecture"
+    )
+    x_max: float = option(
+        100.0, "glove: count above which a pair has full weight.", min=0, group="Loss"
+    )
+    alpha: float = option(
+        0.75, "glove: exponent of the weights below --x-max.", min=0, group="Loss"
+    )
+    memory: float = option(
+        4.0, "glove: gigabytes of memory for counting.", min=0.1, group="Run and cluster"
+    )
     weighting: Literal["tfidf", "ppmi"] = option(
-        "tfidf", "lsa: words by documents (lines), or words by words in their windows."
+        "tfidf",
+        "lsa: words by documents (lines), or words by words in their windows.",
+        group="Architecture",
     )
-    phrases: int = option(0, "Passes of word2phrase, which join frequent pairs.", min=0)
+    phrases: int = option(
+        0, "Passes of word2phrase, which join frequent pairs.", min=0, group="Data"
+    )
     threshold: float = option(
-        100.0, "phrases: score above which a pair is joined; lower joins more.", min=0
+        100.0, "phrases: score above which a pair is joined; lower joins more.", min=0, group="Data"
     )
-    lower: bool = option(False, "Lower-case the text.")
+    lower: bool = option(False, "Lower-case the text.", group="Data")
     words: bool = option(
-        False, "Words are runs of letters, digits and apostrophes, not split by white space."
+        False,
+        "Words are runs of letters, digits and apostrophes, not split by white space.",
+        group="Data",
     )
     errors: Literal["strict", "replace"] = option(
-        "strict", "Bytes that are not UTF-8: raise an error, or replace them."
+        "strict", "Bytes that are not UTF-8: raise an error, or replace them.", group="Data"
     )
-    threads: int | None = option(None, "Training threads; by default one per core.", min=1)
-    seed: int = option(0, "Seed of the random numbers.")
-    device: str = option("auto", "skipgram, cbow and fasttext: auto, cpu, cuda, cuda:1.")
-    half: bool = option(False, "Write the vectors in half precision.")
-    resume: bool = option(False, "Continue the run in --out where it was interrupted.")
+    threads: int | None = option(
+        None, "Training threads; by default one per core.", min=1, group="Run and cluster"
+    )
+    seed: int = option(0, "Seed of the random numbers.", group="Run and cluster")
+    device: str = option(
+        "auto", "skipgram, cbow and fasttext: auto, cpu, cuda, cuda:1.", group="Run and cluster"
+    )
+    half: bool = option(False, "Write the vectors in half precision.", group="Run and cluster")
+    resume: bool = option(
+        False, "Continue the run in --out where it was interrupted.", group="Run and cluster"
+    )
 
 
 WORD2VEC = {"window": 5, "negative": 5, "sample": 1e-3, "epochs": 5, "lr": 0.025}

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from dlkit.core.numba_tools import njit
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
 from dlkit.embed.corpus import SENTENCE_END

@@ -3,22 +3,21 @@
 Words are separated by white space (that of ASCII, as in the C tools); a line is a sentence.
 """
 
-import re
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import regex
 
-from dlkit.core.io import streams, text
+from dlkit.core.io import text
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
 
 MAX_SENTENCE = 1000  # words; a longer line is split, as in word2vec.c
 SENTENCE_END = -1
 LINE_END = b"\xff"  # the token for a line break: UTF-8 has no such byte
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Marks (accents, the vowel signs of Hindi and Thai) belong to the letters before them.
+WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*")
 
 
 class CorpusReader(Protocol):
@@ -46,7 +45,10 @@ def open_corpus(sources: list[str], errors: str, lower: bool, words: bool) -> Co
 
 
 def normalize(block: bytes, lower: bool, words: bool) -> bytes:
-    """Lower-case a block, keep only its `words` (runs of letters, digits, apostrophes), or both."""
+    """Lower-case a block, keep only its `words`, or both.
+
+    Those are runs of letters with their marks, digits and apostrophes.
+    """
     if not (lower or words):
         return block
     decoded = block.decode()
@@ -55,14 +57,6 @@ def normalize(block: bytes, lower: bool, words: bool) -> bytes:
     if words:
         decoded = "\n".join(" ".join(WORD.findall(line)) for line in decoded.split("\n"))
     return decoded.encode()
-
-
-def spool_stdin(folder: Path) -> str:
-    """Copy stdin to a file in `folder`, for a corpus that is read more than once."""
-    path = folder / "stdin"
-    with path.open("wb") as file, text.stdin() as stream:
-        shutil.copyfileobj(streams.binary(stream), file)
-    return str(path)
 
 
 class WordIds(dict[bytes, int]):

@@ -14,8 +14,7 @@ from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
 from dlkit.core.io.scores import Score, rounded
 from dlkit.embed.config import DEFAULT_MODEL
-from dlkit.embed.infer import Objective, solve_analogies
-from dlkit.embed.nearest import unit
+from dlkit.embed.nearest import Objective, solve_analogies, unit
 from dlkit.embed.vectors import Vectors, load
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".tab")
@@ -59,7 +58,13 @@ def evaluate_checkpoint(
 
     `split`, `save`, `workers`, `device` and `precision` have no effect.
     """
-    vectors = load(model)
+    yield from score_files(data, load(model), objective, restrict)
+
+
+def score_files(
+    data: Sequence[str], vectors: Vectors, objective: Objective, restrict: int | None
+) -> Iterator[Score | Failure]:
+    """Score vectors on each file; a Failure for a file that cannot be used."""
     for path in list_files(data):
         try:
             content = read_file(path)

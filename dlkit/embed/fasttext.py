@@ -5,8 +5,7 @@ word near it; as in the original, every row gets the full gradient of the mean. 
 and updated once for all words in the window; the original does both for each of them.
 """
 
-from numba import njit
-
+from dlkit.core.numba_tools import njit
 from dlkit.embed.cbow import add_to_mean, clear_mean, divide_mean, update_rows
 from dlkit.embed.compiled import (
     LOSS_MASK,

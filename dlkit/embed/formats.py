@@ -9,73 +9,83 @@
 Shapes: N words, D dimensions.
 """
 
-import gzip
 import io
 import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from numpy.lib import format as npy
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
+from dlkit.core.io.kinds import HEAD, kind_of
+from dlkit.core.io.text import COMPRESSED, MARK, decompress, reading_errors
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
-from dlkit.embed.model import BLOCK, Embedding, EmbeddingSettings, Subwords, WordList, quote_word
+from dlkit.embed.model import (
+    BLOCK,
+    Embedding,
+    EmbeddingSettings,
+    Subwords,
+    WordList,
+    embedding_settings,
+    quote_word,
+)
 
 INVALID = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, after surrogateescape
-SUFFIXES = (".txt", ".vec", ".bin", ".npy", ".ftz", ".gz")
+SUFFIXES = (".txt", ".vec", ".bin", ".npy", ".ftz", *COMPRESSED)
+READ = "vectors of word2vec (text, binary), fastText (.bin, .vec), GloVe or numpy (.npy with .txt)"
 HEADER = re.compile(rb"(\d+)[ \t]+(\d+)[ \t]*\r?\n")
 NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
+ENDS_IN_DIGITS = re.compile(rb"[ \t][-+]?\d+$")
 FASTTEXT = 793712314  # the magic number of a .bin file
 VERSION = 12
-SKIPGRAM, NEGATIVE_SAMPLING = 2, 2  # the values of its enums
+NEGATIVE_SAMPLING, LOSSES = 2, 4  # the values of its enums
+MODELS: tuple[Literal["cbow", "skipgram", "supervised"], ...] = ("cbow", "skipgram", "supervised")
+SAMPLED_LINES = 4096  # by which the number of columns of a file without a header is found
 SETTINGS = (
     *("dim", "ws", "epoch", "minCount", "neg", "wordNgrams", "loss", "model", "bucket"),
     *("minn", "maxn", "lrUpdateRate"),
 )
 
 
-def is_foreign(name: str) -> bool:
-    """Whether a model name is the path of a file in another tool's format."""
-    return "://" not in name and name.endswith(SUFFIXES)
-
-
 def read_vectors(path: Path) -> Embedding:
-    """Read the embedding from a file in any of the formats."""
-    try:
-        content = read_bytes(path)
-    except FileNotFoundError:
-        raise DlkitError("no such file", path) from None
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DlkitError(f"cannot be read ({reason})", path) from error
+    """Read the embedding from a file in any of the formats, plain or compressed."""
+    if not path.exists():
+        raise DlkitError("no such file", path)
+    content = read_bytes(path)
     if len(content) == 0:
         raise DlkitError("the file is empty", path)
     start = content[:4096].tobytes()
     try:
         if start.startswith(b"\x93NUMPY"):
-            return read_numpy(path)
+            return read_numpy(path, content)
         if start.startswith(struct.pack("<i", FASTTEXT)):
             return read_fasttext(content)
+        if start.startswith(MARK):
+            content, start = content[len(MARK) :], start[len(MARK) :]
         if (header := HEADER.match(start)) and is_binary(start, header):
             return read_binary(content, header)
+        if header is None and (kind := kind_of(start[:HEAD])) is not None:
+            raise DlkitError(f"{kind}; a model file is read, or {READ}")
         return read_text(content, header)
     except (DlkitError, UnicodeDecodeError) as error:
         raise DlkitError(str(error), path) from error
 
 
 def read_bytes(path: Path) -> np.ndarray:
-    """Return the bytes of a file: mapped, or decompressed."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as file:
-            return np.frombuffer(file.read(), np.uint8)
-    if path.stat().st_size == 0:
-        return np.empty(0, np.uint8)
-    return np.asarray(np.memmap(path, np.uint8, "r"))
+    """Return the bytes of a file: mapped, or decompressed; of a pipe, read."""
+    with reading_errors(str(path)), path.open("rb") as file:
+        stream = decompress(file)
+        if stream is not file or not path.is_file():
+            return np.frombuffer(stream.read(), np.uint8)
+        if path.stat().st_size == 0:
+            return np.empty(0, np.uint8)
+        return np.asarray(np.memmap(path, np.uint8, "r"))
 
 
 def is_binary(start: bytes, header: re.Match[bytes]) -> bool:
@@ -86,7 +96,11 @@ def is_binary(start: bytes, header: re.Match[bytes]) -> bool:
 
 
 def build_embedding(
-    words: Sequence[bytes], vectors: np.ndarray, arch: str = "converted", **parts: Any
+    words: Sequence[bytes],
+    vectors: np.ndarray,
+    arch: str = "converted",
+    settings: EmbeddingSettings | None = None,
+    **parts: Any,
 ) -> Embedding:
     """Build an embedding of finite vectors; of duplicate words, keep the first."""
     for start in range(0, len(vectors), BLOCK):
@@ -108,8 +122,7 @@ def build_embedding(
         parts = {name: part[kept] if name == "counts" else part for name, part in parts.items()}
     vocabulary = WordList.from_bytes(list(first))
     warn_invalid_utf8(vocabulary)
-    settings: EmbeddingSettings = {"dim": vectors.shape[1]}
-    header = Header("embed", arch, settings, [])
+    header = Header("embed", arch, settings or {"dim": vectors.shape[1]}, [])
     return Embedding(header, vocabulary, vectors, **parts)
 
 
@@ -139,7 +152,7 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
         lines -= 1
     if not lines:
         raise DlkitError("no vectors in it")
-    dim = int(header[2]) if header else len(line(first).split()) - 1
+    dim = int(header[2]) if header else common_width(content, starts, first, lines)
     if dim < 1:
         raise DlkitError(f"line 1: not a word and its vector, nor a header ({line(0)[:40]!r})")
     vectors = np.empty((lines, dim), np.float32)
@@ -148,10 +161,12 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
         stopped, status = compiled_text.parse_lines(content, starts, first, vectors, ends)
     if status != compiled_text.VALID:
         row = line(stopped)
+        cells = row.split()[-dim:]
+        wrong = next((cell for cell in cells if not is_finite(cell)), b"")
         reasons = {
             compiled_text.TOO_SHORT: f"{max(len(row.split()) - 1, 0)} numbers, not {dim}",
             compiled_text.TOO_LONG: f"more than {dim} numbers",
-            compiled_text.NOT_A_NUMBER: "its vector holds something that is no finite number",
+            compiled_text.NOT_A_NUMBER: f"{quote_word(wrong)} is no finite number",
             compiled_text.NO_WORD: f"{dim} numbers, and no word before them",
         }
         last = " (the last line: is the file cut short?)" if stopped == first + lines - 1 else ""
@@ -167,7 +182,35 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
         content[begin:end].tobytes().strip(b" \t")
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
     ]
+    if numbered := [word for word in words if ENDS_IN_DIGITS.search(word)]:
+        log(
+            f"{len(numbered)} words end in a space and digits, such as {quote_word(numbered[0])}: "
+            f"taken as words, because {dim} numbers with a decimal point follow"
+        )
     return build_embedding(words, vectors)
+
+
+def common_width(content: np.ndarray, starts: np.ndarray, first: int, lines: int) -> int:
+    """Return how many numbers most lines hold after the word; words may hold spaces.
+
+    Of equally frequent numbers, it is that of the first line if it has a word and numbers alone,
+    or else the smallest.
+    """
+    from dlkit.embed.compiled_text import count_cells
+
+    sample = np.unique(np.linspace(0, lines - 1, min(lines, SAMPLED_LINES)).astype(np.int64))
+    lengths = np.bincount(count_cells(content, starts, sample + first))
+    most = np.flatnonzero(lengths == lengths.max())
+    cells = content[starts[first] : starts[first + 1] - 1].tobytes().split()
+    if len(cells) in most and all(NUMBER.fullmatch(cell) for cell in cells[1:]):
+        return len(cells) - 1
+    return int(most[0]) - 1
+
+
+def is_finite(cell: bytes) -> bool:
+    """Whether the cell is a number, finite in single precision."""
+    with np.errstate(over="ignore"):
+        return NUMBER.fullmatch(cell) is not None and bool(np.isfinite(np.float32(float(cell))))
 
 
 def read_binary(content: np.ndarray, header: re.Match[bytes]) -> Embedding:
@@ -196,26 +239,58 @@ def read_binary(content: np.ndarray, header: re.Match[bytes]) -> Embedding:
     return build_embedding(words, vectors)
 
 
-def read_numpy(path: Path) -> Embedding:
-    """Read NAME.npy (N, D), mapped, and NAME.txt beside it."""
-    vocabulary = path.with_suffix(".txt")
-    try:
-        vectors = np.load(path, mmap_mode="r")
-        words = vocabulary.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        raise DlkitError(f"its vocabulary {vocabulary}, one word per line, is missing") from None
-    except (OSError, ValueError) as error:
-        raise DlkitError(f"cannot be read: {error}") from error
+def read_numpy(path: Path, content: np.ndarray) -> Embedding:
+    """Read NAME.npy (N, D) and NAME.txt beside it; either may be compressed."""
+    name = path.with_suffix("") if path.suffix in COMPRESSED else path
+    plain = name.with_suffix(".txt")
+    places = [plain, *(plain.with_name(plain.name + suffix) for suffix in COMPRESSED)]
+    vocabulary = next((place for place in places if place.is_file()), None)
+    if vocabulary is None:
+        raise DlkitError(f"its vocabulary {plain}, one word per line, is missing")
+    vectors = matrix_of(content)
+    words = read_bytes(vocabulary).tobytes().removeprefix(MARK).split(b"\n")
     if words[-1] == b"":
         words.pop()
     words = [word.removesuffix(b"\r") for word in words]
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
-        raise DlkitError(f"not a matrix of vectors, but {vectors.dtype} {vectors.shape}")
+    if b"" in words:
+        raise DlkitError(f"line {words.index(b'') + 1} of {vocabulary} is empty, and no word")
     if len(words) != len(vectors):
         raise DlkitError(f"{len(vectors)} vectors, but {len(words)} words in {vocabulary}")
-    if vectors.dtype not in (np.float16, np.float32):
-        vectors = vectors.astype(np.float32)
-    return build_embedding(words, np.asarray(vectors))
+    return build_embedding(words, vectors)
+
+
+def matrix_of(content: np.ndarray) -> np.ndarray:
+    """Return the matrix in the bytes of a .npy file, in half or single precision, mapped as they.
+
+    Half, single and double precision in any byte and memory order are read.
+    """
+    start = io.BytesIO(content[:65536].tobytes())
+    try:
+        version = npy.read_magic(start)
+        if version not in {(1, 0), (2, 0)}:
+            raise DlkitError(
+                f"version {version[0]}.{version[1]} of numpy's format; give 1.0 or 2.0"
+            )
+        read_header = npy.read_array_header_1_0 if version[0] == 1 else npy.read_array_header_2_0
+        shape, by_columns, kind = read_header(start)
+    except ValueError as error:
+        raise DlkitError(f"cannot be read: {error}") from error
+    if len(shape) != 2 or kind.kind != "f" or 0 in shape:
+        raise DlkitError(
+            f"not a matrix of vectors, but {kind} {shape}; save it as float32, (words, numbers)"
+        )
+    size = shape[0] * shape[1] * kind.itemsize
+    numbers = content[len(start.getvalue()) - len(start.read()) :]
+    if len(numbers) != size:
+        raise DlkitError(
+            f"the file is cut short or damaged: {shape[0]} x {shape[1]} numbers of {kind} are "
+            f"{size} bytes, not {len(numbers)}"
+        )
+    matrix = numbers.view(kind).reshape(shape, order="F" if by_columns else "C")
+    if kind not in (np.float16, np.float32):
+        with np.errstate(over="ignore"):
+            matrix = matrix.astype(np.float32)
+    return np.ascontiguousarray(matrix)
 
 
 @dataclass
@@ -260,7 +335,12 @@ def read_fasttext(content: np.ndarray) -> Embedding:
         raise DlkitError(f"version {version} of fastText's format is unknown; use 11 or 12")
     settings = dict(zip(SETTINGS, fields.take("12i"), strict=True))
     fields.take("d")
-    size, word_count, _, _, pruned = fields.take("iiiqq")
+    check_settings(settings)
+    model = MODELS[settings["model"] - 1]
+    supervised = model == "supervised"
+    if version < VERSION and supervised:
+        settings["maxn"] = 0  # these models have no n-grams of characters, whatever the field is
+    size, word_count, label_count, _, pruned = fields.take("iiiqq")
     words: list[bytes] = []
     counts: list[int] = []
     window = content.data
@@ -271,16 +351,24 @@ def read_fasttext(content: np.ndarray) -> Embedding:
         if kind == 0:
             words.append(word)
             counts.append(count)
+        elif kind != 1:
+            raise DlkitError(f"a damaged fastText model: {quote_word(word)} is of kind {kind}")
     fields.bytes(8 * max(pruned, 0))
     (quantized,) = fields.take("?")
     if quantized or pruned >= 0:
         raise DlkitError("quantized fastText models (.ftz) cannot be read; give the .bin file")
     matrix = fields.matrix()
-    if len(words) != word_count or len(matrix) < word_count:
+    if (len(words), size - len(words)) != (word_count, label_count) or len(matrix) < word_count:
         raise DlkitError("a damaged fastText model: its counts of words differ")
+    if matrix.shape[1] != settings["dim"]:
+        raise DlkitError(
+            f"a damaged fastText model: vectors of {matrix.shape[1]} numbers, but dim is "
+            f"{settings['dim']}"
+        )
     vectors = np.array(matrix[:word_count])
     subwords = None
-    if settings["maxn"] > 0 and settings["bucket"] > 0:
+    of_words = supervised and settings["wordNgrams"] > 1
+    if (settings["maxn"] > 0 or of_words) and settings["bucket"] > 0:
         if len(matrix) != word_count + settings["bucket"]:
             raise DlkitError("a damaged fastText model: its matrix does not fit its buckets")
         buckets = np.arange(settings["bucket"])
@@ -290,9 +378,29 @@ def read_fasttext(content: np.ndarray) -> Embedding:
         sums, numbers = sum_ngram_vectors(WordList.from_bytes(words), subwords)
         vectors += sums
         vectors /= (numbers + 1)[:, None]
+    (quantized,) = fields.take("?")
+    fields.matrix()  # the outputs, which only predictions need
+    if quantized or fields.place != len(content):
+        raise DlkitError("a damaged fastText model: something else follows its matrices")
+    if label_count:
+        log(f"the {label_count} labels of the model are skipped; {word_count} words are read")
+    kept: EmbeddingSettings = {"dim": settings["dim"], "fasttext_model": model}
+    if of_words:
+        kept["word_ngrams"] = settings["wordNgrams"]
     return build_embedding(
-        words, vectors, "fasttext", counts=np.array(counts, np.int64), subwords=subwords
+        words, vectors, "fasttext", kept, counts=np.array(counts, np.int64), subwords=subwords
     )
+
+
+def check_settings(settings: dict[str, int]) -> None:
+    """Raise DlkitError for a setting of a fastText model that no fastText writes."""
+    ranges = {"model": (1, len(MODELS)), "loss": (1, LOSSES), "dim": (1, None)}
+    for name in ("minn", "maxn", "bucket", "wordNgrams"):
+        ranges[name] = (0, None)
+    for name, (least, most) in ranges.items():
+        value = settings[name]
+        if value < least or (most is not None and value > most):
+            raise DlkitError(f"its field {name} is {value}, which is unknown; a damaged file?")
 
 
 def find_byte(window: memoryview, start: int, byte: bytes) -> int:
@@ -362,7 +470,10 @@ def write_fasttext(path: Path, embedding: Embedding) -> None:
         own *= (numbers + 1)[:, None]
         own -= sums
     counts = np.ones(count, np.int64) if embedding.counts is None else embedding.counts
-    settings = (dim, 5, 5, 1, 5, 1, NEGATIVE_SAMPLING, SKIPGRAM, bucket, minn, maxn, 100)
+    stored = embedding_settings(embedding.header)
+    model = 1 + MODELS.index(stored.get("fasttext_model", "skipgram"))
+    longest = stored.get("word_ngrams", 1)
+    settings = (dim, 5, 5, 1, 5, longest, NEGATIVE_SAMPLING, model, bucket, minn, maxn, 100)
     with whole_file(path) as partial, partial.open("wb") as file:
         file.write(struct.pack("<ii12id", FASTTEXT, VERSION, *settings, 1e-4))
         file.write(struct.pack("<iiiqq", count, count, 0, int(np.sum(counts)), -1))

@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.numba_tools import LANES
+from dlkit.core.numba_tools import LANES, njit
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.embed.config import ResolvedConfig
 from dlkit.embed.cooccurrence import (

@@ -1,7 +1,8 @@
 """Huffman tree for hierarchical softmax (Mikolov et al. 2013b, section 2.1), as in word2vec.c."""
 
 import numpy as np
-from numba import njit
+
+from dlkit.core.numba_tools import njit
 
 
 @njit(cache=True, nogil=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numba import njit
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.numba_tools import njit
 from dlkit.embed.config import ResolvedConfig
 from dlkit.embed.cooccurrence import COUNTS_FILE, count_cooccurrences
 from dlkit.embed.corpus import SENTENCE_END

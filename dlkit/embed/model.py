@@ -27,10 +27,11 @@ class EmbeddingSettings(TypedDict):
 
     dim: int
     # Of fasttext, whose n-grams of characters have vectors, too:
-    fasttext_model: NotRequired[Literal["skipgram", "cbow"]]
+    fasttext_model: NotRequired[Literal["skipgram", "cbow", "supervised"]]
     minn: NotRequired[int]  # shortest and longest n-grams
     maxn: NotRequired[int]
     bucket: NotRequired[int]  # number of the hash values of n-grams
+    word_ngrams: NotRequired[int]  # supervised: longest n-grams of words
 
 
 def embedding_settings(header: Header) -> EmbeddingSettings:

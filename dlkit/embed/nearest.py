@@ -4,6 +4,7 @@ Shapes: N words, D dimensions, Q queries, T terms of a query, B words of a block
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,10 @@ SMALL_BLOCK, LARGE_BLOCK = 4096, 65536
 MAX_QUERIES = 1024  # searched at once
 MAX_CACHED = 1 << 18  # numbers whose conversion stays in the processor's cache
 
+EPSILON = 1e-3  # of 3CosMul (Levy and Goldberg 2014)
+
 ScoreFunction = Callable[[np.ndarray], np.ndarray]  # cosines (Q, T, B) -> scores (Q, B)
+Objective = Literal["3cosadd", "3cosmul"]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -38,7 +42,7 @@ def top_k(
 
     `queries` are (Q, D), or (Q, T, D) with a `score` function of the terms' cosines. `exclude` has
     the words that each query must not find; `restrict` limits the search to the first words. Where
-    fewer than k words remain, or their vectors are not finite, the score is -inf.
+    fewer than k words remain, or their vectors are zeros or not finite, the score is -inf.
     """
     if queries.ndim == 2:
         queries = queries[:, None]
@@ -70,6 +74,7 @@ def search_queries(
     words = len(embedding.words) if restrict is None else min(restrict, len(embedding.words))
     k = min(k, words)
     norms = embedding.norms[:words]
+    no_direction = np.flatnonzero(norms == 0)
     inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms != 0)
     excluded, excluded_by = flatten_exclusions(exclude)
     best = np.zeros((number, k), np.int64)
@@ -81,6 +86,8 @@ def search_queries(
         scores = cosines
         if score is not None:
             scores = score(cosines.reshape(number, terms, end - start))
+        zeros = no_direction[(no_direction >= start) & (no_direction < end)]
+        scores[:, zeros - start] = -np.inf
         inside = (excluded >= start) & (excluded < end)
         scores[excluded_by[inside], excluded[inside] - start] = -np.inf
         if start == 0:
@@ -156,3 +163,27 @@ def merge_candidates(
     kept = order[(starts[:, None] + np.arange(k)).ravel()]
     best[:] = words[kept].reshape(number, k)
     best_scores[:] = scores[kept].reshape(number, k)
+
+
+def solve_analogies(
+    embedding: Embedding,
+    terms: np.ndarray,
+    objective: Objective,
+    count: int,
+    exclude: Sequence[Sequence[int]],
+    restrict: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best words and scores (Q, K) for questions (Q, 3, D) of unit vectors a, b, c.
+
+    3CosAdd (Mikolov et al. 2013): cos(x, a - b + c). 3CosMul (Levy and Goldberg 2014), with cosines
+    moved to 0 to 1: cos(x, a) cos(x, c) / (cos(x, b) + 0.001).
+    """
+    if objective == "3cosadd":
+        sums = unit(terms[:, 0] - terms[:, 1] + terms[:, 2])
+        return top_k(embedding, sums, count, exclude, restrict)
+
+    def multiply_cosines(cosines: np.ndarray) -> np.ndarray:
+        positive = (cosines + 1) / 2
+        return positive[:, 0] * positive[:, 2] / (positive[:, 1] + EPSILON)
+
+    return top_k(embedding, terms, count, exclude, restrict, multiply_cosines)

@@ -17,7 +17,7 @@ from dlkit.core.io import text
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess, join_processes
 from dlkit.core.progress import log
 from dlkit.embed.config import EmbedTrainConfig
-from dlkit.embed.corpus import CorpusReader, WordIds, count_words, open_corpus, spool_stdin
+from dlkit.embed.corpus import CorpusReader, WordIds, count_words, open_corpus
 
 HALF, LOW = 32, 0xFFFFFFFF
 BLOCKS_AT_ONCE = 4  # per process, gathered by all
@@ -38,7 +38,7 @@ def open_with_phrases(
     copy of the text in a scratch folder of its own.
     """
     sources = [
-        spool_stdin(scratch) if source == "-" and config.phrases else source
+        text.spool(source, scratch) if config.phrases else source
         for source in text.files(config.corpus)
     ]
     reader = open_corpus(sources, config.errors, config.lower, config.words)

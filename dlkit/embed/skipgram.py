@@ -4,8 +4,7 @@ As in word2vec.c, each word that subsampling keeps gets a window of random width
 context words' vectors are the inputs, the word itself is the target.
 """
 
-from numba import njit
-
+from dlkit.core.numba_tools import njit
 from dlkit.embed.compiled import (
     LOSS_MASK,
     append_outputs,

@@ -1,7 +1,7 @@
 """`dlkit embed train`: encode the corpus, train by one of the methods, save checkpoints.
 
 A run's folder holds `best.safetensors` (the finished model), `last.state` (all that resuming needs,
-in one file) and `log.jsonl`.
+in one file), `log.jsonl` and `curves.png`.
 """
 
 import json
@@ -20,9 +20,11 @@ from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import join_processes
-from dlkit.core.progress import Bar, log
+from dlkit.core.progress import Bar, duration, log
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.curves import curves
 from dlkit.core.train.run_folder import RunFolder, command_card
+from dlkit.core.train.stopping import StopSignals
 from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, ResolvedConfig, resolve_config
 from dlkit.embed.data import Corpus, encode_corpus
 from dlkit.embed.model import Embedding, EmbeddingSettings, Subwords, WordList, save_embedding
@@ -55,7 +57,10 @@ def train(config: EmbedTrainConfig) -> Path:
         run = EmbedRun(resolved)
         process.barrier()  # every process has read the folder before it changes
         if run.complete:
-            log(f"{run.files.path} is complete")
+            log(
+                f"{run.files.path} is finished; the state of word vectors is not kept: to train"
+                " them for more epochs, give another --out"
+            )
             return run.files.best
         with encode_corpus(resolved, run.files.path, process) as corpus:
             if resolved.method is EmbedMethod.glove:
@@ -190,6 +195,7 @@ class EmbedRun:
         self.corpus: dict[str, int] = {}
         self.saved_at = time.monotonic()
         self.loss = math.nan
+        self.stops = StopSignals(self.files)
 
     def load_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return the settings and arrays of the state to resume from; empty if there is none."""
@@ -227,7 +233,8 @@ class EmbedRun:
         for name, value in self.saved["numbers"].items():
             setattr(state, name, value)
         self.arrays = {}
-        log(f"resuming {self.files.path} in epoch {state.epoch + 1}")
+        self.stops.saved = f"in epoch {state.epoch + 1}"
+        log(f"resuming {self.files.path} {self.stops.saved}")
         return state
 
     @contextmanager
@@ -259,14 +266,18 @@ class EmbedRun:
             bar.advance(lambda: line, by=here - before)
             before = here
             if state.done >= size:
-                log(line)
                 seconds, began, first = now - began, now, here
+                log(f"{line}  {duration(seconds)}")
                 self.finish_epoch(state, round(speed), round(seconds, 2))
-            elif now - self.saved_at > SAVE_INTERVAL:
+            elif self.stops.received or now - self.saved_at > SAVE_INTERVAL:
                 self.save(state)
+            if self.stops.received and (state.epoch + 1, state.done) != (epochs, size):
+                self.stops.stop(self.stops.received)
 
+        epochs = self.config.epochs
         try:
-            yield report
+            with self.stops.handlers():
+                yield report
         finally:
             bar.close()
 
@@ -280,6 +291,7 @@ class EmbedRun:
         }
         self.files.write_log(record, state.epoch + 1)
         self.save(state)
+        self.stops.saved = f"after epoch {state.epoch + 1}"
 
     def save(self, state: State) -> None:
         values = {field.name: getattr(state, field.name) for field in fields(state)}
@@ -290,6 +302,7 @@ class EmbedRun:
         with whole_file(self.files.state) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         self.saved_at = time.monotonic()
+        self.stops.saved = f"in epoch {state.epoch + 1}"
 
     def finish(self, corpus: Corpus, vectors: np.ndarray, subwords: Subwords | None) -> None:
         """Write the model and remove the state."""
@@ -311,6 +324,11 @@ class EmbedRun:
         embedding = Embedding(header, words, vectors, corpus.counts, subwords)
         save_embedding(self.files.best, embedding, self.config.half)
         self.files.state.unlink(missing_ok=True)
+        if records := self.files.read_log():
+            losses = [{"epoch": record["epoch"], "loss": record["loss"]} for record in records]
+            curves(losses, None, self.files.path / "curves.png")
+        loss = "" if math.isnan(self.loss) else f"; loss {self.loss:.4f} in the last epoch"
+        log(f"{len(corpus.words)} words of {self.config.dim} numbers{loss}")
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -22,8 +22,10 @@ from dlkit.core.cli.command import (
     model_argument,
 )
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import check_free
 from dlkit.core.io.writers import Format, write
 from dlkit.gan_sample.config import DEFAULT_MODEL, GanTrainConfig
+from dlkit.gan_sample.help import PAGES
 
 if TYPE_CHECKING:
     from dlkit.core.io.scores import Score
@@ -49,6 +51,13 @@ def drop_discriminator(weights: dict[str, Any]) -> dict[str, Any]:
     return {name: w for name, w in weights.items() if not name.startswith("discriminator.")}
 
 
+def next_command(config: GanTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    if config.arch == "cyclegan":
+        return ["gan-sample", "translate-images", "PHOTO.jpg", "-m", model, "-o", "out"]
+    return ["gan-sample", "-m", model, "-o", "samples.png"]
+
+
 TASK = Task(
     "gan-sample",
     "Generate pictures from noise with GANs and VAEs.",
@@ -57,6 +66,9 @@ TASK = Task(
     train_model,
     evaluate_model,
     shipped=drop_discriminator,
+    main_metrics=("fid",),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group(evaluate=False)
 
@@ -65,31 +77,49 @@ STRIP, FRAMES = 9, 25  # pictures between two points, in a strip and in a GIF
 STEPS = 200
 
 ModelOption = model_argument("gan-sample", check=True)
-Separate = Annotated[Path | None, typer.Option(help="Folder for a file of each picture.")]
+Separate = Annotated[
+    Path | None, typer.Option(help="Folder for a file of each picture.", rich_help_panel="Output")
+]
 Seed = Annotated[
     int,
-    typer.Option(help="Random seed; picture i depends only on the seed and i.", min=0),
+    typer.Option(
+        help="Random seed; picture i depends on the seed and i.",
+        min=0,
+        rich_help_panel="Latent vectors",
+    ),
 ]
 Classes = Annotated[
     list[str] | None,
     typer.Option(
         "--class",
-        help="Class to draw, if the model has classes; may be given more than once; default: all.",
+        help="Class to draw; may be repeated; default: all.",
+        rich_help_panel="Results",
     ),
 ]
 Truncation = Annotated[
     float | None,
     typer.Option(
-        help="Truncate latent vectors at this value: lower is more typical, less varied.",
+        help="Truncate latent vectors: lower is more typical, less varied.",
         min=0,
+        rich_help_panel="Latent vectors",
     ),
 ]
 Latents = Annotated[
     Path | None,
-    typer.Option(help="FILE.npy with latent vectors, one a row, to use instead of random ones."),
+    typer.Option(
+        help="FILE.npy with latent vectors, one a row, to use instead of random ones.",
+        rich_help_panel="Latent vectors",
+    ),
+]
+Scale = Annotated[
+    int,
+    typer.Option(help="Enlarge the pictures: each pixel N times.", min=1, rich_help_panel="Output"),
 ]
 SaveLatents = Annotated[
-    Path | None, typer.Option(help="Save the pictures' latent vectors as FILE.npy.")
+    Path | None,
+    typer.Option(
+        help="Save the pictures' latent vectors as FILE.npy.", rich_help_panel="Latent vectors"
+    ),
 ]
 
 
@@ -102,6 +132,7 @@ def infer(
             "-n",
             help=f"Number of pictures; default: {COUNT}, or the rows of --latents.",
             min=1,
+            rich_help_panel="Results",
         ),
     ] = None,
     output: Annotated[
@@ -110,9 +141,11 @@ def infer(
             "--output",
             "-o",
             help="File for a grid of the pictures; default: grid.png, or none with --separate.",
+            rich_help_panel="Output",
         ),
     ] = None,
     separate: Separate = None,
+    scale: Scale = 1,
     seed: Seed = 0,
     classes: Classes = None,
     truncation: Truncation = None,
@@ -127,7 +160,7 @@ def infer(
     from dlkit.gan_sample import infer as drawing
 
     grid = grid_path(output, separate, "grid.png")
-    check_vectors_suffix(save_latents)
+    check_vectors_file(save_latents)
     sampler = drawing.load(model, device, precision)
     indices = drawing.class_indices(sampler, classes)
     vectors, rows = vector_source(sampler, latents, seed, truncation)
@@ -135,7 +168,7 @@ def infer(
     if rows is not None and count > rows:
         raise DlkitError(f"{rows} vectors are fewer than -n {count}; give a smaller -n", latents)
     write(
-        drawing.sample(sampler, count, vectors, indices, grid, separate, save_latents),
+        drawing.sample(sampler, count, vectors, indices, grid, separate, save_latents, scale),
         format,
     )
 
@@ -145,20 +178,28 @@ def interpolate(
     seeds: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Two or more pictures: SEED, or SEED:NUMBER for picture NUMBER of that seed."
+            help="Two or more pictures: SEED, or SEED:NUMBER for picture NUMBER of that seed.",
+            rich_help_panel="Input",
         ),
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File for a strip of pictures; .gif: an animation."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File for a strip of pictures; .gif: an animation.",
+            rich_help_panel="Output",
+        ),
     ] = Path("interpolation.png"),
     steps: Annotated[
         int | None,
         typer.Option(
             help=f"Pictures from point to point, with both ends; default: {STRIP}, GIF: {FRAMES}.",
             min=2,
+            rich_help_panel="Latent vectors",
         ),
     ] = None,
+    scale: Scale = 1,
     classes: Classes = None,
     truncation: Truncation = None,
     latents: Latents = None,
@@ -186,7 +227,7 @@ def interpolate(
     else:
         points = parse_points(sampler, seeds or [], truncation)
     steps = steps or (FRAMES if output.suffix.lower() == ".gif" else STRIP)
-    write([interpolate(sampler, points, steps, indices, output)], format)
+    write([interpolate(sampler, points, steps, indices, output, scale)], format)
 
 
 @app.command()
@@ -199,21 +240,27 @@ def reconstruct(
             "-o",
             help="File for all pictures, each above its reconstruction; default:"
             " reconstructions.png, or none with --separate.",
+            rich_help_panel="Output",
         ),
     ] = None,
     separate: Separate = None,
+    scale: Scale = 1,
     save_latents: SaveLatents = None,
     classes: Classes = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            help=f"Steps of the latent search, for models without encoder; default: {STEPS}.", min=1
+            help=f"Steps of the latent search, for models without encoder; default: {STEPS}.",
+            min=1,
+            rich_help_panel="Latent vectors",
         ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Seed of the latent search, for models without encoder; default: 0.", min=0
+            help="Seed of the latent search, for models without encoder; default: 0.",
+            min=0,
+            rich_help_panel="Latent vectors",
         ),
     ] = None,
     model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
@@ -224,9 +271,10 @@ def reconstruct(
     shard: PictureShardOption = None,
     resume: PictureResumeOption = False,
 ) -> None:
-    """Reconstruct pictures, by the model's encoder or by a search for latent vectors.
+    """Reconstruct pictures.
 
-    Prints the mean squared error of values from 0 to 1, the PSNR in dB, the class, the file.
+    The model's encoder finds their latent vectors, or else a search. Prints the mean squared error
+    of values from 0 to 1, the PSNR in dB, the class, the file.
     """
     from dlkit.core.io.image_files import keep_apart
 
@@ -245,7 +293,7 @@ def reconstruct(
             if path is not None:
                 raise DlkitError(f"{name} holds all pictures; remove --shard and --resume")
     grid = grid_path(output, separate, "reconstructions.png")
-    check_vectors_suffix(save_latents)
+    check_vectors_file(save_latents)
     paths = keep_apart([separate], images)
     sampler = drawing.load(model, device, precision)
     if isinstance(sampler.network, Autoencoder):
@@ -265,6 +313,7 @@ def reconstruct(
         workers,
         shard,
         resume,
+        scale,
     )
     write(results, format)
 
@@ -272,16 +321,24 @@ def reconstruct(
 @app.command("translate-images")
 def translate_images(
     images: Images,
-    save: Annotated[Path, typer.Option(help="Folder for the results, NAME.png.")] = Path(
-        "translated"
-    ),
+    save: Annotated[
+        Path, typer.Option(help="Folder for the results, NAME.png.", rich_help_panel="Output")
+    ] = Path("translated"),
     back: Annotated[
-        bool, typer.Option("--back", help="Translate from domain B to A instead of A to B.")
+        bool,
+        typer.Option(
+            "--back",
+            help="Translate from domain B to A instead of A to B.",
+            rich_help_panel="Model",
+        ),
     ] = False,
     image_size: Annotated[
         int | None,
         typer.Option(
-            help="Longest side of the results; default: the training size.", min=8, max=8192
+            help="Longest side of the results; default: the training size.",
+            min=8,
+            max=8192,
+            rich_help_panel="Model",
         ),
     ] = None,
     model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
@@ -292,7 +349,7 @@ def translate_images(
     shard: PictureShardOption = None,
     resume: PictureResumeOption = False,
 ) -> None:
-    """Translate pictures from one domain to another with a CycleGAN that you trained.
+    """Translate pictures to another domain with your own CycleGAN.
 
     Prints each picture, the file of its translation, width and height.
     """
@@ -323,13 +380,15 @@ def evaluate(
             help="Pictures to generate, and the most real ones to read; default: the size of the"
             " split, at most 10,000.",
             min=10,
+            rich_help_panel="Results",
         ),
     ] = None,
     features: Annotated[
         str,
         typer.Option(
             help="Classifier of `dlkit classify` whose features are compared; auto: digits for"
-            " gray pictures, cifar10 up to 32 pixels, otherwise caltech101."
+            " gray pictures, cifar10 up to 32 pixels, otherwise caltech101.",
+            rich_help_panel="Model",
         ),
     ] = "auto",
     seed: Seed = 0,
@@ -338,7 +397,10 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print FID, KID and other scores; they compare only under the same --features."""
+    """Print FID, KID and other scores.
+
+    They compare only under the same --features.
+    """
     from dlkit.gan_sample.evaluate import evaluate_checkpoint
 
     scores = evaluate_checkpoint(
@@ -351,7 +413,7 @@ def evaluate(
         network=features,
         seed=seed,
     )
-    write(scores, format, output)
+    write(scores, format, output, view=TASK.view)
 
 
 def grid_path(output: Path | None, separate: Path | None, default: str) -> Path | None:
@@ -361,12 +423,16 @@ def grid_path(output: Path | None, separate: Path | None, default: str) -> Path 
     path = output if output is not None or separate is not None else Path(default)
     if path is not None:
         check_image_suffix(path)
+        check_free(path)
     return path
 
 
-def check_vectors_suffix(path: Path | None) -> None:
-    if path is not None and path.suffix != ".npy":
-        raise DlkitError("not a name for latent vectors; it must end in .npy", path)
+def check_vectors_file(path: Path | None) -> None:
+    """Raise DlkitError unless latent vectors can be written to the file."""
+    if path is not None:
+        if path.suffix != ".npy":
+            raise DlkitError("not a name for latent vectors; it must end in .npy", path)
+        check_free(path)
 
 
 def vector_source(

@@ -27,44 +27,57 @@ Loss = Literal["minimax", "non-saturating", "least-squares", "hinge"]
 class GanTrainConfig(TrainConfig):
     """Settings of a training run; a None default depends on the architecture (`by_arch`)."""
 
-    arch: Arch = option("residual", "Architecture to train.")
+    arch: Arch = option("residual", "Architecture to train.", group="Architecture")
     network: Literal["dense", "convolutional", "residual"] | None = option(
-        None, "cgan, autoencoder, vae: type of layers (convolutional)."
+        None, "cgan, autoencoder, vae: type of layers (convolutional).", group="Architecture"
     )
     image_size: int | None = option(
-        None, "Side in pixels; default: chosen from the pictures, at most 64.", min=8
+        None, "Side in pixels; default: chosen from the pictures, at most 64.", min=8, group="Data"
     )
     color: Literal["auto", "gray", "rgb"] = option(
-        "auto", "auto: gray if all pictures are gray, otherwise rgb."
+        "auto", "auto: gray if all pictures are gray, otherwise rgb.", group="Data"
     )
     latent: int | None = option(
-        None, "Latent dimension (100; residual 128; autoencoder, vae 32).", min=1
+        None,
+        "Latent dimension (100; residual 128; autoencoder, vae 32).",
+        min=1,
+        group="Architecture",
     )
     width: int | None = option(
-        None, "Channels at the image's resolution (64; residual 16; autoencoder, vae 32).", min=4
+        None,
+        "Channels at the image's resolution (64; residual 16; autoencoder, vae 32).",
+        min=4,
+        group="Architecture",
     )
     hidden: int | None = option(
-        None, "Hidden units of dense networks (1200; autoencoder, vae 512).", min=5
+        None,
+        "Hidden units of dense networks (1200; autoencoder, vae 512).",
+        min=5,
+        group="Architecture",
     )
     kernel: int | None = option(
-        None, "Kernel size of strided convolutions (4; the DCGAN paper: 5).", min=2, max=7
+        None,
+        "Kernel size of strided convolutions (4; the DCGAN paper: 5).",
+        min=2,
+        max=7,
+        group="Architecture",
     )
     blocks: int | None = option(
-        None, "cyclegan: residual blocks (6; 9 at 256 pixels or more).", min=1
+        None, "cyclegan: residual blocks (6; 9 at 256 pixels or more).", min=1, group="Architecture"
     )
 
     epochs: int = option(100, "Passes over the pictures, or epochs of --steps-per-epoch.", min=1)
     steps_per_epoch: int = option(
-        0, "Steps of an epoch, which an evaluation ends; 0: one pass, at least 100.", min=0
+        0,
+        "Steps of an epoch, which an evaluation ends; 0: one pass, at least 100.",
+        min=0,
+        group="Optimization",
     )
     batch_size: int = option(None, "Batch size over all processes (64; cyclegan 1).", min=1)
     optimizer: Optimizer = option(None, "Optimizer of both networks (adam; wgan rmsprop).")
     lr: float = option(None, "Learning rate (2e-4; wgan 5e-5; autoencoder, vae 1e-3).", min=0)
     beta1: float | None = option(
-        None,
-        "adam, adamw: beta1 (0.5; residual, wgan-gp 0).",
-        min=0,
-        max=1,
+        None, "adam, adamw: beta1 (0.5; residual, wgan-gp 0).", min=0, max=1, group="Optimization"
     )
     schedule: Schedule = option("constant", "How the learning rate changes.")
     warmup: float = option(0.0, "Epochs over which the learning rate rises from zero.", min=0)
@@ -81,65 +94,96 @@ class GanTrainConfig(TrainConfig):
         None,
         "Adversarial loss (non-saturating; residual hinge; cyclegan least-squares); minimax is the"
         " saturating one.",
+        group="Loss",
     )
     d_steps: int | None = option(
-        None, "Discriminator steps per generator step (1; wgan, wgan-gp 5).", min=1
+        None,
+        "Discriminator steps per generator step (1; wgan, wgan-gp 5).",
+        min=1,
+        group="Optimization",
     )
     spectral_norm: bool | None = option(
-        None, "Spectral normalization of the discriminator (residual)."
+        None, "Spectral normalization of the discriminator (residual).", group="Architecture"
     )
     clip_weights: float | None = option(
-        None, "wgan: clip the critic's weights to this range (0.01).", min=0
+        None, "wgan: clip the critic's weights to this range (0.01).", min=0, group="Loss"
     )
     gradient_penalty: float | None = option(
-        None, "wgan-gp: weight of the gradient penalty (10).", min=0
+        None, "wgan-gp: weight of the gradient penalty (10).", min=0, group="Loss"
     )
     augment: str | None = option(
         None,
         "Differentiable augmentation of real and generated pictures: some of"
         " color,translation,cutout, or none (residual: all three).",
+        group="Augmentation",
     )
     flip: float | None = option(
-        None, "Probability of a horizontal flip (color: 0.5, gray: 0).", min=0, max=1
+        None,
+        "Probability of a horizontal flip (color: 0.5, gray: 0).",
+        min=0,
+        max=1,
+        group="Augmentation",
     )
 
-    cycle: float = option(10.0, "cyclegan: weight of the cycle-consistency loss.", min=0)
+    cycle: float = option(
+        10.0, "cyclegan: weight of the cycle-consistency loss.", min=0, group="Loss"
+    )
     identity: float = option(
-        0.5, "cyclegan: weight of the identity loss, relative to --cycle.", min=0
+        0.5, "cyclegan: weight of the identity loss, relative to --cycle.", min=0, group="Loss"
     )
 
-    beta: float = option(1.0, "vae: weight of the KL divergence.", min=0)
+    beta: float = option(1.0, "vae: weight of the KL divergence.", min=0, group="Loss")
     reconstruction: Literal["mse", "l1", "bce"] | None = option(
-        None, "autoencoder, vae: reconstruction loss (mse; vae bce)."
+        None, "autoencoder, vae: reconstruction loss (mse; vae bce).", group="Loss"
     )
     noise: float = option(
-        0.0, "autoencoder: standard deviation of the noise added to the input (denoising).", min=0
+        0.0,
+        "autoencoder: standard deviation of the noise added to the input (denoising).",
+        min=0,
+        group="Augmentation",
     )
     masking: float = option(
-        0.0, "autoencoder: share of input pixels set to gray (denoising).", min=0, max=1
+        0.0,
+        "autoencoder: share of input pixels set to gray (denoising).",
+        min=0,
+        max=1,
+        group="Augmentation",
     )
     sparsity: float = option(
-        0.0, "autoencoder: weight of the sparsity penalty on the codes; 0: none.", min=0
+        0.0,
+        "autoencoder: weight of the sparsity penalty on the codes; 0: none.",
+        min=0,
+        group="Loss",
     )
     activity: float = option(
-        0.05, "autoencoder: target mean activation of a sparse code.", min=0.001, max=0.999
+        0.05,
+        "autoencoder: target mean activation of a sparse code.",
+        min=0.001,
+        max=0.999,
+        group="Loss",
     )
     val_share: float = option(
-        0.1, "autoencoder, vae: share of the pictures to validate on.", min=0, max=0.9
+        0.1,
+        "autoencoder, vae: share of the pictures to validate on.",
+        min=0,
+        max=0.9,
+        group="Validation",
     )
 
     best_metric: Literal["fid", "kid"] = option(
-        "fid", "Metric of the best checkpoint and --patience."
+        "fid", "Metric of the best checkpoint and --patience.", group="Validation"
     )
     eval_samples: int = option(
         2000,
         "Pictures to generate after each epoch for the metrics, and the most real ones.",
         min=20,
+        group="Validation",
     )
     features: str = option(
         "auto",
         "Classifier of `dlkit classify` whose features are compared; auto: digits for gray"
         " pictures, cifar10 up to 32 pixels, otherwise caltech101.",
+        group="Validation",
     )
 
 

@@ -167,7 +167,7 @@ class SquareImages(Dataset[list[Tensor]]):
         """Log skipped and cropped pictures; raise DlkitError if too few remain."""
         self.skipped.report()
         if self.cropped:
-            log(f"{self.cropped} pictures are not square: center-cropped")
+            log(f"pictures center-cropped, since they are not square: {self.cropped}")
         if len(self.pixels) < MIN_IMAGES:
             raise DlkitError(
                 f"{len(self.pixels)} pictures are too few to {purpose}; give {MIN_IMAGES} or more"

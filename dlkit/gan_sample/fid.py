@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import track
 from dlkit.gan_sample import features, latents
 from dlkit.gan_sample.config import GanTrainConfig
 from dlkit.gan_sample.data import SquareImages
 from dlkit.gan_sample.features import FeatureExtractor
-from dlkit.gan_sample.generate import cycle_classes, generate
+from dlkit.gan_sample.generate import BATCH, cycle_classes, generate
 from dlkit.gan_sample.grid import save_grid
 from dlkit.gan_sample.metrics import distances
 from dlkit.gan_sample.model import LatentModel
@@ -40,7 +41,8 @@ class FidEvaluator:
         shared = range(self.process.rank, count, self.process.world_size)
         z = latents.draw(self.config.seed + 1, shared, model.latent)
         requested = cycle_classes(shared, model.classes)
-        pixels = torch.cat(list(generate(model.eval(), z, requested, self.config.precision)))
+        drawn = generate(model.eval(), z, requested, self.config.precision)
+        pixels = torch.cat(list(track(drawn, "evaluating", -(-len(shared) // BATCH))))
         descriptors, predicted = self.describe_all(pixels)
         scores = self.compare(descriptors)
         if requested is not None and self.names == self.network.labels:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import check_free, keeps_existing, note_saved
 from dlkit.core.parallel import device as devices
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
@@ -132,6 +133,15 @@ def generate_batches(
         yield numbers, z, sampler.generate(z, labels)
 
 
+def empty_grid(sampler: Sampler, count: int, classes: Sequence[int], scale: int = 1) -> ImageGrid:
+    """The grid of `count` pictures: a column for each of a few classes, else square."""
+    column_per_class = 2 <= len(classes) <= min(MAX_COLUMNS, count)
+    columns = len(classes) if column_per_class else square_columns(count)
+    names = [sampler.labels[k] for k in classes] if column_per_class and scale > 1 else []
+    shape = sampler.network.image_size, sampler.network.channels
+    return ImageGrid(count, columns, *shape, scale, names)
+
+
 def sample(
     sampler: Sampler,
     count: int,
@@ -140,24 +150,36 @@ def sample(
     grid: Path | None = None,
     separate: Path | None = None,
     save_latents: Path | None = None,
+    scale: int = 1,
 ) -> Iterator[SampleFile]:
     """Draw `count` pictures, cycling through `classes`.
 
     `grid` is a file for all pictures, `separate` a folder with a file NUMBER.png for each, or with
     classes LABEL/NUMBER.png, a layout that training and evaluation accept. Without a grid, memory
-    does not grow with `count`. `save_latents` is a file for the vectors.
+    does not grow with `count`. `save_latents` is a file for the vectors. Each pixel is repeated
+    `scale` times; above the columns of an enlarged grid are the names of their classes.
     """
     network = sampler.network
-    columns = (
-        len(classes) if 2 <= len(classes) <= min(MAX_COLUMNS, count) else square_columns(count)
-    )
-    cells = ImageGrid(count, columns, network.image_size, network.channels) if grid else None
+    cells = empty_grid(sampler, count, classes, scale) if grid else None
+
+    def label_of(number: int) -> str | None:
+        return sampler.labels[classes[number % len(classes)]] if classes else None
+
+    def path_of(folder: Path, number: int) -> Path:
+        return folder / (label_of(number) or "") / f"{number:06}.png"
 
     def write_one(folder: Path, number: int, picture: Tensor) -> SampleFile:
-        label = sampler.labels[classes[number % len(classes)]] if classes else None
-        path = (folder if label is None else folder / label) / f"{number:06}.png"
-        images.save(to_pillow(picture), path)
-        return SampleFile(str(path), number, 1, label)
+        path = path_of(folder, number)
+        images.save(to_pillow(picture, scale), path)
+        return SampleFile(str(path), number, 1, label_of(number))
+
+    if separate is not None and separate.is_dir() and keeps_existing():
+        for number in range(count):
+            check_free(path_of(separate, number))
+
+    def saved(file: SampleFile) -> SampleFile:
+        note_saved(Path(file.path))
+        return file
 
     def results() -> Iterator[SampleFile]:
         latent_file: AbstractContextManager[np.ndarray | None] = nullcontext()
@@ -175,14 +197,16 @@ def sample(
                         if separate is not None:
                             pending.append(pool.submit(write_one, separate, number, picture))
                     while len(pending) > MAX_PENDING:
-                        yield pending.popleft().result()
+                        yield saved(pending.popleft().result())
                 while pending:
-                    yield pending.popleft().result()
+                    yield saved(pending.popleft().result())
             finally:
                 pool.shutdown(cancel_futures=True)
         if cells is not None and grid is not None:
             images.save(cells.image(), grid)
             label = sampler.labels[classes[0]] if len(classes) == 1 else None
-            yield SampleFile(str(grid), 0, count, label)
+            yield saved(SampleFile(str(grid), 0, count, label))
+        if save_latents is not None:
+            note_saved(save_latents)
 
     return results()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import note_saved
 from dlkit.core.vision import images
 from dlkit.gan_sample import latents
 from dlkit.gan_sample.grid import ImageGrid, square_columns
@@ -32,12 +33,17 @@ def parse_points(sampler: Sampler, names: Sequence[str], truncation: float | Non
 
 
 def interpolate(
-    sampler: Sampler, points: Tensor, steps: int, classes: Sequence[int], output: Path
+    sampler: Sampler,
+    points: Tensor,
+    steps: int,
+    classes: Sequence[int],
+    output: Path,
+    scale: int = 1,
 ) -> SampleFile:
     """Draw `steps` pictures from each of the points (P, Z) to the next, both ends included.
 
     In a strip, each pair of points is a row, or with classes a row per class; in a GIF, each step
-    is a frame with the classes side by side.
+    is a frame with the classes side by side. Each pixel is repeated `scale` times.
     """
     if len(points) < 2:
         raise DlkitError("SEEDS: one point has no neighbor; give two seeds or more")
@@ -55,12 +61,12 @@ def interpolate(
             square_columns(len(class_indices)),
         )
         grids = [
-            ImageGrid(len(class_indices), columns, network.image_size, network.channels)
+            ImageGrid(len(class_indices), columns, network.image_size, network.channels, scale)
             for _ in frames
         ]
     else:
         rows = [(arc, class_index) for arc in arcs for class_index in class_indices]
-        grids = [ImageGrid(len(rows) * steps, steps, network.image_size, network.channels)]
+        grids = [ImageGrid(len(rows) * steps, steps, network.image_size, network.channels, scale)]
     for row, (z, class_index) in enumerate(rows):
         labels = None if class_index is None else torch.full((len(z),), class_index)
         for step, picture in enumerate(sampler.generate(z, labels)):
@@ -69,5 +75,6 @@ def interpolate(
         images.save_gif([grid.image() for grid in grids], output, MILLISECONDS)
     else:
         images.save(grids[0].image(), output)
+    note_saved(output)
     label = sampler.labels[classes[0]] if len(classes) == 1 else None
     return SampleFile(str(output), 0, sum(len(z) for z, _ in rows), label)

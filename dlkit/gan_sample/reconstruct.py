@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
-from dlkit.core.io.files import FileNames, whole_file
+from dlkit.core.io.files import FileNames, check_free, keeps_existing, note_saved, whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import remaining_jobs
@@ -41,6 +42,9 @@ class Reconstruction:
 
     `label` is the class that the search found, for models with classes.
     """
+
+    noun: ClassVar = "picture"
+    units: ClassVar = {"psnr": "dB"}
 
     path: str
     mse: float
@@ -72,18 +76,20 @@ def reconstruct(
     workers: int = 2,
     shard: str | None = None,
     resume: bool = False,
+    scale: int = 1,
 ) -> Iterator[Reconstruction | Failure]:
     """Reconstruct each picture, in input order; a Failure for an unreadable one.
 
     `grid` is a file for all pictures, each above its reconstruction, `separate` a folder for the
     reconstructions, and `save_latents` a file for their latent vectors. `shard` selects a part of
     the pictures, `resume` those without a file in `separate`; processes of torchrun share them.
+    Each pixel is repeated `scale` times.
     """
     network = sampler.network
     shape = Shape(network.image_size, network.channels)
     names = None if separate is None else FileNames(separate)
     jobs = [
-        (source, None if names is None else names.path_for(source, ".png"))
+        (source, None if names is None else names.reserve(source, ".png"))
         for source in image_files.files(paths)
     ]
     if grid is not None and grid.resolve() in {Path(source).resolve() for source, _ in jobs}:
@@ -93,11 +99,16 @@ def reconstruct(
     columns = min(COLUMNS, len(jobs)) or 1
     cells = 2 * columns * -(-len(jobs) // columns)
     image_grid = (
-        None if grid is None else ImageGrid(cells, columns, shape.image_size, shape.channels)
+        None if grid is None else ImageGrid(cells, columns, shape.image_size, shape.channels, scale)
     )
 
     def is_made(job: tuple[str, Path | None]) -> bool:
         return job[1] is not None and job[1].exists()
+
+    if keeps_existing():
+        for _, target in remaining_jobs(jobs, shard, False, is_made):
+            if target is not None:
+                check_free(target)
 
     def pairs(process: Process) -> Iterator[ImagePair | Failure]:
         left = list(process.share(remaining_jobs(jobs, shard, resume, is_made)))
@@ -118,7 +129,8 @@ def reconstruct(
                 source, cropped = entry
                 z, output, class_index = next(results)
                 if target is not None:
-                    images.save(to_pillow(output), target)
+                    images.save(to_pillow(output, scale), target)
+                    note_saved(target)
                 result = measure_error(path, source, output, sampler.labels, class_index, target)
                 yield ImagePair(result, z, source, output, cropped)
 
@@ -139,15 +151,15 @@ def reconstruct(
                     vectors.append(pair.z)
                 yield pair.result
             if cropped:
-                log(f"{cropped} pictures are not square: center-cropped")
+                log(f"pictures center-cropped, since they are not square: {cropped}")
             if done and process.is_main:
                 if image_grid is not None and grid is not None:
                     images.save(image_grid.image(), grid)
-                    log(f"saved {grid}")
+                    note_saved(grid)
                 if save_latents is not None:
                     with whole_file(save_latents) as partial, partial.open("wb") as file:
                         np.save(file, torch.stack(vectors).numpy())
-                    log(f"saved {save_latents}")
+                    note_saved(save_latents)
 
     return gathered()
 

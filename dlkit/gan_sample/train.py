@@ -12,6 +12,7 @@ from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import GanTrainConfig, ResolvedConfig, by_arch
 from dlkit.gan_sample.data import from_uint8, identity_collate
@@ -59,7 +60,7 @@ def train_gan(config: ResolvedConfig, process: Process) -> Path:
         )
     evaluator = fid_evaluator(config, pictures, pictures.names, process)
 
-    for epoch in run.epochs():
+    for epoch in run.epochs(BestMetric(config.best_metric, lower=True)):
         stats = run.track(GanStats())
         for step, (pixels, labels) in enumerate(run.batches(batches), run.done + 1):
             real = random_flip(from_uint8(pixels), config.flip)
@@ -94,7 +95,7 @@ def train_gan(config: ResolvedConfig, process: Process) -> Path:
         scores = evaluator.scores(trained)
         if process.is_main:
             save_samples(trained, config, run.folder, epoch)
-        run.finish_epoch(-scores[config.best_metric], **stats.means(), **scores)
+        run.finish_epoch(**stats.means(), **scores)
     return run.best
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import ResolvedConfig
 from dlkit.gan_sample.data import SquareImages, from_uint8, identity_collate, to_uint8
@@ -45,7 +46,12 @@ def train_autoencoder(config: ResolvedConfig, process: Process) -> Path:
     losses = vae_losses if variational else autoencoder_losses
     evaluator = fid_evaluator(config, training, [], process) if variational else None
 
-    for epoch in run.epochs():
+    best: BestMetric | None = None
+    if variational:
+        best = BestMetric(config.best_metric, lower=True)
+    elif len(held_out):
+        best = BestMetric("val_loss", lower=True)
+    for epoch in run.epochs(best):
         for pixels, _ in run.batches(batches):
             images = random_flip(from_uint8(pixels), config.flip)
             with run.autocast():
@@ -60,15 +66,13 @@ def train_autoencoder(config: ResolvedConfig, process: Process) -> Path:
             trained.fit(
                 torch.cat(list(encode_in_batches(trained, training.pixels[:CODES_TO_FIT], run)))
             )
-            score = -scores["val_loss"] if scores else float(epoch)
         else:
             scores |= evaluator.scores(trained)
-            score = -scores[config.best_metric]
         if process.is_main:
             save_samples(trained, config, run.folder, epoch)
             shown = held_out if len(held_out) else training
             save_reconstructions(trained, shown, config, run, epoch)
-        run.finish_epoch(score, **scores)
+        run.finish_epoch(**scores)
     return run.best
 
 
@@ -126,4 +130,5 @@ def save_reconstructions(
     path = sample_path(run.folder, epoch)
     rows = zip(to_uint8(images).cpu().split(columns), outputs.split(columns), strict=True)
     cells = [cell for sources, results in rows for cell in (*sources, *results)]
-    save_grid(cells, path.with_name(f"{path.stem}-reconstructions.png"), columns)
+    path = path.with_name(f"{path.stem}-reconstructions.png")
+    save_grid(cells, path, columns, ["picture", "reconstruction"])

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.gan_sample.config import ResolvedConfig
 from dlkit.gan_sample.data import (
@@ -37,6 +38,10 @@ DOMAINS = ("trainA", "trainB")
 POOL_SIZE = 50  # earlier images for the discriminators (section 4)
 MIN_SIDE = 32  # from which on the discriminators have more than one logit
 COLUMNS = 6  # pictures of each domain in the grid
+CAPTIONS = [
+    "A, a picture", "translated to B", "and back to A",
+    "B, a picture", "translated to A", "and back to B",
+]  # fmt: skip
 
 
 class UnpairedImages(Dataset[list[Tensor]]):
@@ -98,7 +103,7 @@ def train_cyclegan(config: ResolvedConfig, process: Process) -> Path:
     batches = run.loader(data, identity_collate, workers=0)
     evaluators = [fid_evaluator(config, part, [], process) for part in (second, first)]
 
-    for epoch in run.epochs():
+    for epoch in run.epochs(BestMetric(config.best_metric, lower=True)):
         stats = run.track(GanStats())
         pool_a, pool_b = run.track(ImagePool()), run.track(ImagePool())
         for pair in run.batches(batches):
@@ -139,7 +144,7 @@ def train_cyclegan(config: ResolvedConfig, process: Process) -> Path:
         scores = {name: (there[name] + back[name]) / 2 for name in there}
         if process.is_main:
             save_translations(trained, [first, second], run, epoch)
-        run.finish_epoch(-scores[config.best_metric], **stats.means(), **scores)
+        run.finish_epoch(**stats.means(), **scores)
     return run.best
 
 
@@ -189,4 +194,4 @@ def save_translations(model: CycleGan, domains: list[SquareImages], run: Run, ep
         source = part.pixels[:COLUMNS]
         translated = translate_all(model, source, back, run)
         rows += [*source, *translated, *translate_all(model, translated, not back, run)]
-    save_grid(rows, sample_path(run.folder, epoch), COLUMNS)
+    save_grid(rows, sample_path(run.folder, epoch), COLUMNS, CAPTIONS)

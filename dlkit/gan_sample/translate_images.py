@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
-from dlkit.core.io.files import FileNames
+from dlkit.core.io.files import FileNames, check_free, keeps_existing, note_saved
 from dlkit.core.parallel import device
 from dlkit.core.parallel.sharding import map_shard, remaining_jobs
 from dlkit.core.progress import track
@@ -30,6 +31,9 @@ MIN_SIDE = 8  # in pixels
 @dataclass(frozen=True)
 class TranslatedImage:
     """A picture, and the file and size of its translation."""
+
+    noun: ClassVar = "picture"
+    units: ClassVar = {"width": "px", "height": "px"}
 
     path: str
     output: str
@@ -67,11 +71,17 @@ def translate_images(
                 continue
             (output,) = translate_batch(translator, entry[None], back)
             images.save(to_pillow(output), target)
+            note_saved(target)
             yield TranslatedImage(path, str(target), output.shape[2], output.shape[1])
 
-    names = FileNames(folder)
-    jobs = ((path, names.path_for(path, ".png")) for path in image_files.files(paths))
-    remaining = remaining_jobs(jobs, shard, resume, lambda job: job[1].exists())
+    def jobs() -> Iterator[tuple[str, Path]]:
+        names = FileNames(folder)
+        return ((path, names.reserve(path, ".png")) for path in image_files.files(paths))
+
+    if keeps_existing():
+        for _, target in remaining_jobs(jobs(), shard, False, lambda _: False):
+            check_free(target)
+    remaining = remaining_jobs(jobs(), shard, resume, lambda job: job[1].exists())
     return map_shard(results, remaining, str(translator.device))
 
 

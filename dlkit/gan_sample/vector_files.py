@@ -21,6 +21,11 @@ def read(path: Path, size: int) -> VectorArray:
         raise DlkitError("no such file", path) from None
     except (OSError, ValueError, EOFError) as error:
         raise DlkitError(f"not a NumPy array file ({error}); give FILE.npy", path) from error
+    return checked(array, size, path)
+
+
+def checked(array: Any, size: int, path: Path | None = None) -> VectorArray:
+    """Vectors (N, `size`); raises DlkitError for anything else. `path` is their file, if any."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise DlkitError("not an array of numbers; give latent vectors", path)
     if array.ndim != 2 or array.shape[1] != size or not len(array):

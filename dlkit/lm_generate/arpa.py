@@ -6,17 +6,21 @@ n-gram and `</s>` where it ends one. White space inside a token is written as \\
 Shapes: R n-grams of a block.
 """
 
-import gzip
 import math
-from collections.abc import Iterator
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
+from dlkit.core.io.kinds import HEAD
+from dlkit.core.io.text import MARK, check_kind, open_decompressed, reading_errors
+from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate.ngram import ABSENT, NGram, NGramSettings, Trie, Values
 from dlkit.lm_generate.text_codec import TextCodec
@@ -26,7 +30,15 @@ BLOCK = 1 << 16  # n-grams
 TO_BASE_10 = math.log10(math.e)
 NEVER = -99.0  # the logarithm of 0
 LONGEST_NUMBER = 12  # bytes
-BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+NO_UNKNOWN = -100.0  # the logarithm of unknown words without <unk>
+BEGIN, END, UNKNOWN, UNKNOWN_CAPITALS = b"<s>", b"</s>", b"<unk>", b"<UNK>"
+MARKS = ("<unk>", "<s>", "</s>")
+SPACES = re.compile(rb"[\t\n\r ]+")  # between the words of the file
+DIGITS = re.compile(r"[0-9]+")
+KENLM = b"mmap lm http://kheafield.com/code"
+MOST_BEFORE = 1000  # lines before \\data\\
+SNIFFED = 1 << 16  # bytes in which a file of any name has it
+SHOWN = 80  # characters of a line in a message
 
 
 def write_arpa(path: Path, model: NGram) -> None:
@@ -51,7 +63,7 @@ def write_arpa(path: Path, model: NGram) -> None:
             file.write(f"\n\\{level + 1}-grams:\n".encode())
             if level == 0 and trie.line_end is not None:
                 weight = model.backoffs[0][trie.line_end] * TO_BASE_10 if trie.order > 1 else 0.0
-                file.write(f"{NEVER:g}\t{BEGIN}\t{max(weight, NEVER):.7g}\n".encode())
+                file.write(f"{NEVER:g}\t<s>\t{max(weight, NEVER):.7g}\n".encode())
             for start in range(0, size, BLOCK):
                 stop = min(start + BLOCK, size)
                 grams = trie.ngrams(level, start, stop)
@@ -75,16 +87,16 @@ def write_arpa(path: Path, model: NGram) -> None:
 def encode_names(model: NGram) -> tuple[np.ndarray, np.ndarray]:
     """Concatenated bytes of the names of all tokens and of <s>, and where each begins."""
     tokens = model.tokenizer.names
-    own = {model.tokenizer.unknown_id: UNKNOWN, model.trie.line_end: END}
+    own = {model.tokenizer.unknown_id: UNKNOWN.decode(), model.trie.line_end: END.decode()}
     names = []
     for number in range(len(model.trie.words[0])):
         name = own.get(number)
         if name is None:
             name = escape(tokens.get(number, f"<id-{number}>"))
-            if name in {BEGIN, END, UNKNOWN}:
+            if name in MARKS:
                 name = f"\\{name}"
         names.append(name.encode())
-    names.append(BEGIN.encode())
+    names.append(BEGIN)
     starts = np.cumsum([0, *map(len, names)]).astype(np.int64)
     return np.frombuffer(b"".join(names), np.uint8), starts
 
@@ -97,47 +109,61 @@ def escape(token: str) -> str:
 
 
 def read_arpa(path: Path) -> NGram:
-    """Read an ARPA file (also .gz); its tokens are words separated by white space."""
+    """Read an ARPA file, plain or compressed, as KenLM reads it; its tokens are words.
+
+    What KenLM refuses is refused with its line, but for text before the model, missing blank lines,
+    a missing `<s>` or `</s>`, and a space after the first number.
+    """
+    with reading_errors(str(path)), open_decompressed(str(path)) as (file, _):
+        return Reader(path, file).model()
+
+
+def is_arpa(path: Path) -> bool:
+    """Whether a file is one for `read_arpa`, by its beginning, plain or compressed."""
     try:
-        with open_file(path) as file:
-            return Reader(path, file).model()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DlkitError(f"cannot be read ({error})", path) from error
-
-
-def open_file(path: Path) -> IO[bytes]:
-    """Open a file that may be compressed."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+        with open_decompressed(str(path)) as (file, _):
+            head = file.read(SNIFFED)
+    except Exception:  # a damaged file: reading it as what it may be fails with the reason
+        return False
+    return (
+        head.startswith(KENLM)
+        or re.search(rb"^(?:\xef\xbb\xbf)?\\data\\\s*$", head, re.MULTILINE) is not None
+    )
 
 
 class Reader:
     """Reads an ARPA file line by line; `number` counts the lines for messages.
 
-    Words are bytes, separated by ASCII white space only.
+    Words are bytes, separated by tabs, spaces and carriage returns only.
     """
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
         self.number = 0
+        self.before = 0  # lines before the first n-gram of this order
+        self.blanks: list[int] = []  # the n-grams of this order before which a blank line is
+        self.repeated: list[str] = []  # n-grams that were there before
 
     def model(self) -> NGram:
         """Read the whole file."""
         sizes = self.sizes()
-        words, logprobs, backoffs = self.tokens(sizes[0])
-        numbers = {word.encode(): number for number, word in enumerate(words)}
-        line_end = numbers.get(END.encode())
-        if line_end is not None:
-            numbers[BEGIN.encode()] = line_end
-        trie = Trie([np.arange(len(words))], [], line_end)
+        words, logprobs, backoffs = self.tokens(sizes)
+        numbers = {word: number for number, word in enumerate(words)}
+        numbers[UNKNOWN_CAPITALS] = numbers[UNKNOWN]
+        trie = Trie([np.arange(len(words))], [], numbers.get(END), numbers.get(BEGIN))
         all_logprobs, all_backoffs = [logprobs], [backoffs]
-        for level, size in enumerate(sizes[1:], 1):
-            grams, logprobs, backoffs = self.ngrams(level + 1, size, numbers)
-            order = self.add(trie, grams)
-            all_logprobs.append(logprobs[order])
-            all_backoffs.append(backoffs[order])
-        line = self.line()
-        if line != "\\end\\":
-            raise self.error(f"{line!r}, not \\end\\")
+        for order in range(2, len(sizes) + 1):
+            self.section(f"\\{order}-grams:", sizes[: order - 1])
+            grams, logprobs, backoffs = self.ngrams(order, sizes, numbers)
+            kept = self.add(trie, grams, words)
+            all_logprobs.append(logprobs[kept])
+            all_backoffs.append(backoffs[kept])
+        self.section("\\end\\", sizes)
+        for line in self.file:
+            self.number += 1
+            if not line.isspace():
+                raise self.error(f"{shown(line)} after \\end\\; remove what follows the model")
+        self.report_repeated()
         tokenizer = self.codec(words).to_settings()
         settings: NGramSettings = {"tokenizer": tokenizer, "smoothing": "arpa"}
         header = Header("lm-generate", "ngram", settings, [], card={"data": str(self.path)})
@@ -150,72 +176,116 @@ class Reader:
 
     def sizes(self) -> list[int]:
         """Read the number of n-grams of each order."""
-        while (line := self.line()) != "\\data\\":
-            if self.number > 1000:
+        for line in self.file:
+            if not self.number:
+                check_kind(line[:HEAD], str(self.path))
+                line = line.removeprefix(MARK)
+            self.number += 1
+            if line.startswith(KENLM):
+                raise DlkitError(
+                    "a binary model of KenLM; give the ARPA file that it was made of", self.path
+                )
+            if line.strip() == b"\\data\\":
+                break
+            if self.number > MOST_BEFORE:
                 raise self.error("no \\data\\ so far: this is no ARPA file")
+        else:
+            raise DlkitError("no line \\data\\: this is no ARPA file", self.path)
         sizes: list[int] = []
-        while (line := self.line()).startswith("ngram "):
-            order, _, size = line.removeprefix("ngram ").partition("=")
-            if order.strip() != str(len(sizes) + 1) or not size.strip().isdecimal():
-                raise self.error(f"{line!r}, not ngram {len(sizes) + 1}=...")
+        while (found := self.line()).startswith("ngram "):
+            order, _, size = found.removeprefix("ngram ").partition("=")
+            if order.strip() != str(len(sizes) + 1) or not DIGITS.fullmatch(size.strip()):
+                raise self.error(f"{found!r}, not ngram {len(sizes) + 1}=...")
             sizes.append(int(size))
         if not sizes:
             raise self.error("no line with a number of n-grams")
-        self.section(line, 1)
+        if found != "\\1-grams:":
+            raise self.error(f"{found[:SHOWN]!r}, not \\1-grams:")
         return sizes
 
-    def section(self, line: str, order: int) -> None:
-        """Raise DlkitError unless the line begins the n-grams of this order."""
-        if line != f"\\{order}-grams:":
-            raise self.error(f"{line!r}, not \\{order}-grams:")
+    def section(self, expected: str, sizes: list[int]) -> None:
+        """Read the line that follows the n-grams of the last of these orders."""
+        if (line := self.line()) == expected:
+            return
+        order, size = len(sizes), sizes[-1]
+        if not line.startswith("\\"):
+            raise self.error(f"{line[:SHOWN]!r} is one more {order}-gram than ngram {order}={size}")
+        raise self.error(f"{line[:SHOWN]!r}, not {expected}")
 
-    def tokens(self, size: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Read the words, with <unk> and without <s>, their probabilities and back-off weights."""
-        logprobs: dict[str, float] = {}
-        backoffs: dict[str, float] = {}
-        for block, *numbers in self.rows(1, size):
-            names = [word.decode() for word in block]
-            logprobs |= zip(names, numbers[0].tolist(), strict=True)
-            backoffs |= zip(names, numbers[1].tolist(), strict=True)
-        if len(logprobs) < size:
-            raise self.error("the 1-grams have a word twice")
-        if END in logprobs and BEGIN in backoffs:
-            backoffs[END] = backoffs.pop(BEGIN)
-            del logprobs[BEGIN]
-        logprobs.setdefault(UNKNOWN, NEVER)
-        words = [UNKNOWN, *(word for word in logprobs if word != UNKNOWN)]
+    def tokens(self, sizes: list[int]) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+        """Read the words, <unk> first, their probabilities and back-off weights."""
+        blocks = list(self.rows(1, sizes))
+        found = [word for block, _, _ in blocks for word in block]
+        logprobs = np.concatenate([block[1] for block in blocks] or [np.empty(0)])
+        backoffs = np.concatenate([block[2] for block in blocks] or [np.empty(0)])
+        places = dict(zip(reversed(found), range(len(found) - 1, -1, -1), strict=True))
+        self.check_utf8(places)
+        for place, word in enumerate(found):
+            if places[word] != place:
+                self.repeated.append(word.decode())
+        unknown = [n for n, word in enumerate(found) if word in {UNKNOWN, UNKNOWN_CAPITALS}]
+        for name in (UNKNOWN, UNKNOWN_CAPITALS):
+            places.pop(name, None)
+        words, kept = [UNKNOWN, *places], list(places.values())
+        # As in KenLM: the last <unk> counts, and without one unknown words are almost impossible.
+        first = (logprobs[unknown[-1]], backoffs[unknown[-1]]) if unknown else (NO_UNKNOWN, 0.0)
+        notes = [] if unknown else [f"no <unk>: the logarithm of unknown words is {NO_UNKNOWN:g}"]
+        if END not in places:
+            notes.append("no </s>: the ends of lines are not scored")
+        if BEGIN not in places:
+            notes.append("no <s>: nothing is known of how lines begin")
+        for note in notes:
+            log(f"{self.path}: {note}")
+        own = [(-np.inf, 0.0)] if END in places and BEGIN not in places else []
+        words += [BEGIN] * len(own)
         return (
             words,
-            to_natural(np.array([logprobs[word] for word in words])),
-            to_natural(np.array([backoffs.get(word, 0.0) for word in words])),
+            to_natural(np.array([first[0], *logprobs[kept], *(pair[0] for pair in own)])),
+            to_natural(np.array([first[1], *backoffs[kept], *(pair[1] for pair in own)])),
         )
 
+    def check_utf8(self, words: Iterable[bytes]) -> None:
+        """Raise DlkitError for a word that is not UTF-8."""
+        for word in words:
+            try:
+                word.decode()
+            except UnicodeDecodeError:
+                raise DlkitError(
+                    f"the word {shown(word)} is not UTF-8; convert the file with iconv -t UTF-8",
+                    self.path,
+                ) from None
+
     def ngrams(
-        self, order: int, size: int, numbers: dict[bytes, int]
+        self, order: int, sizes: list[int], numbers: dict[bytes, int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read the n-grams (M, N) of an order, their probabilities and back-off weights."""
-        self.section(self.line(), order)
-        grams = np.empty((size, order), np.int64)
-        logprobs, backoffs = np.empty((2, size), np.float32)
+        grams = [np.empty((0, order), np.int64)]
+        logprobs, backoffs = [np.empty(0, np.float32)], [np.empty(0, np.float32)]
         at = 0
-        for words, block_logprobs, block_backoffs in self.rows(order, size):
-            end = at + len(block_logprobs)
+        for words, block_logprobs, block_backoffs in self.rows(order, sizes):
             try:
                 flat = np.fromiter(map(numbers.__getitem__, words), np.int64, len(words))
             except KeyError as error:
-                name = error.args[0].decode(errors="replace")
-                raise self.error(f"{name!r}, up to this line, is none of the 1-grams") from None
-            grams[at:end] = flat.reshape(-1, order)
-            logprobs[at:end] = to_natural(block_logprobs)
-            backoffs[at:end] = to_natural(block_backoffs)
-            at = end
-        return grams, logprobs, backoffs
+                self.number = self.line_of(at + words.index(error.args[0]) // order)
+                raise self.error(f"{shown(error.args[0])} is none of the 1-grams") from None
+            grams.append(flat.reshape(-1, order))
+            logprobs.append(to_natural(block_logprobs))
+            backoffs.append(to_natural(block_backoffs))
+            at += len(block_logprobs)
+        return np.concatenate(grams), np.concatenate(logprobs), np.concatenate(backoffs)
 
-    def rows(self, order: int, size: int) -> Iterator[tuple[list[bytes], np.ndarray, np.ndarray]]:
+    def rows(
+        self, order: int, sizes: list[int]
+    ) -> Iterator[tuple[list[bytes], np.ndarray, np.ndarray]]:
         """Read n-grams in blocks: their concatenated words, and two numbers for each."""
-        for start in range(0, size, BLOCK):
-            lines = list(islice(self.file, min(BLOCK, size - start)))
-            rows = [line.split() for line in lines]
+        size, weighted = sizes[order - 1], order < len(sizes)
+        self.before, self.blanks = self.number, []
+        start = 0
+        while start < size:
+            lines = self.block(start, size)
+            if not lines:
+                raise self.error(f"ends after {start} of {size} {order}-grams")
+            rows = split_rows(lines)
             try:
                 if not {len(row) for row in rows} <= {order + 1, order + 2}:
                     raise ValueError
@@ -223,43 +293,104 @@ class Reader:
                 weights = [row[-1] if len(row) > order + 1 else b"0" for row in rows]
                 backoffs = parse_numbers(weights)
             except ValueError:
-                bad = next(place for place, row in enumerate(rows) if not is_row(row, order))
-                self.number += bad + 1
-                found = lines[bad].strip().decode(errors="replace")
-                raise self.error(f"{found!r} is no {order}-gram") from None
-            self.number += len(rows)
-            if len(rows) < min(BLOCK, size - start):
-                raise self.error(f"ends within the {order}-grams")
+                bad = next(n for n, row in enumerate(rows) if not is_row(row, order))
+                self.number = self.line_of(start + bad)
+                if lines[bad].startswith(b"\\"):
+                    raise self.error(
+                        f"{shown(lines[bad])} after {start + bad} of {size} {order}-grams"
+                    ) from None
+                raise self.error(f"{shown(lines[bad])} is no {order}-gram") from None
+            self.check_numbers(lines, start, ~np.isnan(logprobs), "not a number")
+            self.check_numbers(lines, start, logprobs <= 0, "a logarithm above 0")
+            self.check_numbers(lines, start, np.isfinite(backoffs), "no finite back-off weight")
+            tabs = [
+                len(row) < order + 2 or line.count(b"\t") > 1
+                for line, row in zip(lines, rows, strict=True)
+            ]
+            self.check_numbers(lines, start, np.array(tabs), "no tab before the back-off weight")
+            if not weighted:
+                self.check_numbers(
+                    lines, start, backoffs == 0, "a back-off weight in the highest order"
+                )
+            start += len(rows)
             yield [word for row in rows for word in row[1 : order + 1]], logprobs, backoffs
 
-    def add(self, trie: Trie, grams: np.ndarray) -> np.ndarray:
-        """Add n-grams (M, N) as a level, sorted; returns their order (M) in it."""
+    def block(self, start: int, size: int) -> list[bytes]:
+        """The lines of the n-grams from `start` on, without blank ones; none at the end."""
+        lines: list[bytes] = []
+        while not lines and (raw := list(islice(self.file, min(BLOCK, size - start)))):
+            self.number += len(raw)
+            for line in raw:
+                if line.isspace():
+                    self.blanks.append(start + len(lines))
+                else:
+                    lines.append(line)
+        return lines
+
+    def line_of(self, row: int) -> int:
+        """The line of an n-gram of this order."""
+        return self.before + row + 1 + bisect_right(self.blanks, row)
+
+    def check_numbers(self, lines: list[bytes], start: int, right: np.ndarray, what: str) -> None:
+        """Raise DlkitError for the first of the n-grams from `start` on that is not right."""
+        if not right.all():
+            bad = int(np.flatnonzero(~right)[0])
+            self.number = self.line_of(start + bad)
+            raise self.error(f"{shown(lines[bad])}: {what}, which KenLM refuses as well")
+
+    def add(self, trie: Trie, grams: np.ndarray, words: list[bytes]) -> np.ndarray:
+        """Add n-grams (M, N) as a level, sorted; returns those that were added, in their order.
+
+        Of equal ones the first is.
+        """
+
+        def name(row: int, size: int) -> str:
+            return b" ".join(words[token] for token in grams[row, :size]).decode()
+
+        order = grams.shape[1]
         parents = grams[:, 0]
         for level in range(1, trie.order):
             parents = trie.find(level, parents, grams[:, level])
         if (parents == ABSENT).any():
-            missing = int(np.flatnonzero(parents == ABSENT)[0])
+            row = int(np.flatnonzero(parents == ABSENT)[0])
+            self.number = self.line_of(row)
             raise self.error(
-                f"{grams.shape[1]}-gram {missing + 1} begins with an n-gram that is missing"
+                f"{name(row, order)!r} begins with {name(row, order - 1)!r}, which is none of the"
+                f" {order - 1}-grams; KenLM refuses this as well"
             )
-        order = np.lexsort((grams[:, -1], parents))
-        sizes = np.bincount(parents, minlength=len(trie.words[-1]))
+        places = np.lexsort((grams[:, -1], parents))
+        after, last = parents[places], grams[places, -1]
+        same = np.zeros(len(places), bool)
+        same[1:] = (after[1:] == after[:-1]) & (last[1:] == last[:-1])
+        self.repeated += [name(row, order) for row in places[same]]
+        kept = places[~same]
+        sizes = np.bincount(parents[kept], minlength=len(trie.words[-1]))
         trie.first.append(np.append(0, np.cumsum(sizes)).astype(np.uint32))
-        trie.words.append(grams[order, -1].astype(np.uint32))
-        return order
+        trie.words.append(grams[kept, -1].astype(np.uint32))
+        return kept
 
-    def codec(self, words: list[str]) -> TextCodec:
+    def report_repeated(self) -> None:
+        """Print the first n-gram that is there twice, and how many are."""
+        if self.repeated:
+            more = f" (and {len(self.repeated) - 1} more)" if self.repeated[1:] else ""
+            log(
+                f"{self.path}: the n-gram {self.repeated[0][:SHOWN]!r}{more} is there twice;"
+                " the first one is used"
+            )
+
+    def codec(self, words: list[bytes]) -> TextCodec:
         """The codec of a tokenizer whose tokens are these words."""
-        special = {word: number for number, word in enumerate(words) if word in {UNKNOWN, END}}
+        names = {word.decode(): number for number, word in enumerate(words)}
+        special = {name: names[name] for name in MARKS if name in names}
         content = {
             "header": {
                 "task": "tokenize",
                 "arch": "whitespace",
-                "settings": {"normalize": [], "split": "whitespace", "unk": UNKNOWN},
+                "settings": {"normalize": [], "split": "ascii-whitespace", "unk": UNKNOWN.decode()},
                 "labels": [],
             },
             "special": special,
-            "vocab": {word: n for n, word in enumerate(words) if word not in special},
+            "vocab": {name: n for name, n in names.items() if name not in special},
         }
         return TextCodec(Tokenizer.from_settings(content))
 
@@ -267,13 +398,26 @@ class Reader:
         """The next line that is not empty."""
         for line in self.file:
             self.number += 1
-            if line.strip():
-                return line.strip().decode()
+            if not line.isspace():
+                return line.strip().decode(errors="replace")
         raise self.error("ends too early")
 
     def error(self, what: str) -> DlkitError:
         """The error for the current line."""
         return DlkitError(f"line {self.number}: {what}", self.path)
+
+
+def shown(line: bytes) -> str:
+    """A line or word for a message."""
+    return repr(line.strip().decode(errors="replace")[:SHOWN])
+
+
+def split_rows(lines: list[bytes]) -> list[list[bytes]]:
+    """The fields of lines."""
+    whole = b"".join(lines)
+    if b"\v" in whole or b"\f" in whole:  # parts of words, which `split` takes for spaces
+        return [[field for field in SPACES.split(line) if field] for line in lines]
+    return [line.split() for line in lines]
 
 
 def is_row(row: list[bytes], order: int) -> bool:
@@ -286,10 +430,12 @@ def is_row(row: list[bytes], order: int) -> bool:
 
 
 def parse_numbers(fields: list[bytes]) -> np.ndarray:
-    """Numbers (float64) of fields of a line."""
+    """Numbers (float64) of fields of a line; raises ValueError for other fields."""
+    if b"_" in b"".join(fields):
+        raise ValueError
     return np.array(fields, bytes).astype(np.float64)
 
 
 def to_natural(logarithms: np.ndarray) -> np.ndarray:
-    """Convert logarithms to base 10 to natural ones (float32); NEVER or less becomes -inf."""
-    return np.where(logarithms <= NEVER, -np.inf, logarithms / TO_BASE_10).astype(np.float32)
+    """Convert logarithms to base 10 to natural ones (float32)."""
+    return (logarithms / TO_BASE_10).astype(np.float32)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from dlkit.core.cli.command import (
     AnyFormat,
     Device,
+    ErrorsOption,
     Output,
     PrecisionOption,
     ResumeOption,
@@ -18,14 +19,13 @@ from dlkit.core.cli.command import (
 )
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.generation.options import TopK, TopP, refuse_given
+from dlkit.core.generation.options import TopK, TopP
 from dlkit.core.io.streams import is_terminal, streams
+from dlkit.core.io.text import lines, lines_or_stdin
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Record, ShardWriter
-from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig
-
-if TYPE_CHECKING:
-    from dlkit.core.generation.sampling import Sampling
+from dlkit.lm_generate.config import DEFAULT_MODEL, TEMPERATURE, LmTrainConfig, make_sampling
+from dlkit.lm_generate.help import PAGES
 
 
 def train_model(config: LmTrainConfig) -> Path:
@@ -40,6 +40,16 @@ def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
     return evaluate_checkpoint(*args, **options)
 
 
+def next_command(config: LmTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    if config.arch in {"bert", "t5"}:
+        mask = "[MASK]" if config.arch == "bert" else "<extra_id_0>"
+        return ["lm-generate", "fill", f"A text with {mask} in it", "-m", model]
+    if config.arch == "bilm":
+        return ["lm-generate", "score", "--text", "A TEXT", "-m", model]
+    return ["lm-generate", "A TEXT TO CONTINUE", "-m", model]
+
+
 TASK = Task(
     "lm-generate",
     "Language models: continue, score and fill in text; training.",
@@ -47,53 +57,117 @@ TASK = Task(
     DEFAULT_MODEL,
     train_model,
     evaluate_model,
+    main_metrics=("perplexity",),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group(evaluate=False)
 
-TEMPERATURE = 0.8
-
 Prompt = Annotated[
-    str | None, typer.Argument(help="A text to continue; default: each line of stdin.")
+    str | None,
+    typer.Argument(
+        help="A text to continue; default: each line of stdin.", rich_help_panel="Input"
+    ),
 ]
 Files = Annotated[
     list[str] | None,
-    typer.Option("--file", help="A file with a prompt in each line; may be given more than once."),
+    typer.Option(
+        "--file",
+        help="File with a prompt in each line; may be repeated.",
+        rich_help_panel="Input",
+    ),
 ]
 Lines = Annotated[
     list[str] | None,
-    typer.Argument(help="Files with a text in each line (plain, .gz, .zst); default: stdin."),
+    typer.Argument(
+        help="Files with a text in each line (plain or compressed); default: stdin.",
+        rich_help_panel="Input",
+    ),
 ]
 Model = model_argument("lm-generate")
-Samples = Annotated[int, typer.Option("--samples", "-n", help="Texts for each prompt.", min=1)]
-MaxTokens = Annotated[int, typer.Option(help="Most tokens of a text.", min=1)]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        "-n",
+        help="Texts for each prompt.",
+        min=1,
+        rich_help_panel="Search and sampling",
+    ),
+]
+MaxTokens = Annotated[
+    int, typer.Option(help="Most tokens of a text.", min=1, rich_help_panel="Search and sampling")
+]
 Temperature = Annotated[
     float | None,
     typer.Option(
-        help="Sharpens the distribution below 1, flattens it above 1; default:"
-        f" {TEMPERATURE}; 1: the model's own probabilities."
+        help=f"Below 1 less random, above 1 more; default: {TEMPERATURE}.",
+        rich_help_panel="Search and sampling",
     ),
 ]
 MinP = Annotated[
     float | None,
-    typer.Option(help="Sample from tokens with at least this share of the largest probability."),
+    typer.Option(
+        help="Sample from tokens with at least this share of the largest probability.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Penalty = Annotated[
-    float, typer.Option(help="Makes tokens less probable that the text already has; 1: off.")
+    float,
+    typer.Option(
+        help="Makes tokens less probable that the text already has; 1: off.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Stop = Annotated[
     list[str] | None,
-    typer.Option(help=r"Stop before this text (\n: a line break); may be given more than once."),
+    typer.Option(
+        help=r"Stop before this text (\n: a line break); may be repeated.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Seed = Annotated[
     int,
-    typer.Option(help="The same seed generates the same texts, whatever their number.", min=0),
+    typer.Option(
+        help="The same seed generates the same texts.",
+        min=0,
+        rich_help_panel="Search and sampling",
+    ),
 ]
-Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the most probable token.")]
+Greedy = Annotated[
+    bool,
+    typer.Option(
+        "--greedy",
+        help="Always take the most probable token.",
+        rich_help_panel="Search and sampling",
+    ),
+]
 Beam = Annotated[
     int,
-    typer.Option(help="Beam size; 0 samples instead.", min=0),
+    typer.Option(
+        help="Beam size; 0 samples instead.", min=0, rich_help_panel="Search and sampling"
+    ),
 ]
-BatchSize = Annotated[int, typer.Option(help="Texts per batch.", min=1)]
+ParseSpecial = Annotated[
+    bool | None,
+    typer.Option(
+        "--parse-special/--no-parse-special",
+        help="Read special tokens written in texts as such; default: in Hugging Face's models.",
+        rich_help_panel="Input",
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option(help="Texts per batch.", min=1, rich_help_panel="Batch and cluster")
+]
+ReadAhead = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        help="Texts read at once; the scores do not depend on it.",
+        min=1,
+        rich_help_panel="Batch and cluster",
+    ),
+]
 
 
 @app.command()
@@ -112,6 +186,8 @@ def infer(
     seed: Seed = 0,
     greedy: Greedy = False,
     beam: Beam = 0,
+    parse_special: ParseSpecial = None,
+    errors: ErrorsOption = "strict",
     batch_size: BatchSize = 16,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
@@ -139,8 +215,8 @@ def infer(
     if prompt is not None and file:
         raise DlkitError("both a prompt and --file are given; give one of them")
     writer = ShardWriter(format, output, shard, resume, is_first_sample if samples > 1 else None)
-    prompts = read_texts("prompts", prompt, file)
-    loaded = lm.load(model, device, precision)
+    prompts = lines_or_stdin(file, "prompts", prompt, errors)
+    loaded = lm.load(model, device, precision, parse_special)
     one = prompt is not None and samples == 1
     if format == Format.text and one:
         writer.write(lm.generate(prompts, loaded, config), writers.write_one)
@@ -159,9 +235,13 @@ def is_first_sample(record: Record) -> bool:
 @app.command()
 def score(
     lines: Lines = None,
-    text: Annotated[str | None, typer.Option(help="Score this text instead of lines.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Score this text instead of lines.", rich_help_panel="Input")
+    ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    batch_size: BatchSize = 16,
+    parse_special: ParseSpecial = None,
+    errors: ErrorsOption = "strict",
+    batch_size: ReadAhead = 16,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -169,28 +249,34 @@ def score(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print each line's log-probability (natural), perplexity and tokens, and the line.
+    """Print each line's log-probability, perplexity and tokens.
 
-    -f jsonl includes the log-probability of each token.
+    The log-probability is a natural one; the line comes last. -f jsonl includes the
+    log-probability of each token.
     """
     from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    inputs = read_texts("texts", text, lines)
-    loaded = lm.load(model, device, precision)
+    inputs = lines_or_stdin(lines, "texts", text, errors)
+    loaded = lm.load(model, device, precision, parse_special)
     writer.write(lm.score(inputs, loaded, batch_size, writer.shard))
 
 
 @app.command()
 def evaluate(
     texts: Annotated[
-        list[str], typer.Argument(help="Text files (plain, .gz, .zst), folders, or - for stdin.")
+        list[str],
+        typer.Argument(
+            help="Text files (plain or compressed), folders, or - for stdin.",
+            rich_help_panel="Input",
+        ),
     ],
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     split: Annotated[
         str,
         typer.Option(
-            help="all; val or train: the part that training on these texts validates or learns on."
+            help="all; val or train: the part that training on these texts validates or learns on.",
+            rich_help_panel="Input",
         ),
     ] = "all",
     stride: Annotated[
@@ -198,32 +284,40 @@ def evaluate(
         typer.Option(
             help="Tokens by which the window of a gpt or bilm moves; default: half the context.",
             min=1,
+            rich_help_panel="Results",
         ),
     ] = None,
-    errors: Annotated[
-        Literal["strict", "replace"],
-        typer.Option(help="Bytes that are not UTF-8: an error, or replaced."),
-    ] = "strict",
+    errors: ErrorsOption = "strict",
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print perplexity per token and per word, and bits per character, of each text and of all."""
+    """Print perplexity and bits per character of texts.
+
+    Perplexity is per token and per word, of each text and of all.
+    """
     scores = evaluate_model(
         texts, split, model, device=device, precision=precision, stride=stride, errors=errors
     )
-    write(scores, format, output)
+    write(scores, format, output, view=TASK.view)
 
 
 @app.command()
 def fill(
     text: Annotated[
         str | None,
-        typer.Argument(help="A text with [MASK] in it; default: each line of stdin."),
+        typer.Argument(
+            help="A text with [MASK] in it; default: each line of stdin.", rich_help_panel="Input"
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    count: Annotated[int, typer.Option("--count", "-n", help="Candidates per gap.", min=1)] = 5,
+    count: Annotated[
+        int,
+        typer.Option("--count", "-n", help="Candidates per gap.", min=1, rich_help_panel="Results"),
+    ] = 5,
+    parse_special: ParseSpecial = None,
+    errors: ErrorsOption = "strict",
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -231,26 +325,36 @@ def fill(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the most probable tokens for each [MASK], by a bert (also `-m hf:OWNER/NAME`).
+    """Print the most probable tokens for each [MASK] in a text.
 
-    A t5 fills <extra_id_0>, <extra_id_1>, ... with texts.
+    The model is a bert (also `-m hf:OWNER/NAME`). A t5 fills <extra_id_0>, <extra_id_1>, ...
+    with texts.
     """
     from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    inputs = read_texts("texts", text)
-    loaded = lm.load(model, device, precision)
+    inputs = lines_or_stdin(None, "texts", text, errors)
+    loaded = lm.load(model, device, precision, parse_special)
     writer.write(lm.fill(inputs, loaded, count, writer.shard))
 
 
 @app.command()
 def features(
-    text: Annotated[str | None, typer.Argument(help="A text; default: each line of stdin.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Argument(help="A text; default: each line of stdin.", rich_help_panel="Input"),
+    ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     layer: Annotated[
         int | None,
-        typer.Option(help="bilm: the layer, 0 for the embedding; default: the last one.", min=0),
+        typer.Option(
+            help="bilm: the layer, 0 for the embedding; default: the last one.",
+            min=0,
+            rich_help_panel="Results",
+        ),
     ] = None,
+    parse_special: ParseSpecial = None,
+    errors: ErrorsOption = "strict",
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
@@ -258,12 +362,15 @@ def features(
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print a vector for each token of a text in its context, by a bilm (ELMo) or a bert."""
+    """Print a vector for each token of a text in its context.
+
+    The model is a bilm (ELMo) or a bert.
+    """
     from dlkit.lm_generate import infer as lm
 
     writer = ShardWriter(format, output, shard, resume)
-    inputs = read_texts("texts", text)
-    loaded = lm.load(model, device, precision)
+    inputs = lines_or_stdin(None, "texts", text, errors)
+    loaded = lm.load(model, device, precision, parse_special)
     writer.write(lm.features(inputs, loaded, layer, writer.shard))
 
 
@@ -271,15 +378,23 @@ def features(
 def chat(
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     user: Annotated[
-        str, typer.Option(help="Beginning of your lines in the model's dialogues; '': nothing.")
+        str,
+        typer.Option(
+            help="Beginning of your lines in the model's dialogues; '': nothing.",
+            rich_help_panel="Input",
+        ),
     ] = "User:",
-    bot: Annotated[str, typer.Option(help="Beginning of the model's lines; '': nothing.")] = "Bot:",
+    bot: Annotated[
+        str,
+        typer.Option(help="Beginning of the model's lines; '': nothing.", rich_help_panel="Input"),
+    ] = "Bot:",
     turns: Annotated[
         int | None,
         typer.Option(
             help="Earlier exchanges that the model sees; 0: none (single-turn);"
             " default: all that its context holds.",
             min=0,
+            rich_help_panel="Input",
         ),
     ] = None,
     max_tokens: MaxTokens = 100,
@@ -291,12 +406,16 @@ def chat(
     seed: Seed = 0,
     greedy: Greedy = False,
     beam: Beam = 0,
+    parse_special: ParseSpecial = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Chat with a model that was trained on dialogues; without a terminal, a reply per line."""
+    """Chat with a model that was trained on dialogues.
+
+    Without a terminal it prints a reply for each line.
+    """
     from dlkit.lm_generate import chat as dialogue
     from dlkit.lm_generate import infer as lm
 
@@ -306,7 +425,7 @@ def chat(
         beam=beam,
         seed=seed,
     )
-    loaded = lm.load(model, device, precision)
+    loaded = lm.load(model, device, precision, parse_special)
     replies = dialogue.chat(read_messages(), loaded, config, dialogue.Speakers(user, bot), turns)
     if format == Format.text:
         write(replies, format, output, dialogue.write_replies)
@@ -314,46 +433,10 @@ def chat(
         write(dialogue.finished_replies(replies), format, output)
 
 
-def make_sampling(
-    greedy: bool,
-    beam: int,
-    repetition_penalty: float,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    min_p: float | None,
-) -> "Sampling":
-    """Settings of the choice of tokens; raises DlkitError for options without effect."""
-    from dlkit.core.generation.sampling import Sampling
-
-    sampling = Sampling(
-        temperature=TEMPERATURE if temperature is None else temperature,
-        top_k=0 if top_k is None else top_k,
-        top_p=1.0 if top_p is None else top_p,
-        min_p=0.0 if min_p is None else min_p,
-        repetition_penalty=repetition_penalty,
-    )
-    if not (greedy or beam):
-        return sampling
-    if greedy and beam:
-        raise DlkitError("--greedy is a search with --beam 1; give one of them")
-    given = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--min-p": min_p}
-    refuse_given(given, "--greedy" if greedy else "--beam", True)
-    return Sampling(greedy=greedy, repetition_penalty=repetition_penalty)
-
-
-def read_texts(what: str, text: str | None = None, files: list[str] | None = None) -> Iterator[str]:
-    """The text that was given, or the lines of the files or of stdin."""
-    from dlkit.core.io.text import check_sources, lines_or_stdin
-
-    check_sources(files, what, text)
-    return lines_or_stdin(files, what) if text is None else iter([text])
-
-
 def read_messages() -> Iterator[str]:
     """Messages typed at a terminal, or the lines of stdin."""
     if not is_terminal(streams().stdin):
-        yield from read_texts("messages")
+        yield from lines("-")
         return
     import readline  # noqa: F401  (editing and history of typed lines)
 

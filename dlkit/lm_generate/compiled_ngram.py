@@ -7,9 +7,8 @@ Shapes: T ids, N the order, M n-grams of a level, P those of the level before, R
 """
 
 import numpy as np
-from numba import njit
 
-from dlkit.core.numba_tools import item, prefetch
+from dlkit.core.numba_tools import item, njit, prefetch
 
 AHEAD = 24  # positions whose ids are prefetched
 

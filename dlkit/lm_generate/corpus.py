@@ -1,7 +1,6 @@
 """The training text as memory-mapped files of ids, in the run's folder. Loads no torch."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io import streams
 from dlkit.core.io import text as reading
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
@@ -114,7 +112,7 @@ class TextFiles:
     def from_config(cls, config: LmTrainConfig) -> "TextFiles":
         """The text of a run; stdin, which is read more than once, is saved in its folder."""
         files = reading.files(config.data)
-        sources = [spool_stdin(config.out) if source == "-" else source for source in files]
+        sources = [reading.spool(source, config.out) for source in files]
         return cls(sources, reading.files(config.val), config.val_share, config.errors)
 
     def blocks(self, part: str) -> Iterator[tuple[bool, str]]:
@@ -144,17 +142,9 @@ class TextFiles:
             yield from codec.encode_blocks([block], workers)
 
 
-def spool_stdin(folder: Path) -> str:
-    """Save stdin in a file: it is read once to learn a tokenizer, and once to encode it."""
-    path = folder / "stdin.txt"
-    with whole_file(path) as partial, partial.open("wb") as file:
-        shutil.copyfileobj(streams.binary(streams.stdin()), file)
-    return str(path)
-
-
 def unpacked_size(source: str, errors: str) -> int:
     """Bytes of a file's text."""
-    if source.endswith(reading.COMPRESSED):
+    if reading.is_compressed(source):
         return sum(map(len, reading.blocks(source, errors)))
     return reading.size([source]) or 0
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
-from dlkit.core.progress import Bar
+from dlkit.core.progress import Bar, track
 from dlkit.lm_generate.compiled_ngram import collect_ngrams, extend_trie, merge_runs, sort_positions
 from dlkit.lm_generate.ngram import Trie
 
@@ -83,7 +83,7 @@ def sort_parts(
         return filled
 
     starts = range(0, len(ids), length)
-    filled = list(process.gather(map(sort, process.share(starts))))
+    filled = list(process.gather(map(sort, process.share(track(starts, "sorting")))))
     return Runs(np.array(starts), np.array(starts) + filled)
 
 
@@ -104,7 +104,7 @@ def count(
         blocks = sort_records(ids, 0, len(ids), num_tokens, order, line_end)
     else:
         blocks = merge_records(runs, order, folder)
-    write_trie(blocks, num_tokens, order, folder)
+    write_trie(blocks, len(ids), num_tokens, order, folder)
     words = [map_file(folder / f"words-{level}", np.uint32) for level in range(order)]
     counts = [map_file(folder / f"counts-{level}", np.uint32) for level in range(order)]
     first = [map_file(folder / f"first-{level}", np.uint32) for level in range(order - 1)]
@@ -150,8 +150,8 @@ def sort_records(
         at += read
 
 
-def write_trie(blocks: Records, num_tokens: int, order: int, folder: Path) -> None:
-    """Write the levels of the trie of sorted n-grams."""
+def write_trie(blocks: Records, length: int, num_tokens: int, order: int, folder: Path) -> None:
+    """Write the levels of the trie of the sorted n-grams of a text of this length."""
     kinds = ("words", "counts", "first")
     rows = {kind: np.empty((order, BLOCK + 1), np.uint32) for kind in kinds}
     last = np.full(order, num_tokens, np.int32)
@@ -170,11 +170,11 @@ def write_trie(blocks: Records, num_tokens: int, order: int, folder: Path) -> No
             for level, file in enumerate(kind_files):
                 rows[kind][level, : written[level]].tofile(file)
 
-    bar = Bar("counting", None)
+    bar = Bar("counting", length)
     try:
         for grams, repeats in blocks:
             add(grams, repeats)
-            bar.advance()
+            bar.advance(by=int(repeats.sum()))
         add(np.empty((0, order), np.int32), np.empty(0, np.uint32))
         for level in range(order - 1):
             np.array(sizes[level + 1], np.uint32).tofile(files["first"][level])

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import urllib.error
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlkit.core.environment import cache
 from dlkit.core.errors import DlkitError, os_reason
-from dlkit.core.io.download import cache, download
+from dlkit.core.io.download import download
 from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.progress import log
-from dlkit.core.store.checkpoint import Header, TextModelSettings, metadata
+from dlkit.core.store.checkpoint import Header, metadata
 from dlkit.lm_generate.masked_lm import SPECIAL
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, read
@@ -28,6 +29,12 @@ HUB = "https://huggingface.co"
 PREFIX = "hf:"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZERS = {"gpt2": ("vocab.json", "merges.txt"), "bert": ("vocab.txt",)}
+BESIDE = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+)
 MAX_PADDING = 128  # rows of the network without a token: padding of the vocabulary
 ACTIVATIONS = {
     "gelu_new": "gelu-tanh",
@@ -62,7 +69,8 @@ def fetch(name: str) -> Path:
             if not try_download(address, folder, file):
                 download(f"{address}/tokenizer.json", folder / "tokenizer.json")
                 break
-        try_download(address, folder, "tokenizer_config.json")
+        for file in BESIDE:
+            try_download(address, folder, file)
         # The weights come last: if they exist, the folder is complete.
         if try_download(address, folder, INDEX):
             for file in shards(folder):
@@ -100,7 +108,9 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
     family = FAMILIES[kind]
     found = read_tensors(folder)
     try:
-        settings = family.settings(config, found)
+        seen = Seen(config)
+        settings = family.settings(seen, found)
+        check_fields(config, seen.fields)
         with skip_init():
             state = build(family.arch, **settings).state_dict()
     except DlkitError as error:
@@ -120,7 +130,12 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
         )
     tokenizer = read_tokenizer(folder, kind)
     fit_vocabulary(folder, tokenizer, settings, weights)
-    described: TextModelSettings = {"network": settings, "tokenizer": tokenizer.to_settings()}
+    described: Json = {"network": settings, "tokenizer": tokenizer.to_settings()}
+    described |= {"parse_special": True}
+    if kind == "gpt2":
+        if begin := named_tokens(folder, config, tokenizer, "bos"):
+            described["begin"] = begin[0]
+        described["ends"] = named_tokens(folder, config, tokenizer, "eos")
     source = {"source": str(config.get("_name_or_path") or folder)}
     return Header("lm-generate", family.arch, described, [], card=source), weights
 
@@ -203,25 +218,37 @@ def take_tensor(
 
 
 def read_tokenizer(folder: Path, kind: str) -> Tokenizer:
-    """The tokenizer of a folder."""
-    paths = [folder / file for file in TOKENIZERS[kind]]
-    if not all(path.exists() for path in paths):
-        missing = next(path for path in paths if not path.exists())
-        paths = [folder / "tokenizer.json"]
-        if not paths[0].exists():
-            raise DlkitError("no such file, nor a tokenizer.json", missing)
-    tokenizer = read([str(path) for path in paths])
-    settings = folder / "tokenizer_config.json"
-    lower = read_json(settings).get("do_lower_case") if settings.exists() else None
-    if kind == "bert" and lower is not None:
-        content = tokenizer.to_settings()
-        steps = ["lower", "strip-accents"] if lower else []
-        content["header"]["settings"]["normalize"] = steps
-        del content["sha256"]
-        tokenizer = Tokenizer.from_settings(content)
+    """The tokenizer of a folder, with the settings and added tokens beside it."""
+    tokenizer = read([str(folder.resolve())])
     if kind == "bert" and (lacking := set(SPECIAL) - set(tokenizer.special)):
-        raise DlkitError(f"no token {min(lacking)}, which a bert needs", paths[0])
+        raise DlkitError(f"no token {min(lacking)}, which a bert needs", folder)
     return tokenizer
+
+
+def named_tokens(folder: Path, config: Json, tokenizer: Tokenizer, role: str) -> list[int]:
+    """The ids of the tokens that begin (bos) or end (eos) a text, by the files of the folder.
+
+    generation_config.json comes before config.json, and this before the files of the tokenizer.
+    """
+    generation = read_if_there(folder / "generation_config.json")
+    for source in (generation, config):
+        found = source.get(f"{role}_token_id")
+        ids = found if isinstance(found, list) else [] if found is None else [found]
+        if not all(type(i) is int and i in tokenizer.names for i in ids):
+            raise DlkitError(f"{role}_token_id {found!r} is no token of its tokenizer", folder)
+        if ids:
+            return ids
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = read_if_there(folder / file).get(f"{role}_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if token in tokenizer.special:
+            return [tokenizer.special[token]]
+    return []
+
+
+def read_if_there(path: Path) -> Json:
+    """The JSON object of a file; an empty one if there is none."""
+    return read_json(path) if path.exists() else {}
 
 
 def fit_vocabulary(
@@ -241,6 +268,22 @@ def fit_vocabulary(
         for name in ("embedding.weight", "head.weight", "output_bias"):
             if name in weights:
                 weights[name] = weights[name][:tokens].contiguous()
+
+
+class Seen(dict[str, Any]):
+    """A configuration that notes the fields that were asked for."""
+
+    def __init__(self, config: Json) -> None:
+        super().__init__(config)
+        self.fields: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.fields.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.fields.add(name)
+        return super().get(name, default)
 
 
 # ---- GPT-2 and BERT ------------------------------------------------------------------------------
@@ -278,6 +321,26 @@ class Family:
 
     def is_transposed(self, source: str) -> bool:
         return re.search(self.transposed, source) is not None
+
+
+# Fields of config.json that change no result of a language model: names, dropout, other heads.
+WITHOUT_EFFECT = re.compile(
+    r"_.*|.*dropout.*|.*(pdrop|_drop|_token_id)|summary_.*|(prefix|id2label|label2id|architectures)"
+    r"|initializer_range|use_cache|transformers_version|(torch_)?dtype|model_type|n_ctx|vocab_size"
+    r"|output_past|output_attentions|output_hidden_states|return_dict|gradient_checkpointing"
+    r"|task_specific_params|problem_type|finetuning_task|num_labels|pooler_.*|directionality"
+    r"|bos_token|eos_token|tokenizer_class|chunk_size_feed_forward|reorder_and_upcast_attn"
+    r"|torchscript|auto_map|use_bfloat16|cross_attention_hidden_size|is_encoder_decoder"
+    r"|max_length|min_length|do_sample|top_k|top_p|temperature|language|name|license"
+)
+
+
+def check_fields(config: Json, used: Collection[str]) -> None:
+    """Raise DlkitError for a field that may change results, and is not known."""
+    for name, value in config.items():
+        if name in used or WITHOUT_EFFECT.fullmatch(name) or value in (None, False, [], {}):
+            continue
+        raise DlkitError(f"{name} {str(value)[:60]} is not known to dlkit; give another model")
 
 
 def refuse(config: Json, **only: Any) -> None:

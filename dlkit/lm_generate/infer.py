@@ -4,6 +4,7 @@ Commands on n-gram models load no torch: modules that need it are imported where
 """
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,11 +16,13 @@ from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.io.text import Line
 from dlkit.core.parallel.sharding import Shard, map_shard
-from dlkit.core.progress import log
+from dlkit.core.progress import Inputs, count_of, log, track
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import bundled, cached, find
 from dlkit.lm_generate import ngram_files
+from dlkit.lm_generate.arpa import is_arpa, read_arpa
 from dlkit.lm_generate.config import DEFAULT_MODEL
 from dlkit.lm_generate.generate import GrowingText, Limits, beam_search, grow
 from dlkit.lm_generate.language_model import LanguageModel
@@ -27,6 +30,7 @@ from dlkit.lm_generate.results import Continuation, Features, FilledText, TextSc
 from dlkit.lm_generate.text_codec import TextCodec
 
 R = TypeVar("R")
+ARPA_NAME = re.compile(r"\.arpa(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,26 @@ class GenerationConfig:
 
 
 def load(
-    model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: Precision = "auto"
+    model: str | Path = DEFAULT_MODEL,
+    device: str = "auto",
+    precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> LanguageModel:
-    """Load a model by name, file or URL; or by folder or `hf:OWNER/NAME` from Hugging Face."""
-    name = str(model)
+    """Load a model by name, file or URL; or by folder or `hf:OWNER/NAME` from Hugging Face.
+
+    `parse_special`: special tokens written in texts are read as such; by default in Hugging Face's
+    models, as there.
+    """
+    loaded = load_file(str(model), device, precision)
+    settings = loaded.header.settings
+    loaded.codec.begin = settings.get("begin", loaded.codec.begin)
+    default = settings.get("parse_special", False)
+    loaded.codec.parse_special = default if parse_special is None else parse_special
+    return loaded
+
+
+def load_file(name: str, device: str, precision: Precision) -> LanguageModel:
+    """Load a model by name, file, URL or folder."""
     if name.startswith("hf:") or (Path(name).is_dir() and not is_bundled(name)):
         from dlkit.lm_generate import huggingface
 
@@ -69,8 +89,8 @@ def load(
         folder = huggingface.find(name)
         assert folder is not None
         return from_checkpoint(name, *huggingface.load(folder), device, precision)
-    if name.endswith((".arpa", ".arpa.gz")):
-        return replace(ngram_files.load(Path(name)), name=name)
+    if not is_bundled(name) and (ARPA_NAME.search(name) or is_arpa(Path(name))):
+        return replace(read_arpa(Path(name)), name=name)
     path = find("lm-generate", name)
     if read_header(path, "lm-generate").arch == "ngram":
         if device not in {"auto", "cpu"} or precision in {"bf16", "fp16"}:
@@ -230,14 +250,14 @@ class Notices:
 
 
 def generate(
-    prompts: Iterable[str], model: LanguageModel, config: GenerationConfig = GenerationConfig()
+    prompts: Iterable[Line], model: LanguageModel, config: GenerationConfig = GenerationConfig()
 ) -> Iterator[StreamedText | Failure]:
     """Continue each prompt `config.samples` times, in order; yields each text as it grows."""
     yield from generate_numbered(enumerate(prompts), model, config)
 
 
 def continuations(
-    prompts: Iterable[str],
+    prompts: Iterable[Line],
     model: LanguageModel,
     config: GenerationConfig,
     shard: Shard | None = None,
@@ -247,20 +267,23 @@ def continuations(
     Without a shard, the processes under torchrun share the prompts.
     """
 
-    def results(shared: Iterator[tuple[int, str]]) -> Iterator[list[Continuation | Failure]]:
+    def results(
+        shared: Iterator[tuple[int, Line]],
+    ) -> Iterator[list[Continuation | Failure]]:
         group: list[Continuation | Failure] = []
-        for text in generate_numbered(shared, model, config):
+        for text in generate_numbered(track(shared, "generating"), model, config):
             group.append(text.result() if isinstance(text, StreamedText) else text)
             if isinstance(text, Failure) or len(group) == config.samples:
                 yield group
                 group = []
 
-    groups = map_shard(results, enumerate(prompts), model.device_name, shard)
+    numbered = Inputs(enumerate(prompts), count_of(prompts))
+    groups = map_shard(results, numbered, model.device_name, shard)
     return chain.from_iterable(groups)
 
 
 def generate_numbered(
-    prompts: Iterable[tuple[int, str]], model: LanguageModel, config: GenerationConfig
+    prompts: Iterable[tuple[int, Line]], model: LanguageModel, config: GenerationConfig
 ) -> Iterator[StreamedText | Failure]:
     """Continue each prompt; the random numbers of its texts depend on its number and the seed."""
     model.require("generate")
@@ -279,10 +302,16 @@ def generate_numbered(
 
 
 def make_jobs(
-    prompts: Iterable[tuple[int, str]], model: LanguageModel, samples: int, notices: Notices
+    prompts: Iterable[tuple[int, Line]],
+    model: LanguageModel,
+    samples: int,
+    notices: Notices,
 ) -> Iterator[Job | Failure]:
     """The texts to generate; a Failure for a prompt that cannot be encoded."""
     for number, prompt in prompts:
+        if isinstance(prompt, Failure):  # of a file that cannot be read
+            yield prompt
+            continue
         try:
             ids = model.prompt_ids(prompt)
         except DlkitError as error:
@@ -294,7 +323,10 @@ def make_jobs(
 
 
 def score(
-    texts: Iterable[str], model: LanguageModel, batch_size: int = 16, shard: Shard | None = None
+    texts: Iterable[Line],
+    model: LanguageModel,
+    batch_size: int = 16,
+    shard: Shard | None = None,
 ) -> Iterator[TextScore]:
     """Compute the log-probability of each text, or of those of a `shard`.
 
@@ -308,7 +340,8 @@ def score(
     model.require("score")
     notices = Notices(model)
 
-    def results(waiting: Iterator[str]) -> Iterator[TextScore]:
+    def results(shared: Iterator[str]) -> Iterator[TextScore]:
+        waiting = track(shared, "scoring")
         while batch := list(islice(waiting, batch_size)):
             ids = [model.codec.encode(text) for text in batch]
             for pair in zip(batch, ids, strict=True):
@@ -324,7 +357,7 @@ def score(
 
 
 def fill(
-    texts: Iterable[str], model: LanguageModel, count: int = 5, shard: Shard | None = None
+    texts: Iterable[Line], model: LanguageModel, count: int = 5, shard: Shard | None = None
 ) -> Iterator[FilledText | Failure]:
     """Find the `count` most probable ways to fill the gaps of each text, or of those of a `shard`.
 
@@ -335,7 +368,7 @@ def fill(
 
 
 def features(
-    texts: Iterable[str],
+    texts: Iterable[Line],
     model: LanguageModel,
     layer: int | None = None,
     shard: Shard | None = None,
@@ -358,15 +391,18 @@ def features(
 
 
 def map_texts(
-    work: Callable[[str], R], texts: Iterable[str], model: LanguageModel, shard: Shard | None
+    work: Callable[[str], R],
+    texts: Iterable[Line],
+    model: LanguageModel,
+    shard: Shard | None,
 ) -> Iterator[R | Failure]:
     """The result of `work` on each text of a shard; a Failure where it raises DlkitError."""
 
     def results(shared: Iterator[str]) -> Iterator[R | Failure]:
-        for text in shared:
+        for text in track(shared, "computing"):
             try:
                 yield work(text)
             except DlkitError as error:
-                yield Failure(text, str(error))
+                yield Failure(text if text.strip() else "an empty text", str(error))
 
     return map_shard(results, texts, model.device_name, shard)

@@ -72,6 +72,8 @@ class LanguageModel(ABC):
     @cached_property
     def ends(self) -> frozenset[int]:
         """The tokens that end a text; the end of a line is a part of it."""
+        if named := self.header.settings.get("ends"):  # by the files of the model
+            return frozenset(named)
         special = self.codec.tokenizer.special
         found = {special[name] for name in END if name in special}
         return frozenset(found - {self.codec.line_end})
@@ -102,7 +104,7 @@ class LanguageModel(ABC):
         tokenizer = self.codec.tokenizer
         if tokenizer.unknown_id is None or tokenizer.unknown_id not in ids:
             return []
-        spans = tokenizer.encode_spans(text)
+        spans = tokenizer.encode_spans(text, self.codec.parse_special)
         return [text[start:end] for i, (start, end) in spans if i == tokenizer.unknown_id]
 
     def token(self, id: int, logprob: float) -> Token:

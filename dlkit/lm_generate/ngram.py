@@ -8,7 +8,8 @@ context that was seen, but not with this token, it is multiplied by the context'
 
 A tokenizer that drops the ends of lines has a token for them, `line_end`. Each line is then
 a text of its own: no n-gram spans two lines. As the first token of an n-gram it marks the start of
-a line (`<s>` in ARPA files), as the last one its end (`</s>`).
+a line (`<s>` in ARPA files), as the last one its end (`</s>`). In models that were read from ARPA
+files, the start is a token of its own, `line_start`.
 
 Shapes: N the order, V tokens, M n-grams of a level, T tokens of a text.
 """
@@ -54,6 +55,7 @@ class Trie:
     words: list[np.ndarray]  # (M) of each level: the last token of each n-gram
     first: list[np.ndarray]  # (M + 1) of each level but the last: where children begin
     line_end: int | None
+    line_start: int | None = None  # the first token of a line's n-grams; None: `line_end`
 
     @property
     def order(self) -> int:
@@ -89,9 +91,19 @@ class Trie:
         ids = ids.astype(np.int64)
         places = [ids]
         for level in range(1, self.order):
-            before = np.append(ABSENT, places[-1][:-1])[: len(ids)]
-            places.append(self.find(level, before, ids))
+            places.append(self.find(level, self.preceding(places[-1], ids, level), ids))
         return places
+
+    def preceding(self, places: np.ndarray, ids: np.ndarray, level: int) -> np.ndarray:
+        """The n-gram of `level` tokens (T) before each id, given those that end in each id.
+
+        It begins where the line does.
+        """
+        before = np.append(ABSENT, places[:-1])[: len(ids)]
+        if self.line_end is not None:
+            start = self.line_end if self.line_start is None else self.line_start
+            before[1:][ids[:-1] == self.line_end] = start if level == 1 else ABSENT
+        return before
 
     def ngrams(self, level: int, start: int, stop: int) -> np.ndarray:
         """The tokens (R, N) of the n-grams `start` to `stop` - 1 of a level."""
@@ -109,6 +121,8 @@ class Trie:
         if self.line_end in recent:
             last = max(place for place, i in enumerate(recent) if i == self.line_end)
             recent = recent[last:]
+            if self.line_start is not None:
+                recent[0] = self.line_start
         return [self.walk(recent[-length:]) for length in range(1, len(recent) + 1)]
 
     def walk(self, ngram: Sequence[int]) -> int:
@@ -206,7 +220,7 @@ class NGram(LanguageModel):
         places = self.trie.locate(ids)
         found = np.asarray(self.logprobs[0][ids], np.float64)
         for level, first in enumerate(self.trie.first):
-            contexts = np.append(ABSENT, places[level][:-1])[: len(ids)]
+            contexts = self.trie.preceding(places[level], ids, level + 1)
             known = np.where(contexts >= 0, contexts, 0)
             weights = self.backoffs[level][known]
             if self.floors:

@@ -110,7 +110,7 @@ def unpack_children(bits: np.ndarray, nodes: int) -> np.ndarray:
 
 def load(path: Path) -> NGram:
     """Load a model from a safetensors file, which is mapped into memory, or an ARPA file."""
-    if path.name.endswith((".arpa", ".arpa.gz")):
+    if path.suffix != ".safetensors":
         return read_arpa(path)
     header, arrays = map_arrays(path, "lm-generate")
     if header.arch != "ngram":

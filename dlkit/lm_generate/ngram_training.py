@@ -13,7 +13,7 @@ import numpy as np
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.sharding import AnyProcess, join_processes
-from dlkit.core.progress import log
+from dlkit.core.progress import log, spinning
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.lm_generate import corpus
@@ -32,7 +32,7 @@ def train_ngram(config: LmTrainConfig) -> Path:
     """Train an n-gram model, and return its path in the run's folder."""
     folder = RunFolder(config.out)
     if folder.best.exists() and config.resume:
-        log(f"{config.out} is complete")
+        log(f"{config.out} is finished")
         return folder.best
     folder.check_free(config.resume or None)
     start = time.monotonic()
@@ -147,26 +147,27 @@ def build_trie(
     with compile_notice(LOOPS, 30):
         codec = text.codec
         counts = count(text.training, codec.size, config.order, codec.line_end, folder, runs)
-        if config.smoothing == "kneser-ney":
-            smoothed = smoothing.kneser_ney(counts, thresholds, folder)
-        elif config.smoothing == "katz":
-            smoothed = smoothing.katz(counts, folder)
-        elif config.smoothing == "jelinek-mercer":
-            smoothed = smoothing.jelinek_mercer(counts, text.validation, folder)
-        else:
-            smoothed = smoothing.add_k(counts, config.add_k, folder)
-        trie, probs, backoffs = counts.trie, smoothed.probs, smoothed.backoffs
-        kept: list[np.ndarray] = []
-        if any(thresholds):
-            kept = pruning.select_frequent(counts, thresholds)
-        if config.max_ngrams:
-            important = pruning.select_important(counts, smoothed, config.max_ngrams, folder)
-            kept = [a & b for a, b in zip(kept, important, strict=True)] if kept else important
-        if kept:
-            # Kneser-Ney applies thresholds itself.
-            if config.max_ngrams or config.smoothing != "kneser-ney":
-                pruning.back_off(trie, smoothed, kept)
-            trie, probs, backoffs = pruning.compact(trie, smoothed, kept)
+        with spinning("smoothing"):
+            if config.smoothing == "kneser-ney":
+                smoothed = smoothing.kneser_ney(counts, thresholds, folder)
+            elif config.smoothing == "katz":
+                smoothed = smoothing.katz(counts, folder)
+            elif config.smoothing == "jelinek-mercer":
+                smoothed = smoothing.jelinek_mercer(counts, text.validation, folder)
+            else:
+                smoothed = smoothing.add_k(counts, config.add_k, folder)
+            trie, probs, backoffs = counts.trie, smoothed.probs, smoothed.backoffs
+            kept: list[np.ndarray] = []
+            if any(thresholds):
+                kept = pruning.select_frequent(counts, thresholds)
+            if config.max_ngrams:
+                important = pruning.select_important(counts, smoothed, config.max_ngrams, folder)
+                kept = [a & b for a, b in zip(kept, important, strict=True)] if kept else important
+            if kept:
+                # Kneser-Ney applies thresholds itself.
+                if config.max_ngrams or config.smoothing != "kneser-ney":
+                    pruning.back_off(trie, smoothed, kept)
+                trie, probs, backoffs = pruning.compact(trie, smoothed, kept)
     return trie, take_logs(probs), take_logs(backoffs)
 
 

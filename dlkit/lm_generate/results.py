@@ -1,7 +1,10 @@
 """Records that the commands print. Loads no torch."""
 
+import html
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from dlkit.core.io.results import Result, TextResult, html_tokens
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
@@ -23,8 +26,17 @@ class Token:
     logprob: float | None
 
 
+def shade_token(token: Token) -> tuple[str, str, str]:
+    """A token for `html_tokens`: white at probability 1, and the darker, the less probable."""
+    if token.logprob is None:
+        return one_line(token.token), "impossible", "hsl(10, 80%, 50%)"
+    lightness = max(100 + 5 * token.logprob, 50)
+    title = f"log-probability {token.logprob:.4g}"
+    return one_line(token.token), title, f"hsl(30, 90%, {lightness:.0f}%)"
+
+
 @dataclass(frozen=True)
-class Continuation:
+class Continuation(TextResult):
     """A text that a model generated after a prompt.
 
     `finish` is why it ended: length (--max-tokens), stop (before a stop string) or end (the model's
@@ -43,10 +55,24 @@ class Continuation:
             {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "tokens"}
         ]
 
+    def __str__(self) -> str:
+        return self.prompt + self.text
+
+    def as_line(self) -> str:
+        return one_line(str(self))
+
+    def _repr_html_(self) -> str:
+        """The prompt, and the text after it in bold."""
+        prompt, text = html.escape(self.prompt), html.escape(self.text)
+        return f'<pre style="white-space: pre-wrap">{prompt}<b>{text}</b></pre>'
+
 
 @dataclass(frozen=True)
-class TextScore:
+class TextScore(Result):
     """Log-probability (natural) and perplexity of a text."""
+
+    noun: ClassVar = "text"
+    units: ClassVar = {"logprob": "nats"}
 
     text: str
     logprob: float | None
@@ -62,6 +88,10 @@ class TextScore:
                 "text": self.text,
             }
         ]
+
+    def _repr_html_(self) -> str:
+        """The table, and the tokens, the darker, the less probable."""
+        return super()._repr_html_() + html_tokens(map(shade_token, self.tokens))
 
 
 @dataclass(frozen=True)
@@ -81,7 +111,7 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class FilledText:
+class FilledText(Result):
     """A text, and the candidates for its gaps from left to right."""
 
     text: str
@@ -101,7 +131,7 @@ class FilledText:
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Result):
     """A vector for each token of a text."""
 
     text: str

@@ -66,12 +66,17 @@ def cut_windows(text: int, ids: Tensor, context: int | None) -> Iterator[Window]
 
 
 def group_windows(windows: Sequence[Window], vocab_size: int) -> Iterator[list[Window]]:
-    """Group windows that are read together, in their order within each text."""
+    """Group windows that are read together: those of one text, in their order.
+
+    Rounding depends on the shapes of products, so that a score computed beside other texts would
+    depend on them.
+    """
     group: list[Window] = []
     longest = 0
     for window in windows:
         length = max(longest, window.end - window.begin)
-        if group and (len(group) + 1) * length * vocab_size > LOGITS_AT_ONCE:
+        full = (len(group) + 1) * length * vocab_size > LOGITS_AT_ONCE
+        if group and (full or window.text != group[0].text):
             yield group
             group, length = [], window.end - window.begin
         group.append(window)

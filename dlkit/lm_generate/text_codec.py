@@ -33,6 +33,7 @@ class TextCodec:
         self.tokenizer = tokenizer
         self.size = max(tokenizer.names) + 1
         self.begin = first_special(BEGIN, tokenizer)  # begins each text; None: no such token
+        self.parse_special = False  # whether special tokens written in a text are read as such
         self.keeps_lines = tokenizer.algorithm == "char" or (
             tokenizer.decode(tokenizer.encode("\n")) == "\n"
         )
@@ -75,8 +76,9 @@ class TextCodec:
         """The content of the tokenizer's file, for a checkpoint's header."""
         return self.tokenizer.to_settings()
 
-    def encode(self, text: str, parse_special: bool = False) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Encode a text, without the token that begins it."""
+        parse_special = self.parse_special
         if self.line_end is None:
             return self.tokenizer.encode(text, parse_special)
         ids: list[int] = []

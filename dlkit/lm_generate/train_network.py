@@ -11,6 +11,7 @@ import torch
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header, TextModelSettings
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.lm_generate import corpus
 from dlkit.lm_generate.config import ResolvedConfig
@@ -18,6 +19,8 @@ from dlkit.lm_generate.init_from import Start
 from dlkit.lm_generate.model import architecture
 from dlkit.lm_generate.neural import NeuralLM
 from dlkit.lm_generate.samples import write_sample
+
+BEST_METRIC = BestMetric("val_loss", lower=True)
 
 
 def train_network(config: ResolvedConfig, process: Process, start: Start | None = None) -> Path:
@@ -50,7 +53,7 @@ def train_network(config: ResolvedConfig, process: Process, start: Start | None 
     compiled = torch.compile(wrapped) if config.compile else wrapped
     held_out = text.validation[: config.eval_tokens or None]
 
-    for epoch in run.epochs():
+    for epoch in run.epochs(BEST_METRIC if len(held_out) > 1 else None):
         states = [model.training_state(config, process) for _ in range(config.accumulate)]
         states = [None if state is None else run.track(state) for state in states]
         for ids, targets in run.batches(model.batches(text.training, config, process, epoch)):
@@ -68,8 +71,7 @@ def train_network(config: ResolvedConfig, process: Process, start: Start | None 
             scores = held_out_scores(average, held_out, config, evaluating)
         if (process.is_main or sharded) and model.writes_samples and config.sample_tokens:
             write_sample(run, epoch, model, config.sample_tokens)
-        # Without a validation text, the last epoch is the best.
-        run.finish_epoch(-scores["val_loss"] if scores else float(epoch), **scores)
+        run.finish_epoch(**scores)
     return run.best
 
 

@@ -23,11 +23,15 @@ from dlkit.core.cli.command import (
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
+from dlkit.core.io.colors import label_colors
 from dlkit.core.io.image_files import SUFFIXES, keep_apart
 from dlkit.core.io.scores import Score
-from dlkit.core.io.writers import Format
+from dlkit.core.io.views import View
+from dlkit.core.io.writers import Format, prints_table
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED, SegmentTrainConfig
+from dlkit.segment.help import PAGES
+from dlkit.segment.outputs import OutputFolders, SaveAs
 
 
 def train_model(config: SegmentTrainConfig) -> Path:
@@ -44,6 +48,11 @@ def evaluate_model(*arguments: Any) -> Iterator[Score | Failure]:
     return evaluate_checkpoint(*arguments)
 
 
+def next_command(config: SegmentTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    return ["segment", "PHOTO.jpg", "-m", model, "--save", "out"]
+
+
 TASK = Task(
     "segment",
     "Label every pixel of images.",
@@ -52,29 +61,54 @@ TASK = Task(
     train_model,
     evaluate_model,
     published=PUBLISHED,
+    main_metrics=("mean_iou", "map_50_95_coco101"),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group()
 
 ModelOption = model_argument("segment", published=PUBLISHED, check=True)
 Save = Annotated[
     Path | None,
-    typer.Option(help="Folder for NAME.png (class indices with a palette) and NAME-overlay.jpg."),
+    typer.Option(
+        help="Folder for NAME.png (class indices with a palette) and NAME-overlay.jpg.",
+        rich_help_panel="Output",
+    ),
 ]
-Classes = Annotated[str | None, typer.Option(help="Report only these classes, such as Road,Car.")]
+SaveAsOption = Annotated[
+    SaveAs,
+    typer.Option(
+        "--save-as",
+        help="What --save writes: masks (NAME.png), overlays (NAME-overlay.jpg), or both.",
+        rich_help_panel="Output",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="Report only these classes, such as Road,Car.", rich_help_panel="Results"),
+]
 Probabilities = Annotated[
     Path | None,
-    typer.Option(help="Folder for NAME.npz with the class probabilities of each pixel."),
+    typer.Option(
+        help="Folder for NAME.npz with the class probabilities of each pixel.",
+        rich_help_panel="Output",
+    ),
 ]
 Tile = Annotated[
     int | None,
     typer.Option(
         help="Process large images in overlapping tiles of this side, at full resolution.",
         min=32,
+        rich_help_panel="Model",
     ),
 ]
 Tta = Annotated[
     bool,
-    typer.Option("--tta", help="Test-time augmentation: average three scales, each also mirrored."),
+    typer.Option(
+        "--tta",
+        help="Test-time augmentation: average three scales, each also mirrored.",
+        rich_help_panel="Model",
+    ),
 ]
 Threshold = Annotated[
     float | None,
@@ -82,12 +116,16 @@ Threshold = Annotated[
         help="Instance segmentation: minimum score of an object; default: 0.5.",
         min=0,
         max=1,
+        rich_help_panel="Results",
     ),
 ]
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Resize images to this longest side; default: as in training.", min=32, max=16384
+        help="Resize images to this longest side; default: as in training.",
+        min=32,
+        max=16384,
+        rich_help_panel="Model",
     ),
 ]
 
@@ -97,6 +135,7 @@ def infer(
     images: Images,
     model: ModelOption = DEFAULT_MODEL,  # type: ignore[valid-type]
     save: Save = None,
+    save_as: SaveAsOption = "both",
     classes: Classes = None,
     probabilities: Probabilities = None,
     tile: Tile = None,
@@ -122,8 +161,11 @@ def infer(
     if failures := missing_images(images):
         writer.write(failures)
         return
+    if save_as != "both" and save is None:
+        raise DlkitError("needs a folder; add --save FOLDER", f"--save-as {save_as}")
     paths = keep_apart([save, probabilities], images)
-    save, probabilities = writer.folder(save), writer.folder(probabilities)
+    folders = OutputFolders(writer.folder(save), save_as, writer.folder(probabilities))
+    folders.check_free(paths)
 
     from dlkit.segment.infer import load, segment
     from dlkit.segment.instances import find_objects
@@ -138,10 +180,14 @@ def infer(
         for option in (name for name, value in semantic_only.items() if value is not None):
             raise DlkitError(f"{option}: {model} finds objects; use a semantic segmentation model")
         options = replace(options, threshold=0.5 if threshold is None else threshold)
-        writer.write(find_objects(paths, predictor, options, names, masks, save, writer.shard))
+        show_best = prints_table(format, output)
+        writer.write(
+            find_objects(paths, predictor, options, names, masks, folders, writer.shard, show_best)
+        )
         return
     if threshold is not None:
         raise DlkitError(f"--threshold: {model} labels pixels; use an instance segmentation model")
     writer.write(
-        segment(paths, predictor, options, names, masks, save, probabilities, writer.shard)
+        segment(paths, predictor, options, names, masks, folders, writer.shard),
+        view=View(label_colors(predictor.labels)),
     )

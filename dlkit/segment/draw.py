@@ -6,20 +6,18 @@ Shapes: label maps are uint8 (H, W), the class index of each pixel.
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from dlkit.core.vision.drawing import Color, color, draw_text, text_size
+from dlkit.core.io.colors import BLACK, Color, color, label_colors
+from dlkit.core.vision.drawing import Plate, add_legend, draw_plates
 from dlkit.segment.masks import IGNORED
 
 OPACITY = 0.55  # of the colors over the image
-# Saturation and value in rotation, so that colors with similar hues, eight apart, differ in these.
-SHADES = [(0.85, 0.95), (0.5, 0.95), (0.9, 0.6)]
 
 
-def palette(classes: int) -> list[Color]:
+def palette(labels: Sequence[str]) -> list[Color]:
     """The 256 colors of a PNG palette: one per class, then black up to IGNORED."""
-    colors = [color(number, *SHADES[number % len(SHADES)]) for number in range(classes)]
-    return [*colors, *[(0, 0, 0)] * (IGNORED + 1 - classes)]
+    return [*label_colors(labels).values(), *[BLACK] * (IGNORED + 1 - len(labels))]
 
 
 def indexed_image(labels: np.ndarray, colors: Sequence[Color]) -> Image.Image:
@@ -55,30 +53,6 @@ def draw_errors(picture: Image.Image, truth: np.ndarray, labels: np.ndarray) -> 
     return gray
 
 
-def add_legend(picture: Image.Image, entries: Sequence[tuple[str, Color]]) -> Image.Image:
-    """The image with a legend of its colors below it."""
-    size = text_size(picture.width)
-    font = ImageFont.load_default(size)
-    line, gap = round(1.5 * size), size // 2
-    places, x, y = [], gap, gap
-    for name, _ in entries:
-        width = size + gap + round(font.getlength(name)) + 2 * gap
-        if x > gap and x + width > picture.width:
-            x, y = gap, y + line
-        places.append((x, y))
-        x += width
-    if not places:
-        return picture
-    sheet = Image.new("RGB", (picture.width, picture.height + y + line), "white")
-    sheet.paste(picture)
-    canvas = ImageDraw.Draw(sheet)
-    for (name, shade), (x, below) in zip(entries, places, strict=True):
-        top = picture.height + below
-        canvas.rectangle((x, top, x + size, top + size), fill=shade, outline="black")
-        canvas.text((x + size + gap, top + size / 2), name, fill="black", font=font, anchor="lm")
-    return sheet
-
-
 def draw_masks(
     picture: Image.Image,
     masks: np.ndarray | Sequence[np.ndarray],
@@ -91,13 +65,12 @@ def draw_masks(
     for number in reversed(range(len(masks))):
         full = Image.new("RGB", drawn.size, color(number))
         drawn.paste(Image.blend(drawn, full, OPACITY), mask=Image.fromarray(masks[number]))
-    canvas = ImageDraw.Draw(drawn)
-    font = ImageFont.load_default(text_size(max(drawn.size)))
-    for number in reversed(range(len(masks))):
-        rows, columns = np.nonzero(masks[number])
+    plates = []
+    for number, (name, mask) in enumerate(zip(names, masks, strict=True)):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if rows.size:
-            name = names[number]
+            box = float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0
             text = name if scores is None else f"{name} {scores[number]:.2f}"
-            x, y = int(columns.min()), int(rows.min())
-            draw_text(canvas, text, x, y, color(number), font, drawn.size)
+            plates.append(Plate(text, color(number), box))
+    draw_plates(drawn, plates)
     return drawn

@@ -10,13 +10,15 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import plots
+from dlkit.core.io.files import check_free_in, note_saved
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
-from dlkit.core.progress import log, track
+from dlkit.core.progress import track
 from dlkit.core.vision import images
 from dlkit.core.vision.average_precision import COCO_DEFINITIONS, Overlaps
-from dlkit.segment.draw import add_legend, draw_errors, draw_masks, indexed_image
+from dlkit.core.vision.drawing import add_legend
+from dlkit.segment.draw import draw_errors, draw_masks, indexed_image
 from dlkit.segment.infer import load
 from dlkit.segment.instance_metrics import InstanceMetrics, instance_metrics, mask_overlaps
 from dlkit.segment.instances import predict_objects
@@ -35,6 +37,7 @@ from dlkit.segment.predictor import InferOptions, InstancePredictor, SemanticPre
 R = TypeVar("R")
 
 MIN_SCORE = 0.05  # of objects, for average precision, which needs low scores too
+EXAMPLES_FILE, CONFUSION = "examples.png", "confusion.png"  # files of --save
 NUM_EXAMPLES = 6  # rows of the example grid
 
 
@@ -142,6 +145,7 @@ def evaluate_checkpoint(
             f" {', '.join(predictor.labels)}",
             folder,
         )
+    check_free_in(save, EXAMPLES_FILE, CONFUSION)
     with distributed.launch(device) as process:
         if isinstance(predictor, InstancePredictor):
             confusion = None
@@ -151,12 +155,12 @@ def evaluate_checkpoint(
             confusion = counts.confusion
             scores = semantic_scores(counts, predictor.labels)
     if save is not None and is_main_process():
-        save_examples(predictor, samples, save / "examples.png")
-        log(f"saved {save / 'examples.png'}")
+        save_examples(predictor, samples, save / EXAMPLES_FILE)
+        note_saved(save / EXAMPLES_FILE)
         if confusion is not None:
             labels, title = predictor.labels, "pixels, all images together"
-            plots.heat_map(confusion, labels, labels, title, save / "confusion.png")
-            log(f"saved {save / 'confusion.png'}")
+            plots.heat_map(confusion, labels, labels, title, save / CONFUSION)
+            note_saved(save / CONFUSION)
     yield from scores
 
 

@@ -2,18 +2,21 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, whole_file
+from dlkit.core.io.colors import Color
+from dlkit.core.io.files import whole_file
 from dlkit.core.io.image_files import files
+from dlkit.core.io.results import note_nothing
 from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel.device import choose, dtype, tune_malloc
 from dlkit.core.parallel.sharding import Shard, map_shard
@@ -21,13 +24,15 @@ from dlkit.core.progress import track
 from dlkit.core.store import weights
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
-from dlkit.core.vision.drawing import Color
 from dlkit.core.vision.images import Picture
+from dlkit.core.vision.results import ImageResult
 from dlkit.segment import rle, torchvision_zoo
 from dlkit.segment.architecture import InstanceNetwork, SemanticNetwork, segmenter_settings
 from dlkit.segment.config import DEFAULT_MODEL, PUBLISHED
 from dlkit.segment.draw import draw_overlay, indexed_image, palette
+from dlkit.segment.masks import BACKGROUND, IGNORED
 from dlkit.segment.model import build, find
+from dlkit.segment.outputs import NO_OUTPUTS, OutputFolders, Outputs
 from dlkit.segment.predictor import (
     DEFAULT_OPTIONS,
     InferOptions,
@@ -55,13 +60,20 @@ class Region:
     y1: int
     x2: int
     y2: int
-    rle: dict[str, Any] | None = None
+    rle: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask (H, W) of its pixels, boolean."""
+        return rle.decode(self.rle or {})
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(ImageResult):
     """The classes in one image, largest first."""
 
+    noun: ClassVar = "image"
+    units: ClassVar = {"x1": "px", "y1": "px", "x2": "px", "y2": "px"}
     columns: ClassVar = ["path", "label", "fraction", "x1", "y1", "x2", "y2"]
 
     path: str
@@ -108,7 +120,7 @@ def make_predictor(
     precision: str = "fp32",
 ) -> SemanticPredictor | InstancePredictor:
     """The predictor of a network that is on its device, by the kind of its architecture."""
-    settings = (header.labels, image_size, device, palette(len(header.labels)), precision)
+    settings = (header.labels, image_size, device, palette(header.labels), precision)
     if find(header.arch).instances:
         assert isinstance(network, InstanceNetwork)
         return InstancePredictor(network, *settings)
@@ -122,67 +134,58 @@ def segment(
     options: InferOptions = DEFAULT_OPTIONS,
     classes: Sequence[str] | None = None,
     masks: bool = False,
-    save: Path | None = None,
-    probabilities: Path | None = None,
+    folders: OutputFolders = NO_OUTPUTS,
     shard: Shard | None = None,
 ) -> Iterator[Segmentation | Failure]:
     """The classes in each image, in input order; a Failure for an unreadable one.
 
     `classes` restricts the results to these; `masks` adds run-length coded masks. NAME.png, the
-    label map with a palette, and NAME-overlay.jpg are written to the folder `save`, NAME.npz to
-    `probabilities`. Only the `shard` of the images is processed; without one, the processes share
-    them.
+    label map with a palette, NAME-overlay.jpg and NAME.npz are written to the `folders`. Only the
+    `shard` of the images is processed; without one, the processes share them.
     """
     selected = class_indices(predictor, classes)
-    overlay_names = [label if k in selected else "" for k, label in enumerate(predictor.labels)]
+    overlay_names = [
+        label if k in selected and label != BACKGROUND else ""
+        for k, label in enumerate(predictor.labels)
+    ]
 
     def predict_all(inputs: Iterator[str]) -> Iterator[tuple[str, Picture, LabelMap] | Failure]:
-        return predict(predictor, inputs, options, probabilities is not None)
+        return predict(predictor, inputs, options, folders.probabilities is not None)
 
-    def draw(original: Picture, label_map: LabelMap, target: Path) -> None:
+    def draw(original: Picture, label_map: LabelMap, target: Outputs) -> None:
         save_label_map(original, label_map.labels, predictor.colors, overlay_names, target)
 
     def describe(path: str, picture: Picture, label_map: LabelMap, target: Outputs) -> Segmentation:
         if target.probabilities is not None and label_map.probabilities is not None:
             save_probabilities(label_map.probabilities, predictor.labels, target.probabilities)
         regions = list_regions(label_map.labels, predictor.labels, selected, masks)
-        return Segmentation(path, picture.width, picture.height, regions)
+        result = Segmentation(path, picture.width, picture.height, regions)
+        if not regions:
+            counts = np.bincount(label_map.labels.reshape(-1), minlength=len(predictor.labels))
+            largest = predictor.labels[counts.argmax()], counts.max() / counts.sum()
+            note_nothing(result, no_regions(path, [predictor.labels[k] for k in selected], largest))
+        return result
 
-    outputs = name_outputs(files(paths), save, probabilities)
+    outputs = folders.name(files(paths))
     return process_images(outputs, predict_all, draw, describe, str(predictor.device), shard)
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """The files to write for one image."""
-
-    map: Path | None
-    probabilities: Path | None
-
-
-def name_outputs(
-    paths: Iterable[str], save: Path | None, probabilities: Path | None
-) -> Iterator[tuple[str, Outputs]]:
-    """Each path with the files to write for it."""
-    maps = None if save is None else FileNames(save)
-    arrays = None if probabilities is None else FileNames(probabilities)
-    for path in paths:
-        label_map = None if maps is None else maps.path_for(path, ".png")
-        array = None if arrays is None else arrays.path_for(path, ".npz")
-        yield path, Outputs(label_map, array)
+def no_regions(path: str, labels: Sequence[str], largest: tuple[str, float]) -> str:
+    """The sentence about an image without pixels of these classes, with its largest class."""
+    return f"no {' or '.join(labels)} in {path}; largest: {largest[0]} {largest[1]:.2f}"
 
 
 def process_images(
     inputs: Iterable[tuple[str, Outputs]],
     predict_all: Callable[[Iterator[str]], Iterator[tuple[str, Picture, P] | Failure]],
-    draw: Callable[[Picture, P, Path], None],
+    draw: Callable[[Picture, P, Outputs], None],
     describe: Callable[[str, Picture, P, Outputs], R],
     device: str,
     shard: Shard | None,
 ) -> Iterator[R | Failure]:
     """The results of all inputs, in their order; a Failure for an unreadable image.
 
-    `draw` writes the label map with the full-size picture, `describe` makes the result. Inputs have
+    `draw` writes pictures with the full-size image, `describe` makes the result. Inputs have
     their file names before the processes share them, so that all agree on the names.
     """
 
@@ -200,14 +203,15 @@ def process_images(
                 yield entry
                 continue
             path, picture, prediction = entry
-            if target.map is not None:
+            if target.mask is not None or target.overlay is not None:
                 try:
                     original = images.full_size(path, picture)
                 except DlkitError as error:  # the file was removed or changed in the meantime
                     yield Failure(path, error.reason_for(path))
                     continue
-                draw(original, prediction, target.map)
+                draw(original, prediction, target)
             yield describe(path, picture, prediction, target)
+            target.note_saved()
 
     return map_shard(results, inputs, device, shard)
 
@@ -249,22 +253,29 @@ def list_regions(
     return regions
 
 
+def draw_regions(
+    picture: Image.Image, found: Segmentation, colors: Sequence[Color], labels: Sequence[str]
+) -> Image.Image:
+    """The overlay of a result with masks; `labels` are all of the model's."""
+    label_map = np.full((found.height, found.width), IGNORED, np.uint8)
+    for region in found.segments:
+        label_map[region.mask] = labels.index(region.label)
+    return draw_overlay(picture, label_map, colors, labels)
+
+
 def save_label_map(
     picture: Picture,
     labels: np.ndarray,
     colors: Sequence[Color],
     names: Sequence[str],
-    target: Path,
+    target: Outputs,
 ) -> None:
-    """Write the label map to `target` and the overlay of the classes in `names` beside it."""
-    images.save(indexed_image(labels, colors), target)
-    overlay = draw_overlay(images.as_pillow(picture), labels, colors, names)
-    images.save(overlay, overlay_path(target))
-
-
-def overlay_path(target: Path) -> Path:
-    """The path of the overlay of a label map."""
-    return target.with_name(f"{target.stem}-overlay.jpg")
+    """Write the label map, and the overlay of the classes in `names`."""
+    if target.mask is not None:
+        images.save(indexed_image(labels, colors), target.mask)
+    if target.overlay is not None:
+        overlay = draw_overlay(images.as_pillow(picture), labels, colors, names)
+        images.save(overlay, target.overlay)
 
 
 def save_probabilities(probabilities: np.ndarray, names: Sequence[str], target: Path) -> None:

@@ -4,34 +4,35 @@ Shapes: N objects of an image of H x W pixels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from dlkit.core.failures import Failure, each
+from dlkit.core.io.colors import color
 from dlkit.core.io.image_files import files
+from dlkit.core.io.results import note_nothing, nothing_above
 from dlkit.core.parallel.sharding import Shard
 from dlkit.core.vision import images
-from dlkit.core.vision.drawing import color
 from dlkit.core.vision.images import Picture
+from dlkit.core.vision.results import ImageResult
 from dlkit.segment import rle
 from dlkit.segment.architecture import InstancePrediction
 from dlkit.segment.draw import draw_masks, indexed_image
 from dlkit.segment.infer import (
-    Outputs,
     class_indices,
     make_rows,
-    name_outputs,
-    overlay_path,
     process_images,
 )
+from dlkit.segment.outputs import NO_OUTPUTS, OutputFolders, Outputs
 from dlkit.segment.predictor import DEFAULT_OPTIONS, InferOptions, InstancePredictor, resize_maps
 
 MAX_OBJECTS = 100  # per image
+LEAST_SCORE = 0.01  # of the best candidate in an image without objects
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,20 @@ class Instance:
     y1: float
     x2: float
     y2: float
-    rle: dict[str, Any] | None = None
+    rle: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask (H, W) of its pixels, boolean."""
+        return rle.decode(self.rle or {})
 
 
 @dataclass(frozen=True)
-class ImageInstances:
+class ImageInstances(ImageResult):
     """The objects of one image, best first."""
 
+    noun: ClassVar = "image"
+    units: ClassVar = {"x1": "px", "y1": "px", "x2": "px", "y2": "px"}
     columns: ClassVar = ["path", "label", "score", "fraction", "x1", "y1", "x2", "y2"]
 
     path: str
@@ -82,14 +90,16 @@ def find_objects(
     options: InferOptions = DEFAULT_OPTIONS,
     classes: Sequence[str] | None = None,
     masks: bool = False,
-    save: Path | None = None,
+    folders: OutputFolders = NO_OUTPUTS,
     shard: Shard | None = None,
+    show_best: bool = False,
 ) -> Iterator[ImageInstances | Failure]:
     """The objects in each image, in input order; a Failure for an unreadable one.
 
     `classes` restricts the results to these; `masks` adds run-length coded masks. NAME.png, whose
-    pixels are object ids from 1, and NAME-overlay.jpg are written to the folder `save`. Only the
-    `shard` of the images is processed; without one, the processes share them.
+    pixels are object ids from 1, and NAME-overlay.jpg are written to the `folders`. Only the
+    `shard` of the images is processed; without one, the processes share them. With `show_best`, a
+    result without objects has the best candidate in its sentence `nothing`.
     """
     selected = sorted(class_indices(predictor, classes))
 
@@ -102,15 +112,30 @@ def find_objects(
                 entry = path, picture, select_labels(objects, selected)
             yield entry
 
-    def draw(original: Picture, objects: InstanceMasks, target: Path) -> None:
+    def draw(original: Picture, objects: InstanceMasks, target: Outputs) -> None:
         save_instances(original, objects, predictor.labels, target)
 
     def describe(path: str, picture: Picture, objects: InstanceMasks, _: Outputs) -> ImageInstances:
         instances = list(list_instances(objects, predictor.labels, masks))
-        return ImageInstances(path, picture.width, picture.height, instances)
+        result = ImageInstances(path, picture.width, picture.height, instances)
+        if show_best and not instances:
+            (found,) = predictor.predict([picture.pixels], LEAST_SCORE, MAX_OBJECTS)
+            best = best_candidate(found, predictor.labels, selected)
+            note_nothing(result, nothing_above(options.threshold, path, best, classes))
+        return result
 
-    outputs = name_outputs(files(paths), save, None)
+    outputs = folders.name(files(paths))
     return process_images(outputs, predict_all, draw, describe, str(predictor.device), shard)
+
+
+def best_candidate(
+    found: InstancePrediction, names: Sequence[str], selected: Sequence[int]
+) -> tuple[str, float] | None:
+    """The label and score of the best object (they come best first) of the selected labels."""
+    for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True):
+        if label in selected:
+            return names[label], score
+    return None
 
 
 def predict_objects(
@@ -167,15 +192,24 @@ def list_instances(objects: InstanceMasks, names: Sequence[str], masks: bool) ->
         yield Instance(names[label], round(score, 4), fraction, x1, y1, x2, y2, code)
 
 
+def draw_instances(picture: Image.Image, found: ImageInstances) -> Image.Image:
+    """The image with the masks of a result drawn."""
+    masks = [instance.mask for instance in found.objects]
+    names = [instance.label for instance in found.objects]
+    return draw_masks(picture, masks, names, [instance.score for instance in found.objects])
+
+
 def save_instances(
-    picture: Picture, objects: InstanceMasks, names: Sequence[str], target: Path
+    picture: Picture, objects: InstanceMasks, names: Sequence[str], target: Outputs
 ) -> None:
-    """Write the object ids to `target` and an overlay of the masks beside it."""
-    ids = np.zeros((picture.height, picture.width), np.uint8)
-    for index in reversed(range(len(objects.masks))):  # the best on top
-        ids[objects.masks[index]] = index + 1
-    colors = [(0, 0, 0), *(color(index) for index in range(255))]
-    images.save(indexed_image(ids, colors), target)
-    labels = [names[label] for label in objects.labels]
-    drawn = draw_masks(images.as_pillow(picture), objects.masks, labels, objects.scores.tolist())
-    images.save(drawn, overlay_path(target))
+    """Write the object ids, and an overlay of the masks."""
+    if target.mask is not None:
+        ids = np.zeros((picture.height, picture.width), np.uint8)
+        for index in reversed(range(len(objects.masks))):  # the best on top
+            ids[objects.masks[index]] = index + 1
+        colors = [(0, 0, 0), *(color(index) for index in range(255))]
+        images.save(indexed_image(ids, colors), target.mask)
+    if target.overlay is not None:
+        labels, scores = [names[label] for label in objects.labels], objects.scores.tolist()
+        overlay = draw_masks(images.as_pillow(picture), objects.masks, labels, scores)
+        images.save(overlay, target.overlay)

@@ -117,8 +117,8 @@ def find_reader(data: Path) -> Callable[..., Listing]:
         return read_camvid
     raise DlkitError(
         "no masks in a known layout; use images/ and masks/, VOC's SegmentationClass/ and"
-        " ImageSets/, CamVid's train/ and trainannot/, or COCO's annotations/*.json (see the"
-        " README)",
+        " ImageSets/, CamVid's train/ and trainannot/, or COCO's annotations/*.json (see"
+        " `dlkit docs segment`)",
         data,
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.colors import Color
 from dlkit.core.vision.images import BAD_FILE
 from dlkit.segment.rle import decode
 
@@ -20,8 +21,6 @@ UNKNOWN = 254  # marks invalid values while a mask is read
 MAX_CLASSES = 254
 IGNORED_NAMES = {"void", "ignore", "ignored", "unlabeled", "unlabelled"}
 BACKGROUND = "background"
-
-Color = tuple[int, int, int]
 
 
 class BadMask(DlkitError):

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.failures import Failure, each
+from dlkit.core.io.colors import Color
 from dlkit.core.parallel.device import autocast
 from dlkit.core.vision import images
 from dlkit.core.vision.batches import WINDOW, group_by_shape, next_window
-from dlkit.core.vision.drawing import Color
 from dlkit.core.vision.images import MIN_SIDE, Picture
 from dlkit.core.vision.tile import in_tiles
 from dlkit.segment.architecture import InstanceNetwork, InstancePrediction, SemanticNetwork

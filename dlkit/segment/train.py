@@ -11,6 +11,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.core.vision.augment import jitter_color
 from dlkit.segment import model, torchvision_zoo
@@ -21,7 +22,7 @@ from dlkit.segment.evaluate import evaluate, save_examples
 from dlkit.segment.infer import make_predictor
 from dlkit.segment.layouts import DatasetSplit, read_split
 
-BEST_METRIC = {"semantic": "mean_iou", "instance": "map_50_95_coco101"}  # selects the best epoch
+BEST_METRIC = {"semantic": BestMetric("mean_iou"), "instance": BestMetric("map_50_95_coco101")}
 
 
 def train(config: SegmentTrainConfig) -> Path:
@@ -55,7 +56,7 @@ def train(config: SegmentTrainConfig) -> Path:
             run.eval_model, run.header, config.image_size, process.device, config.precision
         )
 
-        for _ in run.epochs():
+        for _ in run.epochs(BEST_METRIC[config.task]):
             for channels, indices, labels in run.batches(batches):
                 images = jitter_color(channels[:, :3].float(), config.color_jitter)
                 border = channels[:, 3].float() / 255 if config.border_weight else None
@@ -68,7 +69,7 @@ def train(config: SegmentTrainConfig) -> Path:
             run.eval_model.eval()
             scores = evaluate(predictor, validation.samples, process, config.workers).summary
             scores.pop("boundary_f1", None)  # too slow here; `dlkit segment evaluate` computes it
-            better = run.finish_epoch(scores[BEST_METRIC[config.task]], **scores)
+            better = run.finish_epoch(**scores)
             if better and process.is_main:
                 save_examples(predictor, validation.samples, run.folder / "examples.png")
     return run.best

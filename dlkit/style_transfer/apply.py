@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
@@ -34,6 +36,9 @@ TILE = 1024  # side of the tiles of large photographs
 @dataclass(frozen=True)
 class StyledImage:
     """A photograph in a style, and the file and size of the painting."""
+
+    noun: ClassVar = "painting"
+    units: ClassVar = {"width": "px", "height": "px"}
 
     path: str
     style: str
@@ -227,14 +232,19 @@ def paint_batch(batch: Tensor, code: Tensor, model: Stylizer, options: ApplyOpti
     return (painted.float() * 255).round_().clamp_(0, 255).byte().cpu()
 
 
-def save_painting(painted: PendingImage, options: ApplyOptions) -> StyledImage:
-    """Restore the photograph's colors if asked to, and write the painting."""
+def finish_painting(painted: PendingImage, options: ApplyOptions) -> Image.Image:
+    """The painting as an image, with the photograph's colors restored if asked to."""
     painting = painted.pixels.float() / 255
     if options.colors != "style":
         photo = painted.photo.float() / 255
         keep = color.keep_chroma if options.colors == "luminance" else color.match_painting_colors
         painting = keep(photo, painting)
-    picture = to_pillow(painting)
+    return to_pillow(painting)
+
+
+def save_painting(painted: PendingImage, options: ApplyOptions) -> StyledImage:
+    """Finish the painting and write it."""
+    picture = finish_painting(painted, options)
     images.save(picture, painted.item.target)
     item = painted.item
     return StyledImage(item.photo, join_names(item.styles), str(item.target), *picture.size)

@@ -22,6 +22,7 @@ from dlkit.core.cli.command import (
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.writers import Format, write
 from dlkit.style_transfer.config import DEFAULT_FEATURES, DEFAULT_MODEL, StyleTrainConfig
+from dlkit.style_transfer.help import PAGES
 
 if TYPE_CHECKING:
     from dlkit.core.io.scores import Score
@@ -41,6 +42,12 @@ def evaluate_model(*arguments: Any, **options: Any) -> "Iterator[Score]":
     return evaluate_checkpoint(*arguments, **options)
 
 
+def next_command(config: StyleTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    style = ["--style", "STYLE.jpg"] if config.arch == "adain" else []
+    return ["style-transfer", "apply", model, "PHOTO.jpg", *style, "-o", "painted.jpg"]
+
+
 TASK = Task(
     "style-transfer",
     "Paint photographs in the style of a picture.",
@@ -48,6 +55,9 @@ TASK = Task(
     DEFAULT_MODEL,
     train_model,
     evaluate_model,
+    main_metrics=("style_distance",),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group(evaluate=False)
 
@@ -58,51 +68,72 @@ STYLE_LAYERS = "relu1_1,relu2_1,relu3_1,relu4_1,relu5_1"
 
 Photos = Annotated[
     list[str],
-    typer.Argument(help="Photographs: files, folders, globs, URLs, or - for a list on stdin."),
+    typer.Argument(
+        help="Files, folders, globs, URLs; - reads a list on stdin.",
+        rich_help_panel="Input",
+    ),
 ]
 StylePicture = Annotated[
     str,
     typer.Argument(
-        help="The style, the last argument: a file or URL; a folder or glob has several."
+        help="The style, last: a file or URL; a folder or glob has several.",
+        rich_help_panel="Input",
     ),
 ]
 MoreStyles = Annotated[
     list[str] | None,
-    typer.Option("--style", help="Another style; may be given more than once."),
+    typer.Option("--style", help="Another style; may be repeated.", rich_help_panel="Style"),
 ]
 Blend = Annotated[
     str | None,
     typer.Option(
         help="Mix all styles in one painting with these weights, as in 0.7,0.3; default: one"
-        " painting per style."
+        " painting per style.",
+        rich_help_panel="Style",
     ),
 ]
 PaintingOutput = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", help="File for the painting; for several, a folder for PHOTO-STYLE.jpg."
+        "--output",
+        "-o",
+        help="File for the painting; for several, a folder for PHOTO-STYLE.jpg.",
+        rich_help_panel="Output",
     ),
 ]
-Grid = Annotated[Path | None, typer.Option(help="File for a contact sheet: photographs by styles.")]
+Grid = Annotated[
+    Path | None,
+    typer.Option(help="File for a contact sheet: photographs by styles.", rich_help_panel="Output"),
+]
 PreserveColor = Annotated[
     Literal["luminance", "histogram"] | None,
     typer.Option(
-        help="Keep the photograph's colors. luminance: change only the luma; histogram: match the"
-        " style's mean and covariance of colors to the photograph's."
+        help="Keep the photograph's colors: change only the luma, or match the style's mean and"
+        " covariance of colors.",
+        rich_help_panel="Style",
     ),
 ]
 Size = Annotated[
     int,
     typer.Option(
-        help="Longest side while painting; the result is resized to the photograph's size.", min=32
+        help="Longest side while painting; the result is resized to the photograph's size.",
+        min=32,
+        rich_help_panel="Output",
     ),
 ]
 AsPainted = Annotated[
-    bool, typer.Option("--as-painted", help="Keep the painting at --size pixels.")
+    bool,
+    typer.Option(
+        "--as-painted", help="Keep the painting at --size pixels.", rich_help_panel="Output"
+    ),
 ]
 StyleSize = Annotated[
     int | None,
-    typer.Option(help="Longest side of the styles; smaller values give smaller strokes.", min=32),
+    typer.Option(
+        help="Longest side of the styles; smaller values give smaller strokes.",
+        min=32,
+        rich_help_panel="Style",
+    ),
 ]
 Tile = Annotated[
     int | None,
@@ -110,25 +141,40 @@ Tile = Annotated[
         help="Compute in tiles of this side, with less memory and without seams; default: if memory"
         " is short.",
         min=128,
+        rich_help_panel="Optimization",
     ),
 ]
 Features = Annotated[
     str,
-    typer.Option(help="Feature network: a bundled one's name, vgg19, vgg16, a file or a URL."),
+    typer.Option(
+        help="Feature network: a bundled one's name, vgg19, vgg16, a file or a URL.",
+        rich_help_panel="Model",
+    ),
 ]
-ContentWeight = Annotated[float, typer.Option(help="Weight of the content loss.", min=0)]
-StyleWeight = Annotated[float, typer.Option(help="Weight of the style loss.", min=0)]
+ContentWeight = Annotated[
+    float, typer.Option(help="Weight of the content loss.", min=0, rich_help_panel="Loss")
+]
+StyleWeight = Annotated[
+    float, typer.Option(help="Weight of the style loss.", min=0, rich_help_panel="Loss")
+]
 TvWeight = Annotated[
-    float, typer.Option(help="Weight of the total variation loss; more is smoother.", min=0)
+    float,
+    typer.Option(
+        help="Weight of the total variation loss; more is smoother.", min=0, rich_help_panel="Loss"
+    ),
 ]
 ContentLayers = Annotated[
     str,
-    typer.Option(help="Layers of the content loss, optionally with weights: relu3_1=2,relu4_2=1."),
+    typer.Option(
+        help="Layers of the content loss, optionally with weights: relu3_1=2,relu4_2=1.",
+        rich_help_panel="Loss",
+    ),
 ]
 StyleLayers = Annotated[
     str,
     typer.Option(
-        help="Layers of the style loss, likewise; default weights are equal with a sum of 1."
+        help="Layers of the style loss, likewise; default weights are equal with a sum of 1.",
+        rich_help_panel="Loss",
     ),
 ]
 
@@ -144,7 +190,9 @@ def infer(
     size: Size = SIZE,
     as_painted: AsPainted = False,
     style_size: StyleSize = None,
-    steps: Annotated[int, typer.Option(help="Steps of the optimizer.", min=1)] = STEPS,
+    steps: Annotated[
+        int, typer.Option(help="Steps of the optimizer.", min=1, rich_help_panel="Optimization")
+    ] = STEPS,
     content_weight: ContentWeight = 1.0,
     style_weight: StyleWeight = 50.0,
     tv_weight: TvWeight = 30.0,
@@ -152,29 +200,44 @@ def infer(
     style_layers: StyleLayers = STYLE_LAYERS,
     features: Features = DEFAULT_FEATURES,
     pooling: Annotated[
-        Literal["average", "max"], typer.Option(help="Pooling of the feature network.")
+        Literal["average", "max"],
+        typer.Option(help="Pooling of the feature network.", rich_help_panel="Model"),
     ] = "average",
     caffe: Annotated[
         bool,
-        typer.Option("--caffe", help="Preprocess images as Caffe's networks do."),
+        typer.Option(
+            "--caffe", help="Preprocess images as Caffe's networks do.", rich_help_panel="Model"
+        ),
     ] = False,
     init: Annotated[
-        str, typer.Option(help="Initial picture: content, noise, or an image file.")
+        str,
+        typer.Option(
+            help="Initial picture: content, noise, or an image file.",
+            rich_help_panel="Optimization",
+        ),
     ] = "content",
     optimizer: Annotated[
         Literal["lbfgs", "adam"],
-        typer.Option(help="Optimizer; lbfgs needs fewer steps, adam less memory."),
+        typer.Option(
+            help="Optimizer; lbfgs needs fewer steps, adam less memory.",
+            rich_help_panel="Optimization",
+        ),
     ] = "lbfgs",
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate; default: 1 for lbfgs, 0.02 for adam.", min=0),
+        typer.Option(
+            help="Learning rate; default: 1 for lbfgs, 0.02 for adam.",
+            min=0,
+            rich_help_panel="Optimization",
+        ),
     ] = None,
     preserve_color: PreserveColor = None,
     mask: Annotated[
         list[str] | None,
         typer.Option(
             help="Image that is white where the style applies and black elsewhere; with --blend one"
-            " per style, in the same order."
+            " per style, in the same order.",
+            rich_help_panel="Style",
         ),
     ] = None,
     scales: Annotated[
@@ -183,17 +246,29 @@ def infer(
             help="Number of scales, from coarse to fine; default: more for a larger --size.",
             min=1,
             max=8,
+            rich_help_panel="Optimization",
         ),
     ] = None,
     tile: Tile = None,
     every: Annotated[
-        int, typer.Option(help="Save the picture every N steps; 0: never.", min=0)
+        int,
+        typer.Option(
+            help="Save the picture every N steps; 0: never.", min=0, rich_help_panel="Output"
+        ),
     ] = 0,
     preview: Annotated[
-        bool, typer.Option("--preview", help="Also write NAME.gif, an animation of the steps.")
+        bool,
+        typer.Option(
+            "--preview",
+            help="Also write NAME.gif, an animation of the steps.",
+            rich_help_panel="Output",
+        ),
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of --init noise; default: 0.", min=0)
+        int | None,
+        typer.Option(
+            help="Seed of --init noise; default: 0.", min=0, rich_help_panel="Optimization"
+        ),
     ] = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
@@ -201,13 +276,17 @@ def infer(
     shard: Annotated[
         str | None,
         typer.Option(
-            metavar="I/N", help="Only every N-th painting, starting with number I, counted from 0."
+            metavar="I/N",
+            help="Only every N-th painting, starting with number I, counted from 0.",
+            rich_help_panel="Batch and cluster",
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Skip paintings whose files exist, also one that Ctrl-C ended."
+            "--resume",
+            help="Skip paintings whose files exist, also one that Ctrl-C ended.",
+            rich_help_panel="Batch and cluster",
         ),
     ] = False,
 ) -> None:
@@ -281,7 +360,9 @@ def refuse_partial_grid(grid: Path | None, shard: str | None, resume: bool) -> N
 
 @app.command("apply")
 def apply_(
-    model: Annotated[str, typer.Argument(help="A painter: bundled name, file, or URL.")],
+    model: Annotated[
+        str, typer.Argument(help="A painter: bundled name, file, or URL.", rich_help_panel="Model")
+    ],
     photos: Photos,
     styles: Annotated[
         list[str] | None,
@@ -289,6 +370,7 @@ def apply_(
             "--style",
             help="A style: an image, folder or glob, or the name of one that the painter was"
             " trained on; may be given more than once; default: all of these.",
+            rich_help_panel="Style",
         ),
     ] = None,
     blend: Blend = None,
@@ -297,16 +379,27 @@ def apply_(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Longest side of the paintings; default: that of the photographs.", min=8
+            help="Longest side of the paintings; default: that of the photographs.",
+            min=8,
+            rich_help_panel="Output",
         ),
     ] = None,
     style_size: Annotated[
         int | None,
-        typer.Option(help=f"adain: longest side of the styles; default: {SIZE}.", min=32),
+        typer.Option(
+            help=f"adain: longest side of the styles; default: {SIZE}.",
+            min=32,
+            rich_help_panel="Style",
+        ),
     ] = None,
     strength: Annotated[
         float,
-        typer.Option(help="Strength of the style, from 0 (the photograph) to 1.", min=0, max=1),
+        typer.Option(
+            help="Strength of the style, from 0 (the photograph) to 1.",
+            min=0,
+            max=1,
+            rich_help_panel="Style",
+        ),
     ] = 1.0,
     preserve_color: PreserveColor = None,
     tile: Tile = None,
@@ -370,6 +463,7 @@ def evaluate(
             help="A painter's name, file or URL, or gatys for painting by optimization"
             " (gatys:NETWORK: with that feature network);"
             f" may be given more than once; default: gatys and {DEFAULT_MODEL}.",
+            rich_help_panel="Model",
         ),
     ] = None,
     pictures: Annotated[
@@ -378,19 +472,25 @@ def evaluate(
             "--picture",
             help="An expand painting of the photograph in the style, to measure instead; may be"
             " given more than once.",
+            rich_help_panel="Input",
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option(help="Longest side for painting and measuring.", min=32)
+        int,
+        typer.Option(
+            help="Longest side for painting and measuring.", min=32, rich_help_panel="Model"
+        ),
     ] = 256,
     steps: Annotated[
-        int | None, typer.Option(help=f"Steps of gatys; default: {STEPS}.", min=1)
+        int | None,
+        typer.Option(help=f"Steps of gatys; default: {STEPS}.", min=1, rich_help_panel="Model"),
     ] = None,
     features: Features = DEFAULT_FEATURES,
     save: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the paintings, the contact sheet sheet.jpg and distances.csv."
+            help="Folder for the paintings, the contact sheet sheet.jpg and distances.csv.",
+            rich_help_panel="Output",
         ),
     ] = None,
     device: Device = "auto",
@@ -398,7 +498,7 @@ def evaluate(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print the mean content and style distances of each method's paintings.
+    """Print the mean content and style distances of paintings.
 
     The unchanged photographs are measured as well, for reference.
     """
@@ -422,7 +522,7 @@ def evaluate(
             raise DlkitError("--steps is for gatys; add --model gatys, or remove it")
         steps = steps or STEPS
         scores = compare(chosen, contents, styles, size, steps, features, save, device, precision)
-    write(scores, format, output)
+    write(scores, format, output, view=TASK.view)
 
 
 def expand(sources: list[str]) -> list[str]:

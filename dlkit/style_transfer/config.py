@@ -26,34 +26,51 @@ class StyleTrainConfig(TrainConfig):
         " paint in any style."
     )
     images: list[str] = option(
-        (), "Photographs to train on: a folder, file or glob; may be given more than once."
+        (),
+        "Photographs to train on: a folder, file or glob; may be given more than once.",
+        group="Data",
     )
-    arch: Arch = option("fast", "fast: a network for these styles; adain: a network for any style.")
+    arch: Arch = option(
+        "fast",
+        "fast: a network for these styles; adain: a network for any style.",
+        group="Architecture",
+    )
     features: str = option(
         DEFAULT_FEATURES,
         "Feature network of the losses and of adain's encoder: a bundled one's name, vgg19, vgg16"
         " or a file.",
+        group="Architecture",
     )
-    image_size: int = option(128, "Side of the training crops, in pixels.", min=32)
+    image_size: int = option(128, "Side of the training crops, in pixels.", min=32, group="Data")
     style_size: int = option(
-        256, "fast: longest side of the style images, which determines the size of strokes.", min=32
+        256,
+        "fast: longest side of the style images, which determines the size of strokes.",
+        min=32,
+        group="Data",
     )
-    width: int = option(24, "fast: channels of the first layer (32 in the paper).", min=4)
+    width: int = option(
+        24, "fast: channels of the first layer (32 in the paper).", min=4, group="Architecture"
+    )
     content_layer: str | None = option(
         None,
         "Layer of the content loss and last layer of adain's encoder (fast: relu3_1, adain:"
         " relu4_1). Earlier layers keep more of the photograph and train faster.",
+        group="Loss",
     )
-    content_weight: float = option(1.0, "Weight of the content loss.", min=0)
+    content_weight: float = option(1.0, "Weight of the content loss.", min=0, group="Loss")
     style_weight: float | None = option(
-        None, "Weight of the style loss (fast: 15, adain: 30).", min=0
+        None, "Weight of the style loss (fast: 15, adain: 30).", min=0, group="Loss"
     )
     tv_weight: float | None = option(
-        None, "Weight of the total variation loss (fast: 50, adain: 20).", min=0
+        None, "Weight of the total variation loss (fast: 50, adain: 20).", min=0, group="Loss"
     )
-    val_share: float = option(0.02, "Share of the photographs to validate on.", min=0, max=0.9)
-    every: int = option(1, "Write example paintings every N epochs.", min=1)
-    steps_per_epoch: int = option(0, "Steps of an epoch; 0: one pass over the photographs.", min=0)
+    val_share: float = option(
+        0.02, "Share of the photographs to validate on.", min=0, max=0.9, group="Validation"
+    )
+    every: int = option(1, "Write example paintings every N epochs.", min=1, group="Validation")
+    steps_per_epoch: int = option(
+        0, "Steps of an epoch; 0: one pass over the photographs.", min=0, group="Optimization"
+    )
     epochs: int = option(20, "Passes over the photographs, or epochs of --steps-per-epoch.", min=1)
     batch_size: int = option(8, "Batch size over all processes.", min=1)
     weight_decay: float = option(0.0, "Weight decay; biases and norms have none.", min=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import check_free_in, note_saved, whole_file
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
@@ -25,9 +25,16 @@ from dlkit.style_transfer.infer import PaintOptions, read, read_style, resize
 from dlkit.style_transfer.loss import content_loss, gram, style_loss
 from dlkit.style_transfer.models.features import FeatureNetwork
 from dlkit.style_transfer.optimize import Objective
-from dlkit.style_transfer.plan import Style, plan_paintings, stem
+from dlkit.style_transfer.plan import (
+    Style,
+    check_targets,
+    note_paintings,
+    plan_paintings,
+    stem,
+)
 
 GATYS = "gatys"
+TABLE, SHEET = "distances.csv", "sheet.jpg"  # files of --save
 PHOTO = "photo"  # the method that leaves photographs unchanged
 SIDE, STEPS = 256, 300
 DEFINITIONS = {
@@ -116,6 +123,7 @@ def compare(
         raise DlkitError(f"--model {', '.join(methods)}: a method is repeated; give each once")
     if len({display_name(method) for method in methods}) < len(methods):
         raise DlkitError(f"--model {', '.join(methods)}: two methods share a name; rename a file")
+    check_free_in(save, TABLE, SHEET)
     metrics = StyleMetrics(infer.load(features, device), side)
     networks = {
         name: method_network(name, metrics, device) for name in methods if is_optimization(name)
@@ -134,6 +142,7 @@ def compare(
             target = folder / display_name(method)
             if method in networks:
                 planned = plan_paintings(photos, [(Style(name),) for name in styles], target)
+                check_targets(planned)
                 how = PaintOptions(size=side, steps=steps, as_painted=True, precision=precision)
                 results: Iterator[Any] = infer.paint(
                     planned, networks[method], metrics.objective, how
@@ -141,11 +150,12 @@ def compare(
             else:
                 groups = known_styles(painters[method], styles)
                 planned = plan_paintings(photos, groups, target)
+                check_targets(planned)
                 results = apply.apply(
                     planned, groups, painters[method], apply.ApplyOptions(size=side)
                 )
             own: list[EvaluatedPainting] = []
-            for result in results:
+            for result in note_paintings(results) if save is not None else results:
                 if isinstance(result, Failure):
                     yield result
                 else:
@@ -153,10 +163,12 @@ def compare(
             yield from measure_paintings(own, metrics, distances)
             entries += own
         if save is not None and is_main_process():
-            write_distances(distances, save / "distances.csv")
+            write_distances(distances, save / TABLE)
             columns = [Cell(style, stem(style)) for style in styles]
             rows = method_rows(methods, photos, styles, entries)
-            images.save(contact_sheet(columns, rows), save / "sheet.jpg")
+            images.save(contact_sheet(columns, rows), save / SHEET)
+            note_saved(save / TABLE)
+            note_saved(save / SHEET)
 
 
 def is_optimization(method: str) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -50,6 +50,9 @@ Colors = Literal["style", "luminance", "histogram"]
 @dataclass(frozen=True)
 class Painting:
     """A painting: its file, and the final weighted losses of content and style."""
+
+    noun: ClassVar = "painting"
+    units: ClassVar = {"width": "px", "height": "px"}
 
     path: str
     style: str
@@ -140,9 +143,39 @@ def paint_one(
 ) -> tuple[Painting, BaseException | None]:
     """The painting, and what interrupted it, if anything: KeyboardInterrupt or a DlkitError."""
     began = time.monotonic()
+    recorder = ProgressRecorder(item.target, options.every, options.preview, options.steps)
+    picture, step, ended_by = paint_picture(item, network, objective, options, recorder)
+    images.save(picture, item.target)
+    recorder.save(picture)
+    return (
+        Painting(
+            item.photo,
+            join_names(item.styles),
+            str(item.target),
+            *picture.size,
+            step.number,
+            *content_and_style(step),
+            round(time.monotonic() - began, 1),
+        ),
+        ended_by,
+    )
+
+
+def content_and_style(step: Step) -> tuple[float, float]:
+    """The losses of content and style that results print."""
+    return round(step.losses.get("content", 0.0), 6), round(step.losses.get("style", 0.0), 6)
+
+
+def paint_picture(
+    item: PlannedPainting,
+    network: FeatureNetwork,
+    objective: Objective,
+    options: PaintOptions,
+    recorder: ProgressRecorder,
+) -> tuple[Image.Image, Step, BaseException | None]:
+    """The finished picture, the last step, and what interrupted it, if anything."""
     canvas = Canvas(item, network, options)
     network = fit_memory(network, objective, options, canvas)
-    recorder = ProgressRecorder(item.target, options.every, options.preview, options.steps)
     bar = Bar(item.target.name, options.steps)
     step: Step | None = None
     ended_by: BaseException | None = None
@@ -170,22 +203,7 @@ def paint_one(
     finally:
         bar.close()
     assert step is not None
-    picture = canvas.finish(step.picture)
-    images.save(picture, item.target)
-    recorder.save(picture)
-    return (
-        Painting(
-            item.photo,
-            join_names(item.styles),
-            str(item.target),
-            *picture.size,
-            step.number,
-            round(step.losses.get("content", 0.0), 6),
-            round(step.losses.get("style", 0.0), 6),
-            round(time.monotonic() - began, 1),
-        ),
-        ended_by,
-    )
+    return canvas.finish(step.picture), step, ended_by
 
 
 def format_losses(losses: dict[str, float]) -> str:

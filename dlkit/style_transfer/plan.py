@@ -8,7 +8,7 @@ from typing import Any
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import picture_suffix
+from dlkit.core.io.files import check_free, keeps_existing, note_saved, picture_suffix
 from dlkit.core.io.image_files import SUFFIXES
 from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.vision import images
@@ -104,7 +104,25 @@ def select_remaining(
         return all(item.target.exists() for item in group)
 
     groups = (planned[start : start + group_size] for start in range(0, len(planned), group_size))
-    return [item for group in remaining_jobs(groups, shard, resume, is_made) for item in group]
+    remaining = remaining_jobs(groups, shard, resume, is_made)
+    selected = [item for group in remaining for item in group]
+    check_targets(selected)
+    return selected
+
+
+def check_targets(planned: Sequence[PlannedPainting]) -> None:
+    """Raise DlkitError, before the work, if a file of a painting exists and is kept."""
+    if keeps_existing():
+        for item in planned:
+            check_free(item.target)
+
+
+def note_paintings(results: Iterable[Any]) -> Iterator[Any]:
+    """Pass results through, and note the files of the paintings as saved."""
+    for result in results:
+        if not isinstance(result, Failure):
+            note_saved(Path(result.output))
+        yield result
 
 
 def write_grid_after(
@@ -113,7 +131,11 @@ def write_grid_after(
     styles: Sequence[tuple[Style, ...]],
     path: Path | None,
 ) -> Iterator[Any]:
-    """Pass results through; after the last, write the contact sheet of all to `path`, if given."""
+    """Pass results through, whose files are noted as saved.
+
+    After the last, the contact sheet of all is written to `path`, if given.
+    """
+    results = note_paintings(results)
     if path is None:
         yield from results
         return
@@ -129,3 +151,4 @@ def write_grid_after(
             for p in photos
         ]
         images.save(contact_sheet(columns, rows), path)
+        note_saved(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from dlkit.core.io.files import check_free, note_saved
 from dlkit.core.vision import images
 
 FRAMES = 40  # most frames of the animation
@@ -19,6 +20,13 @@ class ProgressRecorder:
         self.target, self.every, self.preview = target, every, preview
         self.frame_interval = -(-steps // FRAMES)
         self.frames: list[Image.Image] = []
+        if preview:
+            check_free(self.animation)
+
+    @property
+    def animation(self) -> Path:
+        """The file of the animation."""
+        return self.target.with_suffix(".gif")
 
     def record(self, number: int, finish: Callable[[], Image.Image]) -> None:
         """Record step `number`; `finish` is called for its picture if it is needed."""
@@ -28,8 +36,10 @@ class ProgressRecorder:
             return
         picture = finish()
         if save_now:
-            name = f"{self.target.stem}-{number:04}{self.target.suffix}"
-            images.save(picture, self.target.with_name(name))
+            path = self.target.with_name(f"{self.target.stem}-{number:04}{self.target.suffix}")
+            check_free(path)
+            images.save(picture, path)
+            note_saved(path)
         if add_frame:
             self.frames.append(shrink(picture))
 
@@ -39,7 +49,8 @@ class ProgressRecorder:
             return
         frames = [*self.frames, shrink(last)]
         times = [FRAME_TIME] * len(self.frames) + [LAST_TIME]
-        images.save_gif(frames, self.target.with_suffix(".gif"), times)
+        images.save_gif(frames, self.animation, times)
+        note_saved(self.animation)
 
 
 def shrink(picture: Image.Image) -> Image.Image:

@@ -18,6 +18,7 @@ from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.core.vision.images import Picture, as_pillow, grid, save
 from dlkit.style_transfer.config import ResolvedConfig, StyleTrainConfig, by_arch
@@ -35,6 +36,7 @@ from dlkit.style_transfer.models.fast import Fast, FastSettings
 from dlkit.style_transfer.models.features import FeatureNetwork, load_features
 
 STYLE_LAYERS = {f"relu{stage}_1": 0.25 for stage in range(1, 5)}
+BEST_METRIC = BestMetric("val_loss", lower=True)
 MAX_EXAMPLES = 5  # photographs, and styles, of an example picture
 
 
@@ -98,11 +100,11 @@ def train_fast(
     def validation_loss(images: Tensor) -> Tensor:
         return compute_loss(run.eval_model, images, torch.arange(len(images)) % len(styles))
 
-    for _ in run.epochs():
+    for _ in run.epochs(BEST_METRIC if len(validation) else None):
         for (squares,) in run.batches(batches):
             numbers = torch.randint(len(styles), (len(squares),))
             run.step(compute_loss(network, squares / 255, numbers), optimizer)
-        finish_epoch(run, validation_loss, validation, list(range(len(styles))))
+        finish_epoch(run, validation_loss, validation, list(range(len(styles))), paths)
     return run.best
 
 
@@ -147,11 +149,11 @@ def train_adain(
         own = examples[torch.arange(len(images)) % len(examples)]
         return compute_loss(painter, painter.decoder, images, own)
 
-    for _ in run.epochs():
+    for _ in run.epochs(BEST_METRIC if len(validation) else None):
         for (squares,) in run.batches(batches):
             drawn = torch.stack([styles[0] for _ in squares]).to(process.device)
             run.step(compute_loss(model, decoder, squares / 255, drawn / 255), optimizer)
-        finish_epoch(run, validation_loss, validation, list(examples.split(1)))
+        finish_epoch(run, validation_loss, validation, list(examples.split(1)), paths)
     return run.best
 
 
@@ -166,26 +168,32 @@ def finish_epoch(
     loss: Callable[[Tensor], Tensor],
     validation: Tensor,
     styles: Sequence[Tensor | int],
+    paths: Sequence[str],
 ) -> None:
     """End an epoch: validate, save and write example paintings."""
-    # Without validation photographs, the last epoch is the best.
-    scores, score = {}, float(run.epoch)
+    scores = {}
     painter = run.eval_model.eval()
     if len(validation):
         losses = [loss(part) * len(part) for part in validation.split(run.config.batch_size)]
         scores = {"val_loss": float(torch.stack(losses).sum()) / len(validation)}
-        score = -scores["val_loss"]
-    run.finish_epoch(score, **scores)
+    run.finish_epoch(**scores)
     assert isinstance(run.config, StyleTrainConfig)
     assert isinstance(painter, Painter)
     if run.process.is_main and len(validation) and run.epoch % run.config.every == 0:
-        save_examples(painter, validation[:MAX_EXAMPLES], styles[:MAX_EXAMPLES], run)
+        save_examples(painter, validation[:MAX_EXAMPLES], styles[:MAX_EXAMPLES], paths, run)
 
 
 def save_examples(
-    painter: Painter, photos: Tensor, styles: Sequence[Tensor | int], run: Run
+    painter: Painter,
+    photos: Tensor,
+    styles: Sequence[Tensor | int],
+    paths: Sequence[str],
+    run: Run,
 ) -> None:
-    """Write examples/EPOCH.png: a row for each photograph, which comes first."""
+    """Write examples/EPOCH.png: a row for each photograph, which comes first, with captions.
+
+    `paths` are those of the styles, whose names are the captions.
+    """
     columns = [photos]
     with run.autocast():
         columns += [painter(photos, style) for style in styles]
@@ -193,4 +201,7 @@ def save_examples(
     pictures = [as_pillow(Picture(own, own.shape[2], own.shape[1])) for own in pixels]
     folder = run.folder / "examples"
     folder.mkdir(parents=True, exist_ok=True)
-    save(grid(pictures, len(columns), photos.shape[-1] + 4), folder / f"{run.epoch:03}.png")
+    captions = ["photograph", *(Path(path).stem for path in paths[: len(styles)])] * len(photos)
+    save(
+        grid(pictures, len(columns), photos.shape[-1] + 4, captions), folder / f"{run.epoch:03}.png"
+    )

@@ -141,6 +141,15 @@ def apply_merges(symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0) -> 
     """
     if dropout:
         return apply_merges_with_dropout(list(symbols), ranks, dropout)
+    merged, _ = merge_symbols(symbols, ranks)
+    return [symbol for symbol in merged if symbol >= 0]
+
+
+def merge_symbols(symbols: Sequence[int], ranks: Ranks) -> tuple[list[int], list[int]]:
+    """Merge a word's symbols as `apply_merges`, each result at the place of its first symbol.
+
+    The other places are -1. The second list has the place of the next result, or -1 after the last.
+    """
     symbols = list(symbols)
     following = [*range(1, len(symbols)), -1]
     preceding = list(range(-1, len(symbols) - 1))
@@ -162,7 +171,7 @@ def apply_merges(symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0) -> 
             pair = symbols[preceding[i]], new
             if pair in ranks:
                 heapq.heappush(queue, (*ranks[pair], preceding[i], *pair))
-    return [symbol for symbol in symbols if symbol >= 0]
+    return symbols, following
 
 
 def apply_merges_with_dropout(symbols: list[int], ranks: Ranks, dropout: float) -> list[int]:

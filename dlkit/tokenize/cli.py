@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from dlkit.core.cli.command import (
     AnyFormat,
+    ErrorsOption,
     Output,
     ResumeOption,
     ShardOption,
@@ -19,9 +20,10 @@ from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.streams import is_terminal, streams
 from dlkit.core.io.text import check_sources
-from dlkit.core.io.writers import Format, write, write_blocks
+from dlkit.core.io.writers import Format, write, write_blocks, write_rows
 from dlkit.core.parallel.sharding import Shard, ShardWriter
 from dlkit.tokenize.config import DEFAULT_MODEL, FileFormat, TokenizeTrainConfig
+from dlkit.tokenize.help import PAGES
 
 
 def train_model(config: TokenizeTrainConfig) -> Path:
@@ -36,6 +38,11 @@ def evaluate_model(*arguments: Any, **options: Any) -> Iterator[Any]:
     return evaluate_checkpoint(*arguments, **options)
 
 
+def next_command(config: TokenizeTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    return ["tokenize", "--text", "A TEXT", "-m", model]
+
+
 TASK = Task(
     "tokenize",
     "Cut text into tokens.",
@@ -43,21 +50,28 @@ TASK = Task(
     DEFAULT_MODEL,
     train_model,
     evaluate_model,
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group(evaluate=False)
 
 Texts = Annotated[
     list[str] | None,
-    typer.Argument(help="Text files (plain, .gz, .zst), folders, or -; default: stdin."),
+    typer.Argument(
+        help="Text files (plain or compressed), folders, or -; default: stdin.",
+        rich_help_panel="Input",
+    ),
 ]
-Text = Annotated[str | None, typer.Option(help="A text to encode instead of files.")]
+Text = Annotated[
+    str | None, typer.Option(help="A text to encode instead of files.", rich_help_panel="Input")
+]
 Model = model_argument("tokenize")
-Errors = Annotated[
-    Literal["strict", "replace"],
-    typer.Option(help="Handling of bytes that are not UTF-8: an error, or U+FFFD."),
+Workers = Annotated[
+    int,
+    typer.Option(
+        help="Threads that encode large inputs.", min=1, rich_help_panel="Batch and cluster"
+    ),
 ]
-Workers = Annotated[int, typer.Option(help="Threads that encode large inputs.", min=1)]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite files.")]
 
 
 @app.command()
@@ -65,24 +79,48 @@ def infer(
     texts: Texts = None,
     text: Text = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    ids: Annotated[bool, typer.Option("--ids", help="Print ids, not tokens.")] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Print ids, not tokens.", rich_help_panel="Results")
+    ] = False,
     offsets: Annotated[
-        bool, typer.Option("--offsets", help="Add the characters of each token: start-end.")
+        bool,
+        typer.Option(
+            "--offsets",
+            help="Add the characters of each token: start-end.",
+            rich_help_panel="Results",
+        ),
     ] = False,
     parse_special: Annotated[
         bool,
-        typer.Option("--parse-special", help="Encode special tokens written in the text as such."),
+        typer.Option(
+            "--parse-special",
+            help="Encode special tokens written in the text as such.",
+            rich_help_panel="Input",
+        ),
+    ] = False,
+    no_special: Annotated[
+        bool,
+        typer.Option(
+            "--no-special",
+            help="Without the tokens that the tokenizer's file puts around each text.",
+            rich_help_panel="Results",
+        ),
     ] = False,
     dropout: Annotated[
         float,
-        typer.Option(help="Probability of skipping a merge (BPE-dropout; bpe, byte-bpe).", min=0),
+        typer.Option(
+            help="Probability of skipping a merge (BPE-dropout; bpe, byte-bpe).",
+            min=0,
+            rich_help_panel="Model",
+        ),
     ] = 0.0,
-    seed: Annotated[int | None, typer.Option(help="Seed of --dropout.")] = None,
-    errors: Errors = "strict",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of --dropout.", rich_help_panel="Model")
+    ] = None,
+    errors: ErrorsOption = "strict",
     workers: Workers = 2,
     format: AnyFormat = Format.text,
     output: Output = None,
-    force: Force = False,
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
@@ -94,18 +132,17 @@ def infer(
     writer = ShardWriter(format, output, shard, resume)
     if writer.shard is not None:
         output = None if resume else writer.output
-    sources, tokenizer = open_inputs(texts, text, model, output, force)
-    if not 0 <= dropout < 1:
-        raise DlkitError(f"--dropout {dropout}: must be at least 0 and below 1")
-    if dropout and offsets:
-        raise DlkitError("--dropout: cannot be combined with --offsets")
+    sources, tokenizer = open_inputs(texts, text, model)
+    encoding.check_dropout(dropout, offsets)
     if dropout and (world_size() > 1 or writer.shard not in (None, Shard())):
         raise DlkitError(
             "--dropout: draws random numbers line by line; do not add --shard, --resume or torchrun"
         )
     random.seed(seed)
     bar = text is None and not (output is None and is_terminal(streams().stdout))
-    options = encoding.EncodeOptions(ids, offsets, parse_special, dropout, errors, workers, bar)
+    options = encoding.EncodeOptions(
+        ids, offsets, parse_special, dropout, errors, workers, bar, not no_special
+    )
     if format == Format.text:
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, write_blocks)
@@ -116,19 +153,22 @@ def infer(
 @app.command()
 def decode(
     texts: Texts = None,
-    text: Annotated[str | None, typer.Option(help="Ids to decode instead of files.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Ids to decode instead of files.", rich_help_panel="Input")
+    ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    tokens: Annotated[bool, typer.Option("--tokens", help="Read tokens, not ids.")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Read tokens, not ids.", rich_help_panel="Results")
+    ] = False,
     skip_special: Annotated[
-        bool, typer.Option("--skip-special", help="Omit special tokens.")
+        bool, typer.Option("--skip-special", help="Omit special tokens.", rich_help_panel="Results")
     ] = False,
     output: Output = None,
-    force: Force = False,
 ) -> None:
     """Print the text of each line of ids."""
     from dlkit.tokenize import infer as encoding
 
-    sources, tokenizer = open_inputs(texts, text, model, output, force)
+    sources, tokenizer = open_inputs(texts, text, model)
     blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
     write(blocks, Format.text, output, write_blocks)
 
@@ -137,32 +177,33 @@ def decode(
 def evaluate(
     texts: Texts = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    errors: Errors = "strict",
+    errors: ErrorsOption = "strict",
     workers: Workers = 2,
     format: AnyFormat = Format.text,
     output: Output = None,
-    force: Force = False,
 ) -> None:
     """Print the scores of a tokenizer on texts, file by file."""
-    refuse_overwrite(output, force)
     sources = choose_sources(texts, None)
     write(evaluate_model(sources, model=model, workers=workers, errors=errors), format, output)
 
 
 @app.command()
 def show(
-    word: Annotated[str | None, typer.Argument(help="A word to build, merge by merge.")] = None,
+    word: Annotated[
+        str | None, typer.Argument(help="A word to build, merge by merge.", rich_help_panel="Input")
+    ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
-    merges: Annotated[bool, typer.Option("--merges", help="Print the merges, in order.")] = False,
+    merges: Annotated[
+        bool,
+        typer.Option("--merges", help="Print the merges, in order.", rich_help_panel="Results"),
+    ] = False,
     format: AnyFormat = Format.text,
     output: Output = None,
-    force: Force = False,
 ) -> None:
     """Print a tokenizer's vocabulary, its merges, or the merges of a word."""
     from dlkit.tokenize import show as inside
     from dlkit.tokenize.infer import load
 
-    refuse_overwrite(output, force)
     tokenizer = load(model)
     if word is not None:
         write(inside.steps(tokenizer, word), format, output)
@@ -178,36 +219,51 @@ def convert(
         list[str],
         typer.Argument(
             help="A tokenizer: a name or file of dlkit, tokenizer.json of Hugging Face, vocab.json "
-            "and merges.txt, vocab.txt, .tiktoken, or sentencepiece's .model."
+            "and merges.txt, vocab.txt, .tiktoken, sentencepiece's .model, or a model's folder.",
+            rich_help_panel="Input",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The file to write; for gpt2 a folder."),
+        typer.Option(
+            "--out", "-o", help="The file to write; for gpt2 a folder.", rich_help_panel="Output"
+        ),
     ],
     to: Annotated[
-        FileFormat, typer.Option(help="The format of the file to write.")
+        FileFormat, typer.Option(help="The format of the file to write.", rich_help_panel="Output")
     ] = FileFormat.dlkit,
     split: Annotated[
         str | None,
-        typer.Option(help="The split, if the file does not contain it: gpt2, gpt4, ..."),
+        typer.Option(
+            help="The split, if the file does not contain it: gpt2, gpt4, o200k, llama3, qwen, "
+            "kimi, ..., or a pattern.",
+            rich_help_panel="Input",
+        ),
     ] = None,
-    force: Force = False,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            help="vocab.txt: the normalization, such as clean,space-cjk,strip-nonspacing,lower.",
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Overwrite files that exist.", rich_help_panel="Output"),
+    ] = False,
 ) -> None:
     """Convert tokenizers from and to other tools' files; prints the paths written."""
     from dlkit.tokenize.convert import convert as convert_files
 
-    write([Trained(str(path)) for path in convert_files(files, out, to, split, force)])
+    paths = convert_files(files, out, to, split, force, normalize)
+    write([Trained(str(path)) for path in paths], writer=write_rows)
 
 
-def open_inputs(
-    texts: list[str] | None, text: str | None, model: str, output: Path | None, force: bool
-) -> tuple[list[str], Any]:
+def open_inputs(texts: list[str] | None, text: str | None, model: str) -> tuple[list[str], Any]:
     """The files to read and the tokenizer. Raises DlkitError for a bad combination of options."""
     from dlkit.tokenize.infer import load
 
     sources = choose_sources(texts, text)
-    refuse_overwrite(output, force)
     return sources, load(model)
 
 
@@ -215,8 +271,3 @@ def choose_sources(texts: list[str] | None, text: str | None) -> list[str]:
     """The files to read, by default stdin. Raises DlkitError as `check_sources` does."""
     check_sources(texts, "texts", text)
     return texts or ["-"]
-
-
-def refuse_overwrite(output: Path | None, force: bool) -> None:
-    if output is not None and output.exists() and not force and output.is_file():
-        raise DlkitError("exists already; give another --output, or --force", output)

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from dlkit.core.numba_tools import compile_notice, item
+from dlkit.core.numba_tools import compile_notice, item, njit
 from dlkit.tokenize import compiled_table
 from dlkit.tokenize.bpe import Ranks
 from dlkit.tokenize.compiled_split import (
@@ -32,7 +31,7 @@ from dlkit.tokenize.compiled_table import (
     store8,
     string_key,
 )
-from dlkit.tokenize.normalize import normalize
+from dlkit.tokenize.normalize import normalize, normalize_lines
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
 BYTES, CHARS, LONGEST_MATCH, WHOLE = range(4)  # methods to encode a pre-token
@@ -570,7 +569,7 @@ class Encoder:
 
         def encode_block(block: bytes) -> memoryview:
             if self.normalization:
-                block = normalize(block.decode(), self.normalization).encode()
+                block = normalize_lines(block.decode(), self.normalization).encode()
             text = np.frombuffer(block, np.uint8)
             return self.encode(text, *line_bounds(text), names, caches)[0].data
 

@@ -5,9 +5,8 @@ built during one step and freed when its pair is merged, so memory stays small.
 """
 
 import numpy as np
-from numba import njit
 
-from dlkit.core.numba_tools import prefetch
+from dlkit.core.numba_tools import njit, prefetch
 from dlkit.tokenize.compiled_table import find_pair, first_row, key_byte_by_byte, pair_row
 
 DONE = -2  # the head of a list whose pair was merged

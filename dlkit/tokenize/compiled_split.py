@@ -7,9 +7,8 @@ valid UTF-8.
 from functools import cache
 
 import numpy as np
-from numba import njit
 
-from dlkit.core.numba_tools import item, prefetch
+from dlkit.core.numba_tools import item, njit, prefetch
 from dlkit.tokenize.compiled_table import (
     LONG,
     find,
@@ -19,12 +18,14 @@ from dlkit.tokenize.compiled_table import (
     string_key,
     trailing_zeros,
 )
+from dlkit.tokenize.pretokenize import as_classed
 
-GPT2, GPT4, WHITESPACE, BERT, CHARACTERS, NONE = range(6)
+GPT2, GPT4, WHITESPACE, ASCII_WHITESPACE, BERT, CHARACTERS, NONE = range(7)
 MODES = {
     "gpt2": GPT2,
     "gpt4": GPT4,
     "whitespace": WHITESPACE,
+    "ascii-whitespace": ASCII_WHITESPACE,
     "bert": BERT,
     "characters": CHARACTERS,
     "none": NONE,
@@ -52,9 +53,10 @@ def character_kinds(mode: int) -> np.ndarray:
     import regex
 
     # The planes from 4 on have no letter, number, space or punctuation.
-    everything = "".join(map(chr, range(0x40000)))
+    name = next(name for name, number in MODES.items() if number == mode)
+    everything = as_classed(name, "".join(map(chr, range(0x40000))))
     table = np.zeros(0x110000, np.uint8)
-    classes = {r"\s+": SPACE}
+    classes = {r"[\t\n\v\f\r ]+" if mode == ASCII_WHITESPACE else r"\s+": SPACE}
     if mode == BERT:
         classes[r"[\p{P}$+<=>^`|~]+"] = PUNCTUATION
     elif mode <= GPT4:
@@ -232,7 +234,7 @@ def stops(eight, mode):
     """Set the top bit of each of eight bytes that ends a word of ASCII characters."""
     eight = np.uint64(eight)
     low = eight & REST
-    if mode == WHITESPACE:
+    if WHITESPACE <= mode <= ASCII_WHITESPACE:
         inside = low + ABOVE_SPACE & ~(low + FROM_DELETE)
     else:
         inside = (low | LOWER) + FROM_A & ~((low | LOWER) + ABOVE_Z)

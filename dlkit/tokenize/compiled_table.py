@@ -12,10 +12,10 @@ are uint64, since overflow of int64 is undefined there.
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from dlkit.core.numba_tools import item, pointer
+from dlkit.core.numba_tools import item, njit, pointer
 
 EXACT = 15
 LONG = np.int64(-(2**63))

@@ -43,36 +43,64 @@ class Mark(StrEnum):
     none = "none"
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """The parts of a tokenizer that another tool's file lacks; None: as usual for its kind."""
+
+    split: str | None = None
+    normalize: str | None = None
+
+
 @dataclass(kw_only=True)
 class TokenizeTrainConfig:
     """The settings of a training; the options have the names of the fields."""
 
-    corpus: list[str] = argument("Text files (plain, .gz, .zst), folders of them, or - for stdin.")
-    out: Path = option(Path("tokenizer.json"), "The tokenizer's file.", short=("-o",))
-    algorithm: Algorithm = option(Algorithm.byte_bpe, "Kind of tokenizer.", short=("-a",))
-    vocab_size: int = option(8000, "Size of the vocabulary, with the special tokens.", min=1)
-    min_count: int = option(2, "Smallest count of a pair or word that becomes a token.", min=1)
+    corpus: list[str] = argument(
+        "Text files (plain or compressed), folders of them, or - for stdin.", group="Data"
+    )
+    out: Path = option(
+        Path("tokenizer.json"), "The tokenizer's file.", short=("-o",), group="Run and cluster"
+    )
+    algorithm: Algorithm = option(
+        Algorithm.byte_bpe, "Kind of tokenizer.", short=("-a",), group="Tokenizer"
+    )
+    vocab_size: int = option(
+        8000, "Size of the vocabulary, with the special tokens.", min=1, group="Tokenizer"
+    )
+    min_count: int = option(
+        2, "Smallest count of a pair or word that becomes a token.", min=1, group="Tokenizer"
+    )
     split: str | None = option(
         None,
         "How text is split into pre-tokens: gpt2, gpt4, whitespace, bert, words, none or a regular "
         "expression; default: gpt2 for byte-bpe, bert for wordpiece, whitespace for bpe.",
+        group="Tokenizer",
     )
-    mark: Mark = option(Mark.end_of_word, "bpe: mark of tokens at the end or start of a word.")
+    mark: Mark = option(
+        Mark.end_of_word, "bpe: mark of tokens at the end or start of a word.", group="Tokenizer"
+    )
     score: Literal["count", "likelihood"] = option(
         "count",
         "wordpiece: merge the most frequent pair, as today's trainers do, or the pair with the "
         "highest count(ab) / (count(a) count(b)), as in the paper.",
+        group="Tokenizer",
     )
     normalize: str = option(
-        "none", "Normalization, comma-separated, in order: none, nfc, nfkc, lower, strip-accents."
+        "none",
+        "Normalization, comma-separated, in order: none, nfc, nfkc, lower, strip-accents.",
+        group="Tokenizer",
     )
-    special: list[str] = option((), "A special token, or TOKEN=ID; by default the ids start at 0.")
+    special: list[str] = option(
+        (), "A special token, or TOKEN=ID; by default the ids start at 0.", group="Tokenizer"
+    )
     limit_alphabet: int | None = option(
-        None, "Keep only this many characters, the most frequent.", min=1
+        None, "Keep only this many characters, the most frequent.", min=1, group="Tokenizer"
     )
     errors: Literal["strict", "replace"] = option(
-        "strict", "Handling of bytes that are not UTF-8: an error, or U+FFFD."
+        "strict", "Handling of bytes that are not UTF-8: an error, or U+FFFD.", group="Data"
     )
-    seed: int = option(0, "Seed of unigram's sample of a large corpus.")
-    workers: int = option(2, "Threads or processes that read and count.", min=1)
-    force: bool = option(False, "Overwrite the tokenizer's file.")
+    seed: int = option(0, "Seed of unigram's sample of a large corpus.", group="Run and cluster")
+    workers: int = option(
+        2, "Threads or processes that read and count.", min=1, group="Run and cluster"
+    )
+    force: bool = option(False, "Overwrite the tokenizer's file.", group="Run and cluster")

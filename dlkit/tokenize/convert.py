@@ -10,43 +10,41 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.errors import DlkitError, os_reason
+from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
-from dlkit.core.store.checkpoint import Header
-from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, bytes_to_chars, chars_to_bytes
-from dlkit.tokenize.config import FileFormat
+from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, chars_to_bytes
+from dlkit.tokenize.config import FileFormat, ReadOptions
 from dlkit.tokenize.infer import load
-from dlkit.tokenize.model import (
-    ALGORITHMS,
-    BPE,
-    ByteBPE,
-    SentencePiece,
-    Tokenizer,
-    TokenizerSettings,
-)
-from dlkit.tokenize.pretokenize import PATTERNS, find_pattern
+from dlkit.tokenize.model import ByteBPE, HuggingFace, SentencePiece, Tokenizer
+from dlkit.tokenize.pipeline.fields import NotUnderstood
+from dlkit.tokenize.pipeline.oniguruma import translate
+from dlkit.tokenize.pretokenize import ONIGURUMA, find_pattern
+from dlkit.tokenize.proof import prove
+from dlkit.tokenize.readers.files import read_paths
 from dlkit.tokenize.wordpiece import LONGEST_WORD
 
 Json = dict[str, Any]
-# Hugging Face's regular expressions (Oniguruma) interpret {1,3}+ and $ differently.
-ONIGURUMA = {
-    "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s+\z|\s*[\r\n]|\s+(?!\S)|\s"
-}
 
 
 def convert(
-    files: Sequence[str], out: Path, to: str, split: str | None = None, force: bool = False
+    files: Sequence[str],
+    out: Path,
+    to: str,
+    split: str | None = None,
+    force: bool = False,
+    normalize: str | None = None,
 ) -> list[Path]:
     """Write the tokenizer in `files` to `out` in another format; returns the paths written."""
-    tokenizer = read(files, split)
+    tokenizer = read(files, split, normalize)
     targets = [out / "vocab.json", out / "merges.txt"] if to == FileFormat.gpt2 else [out]
     for target in targets:
         if target.is_dir():
             raise DlkitError("is a folder; give a file's name", target)
         if target.exists() and not force:
             raise DlkitError("exists already; give another --out, or --force", target)
-    for target, content in zip(targets, WRITERS[to](tokenizer), strict=True):
+    contents = WRITERS[to](tokenizer)
+    prove(tokenizer, files, to, contents)
+    for target, content in zip(targets, contents, strict=True):
         with whole_file(target) as partial:
             partial.write_bytes(content)
     return targets
@@ -55,227 +53,18 @@ def convert(
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read(files: Sequence[str], split: str | None = None) -> Tokenizer:
-    """Read the tokenizer in these files, whatever their format."""
-    paths = [Path(file) for file in files]
-    if len(paths) == 1 and paths[0].is_dir():
-        paths = [paths[0] / "vocab.json", paths[0] / "merges.txt"]
-    if len(paths) == 2:
-        vocab, merges = sorted(paths, key=lambda path: path.suffix != ".json")
-        return read_gpt2(vocab, merges, split)
-    if len(paths) != 1:
-        raise DlkitError("give one file, or vocab.json and merges.txt")
-    path, suffix = paths[0], paths[0].suffix
-    if suffix != ".json" and suffix not in READERS:
+def read(files: Sequence[str], split: str | None = None, normalize: str | None = None) -> Tokenizer:
+    """Read the tokenizer in these files: dlkit's, Hugging Face's, tiktoken's or sentencepiece's.
+
+    `split` and `normalize`: how text is cut and normalized, where the files do not contain it.
+
+    >>> from dlkit.tokenize import read
+    >>> read(["vocab.txt"]).tokens("Tokenizers read texts")  # of BERT
+    ['token', '##izers', 'read', 'texts']
+    """
+    if len(files) == 1 and split is None and normalize is None:
         return load(files[0])
-    try:
-        if suffix in READERS:
-            return READERS[suffix](path, split)
-        content = json.loads(read_text(path))
-        if isinstance(content, dict) and "model" in content and "added_tokens" in content:
-            return read_hugging_face(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DlkitError(f"not a tokenizer, or a damaged one ({error})", path) from error
-    except DlkitError as error:
-        raise error if error.path else DlkitError(error.reason, path) from error
-    return load(files[0])
-
-
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DlkitError(os_reason(error), path) from error
-    except UnicodeDecodeError as error:
-        raise DlkitError(f"byte {error.start} is not UTF-8", path) from error
-
-
-def build_tokenizer(
-    algorithm: str,
-    settings: TokenizerSettings,
-    vocab: dict[str, int],
-    special: dict[str, int],
-    merges: Any,
-    source: str,
-) -> Tokenizer:
-    """The tokenizer with these tokens, `special` ones among `vocab` or not."""
-    header = Header("tokenize", algorithm, settings, [], card={"data": f"converted from {source}"})
-    plain = {token: i for token, i in vocab.items() if token not in special}
-    tokenizer = ALGORITHMS[algorithm](header, plain, special, merges)
-    if isinstance(tokenizer, BPE):
-        _ = tokenizer.ranks  # an error now if the merges do not fit the vocabulary
-    return tokenizer
-
-
-def read_gpt2(vocab: Path, merges: Path, split: str | None) -> Tokenizer:
-    try:
-        tokens = json.loads(read_text(vocab))
-        lines = read_text(merges).split("\n")
-        pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#ver")]
-        if not all(isinstance(i, int) for i in tokens.values()) or {len(p) for p in pairs} - {2}:
-            raise ValueError("not a vocabulary with merges")
-    except (ValueError, AttributeError) as error:
-        raise DlkitError(str(error), f"{vocab}, {merges}") from error
-    # Special tokens are those that are no byte and result from no merge.
-    merged = {left + right for left, right in pairs}
-    special = {t: i for t, i in tokens.items() if len(t) > 1 and t not in merged}
-    settings: TokenizerSettings = {"normalize": [], "split": split or "gpt2", "unk": None}
-    return build_tokenizer("byte-bpe", settings, tokens, special, pairs, vocab.name)
-
-
-def read_bert(path: Path, split: str | None) -> Tokenizer:
-    tokens = read_text(path).removesuffix("\n").split("\n")
-    vocab = {token: i for i, token in enumerate(tokens)}
-    special = {t: i for t, i in vocab.items() if t.startswith("[") and t.endswith("]") and t[1:-1]}
-    if "[UNK]" not in special:
-        raise DlkitError("not a vocabulary of BERT; it has no token [UNK]")
-    # A vocabulary without capitals belongs to an uncased model.
-    cased = any(token != token.lower() for token in vocab if token not in special)
-    settings: TokenizerSettings = {"normalize": [] if cased else ["lower", "strip-accents"]}
-    settings |= {"split": split or "bert", "unk": "[UNK]", "mark": "inside"}
-    return build_tokenizer("wordpiece", settings, vocab, special, (), path.name)
-
-
-def read_tiktoken(path: Path, split: str | None) -> Tokenizer:
-    vocab = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        try:
-            token, rank = line.split()
-            vocab[bytes_to_chars(base64.b64decode(token, validate=True))] = int(rank)
-        except ValueError as error:
-            raise DlkitError(f"line {number} is not base64 and a rank") from error
-    if len({*vocab} & {*map(chr, range(33, 127))}) < 94:
-        raise DlkitError("not a .tiktoken file; it has no token for some bytes")
-    known = "gpt4" if len(vocab) > 60_000 else "gpt2"
-    settings: TokenizerSettings = {
-        "normalize": [],
-        "split": split or known,
-        "unk": None,
-        "by_rank": True,
-    }
-    return build_tokenizer("byte-bpe", settings, vocab, {}, (), path.name)
-
-
-def read_sentencepiece(path: Path, split: str | None) -> Tokenizer:
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise DlkitError(os_reason(error), path) from error
-    settings: TokenizerSettings = {"normalize": [], "split": "none"}
-    card = {"data": f"converted from {path.name}"}
-    # The library encodes with both kinds; the model itself records its kind.
-    header = Header("tokenize", "unigram", settings, [], card=card)
-    return SentencePiece(header, base64.b64encode(model).decode())
-
-
-READERS: dict[str, Callable[[Path, str | None], Tokenizer]] = {
-    ".txt": read_bert,
-    ".tiktoken": read_tiktoken,
-    ".model": read_sentencepiece,
-}
-NORMALIZERS = {"NFC": "nfc", "NFKC": "nfkc", "Lowercase": "lower", "StripAccents": "strip-accents"}
-
-
-def convert_normalizer(normalizer: Json | None) -> list[str]:
-    """Our normalization steps for Hugging Face's normalizer."""
-    if normalizer is None:
-        return []
-    kind = normalizer["type"]
-    if kind == "Sequence":
-        parts = normalizer["normalizers"]
-        # Our strip-accents includes NFD.
-        return [
-            step
-            for part, after in zip(parts, [*parts[1:], {"type": ""}], strict=True)
-            if (part["type"], after["type"]) != ("NFD", "StripAccents")
-            for step in convert_normalizer(part)
-        ]
-    if kind not in NORMALIZERS:
-        raise DlkitError(f"the normalizer {kind} has no equivalent in dlkit")
-    return [NORMALIZERS[kind]]
-
-
-def read_hugging_face(content: Json) -> Tokenizer:
-    model = content["model"]
-    kind = model.get("type")
-    special = {token["content"]: token["id"] for token in content["added_tokens"]}
-    settings: TokenizerSettings = {
-        "normalize": convert_normalizer(content.get("normalizer")),
-        "unk": model.get("unk_token"),
-    }
-    if settings["unk"] is not None:
-        special.setdefault(settings["unk"], model["vocab"][settings["unk"]])
-    before = list_pre_tokenizers(content.get("pre_tokenizer"))
-    names = [part["type"] for part in before]
-    merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model.get("merges", ())]
-    for option in ("byte_fallback", "fuse_unk"):
-        if model.get(option):
-            raise DlkitError(f"the model's {option} has no equivalent in dlkit")
-    if kind == "BPE" and names and names[-1] == "ByteLevel":
-        level = before[-1]
-        if level["add_prefix_space"]:
-            raise DlkitError("ByteLevel's add_prefix_space has no equivalent in dlkit")
-        settings["split"] = convert_split(before[:-1]) if len(before) > 1 else "gpt2"
-        if len(before) == 1 and not level["use_regex"]:
-            settings["split"] = "none"
-        settings["unk"] = None
-        if model.get("ignore_merges"):
-            raise DlkitError("the model's ignore_merges has no equivalent in dlkit")
-        algorithm = "byte-bpe"
-    elif kind == "BPE":
-        suffix = model.get("end_of_word_suffix") or ""
-        if model.get("continuing_subword_prefix") or suffix not in {"", WORD_END}:
-            raise DlkitError("the model's marks are not </w>, ▁ or none")
-        settings["mark"] = "end-of-word" if suffix else "none"
-        if names and names[-1] == "Metaspace":
-            always = before[-1]["prepend_scheme"] == "always"
-            if names != ["WhitespaceSplit", "Metaspace"] or not always:
-                raise DlkitError("Metaspace has an equivalent in dlkit only after WhitespaceSplit")
-            settings["mark"] = "word-start"
-            before = before[:1]
-        settings["split"] = convert_split(before)
-        algorithm = "bpe"
-    elif kind == "WordPiece":
-        if model.get("continuing_subword_prefix", INSIDE) != INSIDE:
-            raise DlkitError("the model's prefix is not ##")
-        if model.get("max_input_chars_per_word", LONGEST_WORD) != LONGEST_WORD:
-            raise DlkitError(f"the model's longest word is not {LONGEST_WORD} characters")
-        settings |= {"split": convert_split(before), "mark": "inside"}
-        algorithm = "wordpiece"
-    elif kind == "WordLevel":
-        settings["split"] = convert_split(before)
-        algorithm = "whitespace"
-    else:
-        raise DlkitError(f"a {kind} model of Hugging Face has no equivalent in dlkit")
-    return build_tokenizer(algorithm, settings, model["vocab"], special, merges, "Hugging Face")
-
-
-def list_pre_tokenizers(part: Json | None) -> list[Json]:
-    """The pre-tokenizers of a sequence, or the only one."""
-    if part is None:
-        return []
-    parts: list[Json] = part["pretokenizers"] if part["type"] == "Sequence" else [part]
-    return parts
-
-
-def convert_split(parts: list[Json]) -> str:
-    """Our name, or the pattern, of Hugging Face's pre-tokenizers."""
-    kinds = [part["type"] for part in parts]
-    if not kinds:
-        return "none"
-    if kinds == ["WhitespaceSplit"]:
-        return "whitespace"
-    if kinds == ["BertPreTokenizer"]:
-        return "bert"
-    if kinds == ["Whitespace"]:
-        return r"\w+|[^\w\s]+"
-    if kinds == ["Split"] and "Regex" in parts[0]["pattern"]:
-        pattern: str = parts[0]["pattern"]["Regex"]
-        # Both keep the matches of the pattern as pre-tokens.
-        if (parts[0]["behavior"], parts[0]["invert"]) in {("Isolated", False), ("Removed", True)}:
-            names = {value: name for name, value in [*PATTERNS.items(), *ONIGURUMA.items()]}
-            return names.get(pattern, pattern)
-    raise DlkitError(f"the pre-tokenizer {' + '.join(kinds)} has no equivalent in dlkit")
+    return read_paths([Path(file) for file in files], ReadOptions(split, normalize))
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -347,13 +136,11 @@ def write_hugging_face(tokenizer: Tokenizer) -> list[bytes]:
         "whitespace": hugging_face_words,
         "words": hugging_face_words,
     }
+    if isinstance(tokenizer, HuggingFace):
+        return [json.dumps(tokenizer.file, ensure_ascii=False).encode()]
     if tokenizer.algorithm not in kinds:
         raise DlkitError(f"{tokenizer.algorithm} cannot be written for Hugging Face")
-    normalizers = []
-    for step in tokenizer.normalization:
-        if step == "strip-accents":
-            normalizers.append({"type": "NFD"})
-        normalizers += [{"type": k} for k, v in NORMALIZERS.items() if v == step]
+    normalizers = hugging_face_normalizers(tokenizer.normalization)
     content = {
         "version": "1.0",
         "truncation": None,
@@ -377,6 +164,23 @@ def write_hugging_face(tokenizer: Tokenizer) -> list[bytes]:
     return [json.dumps(content, ensure_ascii=False).encode()]
 
 
+def hugging_face_normalizers(steps: Sequence[str]) -> list[Json]:
+    """Hugging Face's normalizers for our steps; BERT's steps are switches of one."""
+    bert = {"clean": "clean_text", "space-cjk": "handle_chinese_chars"}
+    bert |= {"strip-nonspacing": "strip_accents"}
+    names = {"nfc": "NFC", "nfkc": "NFKC", "lower": "Lowercase", "strip-accents": "StripAccents"}
+    found: list[Json] = []
+    for step in steps:
+        if step in bert:
+            switches = dict.fromkeys([*bert.values(), "lowercase"], False)
+            found.append({"type": "BertNormalizer", **switches, bert[step]: True})
+            continue
+        if step == "strip-accents":
+            found.append({"type": "NFD"})
+        found.append({"type": names[step]})
+    return found
+
+
 def all_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     return {**tokenizer.special, **tokenizer.vocab}
 
@@ -388,8 +192,13 @@ def hugging_face_split(tokenizer: Tokenizer) -> list[Json]:
         return [{"type": "WhitespaceSplit"}]
     if tokenizer.split == "bert":
         return [{"type": "BertPreTokenizer"}]
-    pattern = {"Regex": ONIGURUMA.get(tokenizer.split, find_pattern(tokenizer.split))}
-    return [{"type": "Split", "pattern": pattern, "behavior": "Removed", "invert": True}]
+    pattern = ONIGURUMA.get(tokenizer.split, find_pattern(tokenizer.split))
+    try:
+        translate(pattern)
+    except NotUnderstood as error:
+        raise DlkitError(f"--split: Hugging Face's library reads {error} differently") from error
+    way = ("Isolated", False) if tokenizer.gaps else ("Removed", True)
+    return [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": way[0], "invert": way[1]}]
 
 
 def sequence(parts: list[Json]) -> Json | None:

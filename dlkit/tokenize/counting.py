@@ -2,6 +2,7 @@
 
 import queue
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlkit.core.environment import ignore_signals
 from dlkit.core.errors import DlkitError
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.tokenize import pretokenize
 from dlkit.tokenize.data import map_ahead
-from dlkit.tokenize.normalize import normalize
+from dlkit.tokenize.normalize import normalize_lines
 
 Array = npt.NDArray[Any]
 MAX_PIECE = 1 << 20  # bytes of a pre-token: each merge in it reads all of it
@@ -42,18 +44,23 @@ class PieceCounts:
 
 
 def count_pre_tokens(
-    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, distributed: bool = False
+    blocks: Iterator[bytes],
+    split: str,
+    steps: list[str],
+    workers: int,
+    distributed: bool = False,
+    gaps: bool = False,
 ) -> PieceCounts:
-    """Count the distinct pre-tokens of all lines (each with its end).
+    """Count the distinct pre-tokens of all lines (each with its end); with `gaps`, all text.
 
     With `distributed`, each process that torchrun or srun started counts a share of the blocks,
     and all processes get the sums.
     """
     if not distributed:
-        pieces = count_blocks(blocks, split, steps, workers)
+        pieces = count_blocks(blocks, split, steps, workers, gaps)
     else:
         with join_processes() as process:
-            own = count_blocks(process.share(blocks), split, steps, workers)
+            own = count_blocks(process.share(blocks), split, steps, workers, gaps)
             pieces = sum_pieces(list(process.gather([own])))
     longest = pieces.lengths.max(initial=0)
     if longest > MAX_PIECE:
@@ -65,7 +72,7 @@ def count_pre_tokens(
 
 
 def count_blocks(
-    blocks: Iterator[bytes], split: str, steps: list[str], workers: int
+    blocks: Iterator[bytes], split: str, steps: list[str], workers: int, gaps: bool = False
 ) -> PieceCounts:
     first: list[bytes] = []
     size = 0
@@ -75,7 +82,7 @@ def count_blocks(
         if size > SMALL:
             break
     else:
-        return from_counter(sum_counters(count_block(b, split, steps) for b in first))
+        return from_counter(sum_counters(count_block(b, split, steps, gaps) for b in first))
 
     def all_blocks() -> Iterator[bytes]:
         yield from first
@@ -84,18 +91,20 @@ def count_blocks(
 
     from dlkit.tokenize import compiled_split
 
-    if split in compiled_split.MODES:
+    if split in compiled_split.MODES and not gaps:
         return count_compiled(all_blocks(), compiled_split.MODES[split], steps, workers)
-    with ProcessPoolExecutor(workers) as pool:
-        work = partial(count_block, split=split, steps=steps)
+    # Ctrl-C is for this process, which then ends the others.
+    ignore = partial(ignore_signals, (signal.SIGINT,))
+    with ProcessPoolExecutor(workers, initializer=ignore) as pool:
+        work = partial(count_block, split=split, steps=steps, gaps=gaps)
         return from_counter(sum_counters(map_ahead(pool, work, all_blocks(), workers)))
 
 
-def count_block(block: bytes, split: str, steps: list[str]) -> Counter[str]:
+def count_block(block: bytes, split: str, steps: list[str], gaps: bool = False) -> Counter[str]:
     """Count the pre-tokens of a block in Python."""
-    split_line = pretokenize.splitter(split)
+    split_line = pretokenize.splitter(split, gaps)
     counter: Counter[str] = Counter()
-    for line in re.findall(r"[^\n]*\n|[^\n]+", normalize(block.decode(), steps)):
+    for line in re.findall(r"[^\n]*\n|[^\n]+", normalize_lines(block.decode(), steps)):
         counter.update(split_line(line))
     return counter
 
@@ -145,7 +154,7 @@ def count_compiled(
 
     def count_into_table(block: bytes) -> None:
         if steps:
-            block = normalize(block.decode(), steps).encode()
+            block = normalize_lines(block.decode(), steps).encode()
         text = np.frombuffer(block, np.uint8)
         starts, ends = compiled_split.line_bounds(text)
         with_ends = np.minimum(ends + 1, len(text))

@@ -33,7 +33,9 @@ def text_blocks(corpus: Iterable[str | Path], errors: str) -> Iterator[bytes]:
     bar = Bar("reading", reading.size(sources), unit="bytes")
     try:
         for source in sources:
-            yield from reading.blocks(source, errors, lambda read: bar.advance(by=read))
+            yield from reading.blocks(
+                source, errors, lambda read: bar.advance(by=read), keep_mark=True
+            )
     finally:
         bar.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
+from dlkit.core.io.results import Result
 from dlkit.core.progress import Bar
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.infer import load
@@ -15,7 +16,7 @@ from dlkit.tokenize.model import COMPILED_SIZE, Tokenizer
 
 
 @dataclass(frozen=True)
-class TextScores:
+class TextScores(Result):
     """The scores of one file, or of `all`; words are separated by white space."""
 
     file: str
@@ -101,21 +102,28 @@ def evaluate_checkpoint(
     *,
     errors: str = "strict",
 ) -> Iterator[TextScores | Failure]:
-    """Yield the scores of each text file, and of all files together if there are several.
+    """Score a tokenizer as `score_files` does.
 
     `split`, `save`, `device` and `precision` do not matter.
     """
-    tokenizer = load(model)
+    yield from score_files(data, load(model), workers, errors)
+
+
+def score_files(
+    data: Sequence[str], tokenizer: Tokenizer, workers: int = 2, errors: str = "strict"
+) -> Iterator[TextScores | Failure]:
+    """Yield the scores of each text file, and of all files together if there are several."""
     paths = reading.files(data)
     total = Tally()
     done = 0
-    readable = [path for path in paths if path == "-" or reading.is_file(path)]
-    bar = Bar("evaluating", reading.size(readable), unit="bytes")
+    bar = Bar("evaluating", reading.size(paths), unit="bytes")
     try:
         for path in paths:
             tally = Tally()
             try:
-                for block in reading.blocks(path, errors, lambda read: bar.advance(by=read)):
+                for block in reading.blocks(
+                    path, errors, lambda read: bar.advance(by=read), keep_mark=True
+                ):
                     tally.add(evaluate(tokenizer, block, workers))
             except DlkitError as error:
                 yield Failure(path, error.reason_for(path))

@@ -1,5 +1,6 @@
 """Loading of tokenizers, and encoding and decoding of streams of lines."""
 
+import itertools
 import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,21 +11,24 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
+from dlkit.core.io.results import TextResult, html_tokens
 from dlkit.core.io.streams import streams
 from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
 from dlkit.core.progress import Bar
-from dlkit.core.store.weights import find
+from dlkit.core.store.weights import bundled, cached, find
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.data import map_ahead
 from dlkit.tokenize.model import COMPILED_SIZE, ByteBPE, Span, Tokenizer
+from dlkit.tokenize.readers.files import read_paths
 
 Buffer = bytes | memoryview
 MAX_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
+TOKEN_COLORS = ("#cfe8ff", "#ffe3c2", "#d8f5d0", "#f6d5e8", "#fff3b0")
 GATHERED_BLOCKS = 4  # of each process, that are exchanged together
 
 
 @dataclass(frozen=True)
-class EncodedLine:
+class EncodedLine(TextResult):
     """An encoded line; the offsets are start and end of each token in characters."""
 
     text: str
@@ -32,18 +36,44 @@ class EncodedLine:
     ids: list[int]
     offsets: list[Span] | None
 
+    def __str__(self) -> str:
+        return " ".join(map(format_token, self.tokens))
+
+    def _repr_html_(self) -> str:
+        """The tokens in colors that alternate; the mouse shows their ids."""
+        colors = itertools.cycle(TOKEN_COLORS)
+        shown = zip(map(format_token, self.tokens), map(str, self.ids), colors, strict=False)
+        return html_tokens(shown)
+
 
 def load(
     model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
 ) -> Tokenizer:
-    """Load a tokenizer by name, file or URL; `device` and `precision` do not matter."""
-    path = find("tokenize", str(model))
+    """Load a tokenizer by name, file, folder or URL; `device` and `precision` do not matter.
+
+    The file may be another tool's: see readers.
+    """
+    name = str(model)
+    bundled_names = {path.stem for path in [*cached("tokenize"), *bundled("tokenize")]}
+    if name not in bundled_names and exists(name):
+        return read_paths([Path(name)])
+    return read_paths([find("tokenize", name)])
+
+
+def exists(name: str) -> bool:
+    """Whether there is a file or folder of this name."""
     try:
-        return Tokenizer.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DlkitError(f"cannot be read ({error})", path) from error
-    except DlkitError as error:
-        raise DlkitError(error.reason, path) from error
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_dropout(dropout: float, offsets: bool) -> None:
+    """Raise DlkitError for a probability out of range, or one with offsets."""
+    if not 0 <= dropout < 1:
+        raise DlkitError(f"--dropout {dropout}: must be at least 0 and below 1")
+    if dropout and offsets:
+        raise DlkitError("--dropout: cannot be combined with --offsets")
 
 
 def format_token(token: str) -> str:
@@ -65,6 +95,7 @@ class EncodeOptions:
     errors: str = "strict"
     workers: int = 2
     bar: bool = False  # a progress bar on a terminal
+    add_special: bool = True  # the tokens that the tokenizer's file puts around each text
 
 
 def encode_lines(
@@ -91,15 +122,41 @@ def encode_lines(
             if isinstance(line, Failure):
                 yield line
                 continue
-            if options.offsets:
-                found = tokenizer.encode_spans(line, options.parse_special)
-                ids, offsets = [i for i, _ in found], [span for _, span in found]
-            else:
-                ids = tokenizer.encode(line, options.parse_special, options.dropout)
-                offsets = None
-            yield EncodedLine(line, [tokenizer.names[i] for i in ids], ids, offsets)
+            yield encode_line(
+                line,
+                tokenizer,
+                options.offsets,
+                options.parse_special,
+                options.dropout,
+                options.add_special,
+            )
 
     return map_shard(results, lines(), shard=shard)
+
+
+def encode_line(
+    line: str,
+    tokenizer: Tokenizer,
+    offsets: bool,
+    parse_special: bool,
+    dropout: float,
+    add_special: bool = True,
+) -> EncodedLine:
+    """Encode a line, or another text."""
+    if not offsets:
+        ids = tokenizer.encode(line, parse_special, dropout)
+        return make_line(line, tokenizer.add_special(ids) if add_special else ids, tokenizer)
+    found = tokenizer.encode_spans(line, parse_special)
+    if add_special:
+        found = tokenizer.add_special_spans(found)
+    return make_line(line, [i for i, _ in found], tokenizer, [span for _, span in found])
+
+
+def make_line(
+    line: str, ids: list[int], tokenizer: Tokenizer, offsets: list[Span] | None = None
+) -> EncodedLine:
+    """The result for a line with these ids."""
+    return EncodedLine(line, [tokenizer.names[i] for i in ids], ids, offsets)
 
 
 def encode_text(
@@ -118,9 +175,13 @@ def encode_text(
         for line in split_block(block):
             if options.offsets:
                 spans = tokenizer.encode_spans(line, options.parse_special)
+                if options.add_special:
+                    spans = tokenizer.add_special_spans(spans)
                 encoded.append(" ".join(f"{name(i)}:{a}-{b}" for i, (a, b) in spans))
             else:
                 ids = tokenizer.encode(line, options.parse_special, options.dropout)
+                if options.add_special:
+                    ids = tokenizer.add_special(ids)
                 encoded.append(" ".join(map(name, ids)))
         return ("\n".join(encoded) + "\n").encode()
 
@@ -194,13 +255,12 @@ def read_blocks(
         yield text.encode("utf-8", "replace")
         return
     paths = reading.files(sources)
-    readable = [path for path in paths if path == "-" or reading.is_file(path)]
-    progress = Bar("encoding", reading.size(readable), unit="bytes") if bar else None
+    progress = Bar("encoding", reading.size(paths), unit="bytes") if bar else None
     on_read = None if progress is None else lambda read: progress.advance(by=read)
     try:
         for source in paths:
             try:
-                yield from reading.blocks(source, errors, on_read)
+                yield from reading.blocks(source, errors, on_read, keep_mark=True)
             except DlkitError as error:
                 yield Failure(source, error.reason_for(source))
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.progress import spinning
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import bpe
 from dlkit.tokenize.alphabet import BYTE_TO_CHAR, INSIDE, WORD_END, WORD_START
@@ -53,16 +54,17 @@ def learn_merges(
                 np.zeros(1, np.uint8), np.arange(2), *one_word, 1, 1, mark, False
             )
         encoded = [token.encode() for token in tokens]
-        merges = compiled_learn.learn_merges(
-            np.frombuffer(b"".join(encoded), np.uint8).copy(),
-            np.cumsum([0, *map(len, encoded)]).astype(np.int64),
-            words.symbols,
-            words.starts,
-            words.counts,
-            *limits,
-            mark,
-            likelihood,
-        ).tolist()
+        with spinning(f"learning from {len(words.counts)} distinct words"):
+            merges = compiled_learn.learn_merges(
+                np.frombuffer(b"".join(encoded), np.uint8).copy(),
+                np.cumsum([0, *map(len, encoded)]).astype(np.int64),
+                words.symbols,
+                words.starts,
+                words.counts,
+                *limits,
+                mark,
+                likelihood,
+            ).tolist()
     strings = list(tokens)
     pairs: dict[tuple[str, str], None] = {}
     for left, right, new in merges:

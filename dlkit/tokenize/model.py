@@ -21,6 +21,9 @@ from dlkit.tokenize import alphabet, bpe, pretokenize
 from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START
 from dlkit.tokenize.bpe import Ranks
 from dlkit.tokenize.normalize import normalize, normalize_aligned
+from dlkit.tokenize.pipeline.added import check_types, model_vocab
+from dlkit.tokenize.pipeline.engine import build_engine
+from dlkit.tokenize.pipeline.postprocessors import read_post_processor
 from dlkit.tokenize.sealed_json import seal_json, unseal_json
 from dlkit.tokenize.wordpiece import longest_match
 
@@ -41,6 +44,7 @@ class TokenizerSettings(TypedDict, total=False):
     unk: str | None  # the special token for unknown text
     mark: str  # bpe and wordpiece: see alphabet.mark_symbols
     by_rank: bool  # byte-bpe: merge as tiktoken does, without a list of merges
+    gaps: bool  # what the pattern of `split` does not match is a pre-token, too
 
 
 def tokenizer_settings(header: Header) -> TokenizerSettings:
@@ -66,7 +70,8 @@ class Tokenizer(ABC):
         self.normalization = self.settings.get("normalize", [])
         self.split = self.settings.get("split", "none")
         self.unknown = self.settings.get("unk")
-        self.pretokenize = pretokenize.splitter(self.split)
+        self.gaps = self.settings.get("gaps", False)
+        self.pretokenize = pretokenize.splitter(self.split, self.gaps)
         self.cache: dict[str, tuple[int, ...]] = {}
         self.encoders: dict[str, Encoder | None] = {}
 
@@ -79,10 +84,6 @@ class Tokenizer(ABC):
     def from_json(text: str) -> "Tokenizer":
         """Build the tokenizer from the text of its file."""
         content = unseal_json(text)
-        if "model" in content and "added_tokens" in content:
-            raise DlkitError(
-                "a tokenizer of Hugging Face; convert it with `dlkit tokenize convert`"
-            )
         try:
             header = Header(**content["header"])
             if header.task != "tokenize":
@@ -186,10 +187,18 @@ class Tokenizer(ABC):
                 from dlkit.tokenize.compiled_encode import Encoder
                 from dlkit.tokenize.compiled_split import MODES
 
-                if split in MODES:
+                if split in MODES and not (self.gaps and split == self.split):
                     encoder = Encoder(rules, MODES[split], self.names, self.normalization)
                     self.encoders[split] = encoder
         return self.encoders[split]
+
+    def add_special(self, ids: list[int]) -> list[int]:
+        """The ids of a text with those that the tokenizer's file puts around each text."""
+        return ids
+
+    def add_special_spans(self, found: list[tuple[int, Span]]) -> list[tuple[int, Span]]:
+        """`add_special` for ids with spans."""
+        return found
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of a text."""
@@ -216,7 +225,7 @@ class Tokenizer(ABC):
 
     def plain_spans(self, text: str) -> Iterator[tuple[int, Span]]:
         """Ids with spans of normalized text without special tokens."""
-        for start, end in pretokenize.bounds(self.split, text):
+        for start, end in pretokenize.bounds(self.split, text, self.gaps):
             ids = self.piece_ids(text[start:end])
             for i, (first, last) in zip(ids, self.piece_spans(text[start:end], ids), strict=True):
                 yield i, (start + first, start + last)
@@ -521,7 +530,7 @@ class SentencePiece(Tokenizer):
         return spans
 
     def encode_batch(self, texts: Sequence[str], workers: int = 2) -> list[list[int]]:
-        plain = [normalize(text, self.normalization) for text in texts]
+        plain = [replace_surrogates(normalize(text, self.normalization)) for text in texts]
         ids: list[list[int]] = self.processor.Encode(plain, num_threads=workers)
         return ids
 
@@ -532,7 +541,73 @@ class SentencePiece(Tokenizer):
         return text
 
 
+class HuggingFace(Tokenizer):
+    """A tokenizer.json of Hugging Face, kept as it is, and encoded as their library does.
+
+    Its special tokens are looked for with `parse_special`, its other added tokens always.
+    """
+
+    def __init__(self, header: Header, content: Mapping[str, Any]) -> None:
+        self.file = dict(content)
+        check_types(self.file)
+        self.engine, self.uses_library = build_engine(self.file)
+        self.processor = read_post_processor(self.file.get("post_processor"))
+        added = {t["content"]: t for t in self.file.get("added_tokens") or () if t["content"]}
+        vocab = model_vocab(self.file["model"])
+        ids = {name: vocab.get(name, token["id"]) for name, token in added.items()}
+        special = {name: i for name, i in ids.items() if added[name].get("special")}
+        plain = {t: i for t, i in {**vocab, **ids}.items() if t not in special}
+        super().__init__(header, plain, special)
+        for i in self.processor.template:
+            if i is not None and (type(i) is not int or i not in self.names):
+                raise DlkitError(f"post_processor: the id {i!r} is not in the vocabulary")
+
+    @classmethod
+    def from_content(cls, header: Header, content: Mapping[str, Any]) -> Self:
+        return cls(header, content["huggingface"])
+
+    def content(self) -> dict[str, Any]:
+        return {"header": asdict(self.header), "huggingface": self.file}
+
+    def encode(
+        self, text: str | bytes, parse_special: bool = False, dropout: float = 0.0
+    ) -> list[int]:
+        refuse_dropout(dropout)
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "surrogateescape")
+        return self.engine.encode(text, parse_special)
+
+    def encode_spans(self, text: str, parse_special: bool = False) -> list[tuple[int, Span]]:
+        return self.processor.trim(*self.engine.encode_spans(text, parse_special))
+
+    def add_special(self, ids: list[int]) -> list[int]:
+        return self.processor.add(ids)
+
+    def add_special_spans(self, found: list[tuple[int, Span]]) -> list[tuple[int, Span]]:
+        return self.processor.add_spans(found)
+
+    def piece_ids(self, piece: str, dropout: float = 0.0) -> list[int]:
+        return self.encode(piece, dropout=dropout)
+
+    def piece_spans(self, piece: str, ids: Sequence[int]) -> list[Span]:
+        return [span for _, span in self.encode_spans(piece)]
+
+    def join(self, tokens: Iterable[str]) -> str:
+        listed = list(tokens)
+        known = {**self.vocab, **self.special}
+        return self.engine.decode(listed, [known[token] for token in listed])
+
+    @property
+    def unknown_id(self) -> int | None:
+        model = self.file["model"]
+        unknown = model.get("unk_id")
+        if isinstance(unknown, int):
+            return unknown
+        return model_vocab(model).get(model.get("unk_token") or "")
+
+
 ALGORITHMS: dict[str, type[Tokenizer]] = {
+    "huggingface": HuggingFace,
     "byte-bpe": ByteBPE,
     "byte": ByteBPE,
     "bpe": CharBPE,

@@ -1,11 +1,15 @@
 """Normalization of text before it is tokenized: Unicode forms, case, accents."""
 
-import unicodedata
 from collections.abc import Sequence
 
 from dlkit.core.errors import DlkitError
+from dlkit.tokenize import unicode_tables as tables
 
-STEPS = ("nfc", "nfkc", "lower", "strip-accents")
+# The last three are BERT's: its other two steps are `lower`, and NFD before strip-nonspacing.
+STEPS = ("nfc", "nfkc", "lower", "strip-accents", "clean", "space-cjk", "strip-nonspacing")
+
+# Hugging Face's StripAccents removes all marks, BERT's switch strip_accents only Mn.
+MARKS = {"strip-accents": tables.MARKS, "strip-nonspacing": tables.NONSPACING}
 
 
 def parse_steps(value: str) -> list[str]:
@@ -23,17 +27,26 @@ def normalize(text: str, steps: Sequence[str]) -> str:
     """Apply the steps, of STEPS, in their order."""
     for step in steps:
         if step == "lower":
-            # Without the special case of a final sigma, as in Hugging Face tokenizers.
-            text = text.replace("Σ", "σ").lower()
+            text = tables.lower(text)
+        elif step == "clean":
+            text = tables.class_for(tables.CONTROL, text).sub("", text).translate(tables.TO_BLANK)
         elif text.isascii():
             continue
-        elif step == "strip-accents":
-            decomposed = unicodedata.normalize("NFD", text)
-            # All marks, as in Hugging Face tokenizers, not only accents (Mn).
-            text = "".join(c for c in decomposed if unicodedata.category(c)[0] != "M")
+        elif step in MARKS:
+            decomposed = tables.normalize_form("NFD", text)
+            text = tables.class_for(MARKS[step], decomposed).sub("", decomposed)
+        elif step == "space-cjk":
+            text = tables.class_for(tables.CHINESE, text).sub(r" \g<0> ", text)
         else:
-            text = unicodedata.normalize("NFC" if step == "nfc" else "NFKC", text)
+            text = tables.normalize_form(step.upper(), text)
     return text
+
+
+def normalize_lines(text: str, steps: Sequence[str]) -> str:
+    """Normalize each line by itself: the line feeds stay."""
+    if "clean" not in steps:
+        return normalize(text, steps)
+    return "\n".join(normalize(line, steps) for line in text.split("\n"))
 
 
 def normalize_aligned(text: str, steps: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -51,7 +64,7 @@ def normalize_aligned(text: str, steps: Sequence[str]) -> tuple[str, list[tuple[
         here = normalize(text[start:end], steps)
         while end < len(text) and not text[end].isascii():
             longer = normalize(text[start : end + 1], steps)
-            if longer == here + normalize(text[end], steps) and not unicodedata.combining(
+            if longer == here + normalize(text[end], steps) and not tables.combining_class(
                 text[end]
             ):
                 break

@@ -1,5 +1,6 @@
 """Training: count the pre-tokens once, then learn from the counts. Loads no numpy at first."""
 
+import time
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from dlkit.core.environment import is_main_process, world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import text as reading
 from dlkit.core.io.files import whole_file
-from dlkit.core.progress import log
+from dlkit.core.progress import duration, log
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import data, pretokenize
 from dlkit.tokenize.alphabet import BYTE_TO_CHAR
@@ -61,6 +62,10 @@ def train(
     pretokenize.compile_pattern(split)  # so that a bad pattern is an error before a long count
     special, unknown = parse_special(config)
     described: TokenizerSettings = {"normalize": steps, "split": split, "unk": unknown}
+    # A tokenizer of bytes restores any text, also where the pattern matches nothing.
+    gaps = config.algorithm is Algorithm.byte_bpe and split not in pretokenize.COVERING
+    if gaps:
+        described["gaps"] = True
     header = Header("tokenize", config.algorithm.value, described, [], changed_settings(config))
     if config.algorithm is Algorithm.byte:
         tokens = [*special, *sorted(BYTE_TO_CHAR.values())]
@@ -70,7 +75,7 @@ def train(
         from dlkit.tokenize.learning import LEARNERS
 
         blocks = data.text_blocks(corpus, config.errors)
-        pieces = count_pre_tokens(blocks, split, steps, config.workers, distributed)
+        pieces = count_pre_tokens(blocks, split, steps, config.workers, distributed, gaps)
         if not len(pieces.counts):
             raise DlkitError("the corpus is empty; give text to learn from")
         tokens, merges = LEARNERS[config.algorithm](pieces, list(special), config, header)
@@ -95,7 +100,9 @@ def train_file(config: TokenizeTrainConfig) -> Path:
         raise DlkitError("exists already; give another --out, or --force", config.out)
     if "-" in config.corpus and world_size() > 1:
         raise DlkitError("several processes cannot share stdin; give files")
+    began = time.monotonic()
     tokenizer = train(map(Path, config.corpus), config, distributed=world_size() > 1)
+    log(f"{len(tokenizer.names)} tokens in {duration(time.monotonic() - began)}")
     if is_main_process():  # all processes have learned the same
         with whole_file(config.out) as partial:
             partial.write_text(tokenizer.to_json(), encoding="utf-8")

@@ -3,13 +3,16 @@
 Words are separated by white space. Shapes: S source words, T target words.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from dlkit.core.io.results import Result, save_results
 from dlkit.translate.models.translator import Translator
 from dlkit.translate.vocabulary import TranslationVocabulary
 
@@ -26,7 +29,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class WordAlignment:
+class WordAlignment(Result):
     """The attention weights of each target word (a row) over the source words (the columns).
 
     A row sums to one less the weight of the end of the sentence.
@@ -52,6 +55,24 @@ class WordAlignment:
             }
             for link in sorted(self.links, key=lambda link: link.target)
         ]
+
+    def draw(self, path: Path) -> None:
+        """Draw the weights as a PNG file."""
+        from dlkit.core.io.plots import attention
+
+        weights = np.array(self.weights)
+        attention(weights, self.target, self.source, "translation", "source", path)
+
+    def save(self, path: "str | os.PathLike[str]") -> Path:
+        """Write a figure of the weights (.png), or a file .json, .jsonl, .csv or .txt.
+
+        Returns the path. Raises DlkitError for another suffix.
+        """
+        target = Path(path)
+        if target.suffix.lower() != ".png":
+            return save_results([self], path, [".png"])
+        self.draw(target)
+        return target
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """The command line of `dlkit translate`. Each command imports its work when it runs."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +31,14 @@ from dlkit.core.generation.options import (
     refuse_given,
     search_settings,
 )
+from dlkit.core.io.files import note_saved
 from dlkit.core.io.streams import is_terminal, streams
+from dlkit.core.io.text import batches_or_failures, check_files, count_lines
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
-from dlkit.core.progress import log
+from dlkit.core.progress import Inputs, log
 from dlkit.translate.config import DEFAULT_MODEL, TranslateTrainConfig, TranslationSearch
+from dlkit.translate.help import PAGES
 
 
 def train_model(config: TranslateTrainConfig) -> Path:
@@ -51,6 +55,11 @@ def evaluate_model(*args: Any, **options: Any) -> Iterator[Any]:
     return evaluate_checkpoint(*args, **options)
 
 
+def next_command(config: TranslateTrainConfig, model: str) -> list[str]:
+    """A command to try after a training."""
+    return ["translate", "--text", "A SENTENCE", "-m", model]
+
+
 TASK = Task(
     "translate",
     "Translate sentences, or answer them (sequence to sequence).",
@@ -58,6 +67,9 @@ TASK = Task(
     DEFAULT_MODEL,
     train_model,
     evaluate_model,
+    main_metrics=("bleu",),
+    pages=PAGES,
+    next_command=next_command,
 )
 app = TASK.group(evaluate=False)
 
@@ -66,22 +78,46 @@ FIRST_WINDOW, LARGEST_WINDOW = 64, 1024
 
 Files = Annotated[
     list[str] | None,
-    typer.Argument(help="Files with one sentence a line (plain, .gz, .zst); default: stdin."),
+    typer.Argument(
+        help="Files, a sentence a line (also compressed); default: stdin.",
+        rich_help_panel="Input",
+    ),
 ]
-Text = Annotated[str | None, typer.Option(help="Translate this text instead of lines.")]
+Text = Annotated[
+    str | None, typer.Option(help="Translate this text instead of lines.", rich_help_panel="Input")
+]
 Model = model_argument("translate", check=True)
 Beam = Annotated[
     int | None,
-    typer.Option(help=f"Beam size; 1: greedy search; default: {BEAM}.", min=1),
+    typer.Option(
+        help=f"Beam size; 1: greedy search; default: {BEAM}.",
+        min=1,
+        rich_help_panel="Search and sampling",
+    ),
 ]
-NBest = Annotated[int, typer.Option(help="How many translations to print; at most --beam.", min=1)]
+NBest = Annotated[
+    int,
+    typer.Option(
+        help="How many translations to print; at most --beam.",
+        min=1,
+        rich_help_panel="Search and sampling",
+    ),
+]
 MaxLength = Annotated[
     int | None,
-    typer.Option(help="Most tokens of a translation; default: 50 more than the source.", min=1),
+    typer.Option(
+        help="Most tokens of a translation; default: 50 more than the source.",
+        min=1,
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Alignment = Annotated[
     bool,
-    typer.Option("--alignment", help="Also print the aligned words as source-target."),
+    typer.Option(
+        "--alignment",
+        help="Also print the aligned words as source-target.",
+        rich_help_panel="Results",
+    ),
 ]
 Context = Annotated[
     int | None,
@@ -89,6 +125,7 @@ Context = Annotated[
         help="Dialogues: number of previous turns to read with a line; an empty line ends a"
         " dialogue; default: as in training.",
         min=0,
+        rich_help_panel="Input",
     ),
 ]
 
@@ -127,6 +164,7 @@ def infer(
     search = TranslationSearch(count=n_best, max_length=max_length, alignment=alignment, **settings)
     if files and text is not None:
         raise DlkitError("--text: has no effect with files; remove one")
+    check_files(files or [])
     writer = ShardWriter(format, output, shard, resume)
 
     from dlkit.translate.infer import context_turns, load, translate
@@ -134,67 +172,80 @@ def infer(
 
     predictor = load(model, device, precision)
     turns = context_turns(predictor, context, alignment)
-    results = translate(windows(files, text), predictor, search, turns, writer.shard)
+    lines = Inputs(windows(files, text), partial(count_lines, files or ["-"]))
+    results = translate(lines, predictor, search, turns, writer.shard)
     writers = {Format.text: line_writer(n_best > 1, scores, alignment)}
     writer.write(results, writers.get(format))
 
 
 def windows(files: list[str] | None, text: str | None) -> Iterator[Sequence[str] | Failure]:
     """The lines that are available at once; a Failure for a file that cannot be read."""
-    from dlkit.core.io.text import line_batches
-
     if text is not None:
         yield text.split("\n")
         return
     if not files and is_terminal(streams().stdin):
         log("type a line to translate it; Ctrl-D ends")
     size = FIRST_WINDOW
-    for file in files or ["-"]:
-        reported: list[str] = []
-
-        def report_once(wrong: str, reported: list[str] = reported) -> None:
-            if not reported:
-                log(f"dlkit: {wrong}: such bytes are replaced")
-            reported.append(wrong)
-
-        try:
-            for lines in line_batches(file, LARGEST_WINDOW, report_once):
-                start = 0
-                while start < len(lines):
-                    yield lines[start : start + size]
-                    start, size = start + size, min(2 * size, LARGEST_WINDOW)
-        except DlkitError as error:
-            yield Failure(file, error.reason_for(file))
+    for lines in batches_or_failures(files or ["-"], LARGEST_WINDOW, "replace"):
+        if isinstance(lines, Failure):
+            yield lines
+            continue
+        start = 0
+        while start < len(lines):
+            yield lines[start : start + size]
+            start, size = start + size, min(2 * size, LARGEST_WINDOW)
 
 
 @app.command()
 def evaluate(
-    source: Annotated[str | None, typer.Option(help="File of sentences, one a line.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="File of sentences, one a line.", rich_help_panel="Input")
+    ] = None,
     ref: Annotated[
         list[str] | None,
-        typer.Option(help="File of their translations; given more than once: several references."),
+        typer.Option(
+            help="File of their translations; given more than once: several references.",
+            rich_help_panel="Input",
+        ),
     ] = None,
     hyp: Annotated[
-        str | None, typer.Option(help="File of translations to score instead of a model's.")
+        str | None,
+        typer.Option(
+            help="File of translations to score instead of a model's.", rich_help_panel="Input"
+        ),
     ] = None,
     model: Model = None,  # type: ignore[valid-type]
     beam: Beam = None,
     length_penalty: LengthPenalty = None,
     lowercase: Annotated[
-        bool, typer.Option("--lowercase", help="Ignore case in the scores.")
+        bool,
+        typer.Option("--lowercase", help="Ignore case in the scores.", rich_help_panel="Results"),
     ] = False,
     by_length: Annotated[
-        bool, typer.Option("--by-length", help="Also print BLEU by the words of the source.")
+        bool,
+        typer.Option(
+            "--by-length",
+            help="Also print BLEU by the words of the source.",
+            rich_help_panel="Results",
+        ),
     ] = False,
     worst: Annotated[
-        int, typer.Option(help="Print this number of worst translations instead.", min=0)
+        int,
+        typer.Option(
+            help="Print this number of worst translations instead.",
+            min=0,
+            rich_help_panel="Results",
+        ),
     ] = 0,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print BLEU and chrF of translations, with sacreBLEU's signatures, and a model's loss."""
+    """Print BLEU and chrF of translations, and a model's loss.
+
+    sacreBLEU's signatures follow the scores.
+    """
     if worst and by_length:
         raise DlkitError("--worst: prints sentences, but --by-length scores; choose one")
     if hyp is None and source is None:
@@ -203,32 +254,43 @@ def evaluate(
         model_options = {"--model": model, "--beam": beam, "--length-penalty": length_penalty}
         refuse_given(model_options, "--hyp", True)
 
-    from dlkit.translate import evaluate as scoring
+    from dlkit.translate.evaluate import (
+        read_translations,
+        scores,
+        translate_file,
+        worst_translations,
+    )
     from dlkit.translate.infer import load
 
     if hyp is not None:
-        found = scoring.read_translations(hyp, ref or [], source)
+        found = read_translations(hyp, ref or [], source)
     else:
         assert source is not None
         search = TranslationSearch(**search_settings(False, beam, length_penalty))
         predictor = load(model or DEFAULT_MODEL, device, precision)
-        found = scoring.translate_file(source, ref or [], predictor, search)
+        found = translate_file(source, ref or [], predictor, search)
     results: Iterator[Any] = (
-        scoring.worst_translations(found, worst, lowercase)
+        worst_translations(found, worst, lowercase)
         if worst
-        else scoring.scores(found, lowercase, by_length)
+        else scores(found, lowercase, by_length)
     )
-    write(results, format, output)
+    write(results, format, output, view=TASK.view)
 
 
 @app.command()
 def align(
-    sentence: Annotated[str, typer.Argument(help="Sentence of the source language.")],
+    sentence: Annotated[
+        str, typer.Argument(help="Sentence of the source language.", rich_help_panel="Input")
+    ],
     target: Annotated[
-        str | None, typer.Option(help="Its translation; default: the model's own.")
+        str | None,
+        typer.Option(help="Its translation; default: the model's own.", rich_help_panel="Input"),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="PNG file for a figure of the attention weights.")
+        Path | None,
+        typer.Option(
+            help="PNG file for a figure of the attention weights.", rich_help_panel="Output"
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,  # type: ignore[valid-type]
     device: Device = "auto",
@@ -236,19 +298,15 @@ def align(
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
-    """Print the source word that each word of a translation attends to most, and the weight.
+    """Print the source word that each translated word attends to most.
 
-    -f json has the attention weights of all pairs of words.
+    The attention weight follows. -f json has the attention weights of all pairs of words.
     """
     from dlkit.translate import infer as translation
 
     predictor = translation.load(model, device, precision)
     found = translation.align(sentence, target, predictor)
     if save is not None:
-        import numpy as np
-
-        from dlkit.core.io.plots import attention
-
-        weights = np.array(found.weights)
-        attention(weights, found.target, found.source, "translation", "source", save)
+        found.draw(save)
+        note_saved(save)
     write([found], format, output)

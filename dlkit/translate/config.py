@@ -34,62 +34,106 @@ class TranslateTrainConfig(TrainConfig):
     """
 
     data: list[str] = argument(  # type: ignore[assignment]
-        "Files of pairs: source, tab and target in each line (TSV), or JSON lines; plain or .gz.",
+        "Files of pairs: source, tab, target (TSV), or JSON lines.",
         default=(),
     )
     source: list[str] = option(
-        (), "File of source sentences (or questions), one a line; may be given more than once."
+        (),
+        "File of source sentences (or questions); may be repeated.",
+        group="Data",
     )
-    target: list[str] = option((), "File of their translations (or answers), line by line.")
-    val: list[str] = option((), "File of pairs to validate on, in a format of the training data.")
-    val_source: list[str] = option((), "Source sentences to validate on; needs --val-target.")
-    val_target: list[str] = option((), "The translations of --val-source.")
+    target: list[str] = option(
+        (), "File of their translations (or answers), line by line.", group="Data"
+    )
+    val: list[str] = option(
+        (), "File of pairs to validate on, in a format of the training data.", group="Validation"
+    )
+    val_source: list[str] = option(
+        (), "Source sentences to validate on; needs --val-target.", group="Validation"
+    )
+    val_target: list[str] = option((), "The translations of --val-source.", group="Validation")
     val_share: float = option(
-        0.02, "Share of the pairs to validate on, where no file is given.", min=0, max=0.9
+        0.02,
+        "Share of the pairs to validate on, where no file is given.",
+        min=0,
+        max=0.9,
+        group="Validation",
     )
-    keys: str = option("source,target", "JSON lines: the names of the two fields.")
+    keys: str = option("source,target", "JSON lines: the names of the two fields.", group="Data")
     errors: Literal["strict", "replace"] = option(
-        "strict", "Bytes that are not UTF-8: an error, or replaced."
+        "strict", "Bytes that are not UTF-8: an error, or replaced.", group="Data"
     )
     context: int = option(
-        0, "Dialogues: number of previous turns to read; a blank pair ends a dialogue.", min=0
+        0,
+        "Dialogues: number of previous turns to read; a blank pair ends a dialogue.",
+        min=0,
+        group="Data",
     )
-    max_tokens: int = option(256, "Skip pairs with a side of more tokens; 0: no limit.", min=0)
+    max_tokens: int = option(
+        256, "Skip pairs with a side of more tokens; 0: no limit.", min=0, group="Data"
+    )
     max_ratio: float = option(
-        9.0, "Skip pairs whose lengths in tokens have a larger ratio; 0: no limit.", min=0
+        9.0,
+        "Skip pairs whose lengths in tokens have a larger ratio; 0: no limit.",
+        min=0,
+        group="Data",
     )
     tokenizer: str = option(
         "byte-bpe",
         "byte-bpe, sentencepiece-bpe, unigram, bpe, wordpiece, words, char or byte, learned from"
-        " both languages together; or the name or file of a model of `dlkit tokenize`.",
+        " both languages together; or a model of `dlkit tokenize`.",
+        group="Tokenizer",
     )
-    vocab_size: int = option(8000, "Largest vocabulary of a tokenizer that is learned.", min=6)
-    lower: bool = option(False, "Lower-case the text (a tokenizer that is learned).")
+    vocab_size: int = option(
+        8000, "Largest vocabulary of a tokenizer that is learned.", min=6, group="Tokenizer"
+    )
+    lower: bool = option(
+        False, "Lower-case the text (a tokenizer that is learned).", group="Tokenizer"
+    )
 
-    arch: Arch = option("transformer", "Architecture to train.")
+    arch: Arch = option("transformer", "Architecture to train.", group="Architecture")
     layers: int | None = option(
-        None, "Layers, of encoder and decoder each (4; rnn, attention: 1).", min=1
+        None,
+        "Layers, of encoder and decoder each (4; rnn, attention: 1).",
+        min=1,
+        group="Architecture",
     )
-    width: int | None = option(None, "Model dimension (128; rnn, attention: 256).", min=1)
-    dropout: float = option(0.3, "Dropout.", min=0, max=0.95)
-    tie_embeddings: bool = option(True, "The output layer shares the embedding's matrix.")
-    heads: int = option(4, "transformer: attention heads.", min=1)
-    ffn_width: int = option(256, "transformer: units of the feed-forward layers.", min=1)
-    pre_norm: bool = option(False, "transformer: layer norm before each block, not after it.")
-    cell: Literal["gru", "lstm"] = option("gru", "rnn, attention: the recurrent cell.")
-    residual: bool = option(False, "rnn, attention: residual connections between layers.")
-    reverse: bool = option(False, "rnn: read the source from its end.")
+    width: int | None = option(
+        None, "Model dimension (128; rnn, attention: 256).", min=1, group="Architecture"
+    )
+    dropout: float = option(0.3, "Dropout.", min=0, max=0.95, group="Architecture")
+    tie_embeddings: bool = option(
+        True, "The output layer shares the embedding's matrix.", group="Architecture"
+    )
+    heads: int = option(4, "transformer: attention heads.", min=1, group="Architecture")
+    ffn_width: int = option(
+        256, "transformer: units of the feed-forward layers.", min=1, group="Architecture"
+    )
+    pre_norm: bool = option(
+        False, "transformer: layer norm before each block, not after it.", group="Architecture"
+    )
+    cell: Literal["gru", "lstm"] = option(
+        "gru", "rnn, attention: the recurrent cell.", group="Architecture"
+    )
+    residual: bool = option(
+        False, "rnn, attention: residual connections between layers.", group="Architecture"
+    )
+    reverse: bool = option(False, "rnn: read the source from its end.", group="Architecture")
     score: Literal["additive", "general", "dot"] = option(
-        "additive", "attention: Bahdanau's score, Luong's multiplicative one, or the dot product."
+        "additive",
+        "attention: Bahdanau's score, Luong's multiplicative one, or the dot product.",
+        group="Architecture",
     )
     input_feeding: bool = option(
-        False, "attention: the last attentional state is part of the next input."
+        False,
+        "attention: the last attentional state is part of the next input.",
+        group="Architecture",
     )
 
     epochs: int = option(30, "Passes over the pairs.", min=1)
     batch_size: int = option(
         4096,
-        "Tokens of one step, over all processes: its sentences times the longest side of them.",
+        "Tokens of one step: its sentences times their longest side.",
         min=1,
     )
     optimizer: Optimizer = option("adam", "momentum and nesterov are sgd with momentum 0.9.")
@@ -104,11 +148,15 @@ class TranslateTrainConfig(TrainConfig):
     warmup: float = option(4.0, "Epochs over which the learning rate rises from zero.", min=0)
     weight_decay: float = option(1e-4, "Weight decay; biases and norms have none.", min=0)
     beta2: float = option(
-        0.98, "adam, adamw: decay of the mean of squared gradients.", min=0, max=1
+        0.98,
+        "adam, adamw: decay of the mean of squared gradients.",
+        min=0,
+        max=1,
+        group="Optimization",
     )
     clip_grad: float = option(1.0, "Largest norm of the gradient; 0 for no limit.", min=0)
     label_smoothing: float = option(
-        0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9
+        0.1, "Share of each label that is spread over the vocabulary.", min=0, max=0.9, group="Loss"
     )
     scheduled_sampling: float = option(
         0.0,
@@ -116,12 +164,16 @@ class TranslateTrainConfig(TrainConfig):
         " linearly from 0.",
         min=0,
         max=1,
+        group="Optimization",
     )
     best_metric: Literal["bleu", "loss"] = option(
-        "bleu", "Metric by which the best epoch is chosen."
+        "bleu", "Metric by which the best epoch is chosen.", group="Validation"
     )
     val_limit: int = option(
-        200, "Sentences to translate at each validation, for BLEU; 0: none.", min=0
+        200,
+        "Sentences to translate at each validation, for BLEU; 0: none.",
+        min=0,
+        group="Validation",
     )
     workers: int = option(2, "Threads that tokenize the text.", min=1)
 

@@ -27,7 +27,7 @@ from dlkit.translate.infer import (
     translate,
     translate_segments,
 )
-from dlkit.translate.pairs import Pair, add_turns, read_lines
+from dlkit.translate.pairs import Pair, add_turns, lines
 from dlkit.translate.validation import pair_losses
 
 WINDOW = 1024  # lines that are translated together
@@ -113,7 +113,7 @@ def read_translations(
 
 def read_parallel_files(files: Sequence[str]) -> list[list[str]]:
     """The lines of files that correspond line by line; invalid UTF-8 is replaced."""
-    found = [list(read_lines(file, "replace")) for file in files]
+    found = [list(lines(file, "replace")) for file in files]
     for file, texts in zip(files, found, strict=True):
         if len(texts) != len(found[0]):
             raise DlkitError(

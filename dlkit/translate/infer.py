@@ -17,11 +17,13 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.beam_search import GeneratedText, generate_texts, length_penalty
 from dlkit.core.generation.sampling import Uniforms
+from dlkit.core.io.results import TextResult, html_table
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.padding import padded
 from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
+from dlkit.core.progress import Bar, count_of
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
@@ -55,16 +57,64 @@ class Hypothesis:
     finish: str
     alignment: list[tuple[int, int]] | None
 
+    def __str__(self) -> str:
+        return self.translation
+
+
+EMPTY = Hypothesis("", 0.0, 0.0, "end", None)  # of an empty line
+
 
 @dataclass(frozen=True)
-class Translation:
-    """A line and its translations, best first; an empty line has an empty one."""
+class Translation(TextResult):
+    """A line and its translations, best first; an empty line has an empty one.
+
+    `score`, `logprob` and `alignment` are those of the best one, `alternatives` are the others.
+    """
 
     line: int
     source: str
     translation: str
     hypotheses: list[Hypothesis]
+    noun = "line"
     columns = ("line", "rank", "source", "translation", "score", "logprob", "alignment")
+
+    @property
+    def text(self) -> str:
+        return self.translation
+
+    @property
+    def best(self) -> Hypothesis:
+        return self.hypotheses[0] if self.hypotheses else EMPTY
+
+    @property
+    def score(self) -> float:
+        return self.best.score
+
+    @property
+    def logprob(self) -> float:
+        return self.best.logprob
+
+    @property
+    def alignment(self) -> list[tuple[int, int]] | None:
+        return self.best.alignment
+
+    @property
+    def alternatives(self) -> list[Hypothesis]:
+        return self.hypotheses[1:]
+
+    def __str__(self) -> str:
+        return self.translation
+
+    def _repr_html_(self) -> str:
+        """The translations with their scores, and the aligned words of the best one."""
+        shown = [
+            {"translation": found.translation, "score": found.score} for found in self.hypotheses
+        ]
+        if self.alignment is None:
+            return html_table(shown)
+        source, target = self.source.split(), self.translation.split()
+        aligned = [{"source": source[i], "target": target[j]} for i, j in self.alignment]
+        return html_table(shown) + html_table(aligned)
 
     def rows(self) -> list[dict[str, Any]]:
         return [
@@ -167,6 +217,17 @@ def translate(
         )
 
     def results(numbered: Iterator[Sequence[Line] | Failure]) -> Iterator[Translation | Failure]:
+        bar = Bar("translating", count_of(numbered))
+        try:
+            for result in translate_windows(numbered):
+                yield result
+                bar.advance()
+        finally:
+            bar.close()
+
+    def translate_windows(
+        numbered: Iterator[Sequence[Line] | Failure],
+    ) -> Iterator[Translation | Failure]:
         turns: list[str] = []
         for lines in single_lines(numbered) if context else numbered:
             if isinstance(lines, Failure):
@@ -308,6 +369,39 @@ def make_hypothesis(
         round(logprob, 4),
         "length" if any(text.finish == "length" for text in texts) else "end",
         links,
+    )
+
+
+def join_lines(
+    number: int, text: str, lines: Sequence[Translation | Failure]
+) -> Translation | LineFailure:
+    """The translation of a text from those of its lines, whose scores add up."""
+    found: list[Translation] = []
+    for line in lines:
+        if isinstance(line, Failure):
+            return LineFailure(f"text {number}", line.error)
+        found.append(line)
+    counts = [len(line.hypotheses) for line in found if line.hypotheses]
+    hypotheses = [join_hypotheses(found, rank) for rank in range(min(counts, default=0))]
+    return Translation(number, text, "\n".join(line.translation for line in found), hypotheses)
+
+
+def join_hypotheses(lines: Sequence[Translation], rank: int) -> Hypothesis:
+    """The translations of this rank of all lines; an empty line has none."""
+    parts = [line.hypotheses[rank] if line.hypotheses else EMPTY for line in lines]
+    links: list[tuple[int, int]] = []
+    sources = targets = 0  # words of the lines before
+    for line, part in zip(lines, parts, strict=True):
+        links += [(sources + i, targets + j) for i, j in part.alignment or ()]
+        sources += len(line.source.split())
+        targets += len(part.translation.split())
+    aligned = any(part.alignment is not None for part in parts)
+    return Hypothesis(
+        "\n".join(part.translation for part in parts),
+        round(math.fsum(part.score for part in parts), 4),
+        round(math.fsum(part.logprob for part in parts), 4),
+        "length" if any(part.finish == "length" for part in parts) else "end",
+        links if aligned else None,
     )
 
 

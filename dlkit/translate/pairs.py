@@ -11,7 +11,7 @@ from typing import Any
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io.text import blocks, split_lines
+from dlkit.core.io.text import lines
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
@@ -69,19 +69,10 @@ def read_pairs(files: PairFiles, context: int, skipped: Skipped) -> list[Pair]:
     return found
 
 
-def read_lines(file: str, errors: str) -> Iterator[str]:
-    """The lines of a file, without their ends and without a byte order mark."""
-    first = True
-    for block in blocks(file, errors):
-        for line in split_lines(block):
-            yield (line.removeprefix("\ufeff") if first else line).removesuffix("\r")
-            first = False
-
-
 def read_parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
     """The pairs of two files, line by line. Raises DlkitError where one has more lines."""
     counts = [0, 0]
-    for row in zip_longest(read_lines(source, errors), read_lines(target, errors)):
+    for row in zip_longest(lines(source, errors), lines(target, errors)):
         for side, line in enumerate(row):
             counts[side] += line is not None
         if row[0] is not None and row[1] is not None:
@@ -95,7 +86,7 @@ def read_parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
 
 def read_tsv(file: str, errors: str, skipped: Skipped) -> Iterator[Pair]:
     """The first two columns of a TSV."""
-    for number, line in enumerate(read_lines(file, errors), start=1):
+    for number, line in enumerate(lines(file, errors), start=1):
         columns = line.split("\t")
         if len(columns) > 1 or not line.strip():
             yield Pair(columns[0], columns[1] if len(columns) > 1 else "", f"{file}:{number}")
@@ -107,7 +98,7 @@ def read_json_lines(
     file: str, keys: tuple[str, str], errors: str, skipped: Skipped
 ) -> Iterator[Pair]:
     """The two fields of JSON objects, one a line, or of the object `translation` in each."""
-    for number, line in enumerate(read_lines(file, errors), start=1):
+    for number, line in enumerate(lines(file, errors), start=1):
         where = f"{file}:{number}"
         if not line.strip():
             yield Pair("", "", where)

@@ -5,6 +5,7 @@ from typing import Any
 
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.init_from import find_start
 from dlkit.core.train.run import Run
 from dlkit.translate import data
@@ -16,6 +17,10 @@ from dlkit.translate.validation import validation_scores
 from dlkit.translate.vocabulary import TranslationVocabulary
 
 SAMPLES = 3  # translations of an epoch in samples.txt
+METRICS = {
+    "bleu": BestMetric("bleu"),
+    "loss": BestMetric("val_loss", lower=True),
+}  # by --best-metric
 
 
 def train(config: TranslateTrainConfig) -> Path:
@@ -44,7 +49,7 @@ def train(config: TranslateTrainConfig) -> Path:
             for group in optimizer.param_groups:
                 group["betas"] = (0.9, config.beta2)
 
-        for epoch in run.epochs():
+        for epoch in run.epochs(METRICS[config.best_metric] if len(validation) else None):
             sampling_share = config.scheduled_sampling * epoch / max(config.epochs - 1, 1)
             batches = data.batch_loader(loaded.training, config, process, epoch, vocabulary.pad)
             for source, lengths, target, weight in run.batches(batches):
@@ -63,11 +68,7 @@ def train(config: TranslateTrainConfig) -> Path:
                 scores, translations = validation_scores(predictor, validation, config, process)
                 some = zip(validation.texts, translations[:SAMPLES], strict=False)
                 run.add_sample("\n".join(f"{p.source}\n= {p.target}\n> {t}" for p, t in some))
-            # With nothing to validate on, the last epoch is the best.
-            score = float(epoch)
-            if scores:
-                score = scores["bleu"] if config.best_metric == "bleu" else -scores["val_loss"]
-            run.finish_epoch(score, **scores)
+            run.finish_epoch(**scores)
     return run.best
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
+from dlkit.core.progress import track
 from dlkit.translate.config import TranslateTrainConfig, TranslationSearch
 from dlkit.translate.data import EncodedPairs, batch_by_tokens, collate_pairs
 from dlkit.translate.infer import Predictor, Segment, translate_segments
@@ -49,7 +50,8 @@ def pair_losses(network: Translator, pairs: EncodedPairs, process: Process) -> l
 
     def batch_losses() -> Iterator[list[float]]:
         order = np.arange(len(pairs))
-        for batch in process.share(batch_by_tokens(pairs, BATCH_TOKENS, order)):
+        batches = batch_by_tokens(pairs, BATCH_TOKENS, order)
+        for batch in process.share(track(batches, "evaluating")):
             source, lengths, target = (
                 tensor.to(process.device) for tensor in collate_pairs(pairs, batch, network.pad)
             )

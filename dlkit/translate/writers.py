@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from dlkit.core.failures import Failure
+from dlkit.core.io.views import shows_table
 from dlkit.core.io.writers import Writer
 from dlkit.translate.infer import Hypothesis, LineFailure, Translation, format_links
 
@@ -13,6 +14,7 @@ def line_writer(numbered: bool, scores: bool, alignment: bool) -> Writer:
 
     A line without a translation becomes an empty line. With `numbered`, for several translations of
     a line, each has a line of its own, which begins with the number of the input line and a tab.
+    On a terminal a line with the names of the columns comes first.
     """
 
     def columns(found: Hypothesis) -> list[str]:
@@ -24,11 +26,16 @@ def line_writer(numbered: bool, scores: bool, alignment: bool) -> Writer:
         return shown
 
     def write_lines(results: Iterable[Translation | Failure], file: TextIO) -> None:
+        names = ["line"] * numbered + ["translation"] + ["score"] * scores
+        names += ["alignment"] * alignment
+        named = len(names) > 1 and shows_table(file)
         number = 0
         for result in results:
             if isinstance(result, Failure) and not isinstance(result, LineFailure):
                 continue  # a file that could not be read has no lines
             number += 1
+            if named and number == 1:
+                file.write("\t".join(names) + "\n")
             found = result.hypotheses if isinstance(result, Translation) else []
             for shown in map(columns, found) if found else [[""]]:
                 file.write("\t".join([str(number)] * numbered + shown) + "\n")

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from dlkit.classify import train as training
 from dlkit.classify.config import DEFAULTS, Arch, ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.infer import Classification, classify, load_ensemble
 from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.search import nearest, open_index, write_index
+from dlkit.classify.train import train
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import imagenet
@@ -82,7 +82,7 @@ def architectures(packs: Path, settings: argparse.Namespace) -> None:
                 data = subset(packs / "mnist", settings.images, Path(folder) / "data")
             start = time.perf_counter()
             config = {"epochs": settings.epochs, "arch": arch, **own, "data": data}
-            best = training.train(ClassifyTrainConfig(**config, out=Path(folder) / "run"))
+            best = train(ClassifyTrainConfig(**config, out=Path(folder) / "run"))
             minutes = (time.perf_counter() - start) / 60
             scores = evaluate_checkpoint([str(data)], "test", str(best))
             accuracy = next(s.value for s in scores if s.metric == "top1")
@@ -221,7 +221,7 @@ def our_epoch(data: Path, precision: Any) -> Callable[[], str]:
                 val_share=0.0,
                 precision=precision,
             )
-            return str(checkpoint.read_header(training.train(config)).metrics["loss"])
+            return str(checkpoint.read_header(train(config)).metrics["loss"])
 
     return work
 

@@ -13,15 +13,15 @@ from unittest import mock
 import torch
 
 from dlkit.core.parallel.distributed import Process
-from dlkit.detect import evaluate
 from dlkit.detect.config import DEFAULT_MODEL
+from dlkit.detect.evaluate import EVALUATION_OPTIONS, evaluate
 from dlkit.detect.infer import load
 from dlkit.detect.layouts import BoxSample, read_split
 from dlkit.detect.options import DetectOptions
 from dlkit.detect.predictor import Detector
 from tests.benchmarks import harness
 
-PLAIN = evaluate.EVALUATION_OPTIONS
+PLAIN = EVALUATION_OPTIONS
 
 
 def main() -> None:
@@ -56,8 +56,8 @@ def measured(
     """Return AP50 and seconds of CPU time."""
     process = Process(0, 1, torch.device("cpu"))
     before = time.process_time()
-    with mock.patch.object(evaluate, "METHOD", method):
-        metrics = evaluate.evaluate(detector, samples, process, workers=0).metrics
+    with mock.patch("dlkit.detect.evaluate.EVALUATION_OPTIONS", method):
+        metrics = evaluate(detector, samples, process, workers=0).metrics
     return metrics.summary["ap50_coco101"], time.process_time() - before
 
 

@@ -31,6 +31,7 @@ from dlkit.core.vision import imagenet, images
 from dlkit.segment.draw import indexed_image
 from dlkit.segment.infer import load, segment
 from dlkit.segment.model import build
+from dlkit.segment.outputs import OutputFolders
 from dlkit.segment.predictor import InferOptions, SemanticPredictor, predict
 from tests.benchmarks import harness
 
@@ -149,7 +150,7 @@ def ours(
         return f"{len(list(target.glob('*.png')))} masks"
 
     def everything() -> str:
-        results = list(segment(paths, predictor, method, save=target))
+        results = list(segment(paths, predictor, method, folders=OutputFolders(target)))
         return f"{len(results)} results"
 
     return everything if overlays else maps

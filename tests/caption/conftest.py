@@ -14,12 +14,10 @@ from tests.caption.helpers import (
     classifier,
     learn_captions,
     pictures,
-    save_images,
-    sentences,
     tiny_network,
     untrained_model,
     vocabulary,
-    write_csv,
+    write_photos,
 )
 
 
@@ -37,13 +35,7 @@ def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures in Flickr8k's layout, eight of them to train on."""
-    root = tmp_path_factory.mktemp("captions") / "photos"
-    names = save_images(root / "Images", 12)
-    rows = [[name, text] for number, name in enumerate(names) for text in sentences(number)]
-    write_csv(root / "captions.txt", ["image", "caption"], rows)
-    for split, part in (("train", names[:8]), ("dev", names[8:10]), ("test", names[10:])):
-        (root / f"Flickr_8k.{split}Images.txt").write_text("".join(f"{n}\n" for n in part))
-    return root
+    return write_photos(tmp_path_factory.mktemp("captions") / "photos")
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,16 @@ def write_csv(file: Path, header: list[str], rows: list[list[str]]) -> None:
         csv.writer(opened).writerows([header, *rows])
 
 
+def write_photos(root: Path) -> Path:
+    """Twelve pictures in Flickr8k's layout, eight of them to train on."""
+    names = save_images(root / "Images", 12)
+    rows = [[name, text] for number, name in enumerate(names) for text in sentences(number)]
+    write_csv(root / "captions.txt", ["image", "caption"], rows)
+    for split, part in (("train", names[:8]), ("dev", names[8:10]), ("test", names[10:])):
+        (root / f"Flickr_8k.{split}Images.txt").write_text("".join(f"{n}\n" for n in part))
+    return root
+
+
 def classifier(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     inputs = {

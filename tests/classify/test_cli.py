@@ -33,6 +33,21 @@ def test_answers_have_the_shapes_of_the_formats(stripes: Path, model: Path) -> N
     assert all(g["score"] >= 0.9 for r in json.loads(few.out) for g in r["labels"])
 
 
+def test_nothing_found_names_the_most_probable_label(
+    stripes: Path, model: Path, words: Path
+) -> None:
+    """On a terminal alone; a pipe gets what it got."""
+    image = next((stripes / "test" / "blue").iterdir())
+    command = ("classify", image, "-m", model)
+    assert run(*command, "--threshold", 1).err == ""
+    line = run(*command, "--threshold", 1, "--color", "always").err
+    assert line.startswith(f"nothing above 1.00 in {image}; highest: blue 0.")
+    score = float(run(*command).out.split("\t")[2])
+    assert float(line.split()[-1]) == pytest.approx(score, abs=0.006)
+    line = run("classify", "-m", words, "--text", "ice", "--threshold", 1, "--color", "always").err
+    assert line.startswith("nothing above 1.00 in 'ice'; highest: cold 0.")
+
+
 def test_a_bad_image_does_not_stop_the_rest(stripes: Path, model: Path, tmp_path: Path) -> None:
     good = sorted((stripes / "test" / "cyan").iterdir())[:2]
     bad = tmp_path / "bad.png"
@@ -170,7 +185,7 @@ def test_shards_explain_and_search_what_one_run_does(
     assert merged() == one.read_text()
     assert one.read_text().count("hits") > 2
     sheet = ["--no-update", "--save", tmp_path / "sheet.png"]
-    refused = run(*search_in, "-o", shards, "--shard", "0/2", *sheet)
+    refused = run(*search_in, "-o", shards, "--shard", "0/2", "--force", *sheet)
     assert refused.code == 2
     assert "--save: shows all queries" in refused.err
 
@@ -194,7 +209,8 @@ def test_processes_explain_and_search_what_one_does(
             out = tmp_path / f"{name}-{count}.csv"
             if name == "search":
                 command = [*command, "--index", tmp_path / f"{count}.safetensors"]
-            codes = on_processes(count, on_rank, notices, "classify", *command, "-o", out)
+            more = ["--force"] if name == "words" else []  # both write one page
+            codes = on_processes(count, on_rank, notices, "classify", *command, "-o", out, *more)
             assert codes == [0] * count, notices.read_text()
             found[count] = out.read_text()
             if name == "words":

@@ -16,6 +16,7 @@ from dlkit.cli import main
 from dlkit.core.config import TrainConfig
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
+from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 
 
@@ -64,7 +65,7 @@ def train(
         run = Run(config, process, model, Header("toy", "linear", {}, []))
         optimizer = run.optimizer(model)
         batches = run.loader(data or Noisy())
-        for epoch in run.epochs():
+        for epoch in run.epochs(BestMetric("quality")):
             for step, (x, y) in enumerate(run.batches(batches), run.done):
                 if epoch == stop_in and step == stop_at * config.accumulate:
                     raise Stop
@@ -74,7 +75,7 @@ def train(
                 with run.autocast():
                     output = network(x)
                 run.step((output - y).square().mean(), optimizer)
-            run.finish_epoch(scores[epoch] if scores else -run.loss(), extra=1.0)
+            run.finish_epoch(quality=scores[epoch] if scores else -run.loss(), extra=1.0)
     return run
 
 

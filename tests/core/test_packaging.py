@@ -3,6 +3,7 @@
 import re
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,20 @@ def test_the_name_is_free_on_pypi_and_the_command_is_dlkit() -> None:
     """`dlkit` on PyPI is another project's package."""
     assert PROJECT["name"] == "dlkit-cli"
     assert PROJECT["scripts"] == {"dlkit": "dlkit.cli:main"}
+
+
+def test_the_metadata_have_homepage_author_and_documentation() -> None:
+    """Of the installed distribution, as `pip show` prints them; else of the project's file."""
+    assert {"Homepage", "Documentation"} <= PROJECT["urls"].keys()
+    (author,) = PROJECT["authors"]
+    try:
+        found = metadata.metadata("dlkit-cli")
+    except metadata.PackageNotFoundError:
+        pytest.skip("dlkit is not installed here")
+    urls = dict(entry.split(", ", 1) for entry in found.get_all("Project-URL") or ())
+    assert urls == PROJECT["urls"]
+    assert found["Author"] == author["name"]
+    assert found["Summary"] == PROJECT["description"]
 
 
 def test_extras_are_those_of_the_project() -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -119,6 +120,22 @@ def test_nothing_found_is_a_result(detect: Any) -> None:
     assert json.loads(detect("black.png", "-f", "coco").out)["annotations"] == []
 
 
+@pytest.mark.parametrize("count", [(), ("--count",)])
+def test_nothing_found_names_the_best_candidate(count: tuple[str, ...], detect: Any) -> None:
+    """On a terminal alone; a pipe gets what it got."""
+    command = ("in/20.jpg", "in/21.jpg", "--threshold", 0.999, *count)
+    assert detect(*command) == Result(0, "", "")
+    done = detect(*command, "--color", "always")
+    for number, line in zip((20, 21), done.err.splitlines(), strict=True):
+        (found,) = records(detect(f"in/{number}.jpg", "--threshold", 0.01, "-f", "jsonl"))
+        best = max(found["objects"], key=lambda own: own["score"])
+        assert line.startswith(f"nothing above 0.999 in in/{number}.jpg; highest: {best['label']} ")
+        assert float(line.split()[-1]) == pytest.approx(best["score"], abs=0.006)
+    line = detect("in/20.jpg", "--threshold", "0.999,disc=0.9999", "--labels", "disc", "--color",
+                  "always").err  # fmt: skip
+    assert re.fullmatch(r"no disc above 0.9999 in in/20.jpg(; highest: disc 0\.\d+)?\n", line)
+
+
 def test_coco_output_is_coco(detect: Any) -> None:
     expected = table(detect("in"))
     assert detect("in", "missing.jpg", "-f", "coco", "-o", "out.json").code == 1
@@ -211,7 +228,7 @@ def test_the_rest_is_done_in_every_format(detect: Any) -> None:
     expected = table(detect("in/20.jpg", "in/21.jpg"))
     inputs = ("in/20.jpg", "missing.jpg", "in/21.jpg")
     for format in ("text", "csv", "coco", "json", "voc", "yolo"):
-        done = detect(*inputs, "-f", format, "-o", f"out.{format}", "--save", "drawn")
+        done = detect(*inputs, "-f", format, "-o", f"out.{format}", "--save", f"drawn-{format}")
         assert done.code == 1
         assert "dlkit: missing.jpg: no such file" in done.err.splitlines()
     assert table(Result(0, Path("out.text").read_text(), "")) == expected
@@ -219,7 +236,7 @@ def test_the_rest_is_done_in_every_format(detect: Any) -> None:
     assert array.pop(1) == {"path": "missing.jpg", "error": "no such file"}
     assert rows_of(array) == expected
     assert {path.name for path in Path("out.voc").iterdir()} == {"20.xml", "21.xml"}
-    assert {path.name for path in Path("drawn").iterdir()} == {"20.jpg", "21.jpg"}
+    assert {path.name for path in Path("drawn-text").iterdir()} == {"20.jpg", "21.jpg"}
 
 
 def test_an_unreachable_url_is_named_once(detect: Any) -> None:
@@ -269,10 +286,7 @@ def test_inputs_from_stdin_folders_and_globs(detect: Any) -> None:
     ],
 )
 def test_wrong_usage(args: str, detect: Any) -> None:
-    done = detect(*args.split())
-    assert done.code == 2
-    assert done.out == ""
-    assert "Error" in done.err
+    one_line(detect(*args.split()), "--" if args else "missing IMAGES")
 
 
 @pytest.mark.parametrize(
@@ -370,14 +384,19 @@ def test_models_that_do_not_fit(detect: Any, model: Path) -> None:
 def test_output_appears_whole_or_not_at_all(detect: Any) -> None:
     Path("out").mkdir()
     Path("out/x.json").write_text("before")
-    assert detect("in", "--labels", "cat", "-f", "json", "-o", "out/x.json").code == 2
+    one_line(
+        detect("in", "-f", "json", "-o", "out/x.json"), "out/x.json: exists already", "--force"
+    )
+    write_over = ("in", "-f", "json", "-o", "out/x.json", "--force")
+    assert detect(*write_over, "--labels", "cat").code == 2
     with mock.patch.object(predictor, "predict_batch", side_effect=RuntimeError("our bug")):
-        done = detect("in", "-f", "json", "-o", "out/x.json")
+        done = detect(*write_over)
     assert done.code not in {0, 1, 2}
     assert "our bug" in done.err
     assert Path("out/x.json").read_text() == "before"
     assert [path.name for path in Path("out").iterdir()] == ["x.json"]
-    assert detect("in", "-f", "json", "-o", "out/x.json") == Result(0, "", "")
+    done = detect(*write_over)
+    assert (done, done.saved) == (Result(0, "", ""), ("out/x.json",))
     assert len(json.loads(Path("out/x.json").read_text())) == len(SEEDS)
     assert [path.name for path in Path("out").iterdir()] == ["x.json"]
 
@@ -409,6 +428,21 @@ def test_annotated_pictures(detect: Any) -> None:
     after = images.read("new/out/20.jpg").pixels.int()
     changed = (before - after).abs().amax(dim=0) > 60
     assert 0.01 < changed.float().mean() < 0.6
+
+
+@pytest.mark.parametrize("options", [("--save", "out"), ("-f", "voc", "-o", "out")])
+def test_existing_files_are_kept_unless_forced(options: tuple[str, ...], detect: Any) -> None:
+    """One that exists is noticed before any is written."""
+    suffix = "xml" if "voc" in options else "jpg"
+    mine = Path(f"out/{SEEDS[-1]}.{suffix}")
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    one_line(detect("in", *options), f"{mine}: exists already; add --force")
+    assert [*Path("out").iterdir()] == [mine]
+    done = detect("in", *options, "--force")
+    assert done.code == 0
+    assert done.saved == (f"{len(SEEDS)} files in out",)
+    assert mine.read_bytes() != b"mine"
 
 
 def test_the_picture_of_a_url(detect: Any) -> None:

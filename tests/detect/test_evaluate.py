@@ -43,3 +43,7 @@ def test_examples_show_images_as_they_are_shown(model: Path, tmp_path: Path) -> 
     with Image.open(tmp_path / "examples.png") as sheet:
         red = np.array(sheet)[..., 1] < 128
     assert red[:, :320].any(axis=1).sum() > 1.5 * red[:, :320].any(axis=0).sum()
+    # Black letters below both halves: "truth" is shorter than "prediction".
+    below = np.array(sheet.convert("L"))[320:] < 100
+    truth, prediction = below[:, :320].any(axis=0).sum(), below[:, 320:640].any(axis=0).sum()
+    assert 0 < truth < prediction

@@ -185,7 +185,7 @@ def test_crops_of_a_run_that_is_resumed_and_of_shards(detect: Any) -> None:
         images.save(scene(seed)[0], Path(f"{seed}/a.png"))
     inputs = ["20/a.png", "21/a.png", "22/a.png", "-o", "out.jsonl"]
     for options in ([], ["--count"]):
-        assert detect(*inputs, "--crops", "whole", *options).code == 0
+        assert detect(*inputs, "--crops", "whole", "--force", *options).code == 0
         lines = Path("out.jsonl").read_text().splitlines(keepends=True)
         Path("out.jsonl").unlink()
         Path("out.jsonl.partial").write_text(lines[0])

@@ -10,6 +10,7 @@ import pytest
 
 from dlkit.embed import data
 from dlkit.embed.config import EmbedTrainConfig, resolve_config
+from dlkit.embed.corpus import normalize
 from dlkit.embed.data import Corpus
 from tests.conftest import run
 
@@ -83,3 +84,9 @@ def test_unusable_corpora_and_options_are_one_line(
     assert result.code == 2
     assert len(result.err.strip().splitlines()) == 1
     assert re.search(message, result.err), result.err
+
+
+def test_marks_belong_to_words() -> None:
+    text = "लड़की पानी, ภาษาไทย ที่นี่! cafe\u0301's 1_2"
+    found = normalize(text.encode(), lower=False, words=True).decode()
+    assert found == "लड़की पानी ภาษาไทย ที่นี่ cafe\u0301's 1 2"

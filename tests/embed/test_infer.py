@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlkit.embed.infer import solve_analogies
 from dlkit.embed.model import load_embedding, save_embedding
-from dlkit.embed.nearest import unit
+from dlkit.embed.nearest import solve_analogies, unit
 from dlkit.embed.vectors import Vectors
 from tests.conftest import run
 from tests.embed.helpers import COUNTRIES, RNG, embedding
@@ -87,7 +86,7 @@ def test_vectors_as_an_array(world: Path, tmp_path: Path) -> None:
     assert run("embed", "vector", "paris", "rome", "-m", world, "-o", out).code == 0
     of = load_embedding(world)
     assert np.array_equal(np.load(out), of.vectors[5:7])
-    assert run("embed", "vector", "paris", "kingg", "-m", world, "-o", out).code == 1
+    assert run("embed", "vector", "paris", "kingg", "-m", world, "-o", out, "--force").code == 1
     assert not np.load(out)[1].any()
 
 

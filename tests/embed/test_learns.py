@@ -52,7 +52,7 @@ def test_every_method_separates_topics(tmp_path: Path, topics: Path, options: st
     assert result.out.strip() == str(out / "best.safetensors")
     assert separation(out / "best.safetensors") > 0.5
     kept = {path.name for path in out.iterdir()}
-    assert kept <= {"best.safetensors", "log.jsonl"}
+    assert kept <= {"best.safetensors", "log.jsonl", "curves.png"}
     if "lsa" not in words:
         records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         assert [record["epoch"] for record in records] == [*range(1, 9)]

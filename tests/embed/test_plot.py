@@ -41,6 +41,7 @@ def test_a_plot(world: Path, tmp_path: Path, method: str) -> None:
     assert "skipped 1 x not in the vocabulary" in result.err
     with Image.open(out) as image:
         assert min(image.size) > 500
+    options.append("--force")
     assert run("embed", "plot", "--words", "paris rome king", *options).code == 0
     assert run("embed", "plot", "--words", "paris rome zz", *options).code == 2
     assert run("embed", "plot", *options).code == 2

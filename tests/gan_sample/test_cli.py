@@ -29,7 +29,7 @@ from tests.gan_sample.helpers import (
 @pytest.mark.parametrize(
     ("arch", "arguments", "message"),
     [
-        ("dcgan", ["-n", 0], "0 is not in the range x>=1"),
+        ("dcgan", ["-n", 0], "--count: 0 must be at least 1"),
         ("dcgan", ["-n", 1_000_000, "-o", "grid.png"], "20000 x 20000 pixels, over 179 million"),
         ("dcgan", ["--class", "1"], "dcgan.safetensors has no classes; remove it"),
         ("cgan", ["--class", "9"], "cgan.safetensors; choose from 0, 1, 2"),
@@ -51,7 +51,7 @@ from tests.gan_sample.helpers import (
             "--seed is for random vectors; remove it",
         ),
         ("cyclegan", [], "a cyclegan, which does not sample from noise; use translate-images"),
-        ("dcgan", ["--truncation", -1], "-1.0 is not in the range x>=0"),
+        ("dcgan", ["--truncation", -1], "--truncation: -1.0 must be at least 0"),
     ],
 )
 def test_an_impossible_request_is_refused_in_a_line(
@@ -141,7 +141,7 @@ def test_pictures_are_not_written_over(models: dict[str, Path], photos: Path) ->
     assert done.code == 2
     assert "the folder holds inputs, which are not overwritten" in done.err
     one = photos / "00.png"
-    done = run("gan-sample", "reconstruct", one, "-m", models["vae"], "-o", one)
+    done = run("gan-sample", "reconstruct", one, "-m", models["vae"], "-o", one, "--force")
     assert done.code == 2
     assert "00.png: an input, which must not be overwritten" in done.err
     done = run("gan-sample", "translate-images", photos, "-m", models["dcgan"])

@@ -34,7 +34,7 @@ def test_mixed_sizes_are_center_cropped_and_reported_once(
     pictures = SquareImages(listed, shape)
     pictures.report()
     err = capsys.readouterr().err
-    assert err.count("2 pictures are not square: center-cropped") == 1
+    assert err.count("pictures center-cropped, since they are not square: 2") == 1
     assert "skipped 1 x unreadable picture" in err
     assert pictures.pixels.shape == (12, 1, 16, 16)
 

@@ -9,6 +9,7 @@ import pytest
 
 from dlkit.core.store import checkpoint
 from dlkit.gan_sample import infer, latents
+from dlkit.gan_sample.grid import GAP
 from tests.conftest import run
 from tests.gan_sample.helpers import CELL, alone, array, assert_nearly_equal, cell, records
 
@@ -86,7 +87,7 @@ def test_truncation_keeps_vectors_short(models: dict[str, Path], tmp_path: Path)
     written = []
     for truncation in ([], ["--truncation", 0.5]):
         path = tmp_path / f"{len(truncation)}.npy"
-        grid = tmp_path / "grid.png"
+        grid = path.with_suffix(".png")
         records("-m", models["dcgan"], "-n", 50, *truncation, "--save-latents", path, "-o", grid)
         written.append(np.load(path))
     free, short = written
@@ -104,7 +105,7 @@ def test_latent_vectors_written_and_read_again(models: dict[str, Path], tmp_path
     assert records(*options, "--latents", vectors, "-o", again)[0]["pictures"] == 40
     assert first.read_bytes() == again.read_bytes()
     np.save(vectors, np.load(vectors)[5:6].astype(np.float64))
-    records(*options, "--latents", vectors, "-o", again)
+    records(*options, "--latents", vectors, "-o", again, "--force")
     assert (cell(array(again), 0, 0) == cell(array(first), 0, 5)).all()
 
 
@@ -125,3 +126,59 @@ def test_weights_of_another_size_are_refused(models: dict[str, Path], tmp_path: 
     done = run("gan-sample", "-m", tmp_path / "odd.safetensors", "-o", tmp_path / "grid.png")
     assert done.code == 2
     assert "do not fit the architecture dcgan: generator.body.0.linear.weight needs" in done.err
+
+
+def enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
+    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def test_enlarged_pictures_repeat_their_pixels(models: dict[str, Path], tmp_path: Path) -> None:
+    def draw(name: str, *options: object) -> Path:
+        places = ("-o", tmp_path / f"{name}.png", "--separate", tmp_path / name)
+        records("-m", models["dcgan"], "-n", 3, *places, *options)
+        return tmp_path / name
+
+    plain, large = draw("plain"), draw("large", "--scale", 3)
+    for path in plain.iterdir():
+        assert (array(large / path.name) == enlarged(array(path), 3)).all()
+    cells = [array(f"{folder}.png") for folder in (plain, large)]
+    side = CELL - 2 * GAP
+    first, second = cells[0][GAP : GAP + side, GAP : GAP + side], cells[1]
+    assert second.shape == (2 * (3 * side + 2 * GAP), 2 * (3 * side + 2 * GAP), 3)
+    assert (second[GAP : GAP + 3 * side, GAP : GAP + 3 * side] == enlarged(first, 3)).all()
+
+
+def test_columns_of_an_enlarged_grid_have_the_names_of_their_classes(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    grid = tmp_path / "grid.png"
+    records("-m", models["cgan"], "-n", 6, "-o", grid, "--scale", 4)
+    sheet, side = array(grid), 4 * (CELL - 2 * GAP) + 2 * GAP
+    names = sheet[: len(sheet) - 2 * side]
+    assert sheet.shape[1] == 3 * side
+    for column in range(3):
+        assert (names[:, column * side : (column + 1) * side] < 100).any()
+    assert (names[:, : side // 3] == 255).all()
+
+
+def test_files_that_exist_are_kept_unless_forced(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw = ("gan-sample", "-m", models["dcgan"], "-n", 3)
+    places = {
+        "grid.png": (),
+        "files/000002.png": ("--separate", "files"),
+        "z.npy": ("-o", "other.png", "--save-latents", "z.npy"),
+    }
+    for name, options in places.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("mine")
+        before = sorted(tmp_path.rglob("*"))
+        done = run(*draw, *options)
+        assert done.code == 2
+        assert done.err == f"dlkit: {name}: exists already; add --force to overwrite it\n"
+        assert sorted(tmp_path.rglob("*")) == before
+        assert run(*draw, *options, "--force").code == 0
+        assert Path(name).read_bytes() != b"mine"
+    assert run(*draw, "--seed", 1, "-o", "new.png").saved == ("new.png",)

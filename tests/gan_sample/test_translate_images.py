@@ -44,6 +44,7 @@ def test_translations_are_the_networks_and_keep_their_size(
             models["cyclegan"],
             "--save",
             folder,
+            "--force",
             *arguments,
         )
         with torch.inference_mode():

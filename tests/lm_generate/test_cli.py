@@ -99,7 +99,7 @@ def test_bad_prompts(file: Path, tmp_path: Path) -> None:
     assert long.code == 0
     assert "sees 32 tokens" in long.err
     missing = run("lm-generate", "--file", tmp_path / "none.txt", "-m", file)
-    assert missing.code == 2
+    assert missing.code == 1
     assert "none.txt" in missing.err
     latin = tmp_path / "latin.txt"
     latin.write_bytes(b"caf\xe9\n")

@@ -148,7 +148,10 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: change_config(f, n_embd="48"), "config.json"),
     (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
     (lambda f: (f / "config.json").unlink(), "config.json: no such file"),
-    (lambda f: (f / "vocab.json").unlink(), "vocab.json: no such file"),
+    (
+        lambda f: (f / "vocab.json").unlink(),
+        "gpt2: no tokenizer in this folder: no tokenizer.json, vocab.json",
+    ),
     (lambda f: (f / "merges.txt").write_text("a b c\n"), "merges.txt"),
     (lambda f: (f / "model.safetensors").write_bytes(b"12345678901"), "model.safetensors"),
     (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: no such file"),

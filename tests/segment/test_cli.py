@@ -43,6 +43,49 @@ def test_it_names_what_is_there_in_every_format(segment: Any) -> None:
     assert json.loads(segment("in/0.png", "-f", "json").out)[0]["path"] == "in/0.png"
 
 
+def test_nothing_found_names_what_there_is(segment: Any) -> None:
+    """On a terminal alone; a pipe gets what it got."""
+    Image.new("RGB", (48, 40), (250, 0, 0)).save("red.png")
+    command = ("red.png", "--classes", "green,blue")
+    assert segment(*command).err == ""
+    line = segment(*command, "--color", "always").err
+    assert line == "no green or blue in red.png; largest: red 1.00\n"
+    objects = ("in/0.png", "-m", "objects.safetensors", "--threshold", 1)
+    assert (segment(*objects).out, segment(*objects).err) == ("", "")
+    best = segment("in/0.png", "-m", "objects.safetensors", "--threshold", 0).out.split("\t")
+    line = segment(*objects, "--color", "always").err
+    assert line.startswith(f"nothing above 1.00 in in/0.png; highest: {best[1]} ")
+    assert float(line.split()[-1]) == pytest.approx(float(best[2]), abs=0.006)
+
+
+@pytest.mark.parametrize("model", ["colors", "objects"])
+def test_masks_or_overlays_alone(model: str, segment: Any) -> None:
+    """Each is the file that --save writes with both, and the results are the same."""
+    both = segment("in", "-m", f"{model}.safetensors", "--save", "both")
+    ends = {
+        "masks": {"0.png", "1.png", "2.png"},
+        "overlays": {f"{n}-overlay.jpg" for n in range(3)},
+    }
+    for kind, names in ends.items():
+        done = segment("in", "-m", f"{model}.safetensors", "--save", kind, "--save-as", kind)
+        assert done.out == both.out
+        assert {path.name for path in Path(kind).iterdir()} == names
+        assert all(Path(kind, n).read_bytes() == Path("both", n).read_bytes() for n in names)
+        assert done.saved == (f"3 files in {kind}",)
+
+
+def test_existing_files_are_kept_unless_forced(segment: Any) -> None:
+    """One that exists is noticed before any is written."""
+    Path("out").mkdir()
+    Path("out/2-overlay.jpg").write_text("mine")
+    one_line(segment("in", "--save", "out"), "out/2-overlay.jpg: exists already")
+    assert [path.name for path in Path("out").iterdir()] == ["2-overlay.jpg"]
+    assert segment("in", "--save", "out", "--save-as", "masks").code == 0
+    assert Path("out/2-overlay.jpg").read_text() == "mine"
+    assert segment("in", "--save", "out", "--force").saved == ("6 files in out",)
+    assert images.size(Path("out/2-overlay.jpg"))[0] == 56
+
+
 def test_files_that_are_saved(segment: Any) -> None:
     done = segment("in", "--save", "out", "--probabilities", "numbers")
     assert done.code == 0
@@ -200,9 +243,7 @@ def test_what_cannot_be_done_is_one_line(args: str, said: str, segment: Any) -> 
 
 @pytest.mark.parametrize("args", ["", "in --tile 8", "in --batch-size 0", "in --image-size 3"])
 def test_wrong_usage(args: str, segment: Any) -> None:
-    done = segment(*args.split())
-    assert (done.code, done.out) == (2, "")
-    assert "Error" in done.err
+    one_line(segment(*args.split()), "--" if args else "missing IMAGES")
 
 
 def test_models_that_do_not_fit(segment: Any) -> None:

@@ -56,7 +56,7 @@ class Deep(Segmenter):
 
 def predictor_of(network: Segmenter, count: int) -> SemanticPredictor:
     names = [f"class {k}" for k in range(count)]
-    return SemanticPredictor(network.eval(), names, None, torch.device("cpu"), palette(count))
+    return SemanticPredictor(network.eval(), names, None, torch.device("cpu"), palette(names))
 
 
 @pytest.mark.parametrize("shape", [(150, 211), (64, 300), (40, 50), (129, 128)])

@@ -38,7 +38,7 @@ def test_one_epoch_with_every_option(options: str, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     record = json.loads((tmp_path / "run/log.jsonl").read_text())
     assert math.isfinite(record["loss"])
-    assert 0 <= record["score"] <= 1
+    assert 0 <= record["mean_iou"] <= 1
 
 
 def test_a_border_map_needs_masks_of_objects(tmp_path: Path) -> None:

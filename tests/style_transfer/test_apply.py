@@ -58,10 +58,10 @@ def test_shards_paint_what_one_run_paints_and_resume_what_is_missing(folder: Pat
 
 def test_one_style_by_its_name_or_a_file_of_that_name(folder: Path) -> None:
     for style in ("night", "styles/night.png"):
-        done = paint_in_one_pass("fast", "photos/a.png", "--style", style, "-o", "x.png")
+        done = paint_in_one_pass("fast", "photos/a.png", "--style", style, "-o", "x.png", "--force")
         assert done.code == 0, done.err
         kept = values("x.png")
-    done = paint_in_one_pass("fast", "photos/a.png", "--style", "1", "-o", "x.png")
+    done = paint_in_one_pass("fast", "photos/a.png", "--style", "1", "-o", "y.png")
     one_line(done, "--style 1: unknown to fast.safetensors", "wave, night")
     assert torch.equal(values("x.png"), kept)
     one_line(paint_in_one_pass("adain", "photos"), "give --style IMAGE")
@@ -72,15 +72,32 @@ def test_any_style_and_its_strength(folder: Path) -> None:
     common = ("photos/a.png", "--style", "styles/wave.png")
     model = apply.load("adain.safetensors", "cpu", "fp32")
     for strength in (0.0, 0.5, 1.0):
-        done = paint_in_one_pass("adain", *common, "--strength", strength, "-o", "x.png")
+        done = paint_in_one_pass("adain", *common, "--strength", strength, "-o", "x.png",
+                                 "--force")  # fmt: skip
         assert done.code == 0, done.err
         with torch.inference_mode():
             photo, style = values("photos/a.png")[None], values("styles/wave.png")[None]
             expected = model.network(photo, style, strength)[0]
         assert (values("x.png") - expected).abs().max() < 0.005
     assert paint_in_one_pass("fast", "photos/a.png", "--style", "wave", "--strength", 0, "-o",
-                             "x.png").code == 0  # fmt: skip
+                             "x.png", "--force").code == 0  # fmt: skip
     assert torch.equal(values("x.png"), values("photos/a.png"))
+
+
+def test_paintings_that_exist_are_kept_unless_forced(folder: Path) -> None:
+    """One that exists is noticed before any is made."""
+    Path("out").mkdir()
+    Path("out/b-wave.jpg").write_text("mine")
+    command = ("fast", "photos", "--style", "wave", "-o", "out")
+    one_line(paint_in_one_pass(*command), "out/b-wave.jpg: exists already; add --force")
+    assert [path.name for path in Path("out").iterdir()] == ["b-wave.jpg"]
+    done = paint_in_one_pass(*command, "--force", "--grid", "grid.png")
+    assert done.code == 0
+    number = len(list(Path("out").iterdir()))
+    assert done.saved == (f"{number} files in out", "grid.png")
+    again = ("fast", "photos", "--style", "night", "-o", "other", "--grid", "grid.png")
+    one_line(paint_in_one_pass(*again), "grid.png: exists already")
+    assert not Path("other").exists()
 
 
 def test_styles_between(folder: Path) -> None:

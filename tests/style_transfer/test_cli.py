@@ -26,7 +26,7 @@ def test_the_commands_defaults_are_the_objectives(folder: Path) -> None:
     _, _, objective, method = called.call_args.args
     assert objective == Objective()
     assert method == infer.PaintOptions(precision="fp32")
-    assert str(ADAM_LR) in " ".join(run("style-transfer", "--help").out.split())
+    assert str(ADAM_LR) in " ".join(run("style-transfer", "--help-all").out.split())
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_what_cannot_be_meant(arguments: list[str], said: str, folder: Path) -> 
 def test_a_photograph_alone_is_too_few(folder: Path) -> None:
     result = paint("photos/a.png")
     assert result.code == 2
-    assert "Missing argument 'photos'" in result.err
+    assert "missing PHOTOS" in result.err

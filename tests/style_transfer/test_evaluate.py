@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dlkit.core.vision import images
-from dlkit.style_transfer import evaluate, infer
+from dlkit.style_transfer import infer
+from dlkit.style_transfer.evaluate import evaluate_checkpoint
 from dlkit.style_transfer.models.features import load_features
 from dlkit.style_transfer.optimize import Objective
 from tests.conftest import Result, one_line, run
@@ -103,8 +104,8 @@ def test_a_painter_is_measured_on_the_styles_that_it_knows(folder: Path) -> None
     images.save(infer.to_pillow(smooth(64, 64, 9)), Path("styles/other.png"))
     files = ["photos", "styles"]
     network = load_features("random:0", CPU)
-    with mock.patch.object(evaluate.infer, "load", return_value=network):
-        (content, style) = evaluate.evaluate_checkpoint(files, "", "fast.safetensors")
+    with mock.patch.object(infer, "load", return_value=network):
+        (content, style) = evaluate_checkpoint(files, "", "fast.safetensors")
     assert (content.label, content.metric) == ("all", "content_distance")
     assert style.value is not None
     assert style.value > 0

@@ -116,7 +116,8 @@ def test_many_photographs_many_styles_and_a_grid(folder: Path) -> None:
 def test_two_styles_in_one_painting(folder: Path) -> None:
     common = ("photos/a.png", "styles/wave.png", "--style", "styles/night.png", "--steps", 8)
     (one, two) = (
-        records(paint(*common, "-f", "jsonl", "--blend", blend))[0] for blend in ("1,1", "1,0")
+        records(paint(*common, "-f", "jsonl", "--blend", blend, "--force"))[0]
+        for blend in ("1,1", "1,0")
     )
     assert one["style"] == "styles/wave.png+styles/night.png"
     assert one["output"] == "painted/a-wave-night.png"

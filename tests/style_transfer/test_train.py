@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ import torch
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import checkpoint
 from dlkit.core.vision import images
-from dlkit.style_transfer import train as training
 from dlkit.style_transfer.model import build
-from dlkit.style_transfer.train import train
+from dlkit.style_transfer.models.features import load_features
+from dlkit.style_transfer.train import finish_epoch, train
 from tests.style_transfer.helpers import settings
 
 
@@ -35,7 +36,8 @@ def test_training_learns_and_writes_examples(examples: Path, tmp_path: Path, arc
     assert last < 0.9 * first
     sheets = sorted((tmp_path / "run" / "examples").iterdir())
     assert [sheet.name for sheet in sheets] == ["002.png"]
-    assert images.size(sheets[0]) == (3 * 36, 2 * 36)  # two photographs in both styles
+    # Two photographs, each in both styles, above their captions.
+    assert images.size(sheets[0]) == (3 * 36, 2 * (36 + 21))
     painter = build(header.arch, **header.settings)
     painter.load_state_dict(weights)
     assert header.labels == (["red", "stripes"] if arch == "fast" else [])
@@ -43,11 +45,8 @@ def test_training_learns_and_writes_examples(examples: Path, tmp_path: Path, arc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["fast", "adain"])
-def test_a_stopped_run_resumes_exactly(
-    examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arch: str
-) -> None:
+def test_a_stopped_run_resumes_exactly(examples: Path, tmp_path: Path, arch: str) -> None:
     whole = train(settings(examples, tmp_path / "whole", arch))
-    finish_epoch = training.finish_epoch
 
     def stop_in_the_second(run: Any, *arguments: Any) -> None:
         if run.epoch == 1:
@@ -55,10 +54,11 @@ def test_a_stopped_run_resumes_exactly(
         finish_epoch(run, *arguments)
 
     stopped = settings(examples, tmp_path / "stopped", arch)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "finish_epoch", stop_in_the_second)
-        with pytest.raises(KeyboardInterrupt):
-            train(stopped)
+    with (
+        mock.patch("dlkit.style_transfer.train.finish_epoch", stop_in_the_second),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        train(stopped)
     train(replace(stopped, resume=True))
     weights = [
         checkpoint.load(path.parent / "last.safetensors")[1]
@@ -71,7 +71,7 @@ def test_a_stopped_run_resumes_exactly(
 def test_the_encoder_of_adain_is_not_trained(examples: Path, tmp_path: Path) -> None:
     chosen = settings(examples, tmp_path / "run", "adain", content_layer="relu3_1")
     _, weights = checkpoint.load(train(chosen))
-    network = training.load_features("random:0", torch.device("cpu"))
+    network = load_features("random:0", torch.device("cpu"))
     own = network.state_dict()
     encoder = {n.removeprefix("encoder."): w for n, w in weights.items() if "encoder" in n}
     assert "steps.conv3_1.weight" in encoder

@@ -9,7 +9,10 @@ from dlkit.tokenize import pretokenize
 from tests.tokenize.helpers import NASTY
 
 
-@pytest.mark.parametrize("split", ["gpt2", "gpt4", "whitespace", "bert", "characters", "none"])
+@pytest.mark.parametrize(
+    "split",
+    ["gpt2", "gpt4", "whitespace", "ascii-whitespace", "bert", "characters", "none"],
+)
 def test_compiled_splits_equal_the_patterns(split: str) -> None:
     """Short texts of odd characters one after the other, so that words go on behind their end."""
     from dlkit.tokenize import compiled_split, compiled_table

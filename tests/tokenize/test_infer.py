@@ -113,9 +113,10 @@ def test_errors_of_invalid_ids() -> None:
 def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes(b"good line\ncaf\xe9\n")
-    line = error_line(path, code=1)
-    assert str(path) in line
-    assert "byte 13 " in line
+    before = run("tokenize", path)
+    assert (before.code, before.out) == (1, "g ood Ġline\n")
+    line, _ = before.err.splitlines()  # and a count
+    assert line.startswith(f"dlkit: {path}: byte 13 ")
     assert "byte 13 " in error_line("train", path, "--vocab-size", 300, "-o", tmp_path / "t.json")
     replaced = run("tokenize", path, "--errors", "replace", "-f", "jsonl")
     assert json.loads(replaced.out.splitlines()[1])["text"] == "caf\ufffd"
@@ -123,14 +124,14 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     good.write_text("fine\n")
     result = run("tokenize", good, path, tmp_path / "none.txt", good)
     assert result.code == 1
-    assert result.out == "f ine\n" * 2
+    assert result.out == "f ine\ng ood Ġline\nf ine\n"
     assert len(result.err.splitlines()) == 3  # the two files, and a count
 
 
 def test_damaged_archives(tmp_path: Path) -> None:
-    for suffix in ("gz", "zst"):
+    for suffix, start in {"gz": b"\x1f\x8b", "zst": b"(\xb5/\xfd"}.items():
         path = tmp_path / f"a.txt.{suffix}"
-        path.write_bytes(b"no archive")
+        path.write_bytes(start + b"no archive")
         assert str(path) in error_line(path, code=1)
     path = tmp_path / "cut.txt.gz"
     path.write_bytes(gzip.compress(os.urandom(1000).hex().encode())[:-200])

@@ -53,3 +53,12 @@ def test_vocabularies_that_are_too_small_or_too_large(corpus: Path, tmp_path: Pa
         assert result.code == 0, result.err
         assert "the text allows no more than" in result.err
         assert 30 < len(load(out).names) < 2000
+
+
+def test_a_pattern_that_matches_a_part_of_the_text_loses_none_of_it() -> None:
+    for split in ("[a-z]+", r"\h", "whitespace", "bert", "words", "(a)|b"):
+        tokenizer = train("low 12 NEW\nlow 12 lower\n", vocab_size=270, split=split)
+        text = "low 12 NEW \tlower\n日本"
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        spans = [span for _, span in tokenizer.encode_spans("low 12 NEW")]
+        assert (spans[0][0], spans[-1][1]) == (0, 10)

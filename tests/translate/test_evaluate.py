@@ -8,8 +8,8 @@ import pytest
 import sacrebleu
 from torch import nn
 
-from dlkit.translate import evaluate
 from dlkit.translate.config import TranslationSearch
+from dlkit.translate.evaluate import evaluate_checkpoint, scores, translate_file
 from dlkit.translate.infer import load
 from dlkit.translate.train import train
 from tests.conftest import run
@@ -88,12 +88,12 @@ def test_a_model_is_measured_with_its_loss(numbers: dict[str, list[str]], tmp_pa
     for parameter in model.network.parameters():
         nn.init.zeros_(parameter)
     source, ref = numbers["val_source"][0], numbers["val_target"][0]
-    found = evaluate.translate_file(source, [ref], model, TranslationSearch(beam=1, max_length=2))
-    scores = {score.metric: score.value for score in evaluate.scores(found)}  # type: ignore[union-attr]
+    found = translate_file(source, [ref], model, TranslationSearch(beam=1, max_length=2))
+    measured = {score.metric: score.value for score in scores(found)}  # type: ignore[union-attr]
     # All tokens are as probable.
-    assert scores["loss"] == pytest.approx(math.log(model.vocabulary.size), abs=1e-4)
-    assert scores["perplexity"] == pytest.approx(model.vocabulary.size, abs=1e-2)
+    assert measured["loss"] == pytest.approx(math.log(model.vocabulary.size), abs=1e-4)
+    assert measured["perplexity"] == pytest.approx(model.vocabulary.size, abs=1e-2)
     assert len(found.translations) == 20
-    listed = list(evaluate.evaluate_checkpoint([source, ref], model=str(path)))
+    listed = list(evaluate_checkpoint([source, ref], model=str(path)))
     metrics = [getattr(score, "metric", None) for score in listed]
     assert metrics == ["bleu", "chrf", "loss", "perplexity"]

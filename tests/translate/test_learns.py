@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 
 from dlkit.core.store import checkpoint
-from dlkit.translate import evaluate
 from dlkit.translate.config import TranslationSearch
+from dlkit.translate.evaluate import reference_loss, translate_file
 from dlkit.translate.infer import load
 from dlkit.translate.pairs import Pair
 from dlkit.translate.train import train
@@ -38,7 +38,7 @@ def test_every_architecture_learns_and_is_measured(
     assert samples[1].startswith(f" epoch 1\n{first}\n= ")
     model = load(path, "cpu", "fp32")
     assert (model.longest, model.context) == (7, 0)
-    (loss, tokens) = evaluate.reference_loss(
+    (loss, tokens) = reference_loss(
         [Pair(s, t, "") for s, t in zip(*sentences(20, 1), strict=True)], model
     )
     assert loss == pytest.approx(best["val_loss"], abs=1e-4)
@@ -61,7 +61,5 @@ def test_dialogues_are_evaluated_with_the_turns_as_they_were(tmp_path: Path) -> 
         path = train(config)
     source = write_lines(tmp_path / "q", ["two", "again", "", "five", "again"])
     ref = write_lines(tmp_path / "a", ["yes", "two", "", "yes", "five"])
-    found = evaluate.translate_file(
-        source, [ref], load(path, "cpu", "fp32"), TranslationSearch(beam=1)
-    )
+    found = translate_file(source, [ref], load(path, "cpu", "fp32"), TranslationSearch(beam=1))
     assert found.translations == ["yes", "two", "", "yes", "five"]

@@ -1,21 +1,27 @@
 """Command groups of tasks, and the arguments and options they share. Loads no torch."""
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from dlkit.core.config import Precision, option_name
-from dlkit.core.errors import DlkitError
+from dlkit.core.cli import help as pages
+from dlkit.core.cli.help import HELP_ALL, App, Pages
+from dlkit.core.config import Precision, group_of, option_name
+from dlkit.core.errors import DlkitError, Interrupted
 from dlkit.core.failures import Failure
-from dlkit.core.io.writers import Format, write
+from dlkit.core.io.views import View
+from dlkit.core.io.writers import Format, write, write_rows
+from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.weights import SUFFIXES, bundled, cached, find
+from dlkit.core.train.run_folder import RunFolder, continue_with, resumable
 
 
 class TaskGroup(TyperGroup):
@@ -26,7 +32,12 @@ class TaskGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the default command's name where no command is named."""
         completing_a_name = ctx.resilient_parsing and not args
-        if not completing_a_name and not {*args[:1]} & {*self.commands, *ctx.help_option_names}:
+        own = {*self.commands, *ctx.help_option_names, *HELP_ALL.opts}
+        if not completing_a_name and not {*args[:1]} & own:
+            if args and pages.page_of(self.commands[self.default]).of_files:
+                from dlkit.core.cli.slips import check_command  # for wrong command lines only
+
+                check_command(args[0], ctx, self.commands)
             args = [self.default, *args]
         return super().parse_args(ctx, normalize_resume(args))
 
@@ -34,14 +45,40 @@ class TaskGroup(TyperGroup):
         """The names of the commands, the default one first."""
         return sorted(self.commands, key=lambda name: (name != self.default, name))
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The default command's usage, and that a command may be named instead."""
-        return [*self.commands[self.default].collect_usage_pieces(ctx), "| COMMAND [ARGS]..."]
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, with --help and --help-all."""
+        return [*super().get_params(ctx), HELP_ALL]
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The default command's arguments and options, then the commands."""
-        self.commands[self.default].format_options(ctx, formatter)
-        self.format_commands(ctx, formatter)
+    def get_help(self, ctx: Any) -> str:
+        """The page of --help: the default command's, and the other commands."""
+        return self.page(ctx, False)
+
+    def full_help(self, ctx: Any) -> str:
+        """The page of --help-all."""
+        return self.page(ctx, True)
+
+    def page(self, ctx: Any, everything: bool) -> str:
+        """The default command's arguments and options, the other commands, examples."""
+        default = self.commands[self.default]
+        page = pages.page_of(default)
+        pieces = [" ".join(pages.usage_pieces(default, ctx)), "COMMAND [ARGS]..."]
+        about = [self.help or "", *([default.help or ""] if everything else [])]
+        groups = pages.grouped(default.params, page, ctx, everything)
+        commands = [
+            (name, pages.summary(command))
+            for name, command in sorted(self.commands.items())
+            if name != self.default
+        ]
+        more = pages.has_more(default, page) and not everything
+        return "\n\n".join(
+            [
+                pages.usage(f"{ctx.command_path} {piece}" for piece in pieces),
+                *(part for text in about for part in pages.paragraphs(text)),
+                *pages.sections(groups),
+                *pages.sections({"Commands": commands}),
+                *pages.footer(ctx.command_path, page, more),
+            ]
+        )
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete `--<TAB>` with the default command's options, a bare <TAB> with the commands."""
@@ -72,8 +109,10 @@ class Task:
     The functions import torch only when they are called. `train(config)` returns the path of the
     best checkpoint. `evaluate(data, split, model, save, workers, device, precision)` yields a
     Score or a Failure for each metric; `data` are folders or files. `published` are the URLs of
-    models that are downloaded by name. `shipped(weights)` returns the weights that a finished
-    model needs.
+    models that are downloaded by name; `main_metrics` the names of the one metric that matters, of
+    each kind of model. `pages` are the help pages of the commands.
+    `shipped(weights)` returns the weights that a finished model needs. `next_command(config,
+    model)` returns the arguments of a command to try after a training.
     """
 
     name: str
@@ -83,11 +122,19 @@ class Task:
     train: Callable[[Any], Path]
     evaluate: Callable[..., Iterator[Any]]
     published: Mapping[str, str] = field(default_factory=dict)
+    main_metrics: tuple[str, ...] = ()
+    pages: Pages = field(default_factory=dict)
     shipped: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    next_command: Callable[[Any, str], list[str]] = field(kw_only=True)
+
+    @property
+    def view(self) -> View:
+        """The look of scores on a terminal: the main metric last."""
+        return View(main=self.main_metrics)
 
     def group(self, evaluate: bool = True) -> typer.Typer:
         """The task's command group with `train`, `models` and, by default, `evaluate`."""
-        app = typer.Typer(name=self.name, cls=TaskGroup, help=self.help, rich_markup_mode=None)
+        app = App(self.pages, name=self.name, cls=TaskGroup, help=self.help)
         self._add_train(app)
         if evaluate:
             self._add_evaluate(app)
@@ -98,10 +145,12 @@ class Task:
         @app.command("train")
         @options_from(self.config)
         def train(**settings: Any) -> None:
-            """Train a model on your own data; print the path of the best checkpoint."""
+            """Train a model on your own data; print the checkpoint's path."""
             config = self.config(**settings)
             check_data(settings.get("data"))
-            write([Trained(str(self.train(config)))])
+            path = train_or_stop(self.train, config)
+            sum_up(config.out, self.next_command(config, str(path)))
+            write([Trained(str(path))], writer=write_rows)
 
     def _add_evaluate(self, app: typer.Typer) -> None:
         model = model_argument(self.name, published=self.published, check=True)
@@ -120,15 +169,48 @@ class Task:
         ) -> None:
             """Print a model's scores on annotated data."""
             scores = self.evaluate([str(data)], split, model, save, workers, device, precision)
-            write(scores, format, output)
+            write(scores, format, output, view=self.view)
 
     def _add_models(self, app: typer.Typer) -> None:
         @app.command("models")
-        def models(format: AnyFormat = Format.text, output: Output = None) -> None:
-            """List the models that are bundled or cached."""
-            from dlkit.core.cli.models import list_models
+        def models(
+            name: Annotated[
+                str | None,
+                typer.Argument(
+                    help="A model's name or file, to show its card.",
+                    autocompletion=model_names(self.name, self.published),
+                    rich_help_panel="Input",
+                ),
+            ] = None,
+            format: AnyFormat = Format.text,
+            output: Output = None,
+        ) -> None:
+            """List the models that are bundled or cached, or show the card of one."""
+            from dlkit.core.cli.models import Catalog, show
 
-            write(list_models({self.name: self.published}), format, output)
+            catalog = Catalog({self.name: self.published}, {self.name: self.default_model})
+            show(catalog, name, format, output)
+
+
+def train_or_stop(train: Callable[[Any], Path], config: Any) -> Path:
+    """Train; at Ctrl-C before the first step print a line about the run's state."""
+    try:
+        return train(config)
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        if resumable(config.out):
+            log(f"interrupted: {config.out} is as before; continue with {continue_with()}")
+        else:
+            log(f"interrupted before a model was saved; start again with {continue_with(False)}")
+        raise
+
+
+def sum_up(out: Path, arguments: Sequence[str]) -> None:
+    """Print the files that a training has written, and a command to try."""
+    names = RunFolder(out).written()
+    log(f"saved in {out}: {', '.join(names)}" if names else f"saved {out}")
+    log(f"next: {shlex.join(['dlkit', *arguments])}")
 
 
 def options_from(config: type[Any]) -> Callable[..., Any]:
@@ -143,6 +225,8 @@ def options_from(config: type[Any]) -> Callable[..., Any]:
             limits = dict(setting.metadata)
             help_text = limits.pop("help")
             short = limits.pop("short", ())
+            limits["rich_help_panel"] = group_of(config, setting.name)
+            limits.pop("group", None)
             if limits.pop("positional", False):
                 about: Any = typer.Argument(help=help_text, **limits)
             else:
@@ -197,9 +281,10 @@ def model_argument(
     about = typer.Option(
         "--model",
         "-m",
-        help=f"A bundled model's name, a file, or a URL{more}.",
+        help=f"A model's name, a file or a URL{more}.",
         autocompletion=model_names(task, names),
         callback=checked,
+        rich_help_panel="Model",
     )
     return Annotated[list[str], about] if several else Annotated[str, about]
 
@@ -225,8 +310,9 @@ def format_option(formats: Iterable[str]) -> Any:
         typer.Option(
             "--format",
             "-f",
-            help=f"How results are printed; -o FILE{', '.join(suffixes)} chooses it as well.",
+            help=f"Format of results; -o FILE{', '.join(suffixes)} chooses it as well.",
             callback=format_by_suffix,
+            rich_help_panel="Output",
         ),
     ]
 
@@ -257,7 +343,11 @@ def missing_images(sources: Sequence[str]) -> list[Failure]:
 
 
 Images = Annotated[
-    list[str], typer.Argument(help="Images: files, folders, globs, URLs, or - for a list on stdin.")
+    list[str],
+    typer.Argument(
+        help="Files, folders, globs, URLs; - reads a list on stdin.",
+        rich_help_panel="Input",
+    ),
 ]
 
 
@@ -277,25 +367,54 @@ def existing_data(ctx: typer.Context, data: Path | None) -> Path | None:
 Data = Annotated[
     Path,
     typer.Argument(
-        help="Folder of annotated data; see the README for layouts.", callback=existing_data
+        help="Folder of annotated data; `dlkit docs TASK` has the layouts.",
+        callback=existing_data,
+        rich_help_panel="Input",
     ),
 ]
-Split = Annotated[str, typer.Option(help="Part of the data: train, val, test.")]
-SaveScores = Annotated[Path | None, typer.Option(help="Folder for pictures of the scores.")]
-Workers = Annotated[int, typer.Option(help="Threads that read ahead; 0: none.", min=0)]
-BatchSize = Annotated[int, typer.Option(help="Images computed at once.", min=1)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Split = Annotated[
+    str, typer.Option(help="Part of the data: train, val, test.", rich_help_panel="Input")
+]
+SaveScores = Annotated[
+    Path | None, typer.Option(help="Folder for pictures of the scores.", rich_help_panel="Output")
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        help="Threads that read ahead; 0: none.", min=0, rich_help_panel="Batch and cluster"
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option(help="Images computed at once.", min=1, rich_help_panel="Batch and cluster")
+]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel="Batch and cluster")
+]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", help="auto: bf16 where the hardware is fast at it, else fp32."),
+    typer.Option(
+        "--precision",
+        help="auto: bf16 where the hardware is fast at it, else fp32.",
+        rich_help_panel="Batch and cluster",
+    ),
 ]
 AnyFormat = Annotated[
     Format,
     typer.Option(
         "--format",
         "-f",
-        help="How results are printed; -o FILE.jsonl, .json or .csv chooses it as well.",
+        help="Format of results; -o FILE.jsonl, .json or .csv chooses it as well.",
         callback=format_by_suffix,
+        rich_help_panel="Output",
+    ),
+]
+ErrorsOption = Annotated[
+    Literal["strict", "replace"],
+    typer.Option(
+        "--errors",
+        help="Bytes that are not UTF-8: strict reports them and stops reading the file, replace"
+        " reads them as U+FFFD.",
+        rich_help_panel="Input",
     ),
 ]
 ShardOption = Annotated[
@@ -304,11 +423,16 @@ ShardOption = Annotated[
         metavar="I/N",
         help="Only every N-th input, from number I on, counted from 0: -o out.jsonl writes"
         " out.0000I-of-0000N.jsonl, and `dlkit merge` puts all together.",
+        rich_help_panel="Batch and cluster",
     ),
 ]
 ResumeOption = Annotated[
     bool,
-    typer.Option("--resume", help="Skip the inputs whose results are in -o FILE.jsonl."),
+    typer.Option(
+        "--resume",
+        help="Skip the inputs whose results are in -o FILE.jsonl.",
+        rich_help_panel="Batch and cluster",
+    ),
 ]
 PictureShardOption = Annotated[
     str | None,
@@ -316,11 +440,21 @@ PictureShardOption = Annotated[
         "--shard",
         metavar="I/N",
         help="Only every N-th input, from number I on, counted from 0.",
+        rich_help_panel="Batch and cluster",
     ),
 ]
 PictureResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Skip the inputs whose images exist.")
+    bool,
+    typer.Option(
+        "--resume", help="Skip the inputs whose images exist.", rich_help_panel="Batch and cluster"
+    ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write results to this file, not to stdout.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write results to this file, not to stdout.",
+        rich_help_panel="Output",
+    ),
 ]

@@ -1,6 +1,6 @@
 """Making a bundled model of a run's checkpoint, for `dlkit publish`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +22,13 @@ def publish(
     split: str = "test",
     measure: str | None = None,
     bits: int = 16,
+    about: Mapping[str, str] | None = None,
 ) -> list[Score]:
     """Measure a run's best checkpoint on held-out data, and add it to the task's bundled models.
 
     The weights are stored in 32, 16 or 8 `bits`, and the model card with the score of `metric` is
-    written into the header, so that `dlkit models` and the pages can quote it. Returns all scores.
+    written into the header, so that `dlkit models` and the pages can quote it; `about` has more
+    entries of the card: knows, limits, license. Returns all scores.
     """
     if bits not in (32, 16, 8):
         raise DlkitError(f"--bits {bits} is not supported; choose from 32, 16, 8")
@@ -37,14 +39,17 @@ def publish(
     checkpoint.save(target, weights, header, bits)
     scores = list(task.evaluate([str(path) for path in test], split, str(target)))
     values = {score.metric: score.value for score in scores if score.label == "all"}
+    definitions = {score.metric: score.definition for score in scores}
     splits = [split] if split else []
     options = " ".join([*map(str, test), *(f"--split {part}" for part in splits), f"-m {name}"])
     card = {
         **header.card,
+        **(about or {}),
         "data": data,
         "terms": terms,
         "score": f"{metric} {values[metric]:.3f} on"
         f" {' '.join([*(path.name for path in test), *splits])}",
+        "definition": definitions[metric],
         "measure": measure or f"dlkit {task.name} evaluate {options}",
     }
     checkpoint.save(target, weights, replace(header, metrics=values, card=card), bits)

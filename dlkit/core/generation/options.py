@@ -19,28 +19,53 @@ LengthPenalty = Annotated[
         help="Wu's alpha: 0 ranks by probability, larger values prefer longer texts; default:"
         f" {ALPHA}.",
         min=0,
+        rich_help_panel="Search and sampling",
     ),
 ]
 Sample = Annotated[
-    bool, typer.Option("--sample", help="Sample tokens at random instead of searching.")
+    bool,
+    typer.Option(
+        "--sample",
+        help="Sample tokens at random instead of searching.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(help="Divisor of the logits: below 1 less random, above 1 more; default: 1."),
+    typer.Option(
+        help="Divisor of the logits: below 1 less random, above 1 more; default: 1.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 TopK = Annotated[
-    int | None, typer.Option(help="Sample from this number of most probable tokens only.")
+    int | None,
+    typer.Option(
+        help="Sample from this number of most probable tokens only.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(help="Sample from the fewest tokens that have this probability together."),
+    typer.Option(
+        help="Sample from the fewest tokens that have this probability together.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(help="The same seed samples the same texts; default: 0.", min=0)
+    int | None,
+    typer.Option(
+        help="The same seed samples the same texts; default: 0.",
+        min=0,
+        rich_help_panel="Search and sampling",
+    ),
 ]
 Scores = Annotated[
     bool,
-    typer.Option("--scores", help="Also print the log-probability over the length penalty."),
+    typer.Option(
+        "--scores",
+        help="Also print the log-probability over the length penalty.",
+        rich_help_panel="Search and sampling",
+    ),
 ]
 
 

@@ -1,21 +1,118 @@
-"""CSV files with a header, whose columns may have one of several names."""
+"""Tables of text with a header, separated by commas, semicolons or tabs, read strictly."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.failures import Skipped
+from dlkit.core.io.text import blocks
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+LONGEST_FIELD = 1 << 24  # bytes; Python's own limit is 131072
+MANY_LINES = 100  # in one field, after which a quote is taken to be open
+OPEN = 'is a quote (") open? Double it inside a quoted field'
 
 
-def csv_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and columns of each row of a CSV with a header."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            for row in reader:
-                yield reader.line_num, {k.strip().lower(): v or "" for k, v in row.items() if k}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DlkitError(f"not a CSV in UTF-8 ({error})", file) from error
+def csv_rows(
+    file: Path, skipped: Skipped, free_text: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and the columns of each row; names of columns are in lower case.
+
+    The separator is that of the header, or of a line `sep=;` before it. A row with more or fewer
+    fields than the header is skipped; but if the last column is one of `free_text`, it takes the
+    rest of the row. Raises DlkitError for a file that is not UTF-8, a quote that
+    stays open or is followed by text, and a header with a name twice or none.
+    """
+    lines = file_lines(file)
+    first = next(lines, "")
+    offset = 0
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:
+        separator, first, offset = first[4], next(lines, ""), 1
+    else:
+        separator = find_separator(first, file)
+    if not first.strip():
+        raise DlkitError("no header; the first line must have the names of the columns", file)
+    header = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator))]
+    check_header(header, file)
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    reason = f"row with another number of fields than the header ({len(header)})"
+    while True:
+        start = reader.line_num + offset + 2
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise DlkitError(f"line {start}: {explain(error)}", file) from error
+        if row is None:
+            return
+        if reader.line_num + offset + 2 - start > MANY_LINES:
+            raise DlkitError(f"line {start}: a field of more than {MANY_LINES} lines; {OPEN}", file)
+        if not row:
+            continue
+        if len(row) > len(header) and header[-1] in free_text:
+            last = len(header) - 1
+            row = [*row[:last], separator.join(row[last:])]
+        if len(row) != len(header):
+            skipped.add(reason, f"{file}:{start}")
+            continue
+        yield start, dict(zip(header, row, strict=True))
+
+
+def explain(error: csv.Error) -> str:
+    """The reason of a csv.Error in other words."""
+    text = str(error)
+    if "expected after" in text:
+        return f"text after a closing quote; {OPEN}"
+    if "unexpected end of data" in text:
+        return f"the file ends within a quoted field; {OPEN}"
+    if "field larger than" in text:
+        return f"a field of more than {LONGEST_FIELD >> 20} MiB; {OPEN}"
+    if "new-line character" in text:
+        return "a line break without a line feed; convert the file with dos2unix or mac2unix"
+    return text
+
+
+def file_lines(file: Path) -> Iterator[str]:
+    """The lines of a file with their ends, which may be inside of a quoted field."""
+    for block in blocks(str(file)):
+        yield from keep_ends(block.decode())
+
+
+def keep_ends(text: str) -> Iterator[str]:
+    """The lines of a text with their ends; only \\n ends a line."""
+    start = 0
+    while (end := text.find("\n", start) + 1) > 0:
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]
+
+
+def find_separator(header: str, file: Path) -> str:
+    """The separator of a header: the only one in it, by default a comma.
+
+    Raises DlkitError for a header with several.
+    """
+    found = [
+        separator
+        for separator in SEPARATORS
+        if len(next(csv.reader([header], delimiter=separator), [])) > 1
+    ]
+    if len(found) > 1:
+        names = " and ".join(SEPARATORS[separator] for separator in found)
+        raise DlkitError(
+            f"line 1: {names} in the header; add a line before it: sep=; (or the right one)", file
+        )
+    return found[0] if found else ","
+
+
+def check_header(header: Sequence[str], file: Path) -> None:
+    """Raise DlkitError for a name that two columns have."""
+    doubled = [name for name, count in Counter(header).items() if count > 1]
+    if doubled:
+        raise DlkitError(f"line 1: two columns are named {doubled[0]!r}; rename one", file)
 
 
 def column(row: dict[str, str], names: Sequence[str], file: Path) -> str:
@@ -23,4 +120,6 @@ def column(row: dict[str, str], names: Sequence[str], file: Path) -> str:
     for name in names:
         if name in row:
             return row[name]
-    raise DlkitError(f"no column named {' or '.join(names)}", file)
+    raise DlkitError(
+        f"no column named {' or '.join(names)}; the first line has {', '.join(row)}", file
+    )

@@ -1,19 +1,14 @@
 """Downloads over HTTP, kept in a cache. Loads no torch; urllib is imported when used."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dlkit.core.environment import cache
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
 
 TIMEOUT = 30  # seconds without a byte
-
-
-def cache() -> Path:
-    """The folder of downloaded models; the first download creates it."""
-    return Path(os.environ.get("DLKIT_CACHE") or Path.home() / ".cache" / "dlkit")
 
 
 def download(url: str, target: Path | None = None) -> Path:

@@ -6,23 +6,51 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import tars
 from dlkit.core.io.text import lines
+from dlkit.core.progress import Inputs
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
-def files(sources: Iterable[str]) -> Iterator[str]:
+class ImageSource(str):
+    """One image that a Python function got: a path or URL taken as it is, or an image in memory.
+
+    As a string it is the image's name. `image` is a Pillow image, or a DlkitError for an object
+    that is none; `content` is the file behind a URL once it has been downloaded.
+    """
+
+    image: Any = None
+    content: bytes | None = None
+
+    def __deepcopy__(self, memo: object) -> "ImageSource":
+        return self  # the records of results are copied, the image is not
+
+
+def files(sources: Iterable[str]) -> Inputs[str]:
     """Paths and URLs of images: files, folders (recursively), globs, URLs, `-` for a list.
 
     A tar file yields the images in it, and `shard-{000..099}.tar` those of many. A source without
-    images yields itself, so that reading it fails in its place among the others.
+    images yields itself, so that reading it fails in its place among the others. An ImageSource
+    yields itself, too. The images can be counted, except those of a list on stdin.
     """
+    if isinstance(sources, ListedPaths):
+        return Inputs(find_files(sources), sources.__len__)
+    if not isinstance(sources, list | tuple) or "-" in sources:
+        return Inputs(find_files(sources), lambda: None)
+    return Inputs(find_files(sources), lambda: sum(1 for _ in find_files(sources)))
+
+
+def find_files(sources: Iterable[str]) -> Iterator[str]:
+    """Yield the images of `files`."""
     for source in sources:
-        if source == "-":
-            yield from files(line for line in lines("-") if line)
+        if isinstance(source, ImageSource):
+            yield source
+        elif source == "-":
+            yield from files(line for line in lines("-", "surrogateescape") if line)
         elif "://" in source:
             yield source
         elif os.path.exists(source) or tars.split_path(source):
@@ -90,12 +118,13 @@ def or_itself(found: Iterator[str], source: str) -> Iterator[str]:
 def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterable[str]:
     """The images of the sources. Raises DlkitError if an output folder holds some of them.
 
-    All are listed before the first is returned; they wait in a compact buffer.
+    All are listed before the first is returned; they wait in a compact buffer, and can be read
+    more than once.
     """
     targets = {folder.resolve(): folder for folder in folders if folder is not None}
     if not targets:
         return sources
-    waiting = io.BytesIO()
+    waiting, count = io.BytesIO(), 0
     for path in files(sources):
         parent = Path(path).resolve().parent
         if parent in targets:
@@ -104,8 +133,21 @@ def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterab
                 targets[parent],
             )
         waiting.write(json.dumps(path).encode() + b"\n")
-    waiting.seek(0)
-    return map(json.loads, waiting)
+        count += 1
+    return ListedPaths(waiting.getvalue(), count)
+
+
+class ListedPaths:
+    """Paths in a compact form: JSON lines."""
+
+    def __init__(self, lines: bytes, count: int) -> None:
+        self.lines, self.count = lines, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[str]:
+        return map(json.loads, io.BytesIO(self.lines))
 
 
 def is_image(path: Path) -> bool:

@@ -1,8 +1,9 @@
 """The scores that `evaluate` prints in every task. Loads no numpy until it is needed."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,17 @@ class Score:
     label: str
     value: float | None
     definition: str
+
+
+def label_rows(scores: Iterable[Score]) -> list[dict[str, Any]]:
+    """A row for each label, with a column for each metric; None where there is no score."""
+    found = list(scores)
+    metrics = dict.fromkeys(score.metric for score in found)
+    table: dict[str, dict[str, Any]] = {}
+    for score in found:
+        row = table.setdefault(score.label, {"label": score.label, **dict.fromkeys(metrics)})
+        row[score.metric] = score.value
+    return list(table.values())
 
 
 def rounded(value: float) -> float | None:

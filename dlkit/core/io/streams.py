@@ -8,6 +8,7 @@ from dlkit.core.environment import is_terminal as is_terminal
 from dlkit.core.environment import streams as streams
 from dlkit.core.environment import use_streams as use_streams
 from dlkit.core.errors import DlkitError
+from dlkit.core.progress import spinner
 
 
 def stdin() -> TextIO:
@@ -15,6 +16,8 @@ def stdin() -> TextIO:
     stream = streams().stdin
     if stream is None or stream.closed:
         raise DlkitError("stdin is closed; give files, or lines on stdin")
+    if is_terminal(stream):
+        spinner.stop()  # the user types
     return stream
 
 

@@ -6,7 +6,6 @@ is not unpacked, and only the tables of contents of the last ones are kept.
 
 import os
 import re
-import tarfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +48,8 @@ def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[st
 
     Raises DlkitError if it is damaged or compressed.
     """
+    import tarfile  # not for commands without tar files
+
     try:
         with tarfile.open(tar, "r:") as file:
             while (member := file.next()) is not None:

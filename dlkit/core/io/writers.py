@@ -6,6 +6,7 @@ if it has that method (one image holds many objects), else its fields. Loads no 
 
 import csv
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,12 +16,13 @@ from typing import Any, TextIO
 
 import typer
 
-from dlkit.core.environment import is_main_process
+from dlkit.core.environment import is_main_process, is_terminal
 from dlkit.core.errors import ExitStatus
 from dlkit.core.failures import Failure
 from dlkit.core.io import streams
-from dlkit.core.io.files import whole_file
-from dlkit.core.progress import log
+from dlkit.core.io.files import check_free, note_saved, whole_file
+from dlkit.core.io.views import PLAIN, View, rows, shows_table
+from dlkit.core.progress import duration, log, rate, spinner
 
 Writer = Callable[[Iterable[Any], TextIO], None]
 
@@ -40,11 +42,13 @@ def results_file(output: Path | None) -> Iterator[TextIO]:
     if output is None:
         yield streams.stdout()
         return
+    check_free(output)
     with (
         whole_file(output) as partial,
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         yield file
+    note_saved(output)
 
 
 def write(
@@ -52,11 +56,12 @@ def write(
     format: str = Format.text,
     output: Path | None = None,
     writer: Writer | None = None,
+    view: View | None = None,
 ) -> None:
     """Print the results as they come; exit with 1 at the end if any of them is a Failure.
 
-    `writer` replaces that of the format. Under torchrun every process computes results, and the
-    main one prints them.
+    `writer` replaces that of the format; `view` is how a terminal shows text. Under torchrun every
+    process computes results, and the main one prints them.
     """
     counted = CountedResults(results)
     if not is_main_process():
@@ -64,9 +69,17 @@ def write(
             pass
     else:
         with results_file(output) as file:
-            (writer or WRITERS[format])(counted, file)
+            if writer is None and format == Format.text and view is not None:
+                write_text(counted, file, view)
+            else:
+                (writer or WRITERS[format])(counted, file)
             file.flush()
     counted.end()
+
+
+def prints_table(format: str, output: Path | None) -> bool:
+    """Whether `write` prints a table, as on a terminal, with more than a pipe gets."""
+    return format == Format.text and output is None and shows_table(streams.stdout())
 
 
 class CountedResults:
@@ -78,44 +91,50 @@ class CountedResults:
     def __init__(self, results: Iterable[Any], seen: int = 0, failed: int = 0) -> None:
         self.results = results
         self.seen, self.failed = seen, failed
+        self.noun = ""
+        self.began, self.took, self.new = time.monotonic(), 0.0, 0
 
     def __iter__(self) -> Iterator[Any]:
+        self.began, before = time.monotonic(), self.seen
         for result in self.results:
+            spinner.stop()
             self.seen += 1
+            self.noun = self.noun or getattr(result, "noun", "")
             if isinstance(result, Failure):
                 self.failed += 1
                 log(f"dlkit: {result.path}: {result.error}")
                 if result.trace:
                     log(result.trace)
             yield result
+        self.took, self.new = time.monotonic() - self.began, self.seen - before
 
     def end(self) -> None:
-        """Exit with 1 if anything failed."""
+        """Print how many inputs took how long, on a terminal; exit with 1 if anything failed."""
+        if self.noun and self.new and is_terminal(streams.streams().stderr):
+            many = f"{self.new} {self.noun}{'s' if self.new > 1 else ''}"
+            log(f"{many} in {duration(self.took)} ({rate(self.new / max(self.took, 1e-9))})")
         if self.failed:
             if self.seen > 1:
                 log(f"dlkit: {self.failed} of {self.seen} inputs failed")
             raise typer.Exit(ExitStatus.FAILED_INPUTS)
 
 
-def rows(result: Any) -> list[dict[str, Any]]:
-    """The rows of a result for `text` and `csv`; a Failure has none."""
-    if isinstance(result, Failure):
-        return []
-    return result.rows() if hasattr(result, "rows") else [asdict(result)]
+def write_text(results: Iterable[Any], file: TextIO, view: View = PLAIN) -> None:
+    """Write a row a line, tab-separated for `cut` and `awk`; a table on a terminal."""
+    if shows_table(file):
+        from dlkit.core.io.tables import write_table  # not for commands that print none
+
+        write_table(results, file, view)
+    else:
+        write_rows(results, file)
 
 
-def write_text(results: Iterable[Any], file: TextIO) -> None:
-    """Write a row a line, tab-separated for `cut` and `awk`; in columns on a terminal."""
+def write_rows(results: Iterable[Any], file: TextIO) -> None:
+    """Write a row a line, tab-separated, everywhere: for a path or another single value."""
     for result in results:
-        lines = [["" if v is None else str(v) for v in row.values()] for row in rows(result)]
-        if file.isatty():
-            if not lines and not isinstance(result, Failure):
-                log(f"{result.path}: nothing found")
-            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            lines = [[c.ljust(w) for c, w in zip(line, widths, strict=True)] for line in lines]
-        separator = "  " if file.isatty() else "\t"
-        for line in lines:
-            print(separator.join(line).rstrip(), file=file)
+        for row in rows(result):
+            line = "\t".join("" if value is None else str(value) for value in row.values())
+            print(line.rstrip(), file=file)
         file.flush()
 
 

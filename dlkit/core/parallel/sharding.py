@@ -11,18 +11,20 @@ import json
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
-from dlkit.core.environment import leave_group, rank, world_size
+from dlkit.core.environment import exit_when_terminated, leave_group, rank, world_size
 from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, is_device
+from dlkit.core.io.files import FileNames, check_free, is_device, keeps_existing, note_saved
+from dlkit.core.io.views import View
 from dlkit.core.io.writers import CountedResults, Format, Writer, write
-from dlkit.core.progress import log
+from dlkit.core.progress import Inputs, count_of, log
 
 if TYPE_CHECKING:
     from dlkit.core.parallel.distributed import Process
@@ -59,6 +61,10 @@ class Shard:
                 f"--resume: the results so far are of other inputs: number {number} was"
                 f" {next(filter(is_text, known), '?')!r} and is {texts[0]!r}"
             )
+
+    def count(self, total: int | None) -> int | None:
+        """The number of inputs of this shard, of a `total`."""
+        return None if total is None else len(range(self.first, total, self.step))
 
     def select(self, items: Iterable[T]) -> Iterator[T]:
         """The items of this shard."""
@@ -102,14 +108,42 @@ def map_shard(
     Without a shard, the processes that torchrun or srun started divide the inputs, and all get all
     results. `select` picks the inputs of a shard. `device` None: the work needs no torch.
     """
+
+    def own_results(own: Shard) -> Iterator[R]:
+        selected = Inputs(select(own, inputs), lambda: own.count(count_of(inputs)()))
+        # Work on windows of inputs handles failures among them itself.
+        return with_failures(work, selected) if select is Shard.select else work(selected)
+
     if device is None and world_size() == 1:
-        yield from work(select(shard or Shard(), inputs))
+        yield from own_results(shard or Shard())
         return
     from dlkit.core.parallel import distributed
 
     with distributed.launch(device or "cpu") as process:
-        own = shard or Shard(process.rank, process.world_size)
-        yield from process.gather(work(select(own, inputs)))
+        yield from process.gather(own_results(shard or Shard(process.rank, process.world_size)))
+
+
+def with_failures(work: Callable[[Any], Iterator[R]], inputs: Inputs[Any]) -> Iterator[R]:
+    """Yield the results of `work` on the inputs, and each input that is a Failure in its place.
+
+    `work` yields a result for each input, in order, unless it handles failures itself.
+    """
+    failures: deque[tuple[int, Any]] = deque()  # with the number of readable inputs before it
+
+    def readable() -> Iterator[Any]:
+        before = 0
+        for item in inputs:
+            if isinstance(item, Failure):
+                failures.append((before, item))
+            else:
+                before += 1
+                yield item
+
+    for number, result in enumerate(work(Inputs(readable(), inputs.count))):
+        while failures and failures[0][0] <= number:
+            yield failures.popleft()[1]
+        yield result
+    yield from (failure for _, failure in failures)
 
 
 class SingleProcess:
@@ -240,6 +274,8 @@ class ShardWriter:
                     " delete it",
                     self.partial,
                 )
+            assert self.output is not None
+            check_free(self.output)
             return None
         if not self.source.exists():
             return None
@@ -273,18 +309,27 @@ class ShardWriter:
             return folder
         return folder / f"{self.index:05}-of-{self.count:05}"
 
-    def file_names(self, folder: Path, suffix_of: Callable[[str], str]) -> FileNames:
-        """Names of output files in a folder, with those of the inputs that are done taken."""
+    def file_names(
+        self, folder: Path, suffix_of: Callable[[str], str], paths: Iterable[str] = ()
+    ) -> FileNames:
+        """Names of output files in a folder, with those of the inputs that are done taken.
+
+        Raises DlkitError if a file for one of the inputs `paths` exists and is kept.
+        """
         names = FileNames(self.folder(folder) or folder)
         for record in self.records_so_far():
             if "error" not in record:
-                names.path_for(record["path"], suffix_of(record["path"]))
+                names.reserve(record["path"], suffix_of(record["path"]))
+        if keeps_existing():
+            names.check(paths if self.shard is None else self.shard.select(paths), suffix_of)
         return names
 
-    def write(self, results: Iterable[Any], writer: Writer | None = None) -> None:
+    def write(
+        self, results: Iterable[Any], writer: Writer | None = None, view: View | None = None
+    ) -> None:
         """Write results as `writers.write` does, into this shard's own file if it has one."""
         if self.shard is None:
-            write(results, self.format, self.output, writer)
+            write(results, self.format, self.output, writer, view)
             return
         counted = CountedResults(results, self.done, self.failed)
         self.append(counted)
@@ -302,9 +347,12 @@ class ShardWriter:
                 os.truncate(self.partial, self.end)
                 log(f"{self.output}: {self.done} inputs are done")
             mode = "a" if self.done else "w"
-            with self.partial.open(
-                mode, encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
+            with (
+                exit_when_terminated(),
+                self.partial.open(
+                    mode, encoding="utf-8", errors="surrogateescape", newline=""
+                ) as file,
+            ):
                 index = self.index + (self.done - 1) * self.count
                 for result in results:
                     record = asdict(result)
@@ -316,6 +364,7 @@ class ShardWriter:
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                     file.flush()
             os.replace(self.partial, self.output)
+            note_saved(self.output)
         except OSError as error:
             self.leave_partial()
             reason = error.strerror or error

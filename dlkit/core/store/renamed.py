@@ -74,3 +74,18 @@ def upgrade_header(header: dict[str, Any]) -> dict[str, Any]:
         "settings": upgrade_settings(header["settings"], task),
         "config": upgrade_settings(header.get("config", {}), task),
     }
+
+
+def upgrade_record(record: dict[str, Any], task: str) -> dict[str, Any]:
+    """The record of an epoch in log.jsonl under today's names.
+
+    Those of 0.2 also had the selecting metric as `score`, negated where lower is better, and those
+    of `classify` the loss on validation data as `loss`, in place of the one on training data.
+    """
+    if "score" not in record:
+        return record
+    upgraded = {name: value for name, value in record.items() if name != "score"}
+    if task == "classify" and record.keys() & {"top1", "map"}:
+        loss = upgraded.pop("loss")
+        return {"epoch": upgraded.pop("epoch"), "loss": None, "val_loss": loss, **upgraded}
+    return upgraded

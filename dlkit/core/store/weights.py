@@ -7,11 +7,16 @@ import difflib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from dlkit.core.errors import DlkitError
-from dlkit.core.io.download import cache, download
+from dlkit.core.environment import cache
+from dlkit.core.errors import DlkitError, os_reason
+from dlkit.core.io.download import download
+from dlkit.core.io.files import is_file
+from dlkit.core.io.kinds import HEAD, MODEL_FILE, kind_of
+from dlkit.core.progress import status
 
 PACKAGE = Path(__file__).parent.parent.parent
 SUFFIXES = (".safetensors", ".json")  # networks; models without weights
+MOST_LISTED = 8  # names of models in an error
 
 
 def package_name(task: str) -> str:
@@ -50,11 +55,12 @@ def find(
     `published` are the names that `fetch` downloads, beside the bundled and cached ones. Raises
     DlkitError for a file that does not exist, and for an unknown name with the closest ones.
     """
+    status(f"loading {model}")
     if "://" in model:
         return download(model)
     if model.endswith(SUFFIXES):
         path = Path(model)
-        if not path.is_file():
+        if not is_file(path):
             raise DlkitError("no such model file", model)
         return path
     known = {path.stem: path for path in [*cached(task), *bundled(task)]}
@@ -62,20 +68,60 @@ def find(
         return known[model]
     if fetch is not None and model in published:
         return fetch(model)
-    raise unknown_model(task, model, [*known, *published])
+    if is_model(path := Path(model)):
+        return path
+    raise UnknownModel(task, model, [*known, *published])
 
 
-def unknown_model(task: str, model: str, known: list[str]) -> DlkitError:
-    """The error for an unknown name, with the tasks that have it, or the closest known ones."""
-    others = [name for name in tasks_with(model) if name != task]
-    close = [] if others else difflib.get_close_matches(model, known, n=3)
-    choices = ", ".join(close or sorted(known))
-    return DlkitError(
-        f"unknown model {model!r} for {task}"
-        + (f", a model of {' and '.join(f'`dlkit {name}`' for name in others)}" if others else "")
-        + (f"; choose from {choices}" if choices else "; no model is bundled yet")
-        + f", or give a file that ends in {' or '.join(SUFFIXES)}"
-    )
+def is_model(path: Path) -> bool:
+    """Whether this is a file of weights, by its first bytes; raises DlkitError for another file."""
+    if not is_file(path):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise DlkitError(os_reason(error), path) from error
+    kind = kind_of(head)
+    if kind == MODEL_FILE:
+        return True
+    raise DlkitError(f"{kind or 'a text file' if head else 'an empty file'}, not a model", path)
+
+
+class UnknownModel(DlkitError):
+    """The error for a name that no model of the task has.
+
+    It names the tasks that have it, those with a bundled one and `owners`, or else the closest
+    known names.
+    """
+
+    def __init__(
+        self, task: str, model: str, known: Collection[str], owners: Collection[str] = ()
+    ) -> None:
+        self.task, self.model, self.known = task, model, known
+        others = [name for name in dict.fromkeys([*tasks_with(model), *owners]) if name != task]
+        close = difflib.get_close_matches(model, known, n=3)
+        if others:
+            reason = f"{model} is a model of {' and '.join(others)}; {task} has {listed(known)}"
+        elif is_file(best := Path(model) / "best.safetensors"):
+            reason = f"{model} is a folder; give its model, {best}"
+        elif is_file(file := Path(f"{model}.safetensors")):
+            reason = f"unknown model {model!r} for {task}; did you mean {file}?"
+        elif close:
+            reason = f"unknown model {model!r} for {task}; did you mean {' or '.join(close)}?"
+        else:
+            reason = (
+                f"unknown model {model!r} for {task}; it has {listed(known)}; or give a file that"
+                f" ends in {' or '.join(SUFFIXES)}"
+            )
+        super().__init__(reason)
+
+
+def listed(names: Collection[str]) -> str:
+    """The names, but at most MOST_LISTED."""
+    first = ", ".join([*names][:MOST_LISTED]) or "none yet"
+    more = len(names) - MOST_LISTED
+    return f"{first} and {more} more (`dlkit models` lists all)" if more > 0 else first
 
 
 def tasks_with(model: str) -> list[str]:

@@ -4,11 +4,9 @@ Its folder is described in run_folder.py, the learning rate in schedule.py.
 """
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
@@ -20,26 +18,27 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from dlkit.core.config import TrainConfig, settings_of
-from dlkit.core.environment import PREEMPTION_SIGNALS
-from dlkit.core.errors import DlkitError, ExitStatus
+from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.nn.rebuild import find_misfit
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process, shard_like
-from dlkit.core.progress import Bar, log
+from dlkit.core.progress import Bar, duration, log
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
+from dlkit.core.train.epoch_log import BestMetric, epoch_line, make_record
 from dlkit.core.train.optimizers import OPTIMIZERS
 from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.core.train.sampler import (
     BatchSampler,
     SeededDataset,
-    ignore_preemption_signals,
+    ignore_stop_signals,
     seed_everything,
 )
-from dlkit.core.train.schedule import PLATEAU_EPOCHS, check_schedule, rate
+from dlkit.core.train.schedule import PLATEAU_EPOCHS, changed_length, check_schedule, rate
+from dlkit.core.train.stopping import StopSignals
 
 CURVES_INTERVAL = 60  # seconds
 SAVE_INTERVAL = 60  # seconds within an epoch, at least
@@ -48,7 +47,7 @@ SYNC_INTERVAL = 1  # seconds, about, between two exchanges on whether to save or
 # Settings that may change when a run is resumed.
 MAY_CHANGE = {
     "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
-    "save_every", "parallel",
+    "save_every", "parallel", "epochs",
 }  # fmt: skip
 
 
@@ -70,6 +69,11 @@ class Run:
     The order of the data, all augmentation and all random numbers of a step are seeded from (seed,
     epoch, batch, part), and the learning rate is a function of the position, so the final weights
     are those of a run that was never interrupted (bit for bit on the CPU).
+
+    A run may be resumed with more `--epochs`, finished or not: it is prolonged. Since the rate is
+    a function of the position in all epochs, its weights are not those of a run that had as many
+    epochs from the start (unless the schedule does not depend on them): they are those of a run
+    with the old number up to the epoch where it was resumed, and with the new one from there on.
     """
 
     def __init__(
@@ -93,7 +97,8 @@ class Run:
         self.part = 0  # of the batch, that this process computes
         self.parts, _ = process.parts(config.accumulate)
         self.steps = 0
-        self.best_score = -math.inf
+        self.metric: BestMetric | None = None  # that selects the best checkpoint
+        self.best_score = -math.inf  # its rank
         self.best_epoch = 0
         self.decays = self.decayed_at = 0  # of the learning rate, under the schedule plateau
         if config.ema and config.swa_epochs:
@@ -106,7 +111,7 @@ class Run:
         self.curves_drawn_at = self.saved_at = time.monotonic()
         self.saved_batch = self.next_sync = 0  # of this epoch
         self.save_seconds = 0.0
-        self.signal = 0  # with which the scheduler announced the end of this process
+        self.stops = StopSignals(self.files)
         self.misfits: dict[str, str] = {}  # weights that --init-from does not initialize, and why
         self.state = self.load_state()
         if self.state:
@@ -129,6 +134,9 @@ class Run:
         except Exception as error:
             raise DlkitError("damaged; remove it to start again", path) from error
         self.files.check_settings(self.config, state["config"], self.header.task, MAY_CHANGE)
+        begun = state["epoch"] + bool(state.get("done", 0))
+        if self.config.epochs < begun:
+            raise DlkitError(f"has begun epoch {begun}; give --epochs {begun} or more", self.folder)
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -147,11 +155,19 @@ class Run:
         places = set(self.process.gather([(self.epoch, self.done)]))
         if len(places) > 1:
             raise DlkitError("is not the same folder for all processes; share it", self.folder)
-        log(f"resuming {self.folder} after epoch {self.epoch}{self.steps_done()}")
+        self.note_saved()
+        self.files.upgrade_log(self.header.task, self.epoch)
+        if self.epoch < self.config.epochs:
+            log(f"resuming {self.folder} {self.stops.saved}")
+        self.position = self.epoch + (self.done / state["batches"] if self.done else 0)
+        before = replace(self.config, epochs=state["config"]["epochs"])
+        if self.config.epochs != before.epochs:
+            log(changed_length(before, self.config, self.position, self.decays))
 
-    def steps_done(self) -> str:
-        """The steps of an epoch that is not finished, for messages."""
-        return f" and {self.done} steps" if self.done else ""
+    def note_saved(self) -> None:
+        """Note, for messages, that the state of this place is saved."""
+        steps = f" and {self.done} steps" if self.done else ""
+        self.stops.saved = f"after epoch {self.epoch}{steps}"
 
     def initialize(self, source: str, rename: Callable[[str], str]) -> None:
         """Load the weights of another model that, renamed, have a name and shape of this one."""
@@ -226,7 +242,7 @@ class Run:
             num_workers=workers,
             pin_memory=self.process.device.type == "cuda",
             prefetch_factor=4 if workers else None,
-            worker_init_fn=ignore_preemption_signals,
+            worker_init_fn=ignore_stop_signals,
         )
 
     def track(self, stateful: S) -> S:
@@ -242,13 +258,26 @@ class Run:
         self.tracked.append(stateful)
         return stateful
 
-    def epochs(self) -> Iterator[int]:
-        """Yield the numbers of the remaining epochs, from 0, and seed each."""
-        with self.signal_handlers():
+    def epochs(self, best: BestMetric | None) -> Iterator[int]:
+        """Yield the numbers of the remaining epochs, from 0, and seed each.
+
+        `best` is the metric that selects best.safetensors; without one, for lack of validation
+        data, each epoch is better than those before it.
+        """
+        self.metric = best
+        trained = self.epoch < self.config.epochs
+        if not trained:
+            log(
+                f"{self.folder} is finished after {self.epoch} epochs; give more --epochs to"
+                " prolong it"
+            )
+        elif best is None:
+            log("no validation data: the last epoch is kept as best")
+        with self.stops.handlers():
             while self.epoch < self.config.epochs:
                 waited = self.epoch - self.best_epoch
-                if self.config.patience and waited >= self.config.patience:
-                    log(f"stopped: no better score for {waited} epochs")
+                if best and self.config.patience and waited >= self.config.patience:
+                    log(f"stopped: no better {best.name} for {waited} epochs")
                     break
                 number = self.epoch
                 self.seed(number)
@@ -258,6 +287,25 @@ class Run:
                     raise RuntimeError("the loop did not call finish_epoch()")
         if self.process.is_main and self.files.log.exists():
             self.draw_curves()
+            if trained:
+                log(self.summary())
+
+    def summary(self) -> str:
+        """The line at the end of a training: the best epoch, and how long it took."""
+        took = sum(record["seconds"] or 0 for record in self.files.read_log())
+        time_taken = f"{duration(took)} of training"
+        if self.metric is None:
+            return f"best.safetensors is the last of {self.epoch} epochs; {time_taken}"
+        if self.best_score == -math.inf:
+            return (
+                f"{self.metric.name} was nan after each epoch: best.safetensors is the last of"
+                f" {self.epoch} epochs; {time_taken}"
+            )
+        value = self.metric.value(self.best_score)
+        line = f"best: {self.metric.name} {value:.4f} in epoch {self.best_epoch} of {self.epoch}"
+        if self.best_epoch == 1 < self.epoch:
+            line += ", never better after it; try a lower --lr"
+        return f"{line}; {time_taken}"
 
     def seed(self, *place: int) -> None:
         """Seed the random numbers that this process draws at that place of the run."""
@@ -271,6 +319,8 @@ class Run:
         """
         self.model.train()
         total = len(loader) // len(self.parts)
+        if not total:
+            raise DlkitError("too few samples for a single step; lower --batch-size or give more")
         first = self.done
         if first and self.state["batches"] != total:
             raise DlkitError(
@@ -289,6 +339,7 @@ class Run:
         bar.advance(by=first)
         began, samples = time.monotonic(), 0
         self.next_sync = 0
+        self.stops.waits_for = ""
         try:
             for number in range(first, total):
                 self.position = self.epoch + number / total
@@ -301,10 +352,11 @@ class Run:
                     yield [tensor.to(self.process.device, non_blocking=True) for tensor in batch]
                     samples += len(batch[0]) * self.process.world_size
                 speed = samples / (time.monotonic() - began)
-                bar.advance(lambda speed=speed: f"loss {self.loss():.4f}  {speed:.0f}/s")  # type: ignore[misc]
+                bar.advance(lambda speed=speed: f"loss {self.loss():.4f}  {speed:.0f} samples/s")  # type: ignore[misc]
         finally:
             bar.close()
             self.part = 0
+            self.stops.waits_for = "this epoch is saved"
         if self.config.swa_epochs and self.average is not None:
             self.average_epochs(self.average)
         for model in filter(None, (self.model, self.average)):
@@ -325,40 +377,15 @@ class Run:
             due = time.monotonic() - self.saved_at >= interval
         wait = max(1, int(speed * SYNC_INTERVAL))
         # Each process has its own signals; the main one decides when to save and to ask again.
-        answers = list(self.process.gather([(self.signal, due, wait)]))
+        answers = list(self.process.gather([(self.stops.received, due, wait)]))
         stopped_by, (_, due, wait) = max(answer[0] for answer in answers), answers[0]
         if due or stopped_by:
             self.save_within(number, total)
         if stopped_by:
-            self.stop(stopped_by)
+            self.stops.stop(stopped_by)
         self.next_sync = number + wait
         if self.config.save_every:
             self.next_sync = min(self.next_sync, self.saved_batch + self.config.save_every)
-
-    def stop(self, by: int) -> None:
-        """Exit, so that a scheduler may start the run again, which then continues from here."""
-        log(
-            f"{signal.Signals(by).name}: saved {self.folder} after epoch"
-            f" {self.epoch}{self.steps_done()}; continue with --resume"
-        )
-        raise SystemExit(ExitStatus.REQUEUE)
-
-    @contextmanager
-    def signal_handlers(self) -> Iterator[None]:
-        """Note the signals with which a scheduler announces the end; the next step acts on them."""
-
-        def note(number: int, frame: object) -> None:
-            self.signal = number
-
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread can set handlers
-            return
-        before = {number: signal.signal(number, note) for number in PREEMPTION_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context of `--precision` for the forward pass."""
@@ -424,36 +451,42 @@ class Run:
                 f" lower --lr (now {self.config.lr}); {self.folder} keeps the last good state"
             )
 
-    def finish_epoch(self, score: float, **metrics: float) -> bool:
-        """Log and save; return whether `score` (higher is better) is the best so far.
+    def finish_epoch(self, **metrics: float) -> bool:
+        """Log and save; return whether this epoch is the best so far.
 
-        Exits, if there is more to do, where a scheduler has announced the end.
+        `metrics` are those on the validation data and others, each with its own name: the loss on
+        validation data is `val_loss`. Exits, if there is more to do, where a signal asked for it.
         """
         self.check_loss()
+        score = self.metric.rank(metrics[self.metric.name]) if self.metric else -math.inf
         self.epoch += 1
-        better = score > self.best_score or self.epoch == 1
+        # Without a metric, or as long as it is not defined, the latest epoch is the best.
+        better = not self.metric or score > self.best_score or self.best_score == -math.inf
         if better:
-            # A first score may be nan, and then any other is better.
-            self.best_score = -math.inf if math.isnan(score) else score
-            self.best_epoch = self.epoch
+            self.best_score, self.best_epoch = score, self.epoch
         elif self.epoch - max(self.best_epoch, self.decayed_at) >= PLATEAU_EPOCHS:
             self.decays, self.decayed_at = self.decays + 1, self.epoch
-        loss = float(self.mean_losses().mean())
+        numbers = make_record(
+            self.epoch,
+            float(self.mean_losses().mean()),
+            metrics,
+            self.config.lr * self.rate(),
+            time.monotonic() - self.began,
+        )
         self.done = self.saved_batch = 0
         self.losses, self.tracked = [], []
-        numbers = {"epoch": self.epoch, "loss": loss, "score": score, **metrics}
-        numbers["lr"] = self.config.lr * self.rate()
-        numbers["seconds"] = round(time.monotonic() - self.began, 2)
         # JSON has no nan, the value of a metric that is not defined on this data.
         record = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
         self.save(record, better)
-        log(
-            f"epoch {self.epoch}/{self.config.epochs}  loss {loss:.4f}  score {score:.4f}"
-            f"{' (best)' if better else ''}  {numbers['seconds']:.0f} s"
-        )
-        stopped_by = max(self.process.gather([self.signal]))
+        log(epoch_line(numbers, self.config.epochs, self.metric, better))
+        if self.metric and math.isnan(metrics[self.metric.name]) and self.epoch == 1:
+            log(
+                f"{self.metric.name} is nan: the validation data do not define it; until they do,"
+                " the latest epoch is kept as best"
+            )
+        stopped_by = max(self.process.gather([self.stops.received]))
         if stopped_by and self.epoch < self.config.epochs:
-            self.stop(stopped_by)
+            self.stops.stop(stopped_by)
         return better
 
     def mean_losses(self) -> Tensor:
@@ -463,7 +496,11 @@ class Run:
     def save(self, record: dict[str, Any], better: bool) -> None:
         """Save the models, the log and the state after an epoch."""
         scores = {k: v for k, v in record.items() if k not in {"lr", "seconds"}}
-        header = replace(self.header, metrics=scores)
+        card = dict(self.header.card)
+        if self.metric and record[self.metric.name] is not None:
+            score = f"{self.metric.name} {record[self.metric.name]:.3f}"
+            card["score"] = f"{score} on validation data, after epoch {self.epoch}"
+        header = replace(self.header, metrics=scores, card=card)
         weights = self.process.gather_tensors(self.eval_model.state_dict())
         if self.process.is_main:
             if better:
@@ -509,6 +546,7 @@ class Run:
                 if isinstance(error.__context__, OSError):  # which torch wrapped
                     raise error.__context__ from error
                 raise
+        self.note_saved()
 
     def add_sample(self, text: str) -> None:
         """Add text generated after this epoch to samples.txt; call before finish_epoch()."""
@@ -517,7 +555,7 @@ class Run:
 
     def draw_curves(self) -> None:
         """Draw curves.png from the log."""
-        curves(self.files.read_log(), self.folder / "curves.png")
+        curves(self.files.read_log(), self.metric, self.folder / "curves.png")
         self.curves_drawn_at = time.monotonic()
 
 

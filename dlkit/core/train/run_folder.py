@@ -7,22 +7,49 @@ write texts also have `samples.txt`.
 """
 
 import json
-import shlex
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from dlkit.core.config import option_name, settings_of
+from dlkit.core.environment import command_line, is_main_process, world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
-from dlkit.core.store.renamed import upgrade_settings
+from dlkit.core.store.renamed import upgrade_record, upgrade_settings
+
+# The files of a training that are for people, as its last lines list them.
+SHOWN = (
+    "best.safetensors", "best.arpa", "last.safetensors", "log.jsonl", "curves.png", "examples.png",
+    "examples", "samples", "samples.txt", "templates.png", "skipped.txt",
+)  # fmt: skip
 
 
 def command_card() -> dict[str, str]:
-    """The entry of a model card with the command that trained the model."""
-    return {"command": shlex.join(["dlkit", *sys.argv[1:]])}
+    """The entry of a model card with the command that trained the model; none for Python's."""
+    command = command_line()
+    return {} if command is None else {"command": command}
+
+
+def continue_with(resume: bool = True) -> str:
+    """The command that starts this training again, with --resume if it has a state."""
+    command = command_line()
+    if command is None:
+        return "the same call" + " and resume=True" * resume
+    if world_size() > 1:  # torchrun's or srun's own arguments are not known here
+        return "the same command" + " and --resume" * resume
+    return command if not resume or "--resume" in command else f"{command} --resume"
+
+
+def is_part() -> bool:
+    """Whether the training is a part of a command that cannot be resumed: cross-validation."""
+    command = command_line()
+    return command is not None and command.split()[2:3] != ["train"]
+
+
+def resumable(folder: Path) -> bool:
+    """Whether the folder holds the state of a run."""
+    return any(RunFolder(folder, name).state.exists() for name in ("last.state.pt", "last.state"))
 
 
 class RunFolder:
@@ -61,6 +88,20 @@ class RunFolder:
         if changed:
             settings = " ".join(changed)
             raise DlkitError(f"was started with {settings}; resume it with the same", self.path)
+
+    def written(self) -> list[str]:
+        """The names of the files that this run has for people."""
+        return [name for name in SHOWN if (self.path / name).exists()]
+
+    def upgrade_log(self, task: str, epochs: int) -> None:
+        """Give the records of the first `epochs`, if they are of an older dlkit, today's names."""
+        if not self.log.exists() or not is_main_process():
+            return
+        lines = self.log.read_text().splitlines()
+        upgraded = [json.dumps(upgrade_record(json.loads(line), task)) for line in lines[:epochs]]
+        if upgraded != lines[:epochs]:
+            with whole_file(self.log) as partial:
+                partial.write_text("".join(f"{line}\n" for line in upgraded))
 
     def write_log(self, record: Mapping[str, Any], epoch: int) -> None:
         """Write the record of an epoch (from 1) as its line of log.jsonl.

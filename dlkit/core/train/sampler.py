@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from dlkit.core.environment import ignore_signals
+from dlkit.core.environment import STOP_SIGNALS, ignore_signals
 
 
 def seed_of(*place: int) -> int:
@@ -100,6 +100,6 @@ class SeededDataset(Dataset[Any]):
         return self.data.__getitems__(indices)
 
 
-def ignore_preemption_signals(number: int) -> None:
-    """Ignore preemption signals in a loader's worker, whose batch is still needed."""
-    ignore_signals()
+def ignore_stop_signals(number: int) -> None:
+    """Ignore signals that ask for the end in a loader's worker, whose batch is still needed."""
+    ignore_signals(STOP_SIGNALS)

@@ -35,6 +35,22 @@ def rate(config: TrainConfig, position: float, decays: int = 0) -> float:
     return 0.1**decays if config.schedule == "plateau" else 1.0
 
 
+def changed_length(before: TrainConfig, now: TrainConfig, position: float, decays: int = 0) -> str:
+    """The line about the rates of a run that is resumed at `position` with other `--epochs`."""
+    old, new = (config.lr * rate(config, position, decays) for config in (before, now))
+    line = f"{now.schedule} over {now.epochs} epochs instead of {before.epochs}: the rate"
+    if now.schedule in {"constant", "plateau", "inverse-sqrt"}:
+        return f"{line} does not depend on their number"
+    falls = {"step": "falls at their half and three quarters"}.get(now.schedule, "falls again")
+    if math.isclose(old, new, rel_tol=1e-3):
+        change = f"continues at {new:.2g}"
+    elif new > old:
+        change = f"rises from {old:.2g} to {new:.2g} and {falls}"
+    else:
+        change = f"falls from {old:.2g} to {new:.2g}"
+    return f"{line} {change}; a run of {now.epochs} epochs from the start ends with other weights"
+
+
 def one_cycle(done: float) -> float:
     """The rate after a share `done` of the run, as a share of the highest (Smith and Topin 2019).
 

@@ -18,6 +18,8 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io import tars
 from dlkit.core.io.download import fetch
 from dlkit.core.io.files import whole_file
+from dlkit.core.io.image_files import ImageSource
+from dlkit.core.io.kinds import HEAD, is_text, kind_of
 
 Fit = Literal["inside", "crop", "squash"]
 MIN_SIDE = 8
@@ -81,8 +83,12 @@ def read(
     the first frame is read. Raises DlkitError for a file that is not an image, is damaged, has a
     side under 8 pixels or over 179 million pixels.
     """
+    if isinstance(source, ImageSource) and source.image is not None:
+        return decode_image(source, side, fit, true_colors)
     file = opened(source)
     content = file.getvalue() if isinstance(file, io.BytesIO) else None
+    if isinstance(source, ImageSource):
+        source.content = content
     return replace(decode_file(file, side, fit, true_colors), content=content)
 
 
@@ -100,6 +106,19 @@ def read_again(source: str, picture: Picture, side: int | None = None) -> Pictur
     return decode_file(io.BytesIO(picture.content), side)
 
 
+def decode_image(
+    source: ImageSource, side: int | None, fit: Fit, true_colors: bool = False
+) -> Picture:
+    """The picture of an image in memory, as `read` returns it."""
+    if isinstance(source.image, DlkitError):
+        raise source.image
+    try:
+        # A copy, since decoding may change the image.
+        return decode(source.image.copy(), side, fit, true_colors)
+    except BAD_FILE as error:
+        raise DlkitError(f"damaged image ({' '.join(str(error).split())})") from error
+
+
 def decode_file(
     file: Path | io.BytesIO,
     side: int | None = None,
@@ -111,8 +130,10 @@ def decode_file(
         with Image.open(file) as image:
             return decode(image, side, fit, true_colors)
     except UnidentifiedImageError:
+        kind = kind_of_file(file)
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
+            + (f", but {kind}" if kind else "")
         ) from None
     except MemoryError as error:
         raise DlkitError("too large for this machine's memory: make it smaller first") from error
@@ -121,8 +142,17 @@ def decode_file(
         raise DlkitError(f"damaged image ({' '.join(reason.split())})") from error
 
 
+def kind_of_file(file: Path | io.BytesIO) -> str | None:
+    """The kind of a file that is not an image, by its first bytes; None for an unknown one."""
+    with file.open("rb") if isinstance(file, Path) else io.BytesIO(file.getvalue()) as content:
+        head = content.read(HEAD)
+    return kind_of(head) or ("a text file" if is_text(head) else None)
+
+
 def opened(source: str) -> Path | io.BytesIO:
     """The path, or the bytes behind a URL or in a tar file, for Pillow to open."""
+    if isinstance(source, ImageSource) and source.content is not None:
+        return io.BytesIO(source.content)
     if "://" in source:
         buffer = io.BytesIO()
         try:
@@ -150,7 +180,8 @@ def opened(source: str) -> Path | io.BytesIO:
     except (OSError, ValueError) as error:
         raise DlkitError(getattr(error, "strerror", None) or str(error)) from error
     if path.is_dir():
-        raise DlkitError("a folder without images")
+        one = isinstance(source, ImageSource)
+        raise DlkitError("a folder; give its images" if one else "a folder without images")
     if not path.is_file():
         return io.BytesIO(path.read_bytes())  # a pipe, which cannot be rewound
     if bytes_there == 0:
@@ -303,7 +334,7 @@ def grid(
 ) -> Image.Image:
     """A grid of images with `columns` columns, each fitted into a square of `side` pixels.
 
-    Captions, one each, are drawn below; their lines are cut at the square's width.
+    Captions, one each, are drawn right below; their lines are cut at the square's width.
     """
     font = ImageFont.load_default(13)
     line = 17
@@ -314,7 +345,9 @@ def grid(
     for index, picture in enumerate(pictures):
         x, y = index % columns * side, index // columns * (side + below)
         fitted = ImageOps.contain(picture, (side - 4, side - 4))
-        sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
+        above = side - fitted.height
+        above = above // 2 if captions is None else above - 2
+        sheet.paste(fitted, (x + (side - fitted.width) // 2, y + above))
         for number, text in enumerate(captions[index].splitlines() if captions else []):
             while text and font.getlength(text) > side - 6:
                 text = text[:-2] + "…" if text[-1] == "…" else text[:-1] + "…"

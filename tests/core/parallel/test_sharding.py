@@ -101,8 +101,9 @@ def test_the_shards_of_an_array_merge_into_what_one_run_makes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_was_killed_in_mid_file_goes_on_as_if_it_was_not(
-    stub: Path, photos: list[str]
+    number: signal.Signals, stub: Path, photos: list[str]
 ) -> None:
     expected = whole(*of(stub), stdin=listed(photos), code=1)
     partial = Path("out.jsonl.partial")
@@ -119,8 +120,11 @@ def test_a_run_that_was_killed_in_mid_file_goes_on_as_if_it_was_not(
     while not (partial.exists() and partial.read_text().count("\n") > 4):
         assert time.monotonic() < until, "no results"
         time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.send_signal(number)
+    err = killed.communicate()[1]
+    if number == signal.SIGTERM:  # it can be handled
+        assert killed.returncode == 128 + number
+        assert "out.jsonl.partial holds the results so far; continue with --resume" in err
     done = partial.read_text().count("\n")
     assert not Path("out.jsonl").exists()
     with partial.open("a") as file:

@@ -1,4 +1,4 @@
-"""The README's scripts for sbatch, as they are printed there, on a SLURM of one node."""
+"""The scripts for sbatch on the page for clusters, on a SLURM of one node."""
 
 import json
 import re
@@ -16,7 +16,8 @@ from tests.conftest import run
 from tests.core.parallel import slurm
 
 ROOT = Path(__file__).parents[3]
-SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGE = ROOT / "dlkit" / "core" / "parallel" / "README.md"
+SCRIPTS = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", PAGE.read_text(), re.DOTALL)
 
 pytestmark = [
     pytest.mark.slurm,

@@ -96,17 +96,20 @@ def test_a_failed_download_is_one_line_and_keeps_nothing(
 def test_a_name_is_never_taken_for_a_file(tmp_path: Path) -> None:
     with pytest.raises(DlkitError, match="no such model file"):
         weights.find("detect", str(tmp_path / "animals.safetensors"))
-    with pytest.raises(DlkitError, match="unknown model 'animal' for detect; choose from animals"):
+    with pytest.raises(DlkitError, match="unknown model 'animal' for detect; did you mean animals"):
         weights.find("detect", "animal")
 
 
 def test_an_unknown_model_lists_all_models_or_the_tasks_that_have_it() -> None:
-    with pytest.raises(
-        DlkitError, match="'nosuch' for detect; choose from animals, cells, or give"
-    ):
+    with pytest.raises(DlkitError, match="'nosuch' for detect; it has animals, cells; or give"):
         weights.find("detect", "nosuch")
-    with pytest.raises(DlkitError, match="'cifar10' for detect, a model of `dlkit classify` and"):
+    with pytest.raises(
+        DlkitError, match="cifar10 is a model of classify and gan-sample; detect has animals"
+    ):
         weights.find("detect", "cifar10")
+    for name in ("x" * 5000, "x" * 5000 + ".safetensors", "a\0b"):  # no path of this system
+        with pytest.raises(DlkitError, match=r"unknown model|no such model file"):
+            weights.find("detect", name)
 
 
 THEIRS = {

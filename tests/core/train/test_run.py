@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import resource
 import signal
 import time
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from dlkit.core.config import TrainConfig, option
-from dlkit.core.errors import DlkitError
+from dlkit.core.environment import use_command
+from dlkit.core.errors import DlkitError, Interrupted
 from dlkit.core.parallel import distributed
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
@@ -22,6 +25,7 @@ from dlkit.core.train.init_from import Source
 from dlkit.core.train.optimizers import OPTIMIZERS
 from dlkit.core.train.run import Run
 from dlkit.core.train.sampler import BatchSampler
+from dlkit.core.train.schedule import changed_length
 from tests.core.helpers import Noisy, Stop, settings, train
 
 
@@ -108,6 +112,171 @@ def test_a_signal_saves_at_the_next_step_and_leaves_with_a_code_to_requeue_on(
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
 
 
+def test_the_first_ctrl_c_saves_and_the_second_stops_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings(tmp_path / "whole", epochs=2))
+    out = tmp_path / "broken"
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted), use_command(["toy", "train", "--out", str(out)]):
+        train(settings(out, epochs=2), signal_in=1, number=signal.SIGINT)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"interrupted: saved {out} after epoch 1 and 3 steps; continue with dlkit toy train"
+        f" --out {out} --resume"
+    )
+    assert signal.getsignal(signal.SIGINT) == before
+
+    def twice(run: Run) -> None:
+        if run.done == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(settings(out, epochs=2, resume=True), at_each_step=twice)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"interrupted at once: {out} is as saved after epoch 1 and 3 steps; continue with the"
+        " same call and resume=True"
+    )
+    train(settings(out, epochs=2, resume=True))
+    assert same(weights(tmp_path / "whole"), weights(out))
+
+
+def test_ctrl_c_ends_a_training_that_is_part_of_another_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), use_command(["toy", "cross-validate"]):
+        train(settings(tmp_path), signal_in=0, number=signal.SIGINT)
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_while_an_epoch_is_validated_waits_for_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Run.finish_epoch
+
+    def interrupted(run: Run, **metrics: float) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return finish(run, **metrics)
+
+    monkeypatch.setattr(Run, "finish_epoch", interrupted)
+    with pytest.raises(Interrupted):
+        train(settings(tmp_path))
+    first, epoch, last = capsys.readouterr().err.splitlines()
+    assert first == "stopping once this epoch is saved; Ctrl-C again stops at once"
+    assert epoch.startswith("epoch 1/4")
+    assert f"saved {tmp_path} after epoch 1; " in last
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
+def test_a_prolonged_run_ends_as_one_that_had_each_number_of_epochs_in_turn(
+    tmp_path: Path, schedule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finished or interrupted when it is prolonged, and interrupted again after that."""
+    shared: dict[str, Any] = {"schedule": schedule, "warmup": 0.0}
+    for name in ("a", "b"):
+        train(settings(tmp_path / name, epochs=2, **shared))
+    capsys.readouterr()
+    train(settings(tmp_path / "a", epochs=4, resume=True, **shared))
+    _, line, *_ = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{schedule} over 4 epochs instead of 2: the rate ")
+    with pytest.raises(Stop):
+        train(settings(tmp_path / "b", epochs=4, resume=True, save_every=1, **shared), stop_in=3)
+    train(settings(tmp_path / "b", epochs=4, resume=True, save_every=1, **shared))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    train(settings(tmp_path / "whole", epochs=4, **shared))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "whole")) == (schedule == "constant")
+    rates = [record["lr"] for record in logged(tmp_path / "a")]
+    whole = [record["lr"] for record in logged(tmp_path / "whole")]
+    assert rates[2:] == whole[2:]
+    assert (rates == whole) == (schedule == "constant")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "before", "now", "line"),
+    [
+        ("cosine", 10, 20, "the rate rises from 0.005 to 0.25 and falls again"),
+        ("linear", 10, 20, "the rate rises from 0.005 to 0.25 and falls again"),
+        ("step", 10, 20, "the rate rises from 0.005 to 0.05 and falls at their half and three"),
+        ("one-cycle", 10, 20, "the rate rises from 5e-05 to 0.36 and falls again"),
+        ("cosine", 20, 10, "the rate falls from 0.25 to 0.005"),
+        ("constant", 10, 20, "the rate does not depend on their number"),
+        ("plateau", 10, 20, "the rate does not depend on their number"),
+    ],
+)
+def test_the_line_about_another_number_of_epochs(
+    schedule: str, before: int, now: int, line: str
+) -> None:
+    old, new = (
+        settings(Path("run"), epochs=epochs, schedule=schedule, warmup=0.0, lr=0.5)
+        for epochs in (before, now)
+    )
+    said = changed_length(old, new, 10)
+    assert said.startswith(f"{schedule} over {now} epochs instead of {before}: {line}")
+
+
+def test_a_run_cannot_be_shortened_below_what_is_done_and_a_finished_one_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings(tmp_path, epochs=2))
+    with pytest.raises(DlkitError, match="has begun epoch 2; give --epochs 2 or more"):
+        train(settings(tmp_path, epochs=1, resume=True))
+    state = (tmp_path / "last.state.pt").read_bytes()
+    capsys.readouterr()
+    train(settings(tmp_path, epochs=2, resume=True))
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path} is finished after 2 epochs; give more --epochs to prolong it"
+    ]
+    assert (tmp_path / "last.state.pt").read_bytes() == state
+
+
+def test_without_validation_data_the_last_epoch_is_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1)
+        run = Run(settings(tmp_path), process, model, Header("toy", "linear", {}, []))
+        optimizer = run.optimizer(model)
+        batches = run.loader(Noisy())
+        for _ in run.epochs(None):
+            for x, y in run.batches(batches):
+                run.step((model(x) - y).square().mean(), optimizer)
+            assert run.finish_epoch()
+    first, *lines, last = capsys.readouterr().err.splitlines()
+    assert first == "no validation data: the last epoch is kept as best"
+    assert len(lines) == 4
+    assert not any("best" in line or "score" in line for line in lines)
+    assert last.startswith("best.safetensors is the last of 4 epochs; ")
+    assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["epoch"] == 4
+
+
+@pytest.mark.parametrize(
+    ("scores", "line"),
+    [
+        ([0.1, 0.3, 0.2], "best: quality 0.3000 in epoch 2 of 3; "),
+        ([0.3, 0.2, 0.2], "best: quality 0.3000 in epoch 1 of 3, never better after it; try"),
+        ([math.nan] * 3, "quality was nan after each epoch: best.safetensors is the last of 3"),
+    ],
+)
+def test_the_end_of_a_run_is_summed_up(
+    tmp_path: Path, scores: list[float], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(settings(tmp_path, epochs=3), scores=scores)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith(line)
+    assert ("quality is nan: the validation data do not define it" in lines[1]) == (
+        scores[0] != scores[0]
+    )
+
+
+def test_an_epoch_without_a_batch_is_one_line(tmp_path: Path) -> None:
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1)
+        run = Run(settings(tmp_path), process, model, Header("toy", "linear", {}, []))
+        batches = run.batches(DataLoader(TensorDataset(torch.zeros(3)), 4, drop_last=True))
+        with pytest.raises(DlkitError, match="too few samples for a single step"):
+            next(batches)
+
+
 def test_states_are_saved_by_the_clock_and_take_a_hundredth_of_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +300,7 @@ def test_states_are_saved_by_the_clock_and_take_a_hundredth_of_the_time(
         run = Run(settings(tmp_path), process, model, Header("toy", "linear", {}, []))
         run.optimizer(model)
         batches = run.loader(Long())
-        for _ in run.epochs():
+        for _ in run.epochs(None):
             for _ in run.batches(batches):
                 run.losses.append(torch.zeros(()))
                 now[0] += 7
@@ -221,7 +390,8 @@ def test_a_state_of_an_older_epoch_than_the_log_is_mended(tmp_path: Path) -> Non
 
 
 def test_it_learns_and_leaves_usable_files(tmp_path: Path) -> None:
-    train(settings(tmp_path, epochs=30))
+    with use_command(["toy", "train", "a b"]):
+        train(settings(tmp_path, epochs=30))
     log = (tmp_path / "log.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in log]
     assert min(losses) < losses[0] / 10
@@ -232,7 +402,7 @@ def test_it_learns_and_leaves_usable_files(tmp_path: Path) -> None:
     assert header.config["epochs"] == 30
     assert header.config["seed"] == 0
     assert header.metrics["extra"] == 1.0
-    assert header.card["command"].startswith("dlkit")
+    assert header.card["command"] == "dlkit toy train 'a b'"
 
 
 def test_a_run_is_not_overwritten_by_mistake(tmp_path: Path) -> None:
@@ -260,13 +430,15 @@ def test_best_is_the_best_and_patience_ends_the_run(tmp_path: Path) -> None:
     train(settings(tmp_path, epochs=9, patience=2), scores=[0.1, 0.5, 0.2, 0.3, 0.9, 0, 0, 0, 0])
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(records) == 4
-    assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["score"] == 0.5
+    header = checkpoint.read_header(tmp_path / "best.safetensors")
+    assert header.metrics["quality"] == 0.5
+    assert header.card["score"] == "quality 0.500 on validation data, after epoch 2"
 
 
 def test_an_undefined_score_is_no_reason_to_stop(tmp_path: Path) -> None:
     train(settings(tmp_path, epochs=2), scores=[math.nan, 0.1])
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [record["score"] for record in records] == [None, 0.1]
+    assert [record["quality"] for record in records] == [None, 0.1]
     assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["epoch"] == 2
 
 
@@ -314,13 +486,13 @@ def test_the_last_epochs_weights_are_averaged(tmp_path: Path) -> None:
         run = Run(config, process, model, Header("toy", "linear", {}, []))
         optimizer = run.optimizer(model)
         batches = run.loader(Noisy())
-        for epoch in run.epochs():
+        for epoch in run.epochs(None):
             nn.init.constant_(model.weight, 10.0**epoch)
             for _ in run.batches(batches):
                 run.step(0 * model.weight.sum(), optimizer)
             evaluated = float(run.eval_model.state_dict()["weight"])
             assert evaluated == pytest.approx([1.0, 10.0, 55.0][epoch])
-            run.finish_epoch(0.0)
+            run.finish_epoch()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

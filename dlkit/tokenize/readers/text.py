@@ -1,0 +1,42 @@
+"""The text of files: UTF-8, with a byte order mark or without."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dlkit.core.errors import DlkitError, os_reason
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else "not a file's name"
+        raise DlkitError(reason, path) from error
+
+
+def decode(data: bytes, path: Path) -> str:
+    """The text of a file's bytes."""
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise DlkitError("UTF-16; convert it to UTF-8: iconv -f utf-16 -t utf-8", path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DlkitError(f"byte {error.start} is not UTF-8", path) from error
+
+
+def read_text(path: Path) -> str:
+    return decode(read_bytes(path), path)
+
+
+def parse_json(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise DlkitError("its JSON is nested too deeply", path) from error
+    except ValueError as error:
+        raise DlkitError(f"not JSON ({error})", path) from error
+
+
+def read_json(path: Path) -> Any:
+    return parse_json(read_text(path), path)

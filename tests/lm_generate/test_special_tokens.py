@@ -1,0 +1,131 @@
+"""Special tokens of models in Hugging Face's format, against transformers; scores and batches."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dlkit.core.errors import DlkitError
+from dlkit.core.failures import Failure
+from dlkit.core.generation.sampling import Sampling
+from dlkit.lm_generate import infer
+from dlkit.lm_generate.infer import load
+from tests.lm_generate.helpers import generate_all, write_gpt2
+
+pytestmark = pytest.mark.usefixtures("seeded")
+CHAT = "<|user|>the cat<|bot|>sat"
+
+
+def with_chat_tokens(folder: Path, **config: Any) -> Path:
+    """A GPT-2 with three added tokens, which have rows of their own in its embedding."""
+    transformers = pytest.importorskip("transformers")
+    write_gpt2(folder)
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder)
+    first = model.config.vocab_size
+    model.resize_token_embeddings(first + 3, mean_resizing=False)
+    model.save_pretrained(folder)
+    added = {"<|user|>": first, "<|bot|>": first + 1, "[PAD]": first + 2}
+    special = {
+        "eos_token": "<|bot|>",
+        "pad_token": "[PAD]",
+        "additional_special_tokens": ["<|user|>", "<|bot|>"],
+    }
+    write_json(folder / "added_tokens.json", added)
+    write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", **config})
+    return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))
+
+
+def change(path: Path, **changes: Any) -> None:
+    write_json(path, (json.loads(path.read_text()) if path.exists() else {}) | changes)
+
+
+@pytest.mark.parametrize("prefix_space", [False, True])
+def test_added_tokens_have_their_ids_and_rows(tmp_path: Path, prefix_space: bool) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = with_chat_tokens(tmp_path, add_prefix_space=prefix_space)
+    model = load(folder, "cpu", "fp32")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    [found] = infer.score([CHAT], model)
+    ids = [token.id for token in found.tokens]
+    assert ids == tokenizer.encode(CHAT)[-len(ids) :]
+    network = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
+    whole = torch.tensor([[*model.start_ids, *model.codec.encode(CHAT)]])
+    with torch.inference_mode():
+        logprobs = network(whole).logits[0].log_softmax(-1)
+    expected = logprobs[:-1].gather(1, whole[0, 1:, None])[:, 0].tolist()
+    assert [token.logprob for token in found.tokens] == pytest.approx(expected, abs=1e-4)
+
+
+def test_special_tokens_are_text_where_asked(tmp_path: Path) -> None:
+    folder = with_chat_tokens(tmp_path)
+    plain = load(folder, "cpu", "fp32", parse_special=False)
+    user = plain.codec.tokenizer.special["<|user|>"]
+    assert user not in plain.codec.encode(CHAT)
+    assert user in load(folder, "cpu", "fp32").codec.encode(CHAT)
+
+
+def test_texts_end_at_the_tokens_that_the_model_names(tmp_path: Path) -> None:
+    folder = with_chat_tokens(tmp_path)
+    config, generation = folder / "config.json", folder / "generation_config.json"
+    special = load(folder, "cpu", "fp32").codec.tokenizer.special
+    generation.unlink(missing_ok=True)
+    change(config, eos_token_id=None, bos_token_id=None)
+    assert load(folder, "cpu", "fp32").ends == {special["<|bot|>"]}  # special_tokens_map.json
+    change(config, eos_token_id=5)
+    assert load(folder, "cpu", "fp32").ends == {5}
+    change(generation, eos_token_id=[special["[PAD]"], 7], bos_token_id=special["<|user|>"])
+    model = load(folder, "cpu", "fp32")
+    assert model.ends == {special["[PAD]"], 7}
+    assert model.start_ids == [special["<|user|>"]]
+    everything = list(range(model.size))
+    change(generation, eos_token_id=everything)
+    [text] = generate_all(["the"], load(folder, "cpu", "fp32"), sampling=Sampling(greedy=True))
+    assert (text.finish, len(text.tokens)) == ("end", 1)
+    change(generation, eos_token_id=100000)
+    with pytest.raises(DlkitError, match="eos_token_id 100000 is no token of its tokenizer"):
+        load(folder, "cpu", "fp32")
+
+
+def test_a_field_that_is_not_known_is_named(tmp_path: Path) -> None:
+    write_gpt2(tmp_path)
+    change(tmp_path / "config.json", rope_scaling={"factor": 2})
+    with pytest.raises(DlkitError, match=r"config.json: rope_scaling .* is not known to dlkit"):
+        load(tmp_path, "cpu", "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_scores_are_the_same_whatever_the_batch(tmp_path: Path, precision: Any) -> None:
+    write_gpt2(tmp_path)
+    model = load(tmp_path, "cpu", precision)
+    texts = [("the cat sat on the mat " * 9)[: 3 * length] for length in range(1, 40)]
+    expected = list(infer.score(texts, model, 1))
+    for batch_size in (3, 16):
+        assert list(infer.score(texts, model, batch_size)) == expected
+
+
+def test_empty_texts_have_defined_scores(tmp_path: Path) -> None:
+    write_gpt2(tmp_path)
+    found = list(infer.score(["", " ", "\t", "the"], load(tmp_path, "cpu", "fp32")))
+    assert [text.text for text in found] == ["", " ", "\t", "the"]
+    assert (found[0].logprob, found[0].perplexity, found[0].tokens) == (0.0, None, [])
+    assert all(text.perplexity for text in found[1:])
+
+
+def test_a_failure_of_an_empty_text_has_a_name(tmp_path: Path) -> None:
+    write_gpt2(tmp_path)
+    model = load(tmp_path, "cpu", "fp32")
+
+    def refuse(text: str) -> str:
+        raise DlkitError("no gap")
+
+    found = list(infer.map_texts(refuse, ["", " ", "x"], model, None))
+    assert [str(failure) for failure in found] == [
+        str(Failure(name, "no gap")) for name in ("an empty text", "an empty text", "x")
+    ]
