@@ -23,8 +23,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 INSIDE_A_TASK = ["config", "model", "loss", "data", "infer", "evaluate", "train", "api", "cli"]
 # Folders and files of core, from the top down: each imports only from those after it.
 CORE = [
-    "api", "generation", "cli", "train", "nn", "parallel", "store", "vision", "io", "numba_tools",
-    "failures", "progress", "config", "environment", "errors", "lazy",
+    "api", "generation", "cli", "train", "nn", "parallel", "store", "datasets", "vision", "io",
+    "numba_tools", "ledger", "failures", "progress", "config", "environment", "errors", "lazy",
 ]  # fmt: skip
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "safetensors", "rich", "pydantic", "numba"}
 

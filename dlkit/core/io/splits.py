@@ -1,10 +1,56 @@
-"""Seeded splits of samples into a held-out share and the rest. Loads no torch."""
+"""Names of splits, and seeded splits into a held-out share and the rest. Loads no torch."""
 
 import random
-from collections.abc import Callable, Hashable, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
+from dlkit.core.errors import DlkitError
+
 T = TypeVar("T")
+# The whole words, in any case, that name a split in names of folders, files and columns.
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SPLIT_OF_WORD = {word: split for split, words in SPLITS.items() for word in words}
+WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name has as a whole word: "val" for valid, Dev, val2017, imgs_val.
+
+    None for a name without such a word, and for one with words of several splits.
+    """
+    found = {SPLIT_OF_WORD.get(word.lower()) for word in WORDS.findall(name)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def find_splits(names: Iterable[str], where: Path) -> dict[str, str]:
+    """The name of each split among those of folders or files (without suffixes), by its split.
+
+    Of several, the one with the fewest other words: `train` before `train_old`. Raises DlkitError
+    for two that are as good.
+    """
+    candidates: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        split = split_of(name)
+        if split is not None:
+            candidates.setdefault(split, []).append((len(WORDS.findall(name)), name))
+    found = {}
+    for split in SPLITS:
+        if split not in candidates:
+            continue
+        ranked = sorted(candidates[split])
+        if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
+            raise DlkitError(
+                f"both {ranked[0][1]} and {ranked[1][1]} can be the split {split!r}; rename one",
+                where,
+            )
+        found[split] = ranked[0][1]
+    return found
 
 
 def hold_out(

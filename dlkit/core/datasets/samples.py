@@ -1,0 +1,97 @@
+"""A data set as its files describe it: sources of samples, with their annotations.
+
+Readers of layouts make these records, and the tasks, `dlkit data` and its converters take what they
+need from them. Loads no torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from dlkit.core.io.colors import Color
+from dlkit.core.ledger import Ledger
+
+Box = tuple[float, float, float, float]
+ALL = "all"  # the name of the only split of a source without splits
+
+
+@dataclass(frozen=True)
+class Keypoint:
+    """A point in pixels of the upright image; `visibility` as in COCO: 0 missing, 1 hidden."""
+
+    x: float
+    y: float
+    visibility: int = 2
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotated object, as written in its file: the user of the record checks boxes and sizes.
+
+    `box` is x1, y1, x2, y2 in pixels of the upright image, None if the file gives none; `polygons`
+    are lists x, y, x, y ... of corners, `rle` is COCO's record of a mask. `where` is its place: a
+    file, and a line or an id.
+    """
+
+    label: str
+    where: str
+    box: Box | None = None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    rle: dict[str, Any] | None = None
+    keypoints: tuple[Keypoint, ...] = ()
+    area: float | None = None
+    crowd: bool = False
+    difficult: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its annotations in the data set.
+
+    `size` is the declared width and height, if any. `labels` are those of the whole image; `mask`
+    and `object_mask` are files.
+    """
+
+    path: Path
+    where: str
+    size: tuple[int, int] | None = None
+    annotations: tuple[Annotation, ...] = ()
+    labels: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    mask: Path | None = None
+    object_mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The listed classes in their order, and their colors in masks where the data set has them.
+
+    `names` is empty where none are listed.
+    """
+
+    names: tuple[str, ...] = ()
+    colors: tuple[Color | None, ...] = field(default=())
+
+
+class Source(Protocol):
+    """A data set in one layout, whose splits are read one at a time.
+
+    `splits` are the names of the splits: train, val and test where the data set has them under any
+    of their spellings, others as they are spelled, or only `all`.
+    """
+
+    layout: str
+    root: Path
+    classes: Classes
+
+    @property
+    def splits(self) -> Sequence[str]: ...
+
+    def read(self, split: str, ledger: Ledger) -> list[Sample]:
+        """The samples of a split in their order; the ledger counts what cannot be used and why.
+
+        Used things are counted by who uses them. Raises DlkitError for a file that is not
+        understood.
+        """
+        ...
