@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import http.server
 import io
 import json
 import multiprocessing
@@ -12,9 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -95,7 +98,6 @@ class Screen:
 def on_terminal(columns: int = 80, rows: int = 40, **environment: str) -> Iterator[Screen]:
     """A terminal of that size as stdout and stderr within the context."""
     import pty
-    import threading
 
     import pyte
 
@@ -339,6 +341,62 @@ def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("detect", "train", shapes, "--out", out, *options.split())
     assert done.code == 0, done.err
     return out / "last.safetensors"  # the best is the first to find all, and unsure of it
+
+
+@dataclass
+class Hub:
+    """A local server as Hugging Face's hub is: OWNER/NAME/resolve/main/FILE in `folder`.
+
+    `asked` are the paths that were asked for; a path in `refused` is answered with its code and
+    the hub's name of the reason, one in `moved` with its new place.
+    """
+
+    folder: Path
+    address: str = ""
+    asked: list[str] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that `hf:OWNER/NAME` asks, and an empty cache."""
+    made = Hub(tmp_path / "hub")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            made.asked.append(self.path)
+            made.tokens.append(self.headers.get("Authorization"))
+            if self.path in made.refused:
+                code, reason = made.refused[self.path]
+                self.send_response(code)
+                self.send_header("X-Error-Code", reason)
+            elif self.path in made.moved:
+                self.send_response(307)
+                self.send_header("Location", made.moved[self.path])
+            else:
+                super().do_GET()
+                return
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Handler, directory=str(made.folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    made.address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", made.address)
+    monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def loaded_by(*arguments: str, **environment: str) -> set[str]:

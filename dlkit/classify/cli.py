@@ -77,7 +77,13 @@ TASK = Task(
 app = TASK.group(evaluate=False)
 
 Model = model_argument("classify", published=PUBLISHED, check=True)
-Models = model_argument("classify", several=True, published=PUBLISHED, check=True)
+Models = model_argument(
+    "classify",
+    several=True,
+    published=PUBLISHED,
+    check=True,
+    about="A model's name, a file or a URL; given more than once, their answers are averaged",
+)
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(

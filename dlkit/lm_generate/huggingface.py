@@ -4,9 +4,7 @@ The files read are config.json, model.safetensors (or its shards) and those of t
 """
 
 import json
-import os
 import re
-import urllib.error
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlkit.core.environment import cache
 from dlkit.core.errors import DlkitError, os_reason
-from dlkit.core.io.download import download
 from dlkit.core.nn.rebuild import skip_init
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, metadata
+from dlkit.core.store.hub import PREFIX, repository
 from dlkit.lm_generate.masked_lm import SPECIAL
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer, read
 
-HUB = "https://huggingface.co"
-PREFIX = "hf:"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TOKENIZERS = {"gpt2": ("vocab.json", "merges.txt"), "bert": ("vocab.txt",)}
-BESIDE = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-)
 MAX_PADDING = 128  # rows of the network without a token: padding of the vocabulary
 ACTIVATIONS = {
     "gelu_new": "gelu-tanh",
@@ -49,53 +37,23 @@ Json = dict[str, Any]
 def find(model: str) -> Path | None:
     """The folder of a model: a local one, or that of a name on the hub; None for neither."""
     if model.startswith(PREFIX):
-        return fetch(model.removeprefix(PREFIX))
+        return fetch(model)
     return Path(model) if Path(model).is_dir() else None
 
 
-# ---- the hub -------------------------------------------------------------------------------------
-
-
-def fetch(name: str) -> Path:
-    """The folder of `owner/name` in the cache; its missing files are downloaded."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or ".." in name:
-        raise DlkitError(f"{PREFIX}{name}: not a name of the hub; give {PREFIX}owner/name")
-    folder = cache() / "huggingface" / name
-    if not is_complete(folder):
-        address = f"{os.environ.get('HF_ENDPOINT') or HUB}/{name}/resolve/main"
-        download(f"{address}/config.json", folder / "config.json")
-        kind = read_config(folder)["model_type"]
-        for file in TOKENIZERS[kind]:
-            if not try_download(address, folder, file):
-                download(f"{address}/tokenizer.json", folder / "tokenizer.json")
-                break
-        for file in BESIDE:
-            try_download(address, folder, file)
-        # The weights come last: if they exist, the folder is complete.
-        if try_download(address, folder, INDEX):
-            for file in shards(folder):
-                download(f"{address}/{file}", folder / file)
+def fetch(model: str) -> Path:
+    """The folder of `hf:owner/name` in the cache; its missing files are downloaded."""
+    with repository(model) as found:
+        found.need("config.json")
+        read_config(found.folder)  # an error now for a model that dlkit cannot read
+        found.need_tokenizer()
+        found.has("generation_config.json")
+        if found.has(INDEX):
+            for file in shards(found.folder):
+                found.need(file)
         else:
-            download(f"{address}/{WEIGHTS}", folder / WEIGHTS)
-    return folder
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether a folder has its weights, which are downloaded last."""
-    if (folder / INDEX).exists():
-        return all((folder / file).exists() for file in shards(folder))
-    return (folder / WEIGHTS).exists()
-
-
-def try_download(address: str, folder: Path, file: str) -> bool:
-    """Download a file; returns False if the hub lacks it, and raises other errors."""
-    try:
-        download(f"{address}/{file}", folder / file)
-    except DlkitError as error:
-        if isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code == 404:
-            return False
-        raise
-    return True
+            found.need(WEIGHTS)
+    return found.folder
 
 
 # ---- the folder ----------------------------------------------------------------------------------

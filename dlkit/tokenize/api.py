@@ -37,7 +37,9 @@ class Options(TypedDict, total=False):
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
 ) -> "Tokenizer":
-    """Load a tokenizer by name, file or URL. `device` and `precision` have no effect.
+    """Load a tokenizer by name, file, folder or URL, or `hf:OWNER/NAME` of Hugging Face's hub.
+
+    `device` and `precision` have no effect.
 
     >>> from dlkit.tokenize import load
     >>> tokenizer = load("english-8k")

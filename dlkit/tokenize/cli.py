@@ -65,7 +65,8 @@ Texts = Annotated[
 Text = Annotated[
     str | None, typer.Option(help="A text to encode instead of files.", rich_help_panel="Input")
 ]
-Model = model_argument("tokenize")
+MODELS = "A tokenizer's name, a file or folder of any format, hf:OWNER/NAME or a URL"
+Model = model_argument("tokenize", about=MODELS)
 Workers = Annotated[
     int,
     typer.Option(
@@ -219,7 +220,8 @@ def convert(
         list[str],
         typer.Argument(
             help="A tokenizer: a name or file of dlkit, tokenizer.json of Hugging Face, vocab.json "
-            "and merges.txt, vocab.txt, .tiktoken, sentencepiece's .model, or a model's folder.",
+            "and merges.txt, vocab.txt, .tiktoken, sentencepiece's .model, a model's folder, or "
+            "hf:OWNER/NAME.",
             rich_help_panel="Input",
         ),
     ],

@@ -12,6 +12,7 @@ from typing import Any
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
+from dlkit.core.store.hub import PREFIX, fetch_tokenizer
 from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, chars_to_bytes
 from dlkit.tokenize.config import FileFormat, ReadOptions
 from dlkit.tokenize.infer import load
@@ -56,6 +57,7 @@ def convert(
 def read(files: Sequence[str], split: str | None = None, normalize: str | None = None) -> Tokenizer:
     """Read the tokenizer in these files: dlkit's, Hugging Face's, tiktoken's or sentencepiece's.
 
+    It may be `hf:OWNER/NAME` of Hugging Face's hub, or a folder with such files.
     `split` and `normalize`: how text is cut and normalized, where the files do not contain it.
 
     >>> from dlkit.tokenize import read
@@ -64,7 +66,8 @@ def read(files: Sequence[str], split: str | None = None, normalize: str | None =
     """
     if len(files) == 1 and split is None and normalize is None:
         return load(files[0])
-    return read_paths([Path(file) for file in files], ReadOptions(split, normalize))
+    paths = [fetch_tokenizer(file) if file.startswith(PREFIX) else Path(file) for file in files]
+    return read_paths(paths, ReadOptions(split, normalize))
 
 
 # ---- writing -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dlkit.core.io.results import TextResult, html_tokens
 from dlkit.core.io.streams import streams
 from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
 from dlkit.core.progress import Bar
+from dlkit.core.store.hub import PREFIX, fetch_tokenizer
 from dlkit.core.store.weights import bundled, cached, find
 from dlkit.tokenize.config import DEFAULT_MODEL
 from dlkit.tokenize.data import map_ahead
@@ -49,11 +50,13 @@ class EncodedLine(TextResult):
 def load(
     model: str | Path = DEFAULT_MODEL, device: str = "auto", precision: str = "auto"
 ) -> Tokenizer:
-    """Load a tokenizer by name, file, folder or URL; `device` and `precision` do not matter.
+    """Load a tokenizer by name, file, folder, URL or `hf:OWNER/NAME` of Hugging Face's hub.
 
-    The file may be another tool's: see readers.
+    The file may be another tool's: see readers. `device` and `precision` do not matter.
     """
     name = str(model)
+    if name.startswith(PREFIX):
+        return read_paths([fetch_tokenizer(name)])
     bundled_names = {path.stem for path in [*cached("tokenize"), *bundled("tokenize")]}
     if name not in bundled_names and exists(name):
         return read_paths([Path(name)])

@@ -1,11 +1,8 @@
 """Models of Hugging Face, against transformers, and its hub."""
 
-import http.server
 import json
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from dlkit.lm_generate import huggingface
 from dlkit.lm_generate.infer import load
 from dlkit.lm_generate.model import build
 from dlkit.tokenize import Tokenizer
+from tests.conftest import Hub
 from tests.lm_generate.helpers import CATS, CLOSE, difference, generate_all, gpt2_ids, write_gpt2
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -150,7 +148,7 @@ DAMAGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / "config.json").unlink(), "config.json: no such file"),
     (
         lambda f: (f / "vocab.json").unlink(),
-        "gpt2: no tokenizer in this folder: no tokenizer.json, vocab.json",
+        "gpt2: no tokenizer in this folder: no tokenizer.json, tokenizer.model, vocab.json",
     ),
     (lambda f: (f / "merges.txt").write_text("a b c\n"), "merges.txt"),
     (lambda f: (f / "model.safetensors").write_bytes(b"12345678901"), "model.safetensors"),
@@ -232,50 +230,22 @@ def test_bert_lower_cases_its_text_if_the_folder_has_that_setting(
     assert (tokenizer.encode("The") == tokenizer.encode("the")) == lower
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[str]]]:
-    """A server as the hub is; the folder with its models, and what was asked for."""
-    asked = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            asked.append(self.path)
-
-    folder = tmp_path / "hub"
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Handler, directory=str(folder))
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("DLKIT_CACHE", str(tmp_path / "cache"))
-    yield folder, asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_model_is_downloaded_by_name_once(
-    hub: tuple[Path, list[str]], gpt2: tuple[Path, Tensor]
-) -> None:
-    served, asked = hub
-    shutil.copytree(gpt2[0], served / "someone" / "gpt2" / "resolve" / "main")
+def test_a_model_is_downloaded_by_name_once(hub: Hub, gpt2: tuple[Path, Tensor]) -> None:
+    shutil.copytree(gpt2[0], hub.folder / "someone/gpt2/resolve/main")
     folder = huggingface.find("hf:someone/gpt2")
     assert folder is not None
     with torch.inference_mode():
         assert difference(load_network(folder)(gpt2_ids()), gpt2[1]) < CLOSE
-    count = len(asked)
+    count = len(hub.asked)
     assert huggingface.find("hf:someone/gpt2") == folder
-    assert len(asked) == count
+    assert len(hub.asked) == count
     (folder / "vocab.json").unlink()  # an interrupted download is completed
     (folder / "model.safetensors").unlink()
     assert huggingface.find("hf:someone/gpt2") == folder
     huggingface.load(folder)
 
 
-def test_names_that_the_hub_does_not_know(
-    hub: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_that_the_hub_does_not_know(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DlkitError, match="404"):
         huggingface.find("hf:nobody/nothing")
     for name in ("hf:gpt2", "hf:a/b/c", "hf:../x", "hf:a/.."):

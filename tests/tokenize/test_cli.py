@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlkit.tokenize import Tokenizer, load
-from tests.conftest import run
+from tests.conftest import Hub, run
 from tests.tokenize.helpers import WORDS, error_line
 
 
@@ -79,3 +79,29 @@ def test_bundled_models_have_cards() -> None:
         tokenizer: Tokenizer = load(record["name"])
         assert len(tokenizer.names) == 8192
         assert {"data", "terms", "command", "seed", "score"} <= {*tokenizer.header.card}
+
+
+def test_models_of_the_hub_in_every_verb(hub: Hub, tmp_path: Path) -> None:
+    served = hub.folder / "someone" / "bert" / "resolve" / "main"
+    served.mkdir(parents=True)
+    (served / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\nthe\nTHE\ncat\n##s\n")
+    settings = {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}
+    (served / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = ("-m", "hf:someone/bert")
+    text = tmp_path / "text.txt"
+    text.write_text("the cats THE\n")
+    assert run("tokenize", text, *model).out == "the cat ##s THE\n"
+    assert run("tokenize", "decode", "--text", "3 5 6", *model).out == "the cats\n"
+    assert '"tokens": 4' in run("tokenize", "evaluate", text, *model, "-f", "jsonl").out
+    assert len(run("tokenize", "show", *model).out.splitlines()) == 7
+    out = tmp_path / "own.json"
+    assert run("tokenize", "convert", "hf:someone/bert", "-o", out).code == 0
+    assert load(out).encode("the cats THE") == [3, 5, 6, 4]
+    assert load("hf:someone/bert").encode("cats") == [5, 6]
+    assert load(tmp_path / "cache" / "huggingface" / "someone" / "bert").encode("cats") == [5, 6]
+    lower = run(
+        "tokenize", "convert", "hf:someone/bert", "--normalize", "lower", "-o", out, "--force"
+    )
+    assert lower.code == 0
+    assert load(out).encode("THE CATS") == [3, 5, 6]
+    assert "hf:nobody/none: no tokenizer at" in error_line("--text", "x", "-m", "hf:nobody/none")

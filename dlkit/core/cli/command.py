@@ -262,9 +262,13 @@ def model_names(task: str, published: Iterable[str] = ()) -> Callable[[str], lis
 
 
 def model_argument(
-    task: str, several: bool = False, published: Iterable[str] = (), check: bool = False
+    task: str,
+    several: bool = False,
+    published: Iterable[str] = (),
+    check: bool = False,
+    about: str = "A model's name, a file or a URL",
 ) -> Any:
-    """`--model` of a task; with `several` it may be given more than once.
+    """`--model` of a task; with `several` it may be given more than once. `about` is its help.
 
     With `check` an unknown name, a missing file and a model of another task are refused when the
     command line is parsed, before torch is imported.
@@ -277,16 +281,15 @@ def model_argument(
                 check_model(task, model, names)
         return value
 
-    more = "; given more than once, their answers are averaged" if several else ""
-    about = typer.Option(
+    found = typer.Option(
         "--model",
         "-m",
-        help=f"A model's name, a file or a URL{more}.",
+        help=f"{about}.",
         autocompletion=model_names(task, names),
         callback=checked,
         rich_help_panel="Model",
     )
-    return Annotated[list[str], about] if several else Annotated[str, about]
+    return Annotated[list[str], found] if several else Annotated[str, found]
 
 
 def check_model(task: str, model: str, published: Sequence[str] = ()) -> None:

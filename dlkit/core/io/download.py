@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dlkit.core.environment import cache
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.progress import Bar, log
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
 
 TIMEOUT = 30  # seconds without a byte
 
@@ -47,10 +51,12 @@ def verify(path: Path, expected: str, address: str) -> None:
         raise DlkitError(f"its sha256 is {found}, not {expected}; nothing was kept", address)
 
 
-def fetch(address: str, label: str) -> Iterator[bytes]:
+def fetch(address: str, label: str, token: str = "") -> Iterator[bytes]:
     """Yield the bytes behind an http(s) address, with a progress bar.
 
-    Raises DlkitError for other addresses, and when the bytes do not arrive completely.
+    The `token` is sent as the bearer's, and after a redirection only to the same server. Raises
+    DlkitError for other addresses, and when the bytes do not arrive completely; its cause is the
+    error of urllib.
     """
     import http.client
     import urllib.error
@@ -62,7 +68,9 @@ def fetch(address: str, label: str) -> Iterator[bytes]:
     try:
         quoted = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
         request = urllib.request.Request(quoted, headers={"User-Agent": "dlkit"})
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if token:
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
+        with opener().open(request, timeout=TIMEOUT) as response:
             length = int(response.headers.get("Content-Length") or 0)
             bar = Bar(label, length >> 16 or None)
             received = 0
@@ -83,3 +91,17 @@ def fetch(address: str, label: str) -> Iterator[bytes]:
     except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         raise DlkitError(f"cannot be reached ({reason})", address) from error
+
+
+def opener() -> "OpenerDirector":
+    """The opener of addresses; it sends a token again where a server redirects to itself."""
+    import urllib.request
+
+    class Redirections(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Any, *arguments: Any) -> Any:
+            following = super().redirect_request(req, *arguments)
+            if following is not None and (following.type, following.host) == (req.type, req.host):
+                following.unredirected_hdrs.update(req.unredirected_hdrs)
+            return following
+
+    return urllib.request.build_opener(Redirections)

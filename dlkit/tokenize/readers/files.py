@@ -106,19 +106,22 @@ def read_folder(folder: Path, options: ReadOptions) -> Tokenizer:
         if unused := settings.unused():
             log(f"{settings.path}: not used beside tokenizer.json: {', '.join(unused)}")
         return read_hugging_face(content, path.name)
-    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        tokenizer = read_gpt2(folder / "vocab.json", folder / "merges.txt", options, settings)
-    elif (folder / "vocab.txt").exists():
+    model = folder / "tokenizer.model"
+    pair = (folder / "vocab.json", folder / "merges.txt")
+    if not model.exists() and all(file.exists() for file in pair):
+        tokenizer = read_gpt2(*pair, options, settings)
+    elif not model.exists() and (folder / "vocab.txt").exists():
         path = folder / "vocab.txt"
         tokenizer = read_bert(read_text(path), path, options, settings)
     else:
-        files = [*sorted(folder.glob("*.tiktoken")), folder / "tiktoken.model"]
-        files.append(folder / "tokenizer.model")
-        found = [path for path in files if path.exists()]
+        files = [model, *sorted(folder.glob("*.tiktoken")), folder / "tiktoken.model"]
+        found = [file for file in files if file.exists()]
         if not found:
+            if path.exists():
+                refuse_options(options, "a tokenizer.json")
             raise DlkitError(
-                "no tokenizer in this folder: no tokenizer.json, vocab.json with merges.txt, "
-                "vocab.txt, .tiktoken or tokenizer.model",
+                "no tokenizer in this folder: no tokenizer.json, tokenizer.model, vocab.json "
+                "with merges.txt, vocab.txt or .tiktoken",
                 folder,
             )
         if settings.config or settings.added:
