@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args, get_origin, overload
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure
+from dlkit.core.failures import Failure, report_notes
 from dlkit.core.io.results import Results, html_table
 from dlkit.core.io.scores import Score, label_rows
 
@@ -96,6 +96,7 @@ def answer(results: Iterable[Any], many: bool, errors: Errors = "raise") -> Any:
         if isinstance(result, Failure) and not (many and errors == "return"):
             raise DlkitError(result.error, result.path)
         found.append(result)
+    report_notes()
     return found if many else found[0]
 
 
@@ -133,7 +134,9 @@ def check_ranges(**values: tuple[float | None, float | None, float | None]) -> N
 def train_with(train: Callable[[Any], Path], config: Any) -> Path:
     """Check the settings as the command line does, and train."""
     check_settings(config)
-    return train(config)
+    path = train(config)
+    report_notes()
+    return path
 
 
 def check_settings(config: Any) -> None:

@@ -1,6 +1,7 @@
 """Failed inputs and skipped samples: one bad file never ends a batch. Loads no torch."""
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,38 @@ class Skipped:
     def lines(self) -> list[str]:
         """Reason and place of each skipped sample, separated by a tab."""
         return [f"{reason}\t{place}" for reason, places in self.places.items() for place in places]
+
+
+_notes: dict[str, tuple[list[str], set[int]]] = {}  # first places, and hashes of all of them
+_lock = threading.Lock()
+
+
+def note(kind: str, place: str) -> None:
+    """Note how an input was read where that is not self-evident, for `report_notes`.
+
+    Each place counts once, however often it is read; threads may call this.
+    """
+    with _lock:
+        places, seen = _notes.setdefault(kind, ([], set()))
+        if len(places) < MAX_SHOWN and hash(place) not in seen:
+            places.append(place)
+        seen.add(hash(place))
+
+
+def drop_notes() -> dict[str, tuple[list[str], set[int]]]:
+    """The notes since the last call, which are forgotten."""
+    with _lock:
+        notes = dict(_notes)
+        _notes.clear()
+    return notes
+
+
+def report_notes() -> None:
+    """Print a line for each kind of note since the last call, with the number of places."""
+    notes = drop_notes()
+    for kind, (places, seen) in notes.items():
+        more = f" and {len(seen) - len(places)} more" if len(seen) > len(places) else ""
+        log(f"note: {len(seen)} x {kind}: {', '.join(places)}{more}")
 
 
 def each(work: Callable[[str], R], paths: Iterable[str], workers: int) -> Iterator[R | Failure]:

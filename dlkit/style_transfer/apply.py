@@ -180,7 +180,7 @@ def paint_stream(
 ) -> Iterator[list[PendingImage | Failure]]:
     """Yield the paintings of each photograph, one for each code; `planned` has their files."""
     pictures = each(
-        lambda path: (path, images.read(path, options.size, true_colors=True)),
+        lambda path: (path, images.read(path, options.size)),
         paths,
         options.workers,
     )

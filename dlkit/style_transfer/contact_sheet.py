@@ -33,6 +33,6 @@ def contact_sheet(
 def load_cell(path: str) -> Image.Image:
     """Read an image; white if there is none, as for a style by name."""
     try:
-        return images.as_pillow(images.read(path, CELL, true_colors=True))
+        return images.as_pillow(images.read(path, CELL))
     except DlkitError:
         return BLANK

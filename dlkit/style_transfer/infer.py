@@ -279,7 +279,7 @@ class Canvas:
 
 def read(path: str) -> Tensor:
     """Read an image (3, H, W) from 0 to 1, in sRGB."""
-    return images.read(path, true_colors=True).pixels.float() / 255
+    return images.read(path).pixels.float() / 255
 
 
 def read_style(path: str, side: int) -> Tensor:

@@ -35,6 +35,7 @@ class CommandWithShared(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        from dlkit.core.failures import drop_notes, report_notes
         from dlkit.core.io.files import check_free, keep_existing, report_saved
         from dlkit.core.progress import spinning
 
@@ -46,6 +47,7 @@ class CommandWithShared(TyperCommand):
             keep_existing(keep),
             spinning("loading"),
         ):
+            drop_notes()  # of calls from Python
             # Before the work; a shard's writer checks its own file.
             own = {"output"} if ctx.params.get("shard") else set()
             for name in self.written - own:
@@ -56,6 +58,7 @@ class CommandWithShared(TyperCommand):
             try:
                 return super().invoke(ctx)
             finally:
+                report_notes()
                 report_saved()
 
     def inputs(self, ctx: Any) -> set[Path]:

@@ -11,20 +11,23 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.failures import note
 from dlkit.core.io import tars
 from dlkit.core.io.download import fetch
 from dlkit.core.io.files import whole_file
 from dlkit.core.io.image_files import ImageSource
 from dlkit.core.io.kinds import HEAD, is_text, kind_of
+from dlkit.core.vision.pixels import late_exif, to_rgb
 
 Fit = Literal["inside", "crop", "squash"]
 MIN_SIDE = 8
 MAX_PIXELS = 178_956_970  # above, Pillow calls a file a decompression bomb
 MAX_BYTES = 200_000_000  # of an image behind a URL
+READ_KINDS = {f"a {name} image" for name in ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")}
 
 # Exceptions of Pillow for damaged files, besides UnidentifiedImageError.
 BAD_FILE = (
@@ -62,34 +65,47 @@ class Picture:
     """A decoded image: `pixels` uint8 (3, h, w), and the width and height of the displayed image.
 
     `content` is the file itself where it cannot be read a second time: behind a URL, in a pipe.
+    `notes` say what the pixels do not show of the file.
     """
 
     pixels: Tensor
     width: int
     height: int
     content: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of the pixels and the content."""
+        return self.pixels.nbytes + len(self.content or b"")
 
 
-def read(
-    source: str, side: int | None = None, fit: Fit = "inside", true_colors: bool = False
-) -> Picture:
+def read(source: str, side: int | None = None, fit: Fit = "inside") -> Picture:
     """Decode an image; with `side`, shrink or enlarge it to that longest side.
 
     With the fit `crop` the result is the middle square of the image, with `squash` the whole image
-    made square, of `side` pixels a side. `true_colors` converts from the image's own color
-    profile to sRGB.
+    made square, of `side` pixels a side.
 
-    Gray, palette, CMYK, 16-bit and transparent images (on white) become RGB; of an animation
-    the first frame is read. Raises DlkitError for a file that is not an image, is damaged, has a
-    side under 8 pixels or over 179 million pixels.
+    Gray, palette, CMYK, 16-bit, float and transparent images (on white) become sRGB, by their color
+    profile if they have one; of an animation the first frame is read. What is not shown of a file,
+    such as further pages, is noted for `report_notes`. Raises DlkitError for a file that is not an
+    image, is damaged, has a side under 8 pixels or over 179 million pixels, or floats of an unknown
+    range.
     """
     if isinstance(source, ImageSource) and source.image is not None:
-        return decode_image(source, side, fit, true_colors)
+        return noted(source, decode_image(source, side, fit))
     file = opened(source)
     content = file.getvalue() if isinstance(file, io.BytesIO) else None
     if isinstance(source, ImageSource):
         source.content = content
-    return replace(decode_file(file, side, fit, true_colors), content=content)
+    return replace(noted(source, decode_file(file, side, fit)), content=content)
+
+
+def noted(source: str, picture: Picture) -> Picture:
+    """The picture, whose notes are kept for `report_notes`."""
+    for kind in picture.notes:
+        note(kind, source)
+    return picture
 
 
 def full_size(source: str, picture: Picture) -> Picture:
@@ -106,31 +122,29 @@ def read_again(source: str, picture: Picture, side: int | None = None) -> Pictur
     return decode_file(io.BytesIO(picture.content), side)
 
 
-def decode_image(
-    source: ImageSource, side: int | None, fit: Fit, true_colors: bool = False
-) -> Picture:
+def decode_image(source: ImageSource, side: int | None, fit: Fit) -> Picture:
     """The picture of an image in memory, as `read` returns it."""
     if isinstance(source.image, DlkitError):
         raise source.image
     try:
         # A copy, since decoding may change the image.
-        return decode(source.image.copy(), side, fit, true_colors)
+        return decode(source.image.copy(), side, fit)
     except BAD_FILE as error:
         raise DlkitError(f"damaged image ({' '.join(str(error).split())})") from error
 
 
-def decode_file(
-    file: Path | io.BytesIO,
-    side: int | None = None,
-    fit: Fit = "inside",
-    true_colors: bool = False,
-) -> Picture:
+def decode_file(file: Path | io.BytesIO, side: int | None = None, fit: Fit = "inside") -> Picture:
     """Decode the image in a file, as `read` does."""
     try:
         with Image.open(file) as image:
-            return decode(image, side, fit, true_colors)
+            return decode(image, side, fit)
     except UnidentifiedImageError:
         kind = kind_of_file(file)
+        if kind in READ_KINDS:
+            raise DlkitError(
+                f"{kind} that is damaged, or stored in a way that Pillow does not read; save it"
+                " anew as PNG"
+            ) from None
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"
             + (f", but {kind}" if kind else "")
@@ -200,15 +214,15 @@ def checked_size(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def decode(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = False) -> Picture:
+def decode(image: Image.Image, side: int | None, fit: Fit) -> Picture:
     """Decode an open image; see `read`."""
     width, height = checked_size(image)
-    rgb_of = as_srgb if true_colors else as_rgb
+    turn = find_transposition(image)  # before the pixels are loaded, as `size` does
     if side is not None and fit != "inside" and (width, height) != (side, side):
         # JPEG only: decodes at a half, a quarter or an eighth.
         share = 2 * side / min(width, height)
         image.draft("RGB", (round(width * share), round(height * share)))
-        full = rgb_of(image)
+        full, notes = to_rgb(image)
         kept = min(full.size)
         wide, high = full.size if fit == "squash" else (kept, kept)
         x, y = (full.width - wide) / 2, (full.height - high) / 2
@@ -218,15 +232,16 @@ def decode(image: Image.Image, side: int | None, fit: Fit, true_colors: bool = F
         image.draft("RGB", (2 * side, 2 * side))
         share = side / max(width, height)
         small = (max(1, round(width * share)), max(1, round(height * share)))
-        rgb = rgb_of(image).resize(small, Image.Resampling.BILINEAR)
+        full, notes = to_rgb(image)
+        rgb = full.resize(small, Image.Resampling.BILINEAR)
     else:
-        rgb = rgb_of(image)
-    turn = find_transposition(image)
+        rgb, notes = to_rgb(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
         width, height = (height, width) if turn in SIDEWAYS else (width, height)
     # np.array copies: the tensor may be written to, and outlives Pillow's buffer.
-    return Picture(torch.from_numpy(np.array(rgb)).permute(2, 0, 1), width, height)
+    pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+    return Picture(pixels, width, height, notes=tuple(notes))
 
 
 def resized(picture: Picture, side: int) -> Picture:
@@ -243,50 +258,22 @@ def resized(picture: Picture, side: int) -> Picture:
 
 def find_transposition(image: Image.Image) -> Image.Transpose | None:
     """The transposition to display orientation; Pillow itself transposes a TIFF."""
-    # For its EXIF data, Pillow would decode a whole PNG.
-    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+    if image.format == "TIFF":
         return None
     try:
-        orientation = image.getexif().get(0x0112)
+        if image.format == "PNG" and "exif" not in image.info:
+            # For EXIF data behind the pixels, Pillow would decode the whole image.
+            late = late_exif(image)
+            if late is None:
+                return None
+            found = Image.Exif()
+            found.load(late)
+        else:
+            found = image.getexif()
+        orientation = found.get(0x0112)
     except BAD_FILE:
         return None
     return TURNS.get(orientation) if isinstance(orientation, int) else None
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to 8-bit RGB, on white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
-        return image
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        # Integers are 16-bit; floats are 0..1 or 0..255, whichever fits.
-        scale = 255 / 65535 if image.mode.startswith("I") else 255 if values.max() <= 1 else 1
-        return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        colored = image.convert("RGBA")
-        white = Image.new("RGBA", colored.size, "white")
-        return Image.alpha_composite(white, colored).convert("RGB")
-    return image.convert("RGB")
-
-
-def as_srgb(image: Image.Image) -> Image.Image:
-    """Convert an image to 8-bit sRGB by its color profile, if that can be used."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in {"L", "RGB", "RGBA", "CMYK"}:
-        return as_rgb(image)
-    image.load()
-    try:
-        converted = ImageCms.profileToProfile(
-            image,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGBA" if image.mode == "RGBA" else "RGB",
-        )
-    except (OSError, ImageCms.PyCMSError):
-        return as_rgb(image)
-    assert converted is not None
-    return as_rgb(converted)
 
 
 def size(path: Path) -> tuple[int, int]:

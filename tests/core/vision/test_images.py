@@ -159,7 +159,7 @@ def test_other_modes_become_the_rgb_they_show(
     assert np.allclose(array(picture), np.array(expected), atol=2)
 
 
-def test_a_color_profile_is_honored_when_asked_for(tmp_path: Path) -> None:
+def test_a_color_profile_is_honored(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     # The same profile with the primaries of red and blue exchanged in its table.
     swapped = srgb.replace(b"rXYZ", b"----", 1).replace(b"bXYZ", b"rXYZ", 1)
@@ -172,9 +172,7 @@ def test_a_color_profile_is_honored_when_asked_for(tmp_path: Path) -> None:
         ):
             path = tmp_path / "image.png"
             Image.new(mode, (9, 9), color).save(path, icc_profile=profile)
-            found = images.read(str(path), true_colors=True).pixels[:, 4, 4].tolist()
-            assert found == shown
-            assert images.read(str(path)).pixels[:, 4, 4].tolist() == [200, 40, 90]
+            assert images.read(str(path)).pixels[:, 4, 4].tolist() == shown
 
 
 @pytest.mark.parametrize("channels", [1, 3])
