@@ -65,7 +65,7 @@ class Picture:
     """A decoded image: `pixels` uint8 (3, h, w), and the width and height of the displayed image.
 
     `content` is the file itself where it cannot be read a second time: behind a URL, in a pipe.
-    `notes` say what the pixels do not show of the file.
+    `notes` name the content of the file that the pixels do not show.
     """
 
     pixels: Tensor
@@ -87,7 +87,7 @@ def read(source: str, side: int | None = None, fit: Fit = "inside") -> Picture:
     made square, of `side` pixels a side.
 
     Gray, palette, CMYK, 16-bit, float and transparent images (on white) become sRGB, by their color
-    profile if they have one; of an animation the first frame is read. What is not shown of a file,
+    profile if they have one; of an animation the first frame is read. Content that is not shown,
     such as further pages, is noted for `report_notes`. Raises DlkitError for a file that is not an
     image, is damaged, has a side under 8 pixels or over 179 million pixels, or floats of an unknown
     range.
@@ -143,7 +143,7 @@ def decode_file(file: Path | io.BytesIO, side: int | None = None, fit: Fit = "in
         if kind in READ_KINDS:
             raise DlkitError(
                 f"{kind} that is damaged, or stored in a way that Pillow does not read; save it"
-                " anew as PNG"
+                " again as PNG"
             ) from None
         raise DlkitError(
             "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF)"

@@ -38,7 +38,7 @@ NEGATIVE = "values below 0, read as black"
 def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     """The image in 8-bit sRGB, on white, and notes on what it does not show.
 
-    Raises DlkitError for pixels whose range cannot be told.
+    Raises DlkitError for pixels of an unknown range.
     """
     notes = note_pages(image)
     sixteen = is_sixteen_bit(image)
@@ -64,7 +64,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """An 8-bit image as RGB; what is transparent becomes white."""
+    """An 8-bit image as RGB, on white."""
     clear = "transparency" in image.info
     if image.mode == "RGB" and not clear:
         return image
@@ -102,7 +102,7 @@ def note_pages(image: Image.Image) -> list[str]:
 
 
 def is_reduced(image: Image.Image, page: int) -> bool:
-    """Whether a page of a TIFF says that it is a smaller copy or a mask of another page."""
+    """Whether a page of a TIFF is marked as a smaller copy or a mask of another page."""
     image.seek(page)
     kind = getattr(image, "tag_v2", {}).get(NEW_SUBFILE_TYPE, 0)
     return isinstance(kind, int) and bool(kind & (REDUCED | MASK))
@@ -247,11 +247,11 @@ COLORS = [
 
 
 def late_exif(image: Image.Image) -> bytes | None:
-    """The EXIF data of a PNG that stand behind its pixels, which Pillow reads with the pixels."""
+    """The EXIF data of a PNG behind its pixels, which Pillow reads with the pixels."""
     file = getattr(image, "fp", None)
     if image.format != "PNG" or file is None or "exif" in image.info:
         return None
-    place = file.tell()
+    place = file.seek(0, io.SEEK_CUR)
     try:
         file.seek(8)
         while len(head := file.read(8)) == 8:
