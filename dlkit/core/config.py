@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from dlkit.core.errors import DlkitError
 
+ALLOW_SKIPPED = 0.05  # largest share of a split that may be skipped
 C = TypeVar("C", bound=Any)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal[
@@ -162,3 +163,48 @@ class TrainConfig:
         "Continue the run in --out, if there is one.",
         group="Run and cluster",
     )
+
+
+@dataclass(kw_only=True)
+class SkipSettings:
+    """How much of a data set may be skipped: settings of trainings that read samples."""
+
+    allow_skipped: float = option(
+        ALLOW_SKIPPED,
+        "Largest share of a split's samples or annotations that may be skipped.",
+        min=0,
+        max=1,
+        group="Data",
+    )
+    strict: bool = option(
+        False, "Fail if anything is skipped, as with --allow-skipped 0.", group="Data"
+    )
+
+    @property
+    def allowed(self) -> float:
+        """The largest share that may be skipped."""
+        return allowed_share(self.allow_skipped, self.strict)
+
+
+@dataclass(kw_only=True)
+class SplitSettings:
+    """How a val split is drawn that the data lack: settings of trainings on samples."""
+
+    val_share: float = option(
+        0.1,
+        "Share of the training data to validate on if the data have no val split.",
+        min=0,
+        max=0.9,
+        group="Validation",
+    )
+    group_by: str | None = option(
+        None,
+        "Regular expression of a part of the files' paths: files that agree in it are not"
+        " separated when a val split is drawn.",
+        group="Validation",
+    )
+
+
+def allowed_share(allow_skipped: float, strict: bool) -> float:
+    """The share that `--allow-skipped` and `--strict` allow."""
+    return 0.0 if strict else allow_skipped

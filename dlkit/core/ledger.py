@@ -17,13 +17,15 @@ MAX_PLACES = 3  # that an error names
 class Ledger:
     """Counts of the used and the skipped things of each kind: "images", "boxes", "rows".
 
-    Each thing that a reader finds is either used or skipped, so that the two add up.
-    `name` is that of the split or file: it begins the lines of the summary.
+    Each thing that a reader finds is either used or skipped, so that the two add up. `notes` are
+    what else a user must know of those used, with their places. `name` is that of the split or
+    file: it begins the lines of the summary.
     """
 
     name: str = ""
     used: Counter[str] = field(default_factory=Counter)
     places: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
     def use(self, kind: str, count: int = 1) -> None:
         """Count things that are used."""
@@ -32,6 +34,10 @@ class Ledger:
     def skip(self, kind: str, reason: str, place: str) -> None:
         """Count one that is skipped, for a reason, at a place: a path, or a path and a line."""
         self.places.setdefault(kind, {}).setdefault(reason, []).append(place)
+
+    def note(self, text: str, place: str) -> None:
+        """Note something about one that is used: "images whose annotations are scaled"."""
+        self.notes.setdefault(text, []).append(place)
 
     def skipped(self, kind: str) -> int:
         """The number of skipped things of a kind."""
@@ -72,6 +78,8 @@ class Ledger:
                 f"{prefix}skipped {self.skipped(kind):,} of {self.seen(kind):,} {kind}"
                 f" ({percent(self.share(kind))}): {', '.join(named)}; the first: {first}"
             )
+        for text, places in self.notes.items():
+            lines.append(f"{prefix}{len(places):,} {text}; the first: {places[0]}")
         return lines
 
     def report(self, details: Mapping[str, str] | None = None) -> None:

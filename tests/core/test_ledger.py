@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.ledger import Ledger, write_skipped
 
 
@@ -51,6 +52,19 @@ def test_nothing_left_is_an_error_with_the_most_frequent_reason() -> None:
         ledger.require("images", Path("data"))
     with pytest.raises(DlkitError, match="no boxes of 'val'"):
         ledger.require("boxes", Path("data"))
+
+
+def test_notes_follow_the_counts(ledger: Ledger) -> None:
+    ledger.note("images whose boxes are scaled", "a.jpg")
+    ledger.note("images whose boxes are scaled", "b.jpg")
+    assert ledger.summary()[-1] == "train: 2 images whose boxes are scaled; the first: a.jpg"
+
+
+def test_a_run_has_the_file_only_if_something_was_skipped(ledger: Ledger, tmp_path: Path) -> None:
+    save_ledgers(tmp_path, Ledger("val"))
+    assert not (tmp_path / "skipped.csv").exists()
+    save_ledgers(tmp_path, ledger, Ledger("val"))
+    assert len((tmp_path / "skipped.csv").read_text().splitlines()) == 4
 
 
 def test_the_file_has_a_row_for_each_thing_skipped(ledger: Ledger, tmp_path: Path) -> None:

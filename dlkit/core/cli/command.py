@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from dlkit.core.cli import help as pages
 from dlkit.core.cli.help import HELP_ALL, App, Pages
-from dlkit.core.config import Precision, group_of, option_name
+from dlkit.core.config import ALLOW_SKIPPED, Precision, allowed_share, group_of, option_name
 from dlkit.core.errors import DlkitError, Interrupted
 from dlkit.core.failures import Failure
 from dlkit.core.io.views import View
@@ -110,7 +110,8 @@ class Task:
     best checkpoint. `evaluate(data, split, model, save, workers, device, precision)` yields a
     Score or a Failure for each metric; `data` are folders or files. `published` are the URLs of
     models that are downloaded by name; `main_metrics` the names of the one metric that matters, of
-    each kind of model. `pages` are the help pages of the commands.
+    each kind of model. `pages` are the help pages of the commands. With `skips`, `evaluate` has the
+    option `--allow-skipped` and its function the keyword `allow_skipped`.
     `shipped(weights)` returns the weights that a finished model needs. `next_command(config,
     model)` returns the arguments of a command to try after a training.
     """
@@ -125,6 +126,7 @@ class Task:
     main_metrics: tuple[str, ...] = ()
     pages: Pages = field(default_factory=dict)
     shipped: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    skips: bool = False
     next_command: Callable[[Any, str], list[str]] = field(kw_only=True)
 
     @property
@@ -155,7 +157,6 @@ class Task:
     def _add_evaluate(self, app: typer.Typer) -> None:
         model = model_argument(self.name, published=self.published, check=True)
 
-        @app.command("evaluate")
         def evaluate(
             data: Data,
             model: model = self.default_model,  # type: ignore[valid-type]
@@ -164,12 +165,19 @@ class Task:
             workers: Workers = 2,
             device: Device = "auto",
             precision: PrecisionOption = "auto",
+            allow_skipped: AllowSkipped = ALLOW_SKIPPED,
+            strict: Strict = False,
             format: AnyFormat = Format.text,
             output: Output = None,
         ) -> None:
             """Print a model's scores on annotated data."""
-            scores = self.evaluate([str(data)], split, model, save, workers, device, precision)
-            write(scores, format, output, view=self.view)
+            more = {"allow_skipped": allowed_share(allow_skipped, strict)} if self.skips else {}
+            arguments = [str(data)], split, model, save, workers, device, precision
+            write(self.evaluate(*arguments, **more), format, output, view=self.view)
+
+        if not self.skips:
+            remove_parameters(evaluate, "allow_skipped", "strict")
+        app.command("evaluate")(evaluate)
 
     def _add_models(self, app: typer.Typer) -> None:
         @app.command("models")
@@ -190,6 +198,14 @@ class Task:
 
             catalog = Catalog({self.name: self.published}, {self.name: self.default_model})
             show(catalog, name, format, output)
+
+
+def remove_parameters(command: Callable[..., Any], *names: str) -> None:
+    """Remove parameters from the options of a command, which then keep their defaults."""
+    signature = inspect.signature(command)
+    kept = [p for p in signature.parameters.values() if p.name not in names]
+    # Typer reads a command's options from its signature.
+    command.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
 
 
 def train_or_stop(train: Callable[[Any], Path], config: Any) -> Path:
@@ -372,6 +388,23 @@ Data = Annotated[
     typer.Argument(
         help="Folder of annotated data; `dlkit docs TASK` has the layouts.",
         callback=existing_data,
+        rich_help_panel="Input",
+    ),
+]
+AllowSkipped = Annotated[
+    float,
+    typer.Option(
+        help="Largest share of the samples or annotations that may be skipped.",
+        min=0,
+        max=1,
+        rich_help_panel="Input",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Fail if anything is skipped, as with --allow-skipped 0.",
         rich_help_panel="Input",
     ),
 ]

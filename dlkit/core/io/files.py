@@ -9,6 +9,7 @@ from pathlib import Path
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
+from dlkit.core.ledger import SKIPPED_FILE, Ledger, write_skipped
 from dlkit.core.progress import log
 
 # Formats in which images are saved; an image of another format becomes a PNG.
@@ -119,6 +120,13 @@ def save_skipped(skipped: Skipped, folder: Path) -> None:
     if skipped.places and is_main_process():
         with whole_file(folder / "skipped.txt") as partial:
             partial.write_text("".join(f"{line}\n" for line in skipped.lines()), encoding="utf-8")
+
+
+def save_ledgers(folder: Path, *ledgers: Ledger) -> None:
+    """Write `skipped.csv` into the folder from the main process, if anything was skipped."""
+    if any(ledger.places for ledger in ledgers) and is_main_process():
+        with whole_file(folder / SKIPPED_FILE) as partial:
+            write_skipped(ledgers, partial)
 
 
 def picture_suffix(source: str) -> str:
