@@ -167,7 +167,7 @@ class TrainConfig:
 
 @dataclass(kw_only=True)
 class SkipSettings:
-    """How much of a data set may be skipped: settings of trainings that read samples."""
+    """Limits of what is skipped: settings of trainings that read samples."""
 
     allow_skipped: float = option(
         ALLOW_SKIPPED,
@@ -188,7 +188,7 @@ class SkipSettings:
 
 @dataclass(kw_only=True)
 class SplitSettings:
-    """How a val split is drawn that the data lack: settings of trainings on samples."""
+    """The draw of a val split that the data lack: settings of trainings on samples."""
 
     val_share: float = option(
         0.1,
