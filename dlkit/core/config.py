@@ -167,7 +167,7 @@ class TrainConfig:
 
 @dataclass(kw_only=True)
 class SkipSettings:
-    """Limits of what is skipped: settings of trainings that read samples."""
+    """Limits of skipping: settings of trainings that read samples."""
 
     allow_skipped: float = option(
         ALLOW_SKIPPED,
