@@ -27,6 +27,7 @@ from dlkit.core.environment import cache, is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import image_files
+from dlkit.core.io.walk import Ignored, walk
 from dlkit.core.io.files import note_saved, whole_file
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
@@ -234,19 +235,17 @@ def report_failed(index: Index, folder: Path) -> None:
 
 
 def scan_folder(folder: Path) -> dict[str, Stamp]:
-    """Find the images in a folder and its subfolders: sorted relative paths with their stamps."""
+    """Find the images in a folder and its subfolders: sorted relative paths with their stamps.
+
+    Reports what was ignored.
+    """
     found = {}
-    suffixes = tuple(image_files.SUFFIXES)
+    ignored = Ignored()
     start = len(os.path.join(folder, ""))
-    waiting = [os.fspath(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(suffixes) and entry.is_file():
-                    status = entry.stat()
-                    found[entry.path[start:]] = (status.st_size, status.st_mtime_ns)
+    for path in walk(str(folder), image_files.has_suffix, ignored):
+        status = os.stat(path)
+        found[path[start:]] = (status.st_size, status.st_mtime_ns)
+    ignored.report()
     return dict(sorted(found.items()))
 
 

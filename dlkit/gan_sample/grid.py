@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.image_files import SUFFIXES
+from dlkit.core.io.image_files import WRITABLE
 from dlkit.core.vision import images
 from dlkit.core.vision.drawing import text_size
 from dlkit.core.vision.images import MAX_PIXELS
@@ -94,9 +94,9 @@ def array_to_pillow(pixels: np.ndarray) -> Image.Image:
 
 def check_image_suffix(path: Path) -> None:
     """Raise DlkitError unless the file name has an image's suffix."""
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in WRITABLE:
         raise DlkitError(
-            f"not the name of an image; choose from {', '.join(sorted(SUFFIXES))}", path
+            f"not the name of an image; choose from {', '.join(sorted(WRITABLE))}", path
         )
 
 

@@ -9,7 +9,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import check_free, keeps_existing, note_saved, picture_suffix
-from dlkit.core.io.image_files import SUFFIXES
+from dlkit.core.io.image_files import WRITABLE
 from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.vision import images
 from dlkit.style_transfer.contact_sheet import Cell, contact_sheet
@@ -69,7 +69,7 @@ def plan_paintings(
     `output` is the file of a single painting, or a folder for PHOTO-STYLE.jpg. Raises DlkitError if
     a painting would overwrite an input.
     """
-    is_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
+    is_file = output.suffix.lower() in WRITABLE and not output.is_dir()
     if is_file and len(photos) * len(styles) > 1:
         raise DlkitError(
             f"-o {output}: one file for {len(photos) * len(styles)} paintings; give a folder"

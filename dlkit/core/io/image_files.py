@@ -5,15 +5,25 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from importlib.util import find_spec
+from pathlib import Path, PurePath
 from typing import Any
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import tars
 from dlkit.core.io.text import lines
+from dlkit.core.io.walk import Ignored, is_hidden, suffix_of, walk
 from dlkit.core.progress import Inputs
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+# Formats in which images can be written.
+WRITABLE = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+HEIF = find_spec("pillow_heif") is not None  # Pillow's plugin for the photographs of telephones
+# Files that are read in folders and globs. A file that is named is read whatever its suffix is.
+SUFFIXES = WRITABLE | {
+    ".jfif", ".jpe", ".jif", ".jpg_large", ".mpo", ".avif", ".jp2", ".j2k",
+    ".ppm", ".pgm", ".pbm", ".pnm",
+    *((".heic", ".heif") if HEIF else ()),
+}  # fmt: skip
 
 
 class ImageSource(str):
@@ -34,32 +44,45 @@ def files(sources: Iterable[str]) -> Inputs[str]:
     """Paths and URLs of images: files, folders (recursively), globs, URLs, `-` for a list.
 
     A tar file yields the images in it, and `shard-{000..099}.tar` those of many. A source without
-    images yields itself, so that reading it fails in its place among the others. An ImageSource
-    yields itself, too. The images can be counted, except those of a list on stdin.
+    images yields itself, so that reading it fails in its place among the others; so does a folder
+    that cannot be listed. An ImageSource yields itself, too. The images can be counted, except
+    those of a list on stdin. When they end, a line on stderr tells which files were ignored.
     """
     if isinstance(sources, ListedPaths):
-        return Inputs(find_files(sources), sources.__len__)
+        return Inputs(find_files(sources, Ignored()), sources.__len__)
+    found = find_and_report(sources)
     if not isinstance(sources, list | tuple) or "-" in sources:
-        return Inputs(find_files(sources), lambda: None)
-    return Inputs(find_files(sources), lambda: sum(1 for _ in find_files(sources)))
+        return Inputs(found, lambda: None)
+    return Inputs(found, lambda: sum(1 for _ in find_files(sources, Ignored())))
 
 
-def find_files(sources: Iterable[str]) -> Iterator[str]:
+def find_and_report(sources: Iterable[str]) -> Iterator[str]:
+    """Yield the images of `files`, then report what was ignored."""
+    ignored = Ignored()
+    yield from find_files(sources, ignored)
+    ignored.unreadable.clear()  # they are among the images
+    ignored.report()
+
+
+def find_files(sources: Iterable[str], ignored: Ignored) -> Iterator[str]:
     """Yield the images of `files`."""
     for source in sources:
         if isinstance(source, ImageSource):
             yield source
         elif source == "-":
-            yield from files(line for line in lines("-", "surrogateescape") if line)
+            listed = (line for line in lines("-", "surrogateescape") if line)
+            yield from find_files(listed, ignored)
         elif "://" in source:
             yield source
         elif os.path.exists(source) or tars.split_path(source):
-            yield from or_itself(find_below(source), source)
+            yield from or_itself(find_below(source, ignored), source)
         elif tars.BRACES.search(source):
-            yield from files(tars.expand_braces(source))
+            yield from find_files(tars.expand_braces(source), ignored)
         elif glob.has_magic(source):
-            found = iter(sorted(glob.glob(source, recursive=True)))
-            yield from or_itself((path for name in found for path in find_below(name)), source)
+            found = (
+                path for name in globbed(source, ignored) for path in find_below(name, ignored)
+            )
+            yield from or_itself(found, source)
         else:
             yield source
 
@@ -70,12 +93,22 @@ def missing(source: str) -> str | None:
     if source == "-" or "://" in source or tars.BRACES.search(source):
         return None
     if path.is_dir():
-        return "a folder without images" if next(find_below(source), None) is None else None
+        found = next(find_below(source, Ignored()), None)
+        return why_empty(source) if found in {None, source} else None
     if path.exists() or tars.split_path(source) is not None:
         return None
     if glob.has_magic(source):
         return None if next(glob.iglob(source, recursive=True), None) else "no file matches"
     return "no such file"
+
+
+def why_empty(folder: str) -> str:
+    """Why a folder has no images: the reason of its failure as an input."""
+    ignored = Ignored()
+    next(walk(folder, has_suffix, ignored), None)
+    if folder in ignored.unreadable:
+        return f"a folder that cannot be listed ({ignored.unreadable[folder]})"
+    return "; ".join(["a folder without images", *ignored.lines()])
 
 
 def find_in_tar(tar: str) -> Iterator[str]:
@@ -87,25 +120,57 @@ def find_in_tar(tar: str) -> Iterator[str]:
         yield tar
 
 
-def find_below(name: str) -> Iterator[str]:
-    """The images in a folder and its subfolders, or in a tar file; another file yields itself."""
+def find_below(name: str, ignored: Ignored) -> Iterator[str]:
+    """The images in a folder and its subfolders, or in a tar file; another file yields itself.
+
+    A folder that cannot be listed yields itself after them: reading it fails with the reason.
+    """
     if tars.is_tar(name):
         yield from find_in_tar(name)
-        return
-    if not os.path.isdir(name):
+    elif os.path.isdir(name):
+        closed = len(ignored.unreadable)
+        yield from walk(name, has_suffix, ignored)
+        yield from [*ignored.unreadable][closed:]
+    else:
         yield name
-        return
-    # Lists one folder at a time: the paths of a whole tree may not fit into memory.
-    try:
-        entries = sorted(os.listdir(name))
-    except OSError:
-        yield name  # reading it fails with the reason
-        return
-    for path in (str(Path(name, entry)) for entry in entries):
-        if os.path.isdir(path) and not os.path.islink(path):
-            yield from find_below(path)
-        elif is_image(Path(path)):
+
+
+def globbed(pattern: str, ignored: Ignored) -> Iterator[str]:
+    """The folders and images that a glob matches, sorted, none of them twice by loops of links.
+
+    What is in a folder that is matched itself is not matched again. A pattern that ends in a
+    suffix, such as *.dat, matches files of that suffix.
+    """
+    suffix = suffix_of(pattern)
+    every_file = suffix != "" and not glob.has_magic(suffix)
+    spelled = set(pattern.split(os.sep))
+    real: dict[str, str | None] = {}  # by folder; None for one that is inside of a matched one
+    seen: set[str] = set()
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        folder, name = os.path.split(path)
+        if folder not in real:
+            here = PurePath(os.path.realpath(folder))
+            inside = any(str(above) in seen for above in (here, *here.parents))
+            hidden = any(
+                is_hidden(part, True) for part in folder.split(os.sep) if part not in spelled
+            )
+            real[folder] = None if inside or hidden else str(here)
+        parent = real[folder]
+        is_directory = os.path.isdir(path)
+        if parent is None or (is_hidden(name, is_directory) and name not in spelled):
+            continue
+        place = os.path.join(parent, name).rstrip(os.sep)
+        if is_directory:
+            place = os.path.realpath(place)
+        if place in seen:
+            continue
+        seen.add(place)
+        if is_directory:
+            real[path.rstrip(os.sep)] = None
+        if every_file or is_directory or has_suffix(name) or tars.is_tar(path):
             yield path
+        else:
+            ignored.other(name)
 
 
 def or_itself(found: Iterator[str], source: str) -> Iterator[str]:
@@ -150,9 +215,14 @@ class ListedPaths:
         return map(json.loads, io.BytesIO(self.lines))
 
 
+def has_suffix(name: str) -> bool:
+    """Whether the name of a file has an image's suffix."""
+    return suffix_of(name) in SUFFIXES
+
+
 def is_image(path: Path) -> bool:
     """Whether the path is an existing file with an image's suffix."""
-    return path.suffix.lower() in SUFFIXES and exists(path)
+    return has_suffix(path.name) and exists(path)
 
 
 def exists(path: Path) -> bool:

@@ -19,7 +19,7 @@ from dlkit.core.failures import note
 from dlkit.core.io import tars
 from dlkit.core.io.download import fetch
 from dlkit.core.io.files import whole_file
-from dlkit.core.io.image_files import ImageSource
+from dlkit.core.io.image_files import HEIF, ImageSource, why_empty
 from dlkit.core.io.kinds import HEAD, is_text, kind_of
 from dlkit.core.vision.pixels import late_exif, to_rgb
 
@@ -57,6 +57,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+if HEIF:
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 Image.MAX_IMAGE_PIXELS = None  # dlkit has its own limit: Pillow's only warns first
 
 
@@ -195,7 +199,7 @@ def opened(source: str) -> Path | io.BytesIO:
         raise DlkitError(getattr(error, "strerror", None) or str(error)) from error
     if path.is_dir():
         one = isinstance(source, ImageSource)
-        raise DlkitError("a folder; give its images" if one else "a folder without images")
+        raise DlkitError("a folder; give its images" if one else why_empty(source))
     if not path.is_file():
         return io.BytesIO(path.read_bytes())  # a pipe, which cannot be rewound
     if bytes_there == 0:

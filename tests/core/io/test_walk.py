@@ -35,8 +35,7 @@ def test_hidden_files_and_other_kinds_are_ignored_and_counted(tmp_path: Path) ->
     ignored = Ignored()
     assert names(tmp_path, ignored) == ["a.png"]
     assert ignored.lines() == [
-        "ignored 3 hidden files and folders",
-        "ignored 2 files of other kinds (no suffix, .txt)",
+        "ignored 3 hidden files and folders, 2 files of other kinds (no suffix, .txt)",
     ]
 
 
@@ -53,3 +52,30 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     ignored = Ignored()
     assert names(tmp_path / "none", ignored) == []
     assert ignored.lines() == [f"ignored {tmp_path / 'none'}: no such file"]
+
+
+def test_a_folder_inside_goes_by_its_own_name_not_by_that_of_a_link(tmp_path: Path) -> None:
+    put(tmp_path / "cat" / "1.png", tmp_path / ".store" / "2.png")
+    (tmp_path / "a").symlink_to("cat")
+    (tmp_path / "b").symlink_to(".store")
+    assert names(tmp_path) == ["b/2.png", "cat/1.png"]
+
+
+def test_links_to_nothing_and_pipes_are_named(tmp_path: Path) -> None:
+    put(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("gone.png")
+    os.mkfifo(tmp_path / "c.png")
+    ignored = Ignored()
+    assert names(tmp_path, ignored) == ["a.png"]
+    assert ignored.lines() == [f"ignored 2 broken links or devices ({tmp_path / 'b.png'})"]
+
+
+def test_paths_are_as_the_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "in" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for folder, path in (("in/", "in/a.png"), ("./in", "in/a.png"), (".", "in/a.png")):
+        assert list(walk(folder, lambda name: True)) == [path]
+    monkeypatch.chdir("in")
+    assert list(walk(".", lambda name: True)) == ["a.png"]
