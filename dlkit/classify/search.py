@@ -241,7 +241,7 @@ def scan_folder(folder: Path) -> dict[str, Stamp]:
     """
     found = {}
     ignored = Ignored()
-    start = len(os.path.join(folder, ""))
+    start = 0 if str(folder) == os.curdir else len(os.path.join(folder, ""))
     for path in walk(str(folder), image_files.has_suffix, ignored):
         status = os.stat(path)
         found[path[start:]] = (status.st_size, status.st_mtime_ns)
