@@ -27,8 +27,8 @@ from dlkit.core.environment import cache, is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import image_files
-from dlkit.core.io.walk import Ignored, walk
 from dlkit.core.io.files import note_saved, whole_file
+from dlkit.core.io.walk import Ignored, walk
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import Shard

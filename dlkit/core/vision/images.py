@@ -150,7 +150,7 @@ def decode_file(file: Path | io.BytesIO, side: int | None = None, fit: Fit = "in
                 " again as PNG"
             ) from None
         raise DlkitError(
-            "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000, PPM)"
+            "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF)"
             + (f", but {kind}" if kind else "")
         ) from None
     except MemoryError as error:

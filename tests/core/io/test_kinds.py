@@ -175,7 +175,7 @@ def test_an_image_task_names_what_it_was_given(tmp_path: Path) -> None:
     done = run("detect", text, model, "--device", "cpu")
     assert done.code == 1
     assert (
-        "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF), but a text file"
+        "not an image that dlkit can read (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF), but a text file"
         in (done.err)
     )
     assert "but a model file (safetensors)" in done.err
