@@ -46,7 +46,7 @@ def files(sources: Iterable[str]) -> Inputs[str]:
     A tar file yields the images in it, and `shard-{000..099}.tar` those of many. A source without
     images yields itself, so that reading it fails in its place among the others; so does a folder
     that cannot be listed. An ImageSource yields itself, too. The images can be counted, except
-    those of a list on stdin. When they end, a line on stderr tells which files were ignored.
+    those of a list on stdin. After the last one a line on stderr counts the files ignored.
     """
     if isinstance(sources, ListedPaths):
         return Inputs(find_files(sources, Ignored()), sources.__len__)
@@ -138,7 +138,7 @@ def find_below(name: str, ignored: Ignored) -> Iterator[str]:
 def globbed(pattern: str, ignored: Ignored) -> Iterator[str]:
     """The folders and images that a glob matches, sorted, none of them twice by loops of links.
 
-    What is in a folder that is matched itself is not matched again. A pattern that ends in a
+    The files of a folder that is matched itself are not matched again. A pattern that ends in a
     suffix, such as *.dat, matches files of that suffix.
     """
     suffix = suffix_of(pattern)
