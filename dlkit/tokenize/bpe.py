@@ -139,13 +139,13 @@ def apply_merges(symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0) -> 
     Each possible merge is skipped with probability `dropout` (BPE-dropout, Provilkov et al. 2020).
     A heap of (rank, position) keeps long words fast.
     """
-    if dropout:
-        return apply_merges_with_dropout(list(symbols), ranks, dropout)
-    merged, _ = merge_symbols(symbols, ranks)
+    merged, _ = merge_symbols(symbols, ranks, dropout)
     return [symbol for symbol in merged if symbol >= 0]
 
 
-def merge_symbols(symbols: Sequence[int], ranks: Ranks) -> tuple[list[int], list[int]]:
+def merge_symbols(
+    symbols: Sequence[int], ranks: Ranks, dropout: float = 0.0
+) -> tuple[list[int], list[int]]:
     """Merge a word's symbols as `apply_merges`, each result at the place of its first symbol.
 
     The other places are -1. The second list has the place of the next result, or -1 after the last.
@@ -155,11 +155,18 @@ def merge_symbols(symbols: Sequence[int], ranks: Ranks) -> tuple[list[int], list
     preceding = list(range(-1, len(symbols) - 1))
     queue = [(*ranks[pair], i, *pair) for i, pair in enumerate(pairwise(symbols)) if pair in ranks]
     heapq.heapify(queue)
+    skipped: list[tuple[int, int, int, int, int]] = []  # by dropout, until the next merge
     while queue:
-        _, new, i, left, right = heapq.heappop(queue)
+        item = heapq.heappop(queue)
+        _, new, i, left, right = item
         j = following[i]
         if symbols[i] != left or j < 0 or symbols[j] != right:
             continue  # one of the two was merged in the meantime
+        if dropout and random.random() < dropout:
+            skipped.append(item)
+            continue
+        while skipped:
+            heapq.heappush(queue, skipped.pop())
         symbols[i], symbols[j] = new, -1
         following[i] = following[j]
         if following[i] >= 0:
@@ -172,19 +179,6 @@ def merge_symbols(symbols: Sequence[int], ranks: Ranks) -> tuple[list[int], list
             if pair in ranks:
                 heapq.heappush(queue, (*ranks[pair], preceding[i], *pair))
     return symbols, following
-
-
-def apply_merges_with_dropout(symbols: list[int], ranks: Ranks, dropout: float) -> list[int]:
-    while True:
-        possible = [
-            (ranks[pair][0], i)
-            for i, pair in enumerate(pairwise(symbols))
-            if pair in ranks and random.random() >= dropout
-        ]
-        if not possible:
-            return symbols
-        _, i = min(possible)
-        symbols[i : i + 2] = [ranks[symbols[i], symbols[i + 1]][1]]
 
 
 def merge_steps(symbols: Sequence[int], ranks: Ranks) -> Iterator[list[int]]:

@@ -24,6 +24,7 @@ from dlkit.tokenize.normalize import normalize, normalize_aligned
 from dlkit.tokenize.pipeline.added import check_types, model_vocab
 from dlkit.tokenize.pipeline.engine import build_engine
 from dlkit.tokenize.pipeline.postprocessors import read_post_processor
+from dlkit.tokenize.schema import check_content
 from dlkit.tokenize.sealed_json import seal_json, unseal_json
 from dlkit.tokenize.wordpiece import longest_match
 
@@ -88,6 +89,7 @@ class Tokenizer(ABC):
             header = Header(**content["header"])
             if header.task != "tokenize":
                 raise DlkitError(f"a file for `dlkit {header.task}`, not for `dlkit tokenize`")
+            check_content(header.settings, content)
             return ALGORITHMS[header.arch].from_content(header, content)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DlkitError("not a tokenizer of dlkit, or a damaged one") from error

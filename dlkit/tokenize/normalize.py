@@ -61,14 +61,13 @@ def normalize_aligned(text: str, steps: Sequence[str]) -> tuple[str, list[tuple[
     start = 0
     while start < len(text):
         end = start + 1
-        here = normalize(text[start:end], steps)
         while end < len(text) and not text[end].isascii():
-            longer = normalize(text[start : end + 1], steps)
-            if longer == here + normalize(text[end], steps) and not tables.combining_class(
-                text[end]
-            ):
-                break
-            end, here = end + 1, longer
+            if not tables.combining_class(text[end]):
+                longer = normalize(text[start : end + 1], steps)
+                if longer == normalize(text[start:end], steps) + normalize(text[end], steps):
+                    break
+            end += 1
+        here = normalize(text[start:end], steps)
         parts.append(here)
         spans += [(start, end)] * len(here)
         start = end

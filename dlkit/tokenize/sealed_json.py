@@ -31,7 +31,12 @@ def unseal_json(text: str | bytes) -> dict[str, Any]:
 
 def checksum(content: dict[str, Any]) -> str:
     """SHA-256 of the compact JSON."""
-    return hashlib.sha256(dump_compact(content).encode()).hexdigest()
+    try:
+        return hashlib.sha256(dump_compact(content).encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise DlkitError(
+            f"a text in it is not Unicode: a lone {error.object[error.start]!r}"
+        ) from None
 
 
 def dump_compact(content: dict[str, Any]) -> str:

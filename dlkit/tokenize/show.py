@@ -9,6 +9,8 @@ from dlkit.tokenize.infer import format_token
 from dlkit.tokenize.model import BPE, Tokenizer
 from dlkit.tokenize.normalize import normalize
 
+LONGEST_SHOWN = 1000  # characters of a pre-token
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -53,12 +55,19 @@ def merges(tokenizer: Tokenizer) -> Iterator[MergeRow]:
 
 
 def steps(tokenizer: Tokenizer, word: str) -> Iterator[Step]:
-    """The merges that build each pre-token of `word`; only the result if there are none."""
+    """The merges that build each pre-token of `word`; only the result if there are none.
+
+    Raises DlkitError for a pre-token of more than LONGEST_SHOWN characters, since the word is
+    repeated after each merge.
+    """
 
     def join(ids: list[int]) -> str:
         return " ".join(format_token(tokenizer.names[i]) for i in ids)
 
-    for piece in tokenizer.pretokenize(normalize(word, tokenizer.normalization)):
+    pieces = tokenizer.pretokenize(normalize(word, tokenizer.normalization))
+    if (longest := max(map(len, pieces), default=0)) > LONGEST_SHOWN:
+        raise DlkitError(f"a word of {longest} characters; at most {LONGEST_SHOWN} are shown")
+    for piece in pieces:
         if not isinstance(tokenizer, BPE):
             yield Step("", None, join(tokenizer.piece_ids(piece)))
             continue

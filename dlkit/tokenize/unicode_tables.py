@@ -6,6 +6,7 @@ The ranges were read from the tokenizers library, so that they are the same for 
 import re
 import unicodedata
 from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -244,6 +245,9 @@ WITHOUT_FORMS = class_of(
     "1fac6 1fac8 1facd-1facf 1fada-1fadc 1fadf 1fae8-1faea 1faef 1faf7-1faf8 1fbcb-1fbef "
     "1fbfa 2b739-2b73f 2cea2-2cead 2ebf0-2ee5d 31350-33479 "
 )
+# Marks, and the letters that a compatibility form turns into marks.
+JOINING = MARKS.removesuffix("]") + r"\U0000ff9e-\U0000ff9f]"
+LONG_RUN = 32
 NEW_LOWER = {
     0x1C89: 0x1C8A, 0xA7CB: 0x264, 0xA7CC: 0xA7CD, 0xA7CE: 0xA7CF, 0xA7D2: 0xA7D3,
     0xA7D4: 0xA7D5, 0xA7DA: 0xA7DB, 0xA7DC: 0x19B,
@@ -274,6 +278,12 @@ def without_astral(pattern: str) -> re.Pattern[str]:
 def class_for(pattern: str, text: str) -> re.Pattern[str]:
     """The class, compiled for what this text can contain."""
     return compile_class(pattern) if ASTRAL.search(text) else without_astral(pattern)
+
+
+@cache
+def run_of(one: re.Pattern[str]) -> re.Pattern[str]:
+    """Long runs of the characters of a class."""
+    return re.compile(f"{one.pattern}{{{LONG_RUN},}}")
 
 
 @cache
@@ -316,12 +326,32 @@ def normalize_form(form: str, text: str) -> str:
         return text
     newer = class_for(WITHOUT_FORMS, text)
     if not newer.search(text):
-        return unicodedata.normalize(form, text)  # type: ignore[arg-type]
+        return normalize_known(form, text)
     parts, last = [], 0
     for match in newer.finditer(text):
-        parts += [unicodedata.normalize(form, text[last : match.start()]), match[0]]  # type: ignore[arg-type]
+        parts += [normalize_known(form, text[last : match.start()]), match[0]]
         last = match.end()
-    return "".join(parts) + unicodedata.normalize(form, text[last:])  # type: ignore[arg-type]
+    return "".join(parts) + normalize_known(form, text[last:])
+
+
+def normalize_known(form: str, text: str) -> str:
+    """A Unicode form of characters that Python knows, in linear time.
+
+    Python sorts marks by insertion, so that a long run of them is sorted here before.
+    """
+    if len(text) > LONG_RUN and run_of(class_for(JOINING, text)).search(text):
+        text = decompose("NFKD" if "K" in form else "NFD", text)
+    return unicodedata.normalize(form, text)  # type: ignore[arg-type]
+
+
+def decompose(form: str, text: str) -> str:
+    """NFD or NFKD."""
+    known = {char: unicodedata.normalize(form, char) for char in set(text)}  # type: ignore[arg-type]
+    chars = "".join(map(known.__getitem__, text))
+    parts: list[str] = []
+    for _, run in groupby(chars, lambda char: unicodedata.combining(char) > 0):
+        parts += sorted(run, key=unicodedata.combining)
+    return "".join(parts)
 
 
 def combining_class(char: str) -> int:

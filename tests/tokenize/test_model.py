@@ -1,15 +1,21 @@
 """Tokenizers: round trips, files, offsets, bytes, and nothing heavy for a small text."""
 
+import json
 import pickle
 import random
 import subprocess
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dlkit.tokenize import load, show, train
+from dlkit.core.errors import DlkitError
+from dlkit.tokenize import Tokenizer, bpe, load, show, train
 from dlkit.tokenize.infer import format_token
 from tests.conftest import run
 from tests.tokenize.helpers import LINES, error_line
@@ -137,3 +143,90 @@ def test_show_builds_a_word_with_every_kind_of_tokenizer() -> None:
         tokenizer = train(LINES * 5, algorithm=algorithm, vocab_size=size)
         steps = list(show.steps(tokenizer, "quick"))
         assert steps[-1].word == " ".join(map(format_token, tokenizer.tokens("quick")))
+
+
+def test_dropout_skips_each_possible_merge_with_its_probability() -> None:
+    ranks = {(1, 2): (0, 3), (2, 1): (1, 4), (3, 3): (2, 5), (3, 1): (3, 6), (5, 3): (4, 7)}
+    dropout = 0.4
+
+    def outcomes(word: tuple[int, ...], probability: float) -> Counter[tuple[int, ...]]:
+        """The probability of each result: the first pair that is not skipped is merged."""
+        found: Counter[tuple[int, ...]] = Counter()
+        possible = [(*ranks[pair], i) for i, pair in enumerate(pairwise(word)) if pair in ranks]
+        for _, new, i in sorted(possible, key=lambda item: (item[0], item[2])):
+            merged = (*word[:i], new, *word[i + 2 :])
+            found += outcomes(merged, probability * (1 - dropout))
+            probability *= dropout
+        found[word] += probability  # type: ignore[assignment]
+        return found
+
+    random.seed(1)
+    word = (1, 2, 1, 2, 1, 2)
+    draws = Counter(tuple(bpe.apply_merges(word, ranks, dropout)) for _ in range(20_000))
+    expected = outcomes(word, 1.0)
+    assert set(draws) <= set(expected)
+    for result, share in expected.items():
+        assert abs(draws[result] / 20_000 - share) < 0.015, result
+
+
+def test_long_words_take_linear_time() -> None:
+    tokenizer = load("english-8k")
+    word = "abcdefgh" * 20_000  # an hour, if each merge looked at the whole word
+    began = time.process_time()
+    assert tokenizer.decode(tokenizer.encode(word, dropout=0.1)) == word
+    assert time.process_time() - began < 20
+    assert error_line("show", "a" * 1001) == (
+        "dlkit: a word of 1001 characters; at most 1000 are shown\n"
+    )
+
+
+def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of a tokenizer's file."""
+    *above, last = path.split("/")
+
+    def apply(content: Any) -> None:
+        for key in above:
+            content = content[key]
+        content[last] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("header/settings", 5),
+        ("header/settings/normalize", "lower"),
+        ("header/settings/normalize", ["lower", 3]),
+        ("header/settings/split", 7),
+        ("header/settings/unk", "<no>"),
+        ("header/settings/unk", []),
+        ("header/settings/mark", "star"),
+        ("header/settings/by_rank", "yes"),
+        ("vocab", ["a"]),
+        ("vocab/l", "x"),
+        ("vocab/l", float("nan")),
+        ("vocab/l", -1),
+        ("vocab/l", True),
+        ("special", None),
+        ("special", {"<unk>": 1 << 40}),
+        ("merges", "ab"),
+        ("merges", [["a", 1]]),
+        ("merges", [["a", "b", "c"]]),
+        ("vocab", {"\ud800": 3}),
+    ],
+)
+def test_a_file_with_a_part_of_another_type_is_refused(
+    where: str, value: Any, tmp_path: Path
+) -> None:
+    content = json.loads(train("low low lower", algorithm="bpe", vocab_size=12).to_json())
+    content["special"] = {"<unk>": 50}
+    content["header"]["settings"]["unk"] = "<unk>"
+    del content["sha256"]
+    assert Tokenizer.from_json(json.dumps(content)).encode("xlow")[0] == 50
+    change(where, value)(content)
+    with pytest.raises(DlkitError):
+        Tokenizer.from_json(json.dumps(content)).to_json()
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(content))
+    assert str(path) in error_line("--text", "xlow", "-m", path)

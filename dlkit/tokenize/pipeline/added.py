@@ -9,8 +9,7 @@ from dlkit.tokenize import unicode_tables as tables
 from dlkit.tokenize.pipeline.fields import Json, NotUnderstood, read_fields
 from dlkit.tokenize.pipeline.normalizers import Normalizer, apply
 from dlkit.tokenize.pipeline.text import Part
-
-LARGEST_ID = 1 << 31
+from dlkit.tokenize.schema import LARGEST_ID
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,9 @@ class Finder:
         self.tokens: dict[str, AddedToken] = {}
         for token in tokens:
             text = apply(normalizers, token.content, None)[0] if normalizers else token.content
-            if text:
-                self.tokens.setdefault(text, token)
+            if not text:  # the library finds it between any two characters
+                raise NotUnderstood(f"added_tokens: {token.content!r}, nothing once normalized")
+            self.tokens.setdefault(text, token)
         longest_first = sorted(self.tokens, key=len, reverse=True)
         self.pattern = (
             re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
@@ -104,9 +104,12 @@ class Finder:
             if token.single_word and not is_word(text, start, end):
                 continue
             if token.lstrip:
-                start = max(len(text[:start].rstrip(tables.SPACES)), last)
+                while start > last and text[start - 1] in tables.SPACES:
+                    start -= 1
+                start = max(start, last)
             if token.rstrip:
-                end = len(text) - len(text[end:].lstrip(tables.SPACES))
+                while end < len(text) and text[end] in tables.SPACES:
+                    end += 1
             if last < start:
                 yield part.cut(last, start)
             if start < end:

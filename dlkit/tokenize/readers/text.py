@@ -1,10 +1,13 @@
 """The text of files: UTF-8, with a byte order mark or without."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from dlkit.core.errors import DlkitError, os_reason
+
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -31,7 +34,13 @@ def read_text(path: Path) -> str:
 
 def parse_json(text: str, path: Path) -> Any:
     try:
-        return json.loads(text)
+        content = json.loads(text)
+        if SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
+    except UnicodeEncodeError as error:
+        lone = error.object[error.start]
+        raise DlkitError(f"a text in it is not Unicode: a lone {lone!r}", path) from error
     except RecursionError as error:
         raise DlkitError("its JSON is nested too deeply", path) from error
     except ValueError as error:
