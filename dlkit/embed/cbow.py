@@ -21,13 +21,13 @@ from dlkit.embed.compiled import (
 )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def clear_mean(width, scratch):
     for d in range(0, width, LANES):
         store(scratch.mean, d, zeros())
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def add_to_mean(word, inputs, width, rows, starts, scratch):
     for k in range(starts[word], starts[word + 1]):
         row = np.int64(rows[k]) * width
@@ -35,14 +35,14 @@ def add_to_mean(word, inputs, width, rows, starts, scratch):
             store(scratch.mean, d, add(load(inputs, row + d), load(scratch.mean, d)))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def divide_mean(count, width, scratch):
     share = np.float32(1 / count)
     for d in range(0, width, LANES):
         store(scratch.mean, d, fma(load(scratch.mean, d), share, zeros()))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def update_rows(word, inputs, width, rows, starts, scratch):
     """Add the change of the mean to each of a word's rows."""
     for k in range(starts[word], starts[word + 1]):

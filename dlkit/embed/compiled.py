@@ -6,6 +6,10 @@ of two small matrices, as in pWord2Vec (Ji et al. 2016): the inputs of a positio
 words. Rows are padded to whole vectors of LANES numbers; the padding stays zero.
 
 Weights are flat arrays; `input_offsets` and `output_offsets` hold where their rows begin.
+
+Functions that compute floats are inlined into the loop that calls them: a function of its own is
+compiled twice, alone and for its caller, where constants change the order of sums. A run that
+compiles calls the first, a run with cached code the second, and their last digits would differ.
 """
 
 from typing import NamedTuple
@@ -206,7 +210,7 @@ def sigmoid(x):
     return np.float32(0.5) + np.float32(0.5) * x * p / q
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def add_loss(scores, m, g, scratch):
     """Add -log sigmoid of one group's scores, negated where the label is 0, to the statistics."""
     for i in range(m):
@@ -218,7 +222,7 @@ def add_loss(scores, m, g, scratch):
             scratch.stats[0] += weight * np.log1p(np.exp(-abs(score))) - weight * min(score, 0.0)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def step(inputs, input_offsets, m, outputs, n, width, rate, into_inputs, with_loss, scratch):
     """One step of stochastic gradient descent on m inputs times n outputs (whole groups).
 

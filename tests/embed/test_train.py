@@ -1,6 +1,9 @@
 """Training runs: resuming, folders, learning rates that are too high."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,22 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
     log = (tmp_path / "cut" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3]
     assert train(one_thread(tmp_path / "cut", topics, **changed, resume=True)) == resumed
+
+
+@pytest.mark.slow
+def test_a_run_that_compiles_its_loops_gives_the_vectors_of_later_runs(
+    tmp_path: Path, topics: Path
+) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    options = "--threads 1 --device cpu --epochs 1 --dim 16".split()
+    vectors = []
+    for number in range(2):
+        out = tmp_path / str(number)
+        command = [sys.executable, "-m", "dlkit", "embed", "train", str(topics), *options]
+        subprocess.run([*command, "--out", str(out)], check=True, env=environment)
+        vectors.append(load_embedding(out / "best.safetensors").vectors)
+    assert list((tmp_path / "numba").rglob("*.nbc"))
+    np.testing.assert_array_equal(*vectors)
 
 
 def test_a_run_resumes_with_its_corpus_only(
