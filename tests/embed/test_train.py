@@ -64,7 +64,7 @@ def test_a_run_that_compiles_its_loops_gives_the_vectors_of_later_runs(
     tmp_path: Path, topics: Path
 ) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
-    options = "--threads 1 --device cpu --epochs 1 --dim 16".split()
+    options = ["--threads", "1", "--device", "cpu", "--epochs", "1", "--dim", "16"]
     vectors = []
     for number in range(2):
         out = tmp_path / str(number)
