@@ -23,8 +23,8 @@ from typing import Any
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io import coco, tars
-from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.io.image_files import SUFFIXES, exists, is_image
+from dlkit.core.io.rows import Column, read_rows
 from dlkit.core.io.splits import hold_out
 from dlkit.core.io.text import lines as read_lines
 
@@ -33,8 +33,11 @@ SPLITS = {
     "val": ["val", "valid", "validation", "dev"],
     "test": ["test"],
 }
-PATHS = ["path", "image", "file", "filename"]
-CAPTIONS = ["caption", "captions", "text"]
+COLUMNS = {
+    "path": Column(("path", "image", "file", "filename")),
+    "caption": Column(("caption", "captions", "text"), free_text=True),
+    "split": Column(("split",), optional=True),
+}
 FLICKR_FOLDERS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", ".")
 
 
@@ -211,8 +214,8 @@ def token_captions(file: Path, skipped: Skipped) -> Iterator[tuple[str, str, str
 
 def csv_captions(file: Path, skipped: Skipped) -> Iterator[tuple[str, str, str]]:
     """Image, caption and place of each row."""
-    for number, row in csv_rows(file, skipped, CAPTIONS):
-        yield column(row, PATHS, file), column(row, CAPTIONS, file), f"{file}:{number}"
+    for where, row in read_rows(file, COLUMNS, skipped.add):
+        yield row["path"], row["caption"], where
 
 
 def read_tars(files: list[Path], skipped: Skipped) -> list[CaptionLine]:
@@ -233,10 +236,9 @@ def read_tars(files: list[Path], skipped: Skipped) -> list[CaptionLine]:
 def read_csv(file: Path, skipped: Skipped) -> Splits:
     """The captions of a CSV, by its column `split` if it has one; paths are relative to it."""
     found: Splits = {}
-    for number, row in csv_rows(file, skipped, CAPTIONS):
-        path, caption = column(row, PATHS, file), column(row, CAPTIONS, file)
+    for where, row in read_rows(file, COLUMNS, skipped.add):
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
-        line = CaptionLine(file.parent / path, caption, f"{file}:{number}")
+        line = CaptionLine(file.parent / row["path"], row["caption"], where)
         found.setdefault(split or "all", []).append(line)
     return found
 

@@ -183,10 +183,12 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     precision: Precision = "auto",
+    allow_skipped: float | None = None,
 ) -> Scores:
     """The scores of a model on annotated images or texts, overall and for each label.
 
-    `save` is a folder for pictures of the scores.
+    `save` is a folder for pictures of the scores. A DlkitError is raised where more than the share
+    `allow_skipped` of the data cannot be used.
 
     >>> from dlkit.classify import evaluate
     >>> scores = evaluate("pets", "test", "cifar10")
@@ -195,6 +197,7 @@ def evaluate(
     """
     from dlkit.classify.evaluate import evaluate_checkpoint
 
+    options = {"allow_skipped": allow_skipped}
     return api.evaluate_with(
-        evaluate_checkpoint, data, split, model, save, workers, device, precision
+        evaluate_checkpoint, data, split, model, save, workers, device, precision, **options
     )

@@ -16,6 +16,7 @@ from dlkit.classify.config import (
 )
 from dlkit.classify.help import PAGES
 from dlkit.core.cli.command import (
+    AllowSkipped,
     AnyFormat,
     BatchSize,
     Data,
@@ -27,6 +28,7 @@ from dlkit.core.cli.command import (
     SaveScores,
     ShardOption,
     Split,
+    Strict,
     Task,
     Workers,
     missing_images,
@@ -49,11 +51,11 @@ def train_model(config: ClassifyTrainConfig) -> Path:
     return train(config)
 
 
-def evaluate_model(*arguments: Any) -> Iterator[Any]:
+def evaluate_model(*arguments: Any, **options: Any) -> Iterator[Any]:
     """Score a model; the arguments are those of `evaluate_checkpoint`."""
     from dlkit.classify.evaluate import evaluate_checkpoint
 
-    return evaluate_checkpoint(*arguments)
+    return evaluate_checkpoint(*arguments, **options)
 
 
 def next_command(config: ClassifyTrainConfig, model: str) -> list[str]:
@@ -377,19 +379,24 @@ def evaluate(
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    allow_skipped: AllowSkipped = None,
+    strict: Strict = False,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
     """Print the scores of a model on labeled data."""
     models: list[str] = model
+    allowed = 0.0 if strict else allow_skipped
     if folds and len(models) > 1:
         raise DlkitError("--folds: takes one model; remove the other --model options")
     if folds:
         from dlkit.classify.crossvalidation import cross_validate
 
-        scores = cross_validate(data, models[0], folds, device, precision)
+        scores = cross_validate(data, models[0], folds, device, precision, allowed)
     else:
-        scores = evaluate_model([str(data)], split, models, save, workers, device, precision)
+        scores = evaluate_model(
+            [str(data)], split, models, save, workers, device, precision, allow_skipped=allowed
+        )
     write(scores, format, output, view=TASK.view)
 
 

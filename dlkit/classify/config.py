@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from dlkit.core.config import Optimizer, Schedule, TrainConfig, option
+from dlkit.core.config import Optimizer, Schedule, SkipSettings, TrainConfig, option
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.weights import find
 
@@ -99,7 +99,7 @@ Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sig
 
 
 @dataclass(kw_only=True)
-class ClassifyTrainConfig(TrainConfig):
+class ClassifyTrainConfig(SkipSettings, TrainConfig):
     """Settings of a training run; a None default depends on the architecture (`DEFAULTS`)."""
 
     arch: Arch = option(
@@ -137,9 +137,6 @@ class ClassifyTrainConfig(TrainConfig):
     )
     clip_grad: float = option(
         None, "Maximum norm of the gradient; 0: no limit (10; perceptron, adaline: 0).", min=0
-    )
-    strict: bool = option(
-        False, "Fail if any sample cannot be used, instead of skipping it.", group="Data"
     )
     val_share: float = option(
         0.1,

@@ -1,6 +1,7 @@
 """K-fold cross-validation."""
 
 import csv
+import json
 import random
 import statistics
 import tempfile
@@ -15,7 +16,7 @@ from dlkit.classify.layouts import read_split
 from dlkit.classify.text import read_texts
 from dlkit.classify.torchvision_zoo import find_model
 from dlkit.classify.train import train
-from dlkit.core.config import Precision
+from dlkit.core.config import ALLOW_SKIPPED_ROWS, Precision, allowed_share
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
@@ -23,7 +24,12 @@ from dlkit.core.store.checkpoint import read_header
 
 
 def cross_validate(
-    data: Path, model: str, folds: int, device: str, precision: Precision
+    data: Path,
+    model: str,
+    folds: int,
+    device: str,
+    precision: Precision,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score]:
     """Train once per fold and yield the scores on the held-out fold, their mean and deviation.
 
@@ -32,7 +38,7 @@ def cross_validate(
     """
     if folds < 2:
         raise DlkitError(f"--folds {folds}: too few; give 2 or more")
-    columns, rows = list_samples(data, is_text_model(model))
+    columns, rows = list_samples(data, is_text_model(model), allow_skipped)
     if len(rows) < folds:
         raise DlkitError(f"{len(rows)} samples are too few for {folds} folds", data)
     config = read_config(model)
@@ -45,8 +51,8 @@ def cross_validate(
             place = Path(folder) / str(fold)
             place.mkdir()
             kept = [row for number, row in enumerate(rows) if number % folds != fold]
-            write_csv(place / "train.csv", columns, kept)
-            write_csv(place / "val.csv", columns, rows[fold::folds])
+            write_rows(place, "train", columns, kept)
+            write_rows(place, "val", columns, rows[fold::folds])
             log(f"fold {fold + 1} of {folds}")
             run = replace(config, data=place, out=place / "run", device=device, precision=precision)
             last = train(run).with_name("last.safetensors")
@@ -63,11 +69,13 @@ def cross_validate(
         yield Score(metric, "deviation", rounded(statistics.stdev(values)), deviation)
 
 
-def list_samples(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the columns and rows of a CSV of all samples."""
+def list_samples(
+    data: Path, texts: bool, allow_skipped: float | None
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the columns and rows of all samples."""
     if texts:
-        names, samples, skipped = read_texts(data, "all")
-        skipped.report()
+        allowed = allowed_share(allow_skipped, default=ALLOW_SKIPPED_ROWS)
+        names, samples = read_texts(data, allowed).split("all")
         return ["text", "label"], [(text, names[label]) for text, label in samples]
     labeled = read_split(data, "all")
     labeled.skipped.report()
@@ -78,9 +86,14 @@ def list_samples(data: Path, texts: bool) -> tuple[list[str], list[tuple[str, st
     return ["path", "label"], rows
 
 
-def write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> None:
-    """Write a CSV file."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+def write_rows(folder: Path, split: str, columns: list[str], rows: list[tuple[str, str]]) -> None:
+    """Write SPLIT.csv of images, or SPLIT.jsonl of texts, which may have any number of lines."""
+    if columns[0] == "text":
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+            for row in rows:
+                print(json.dumps(dict(zip(columns, row, strict=True))), file=file)
+        return
+    with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
 
 

@@ -27,6 +27,7 @@ from dlkit.classify.metrics import (
     score_single_label,
 )
 from dlkit.classify.text import TextDataset, read_texts
+from dlkit.core.config import ALLOW_SKIPPED_ROWS, allowed_share
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
@@ -72,15 +73,21 @@ def evaluate_checkpoint(
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
+    *,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score]:
-    """Yield the scores of a model, or of an ensemble, on one split; save plots to `save`."""
+    """Yield the scores of a model, or of an ensemble, on one split; save plots to `save`.
+
+    Raises DlkitError where more than the share `allow_skipped` cannot be used.
+    """
     names = [model] if isinstance(model, str) else list(model)
     if len(data) != 1:
         raise DlkitError(f"{len(data)} folders of data; give one")
     folder = Path(data[0])
     check_free_in(save, CONFUSION, MISTAKES)
     if is_text_model(names[0]):
-        metrics = score_texts(names, folder, split, save, device, precision)
+        allowed = allowed_share(allow_skipped, default=ALLOW_SKIPPED_ROWS)
+        metrics = score_texts(names, folder, split, save, device, precision, allowed)
     else:
         metrics = score_images(names, folder, split, save, workers, device, precision)
     for name, value in metrics.summary.items():
@@ -123,15 +130,18 @@ def score_images(
 
 
 def score_texts(
-    names: list[str], data: Path, split: str, save: Path | None, device: str, precision: str
+    names: list[str],
+    data: Path,
+    split: str,
+    save: Path | None,
+    device: str,
+    precision: str,
+    allowed: float,
 ) -> ClassificationMetrics:
     """Score text classifiers on the texts of a split."""
     classifiers = load_text_ensemble(names, device, precision)
     labels = classifiers[0].labels
-    _, samples, skipped = read_texts(data, split, labels, *classifiers[0].val_split)
-    skipped.report()
-    if not samples:
-        raise DlkitError(f"no text of the split {split!r} has a label of {names[0]}", data)
+    _, samples = read_texts(data, allowed).split(split, labels, *classifiers[0].val_split)
     with distributed.launch(device) as process:
         own = list(process.share(text for text, _ in track(samples, "evaluating")))
         rows = []

@@ -16,14 +16,17 @@ from pathlib import Path
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
 from dlkit.core.io import tars
-from dlkit.core.io.csv_files import column, csv_rows
 from dlkit.core.io.image_files import SUFFIXES
 from dlkit.core.io.labels import read_class_names
+from dlkit.core.io.rows import Column, read_rows
 from dlkit.core.io.splits import hold_out
 
 SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
-PATHS = ["path", "image", "file", "filename"]
-LABELS = ["label", "labels", "class"]
+COLUMNS = {
+    "path": Column(("path", "image", "file", "filename")),
+    "labels": Column(("label", "labels", "class"), number=True),
+    "split": Column(("split",), optional=True),
+}
 
 
 @dataclass(frozen=True)
@@ -158,11 +161,11 @@ def read_tars(data: Path, files: list[Path], skipped: Skipped) -> Listed:
 def read_csv(file: Path, skipped: Skipped) -> dict[str, Listed]:
     """List the images of a CSV by its column `split`, or as `all`; paths are relative to it."""
     found: dict[str, Listed] = {}
-    for number, row in csv_rows(file, skipped):
-        path = file.parent / column(row, PATHS, file)
-        names = [name.strip() for name in column(row, LABELS, file).split(";") if name.strip()]
+    for where, row in read_rows(file, COLUMNS, skipped.add):
+        path = file.parent / row["path"].strip()
+        names = [name.strip() for name in row["labels"].split(";") if name.strip()]
         if not path.is_file():
-            skipped.add("missing image", f"{file}:{number} ({path})")
+            skipped.add("missing image", f"{where} ({path})")
             continue
         split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
         found.setdefault(split or "all", []).append((path, names))

@@ -30,6 +30,7 @@ from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
+from dlkit.core.ledger import Ledger
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.train.run import Run
 
@@ -96,7 +97,7 @@ class TextSetup:
     vocabulary: WordVocabulary
     training: TextDataset
     validation: TextDataset
-    skipped: Skipped
+    ledgers: list[Ledger]
 
 
 def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
@@ -107,11 +108,9 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
             " remove these options"
         )
     share, seed = config.val_share, config.seed
-    labels, samples, skipped = read_texts(config.data, "train", None, share, seed)
-    _, held_out, skipped_in_val = read_texts(config.data, "val", labels, share, seed)
-    skipped += skipped_in_val
-    skipped.report()
-    refuse_skipped(skipped, config)
+    texts = read_texts(config.data, config.allowed_rows)
+    labels, samples = texts.split("train", None, share, seed)
+    _, held_out = texts.split("val", labels, share, seed)
     if config.init_from:
         settings = text_classifier_settings(read_header(find_model(config.init_from)))
         if "vocabulary" not in settings:
@@ -127,7 +126,7 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
         vocabulary,
         TextDataset(samples, vocabulary, config.max_length, config.word_dropout),
         TextDataset(held_out, vocabulary, config.max_length),
-        skipped,
+        texts.ledgers,
     )
 
 

@@ -28,9 +28,9 @@ SCALE = 0.3  # standard deviation of the vectors
 
 def corpus(packs: Path) -> Iterator[tuple[str, float]]:
     """Yield texts with their weights."""
-    for text, _ in read_texts(packs / "text" / "sentence_polarity", "train")[1]:
+    for text, _ in read_texts(packs / "text" / "sentence_polarity").split("train")[1]:
         yield text, SENTENCES
-    for text, _ in read_texts(packs / "text" / "movie_reviews", "all")[1]:
+    for text, _ in read_texts(packs / "text" / "movie_reviews").split("all")[1]:
         yield text, REVIEWS
     with (packs / "wikipedia" / "wiki.train.txt").open(encoding="utf-8") as paragraphs:
         yield from ((line, 1.0) for line in paragraphs)

@@ -3,8 +3,10 @@
 Shapes: B texts of a batch, T words of the longest of them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -13,18 +15,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
-from dlkit.classify.layouts import LABELS, SPLITS
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
-from dlkit.core.io.csv_files import column, csv_rows
-from dlkit.core.io.splits import hold_out
-from dlkit.core.io.text import lines
+from dlkit.core.io.csv_files import Skip
+from dlkit.core.io.rows import ROWS, Column, Row, finish_rows, first_line, read_rows
+from dlkit.core.io.splits import SPLITS, find_splits, hold_out, split_of
+from dlkit.core.io.text import COMPRESSED, MARK, open_decompressed, reading_errors
+from dlkit.core.ledger import Ledger
 from dlkit.core.nn.padding import padded_tensors
+from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import Tokenizer, load, train
 
-TEXTS = ["text", "sentence", "review", "document", "content"]  # names of a CSV's column
+COLUMNS = {
+    "text": Column(("text", "sentence", "review", "document", "content"), free_text=True),
+    "label": Column(("label", "labels", "class"), number=True),
+    "split": Column(("split",), optional=True),
+}
+ROW_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 FASTTEXT_LABEL = "__label__"
+LABEL_WORD = re.compile(rf"(?:^|(?<=[ \t\v\f\r\0])){FASTTEXT_LABEL}([^ \t\v\f\r\n\0]*)")
 SENTENCE_ENDS = {".", "!", "?", "...", "…", "。", "！", "？"}
 PADDING, UNKNOWN = "<pad>", "<unk>"
 
@@ -152,51 +161,67 @@ class TextDataset(Dataset[list[Tensor]]):
             yield self.__getitems__(list(indices[start : start + size]))
 
 
-def read_texts(
-    data: Path, split: str, labels: list[str] | None = None, share: float = 0.1, seed: int = 0
-) -> tuple[list[str], list[tuple[str, int]], Skipped]:
-    """Read the labels, the texts of one split with their label indices, and the skipped samples.
+@dataclass(frozen=True)
+class LabeledTexts:
+    """The texts of a data set, read once: those of each split, or of `all` if it has no splits.
 
-    `labels` fixes the labels and their order. Without a split `val`, a share of each label's
-    training texts is held out, the same for the same seed; without any splits, `test` is another
-    such share, drawn first. Equal texts stay in one split. The split `all` contains all texts.
-    Unusable samples are skipped; the caller reports them.
+    Without a split `val`, a share of each label's training texts is held out, the same for the same
+    seed; without any splits, `test` is another such share, drawn first. Equal texts stay in one
+    split. `ledgers` account for the files, and for the splits that were taken.
     """
-    if not data.exists():
-        raise DlkitError("no such folder or file", data)
-    skipped = Skipped()
-    found = select_split(data, split, share, seed, skipped)
-    if labels is None:
-        labels = sorted({label for _, label, _ in found})
-        if len(labels) == 1:
-            raise DlkitError(f"only one label ({labels[0]}); at least two are needed", data)
-    index = {label: number for number, label in enumerate(labels)}
-    samples = []
-    for text, label, where in found:
-        if label in index:
-            samples.append((text, index[label]))
-        else:
-            skipped.add("unknown label", f"{where} ({label})")
-    return labels, samples, skipped
 
+    data: Path
+    splits: dict[str, list[ListedText]]
+    ledgers: list[Ledger]
+    allowed: float
 
-def select_split(
-    data: Path, split: str, share: float, seed: int, skipped: Skipped
-) -> list[ListedText]:
-    """Return the texts of a split, from the data or held out from its training texts."""
-    splits = list_splits(data, skipped)
-    if split == "all":
-        return [found for texts in splits.values() for found in texts]
-    if split not in SPLITS:
-        raise DlkitError(f"unknown split {split!r}; choose from train, val, test, all")
-    if set(splits) == {"all"}:
-        splits["test"], splits["train"] = hold_out_texts(splits.pop("all"), share, seed)
-    if "val" not in splits and "train" in splits:
-        splits["val"], splits["train"] = hold_out_texts(splits["train"], share, seed + 1)
-    if not splits.get(split) and not (split == "val" and share == 0):
-        available = ", ".join(name for name, texts in splits.items() if texts) or "none"
-        raise DlkitError(f"no texts in the split {split!r}; available: {available}", data)
-    return splits.get(split, [])
+    def split(
+        self, split: str, labels: list[str] | None = None, share: float = 0.1, seed: int = 0
+    ) -> tuple[list[str], list[tuple[str, int]]]:
+        """The labels, and the texts of a split with the indices of their labels.
+
+        `labels` fixes the labels and their order; texts of others are skipped. The split `all`
+        contains all texts. Raises DlkitError where it has no text, or more than the allowed share
+        is skipped.
+        """
+        found = self.select(split, share, seed)
+        if labels is None:
+            labels = sorted({label for _, label, _ in found})
+            if len(labels) == 1:
+                raise DlkitError(
+                    f"only one label ({labels[0]}); at least two are needed", self.data
+                )
+        index = {label: number for number, label in enumerate(labels)}
+        ledger = Ledger(split)
+        samples = []
+        for text, label, where in found:
+            if label in index:
+                samples.append((text, index[label]))
+            else:
+                ledger.skip("texts", f"unknown label {label!r}", where)
+        ledger.use("texts", len(samples))
+        self.ledgers.append(ledger)
+        if found:
+            ledger.require("texts", self.data)
+            ledger.check(self.allowed, self.data)
+            ledger.report({"texts": f"of {len({label for _, label in samples})} labels"})
+        return labels, samples
+
+    def select(self, split: str, share: float, seed: int) -> list[ListedText]:
+        """The texts of a split, from the data or held out from its training texts."""
+        splits = dict(self.splits)
+        if split == "all":
+            return [found for texts in splits.values() for found in texts]
+        if split not in SPLITS:
+            raise DlkitError(f"unknown split {split!r}; choose from {', '.join(SPLITS)}, all")
+        if set(splits) == {"all"}:
+            splits["test"], splits["train"] = hold_out_texts(splits.pop("all"), share, seed)
+        if "val" not in splits and "train" in splits:
+            splits["val"], splits["train"] = hold_out_texts(splits["train"], share, seed + 1)
+        if not splits.get(split) and not (split == "val" and share == 0):
+            available = ", ".join(name for name, texts in splits.items() if texts) or "none"
+            raise DlkitError(f"no texts in the split {split!r}; available: {available}", self.data)
+        return splits.get(split, [])
 
 
 def hold_out_texts(
@@ -206,108 +231,165 @@ def hold_out_texts(
     return hold_out(listed, share, seed, key=lambda entry: entry[0], stratum=lambda entry: entry[1])
 
 
-def list_splits(data: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
-    """List the texts of each split that the data has; of `all` if it has no splits."""
-    if data.is_file():
-        return read_csv(data, skipped)
-    found: dict[str, list[ListedText]] = {}
-    for split, spellings in SPLITS.items():
-        for name in spellings:
-            if (data / f"{name}.csv").is_file():
-                listed = read_csv(data / f"{name}.csv", skipped)
-                found[split] = [entry for texts in listed.values() for entry in texts]
-            elif (data / name).is_dir():
-                found[split] = read_folder(data / name, skipped)
-    return found or {"all": read_folder(data, skipped)}
+def read_texts(data: Path, allowed: float = 0.0) -> LabeledTexts:
+    """Read the texts of a folder or file; print the counts of texts used and skipped.
+
+    Raises DlkitError where more than the allowed share of a file is skipped.
+    """
+    if not data.exists():
+        raise DlkitError("no such folder or file", data)
+    texts = LabeledTexts(data, {}, [], allowed)
+    if not data.is_dir():
+        texts.splits.update(read_file(data, texts))
+        return texts
+    parts = list_parts(data)
+    found = find_splits(parts, data)
+    for split, name in found.items():
+        if parts[name].is_dir():
+            texts.splits[split] = read_folder(parts[name], texts)
+        else:
+            texts.splits[split] = read_file(parts[name], texts, split)[split]
+    if not found:
+        texts.splits["all"] = read_folder(data, texts)
+    elif rest := [parts[name].name for name in parts if name not in found.values()]:
+        log(f"{data}: not read, because their names are not those of splits: {', '.join(rest)}")
+    return texts
 
 
-def read_folder(folder: Path, skipped: Skipped) -> list[ListedText]:
+def list_parts(data: Path) -> dict[str, Path]:
+    """The folders and files of rows in a folder of data, by their names without suffixes."""
+    parts: dict[str, Path] = {}
+    for path in sorted(data.iterdir()):
+        if path.name.startswith(".") or not (path.is_dir() or is_rows(path)):
+            continue
+        name = path.name if path.is_dir() else path.name.partition(".")[0]
+        if name in parts:
+            raise DlkitError(f"both {parts[name].name} and {path.name} are {name}; give one", data)
+        parts[name] = path
+    return parts
+
+
+def is_rows(path: Path) -> bool:
+    """Whether a file in a folder of data is one of rows, or of fastText's lines."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    if suffixes[-1:] != [".txt"]:
+        return bool(suffixes) and suffixes[-1] in ROW_FILES
+    with reading_errors(str(path)), open_decompressed(str(path)) as (file, _):
+        return (
+            file.read(len(MARK) + len(FASTTEXT_LABEL))
+            .removeprefix(MARK)
+            .startswith(FASTTEXT_LABEL.encode())
+        )
+
+
+def read_folder(folder: Path, texts: LabeledTexts) -> list[ListedText]:
     """List the texts of LABEL/*.txt, one per file; or of LABEL.txt, one per line."""
+    ledger = Ledger(folder.name)
+    texts.ledgers.append(ledger)
     found: list[ListedText] = []
     documents = {
         path: sorted(path.rglob("*.txt")) for path in sorted(folder.iterdir()) if path.is_dir()
     }
     if any(documents.values()):
         for label, files in documents.items():
-            texts = [
-                (decode_text(file.read_bytes(), str(file), skipped), label.name, str(file))
+            listed = [
+                (text, label.name, str(file))
                 for file in files
+                if (text := decode_text(file.read_bytes(), str(file), ledger))
             ]
-            found += require_texts(texts, label)
-        return found
-    for file in sorted(folder.glob("*.txt")):
-        found_lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-        texts = [
-            (decode_text(line, f"{file}:{number}", skipped), file.stem, f"{file}:{number}")
-            for number, line in enumerate(found_lines, start=1)
-        ]
-        found += require_texts(texts, file)
+            found += require_texts(listed, label)
+    else:
+        files = sorted(folder.glob("*.txt"))
+        if files and all(split_of(file.stem) for file in files):
+            raise DlkitError(
+                f"{files[0].name} has the name of a split, and its lines no labels; begin them with"
+                f" {FASTTEXT_LABEL}NAME, or give CSV files",
+                folder,
+            )
+        for file in files:
+            found_lines = file.read_bytes().split(b"\n")
+            listed = [
+                (text, file.stem, f"{file}:{number}")
+                for number, line in enumerate(found_lines, start=1)
+                if line.strip() and (text := decode_text(line, f"{file}:{number}", ledger))
+            ]
+            found += require_texts(listed, file)
     if not found:
         raise DlkitError(
             f"{folder}: no texts; give LABEL/*.txt, LABEL.txt with a text in each line, or a CSV"
             " of texts and labels (see `dlkit docs classify`)"
         )
+    ledger.use("texts", len(found))
+    ledger.check(texts.allowed, folder)
+    ledger.report()
     return found
 
 
 def require_texts(texts: list[ListedText], source: Path) -> list[ListedText]:
-    """Return the non-empty texts of a label. Raises DlkitError if there are none."""
-    kept = [entry for entry in texts if entry[0]]
-    if not kept:
+    """The texts of a label. Raises DlkitError if there are none."""
+    if not texts:
         raise DlkitError("a label without any text; remove it or add texts", source)
-    return kept
+    return texts
 
 
-def decode_text(content: bytes, where: str, skipped: Skipped) -> str:
+def decode_text(content: bytes, where: str, ledger: Ledger) -> str:
     """Decode and strip a text; skip it and return "" if it is empty or not UTF-8."""
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        skipped.add("not UTF-8", where)
+        ledger.skip("texts", "not UTF-8", where)
         return ""
     if not text:
-        skipped.add("empty text", where)
+        ledger.skip("texts", "empty text", where)
     return text
 
 
-def is_fasttext(file: Path) -> bool:
-    """Whether the first line with text begins with a label of fastText."""
-    first = next((line for line in lines(str(file)) if line.strip()), "")
-    return first.startswith(FASTTEXT_LABEL)
+def read_file(
+    file: Path, texts: LabeledTexts, split: str | None = None
+) -> dict[str, list[ListedText]]:
+    """List the texts of a CSV, JSON lines or fastText's lines by their split.
 
-
-def read_fasttext(file: Path, skipped: Skipped) -> list[ListedText]:
-    """List the texts of fastText's lines, `__label__NAME text`; one label each."""
-    found: list[ListedText] = []
-    for number, line in enumerate(lines(str(file)), start=1):
-        words = line.split()
-        labels = list(takewhile(lambda word: word.startswith(FASTTEXT_LABEL), words))
-        text = " ".join(words[len(labels) :])
-        where = f"{file}:{number}"
-        if len(labels) > 1:
-            skipped.add("line with several labels", where)
-        elif not labels or not text:
-            skipped.add("line without a label or text", where)
-        else:
-            found.append((text, labels[0].removeprefix(FASTTEXT_LABEL), where))
-    if not found:
-        raise DlkitError("no line has one label and a text", file)
-    return found
-
-
-def read_csv(file: Path, skipped: Skipped) -> dict[str, list[ListedText]]:
-    """List the texts of a CSV by its column `split`, or as `all`."""
-    if is_fasttext(file):
-        return {"all": read_fasttext(file, skipped)}
+    It is that of their column `split`, or the given one, or `all`.
+    """
+    ledger = Ledger(file.name)
+    texts.ledgers.append(ledger)
+    skip = partial(ledger.skip, ROWS)
     found: dict[str, list[ListedText]] = {}
-    for number, row in csv_rows(file, skipped, TEXTS):
-        text, label = column(row, TEXTS, file).strip(), column(row, LABELS, file).strip()
-        where = f"{file}:{number}"
+    begun = first_line(file)
+    if begun[0].lstrip().startswith(FASTTEXT_LABEL):
+        rows = read_fasttext(begun[1], file, skip)
+    else:
+        rows = read_rows(file, COLUMNS, skip, begun)
+    for where, row in rows:
+        text, label = row["text"].strip(), row["label"].strip()
+        named = split_of(row["split"]) if "split" in row else split or "all"
         if not text or not label:
-            skipped.add("row without text or label", where)
-            continue
-        split = next((s for s, n in SPLITS.items() if row.get("split") in n), row.get("split"))
-        found.setdefault(split or "all", []).append((text, label, where))
-    if not found:
-        raise DlkitError("no row has both a text and a label", file)
+            skip("row without text or label", where)
+        elif named is None:
+            skip(f"row of the unknown split {row['split'].strip()!r}", where)
+        elif split is not None and named != split:
+            skip(f"row of the split {named!r} in a file of {split!r}", where)
+        else:
+            ledger.use(ROWS)
+            found.setdefault(named, []).append((text, label, where))
+    finish_rows(ledger, file, texts.allowed)
     return found
+
+
+def read_fasttext(lines: Iterable[str], file: Path, skip: Skip) -> Iterator[Row]:
+    """The lines of a file of fastText's supervised training: `__label__NAME the text`.
+
+    As there, any word with that prefix is a label. A text has one: lines with several are skipped.
+    """
+    for number, line in enumerate(lines, start=1):
+        where = f"{file}:{number}"
+        labels = list(LABEL_WORD.finditer(line))
+        if len(labels) > 1:
+            skip("line with several labels", where)
+        elif labels:
+            before, after = line[: labels[0].start()].strip(), line[labels[0].end() :].strip()
+            yield where, {"text": f"{before} {after}".strip(), "label": labels[0][1]}
+        elif line.strip():
+            skip("line without a label", where)

@@ -33,7 +33,7 @@ from dlkit.classify.prepare import (
 from dlkit.classify.templates import save_templates
 from dlkit.classify.train_knn import train_knn
 from dlkit.core.config import with_defaults
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers, save_skipped
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -126,7 +126,7 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
         "loss": "cross-entropy",
     }
     run = Run(config, process, model, Header("classify", config.arch, described, names))
-    save_skipped(data.skipped, run.folder)
+    save_ledgers(run.folder, *data.ledgers)
     optimizer = run.optimizer(model)
     batches = run.loader(data.training, collate=collate_as_is, workers=0)
     criterion = make_criterion(

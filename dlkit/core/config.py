@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from dlkit.core.errors import DlkitError
 
-ALLOW_SKIPPED = 0.05  # largest share of a split that may be skipped
+ALLOW_SKIPPED = 0.05  # largest share of a split's samples or annotations that may be skipped
+ALLOW_SKIPPED_ROWS = 0.01  # largest share of the rows of a CSV, of JSON lines or of texts
 C = TypeVar("C", bound=Any)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal[
@@ -169,9 +170,10 @@ class TrainConfig:
 class SkipSettings:
     """Limits of skipping: settings of trainings that read samples."""
 
-    allow_skipped: float = option(
-        ALLOW_SKIPPED,
-        "Largest share of a split's samples or annotations that may be skipped.",
+    allow_skipped: float | None = option(
+        None,
+        "Largest share that may be skipped of samples and annotations (0.05), and of rows of CSV,"
+        " of JSON lines and of texts (0.01).",
         min=0,
         max=1,
         group="Data",
@@ -182,8 +184,13 @@ class SkipSettings:
 
     @property
     def allowed(self) -> float:
-        """The largest share that may be skipped."""
+        """The largest share of samples and annotations that may be skipped."""
         return allowed_share(self.allow_skipped, self.strict)
+
+    @property
+    def allowed_rows(self) -> float:
+        """The largest share of rows that may be skipped."""
+        return allowed_share(self.allow_skipped, self.strict, ALLOW_SKIPPED_ROWS)
 
 
 @dataclass(kw_only=True)
@@ -205,6 +212,10 @@ class SplitSettings:
     )
 
 
-def allowed_share(allow_skipped: float, strict: bool) -> float:
+def allowed_share(
+    allow_skipped: float | None, strict: bool = False, default: float = ALLOW_SKIPPED
+) -> float:
     """The share that `--allow-skipped` and `--strict` allow."""
-    return 0.0 if strict else allow_skipped
+    if strict:
+        return 0.0
+    return default if allow_skipped is None else allow_skipped

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io.csv_files import column, csv_rows
+from dlkit.core.io.rows import Column, read_rows
 from dlkit.detect.data import CanvasDataset, gray_canvas
 from dlkit.detect.layouts import ImageFile, measure_image
 
@@ -50,7 +50,7 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
             data,
         )
     skipped = Skipped()
-    rows = read_rows(file, count, skipped)
+    rows = keypoint_rows(file, count, skipped)
     with ThreadPoolExecutor() as pool:
         sizes = list(pool.map(lambda row: measure_image(row.path), rows))
     samples = []
@@ -70,20 +70,20 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
     return samples, skipped
 
 
-def read_rows(file: Path, count: int, skipped: Skipped) -> list[KeypointRow]:
+def keypoint_rows(file: Path, count: int, skipped: Skipped) -> list[KeypointRow]:
     """Read the rows of a CSV."""
+    names = [(f"x{k}", f"y{k}") for k in range(1, count + 1)]
+    more = f"x{count + 1}"
+    columns = {name: Column((name,), number=True) for pair in names for name in pair}
+    columns |= {"file": Column(("file",)), more: Column((more,), optional=True, number=True)}
     rows = []
-    for number, row in csv_rows(file, skipped):
-        if f"x{count + 1}" in row:
+    for where, row in read_rows(file, columns, skipped.add):
+        if more in row:
             raise DlkitError(
                 f"has more than {count} keypoints; give --keypoints their number", file
             )
-        path = file.parent / column(row, ("file",), file)
-        names = [(f"x{k}", f"y{k}") for k in range(1, count + 1)]
-        texts = [
-            (column(row, (x,), file).strip(), column(row, (y,), file).strip()) for x, y in names
-        ]
-        rows.append(KeypointRow(path, texts, f"{file}:{number}"))
+        texts = [(row[x].strip(), row[y].strip()) for x, y in names]
+        rows.append(KeypointRow(file.parent / row["file"], texts, where))
     return rows
 
 

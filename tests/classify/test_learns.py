@@ -104,7 +104,8 @@ def test_every_text_architecture_trains_and_answers(words: Path, tmp_path: Path,
 @pytest.mark.parametrize("name", TEXT_NETWORKS)
 def test_a_small_set_is_learned(name: str, tmp_path: Path) -> None:
     data = write_lines(tmp_path / "films", 60)
-    labels, samples, _ = read_texts(data, "train")
+    texts = read_texts(data)
+    labels, samples = texts.split("train")
     assert labels == ["neg", "pos"]
     vocabulary = WordVocabulary.learn([text for text, _ in samples], WORDS)
     texts = TextDataset(samples, vocabulary, 20, word_dropout=0.1)
@@ -118,7 +119,7 @@ def test_a_small_set_is_learned(name: str, tmp_path: Path) -> None:
             F.cross_entropy(model(ids), targets).backward()
             optimizer.step()
     model.eval()
-    _, held_out, _ = read_texts(data, "test", labels)
+    _, held_out = texts.split("test", labels)
     (ids, targets), *_ = TextDataset(held_out, vocabulary, 20).batches(100, range(len(held_out)))
     assert (model(ids).argmax(dim=1) == targets).all()
     if name == "fasttext":

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from dlkit.core.cli import help as pages
 from dlkit.core.cli.help import HELP_ALL, App, Pages
-from dlkit.core.config import ALLOW_SKIPPED, Precision, allowed_share, group_of, option_name
+from dlkit.core.config import Precision, group_of, option_name
 from dlkit.core.errors import DlkitError, Interrupted
 from dlkit.core.failures import Failure
 from dlkit.core.io.views import View
@@ -111,7 +111,7 @@ class Task:
     Score or a Failure for each metric; `data` are folders or files. `published` are the URLs of
     models that are downloaded by name; `main_metrics` the names of the one metric that matters, of
     each kind of model. `pages` are the help pages of the commands. With `skips`, `evaluate` has the
-    option `--allow-skipped` and its function the keyword `allow_skipped`.
+    option `--allow-skipped` and its function the keyword `allow_skipped`, None by default.
     `shipped(weights)` returns the weights that a finished model needs. `next_command(config,
     model)` returns the arguments of a command to try after a training.
     """
@@ -165,13 +165,13 @@ class Task:
             workers: Workers = 2,
             device: Device = "auto",
             precision: PrecisionOption = "auto",
-            allow_skipped: AllowSkipped = ALLOW_SKIPPED,
+            allow_skipped: AllowSkipped = None,
             strict: Strict = False,
             format: AnyFormat = Format.text,
             output: Output = None,
         ) -> None:
             """Print a model's scores on annotated data."""
-            more = {"allow_skipped": allowed_share(allow_skipped, strict)} if self.skips else {}
+            more = {"allow_skipped": 0.0 if strict else allow_skipped} if self.skips else {}
             arguments = [str(data)], split, model, save, workers, device, precision
             write(self.evaluate(*arguments, **more), format, output, view=self.view)
 
@@ -392,9 +392,10 @@ Data = Annotated[
     ),
 ]
 AllowSkipped = Annotated[
-    float,
+    float | None,
     typer.Option(
-        help="Largest share of the samples or annotations that may be skipped.",
+        help="Largest share that may be skipped of samples and annotations (0.05), and of rows of"
+        " CSV, of JSON lines and of texts (0.01).",
         min=0,
         max=1,
         rich_help_panel="Input",

@@ -2,12 +2,12 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
-from dlkit.core.io.text import blocks
+from dlkit.core.io.text import LONGEST_LINE, blocks
+from dlkit.core.progress import log
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LONGEST_FIELD = 1 << 24  # bytes; Python's own limit is 131072
@@ -15,39 +15,63 @@ MANY_LINES = 100  # in one field, after which a quote is taken to be open
 OPEN = 'is a quote (") open? Double it inside a quoted field'
 
 
-def csv_rows(
-    file: Path, skipped: Skipped, free_text: Sequence[str] = ()
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line number and the columns of each row; names of columns are in lower case.
+Cells = list[str]
+Skip = Callable[[str, str], None]  # called with a reason and a place
 
-    The separator is that of the header, or of a line `sep=;` before it. A row with more or fewer
-    fields than the header is skipped; but if the last column is one of `free_text`, it takes the
-    rest of the row. Raises DlkitError for a file that is not UTF-8, a quote that
-    stays open or is followed by text, and a header with a name twice or none.
+
+def open_csv(
+    lines: Iterable[str], file: Path, skip: Skip, free_text: Collection[str] = ()
+) -> tuple[Cells, Iterator[tuple[int, Cells]]]:
+    """The names of the columns in lower case, and the line number and cells of each row.
+
+    `lines` have their ends. The separator is that of the header, or of a line `sep=;` before it; a
+    line on stderr names one that is no comma. `skip` is called for a row with more or fewer fields
+    than the header; but if the last column is one of `free_text`, it takes the rest of the row.
+    Raises DlkitError for a quote that stays open or is followed by text, and a header with a name
+    twice or none.
     """
-    lines = file_lines(file)
+    lines = iter(lines)
     first = next(lines, "")
-    offset = 0
+    number = 1
     if first.lower().startswith("sep=") and len(first.strip()) == 5:
-        separator, first, offset = first[4], next(lines, ""), 1
+        separator, first, number = first[4], next(lines, ""), 2
     else:
         separator = find_separator(first, file)
     if not first.strip():
         raise DlkitError("no header; the first line must have the names of the columns", file)
-    header = [name.strip().lower() for name in next(csv.reader([first], delimiter=separator))]
+    try:
+        (cells,) = csv.reader([first], delimiter=separator, strict=True)
+    except csv.Error as error:
+        raise DlkitError(f"line {number}: {explain(error)}", file) from error
+    header = [name.strip().lower() for name in cells]
     check_header(header, file)
+    if separator != "," and len(header) > 1:
+        log(f"{file.name}: {SEPARATORS.get(separator, repr(separator))} separate its columns")
+    return header, csv_rows(lines, number, separator, header, file, skip, free_text)
+
+
+def csv_rows(
+    lines: Iterator[str],
+    before: int,
+    separator: str,
+    header: Cells,
+    file: Path,
+    skip: Skip,
+    free_text: Collection[str],
+) -> Iterator[tuple[int, Cells]]:
+    """The rows of `open_csv`; `before` lines came before them."""
     csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(lines, delimiter=separator, strict=True)
     reason = f"row with another number of fields than the header ({len(header)})"
     while True:
-        start = reader.line_num + offset + 2
+        start = reader.line_num + before + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
             raise DlkitError(f"line {start}: {explain(error)}", file) from error
         if row is None:
             return
-        if reader.line_num + offset + 2 - start > MANY_LINES:
+        if reader.line_num + before + 1 - start > MANY_LINES:
             raise DlkitError(f"line {start}: a field of more than {MANY_LINES} lines; {OPEN}", file)
         if not row:
             continue
@@ -55,9 +79,9 @@ def csv_rows(
             last = len(header) - 1
             row = [*row[:last], separator.join(row[last:])]
         if len(row) != len(header):
-            skipped.add(reason, f"{file}:{start}")
+            skip(reason, f"{file}:{start}")
             continue
-        yield start, dict(zip(header, row, strict=True))
+        yield start, row
 
 
 def explain(error: csv.Error) -> str:
@@ -76,7 +100,7 @@ def explain(error: csv.Error) -> str:
 
 def file_lines(file: Path) -> Iterator[str]:
     """The lines of a file with their ends, which may be inside of a quoted field."""
-    for block in blocks(str(file)):
+    for block in blocks(str(file), longest=LONGEST_LINE):
         yield from keep_ends(block.decode())
 
 
@@ -113,13 +137,3 @@ def check_header(header: Sequence[str], file: Path) -> None:
     doubled = [name for name, count in Counter(header).items() if count > 1]
     if doubled:
         raise DlkitError(f"line 1: two columns are named {doubled[0]!r}; rename one", file)
-
-
-def column(row: dict[str, str], names: Sequence[str], file: Path) -> str:
-    """The value of the column that has one of these names."""
-    for name in names:
-        if name in row:
-            return row[name]
-    raise DlkitError(
-        f"no column named {' or '.join(names)}; the first line has {', '.join(row)}", file
-    )

@@ -7,7 +7,7 @@ import pytest
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Skipped
-from dlkit.core.io.csv_files import csv_rows
+from dlkit.core.io.csv_files import file_lines, open_csv
 
 
 def read(
@@ -16,7 +16,8 @@ def read(
     """The rows of a file of that content, and what was skipped."""
     file, skipped = tmp_path / "t.csv", Skipped()
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(csv_rows(file, skipped, free_text)), skipped
+    header, rows = open_csv(file_lines(file), file, skipped.add, free_text)
+    return [(number, dict(zip(header, cells, strict=True))) for number, cells in rows], skipped
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
