@@ -65,8 +65,15 @@ Texts = Annotated[
 Text = Annotated[
     str | None, typer.Option(help="A text to encode instead of files.", rich_help_panel="Input")
 ]
-MODELS = "A tokenizer's name, a file or folder of any format, hf:OWNER/NAME or a URL"
+MODELS = "A name, file, folder, hf:OWNER/NAME or URL"
 Model = model_argument("tokenize", about=MODELS)
+Models = model_argument("tokenize", several=True, about=f"{MODELS}; may be repeated")
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--whole", help="Each file is one text, with its line ends.", rich_help_panel="Input"
+    ),
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -107,6 +114,7 @@ def infer(
             rich_help_panel="Results",
         ),
     ] = False,
+    whole: Whole = False,
     dropout: Annotated[
         float,
         typer.Option(
@@ -122,14 +130,32 @@ def infer(
     workers: Workers = 2,
     format: AnyFormat = Format.text,
     output: Output = None,
+    end_token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN",
+            help="-o FILE.bin, .npy: a token after the ids of each text; default: none.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the tokens of each line."""
+    """Print the tokens of each line.
+
+    -o FILE.bin or FILE.npy writes all ids one after another, as uint16 or uint32, and their layout
+    to FILE.bin.json.
+    """
     import random
 
     from dlkit.tokenize import infer as encoding
 
+    to_ids = output is not None and encoding.is_ids_file(output)
+    if to_ids and (format != Format.text or offsets):
+        option = "--offsets" if offsets else "--format"
+        raise DlkitError(f"-o FILE.bin or FILE.npy has ids alone; remove {option}")
+    if end_token is not None and not to_ids:
+        raise DlkitError("--end-token is for -o FILE.bin or FILE.npy")
     writer = ShardWriter(format, output, shard, resume)
     if writer.shard is not None:
         output = None if resume else writer.output
@@ -142,9 +168,15 @@ def infer(
     random.seed(seed)
     bar = text is None and not (output is None and is_terminal(streams().stdout))
     options = encoding.EncodeOptions(
-        ids, offsets, parse_special, dropout, errors, workers, bar, not no_special
+        ids, offsets, parse_special, dropout, errors, workers, bar, not no_special, whole
     )
-    if format == Format.text:
+    if output is not None and to_ids:
+        from dlkit.tokenize.ids_files import find_end, write_ids
+
+        end = find_end(tokenizer, end_token)
+        ids_blocks = encoding.encode_ids(sources, text, tokenizer, options, end)
+        write_ids(ids_blocks, output, tokenizer, model, end)
+    elif format == Format.text:
         blocks = encoding.encode_text(sources, text, tokenizer, options)
         write(blocks, format, output, write_blocks)
     else:
@@ -166,12 +198,36 @@ def decode(
     ] = False,
     output: Output = None,
 ) -> None:
-    """Print the text of each line of ids."""
+    """Print the text of each line of ids, or of files of ids (.bin, .npy)."""
     from dlkit.tokenize import infer as encoding
 
-    sources, tokenizer = open_inputs(texts, text, model)
+    if text is None and any(map(encoding.is_ids_file, texts or [])):
+        sources, tokenizer = texts or [], encoding.load(model)
+    else:
+        sources, tokenizer = open_inputs(texts, text, model)
     blocks = encoding.decode_lines(sources, text, tokenizer, tokens, skip_special)
     write(blocks, Format.text, output, write_blocks)
+
+
+@app.command()
+def count(
+    texts: Texts = None,
+    model: Models = [DEFAULT_MODEL],  # type: ignore[valid-type]  # noqa: B006
+    whole: Whole = False,
+    errors: ErrorsOption = "strict",
+    workers: Workers = 2,
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Count the tokens of each file by one or several models.
+
+    Each line is a text, without its end; --whole counts the tokens of files with their line ends.
+    Tokens that a tokenizer puts around a text, such as [CLS], are not counted.
+    """
+    from dlkit.tokenize.token_counts import count_tokens
+
+    sources = choose_sources(texts, None)
+    write(count_tokens(sources, model, whole, errors, workers), format, output)
 
 
 @app.command()
@@ -254,7 +310,10 @@ def convert(
         typer.Option("--force", help="Overwrite files that exist.", rich_help_panel="Output"),
     ] = False,
 ) -> None:
-    """Convert tokenizers from and to other tools' files; prints the paths written."""
+    """Convert tokenizers from and to other tools' files.
+
+    It prints the paths written.
+    """
     from dlkit.tokenize.convert import convert as convert_files
 
     paths = convert_files(files, out, to, split, force, normalize)

@@ -561,19 +561,37 @@ class Encoder:
         caches.put(empty_cache() if full else cache)
         return out, out_ends
 
-    def line_encoder(self, name: Callable[[int], str]) -> Callable[[bytes], memoryview]:
-        """A function from a block of lines to lines of the names of their ids, as printed."""
+    def text_encoder(
+        self, name: Callable[[int], str], whole: bool = False
+    ) -> Callable[[bytes], memoryview]:
+        """A function from a block of lines to lines of the names of their ids, as printed.
+
+        With `whole` a block is one text.
+        """
         every = range(max(self.names) + 1)
         names = concatenate([(name(i) if i in self.names else "").encode() for i in every])
         caches: queue.SimpleQueue[Cache] = queue.SimpleQueue()
 
-        def encode_block(block: bytes) -> memoryview:
-            if self.normalization:
-                block = normalize_lines(block.decode(), self.normalization).encode()
-            text = np.frombuffer(block, np.uint8)
-            return self.encode(text, *line_bounds(text), names, caches)[0].data
+        return lambda block: self.encode(*self.texts(block, whole), names, caches)[0].data
+
+    def id_encoder(self, whole: bool = False) -> Callable[[bytes], tuple[Array, Array]]:
+        """A function from a block of lines to their ids, int32, and the end of each line's."""
+
+        def encode_block(block: bytes) -> tuple[Array, Array]:
+            ids, ends = self.encode(*self.texts(block, whole))
+            return ids.view(np.int32), ends // 4
 
         return encode_block
+
+    def texts(self, block: bytes, whole: bool) -> tuple[Array, Array, Array]:
+        """The normalized bytes of a block, and start and end of each line, or of all of it."""
+        if self.normalization:
+            prepare = normalize if whole else normalize_lines
+            block = prepare(block.decode(), self.normalization).encode()
+        text = np.frombuffer(block, np.uint8)
+        if whole:
+            return text, np.zeros(1, np.int64), np.array([len(block)], np.int64)
+        return text, *line_bounds(text)
 
     def encode_texts(self, texts: Sequence[str], workers: int) -> list[list[int]]:
         """The ids of each text; threads take chunks of texts."""

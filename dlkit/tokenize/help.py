@@ -20,6 +20,13 @@ PAGES = {
             "dlkit tokenize sentences.txt -m tokenizer.json",
         ),
     ),
+    "count": Page(
+        "texts model whole format output",
+        (
+            "dlkit tokenize count sentences.txt -m english-8k -m english-wordpiece-8k",
+            "dlkit tokenize count sentences.txt --whole -f jsonl",
+        ),
+    ),
     "evaluate": Page(
         "texts model format output",
         ("dlkit tokenize evaluate sentences.txt -m english-8k",),

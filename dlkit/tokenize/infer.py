@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
@@ -22,7 +22,13 @@ from dlkit.tokenize.data import map_ahead
 from dlkit.tokenize.model import COMPILED_SIZE, ByteBPE, Span, Tokenizer
 from dlkit.tokenize.readers.files import read_paths
 
+if TYPE_CHECKING:
+    from dlkit.tokenize.compiled_encode import Encoder
+    from dlkit.tokenize.ids_files import IdBlock
+
+T = TypeVar("T")
 Buffer = bytes | memoryview
+IDS_FILES = (".npy", ".bin")  # see ids_files.py, which loads numpy
 MAX_LINE = 1 << 24  # characters of a line whose tokens become Python objects, 100 bytes each
 TOKEN_COLORS = ("#cfe8ff", "#ffe3c2", "#d8f5d0", "#f6d5e8", "#fff3b0")
 GATHERED_BLOCKS = 4  # of each process, that are exchanged together
@@ -71,6 +77,11 @@ def exists(name: str) -> bool:
         return False
 
 
+def is_ids_file(name: str | Path) -> bool:
+    """Whether a file with this name is one of ids: NumPy's, or plain numbers."""
+    return Path(name).suffix in IDS_FILES
+
+
 def check_dropout(dropout: float, offsets: bool) -> None:
     """Raise DlkitError for a probability out of range, or one with offsets."""
     if not 0 <= dropout < 1:
@@ -99,6 +110,7 @@ class EncodeOptions:
     workers: int = 2
     bar: bool = False  # a progress bar on a terminal
     add_special: bool = True  # the tokens that the tokenizer's file puts around each text
+    whole: bool = False  # each file is one text, with its line ends
 
 
 def encode_lines(
@@ -113,12 +125,14 @@ def encode_lines(
     Only the `shard` of the lines is encoded; without a shard, the processes share them.
     """
 
+    whole = options.whole or text is not None
+
     def lines() -> Iterator[str | Failure]:
-        for block in read_blocks(sources, text, options.errors, options.bar):
+        for block in read_blocks(sources, text, options.errors, options.bar, whole):
             if isinstance(block, Failure):
                 yield block
             else:
-                yield from split_block(block)
+                yield from split_block(block, whole)
 
     def results(shared: Iterator[str | Failure]) -> Iterator[EncodedLine | Failure]:
         for line in shared:
@@ -170,25 +184,87 @@ def encode_text(
     The processes under torchrun share the blocks.
     """
     name: Callable[[int], str] = str if options.ids else lambda i: format_token(tokenizer.names[i])
-    live = text is None and "-" in sources
-    ordinary = not (options.offsets or options.parse_special or options.dropout)
+    whole = options.whole or text is not None
 
     def encode_block(block: bytes) -> bytes:
         encoded = []
-        for line in split_block(block):
+        for line in split_block(block, whole):
             if options.offsets:
                 spans = tokenizer.encode_spans(line, options.parse_special)
                 if options.add_special:
                     spans = tokenizer.add_special_spans(spans)
                 encoded.append(" ".join(f"{name(i)}:{a}-{b}" for i, (a, b) in spans))
             else:
-                ids = tokenizer.encode(line, options.parse_special, options.dropout)
-                if options.add_special:
-                    ids = tokenizer.add_special(ids)
+                ids = encode_options(tokenizer, line, options)
                 encoded.append(" ".join(map(name, ids)))
         return ("\n".join(encoded) + "\n").encode()
 
-    def results(blocks: Iterator[bytes | Failure]) -> Iterator[Buffer | Failure]:
+    def compiled(encoder: "Encoder") -> Callable[[bytes], Buffer]:
+        return encoder.text_encoder(name, whole)
+
+    return encode_blocks(sources, text, tokenizer, options, encode_block, compiled)
+
+
+def encode_options(tokenizer: Tokenizer, text: str, options: EncodeOptions) -> list[int]:
+    """The ids of a text, with the tokens around it."""
+    ids = tokenizer.encode(text, options.parse_special, options.dropout)
+    return tokenizer.add_special(ids) if options.add_special else ids
+
+
+def encode_ids(
+    sources: Sequence[str],
+    text: str | None,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+    end: int | None = None,
+) -> "Iterator[IdBlock | Failure]":
+    """The ids of all texts in blocks for a file of ids; `end` follows each text.
+
+    The processes under torchrun share the blocks.
+    """
+    import numpy as np
+
+    from dlkit.tokenize.ids_files import IdBlock, id_type
+
+    dtype = id_type(tokenizer)
+    whole = options.whole or text is not None
+
+    def encode_block(block: bytes) -> IdBlock:
+        ids: list[int] = []
+        texts = 0
+        for line in split_block(block, whole):
+            ids += encode_options(tokenizer, line, options)
+            ids += [] if end is None else [end]
+            texts += 1
+        return IdBlock(np.array(ids, dtype).tobytes(), texts)
+
+    def compiled(encoder: "Encoder") -> Callable[[bytes], IdBlock]:
+        encode = encoder.id_encoder(whole)
+
+        def encode_compiled(block: bytes) -> IdBlock:
+            ids, ends = encode(block)
+            if end is not None:
+                ids = np.insert(ids, ends, end)
+            return IdBlock(ids.astype(dtype).tobytes(), len(ends))
+
+        return encode_compiled
+
+    return encode_blocks(sources, text, tokenizer, options, encode_block, compiled)
+
+
+def encode_blocks(
+    sources: Sequence[str],
+    text: str | None,
+    tokenizer: Tokenizer,
+    options: EncodeOptions,
+    encode_block: Callable[[bytes], T],
+    compiled: "Callable[[Encoder], Callable[[bytes], T]]",
+) -> Iterator[T | Failure]:
+    """The result of each block: of `encode_block`, and in large inputs of compiled code."""
+    live = text is None and "-" in sources
+    ordinary = not (options.offsets or options.parse_special or options.dropout)
+
+    def results(blocks: Iterator[bytes | Failure]) -> Iterator[T | Failure]:
         size = 0
         for block in blocks:
             if isinstance(block, Failure):
@@ -196,43 +272,49 @@ def encode_text(
                 continue
             size += len(block)
             if ordinary and size > COMPILED_SIZE and (encoder := tokenizer.compiled_encoder()):
-                encode_compiled = encoder.line_encoder(name)
+                encode_compiled = compiled(encoder)
                 yield encode_compiled(block)
                 yield from map_in_threads(encode_compiled, blocks, options.workers, live)
                 return
             yield encode_block(block)
 
-    return map_shared(results, read_blocks(sources, text, options.errors, options.bar))
+    whole = options.whole or text is not None
+    blocks = read_blocks(sources, text, options.errors, options.bar, whole)
+    return map_shared(results, blocks)
 
 
 def map_shared(
-    work: Callable[[Iterator[Any]], Iterator[Buffer | Failure]], blocks: Iterator[Any]
-) -> Iterator[Buffer | Failure]:
+    work: Callable[[Iterator[Any]], Iterator[T | Failure]], blocks: Iterator[Any]
+) -> Iterator[T | Failure]:
     """The results of `work(blocks)`, in order; the processes under torchrun share the blocks."""
     with join_processes() as process:
         results = work(process.share(blocks))
         if process.world_size > 1:  # a memoryview cannot be sent
-            results = (bytes(r) if isinstance(r, memoryview) else r for r in results)
+            results = (
+                cast(T, bytes(result)) if isinstance(result, memoryview) else result
+                for result in results
+            )
         yield from process.gather(results, GATHERED_BLOCKS)
 
 
-def split_block(block: bytes) -> Iterator[str]:
-    """The lines of a block. Raises DlkitError for a line that is too long."""
-    for line in reading.split_lines(block):
+def split_block(block: bytes, whole: bool) -> Iterator[str]:
+    """The lines of a block, or all of it as one text. Raises DlkitError for a text too long."""
+    lines = [block.decode(errors="surrogateescape")] if whole else reading.split_lines(block)
+    for line in lines:
         if len(line) > MAX_LINE:
             raise DlkitError(
-                f"a line of {len(line)} characters is too long for this tokenizer, format or "
+                f"a text of {len(line)} characters is too long for this tokenizer, format or "
                 f"option (at most {MAX_LINE}); plain text output of tokens or ids has no limit"
             )
         yield line
 
 
 def map_in_threads(
-    work: Callable[[bytes], Buffer], blocks: Iterator[bytes | Failure], workers: int, live: bool
-) -> Iterator[Buffer | Failure]:
+    work: Callable[[bytes], T], blocks: Iterator[bytes | Failure], workers: int, live: bool
+) -> Iterator[T | Failure]:
     """Yield `work(block)` in order. With `live`, results do not wait for more text on stdin."""
 
-    def work_or_pass(block: bytes | Failure) -> Buffer | Failure:
+    def work_or_pass(block: bytes | Failure) -> T | Failure:
         return block if isinstance(block, Failure) else work(block)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -251,9 +333,12 @@ def stdin_is_ready() -> bool:
 
 
 def read_blocks(
-    sources: Sequence[str], text: str | None, errors: str, bar: bool = False
+    sources: Sequence[str], text: str | None, errors: str, bar: bool = False, whole: bool = False
 ) -> Iterator[bytes | Failure]:
-    """Blocks of lines of a text or of the sources, with a Failure for each that is unreadable."""
+    """Blocks of lines of a text or of the sources, with a Failure for each that is unreadable.
+
+    With `whole` each source is a block.
+    """
     if text is not None:
         yield text.encode("utf-8", "replace")
         return
@@ -263,7 +348,8 @@ def read_blocks(
     try:
         for source in paths:
             try:
-                yield from reading.blocks(source, errors, on_read, keep_mark=True)
+                blocks = reading.blocks(source, errors, on_read, keep_mark=True)
+                yield from [b"".join(blocks)] if whole else blocks
             except DlkitError as error:
                 yield Failure(source, error.reason_for(source))
     finally:
@@ -278,7 +364,7 @@ def decode_lines(
     tokens: bool = False,
     skip_special: bool = False,
 ) -> Iterator[Buffer | Failure]:
-    """Decode lines of ids (or of tokens) into blocks of text.
+    """Decode lines of ids (or of tokens), or files of ids, into blocks of text.
 
     The processes under torchrun share the blocks.
     """
@@ -294,10 +380,26 @@ def decode_lines(
         except ValueError:
             raise DlkitError(f"{word!r} is not an id") from None
 
+    def blocks() -> Iterator[bytes | Failure]:
+        """Lines of ids or tokens, a Failure in the place of a file that cannot be read."""
+        if text is not None:
+            yield from read_blocks([], text, "strict")
+            return
+        for source in sources:
+            if not is_ids_file(source):
+                yield from read_blocks([source], None, "strict")
+                continue
+            from dlkit.tokenize.ids_files import read_lines
+
+            try:
+                yield from read_lines(Path(source), tokenizer, MAX_LINE)
+            except DlkitError as error:
+                yield Failure(source, error.reason_for(source))
+
     def numbered_blocks() -> Iterator[tuple[int, bytes | Failure]]:
         """The blocks, each with the number of lines before it."""
         before = 0
-        for block in read_blocks(sources, text, "strict"):
+        for block in blocks():
             yield before, block
             if not isinstance(block, Failure):
                 before += block.count(b"\n") + (not block.endswith(b"\n"))

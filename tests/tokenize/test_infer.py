@@ -97,8 +97,8 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 def test_error_of_a_line_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlkit.tokenize.infer.MAX_LINE", 10)
-    assert "a line of 11 characters" in error_line("-f", "jsonl", stdin="x" * 11 + "\n")
-    assert "a line of 11 characters" in error_line("--offsets", stdin="x" * 11 + "\n")
+    assert "a text of 11 characters" in error_line("-f", "jsonl", stdin="x" * 11 + "\n")
+    assert "a text of 11 characters" in error_line("--offsets", stdin="x" * 11 + "\n")
     assert run("tokenize", "-f", "jsonl", stdin="x" * 10 + "\n").code == 0
 
 

@@ -254,7 +254,7 @@ def compiled(notices: Path, *args: object) -> None:
         return memoryview(f"{block.decode().upper().rstrip()}\n".encode())
 
     encoder = mock.Mock()
-    encoder.line_encoder.return_value = written
+    encoder.text_encoder.return_value = written
     with (
         mock.patch("dlkit.tokenize.infer.COMPILED_SIZE", 0),
         mock.patch.object(Tokenizer, "compiled_encoder", return_value=encoder),
