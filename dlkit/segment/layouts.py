@@ -7,10 +7,11 @@
                 SegmentationObject/; classes.txt if the classes are not VOC's
     COCO        annotations/instances_SPLIT*.json or SPLIT/_annotations.coco.json, and its images
 
-A mask holds the class index of each pixel (gray or palette PNG), or the color of its class.
-classes.txt has one class per line, in the order of the indices, optionally followed by
-`red green blue`. Pixels are ignored if their value is 255, their class is named void, ignore or
-unlabeled, or, in CamVid's layout, their index is the one after the last class.
+A mask holds the class index of each pixel, or the color of its class. classes.txt has one class per
+line, in the order of the indices, optionally followed by `red green blue`: then colors decide,
+whatever the mode of a mask's file. Pixels are ignored if their value is 255 and no color of the
+table, their class is named void, ignore or unlabeled, or, in CamVid's layout, their index is the
+one after the last class.
 """
 
 import json
@@ -44,7 +45,8 @@ VOC_CLASSES = [
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 ]  # fmt: skip
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+# JPEG last, which is refused with its reason.
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")
 
 Entry = tuple[Path, MaskFile | CocoTruth]
 
@@ -238,8 +240,9 @@ def pair_files(
 
 
 def find_mask(stem: Path) -> Path | None:
-    """The mask of that name with any suffix."""
-    paths = (stem.with_name(stem.name + suffix) for suffix in MASK_SUFFIXES)
+    """The mask of that name with any suffix, also in capitals."""
+    suffixes = (spelling for suffix in MASK_SUFFIXES for spelling in (suffix, suffix.upper()))
+    paths = (stem.with_name(stem.name + suffix) for suffix in suffixes)
     return next((path for path in paths if path.exists()), None)
 
 
@@ -277,7 +280,8 @@ def read_voc(
         files.append(
             (
                 image_files.with_image_suffix(data / "JPEGImages" / name),
-                data / "SegmentationClass" / f"{name}.png",
+                find_mask(data / "SegmentationClass" / name)
+                or data / "SegmentationClass" / f"{name}.png",
                 objects if objects.exists() else None,
             )
         )

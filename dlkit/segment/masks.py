@@ -3,6 +3,7 @@
 Shapes: H x W pixels, C classes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from dlkit.segment.rle import decode
 
 IGNORED = 255  # pixels without a class, which count in no loss and no metric
 UNKNOWN = 254  # marks invalid values while a mask is read
+UNCLEAR = -1  # no index, or no color
+GRAY_CODE = 0x010101  # times a shade: the code of its color
+WHITE = 255 * GRAY_CODE
+MANY_VALUES = 16  # unknown values, above which a mask was probably compressed with losses
 MAX_CLASSES = 254
 IGNORED_NAMES = {"void", "ignore", "ignored", "unlabeled", "unlabelled"}
 BACKGROUND = "background"
@@ -36,7 +41,7 @@ class ClassTable:
     """The classes that the values in a data set's masks represent.
 
     `lookup` (256,) maps each index to its class, IGNORED or UNKNOWN; `codes` does so for the colors
-    red << 16 | green << 8 | blue, if the data set has a color table.
+    red << 16 | green << 8 | blue, if the data set has a color table, which then decides.
     """
 
     labels: list[str]
@@ -68,12 +73,14 @@ def make_class_table(
     indices = {label: index for index, label in enumerate(labels)}
     lookup = np.full(256, UNKNOWN, np.uint8)
     lookup[[IGNORED, *ignored]] = IGNORED
-    codes = {}
+    codes: dict[int, int] = {}
     for value, (name, color) in enumerate(entries):
         lookup[value] = indices.get(name, IGNORED)
         if color is not None:
             red, green, blue = color
-            codes[red << 16 | green << 8 | blue] = indices.get(name, IGNORED)
+            code, label = red << 16 | green << 8 | blue, indices.get(name, IGNORED)
+            # A color of two classes decides nothing.
+            codes[code] = label if codes.get(code, label) == label else UNKNOWN
     return ClassTable(labels, lookup, codes)
 
 
@@ -87,34 +94,43 @@ class MaskFile:
 
     def mask(self) -> np.ndarray:
         """The class of each pixel (H, W), uint8. Raises BadMask."""
-        values, colored = read_values(self.path)
-        if colored:
-            if not self.classes.codes:
+        stored = read_values(self.path)
+        classes = stored.classes(self.classes)
+        unknown = [place for place, known in enumerate(classes) if known == UNKNOWN]
+        if unknown:
+            if not self.classes.codes and UNCLEAR in stored.indices:
                 raise BadMask("color mask without a color table in classes.txt", str(self.path))
-            codes, inverse = np.unique(values, return_inverse=True)
-            known = [self.classes.codes.get(int(code), UNKNOWN) for code in codes]
-            mask = np.array(known, np.uint8)[inverse.reshape(values.shape)]
-        else:
-            # Values outside the table are mapped to 254, which no class has.
-            inside = (values >= 0) & (values <= 255)
-            mask = self.classes.lookup[np.where(inside, values, UNKNOWN)]
-        if (mask == UNKNOWN).any():
-            value = values[mask == UNKNOWN][0]
-            shown = f"color {value >> 16} {value >> 8 & 255} {value & 255}" if colored else value
+            shown = stored.describe(unknown[0])
+            if len(unknown) > MANY_VALUES:
+                kind = "mask with many unknown values, as after compression as JPEG"
+                raise BadMask(kind, f"{self.path} ({shown} and {len(unknown) - 1} more)")
             raise BadMask("mask with an unknown value", f"{self.path} ({shown})")
+        mask: np.ndarray = np.array(classes, np.uint8)[stored.places]
         return mask
+
+    def ignored(self) -> Counter[str]:
+        """The number of pixels of each value that is ignored. Raises BadMask."""
+        stored = read_values(self.path)
+        counts = np.bincount(stored.places.reshape(-1), minlength=len(stored.indices)).tolist()
+        return Counter(
+            {
+                stored.describe(place): counts[place]
+                for place, known in enumerate(stored.classes(self.classes))
+                if known == IGNORED
+            }
+        )
 
     def objects(self) -> list[ObjectMask]:
         """The objects, each of the most frequent class of its pixels. Raises BadMask."""
         if self.objects_path is None:
             raise BadMask("no object mask", str(self.path))
         mask = self.mask()
-        ids, colored = read_values(self.objects_path)
-        if colored or ids.shape != mask.shape:
+        ids = read_values(self.objects_path)
+        if UNCLEAR in ids.indices or ids.places.shape != mask.shape:
             raise BadMask("object mask that does not fit its image", str(self.objects_path))
         objects = []
-        for number in np.unique(ids):
-            inside = ids == number
+        for place, number in enumerate(ids.indices):
+            inside = ids.places == place
             counts = np.bincount(mask[inside], minlength=256)[:IGNORED]
             # 0 is the background, 255 VOC's border between objects.
             if number not in (0, 255) and counts.any():
@@ -122,18 +138,94 @@ class MaskFile:
         return objects
 
 
-def read_values(path: Path) -> tuple[np.ndarray, bool]:
-    """The values (H, W) of an image file and False, or its color codes and True."""
+@dataclass(frozen=True)
+class StoredMask:
+    """The different values of a mask's file, in ascending order, as indices and as colors.
+
+    `places` (H, W) has the number of each pixel's value among them. `indices` are the values as
+    class indices, `codes` their colors red << 16 | green << 8 | blue; UNCLEAR where there is none.
+    """
+
+    places: np.ndarray
+    indices: list[int]
+    codes: list[int]
+    gray: bool  # all colors are gray, so that the values may be indices
+
+    def classes(self, table: ClassTable) -> list[int]:
+        """The class of each value: IGNORED, or UNKNOWN for a value that the table does not have.
+
+        Colors decide where all of them are in the table, whatever the mode of the file; then
+        indices, which an image of colors holds where red, green and blue are equal.
+        """
+        if table.codes:
+            colors = [
+                table.codes.get(code, IGNORED if index == IGNORED else UNKNOWN)
+                for index, code in zip(self.indices, self.codes, strict=True)
+            ]
+            if UNKNOWN not in colors or not self.gray:
+                return colors
+        lookup = table.lookup.tolist()
+        lookup[IGNORED] = table.codes.get(WHITE, IGNORED)
+        return [lookup[index] if 0 <= index <= 255 else UNKNOWN for index in self.indices]
+
+    def describe(self, place: int) -> str:
+        """A value for messages: `color 128 0 0`, or `value 255`."""
+        code = self.codes[place]
+        if self.gray or code == UNCLEAR:
+            return f"value {self.indices[place]}"
+        return f"color {code >> 16} {code >> 8 & 255} {code & 255}"
+
+
+def read_values(path: Path) -> StoredMask:
+    """The values of a mask's file. Raises BadMask."""
     try:
         with Image.open(path) as image:
-            if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
-                return np.asarray(image).astype(np.int64), False
-            colors = np.asarray(image.convert("RGB")).astype(np.int64)
+            if image.format in {"JPEG", "MPO"}:
+                raise BadMask("mask in JPEG, which changes its values; save it as PNG", str(path))
+            mode, palette = image.mode, image.getpalette("RGB") if image.mode == "P" else None
+            if mode == "1":
+                values = np.asarray(image).astype(np.uint8)
+            elif mode in {"L", "P"} or mode.startswith("I"):
+                values = np.asarray(image)
+            else:
+                colors = np.asarray(image.convert("RGB")).astype(np.int64)
+                values = colors @ np.array([1 << 16, 1 << 8, 1])
     except FileNotFoundError:
         raise BadMask("missing mask", str(path)) from None
     except BAD_FILE as error:
         raise BadMask("unreadable mask", str(path)) from error
-    return colors @ np.array([1 << 16, 1 << 8, 1]), True
+    found, places = find_values(values)
+    if values.dtype == np.int64:  # colors
+        indices = [code & 255 if code == (code & 255) * GRAY_CODE else UNCLEAR for code in found]
+        return StoredMask(places, indices, found, UNCLEAR not in indices)
+    if palette:
+        codes = [palette_code(palette, index) for index in found]
+        gray = all(
+            code in {UNCLEAR, index * GRAY_CODE} for index, code in zip(found, codes, strict=True)
+        )
+        return StoredMask(places, found, codes, gray)
+    white = 255 if mode == "1" else 1
+    codes = [n * white * GRAY_CODE if 0 <= n <= 255 else UNCLEAR for n in found]
+    return StoredMask(places, found, codes, True)
+
+
+def find_values(values: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The different values in ascending order, and each pixel's place among them (H, W)."""
+    if values.dtype == np.uint8:  # much faster than sorting
+        found = np.flatnonzero(np.bincount(values.reshape(-1), minlength=256))
+        places = np.zeros(256, np.uint8)
+        places[found] = np.arange(len(found))
+        return found.tolist(), places[values]
+    found, inverse = np.unique(values, return_inverse=True)
+    return found.tolist(), inverse.reshape(values.shape)
+
+
+def palette_code(palette: Sequence[int], index: int) -> int:
+    """The color code of a palette's entry; UNCLEAR where it has none."""
+    if 3 * index + 3 > len(palette):
+        return UNCLEAR
+    red, green, blue = palette[3 * index : 3 * index + 3]
+    return red << 16 | green << 8 | blue
 
 
 @dataclass(frozen=True)

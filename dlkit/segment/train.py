@@ -1,5 +1,7 @@
 """The training loop of `dlkit segment train`."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +12,7 @@ from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import save_skipped
 from dlkit.core.parallel import distributed
+from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
@@ -20,8 +23,11 @@ from dlkit.segment.config import PUBLISHED, SegmentTrainConfig
 from dlkit.segment.data import SegmentationDataset, class_weights, collate
 from dlkit.segment.evaluate import evaluate, save_examples
 from dlkit.segment.infer import make_predictor
-from dlkit.segment.layouts import DatasetSplit, read_split
+from dlkit.segment.layouts import AnnotatedImage, DatasetSplit, read_split
+from dlkit.segment.masks import IGNORED, MaskFile
 
+SUSPECT_SHARE = 0.1  # of masks with one class and ignored pixels, above which a line is printed
+SHOWN = 5  # classes without a pixel that are named
 BEST_METRIC = {"semantic": BestMetric("mean_iou"), "instance": BestMetric("map_50_95_coco101")}
 
 
@@ -35,7 +41,7 @@ def train(config: SegmentTrainConfig) -> Path:
         names = training.labels
         validation = read_split(config.data, "val", names, objects)
         if not objects:
-            refuse_one_class(config.data, training)
+            check_classes(config.data, training)
 
         if config.init_from in PUBLISHED:
             torchvision_zoo.fetch(config.init_from)
@@ -92,16 +98,50 @@ def check_options(config: SegmentTrainConfig) -> None:
             raise DlkitError(f"{option}: weighs the cross-entropy, not dice; use another --loss")
 
 
-def refuse_one_class(data: Path, training: DatasetSplit) -> None:
-    """Raise DlkitError if the training masks have fewer than two classes."""
-    present = np.sum([sample.pixels for sample in training.samples], axis=0) > 0
+def check_classes(data: Path, training: DatasetSplit) -> None:
+    """Print which classes have no pixel in the training masks, and which values are ignored.
+
+    Raises DlkitError if fewer than two classes have pixels.
+    """
+    pixels = np.array([sample.pixels for sample in training.samples])
+    present = pixels.sum(axis=0) > 0
+    missing = [name for name, used in zip(training.labels, present, strict=True) if not used]
+    sizes = np.array([sample.width * sample.height for sample in training.samples])
+    # Masks of one class and ignored pixels: as those with 255 for the object.
+    binary = (pixels > 0).sum(axis=1) < 2
+    binary &= pixels.sum(axis=1) < sizes
+    suspects = range(len(sizes)) if missing else np.flatnonzero(binary).tolist()
+    ignored = ""
+    if missing or len(suspects) > SUSPECT_SHARE * len(sizes):
+        ignored = describe_ignored([training.samples[place] for place in suspects])
     if present.sum() < 2:
         names = [name for name, used in zip(training.labels, present, strict=True) if used]
         raise DlkitError(
             f"the training masks contain a single class ({', '.join(names) or 'none'});"
-            " at least two are needed",
+            f" at least two are needed{ignored}",
             data,
         )
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        log(f"{', '.join(missing[:SHOWN])}{more}: no pixel in the training masks{ignored}")
+    elif ignored:
+        log(f"{len(suspects)} of {len(sizes)} training masks have one class only{ignored}")
+
+
+def describe_ignored(samples: Sequence[AnnotatedImage]) -> str:
+    """The most frequent ignored value, for the end of a message; nothing where none is ignored."""
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        if isinstance(sample.truth, MaskFile):
+            counts += sample.truth.ignored()
+    if not counts:
+        return ""
+    ((value, count),) = counts.most_common(1)
+    advice = ": if it is a class, add the color 255 255 255 to its line of classes.txt"
+    return (
+        f"; {count:,} pixels have the {value}, which is ignored"
+        f"{advice if value == f'value {IGNORED}' else ''}"
+    )
 
 
 def network_settings(

@@ -97,7 +97,7 @@ def bad_masks(root: Path) -> list[str]:
     write(masks / "torn.png", picture(mask))
     return [
         f"mask of another size: {masks / '1.png'} (64 x 47, its image 64 x 48)",
-        f"mask with an unknown value: {masks / '2.png'} (77)",
+        f"mask with an unknown value: {masks / '2.png'} (value 77)",
         f"color mask without a color table in classes.txt: {masks / '3.png'}",
         f"image without a mask: {images / 'alone.png'}",
         f"unreadable mask: {masks / 'broken.png'}",
