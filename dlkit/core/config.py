@@ -140,7 +140,7 @@ class TrainConfig:
     )
     patience: int = option(
         0,
-        "Stop after this many epochs without a better score; 0: never.",
+        "Stop after this many epochs without a better score (or val_loss, if equal); 0: never.",
         min=0,
         group="Validation",
     )

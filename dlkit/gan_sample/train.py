@@ -60,7 +60,7 @@ def train_gan(config: ResolvedConfig, process: Process) -> Path:
         )
     evaluator = fid_evaluator(config, pictures, pictures.names, process)
 
-    for epoch in run.epochs(BestMetric(config.best_metric, lower=True)):
+    for epoch in run.epochs(BestMetric(config.best_metric, lower=True, losses_compare=False)):
         stats = run.track(GanStats())
         for step, (pixels, labels) in enumerate(run.batches(batches), run.done + 1):
             real = random_flip(from_uint8(pixels), config.flip)

@@ -103,7 +103,7 @@ def train_cyclegan(config: ResolvedConfig, process: Process) -> Path:
     batches = run.loader(data, identity_collate, workers=0)
     evaluators = [fid_evaluator(config, part, [], process) for part in (second, first)]
 
-    for epoch in run.epochs(BestMetric(config.best_metric, lower=True)):
+    for epoch in run.epochs(BestMetric(config.best_metric, lower=True, losses_compare=False)):
         stats = run.track(GanStats())
         pool_a, pool_b = run.track(ImagePool()), run.track(ImagePool())
         for pair in run.batches(batches):

@@ -53,6 +53,7 @@ def train(
     at_each_step: Callable[[Run], None] = lambda run: None,
     data: Dataset[Any] | None = None,
     norm: bool = True,
+    val_losses: list[float] | None = None,
 ) -> Run:
     """The loop a task would write; `stop_in` breaks off in that epoch, after `stop_at` batches.
 
@@ -75,7 +76,8 @@ def train(
                 with run.autocast():
                     output = network(x)
                 run.step((output - y).square().mean(), optimizer)
-            run.finish_epoch(quality=scores[epoch] if scores else -run.loss(), extra=1.0)
+            more = {"val_loss": val_losses[epoch]} if val_losses else {}
+            run.finish_epoch(quality=scores[epoch] if scores else -run.loss(), extra=1.0, **more)
     return run
 
 

@@ -78,7 +78,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         torch.load(tmp_path / name / "last.state.pt", weights_only=True)
         for name in ("whole", "broken")
     ]
-    for part in ("model", "average", "optimizers", "steps", "best_score"):
+    for part in ("model", "average", "optimizers", "steps", "best_key"):
         assert same(states[0][part], states[1][part]), part
     assert len(states[0]["optimizers"]) == (1 if arch in {"autoencoder", "vae"} else 2)
     assert bool(states[0]["average"]) == (arch == "residual")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.io.plots import figure, save_figure
-from dlkit.core.train.epoch_log import BestMetric
+from dlkit.core.train.epoch_log import BestMetric, as_float
 
 LOSSES = {"loss": "training", "val_loss": "validation"}
 NO_PANEL = {"epoch", "seconds", "lr", *LOSSES}
@@ -57,7 +57,7 @@ def curves(records: Records, best: BestMetric | None, path: Path) -> None:
 
 def draw_line(axes: Any, records: Records, name: str, label: str) -> None:
     """The line of a number over the epochs, with its points where they are few."""
-    points = [number(record.get(name)) for record in records]
+    points = [as_float(record.get(name)) for record in records]
     marker = "o" if len(records) <= MAX_MARKED else ""
     axes.plot(
         [record["epoch"] for record in records],
@@ -73,8 +73,8 @@ def mark_best(axes: Any, records: Records, best: BestMetric) -> None:
     """A ring around the best epoch, with its number in the legend."""
     known = [record for record in records if record.get(best.name) is not None]
     if known:
-        first = max(known, key=lambda record: best.rank(number(record[best.name])))
-        epoch, value = first["epoch"], number(first[best.name])
+        first = max(known, key=best.key)
+        epoch, value = first["epoch"], as_float(first[best.name])
         axes.plot(
             [epoch],
             [value],
@@ -95,15 +95,10 @@ def finish(axes: Any, records: Records, y: str, title: str, size: int = 10) -> N
     axes.set_xlabel("epoch", fontsize=size - 1)
     axes.set_ylabel(y, fontsize=size - 1)
     axes.tick_params(labelsize=size - 2)
-    first, last = number(records[0]["epoch"]), number(records[-1]["epoch"])
+    first, last = as_float(records[0]["epoch"]), as_float(records[-1]["epoch"])
     room = max(0.02 * (last - first), 0.5 if first == last else 0.1)
     axes.set_xlim(first - room, last + room)
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=8 if size > 8 else 4, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )
     axes.grid(alpha=0.3)
-
-
-def number(value: float | None) -> float:
-    """The value, or nan for None."""
-    return float("nan") if value is None else value

@@ -5,7 +5,7 @@ Its folder is described in run_folder.py, the learning rate in schedule.py.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
@@ -28,7 +28,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
-from dlkit.core.train.epoch_log import BestMetric, epoch_line, make_record
+from dlkit.core.train.epoch_log import LOSSES, UNKNOWN, BestMetric, epoch_line, make_record
 from dlkit.core.train.optimizers import OPTIMIZERS
 from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.core.train.sampler import (
@@ -98,8 +98,10 @@ class Run:
         self.parts, _ = process.parts(config.accumulate)
         self.steps = 0
         self.metric: BestMetric | None = None  # that selects the best checkpoint
-        self.best_score = -math.inf  # its rank
+        self.best_key: Sequence[float] = ()  # the metric's, of the best epoch
         self.best_epoch = 0
+        self.improved_epoch = 0  # the latest that was better on the validation data
+        self.tie_logged = False
         self.decays = self.decayed_at = 0  # of the learning rate, under the schedule plateau
         if config.ema and config.swa_epochs:
             raise DlkitError("--ema and --swa-epochs are both given; choose one average")
@@ -145,7 +147,11 @@ class Run:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.epoch, self.steps = state["epoch"], state["steps"]
-        self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]
+        self.best_epoch = state["best_epoch"]
+        self.improved_epoch = state.get("improved_epoch", self.best_epoch)
+        # Runs of dlkit 0.2 have the rank of the metric alone.
+        old_key = [state.get("best_score", UNKNOWN), UNKNOWN, UNKNOWN, self.best_epoch]
+        self.best_key = state.get("best_key", old_key if self.best_epoch else [])
         # Runs of dlkit 0.1 have drops.
         self.decays = state.get("decays", state.get("drops", 0))
         self.decayed_at = state.get("decayed_at", state.get("dropped_at", 0))
@@ -261,8 +267,8 @@ class Run:
     def epochs(self, best: BestMetric | None) -> Iterator[int]:
         """Yield the numbers of the remaining epochs, from 0, and seed each.
 
-        `best` is the metric that selects best.safetensors; without one, for lack of validation
-        data, each epoch is better than those before it.
+        `best` is the metric that selects best.safetensors, with the losses where it cannot tell;
+        without one, for lack of validation data, each epoch is better than those before it.
         """
         self.metric = best
         trained = self.epoch < self.config.epochs
@@ -275,7 +281,7 @@ class Run:
             log("no validation data: the last epoch is kept as best")
         with self.stops.handlers():
             while self.epoch < self.config.epochs:
-                waited = self.epoch - self.best_epoch
+                waited = self.epoch - self.improved_epoch
                 if best and self.config.patience and waited >= self.config.patience:
                     log(f"stopped: no better {best.name} for {waited} epochs")
                     break
@@ -292,18 +298,24 @@ class Run:
 
     def summary(self) -> str:
         """The line at the end of a training: the best epoch, and how long it took."""
-        took = sum(record["seconds"] or 0 for record in self.files.read_log())
-        time_taken = f"{duration(took)} of training"
-        if self.metric is None:
+        records = self.files.read_log()
+        time_taken = f"{duration(sum(record['seconds'] or 0 for record in records))} of training"
+        best, place = self.metric, f"epoch {self.best_epoch} of {self.epoch}"
+        if best is None:
             return f"best.safetensors is the last of {self.epoch} epochs; {time_taken}"
-        if self.best_score == -math.inf:
-            return (
-                f"{self.metric.name} was nan after each epoch: best.safetensors is the last of"
-                f" {self.epoch} epochs; {time_taken}"
+        value = records[self.best_epoch - 1].get(best.name)
+        if value is None:
+            line = f"{best.name} was nan after each epoch: best.safetensors is {place}"
+        else:
+            line = f"best: {best.name} {value:.4f} in {place}"
+        ties = [key for key in map(best.key, records) if key[0] == self.best_key[0]]
+        if len(ties) > 1:
+            number = best.decider(self.best_key, sorted(ties)[-2])
+            line += (
+                f", which has the lowest {LOSSES[number]}" if number in LOSSES else ", the latest"
             )
-        value = self.metric.value(self.best_score)
-        line = f"best: {self.metric.name} {value:.4f} in epoch {self.best_epoch} of {self.epoch}"
-        if self.best_epoch == 1 < self.epoch:
+            line += f" of {len(ties)} with this {best.name}" if value is not None else ""
+        elif self.best_epoch == 1 < self.epoch:
             line += ", never better after it; try a lower --lr"
         return f"{line}; {time_taken}"
 
@@ -458,36 +470,45 @@ class Run:
         validation data is `val_loss`. Exits, if there is more to do, where a signal asked for it.
         """
         self.check_loss()
-        score = self.metric.rank(metrics[self.metric.name]) if self.metric else -math.inf
         self.epoch += 1
-        # Without a metric, or as long as it is not defined, the latest epoch is the best.
-        better = not self.metric or score > self.best_score or self.best_score == -math.inf
-        if better:
-            self.best_score, self.best_epoch = score, self.epoch
-        elif self.epoch - max(self.best_epoch, self.decayed_at) >= PLATEAU_EPOCHS:
-            self.decays, self.decayed_at = self.decays + 1, self.epoch
-        numbers = make_record(
-            self.epoch,
-            float(self.mean_losses().mean()),
-            metrics,
-            self.config.lr * self.rate(),
-            time.monotonic() - self.began,
-        )
+        loss = float(self.mean_losses().mean())
+        better_by = self.compare({"epoch": self.epoch, "loss": loss, **metrics})
+        rate, seconds = self.config.lr * self.rate(), time.monotonic() - self.began
+        numbers = make_record(self.epoch, loss, metrics, rate, seconds)
         self.done = self.saved_batch = 0
         self.losses, self.tracked = [], []
         # JSON has no nan, the value of a metric that is not defined on this data.
         record = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
-        self.save(record, better)
-        log(epoch_line(numbers, self.config.epochs, self.metric, better))
-        if self.metric and math.isnan(metrics[self.metric.name]) and self.epoch == 1:
-            log(
-                f"{self.metric.name} is nan: the validation data do not define it; until they do,"
-                " the latest epoch is kept as best"
-            )
+        self.save(record, better_by is not None)
+        log(epoch_line(numbers, self.config.epochs, self.metric, better_by))
         stopped_by = max(self.process.gather([self.stops.received]))
         if stopped_by and self.epoch < self.config.epochs:
             self.stops.stop(stopped_by)
-        return better
+        return better_by is not None
+
+    def compare(self, numbers: Mapping[str, float]) -> str | None:
+        """The name of the number that makes this epoch the best so far; None if it is not.
+
+        Only a better metric, or where it cannot tell a lower loss on the validation data, starts
+        the wait of `--patience` and of the schedule plateau again.
+        """
+        if self.metric is None:
+            self.best_epoch = self.improved_epoch = self.epoch
+            return "epoch"
+        key = self.metric.key(numbers)
+        number = self.metric.decider(key, self.best_key)
+        better = key > tuple(self.best_key)
+        if number != self.metric.name and not self.tie_logged:
+            log(self.metric.tie_line(numbers, self.best_key))
+            self.tie_logged = True
+        if better:
+            self.best_key, self.best_epoch = key, self.epoch
+        undefined = self.best_key[0] == UNKNOWN
+        if undefined or better and number in {self.metric.name, "val_loss"}:
+            self.improved_epoch = self.epoch
+        elif self.epoch - max(self.improved_epoch, self.decayed_at) >= PLATEAU_EPOCHS:
+            self.decays, self.decayed_at = self.decays + 1, self.epoch
+        return number if better else None
 
     def mean_losses(self) -> Tensor:
         """The losses of the steps of this epoch, each the mean over the processes."""
@@ -531,8 +552,9 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "steps": self.steps,
-            "best_score": self.best_score,
+            "best_key": list(self.best_key),
             "best_epoch": self.best_epoch,
+            "improved_epoch": self.improved_epoch,
             "decays": self.decays,
             "decayed_at": self.decayed_at,
             **within,

@@ -48,7 +48,7 @@ def test_both_losses_share_a_panel_and_the_metric_has_its_own() -> None:
 def test_a_loss_that_selects_is_marked_in_its_panel() -> None:
     panels = drawn(records_of(3, val_loss=0.7, perplexity=2.0), BestMetric("val_loss", lower=True))
     assert list(panels) == ["loss", "learning rate", "perplexity"]
-    assert panels["loss"].lines[-1].get_label() == "best: 0.7 in epoch 1"
+    assert panels["loss"].lines[-1].get_label() == "best: 0.7 in epoch 3"
     assert list(drawn(records_of(3), None)) == ["loss on training data", "learning rate"]
 
 

@@ -254,7 +254,8 @@ def test_without_validation_data_the_last_epoch_is_the_best(
     [
         ([0.1, 0.3, 0.2], "best: quality 0.3000 in epoch 2 of 3; "),
         ([0.3, 0.2, 0.2], "best: quality 0.3000 in epoch 1 of 3, never better after it; try"),
-        ([math.nan] * 3, "quality was nan after each epoch: best.safetensors is the last of 3"),
+        ([math.nan] * 3, "quality was nan after each epoch: best.safetensors is epoch 3 of 3,"),
+        ([0.0] * 3, "best: quality 0.0000 in epoch 3 of 3, which has the lowest loss on the tr"),
     ],
 )
 def test_the_end_of_a_run_is_summed_up(
@@ -263,9 +264,8 @@ def test_the_end_of_a_run_is_summed_up(
     train(settings(tmp_path, epochs=3), scores=scores)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith(line)
-    assert ("quality is nan: the validation data do not define it" in lines[1]) == (
-        scores[0] != scores[0]
-    )
+    nan = [line for line in lines if "quality is nan: the validation data do not define" in line]
+    assert len(nan) == (scores[0] != scores[0])
 
 
 def test_an_epoch_without_a_batch_is_one_line(tmp_path: Path) -> None:
@@ -433,6 +433,34 @@ def test_best_is_the_best_and_patience_ends_the_run(tmp_path: Path) -> None:
     header = checkpoint.read_header(tmp_path / "best.safetensors")
     assert header.metrics["quality"] == 0.5
     assert header.card["score"] == "quality 0.500 on validation data, after epoch 2"
+
+
+def test_the_validation_loss_decides_where_the_score_is_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It also counts for --patience: equal scores of a model that improves stop no run."""
+    losses = [5.0, 4.0, 3.0, 3.5, 3.4]
+    train(settings(tmp_path, epochs=5, patience=2), scores=[0.0] * 5, val_losses=losses)
+    assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["epoch"] == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == (
+        "quality 0.0000 is that of the best epoch before, too: of such epochs, the epoch with the"
+        " lowest loss on the validation data is kept as best"
+    )
+    assert sum("of such epochs" in line for line in lines) == 1
+    assert ["val_loss 4.0000 (best)" in line for line in lines].count(True) == 1
+    assert lines[-1].startswith(
+        "best: quality 0.0000 in epoch 3 of 5, which has the lowest loss on the validation data of"
+        " 5 with this quality; "
+    )
+
+
+def test_the_best_loss_so_far_is_resumed(tmp_path: Path) -> None:
+    losses = [5.0, 3.0, 4.0, 3.5]
+    with pytest.raises(Stop):
+        train(settings(tmp_path, save_every=1), 2, scores=[0.0] * 4, val_losses=losses)
+    train(settings(tmp_path, save_every=1, resume=True), scores=[0.0] * 4, val_losses=losses)
+    assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["epoch"] == 2
 
 
 def test_an_undefined_score_is_no_reason_to_stop(tmp_path: Path) -> None:
