@@ -12,7 +12,7 @@ from dlkit.core.progress import duration
 
 # Names that no metric may have; `score` was a field of the records of dlkit 0.2.
 FIELDS = frozenset({"epoch", "loss", "lr", "seconds", "score"})
-LOSSES = {"val_loss": "loss on the validation data", "loss": "loss on the training data"}
+LOSSES = ("val_loss", "loss")  # that decide where the metric does not tell epochs apart
 
 
 UNKNOWN = -math.inf  # the rank of a number that is not known or not defined
@@ -58,11 +58,11 @@ class BestMetric:
         key = self.key(record)
         by = self.decider(key, before)
         if key[0] == UNKNOWN:
-            reason = f"{self.name} is nan: the validation data do not define it; until they do"
+            reason = f"{self.name} is nan: the validation data do not define it; until they do,"
         else:
-            reason = f"{self.name} {record[self.name]:.4f} is that of the best epoch before, too"
-        chosen = "the latest epoch" if by == "epoch" else f"the epoch with the lowest {LOSSES[by]}"
-        return f"{reason}: of such epochs, {chosen} is kept as best"
+            reason = f"{self.name} is {record[self.name]:.4f} again:"
+        chosen = "the latest" if by == "epoch" else f"the one with the lowest {by}"
+        return f"{reason} of such epochs, {chosen} is kept as best"
 
 
 def make_record(

@@ -28,7 +28,7 @@ from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
-from dlkit.core.train.epoch_log import LOSSES, UNKNOWN, BestMetric, epoch_line, make_record
+from dlkit.core.train.epoch_log import UNKNOWN, BestMetric, epoch_line, make_record
 from dlkit.core.train.optimizers import OPTIMIZERS
 from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.core.train.sampler import (
@@ -311,10 +311,9 @@ class Run:
         ties = [key for key in map(best.key, records) if key[0] == self.best_key[0]]
         if len(ties) > 1:
             number = best.decider(self.best_key, sorted(ties)[-2])
-            line += (
-                f", which has the lowest {LOSSES[number]}" if number in LOSSES else ", the latest"
-            )
-            line += f" of {len(ties)} with this {best.name}" if value is not None else ""
+            chosen = "the latest" if number == "epoch" else f"the lowest {number}"
+            equal = "" if value is None else f" of {len(ties)} with this {best.name}"
+            line += f" ({chosen}{equal})"
         elif self.best_epoch == 1 < self.epoch:
             line += ", never better after it; try a lower --lr"
         return f"{line}; {time_taken}"

@@ -254,8 +254,8 @@ def test_without_validation_data_the_last_epoch_is_the_best(
     [
         ([0.1, 0.3, 0.2], "best: quality 0.3000 in epoch 2 of 3; "),
         ([0.3, 0.2, 0.2], "best: quality 0.3000 in epoch 1 of 3, never better after it; try"),
-        ([math.nan] * 3, "quality was nan after each epoch: best.safetensors is epoch 3 of 3,"),
-        ([0.0] * 3, "best: quality 0.0000 in epoch 3 of 3, which has the lowest loss on the tr"),
+        ([math.nan] * 3, "quality was nan after each epoch: best.safetensors is epoch 3 of 3 (the"),
+        ([0.0] * 3, "best: quality 0.0000 in epoch 3 of 3 (the lowest loss of 3 with this quality"),
     ],
 )
 def test_the_end_of_a_run_is_summed_up(
@@ -444,14 +444,12 @@ def test_the_validation_loss_decides_where_the_score_is_equal(
     assert checkpoint.read_header(tmp_path / "best.safetensors").metrics["epoch"] == 3
     lines = capsys.readouterr().err.splitlines()
     assert lines[1] == (
-        "quality 0.0000 is that of the best epoch before, too: of such epochs, the epoch with the"
-        " lowest loss on the validation data is kept as best"
+        "quality is 0.0000 again: of such epochs, the one with the lowest val_loss is kept as best"
     )
     assert sum("of such epochs" in line for line in lines) == 1
     assert ["val_loss 4.0000 (best)" in line for line in lines].count(True) == 1
     assert lines[-1].startswith(
-        "best: quality 0.0000 in epoch 3 of 5, which has the lowest loss on the validation data of"
-        " 5 with this quality; "
+        "best: quality 0.0000 in epoch 3 of 5 (the lowest val_loss of 5 with this quality); "
     )
 
 
