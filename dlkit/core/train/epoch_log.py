@@ -12,7 +12,7 @@ from dlkit.core.progress import duration
 
 # Names that no metric may have; `score` was a field of the records of dlkit 0.2.
 FIELDS = frozenset({"epoch", "loss", "lr", "seconds", "score"})
-LOSSES = ("val_loss", "loss")  # that decide where the metric does not tell epochs apart
+LOSSES = ("val_loss", "loss")  # that decide between epochs with an equal metric
 
 
 UNKNOWN = -math.inf  # the rank of a number that is not known or not defined
@@ -22,7 +22,7 @@ UNKNOWN = -math.inf  # the rank of a number that is not known or not defined
 class BestMetric:
     """The metric that selects best.safetensors, and whether lower values are better.
 
-    `losses_compare` is false where the losses of two epochs do not tell which is better: a GAN's.
+    `losses_compare` is false where a lower loss is not better: a GAN's.
     """
 
     name: str
@@ -54,7 +54,7 @@ class BestMetric:
         return next(name for name, rank, other in pairs if rank != other)
 
     def tie_line(self, record: Mapping[str, float], before: Sequence[float]) -> str:
-        """The line about an epoch that the metric does not tell from the best one before it."""
+        """The line about an epoch whose metric is that of the best one before it, or undefined."""
         key = self.key(record)
         by = self.decider(key, before)
         if key[0] == UNKNOWN:

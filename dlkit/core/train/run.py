@@ -267,7 +267,7 @@ class Run:
     def epochs(self, best: BestMetric | None) -> Iterator[int]:
         """Yield the numbers of the remaining epochs, from 0, and seed each.
 
-        `best` is the metric that selects best.safetensors, with the losses where it cannot tell;
+        `best` is the metric that selects best.safetensors, with the losses where it is equal;
         without one, for lack of validation data, each epoch is better than those before it.
         """
         self.metric = best
@@ -488,8 +488,8 @@ class Run:
     def compare(self, numbers: Mapping[str, float]) -> str | None:
         """The name of the number that makes this epoch the best so far; None if it is not.
 
-        Only a better metric, or where it cannot tell a lower loss on the validation data, starts
-        the wait of `--patience` and of the schedule plateau again.
+        Only a better metric, or where it is equal a lower loss on the validation data, starts the
+        wait of `--patience` and of the schedule plateau again.
         """
         if self.metric is None:
             self.best_epoch = self.improved_epoch = self.epoch
