@@ -225,19 +225,23 @@ def evaluate(
     *,
     objective: "Objective" = "3cosadd",
     restrict: int | None = None,
+    allow_skipped: float | None = None,
 ) -> Scores:
     """Score vectors on files of word pairs with human scores, or of analogies.
+
+    A DlkitError is raised where more than the share `allow_skipped` of a file cannot be used.
 
     >>> from dlkit.embed import evaluate
     >>> scores = evaluate("pairs.csv")
     >>> scores["spearman", "pairs"]
     1.0
     """
-    api.check_ranges(restrict=(restrict, 1, None))
+    api.check_ranges(restrict=(restrict, 1, None), allow_skipped=(allow_skipped, 0, 1))
     paths = [data] if isinstance(data, str | os.PathLike) else data
 
     from dlkit.embed.evaluate import score_files
 
     vectors = api.loaded_model(model, load_once)
-    scores = score_files([os.fspath(path) for path in paths], vectors, objective, restrict)
+    files = [os.fspath(path) for path in paths]
+    scores = score_files(files, vectors, objective, restrict, allow_skipped)
     return Scores(api.answer(scores, many=True))

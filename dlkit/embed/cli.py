@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dlkit.core.cli.command import (
+    AllowSkipped,
     AnyFormat,
     ErrorsOption,
     Output,
     ResumeOption,
     ShardOption,
+    Strict,
     Task,
     Trained,
     model_argument,
@@ -253,11 +255,19 @@ def evaluate(
             rich_help_panel="Results",
         ),
     ] = None,
+    allow_skipped: AllowSkipped = None,
+    strict: Strict = False,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
     """Print how well vectors match human judgments and solve analogies."""
-    scores = evaluate_model(files, model=model, objective=objective(cosmul), restrict=restrict)
+    scores = evaluate_model(
+        files,
+        model=model,
+        objective=objective(cosmul),
+        restrict=restrict,
+        allow_skipped=0.0 if strict else allow_skipped,
+    )
     write(scores, format, output)
 
 

@@ -6,13 +6,19 @@ Shapes: P pairs, Q questions, D dimensions.
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from dlkit.core.errors import DlkitError, os_reason
+from dlkit.core.config import ALLOW_SKIPPED_ROWS, allowed_share
+from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
+from dlkit.core.io.csv_files import Skip
+from dlkit.core.io.rows import ROWS, finish_rows
 from dlkit.core.io.scores import Score, rounded
+from dlkit.core.io.text import lines
+from dlkit.core.ledger import Ledger
 from dlkit.embed.config import DEFAULT_MODEL
 from dlkit.embed.nearest import Objective, solve_analogies, unit
 from dlkit.embed.vectors import Vectors, load
@@ -53,23 +59,30 @@ def evaluate_checkpoint(
     *,
     objective: Objective = "3cosadd",
     restrict: int | None = None,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score | Failure]:
     """Score a model on each file of word pairs or analogies, or on all files in a folder.
 
+    A file of which more than the share `allow_skipped` of the rows cannot be used is a Failure.
     `split`, `save`, `workers`, `device` and `precision` have no effect.
     """
-    yield from score_files(data, load(model), objective, restrict)
+    yield from score_files(data, load(model), objective, restrict, allow_skipped)
 
 
 def score_files(
-    data: Sequence[str], vectors: Vectors, objective: Objective, restrict: int | None
+    data: Sequence[str],
+    vectors: Vectors,
+    objective: Objective,
+    restrict: int | None,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score | Failure]:
     """Score vectors on each file; a Failure for a file that cannot be used."""
+    allowed = allowed_share(allow_skipped, default=ALLOW_SKIPPED_ROWS)
     for path in list_files(data):
         try:
-            content = read_file(path)
+            content = read_file(path, allowed)
         except DlkitError as error:
-            yield Failure(str(path), str(error))
+            yield Failure(str(path), error.reason_for(path))
             continue
         if isinstance(content[0], RatedPair):
             yield from score_similarity(vectors, path.stem, content, restrict)
@@ -89,20 +102,27 @@ def list_files(sources: Sequence[str]) -> Iterator[Path]:
         yield from inside
 
 
-def read_file(path: Path) -> list[RatedPair] | list[Question]:
-    """Read a table of pairs with scores, or questions in the form of questions-words.txt."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DlkitError(os_reason(error)) from error
-    except UnicodeDecodeError as error:
-        raise DlkitError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
-    rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+def read_file(path: Path, allowed: float = 0.0) -> list[RatedPair] | list[Question]:
+    """Read a table of pairs with scores, or questions in the form of questions-words.txt.
+
+    Raises DlkitError where more than the share `allowed` of its rows cannot be used.
+    """
+    rows = [
+        (number, line)
+        for number, line in enumerate(lines(str(path)), 1)
+        if line.strip() and line[0] != "#"
+    ]
     if not rows:
-        raise DlkitError("no test words in it")
-    if rows[0][1].startswith(":") or all(is_question(line.split()) for _, line in rows[:2]):
-        return parse_questions(rows)
-    return parse_pairs(rows)
+        raise DlkitError("no test words in it", path)
+    ledger = Ledger(path.name)
+    skip = partial(ledger.skip, ROWS)
+    of_questions = rows[0][1].startswith(":") or all(
+        is_question(line.split()) for _, line in rows[:2]
+    )
+    found = (parse_questions if of_questions else parse_pairs)(rows, path, skip)
+    ledger.use(ROWS, len(found))
+    finish_rows(ledger, path, allowed)
+    return found
 
 
 def is_question(cells: list[str]) -> bool:
@@ -116,7 +136,8 @@ def is_number(cell: str) -> bool:
         return False
 
 
-def parse_questions(rows: list[tuple[int, str]]) -> list[Question]:
+def parse_questions(rows: list[tuple[int, str]], path: Path, skip: Skip) -> list[Question]:
+    """Parse lines of four words, in sections that begin with a line `: NAME`."""
     section = "all"
     questions = []
     for number, line in rows:
@@ -126,29 +147,44 @@ def parse_questions(rows: list[tuple[int, str]]) -> list[Question]:
         elif len(cells) == 4:
             questions.append(Question(section, *cells))
         else:
-            raise DlkitError(f"line {number}: {len(cells)} words; an analogy has 4")
-    if not questions:
-        raise DlkitError("no analogies in it")
+            skip("analogy without 4 words", f"{path}:{number}")
     return questions
 
 
-def parse_pairs(rows: list[tuple[int, str]]) -> list[RatedPair]:
-    """Parse rows of two words and further cells, of which the first number is the score."""
+def parse_pairs(rows: list[tuple[int, str]], path: Path, skip: Skip) -> list[RatedPair]:
+    """Parse rows of two words and further cells, of which the first number is the score.
+
+    The first row may be the names of the columns. Its separator is that of all rows.
+    """
+    separator = next((s for s in SEPARATORS if s in rows[0][1]), None)
+    width = len(cells_of(rows[0][1], separator))
     pairs = []
     for place, (number, line) in enumerate(rows):
-        separator = next((s for s in SEPARATORS if s in line), None)
-        cells = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
-        cells = [cell.strip() for cell in cells]
+        cells = cells_of(line, separator)
         score = next((float(cell) for cell in cells[2:] if is_number(cell)), None)
-        if score is not None:
+        where = f"{path}:{number}"
+        if score is None and place == 0 and len(rows) > 1:
+            continue
+        if len(cells) != width:
+            skip(f"row with another number of columns than the first ({width})", where)
+        elif score is None or not cells[0] or not cells[1]:
+            skip("row that is not two words and a number", where)
+        else:
             pairs.append(RatedPair(cells[0], cells[1], score))
-        elif place:  # the first row may be the names of the columns
-            raise DlkitError(f"line {number}: not two words and a number ({line.strip()[:60]!r})")
-    if not pairs:
-        raise DlkitError("neither pairs with scores nor analogies in it")
-    if all(word.endswith(TAGS) for pair in pairs for word in (pair.a, pair.b)):
+    if pairs and all(word.endswith(TAGS) for pair in pairs for word in (pair.a, pair.b)):
         return [RatedPair(pair.a[:-2], pair.b[:-2], pair.score) for pair in pairs]
     return pairs
+
+
+def cells_of(line: str, separator: str | None) -> list[str]:
+    """The cells of a row; none if its quotes are not closed."""
+    if separator is None:
+        return line.split()
+    try:
+        (cells,) = csv.reader([line], delimiter=separator, strict=True)
+    except csv.Error:
+        return []
+    return [cell.strip() for cell in cells]
 
 
 def score_similarity(
@@ -161,7 +197,7 @@ def score_similarity(
         index = vectors.index(word)
         if restrict is None or (index is not None and index < restrict):
             vector = vectors.word_vector(word)
-            if vector is not None:
+            if vector is not None and vector.any():  # zeros have no direction
                 directions[word] = unit(vector)
     known = [pair for pair in pairs if pair.a in directions and pair.b in directions]
     human = np.array([pair.score for pair in known])
@@ -249,7 +285,9 @@ def answer_questions(
     index = {
         word: place
         for word in distinct
-        if (place := vectors.index(word)) is not None and place < limit
+        if (place := vectors.index(word)) is not None
+        and place < limit
+        and vectors.embedding.vectors[place].any()  # zeros have no direction
     }
     asked = [[index.get(word, -1) for word in (q.a, q.b, q.c, q.d)] for q in questions]
     words = np.array(asked, np.int64)

@@ -77,15 +77,33 @@ def test_evaluation_of_both_kinds(world: Path, tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "no test words"),
-        (": a\nb c d\n", "line 2: 3 words"),
-        ("cat dog 1\ncat dog\n", "line 2: not two words and a number"),
-        ("some text\n", "neither pairs"),
-        (": section\n", "no analogies"),
+        (
+            ": a\nb c d\n",
+            "none of the 1 rows of 'bad.txt' can be used, most often: analogy without 4",
+        ),
+        (
+            "cat dog 1\ncat dog\n",
+            "1 of 2 rows of 'bad.txt' cannot be used (50 %), most often: row with",
+        ),
+        (
+            "a,b,1\nc,d\n",
+            "1 of 2 rows of 'bad.txt' cannot be used (50 %), most often: row with another",
+        ),
+        ('a,b,1\nc,"d,2\n', "1 of 2 rows of 'bad.txt' cannot be used (50 %), most often: row with"),
+        (
+            "a,b,1\nc,,2\n",
+            "1 of 2 rows of 'bad.txt' cannot be used (50 %), most often: row that is",
+        ),
+        ("a\tb\t1\nc\td\tnan\n", "1 of 2 rows of 'bad.txt' cannot be used (50 %)"),
+        ("some text\n", "none of the 1 rows"),
+        (": section\n", "no rows of 'bad.txt'"),
+        ("a b 1\ncaf\xe9 d 1\n", "byte 9 is not UTF-8"),
+        ("\x89PNG\r\n\x1a\n" + "\0" * 9, "a PNG image"),
     ],
 )
 def test_bad_test_files(world: Path, tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "bad.txt"
-    path.write_text(content)
+    path.write_bytes(content.encode("latin-1"))
     result = run("embed", "evaluate", path, "-m", world)
     assert result.code == 1
     assert f"dlkit: {path}: {message}" in result.err
@@ -110,3 +128,30 @@ def test_gensim_measures_the_same(tmp_path: Path) -> None:
     assert mine["pearson", "pairs"] == pytest.approx(pearson_r[0], abs=1e-5)
     accuracy, _ = theirs.evaluate_word_analogies(str(questions), case_insensitive=False)
     assert mine["accuracy", "questions total"] == pytest.approx(accuracy, abs=1e-5)
+
+
+def test_rows_that_are_skipped_are_counted_and_allowed_by_their_share(
+    world: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("a,b,score\nparis,france,7\nking,queen\nrome,italy,3\nking,queen,1\n")
+    refused = run("embed", "evaluate", path, "-m", world)
+    assert refused.code == 1
+    assert refused.err.endswith("--allow-skipped 0.25\n")
+    assert run("embed", "evaluate", path, "-m", world, "--strict").code == 1
+    done = run("embed", "evaluate", path, "-m", world, "--allow-skipped", 0.25, "-f", "jsonl")
+    assert done.code == 0
+    assert done.err.splitlines()[0] == "pairs.csv: 3 rows"
+    assert "pairs.csv: skipped 1 of 4 rows (25 %)" in done.err
+    assert "3 of 3 pairs" in done.out
+
+
+def test_words_with_a_vector_of_zeros_are_not_scored(tmp_path: Path) -> None:
+    vectors, pairs = tmp_path / "v.vec", tmp_path / "pairs.txt"
+    vectors.write_text("4 2\na 1 0\nb 1 1\nc 0 1\nnull 0 0\n")
+    pairs.write_text("a b 3\na c 1\nb c 2\na null 9\n")
+    found = json.loads(run("embed", "evaluate", pairs, "-m", vectors, "-f", "json").out)
+    assert [record["value"] for record in found if record["metric"] == "coverage"] == [0.75]
+    pairs.write_text("a b c a\nnull b c a\n")
+    found = json.loads(run("embed", "evaluate", pairs, "-m", vectors, "-f", "json").out)
+    assert [record["value"] for record in found if record["metric"] == "coverage"] == [0.5]
