@@ -6,6 +6,7 @@ from typing import Any, Literal
 from dlkit.core.config import (
     Optimizer,
     Schedule,
+    SkipSettings,
     TrainConfig,
     argument,
     non_defaults,
@@ -27,14 +28,14 @@ LEARNED = ("byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiece", "word
 
 
 @dataclass(kw_only=True)
-class TranslateTrainConfig(TrainConfig):
+class TranslateTrainConfig(SkipSettings, TrainConfig):
     """Settings of `dlkit translate train`.
 
     A setting whose default is None has a default for each architecture: `by_arch` fills it in.
     """
 
     data: list[str] = argument(  # type: ignore[assignment]
-        "Files of pairs: source, tab, target (TSV), or JSON lines.",
+        "Files of pairs: source, tab, target (TSV), CSV with a header, or JSON lines.",
         default=(),
     )
     source: list[str] = option(
@@ -59,7 +60,9 @@ class TranslateTrainConfig(TrainConfig):
         max=0.9,
         group="Validation",
     )
-    keys: str = option("source,target", "JSON lines: the names of the two fields.", group="Data")
+    keys: str = option(
+        "source,target", "CSV, JSON lines: the names of the two fields.", group="Data"
+    )
     errors: Literal["strict", "replace"] = option(
         "strict", "Bytes that are not UTF-8: an error, or replaced.", group="Data"
     )

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
 from dlkit.core.io.splits import hold_out
+from dlkit.core.ledger import Ledger
 from dlkit.core.nn.padding import padded
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
@@ -43,6 +43,7 @@ class TrainingData:
     vocabulary: TranslationVocabulary
     training: EncodedPairs
     validation: EncodedPairs
+    ledgers: list[Ledger]
 
 
 def load_data(
@@ -57,26 +58,27 @@ def load_data(
     held_out = PairFiles(config.val, config.val_source, config.val_target, both, config.errors)
     if not files:
         raise DlkitError("nothing to train on; give --source and --target, or a file of pairs")
-    skipped = Skipped()
-    training = read_pairs(files, config.context, skipped)
+    ledgers: list[Ledger] = []
+    training = read_pairs(files, config.context, config.allowed_rows, ledgers)
     if held_out:
-        validation = read_pairs(held_out, config.context, skipped)
+        validation = read_pairs(held_out, config.context, config.allowed_rows, ledgers)
     else:
         # Pairs with the same source stay together.
         validation, training = hold_out(
             training, config.val_share, config.seed, key=lambda pair: pair.source
         )
-    if not training:
-        skipped.report()
-        raise DlkitError("no pairs to train on", str(files))
     if vocabulary is None:
         vocabulary = make_vocabulary(config, training)
+    ledgers += [Ledger("train"), Ledger("val")]
     loaded = TrainingData(
         vocabulary,
-        encode_pairs(training, vocabulary, config, skipped),
-        encode_pairs(validation, vocabulary, config, skipped),
+        encode_pairs(training, vocabulary, config, ledgers[-2]),
+        encode_pairs(validation, vocabulary, config, ledgers[-1]),
+        ledgers,
     )
-    skipped.report()
+    for ledger in ledgers[-2:]:
+        if ledger.places:
+            ledger.report()
     if not len(loaded.training):
         raise DlkitError(
             "no usable pair to train on; give a larger --max-tokens or --max-ratio", str(files)
@@ -102,7 +104,7 @@ def encode_pairs(
     pairs: Sequence[Pair],
     vocabulary: TranslationVocabulary,
     config: TranslateTrainConfig,
-    skipped: Skipped,
+    ledger: Ledger,
 ) -> EncodedPairs:
     """The pairs as ids; those that are too long, or too different in length, are skipped."""
     sources = vocabulary.encode_sources([pair.turns for pair in pairs], config.workers)
@@ -111,13 +113,16 @@ def encode_pairs(
     for pair, source, target in zip(pairs, sources, targets, strict=True):
         lengths = sorted((len(source) - 1, len(target) - 2))  # without <s> and </s>
         if config.max_tokens and lengths[1] > config.max_tokens:
-            skipped.add(f"pair of more than {config.max_tokens} tokens", pair.where)
+            ledger.skip("pairs", f"pair of more than {config.max_tokens} tokens", pair.where)
         elif config.max_ratio and lengths[1] > config.max_ratio * lengths[0]:
-            skipped.add(f"pair with {config.max_ratio:g} times the tokens on a side", pair.where)
+            ledger.skip(
+                "pairs", f"pair with {config.max_ratio:g} times the tokens on a side", pair.where
+            )
         else:
             kept.texts.append(pair)
             kept.sources.append(np.array(source, np.int32))
             kept.targets.append(np.array(target, np.int32))
+    ledger.use("pairs", len(kept))
     return kept
 
 

@@ -1,17 +1,29 @@
-"""Pairs of sentences on disk: parallel files, TSV or JSON lines, in any number.
+"""Pairs of sentences on disk: parallel files, TSV, CSV or JSON lines, in any number.
 
 Only \\n ends a line, so that unusual characters inside one cannot shift the lines after it.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
-from typing import Any
+from pathlib import Path
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
+from dlkit.core.io.csv_files import Skip
+from dlkit.core.io.json_lines import Unusable, json_objects
+from dlkit.core.io.rows import (
+    ROWS,
+    Column,
+    Columns,
+    cells_of,
+    finish_rows,
+    first_line,
+    read_rows,
+)
 from dlkit.core.io.text import lines
+from dlkit.core.ledger import Ledger
+from dlkit.core.progress import log
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 
@@ -47,10 +59,11 @@ class PairFiles:
         return ", ".join([*self.data, *self.sources, *self.targets])
 
 
-def read_pairs(files: PairFiles, context: int, skipped: Skipped) -> list[Pair]:
-    """All pairs of the files; unusable lines are counted in `skipped`.
+def read_pairs(files: PairFiles, context: int, allowed: float, ledgers: list[Ledger]) -> list[Pair]:
+    """All pairs of the files; a ledger for each file counts its rows.
 
     With a `context` each pair has that many previous turns, and a blank pair ends a dialogue.
+    Raises DlkitError where more than the allowed share of a file's rows cannot be used.
     """
     if len(files.sources) != len(files.targets):
         raise DlkitError(
@@ -59,14 +72,32 @@ def read_pairs(files: PairFiles, context: int, skipped: Skipped) -> list[Pair]:
         )
     found: list[Pair] = []
     for source, target in zip(files.sources, files.targets, strict=True):
-        found += usable_pairs(read_parallel(source, target, files.errors), context, skipped)
+        ledger = Ledger(f"{Path(source).name}, {Path(target).name}")
+        found += usable_pairs(read_parallel(source, target, files.errors), context, ledger)
+        finish_rows(ledger, Path(source), allowed)
+        ledgers.append(ledger)
     for file in files.data:
-        if file.removesuffix(".gz").removesuffix(".zst").endswith(JSON_LINES):
-            rows = read_json_lines(file, files.keys, files.errors, skipped)
-        else:
-            rows = read_tsv(file, files.errors, skipped)
-        found += usable_pairs(rows, context, skipped)
+        ledger = Ledger(Path(file).name)
+        rows = read_file(file, files.keys, files.errors, partial(ledger.skip, ROWS))
+        found += usable_pairs(rows, context, ledger)
+        finish_rows(ledger, Path(file), allowed)
+        ledgers.append(ledger)
     return found
+
+
+def read_file(file: str, keys: tuple[str, str], errors: str, skip: Skip) -> Iterator[Pair]:
+    """The pairs of a TSV without a header, a CSV with one, or JSON lines."""
+    columns = {"source": Column((keys[0].lower(),)), "target": Column((keys[1].lower(),))}
+    path = Path(file)
+    first, found = first_line(path, errors)
+    suffix = "".join(path.suffixes).lower()
+    if any(end in suffix for end in JSON_LINES) or (first.startswith("{") and "\t" not in first):
+        yield from read_json_lines(found, file, columns, skip)
+    elif ".csv" in suffix:
+        for where, row in read_rows(path, columns, skip, (first, found)):
+            yield Pair(row["source"], row["target"], where)
+    else:
+        yield from read_tsv(found, file, skip)
 
 
 def read_parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
@@ -84,48 +115,52 @@ def read_parallel(source: str, target: str, errors: str) -> Iterator[Pair]:
         )
 
 
-def read_tsv(file: str, errors: str, skipped: Skipped) -> Iterator[Pair]:
-    """The first two columns of a TSV."""
-    for number, line in enumerate(lines(file, errors), start=1):
-        columns = line.split("\t")
-        if len(columns) > 1 or not line.strip():
-            yield Pair(columns[0], columns[1] if len(columns) > 1 else "", f"{file}:{number}")
+def read_tsv(lines: Iterable[str], file: str, skip: Skip) -> Iterator[Pair]:
+    """The first two columns of a TSV, whose rows have as many columns as the first."""
+    width = 0
+    for number, line in enumerate(lines, start=1):
+        where = f"{file}:{number}"
+        columns = line.rstrip("\r\n").split("\t")
+        if not line.strip():
+            yield Pair("", "", where)
+        elif len(columns) == 1:
+            skip("line without a tab", where)
+        elif width and len(columns) != width:
+            skip(f"row with another number of columns than the first ({width})", where)
         else:
-            skipped.add("line without a tab", f"{file}:{number}")
+            if not width and len(columns) > 2:
+                log(f"{Path(file).name}: {len(columns)} columns; the first two are read")
+            width = len(columns)
+            yield Pair(columns[0], columns[1], where)
 
 
 def read_json_lines(
-    file: str, keys: tuple[str, str], errors: str, skipped: Skipped
+    lines: Iterable[str], file: str, columns: Columns, skip: Skip
 ) -> Iterator[Pair]:
     """The two fields of JSON objects, one a line, or of the object `translation` in each."""
-    for number, line in enumerate(lines(file, errors), start=1):
+    for number, found in json_objects(lines, file, skip):
         where = f"{file}:{number}"
-        if not line.strip():
+        if found is None:
             yield Pair("", "", where)
             continue
+        inner = found.get("translation")
         try:
-            row: Any = json.loads(line)
-        except ValueError:
-            skipped.add("line that is not JSON", where)
-            continue
-        if isinstance(row, dict) and isinstance(row.get("translation"), dict):
-            row = row["translation"]
-        fields = row if isinstance(row, dict) else {}
-        source, target = (fields.get(key) for key in keys)
-        if isinstance(source, str) and isinstance(target, str):
-            yield Pair(source, target, where)
+            cells = cells_of(inner if isinstance(inner, dict) else found, columns)
+        except Unusable as error:
+            skip(str(error), where)
         else:
-            skipped.add(f"line without text in {keys[0]} and {keys[1]}", where)
+            yield Pair(cells["source"], cells["target"], where)
 
 
-def usable_pairs(pairs: Iterable[Pair], context: int, skipped: Skipped) -> Iterator[Pair]:
-    """The pairs that have text on both sides, with the turns before them."""
+def usable_pairs(pairs: Iterable[Pair], context: int, ledger: Ledger) -> Iterator[Pair]:
+    """The pairs that have text on both sides, with the turns before them; blank lines are none."""
     stripped = (Pair(pair.source.strip(), pair.target.strip(), pair.where) for pair in pairs)
     for pair in add_turns(stripped, context):
         if pair.source and pair.target:
+            ledger.use(ROWS)
             yield pair
-        elif not context or pair.source or pair.target:
-            skipped.add("empty line", pair.where)
+        elif pair.source or pair.target:
+            ledger.skip(ROWS, "pair with text on one side only", pair.where)
 
 
 def add_turns(pairs: Iterable[Pair], context: int) -> Iterator[Pair]:

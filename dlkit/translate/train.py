@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.epoch_log import BestMetric
@@ -44,6 +45,7 @@ def train(config: TranslateTrainConfig) -> Path:
             "longest": max(map(len, loaded.training.sources)),
         }
         run = Run(config, process, model, Header("translate", config.arch, header_settings, []))
+        save_ledgers(run.folder, *loaded.ledgers)
         optimizer = run.optimizer(model)
         if config.optimizer in {"adam", "adamw"}:
             for group in optimizer.param_groups:

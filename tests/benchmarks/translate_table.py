@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from dlkit.core.failures import Skipped
 from dlkit.core.io.scores import Score
 from dlkit.core.store.checkpoint import metadata
 from dlkit.translate.config import TranslateTrainConfig, TranslationSearch, by_arch
@@ -64,7 +63,7 @@ def vocabulary(options: argparse.Namespace) -> Path:
     path: Path = options.out / "tokens.json"
     if not path.exists():
         source, target = (file(options, "train", s) for s in (options.source, options.target))
-        pairs = read_pairs(PairFiles([], [source], [target]), 0, Skipped())
+        pairs = read_pairs(PairFiles([], [source], [target]), 0, 0.01, [])
         config = TranslateTrainConfig(vocab_size=options.vocab_size)
         path.write_text(make_vocabulary(config, pairs).tokenizer.to_json(), encoding="utf-8")
     return path

@@ -26,8 +26,9 @@ def test_long_and_unlike_pairs_are_skipped(
     found = data.load_data(by_arch(config))
     assert [pair.where[-1] for pair in found.training.texts] == ["1", "3"]
     err = capsys.readouterr().err
-    assert "skipped 1 x pair of more than 7 tokens" in err
-    assert "skipped 1 x pair with 4 times the tokens on a side" in err
+    assert "train: skipped 2 of 4 pairs (50 %): " in err
+    assert "1 pair of more than 7 tokens" in err
+    assert "1 pair with 4 times the tokens on a side" in err
 
 
 def test_a_share_is_held_out_and_equal_sources_stay_together() -> None:

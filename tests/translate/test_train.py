@@ -135,7 +135,7 @@ def test_missing_pairs_are_reported(tmp_path: Path) -> None:
     empty = write_lines(tmp_path / "empty.tsv", ["a", ""])
     for arguments, message in (
         ([], "nothing to train on"),
-        ([empty], "no pairs to train on"),
+        ([empty], "none of the 1 rows"),
         ([tmp_path / "none.tsv"], "no such file"),
         (["--source", empty], "1 source files and 0 target files"),
     ):

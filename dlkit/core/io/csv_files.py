@@ -98,9 +98,19 @@ def explain(error: csv.Error) -> str:
     return text
 
 
-def file_lines(file: Path) -> Iterator[str]:
-    """The lines of a file with their ends, which may be inside of a quoted field."""
-    for block in blocks(str(file), longest=LONGEST_LINE):
+def file_lines(file: Path, errors: str = "strict") -> Iterator[str]:
+    """The lines of a file with their ends, which may be inside of a quoted field.
+
+    `errors` as in `blocks`; where bytes are replaced, a line on stderr names the first.
+    """
+    reported: list[str] = []
+
+    def report(wrong: str) -> None:
+        if not reported:
+            log(f"dlkit: {wrong}: such bytes are replaced")
+        reported.append(wrong)
+
+    for block in blocks(str(file), errors, on_replaced=report, longest=LONGEST_LINE):
         yield from keep_ends(block.decode())
 
 

@@ -41,9 +41,9 @@ Columns = Mapping[str, Column]
 Row = tuple[str, dict[str, str]]  # its place (FILE:LINE), and the cells of the columns it has
 
 
-def first_line(file: Path) -> tuple[str, Iterator[str]]:
+def first_line(file: Path, errors: str = "strict") -> tuple[str, Iterator[str]]:
     """The first line with text of a file, and all its lines with their ends; it is read once."""
-    lines = file_lines(file)
+    lines = file_lines(file, errors)
     passed: list[str] = []
     for line in lines:
         passed.append(line)
