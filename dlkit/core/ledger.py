@@ -35,6 +35,18 @@ class Ledger:
         """Count one that is skipped, for a reason, at a place: a path, or a path and a line."""
         self.places.setdefault(kind, {}).setdefault(reason, []).append(place)
 
+    def drop(self, kind: str, reason: str, place: str) -> None:
+        """Skip one that was counted as used."""
+        self.used[kind] -= 1
+        self.skip(kind, reason, place)
+
+    def rename(self, kind: str, name: str) -> None:
+        """Count the things of a kind as those of another."""
+        if kind in self.used:
+            self.used[name] += self.used.pop(kind)
+        for reason, places in self.places.pop(kind, {}).items():
+            self.places.setdefault(name, {}).setdefault(reason, []).extend(places)
+
     def note(self, text: str, place: str) -> None:
         """Note something about one that is used: "images whose annotations are scaled"."""
         self.notes.setdefault(text, []).append(place)

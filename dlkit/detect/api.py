@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Union, Unp
 
 from dlkit.core import api
 from dlkit.core.api import Errors, Model, Scores
-from dlkit.core.config import Precision
+from dlkit.core.config import ALLOW_SKIPPED, Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.vision.results import drawn_by
@@ -195,10 +195,12 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     precision: Precision = "auto",
+    allow_skipped: float = ALLOW_SKIPPED,
 ) -> Scores:
     """The scores of a model on annotated images, overall and for each label.
 
-    `save` is a folder for pictures of the scores.
+    `save` is a folder for pictures of the scores, `allow_skipped` the largest share of images or
+    boxes that may be skipped.
 
     >>> from dlkit.detect import evaluate
     >>> scores = evaluate("animals", "test")
@@ -208,5 +210,5 @@ def evaluate(
     from dlkit.detect.evaluate import evaluate_checkpoint
 
     return api.evaluate_with(
-        evaluate_checkpoint, data, split, model, save, workers, device, precision
+        evaluate_checkpoint, data, split, model, save, workers, device, precision, allow_skipped
     )

@@ -44,11 +44,11 @@ def train_model(config: DetectTrainConfig) -> Path:
     return train(config)
 
 
-def evaluate_model(*arguments: Any) -> Iterator[Score | Failure]:
+def evaluate_model(*arguments: Any, **options: Any) -> Iterator[Score | Failure]:
     """The scores of a detector, as `evaluate_checkpoint`."""
     from dlkit.detect.evaluate import evaluate_checkpoint
 
-    return evaluate_checkpoint(*arguments)
+    return evaluate_checkpoint(*arguments, **options)
 
 
 def next_command(config: DetectTrainConfig, model: str) -> list[str]:
@@ -66,6 +66,7 @@ TASK = Task(
     published=PUBLISHED,
     main_metrics=("ap50_coco101", "distance"),
     pages=PAGES,
+    skips=True,
     next_command=next_command,
 )
 app = TASK.group()

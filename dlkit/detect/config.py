@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dlkit.core.config import TrainConfig, option
+from dlkit.core.config import SkipSettings, SplitSettings, TrainConfig, option
 
 DEFAULT_MODEL = "animals"
 
@@ -36,7 +36,7 @@ Arch = Literal[
 
 
 @dataclass(kw_only=True)
-class DetectTrainConfig(TrainConfig):
+class DetectTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     """The settings of `dlkit detect train`."""
 
     arch: Arch = option("yolo", "Architecture to train.", group="Architecture")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
 from dlkit.core.io.files import whole_file
+from dlkit.core.ledger import Ledger
 from dlkit.core.nn.padding import padded_tensors
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
@@ -35,14 +35,14 @@ P = TypeVar("P", bound=ImageFile)
 class CanvasDataset(Dataset[tuple[Tensor, ...]], Generic[P]):
     """Image files that are pasted onto canvases of one size; cached in memory if they fit.
 
-    Damaged images are added to `skipped`.
+    Damaged images are counted in the ledger.
     """
 
     def __init__(
-        self, samples: list[P], config: DetectTrainConfig, skipped: Skipped | None = None
+        self, samples: list[P], config: DetectTrainConfig, ledger: Ledger | None = None
     ) -> None:
         self.samples, self.config = samples, config
-        self.skipped = skipped or Skipped()
+        self.ledger = ledger or Ledger()
         self.cache: list[np.ndarray | None] = []
         if len(samples) * config.image_size**2 * 3 <= MAX_CACHED_BYTES:
             with ThreadPoolExecutor() as pool:
@@ -54,7 +54,7 @@ class CanvasDataset(Dataset[tuple[Tensor, ...]], Generic[P]):
             pixels = images.read(str(sample.path), self.config.image_size).pixels
         except DlkitError as error:
             log(f"skipped {sample.path}: {error}")
-            self.skipped.add(str(error), str(sample.path))
+            self.ledger.drop("images", error.reason, str(sample.path))
             return None
         return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
@@ -133,9 +133,9 @@ class DetectionDataset(CanvasDataset[BoxSample]):
         samples: list[BoxSample],
         config: DetectTrainConfig,
         proposals: list[np.ndarray] | None = None,
-        skipped: Skipped | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
-        super().__init__(samples, config, skipped)
+        super().__init__(samples, config, ledger)
         self.proposals = proposals
         self.mosaic, self.copy_paste = config.mosaic, config.copy_paste
 

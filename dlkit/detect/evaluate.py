@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dlkit.core.config import ALLOW_SKIPPED
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, Skipped
+from dlkit.core.failures import Failure
 from dlkit.core.io import plots
 from dlkit.core.io.files import check_free_in, note_saved
 from dlkit.core.io.scores import Score, rounded
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import track
@@ -58,14 +60,16 @@ def evaluate(
     paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
     predictor = Predictor(detector, replace(EVALUATION_OPTIONS, workers=workers))
     found = process.gather(predictor.predict(paths))
-    truths, predictions, skipped = [], [], Skipped()
+    truths, predictions, ledger = [], [], Ledger("evaluation")
     for s, (path, picture, (boxes, scores, labels)) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            skipped.add(picture.error, path)
+            ledger.skip("images", picture.error, path)
             continue
         truths.append(Truth(s.boxes, s.labels, s.crowd, s.difficult, s.areas))
         predictions.append(Predictions(boxes.numpy(), labels.numpy(), scores.numpy()))
-    skipped.report()
+        ledger.use("images")
+    if ledger.places:
+        ledger.report()
     if not truths:
         raise DlkitError("evaluation: none of the images can be read; check the data")
     return Evaluation(
@@ -82,14 +86,15 @@ def evaluate_checkpoint(
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
+    allow_skipped: float = ALLOW_SKIPPED,
 ) -> Iterator[Score]:
     """The scores of a model on one split, overall and per label; plots are written to `save`."""
     detector = load(model, device, precision)
     folder = Path(data[0])
     if keypoints.finds_keypoints(detector):
-        yield from evaluate_keypoints(folder, split, detector, save, workers)
+        yield from evaluate_keypoints(folder, split, detector, save, workers, allow_skipped)
         return
-    annotated = read_split(folder, split, detector.labels)
+    annotated = read_split(folder, split, detector.labels, detector.draw, allow_skipped)
     if not any(len(sample.boxes) for sample in annotated.samples):
         raise DlkitError(
             f"no box of {split!r} has a label of the model; its labels are"
@@ -113,11 +118,16 @@ def evaluate_checkpoint(
 
 
 def evaluate_keypoints(
-    data: Path, split: str, detector: Detector, save: Path | None, workers: int
+    data: Path,
+    split: str,
+    detector: Detector,
+    save: Path | None,
+    workers: int,
+    allow_skipped: float,
 ) -> Iterator[Score]:
     """The scores of a model that finds keypoints, overall and per keypoint."""
     check_free_in(save, keypoints.CURVE)
-    samples, _ = read_keypoints(data, split, len(detector.labels))
+    samples, _ = read_keypoints(data, split, len(detector.labels), allow_skipped)
     with distributed.launch(str(detector.device)) as process:
         found = keypoints.evaluate(detector, samples, process, workers)
     if save is not None and is_main_process():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.failures import Failure
 from dlkit.core.io.image_files import files
 from dlkit.core.io.results import note_nothing, nothing_above
@@ -73,7 +74,8 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     network.eval().to(chosen).to(memory_format=torch.channels_last)
     prepared = detector_network(network)
     prepared.prepare(dtype(chosen, precision))
-    return Detector(prepared, header.labels, int(header.config["image_size"]), chosen)
+    side, draw = int(header.config["image_size"]), Draw.of(header.config)
+    return Detector(prepared, header.labels, side, chosen, draw=draw)
 
 
 def build_from(header: Header) -> nn.Module:

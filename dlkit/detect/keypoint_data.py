@@ -5,8 +5,8 @@ train.csv, val.csv, test.csv    file, x1, y1, ..., xK, yK: a path from the CSV's
 """
 
 import random
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlkit.core.config import ALLOW_SKIPPED
+from dlkit.core.datasets.pictures import measure
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
 from dlkit.core.io.rows import Column, read_rows
+from dlkit.core.ledger import Ledger
 from dlkit.detect.data import CanvasDataset, gray_canvas
-from dlkit.detect.layouts import ImageFile, measure_image
+from dlkit.detect.layouts import ImageFile
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class KeypointRow(NamedTuple):
     where: str
 
 
-def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSample], Skipped]:
-    """Read the images of a split with `count` keypoints each; returns also the skipped samples.
+def read_keypoints(
+    data: Path, split: str, count: int, allowed: float = ALLOW_SKIPPED
+) -> tuple[list[KeypointSample], Ledger]:
+    """Read the images of a split with `count` keypoints each, and the account of all.
 
     A keypoint that is not inside its image counts as not annotated. Raises DlkitError for a CSV
-    that is missing or has other columns.
+    that is missing or has other columns, and where more than the share `allowed` is skipped.
     """
     file = data / f"{split}.csv"
     if not file.exists():
@@ -49,35 +53,34 @@ def read_keypoints(data: Path, split: str, count: int) -> tuple[list[KeypointSam
             " columns file, x1, y1, x2, y2 ... (see `dlkit docs detect`)",
             data,
         )
-    skipped = Skipped()
-    rows = keypoint_rows(file, count, skipped)
-    with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(lambda row: measure_image(row.path), rows))
+    ledger = Ledger(split)
+    rows = keypoint_rows(file, count, ledger)
     samples = []
-    for row, size in zip(rows, sizes, strict=True):
+    for row, size in zip(rows, measure([row.path for row in rows], split), strict=True):
         if isinstance(size, str):
-            skipped.add(size, str(row.path))
+            ledger.skip("images", size, str(row.path))
             continue
+        ledger.use("images")
         points = [
-            parse_point(*texts, *size, f"{row.where}: keypoint {number}", skipped)
+            parse_point(*texts, *size, f"{row.where}: keypoint {number}", ledger)
             for number, texts in enumerate(row.texts, 1)
         ]
         samples.append(KeypointSample(row.path, *size, np.array(points, np.float32)))
-    if not any(np.isfinite(sample.points).any() for sample in samples):
-        reasons = "; ".join(f"{kind}: {places[0]}" for kind, places in skipped.places.items())
-        raise DlkitError(f"no readable image has a keypoint{reasons and f' ({reasons})'}", file)
-    skipped.report()
-    return samples, skipped
+    ledger.report()
+    ledger.require("images", file)
+    ledger.require("keypoints", file)
+    ledger.check(allowed, file)
+    return samples, ledger
 
 
-def keypoint_rows(file: Path, count: int, skipped: Skipped) -> list[KeypointRow]:
+def keypoint_rows(file: Path, count: int, ledger: Ledger) -> list[KeypointRow]:
     """Read the rows of a CSV."""
     names = [(f"x{k}", f"y{k}") for k in range(1, count + 1)]
     more = f"x{count + 1}"
     columns = {name: Column((name,), number=True) for pair in names for name in pair}
     columns |= {"file": Column(("file",)), more: Column((more,), optional=True, number=True)}
     rows = []
-    for where, row in read_rows(file, columns, skipped.add):
+    for where, row in read_rows(file, columns, partial(ledger.skip, "images")):
         if more in row:
             raise DlkitError(
                 f"has more than {count} keypoints; give --keypoints their number", file
@@ -88,7 +91,7 @@ def keypoint_rows(file: Path, count: int, skipped: Skipped) -> list[KeypointRow]
 
 
 def parse_point(
-    x: str, y: str, width: int, height: int, where: str, skipped: Skipped
+    x: str, y: str, width: int, height: int, where: str, ledger: Ledger
 ) -> tuple[float, float]:
     """The coordinates of a keypoint; nan for one that is not annotated or not in its image."""
     missing = float("nan"), float("nan")
@@ -97,11 +100,12 @@ def parse_point(
     try:
         point = float(x), float(y)
     except ValueError:
-        skipped.add("keypoint that is not two numbers", where)
+        ledger.skip("keypoints", "keypoint that is not two numbers", where)
         return missing
     if not (0 <= point[0] <= width and 0 <= point[1] <= height):  # also true of nan
-        skipped.add("keypoint outside the image", where)
+        ledger.skip("keypoints", "keypoint outside its image", where)
         return missing
+    ledger.use("keypoints")
     return point
 
 

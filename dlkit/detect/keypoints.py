@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, Skipped, each
+from dlkit.core.failures import Failure, each
 from dlkit.core.io import plots
 from dlkit.core.io.files import note_saved
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, known_mean, rounded
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import Shard, map_shard
@@ -168,15 +169,17 @@ def evaluate(
     """The distances on annotated images, the same in every process."""
     paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
     found = process.gather(predict_keypoints(paths, detector, workers=workers))
-    points, truth, sizes, skipped = [], [], [], Skipped()
+    points, truth, sizes, ledger = [], [], [], Ledger("evaluation")
     for sample, (path, picture, own) in zip(samples, found, strict=True):
         if isinstance(picture, Failure):
-            skipped.add(picture.error, path)
+            ledger.skip("images", picture.error, path)
             continue
         points.append(own)
         truth.append(sample.points)
         sizes.append((sample.width, sample.height))
-    skipped.report()
+        ledger.use("images")
+    if ledger.places:
+        ledger.report()
     if not points:
         raise DlkitError("evaluation: none of the images can be read; check the data")
     return distances(np.array(points), np.array(truth), np.array(sizes))

@@ -7,6 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.parallel import device
@@ -25,13 +26,17 @@ MIN_VIEW_SCORE = 0.01  # least score of an object in one view of test-time augme
 
 @dataclass(frozen=True)
 class Detector:
-    """A network ready to predict, with its labels, image size and device."""
+    """A network ready to predict, with its labels, image size and device.
+
+    `draw` is how its training drew a val split, if the data had none.
+    """
 
     network: DetectorNetwork
     labels: list[str]
     image_size: int
     device: torch.device
     autocast: str = "fp32"  # in training; prepared networks need none
+    draw: Draw = Draw()
 
 
 class Predictor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
@@ -19,7 +19,7 @@ from dlkit.detect.data import DetectionDataset, collate, load_proposals, resize_
 from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import load
 from dlkit.detect.init_from import initial_network, training_detector
-from dlkit.detect.layouts import read_split
+from dlkit.detect.layouts import read_training
 
 BEST_METRIC = BestMetric("ap50_coco101")
 
@@ -31,8 +31,7 @@ def train(config: DetectTrainConfig) -> Path:
     if config.keypoints:
         return train_keypoints.train(config)
     with distributed.launch(config.device, config.seed) as process:
-        training = read_split(config.data, "train")
-        validation = read_split(config.data, "val", training.labels)
+        training, validation = read_training(config)
         names = training.labels
 
         if config.init_from in PUBLISHED:
@@ -45,8 +44,9 @@ def train(config: DetectTrainConfig) -> Path:
         proposals = None
         if architecture.proposals:
             proposals = load_proposals(training.samples, run.folder / "proposals.npz", process)
-        pictures = DetectionDataset(training.samples, config, proposals, training.skipped)
-        save_skipped(training.skipped, run.folder)
+        pictures = DetectionDataset(training.samples, config, proposals, training.ledger)
+        save_ledgers(run.folder, training.ledger, validation.ledger)
+        training.ledger.check(config.allowed, config.data)
         batches = run.loader(pictures, collate)
         detector = training_detector(run, config)
         loss_settings = {name: getattr(config, name) for name in architecture.loss_settings}

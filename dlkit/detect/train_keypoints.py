@@ -6,7 +6,7 @@ import torch
 
 from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
@@ -16,8 +16,9 @@ from dlkit.detect.keypoint_data import KeypointDataset, read_keypoints
 from dlkit.detect.keypoints import evaluate, save_examples
 from dlkit.detect.losses.localize import keypoint_losses
 
-# Options of localize that keypoints do not use: a mirrored left eye would be a right one.
-UNUSED = {"alpha", "flip", "flip_vertical"}
+# Options of localize that keypoints do not use: a mirrored left eye would be a right one, and
+# their CSV files name the splits.
+UNUSED = {"alpha", "flip", "flip_vertical", "val_share", "group_by"}
 BEST_METRIC = BestMetric("distance", lower=True)
 
 
@@ -27,16 +28,18 @@ def train(config: DetectTrainConfig) -> Path:
         if name in UNUSED:
             raise DlkitError(f"{option_name(name)} is for boxes, not for --keypoints")
     with distributed.launch(config.device, config.seed) as process:
-        training, skipped = read_keypoints(config.data, "train", config.keypoints)
-        validation, _ = read_keypoints(config.data, "val", config.keypoints)
+        allowed = config.allowed
+        training, ledger = read_keypoints(config.data, "train", config.keypoints, allowed)
+        validation, of_val = read_keypoints(config.data, "val", config.keypoints, allowed)
 
         names = [str(number) for number in range(1, config.keypoints + 1)]
         model, header = initial_network(config, names, "keypoints")
         network = process.wrap(model)  # gradients are averaged over processes
         run = Run(config, process, model, header)
         optimizer = run.optimizer(model)
-        pictures = KeypointDataset(training, config, skipped)
-        save_skipped(skipped, run.folder)
+        pictures = KeypointDataset(training, config, ledger)
+        save_ledgers(run.folder, ledger, of_val)
+        ledger.check(allowed, config.data)
         batches = run.loader(pictures)
         detector = training_detector(run, config)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from dlkit.core.errors import DlkitError
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.keypoint_data import KeypointDataset, KeypointSample, read_keypoints
 from tests.detect.helpers import CORNERS
@@ -41,14 +42,19 @@ def test_bad_keypoints_are_skipped_and_named(
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     rows = [CORNERS, "a.png,1,2,64,48,,", "a.png,65,2,1,x,nan,3", "gone.png,1,2,3,4,5,6"]
     (tmp_path / "val.csv").write_text("\n".join(rows))
-    samples, skipped = read_keypoints(tmp_path, "val", 3)
+    with pytest.raises(DlkitError, match=r"3 of 5 keypoints of 'val' cannot be used \(60 %\)"):
+        read_keypoints(tmp_path, "val", 3)
+    samples, ledger = read_keypoints(tmp_path, "val", 3, allowed=1)
     expected = np.array([[[1, 2], [64, 48], [NAN, NAN]], [[NAN, NAN]] * 3])
     found = np.array([sample.points for sample in samples])
     assert np.array_equal(found, expected, equal_nan=True)
     where = f"{tmp_path / 'val.csv'}:3: keypoint"
-    assert skipped.places == {
-        "keypoint outside the image": [f"{where} 1", f"{where} 3"],
-        "keypoint that is not two numbers": [f"{where} 2"],
-        "missing image": [str(tmp_path / "gone.png")],
+    assert ledger.places == {
+        "keypoints": {
+            "keypoint outside its image": [f"{where} 1", f"{where} 3"],
+            "keypoint that is not two numbers": [f"{where} 2"],
+        },
+        "images": {"missing image": [str(tmp_path / "gone.png")]},
     }
+    assert (ledger.used["keypoints"], ledger.used["images"]) == (2, 2)
     assert "gone.png" in capsys.readouterr().err

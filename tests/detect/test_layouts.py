@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.data import DetectionDataset
-from dlkit.detect.layouts import AnnotatedSplit, read_split
+from dlkit.detect.layouts import AnnotatedSplit, read_split, read_training
 from tests.conftest import LABELS, SIDE, Box, scene, voc_xml, write_voc
 from tests.detect.helpers import write
 
 SPLITS = {"train": [0, 1, 2], "val": [3, 4]}
+WHOLE = Draw(share=0)  # of data without a val split
 
 
 Objects = list[tuple[str, Box]]
@@ -158,7 +160,10 @@ def test_every_layout_gives_the_same_boxes(
         assert boxes_of(read) == expected
         assert {(s.width, s.height) for s in read.samples} == {(SIDE, SIDE)}
         assert not any(s.crowd.any() or s.difficult.any() for s in read.samples)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 3 images, 6 boxes of 2 labels",
+        "val: 2 images, 4 boxes of 2 labels",
+    ]
 
 
 def test_voc_counts_pixels_from_one_and_includes_both_ends(tmp_path: Path) -> None:
@@ -186,10 +191,10 @@ def test_coco_crowds_are_marked(tmp_path: Path) -> None:
 
 
 def test_labels_given_fix_the_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    read = read_split(voc(tmp_path), "val", ["square", "cat"])
+    read = read_split(voc(tmp_path), "val", ["square", "cat"], allowed=1)
     assert read.labels == ["square", "cat"]
     assert [set(boxes) for boxes in boxes_of(read).values()] == [{"square"}, {"square"}]
-    assert "2 x unknown class" in capsys.readouterr().err
+    assert "2 unknown class 'disc'" in capsys.readouterr().err
 
 
 def test_boxes_are_those_of_the_image_as_shown(tmp_path: Path) -> None:
@@ -199,7 +204,7 @@ def test_boxes_are_those_of_the_image_as_shown(tmp_path: Path) -> None:
     (tmp_path / "images/train").mkdir(parents=True)
     Image.new("RGB", (100, 50)).save(tmp_path / "images/train/a.jpg", exif=exif)
     write(tmp_path / "labels/train/a.txt", "0 0.5 0.9 0.2 0.2\n")
-    (sample,) = read_split(tmp_path, "train").samples
+    (sample,) = read_split(tmp_path, "train", draw=WHOLE).samples
     assert (sample.width, sample.height) == (50, 100)
     assert sample.boxes.tolist() == [[20, 80, 30, 100]]
 
@@ -230,6 +235,8 @@ def bad_voc(root: Path) -> list[str]:
     write(root / "classes.txt", "\n".join(LABELS))
     write(root / "ImageSets/Main/train.txt", "000\nmissing\nunreadable\n")
     write(root / "JPEGImages/unreadable.jpg", "text")
+    for name in ("missing", "unreadable"):
+        write(root / f"Annotations/{name}.xml", voc_xml([]))
     return [f"000.xml:{line}" for line in (10, 14, 18, 22)]
 
 
@@ -269,28 +276,39 @@ def bad_yolo(root: Path) -> list[str]:
 def test_bad_annotations_are_named_and_skipped(
     layout: Callable[[Path], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    places = [*layout(tmp_path), "missing.jpg", "unreadable.jpg"]
-    read = read_split(tmp_path, "train")
+    places = [*layout(tmp_path), "missing.", "unreadable.jpg"]
+    with pytest.raises(
+        DlkitError, match=r"(2 of 3 images|\d of \d boxes) of 'train' cannot be used"
+    ):
+        read_split(tmp_path, "train")
+    capsys.readouterr()
+    read = read_split(tmp_path, "train", allowed=1)
     assert boxes_of(read) == {"000": {n: [float(v) for v in box] for n, box in scene(0)[1]}}
-    lines = read.skipped.lines()
-    assert len(lines) == len(places)
-    said = capsys.readouterr().err
+    rows = [place for _, _, _, place in read.ledger.rows()]
+    assert len(rows) == len(places)
     for place in places:
-        assert sum(place in line for line in lines) == 1, place
-        assert place in said
-    for kind in ("unknown class", "box outside the image", "missing image", "unreadable image"):
-        assert f" x {kind}: " in said
+        assert sum(place in row for row in rows) == 1, place
+    assert (read.ledger.used["boxes"], read.ledger.used["images"]) == (2, 1)
+    assert read.ledger.seen("boxes") + read.ledger.seen("images") == len(places) + 3
+    err = capsys.readouterr().err
+    reasons = {reason for _, _, reason, _ in read.ledger.rows()}
+    assert {"box outside its image", "unreadable image"} < reasons
+    assert f"train: skipped {len(places) - 2} of {len(places)} boxes (" in err
+    assert "train: skipped 2 of 3 images (67 %): " in err
 
 
-def test_many_bad_annotations_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_nothing_left_to_learn_from_is_an_error_with_the_most_frequent_reason(
+    tmp_path: Path,
 ) -> None:
     yolo_with_yaml(tmp_path)
-    write(tmp_path / "labels/train/000.txt", "9 0.5 0.5 0.1 0.1\n" * 50)
-    assert len(read_split(tmp_path, "train").skipped.lines()) == 50
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("skipped 50 x unknown class: ")
-    assert line.endswith("and 47 more")
+    for seed in SPLITS["train"]:
+        write(tmp_path / f"labels/train/{seed:03}.txt", "0 0.5 0.5 0 0.1\n" * 50)
+    with pytest.raises(
+        DlkitError,
+        match=r"none of the 150 boxes of 'train' can be used, most often: box without area"
+        r" \(.*000.txt:1, ",
+    ):
+        read_training(DetectTrainConfig(data=tmp_path, allow_skipped=1))
 
 
 @pytest.mark.parametrize(
@@ -319,10 +337,13 @@ def test_a_truncated_image_is_named_and_skipped(
     voc(tmp_path)
     image = tmp_path / "JPEGImages/001.jpg"
     image.write_bytes(image.read_bytes()[:1500])
-    samples = read_split(tmp_path, "train").samples
-    pictures = DetectionDataset(samples, DetectTrainConfig(data=tmp_path, mosaic=0, color_jitter=0))
-    (said,) = capsys.readouterr().err.splitlines()
+    read = read_split(tmp_path, "train")
+    samples = read.samples
+    config = DetectTrainConfig(data=tmp_path, mosaic=0, color_jitter=0)
+    pictures = DetectionDataset(samples, config, ledger=read.ledger)
+    _, said = capsys.readouterr().err.splitlines()
     assert "001.jpg: damaged image" in said
+    assert (pictures.ledger.used["images"], pictures.ledger.skipped("images")) == (2, 1)
     damaged = [sample.path.name for sample in samples].index("001.jpg")
     canvas, boxes, labels = pictures[damaged]
     assert len(boxes) == len(labels) == 0
@@ -358,7 +379,7 @@ UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         broken(voc, "ImageSets/Main/train.txt", b"\xff\xfe\x80"),
         r"train\.txt",
     ),
-    "VOC, empty list": (broken(voc, "ImageSets/Main/train.txt", b""), "names no image"),
+    "VOC, empty list": (broken(voc, "ImageSets/Main/train.txt", b""), "no images of 'train'"),
     "COCO, bad json": (
         broken(coco, "annotations/instances_train2017.json", b'{"images": ['),
         r"instances_train2017\.json",

@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 ALL = "all"  # the name of the only split of a source without splits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Keypoint:
     """A point in pixels of the upright image; `visibility` as in COCO: 0 missing, 1 hidden."""
 
@@ -25,13 +25,13 @@ class Keypoint:
     visibility: int = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
-    """One annotated object, as written in its file: the user of the record checks boxes and sizes.
+    """One annotated object, as written in its file: the user of the record checks its geometry.
 
     `box` is x1, y1, x2, y2 in pixels of the upright image, None if the file gives none; `polygons`
     are lists x, y, x, y ... of corners, `rle` is COCO's record of a mask. `where` is its place: a
-    file, and a line or an id.
+    file, and a line or an id. `flaw` is the reason why it lacks a label, a box or an outline.
     """
 
     label: str
@@ -43,14 +43,25 @@ class Annotation:
     area: float | None = None
     crowd: bool = False
     difficult: bool = False
+    flaw: str = ""
+
+    @property
+    def bounds(self) -> Box | None:
+        """The box, or that around the polygons; None without both."""
+        if self.box is not None or not any(len(corners) > 1 for corners in self.polygons):
+            return self.box
+        xs = [x for corners in self.polygons for x in corners[::2]]
+        ys = [y for corners in self.polygons for y in corners[1::2]]
+        return min(xs), min(ys), max(xs), max(ys)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """An image and its annotations in the data set.
 
-    `size` is the declared width and height, if any. `labels` are those of the whole image; `mask`
-    and `object_mask` are files.
+    `size` is the width and height of the upright image in pixels, where the reader has measured it;
+    `where` is the place of the sample in the data set's files. `labels` are those of the whole
+    image; `mask` and `object_mask` are files.
     """
 
     path: Path
@@ -77,21 +88,25 @@ class Classes:
 class Source(Protocol):
     """A data set in one layout, whose splits are read one at a time.
 
-    `splits` are the names of the splits: train, val and test where the data set has them under any
-    of their spellings, others as they are spelled, or only `all`.
+    `layout` is its name in messages. `splits` are the names of the splits: train, val and test
+    where the data set has them under any of their spellings, others as they are spelled, or only
+    `all`.
     """
 
     layout: str
     root: Path
-    classes: Classes
+
+    @property
+    def classes(self) -> Classes: ...
 
     @property
     def splits(self) -> Sequence[str]: ...
 
     def read(self, split: str, ledger: Ledger) -> list[Sample]:
-        """The samples of a split in their order; the ledger counts what cannot be used and why.
+        """The samples of a split in their order, whose images exist and have been measured.
 
-        Used things are counted by who uses them. Raises DlkitError for a file that is not
-        understood.
+        The ledger counts what cannot be used and why: "images", and "annotations" that belong to no
+        image. The caller counts what it uses, and annotations of images. Raises DlkitError for a
+        file that is not understood.
         """
         ...
