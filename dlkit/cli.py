@@ -24,6 +24,7 @@ from dlkit.tasks import TASKS, task_module
 
 # The summaries of the other commands.
 COMMANDS = {
+    "data": "Check, convert and split data sets.",
     "models": "List the models that are bundled or cached, or show the card of one.",
     "merge": "Merge results of shards in the order of the inputs; exit with 1 if any is missing.",
     "doctor": "Print versions, devices, precision and folders, and check every bundled file.",
@@ -62,6 +63,10 @@ class RootGroup(TyperGroup):
         """The command or task of that name; None if there is none."""
         if cmd_name in TASKS:
             return typer.main.get_command(task_module(cmd_name).app)
+        if cmd_name == "data":
+            from dlkit.data.cli import app
+
+            return typer.main.get_command(app)
         if cmd_name in (*COMMANDS, *HIDDEN):
             from dlkit import commands
 

@@ -89,6 +89,24 @@ class TaskGroup(TyperGroup):
         return super().shell_complete(ctx, incomplete)
 
 
+class PlainGroup(TyperGroup):
+    """Commands without a default one."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The page of --help: the commands, and the first example of each."""
+        commands = [(name, pages.summary(command)) for name, command in self.commands.items()]
+        examples = [page.examples[:1] for page in map(pages.page_of, self.commands.values())]
+        page = pages.Page(examples=tuple(line for lines in examples for line in lines))
+        return "\n\n".join(
+            [
+                pages.usage([f"{ctx.command_path} COMMAND [ARGS]..."]),
+                *pages.paragraphs(self.help or ""),
+                *pages.sections({"Commands": commands}),
+                *pages.footer(ctx.command_path, page, False),
+            ]
+        )
+
+
 def normalize_resume(args: list[str]) -> list[str]:
     """Shorten `--resume auto`, as job scripts have it, to `--resume`."""
     after = zip(["", *args], args, strict=False)
