@@ -27,6 +27,7 @@ COMMANDS = {
     "data": "Check, convert and split data sets.",
     "models": "List the models that are bundled or cached, or show the card of one.",
     "merge": "Merge results of shards in the order of the inputs; exit with 1 if any is missing.",
+    "verify": "Compute some results again; exit with 1 if any differs.",
     "doctor": "Print versions, devices, precision and folders, and check every bundled file.",
     "docs": "Show the page of a task, or search all pages.",
     "help": "Show the options of a task, or of a command of it.",

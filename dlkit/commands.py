@@ -19,6 +19,7 @@ app = App(
     {
         "models": Page(examples=("dlkit models", "dlkit models detect", "dlkit models animals")),
         "merge": Page(examples=("dlkit merge out.*.jsonl -o out.jsonl",)),
+        "verify": Page(examples=("dlkit verify results.jsonl --share 0.1",)),
         "doctor": Page(examples=("dlkit doctor",)),
         "docs": Page(examples=("dlkit docs detect", "dlkit docs --search mosaic")),
         "help": Page(examples=("dlkit help detect", "dlkit help detect train")),
@@ -73,6 +74,35 @@ def merge(
     from dlkit.core.parallel.merge import merge as merge_files
 
     merge_files(files, output)
+
+
+@app.command()
+def verify(
+    file: Annotated[
+        Path, typer.Argument(help="Results in -o FILE.jsonl.", rich_help_panel="Input")
+    ],
+    share: Annotated[
+        float,
+        typer.Option(
+            help="Share of the results that is computed again.",
+            min=0,
+            max=1,
+            rich_help_panel="Input",
+        ),
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.", rich_help_panel="Input")] = 0,
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Compute some results again; exit with 1 if any differs."""
+    from dlkit.core.parallel.verify import verify as compare
+
+    found = list(compare(file, share, seed))
+    write(iter(found), format, output)
+    equal = sum(result.equal for result in found)
+    log(f"{equal} of {len(found)} results are equal")
+    if equal < len(found):
+        raise typer.Exit(ExitStatus.FAILED_INPUTS)
 
 
 @app.command()

@@ -69,6 +69,11 @@ def command_name() -> str:
     return next((word for word in words if not word.startswith("-")), "dlkit")
 
 
+def command_arguments() -> list[str]:
+    """The arguments of the command that runs now."""
+    return list(_commands[-1]) if _commands else sys.argv[1:]
+
+
 @contextmanager
 def use_command(args: list[str]) -> Iterator[None]:
     """Run the command with these arguments within this context."""

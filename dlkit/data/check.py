@@ -197,7 +197,7 @@ def check_boxes(image: Examined) -> Iterator[Finding]:
 
 
 def problem_of(box: Sequence[float], width: int, height: int) -> tuple[str, str] | None:
-    """The kind and the message of what is wrong with a box; None for a good one."""
+    """The kind of fault of a box, and its message; None for a good one."""
     x1, y1, x2, y2 = box
     numbers = f"{x1:g} {y1:g} {x2:g} {y2:g} in {width} x {height} pixels"
     if not (x2 > x1 and y2 > y1):

@@ -144,7 +144,7 @@ def stats(
 
 
 def count_labels(source: "Source", splits: list[str]) -> Iterator[LabelCount]:
-    """Count the labels of each split; what is skipped is printed on stderr."""
+    """Count the labels of each split; skipped things are printed on stderr."""
     from collections import Counter
 
     from dlkit.core.ledger import Ledger

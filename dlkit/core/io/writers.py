@@ -19,7 +19,7 @@ import typer
 from dlkit.core.environment import is_main_process, is_terminal
 from dlkit.core.errors import ExitStatus
 from dlkit.core.failures import Failure
-from dlkit.core.io import streams
+from dlkit.core.io import provenance, streams
 from dlkit.core.io.files import check_free, note_saved, whole_file
 from dlkit.core.io.views import PLAIN, View, rows, shows_table
 from dlkit.core.progress import duration, log, rate, spinner
@@ -48,6 +48,7 @@ def results_file(output: Path | None) -> Iterator[TextIO]:
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         yield file
+    provenance.save_beside(output)
     note_saved(output)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from dlkit.core.errors import DlkitError, ExitStatus
+from dlkit.core.io import provenance
 from dlkit.core.io.writers import results_file
 from dlkit.core.parallel.sharding import Record, records
 from dlkit.core.progress import log
@@ -83,6 +84,7 @@ def merge(paths: Sequence[Path], output: Path | None) -> None:
     """
     files = [ShardFile.parse(path) for path in paths]
     absent = missing_files(files)
+    made_by = provenance.common(paths)
     allow_open_files(len(files))
     twice, missing = Inputs(), Inputs()
     with results_file(output) as file:
@@ -97,6 +99,8 @@ def merge(paths: Sequence[Path], output: Path | None) -> None:
             following, last_file = number + 1, place
             print(json.dumps(record, ensure_ascii=False), file=file)
         file.flush()
+    if made_by is not None and output is not None:
+        provenance.save_beside(output, made_by)
     for path in absent:
         log(f"dlkit: {path}: no such file")
     if missing.total:

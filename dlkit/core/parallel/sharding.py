@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 from dlkit.core.environment import exit_when_terminated, leave_group, rank, world_size
 from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, check_free, is_device, keeps_existing, note_saved
+from dlkit.core.io import provenance
+from dlkit.core.io.files import (
+    FileNames,
+    check_free,
+    is_device,
+    keeps_existing,
+    note_saved,
+    whole_file,
+)
 from dlkit.core.io.views import View
 from dlkit.core.io.writers import CountedResults, Format, Writer, write
 from dlkit.core.progress import Inputs, count_of, log
@@ -33,21 +41,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Record = dict[str, Any]
+SYNC_INTERVAL = 30  # seconds after which results are also safe from a loss of power
 
 
 @dataclass(frozen=True)
 class Shard:
     """Every `step`-th input starting with number `first`; by default all inputs.
 
-    `last` is the record of this shard's input before `first`; it must belong to these inputs.
+    `last` is the record of this shard's input before `first`; it must belong to these inputs. With
+    `only`, these inputs and no others.
     """
 
     first: int = 0
     step: int = 1
     last: Record | None = None
+    only: frozenset[int] | None = None
 
     def contains(self, number: int, item: Any) -> bool:
         """Whether input `number` belongs to this shard. Raises DlkitError for other inputs."""
+        if self.only is not None:
+            return number in self.only
         if self.last is not None and number == self.first - self.step:
             self.check(number, item)
         return number >= self.first and (number - self.first) % self.step == 0
@@ -64,6 +77,8 @@ class Shard:
 
     def count(self, total: int | None) -> int | None:
         """The number of inputs of this shard, of a `total`."""
+        if self.only is not None:
+            return len(self.only)
         return None if total is None else len(range(self.first, total, self.step))
 
     def select(self, items: Iterable[T]) -> Iterator[T]:
@@ -215,6 +230,28 @@ def remaining_jobs(
             yield job
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The inputs of a command that are computed: the failed ones again, or `only` these."""
+
+    retry_failed: bool = False
+    only: frozenset[int] | None = None
+
+
+_selection = Selection()
+
+
+@contextmanager
+def select_inputs(selection: Selection) -> Iterator[None]:
+    """Within the context of a command, compute only some of its inputs."""
+    global _selection
+    before, _selection = _selection, selection
+    try:
+        yield
+    finally:
+        _selection = before
+
+
 class ShardWriter:
     """The writer of this process's results, and its shard of the inputs.
 
@@ -237,10 +274,12 @@ class ShardWriter:
         self.shard: Shard | None = None
         self.processes = world_size()
         self.done = self.end = self.failed = 0
+        self.retries = _selection.retry_failed
         own_file = format == Format.jsonl and output is not None and not is_device(output)
         if not own_file:
-            if shard is not None or resume:
+            if shard is not None or resume or self.retries:
                 option = "--resume" if shard is None else "--shard"
+                option = "--retry-failed" if self.retries else option
                 raise DlkitError(f"{option} needs results in a file; give -o FILE.jsonl")
             self.index, self.count = 0, 1
             return
@@ -256,7 +295,13 @@ class ShardWriter:
                 self.start = launch_id()
             leave_group()
         self.partial = output.with_name(f"{output.name}.partial")
+        if self.retries:
+            self.shard = Shard(only=self.failed_inputs())
+            return
         last = self.look_back(resume)
+        if _selection.only is not None:
+            self.shard = Shard(only=_selection.only)
+            return
         self.shard = Shard(self.index + self.done * self.count, self.count, last)
 
     @property
@@ -264,6 +309,22 @@ class ShardWriter:
         """The file of the results so far."""
         assert self.output is not None
         return self.partial if self.partial.exists() else self.output
+
+    def failed_inputs(self) -> frozenset[int]:
+        """The numbers of the inputs that failed in a finished file of results."""
+        assert self.output is not None
+        if self.begins is not None:
+            raise DlkitError("--retry-failed: not for inputs with several results each")
+        if self.partial.exists():
+            raise DlkitError("not finished; continue it with --resume first", self.partial)
+        provenance.check_beside(self.output)
+        failed = set()
+        for number, (record, end) in enumerate(records(self.output)):
+            self.done, self.end = number + 1, end
+            if "error" in record:
+                failed.add(self.index + number * self.count)
+        log(f"{self.output}: {len(failed)} of {self.done} inputs failed")
+        return frozenset(failed)
 
     def look_back(self, resume: bool) -> Record | None:
         """Count the inputs that are done, and return the last record."""
@@ -279,6 +340,8 @@ class ShardWriter:
             return None
         if not self.source.exists():
             return None
+        assert self.output is not None
+        provenance.check_beside(self.output)
         last: Record | None = None
         found = self.done, self.end, self.failed, last
         failed = 0
@@ -331,6 +394,11 @@ class ShardWriter:
         if self.shard is None:
             write(results, self.format, self.output, writer, view)
             return
+        if self.retries:
+            counted = CountedResults(results, self.done - len(self.shard.only or ()))
+            self.replace_failed(counted)
+            counted.end()
+            return
         counted = CountedResults(results, self.done, self.failed)
         self.append(counted)
         if self.start:
@@ -342,6 +410,7 @@ class ShardWriter:
         assert self.output is not None
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
+            provenance.save_beside(self.output)
             if self.done:
                 os.replace(self.source, self.partial)
                 os.truncate(self.partial, self.end)
@@ -354,6 +423,7 @@ class ShardWriter:
                 ) as file,
             ):
                 index = self.index + (self.done - 1) * self.count
+                synced = time.monotonic()
                 for result in results:
                     record = asdict(result)
                     if self.begins is None or self.begins(record):
@@ -363,6 +433,10 @@ class ShardWriter:
                     # Each line is written at once: a kill leaves complete lines, but for the last.
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                     file.flush()
+                    if time.monotonic() - synced > SYNC_INTERVAL:
+                        os.fsync(file.fileno())
+                        synced = time.monotonic()
+                os.fsync(file.fileno())
             os.replace(self.partial, self.output)
             note_saved(self.output)
         except OSError as error:
@@ -372,6 +446,22 @@ class ShardWriter:
         except BaseException:
             self.leave_partial()
             raise
+
+    def replace_failed(self, results: CountedResults) -> None:
+        """Write the file of results again, with the new results in place of the failed ones."""
+        assert self.output is not None
+        fresh = iter(results)
+        with (
+            whole_file(self.output) as partial,
+            partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            for record, _ in records(self.output):
+                if "error" in record:
+                    again = asdict(next(fresh))
+                    record = {"index": record["index"], **again} if self.numbered else again
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            os.fsync(file.fileno())
+        note_saved(self.output)
 
     def leave_partial(self) -> None:
         """Report the results so far, or remove an empty file."""

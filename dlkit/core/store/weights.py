@@ -73,6 +73,21 @@ def find(
     raise UnknownModel(task, model, [*known, *published])
 
 
+def digest(task: str, model: str) -> str:
+    """The SHA-256 of the file of a model that is here; an empty string without one file."""
+    import hashlib
+
+    known = {path.stem: path for path in [*cached(task), *bundled(task)]}
+    path = known.get(model, Path(model))
+    if not is_file(path):
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DlkitError(os_reason(error), path) from error
+
+
 def is_model(path: Path) -> bool:
     """Whether this is a file of weights, by its first bytes; raises DlkitError for another file."""
     if not is_file(path):

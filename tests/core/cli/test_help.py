@@ -77,7 +77,8 @@ def test_a_page_fits_a_screen(words: tuple[str, ...]) -> None:
 def test_help_all_has_every_option(words: tuple[str, ...]) -> None:
     page = run(*words, "--help-all").out
     for parameter in TREE[words].params:
-        for name in parameter.opts if parameter.param_type_name == "option" else ():
+        shown = parameter.param_type_name == "option" and not parameter.hidden
+        for name in parameter.opts if shown else ():
             assert re.search(rf"(?<!\w){name}\b", page), name
     hint = f"All options: dlkit {' '.join(words)} --help-all."
     brief = run(*words, "--help").out
