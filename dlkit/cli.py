@@ -22,9 +22,9 @@ from dlkit.core.io.streams import Streams, streams, use_streams
 from dlkit.core.progress import print_error
 from dlkit.tasks import TASKS, task_module
 
-# The summaries of the other commands.
+# The summaries of other groups of commands, and of the common commands.
+GROUPS = {"data": "Check, convert and split data sets."}
 COMMANDS = {
-    "data": "Check, convert and split data sets.",
     "models": "List the models that are bundled or cached, or show the card of one.",
     "merge": "Merge results of shards in the order of the inputs; exit with 1 if any is missing.",
     "verify": "Compute some results again; exit with 1 if any differs.",
@@ -58,13 +58,13 @@ class RootGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all tasks, then of the common commands."""
-        return [*TASKS, *COMMANDS]
+        return [*TASKS, *GROUPS, *COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command or task of that name; None if there is none."""
         if cmd_name in TASKS:
             return typer.main.get_command(task_module(cmd_name).app)
-        if cmd_name == "data":
+        if cmd_name in GROUPS:
             from dlkit.data.cli import app
 
             return typer.main.get_command(app)
@@ -91,7 +91,7 @@ class RootGroup(TyperGroup):
             )
         from dlkit.core.cli.slips import did_you_mean, nearest
 
-        near = did_you_mean(nearest(word, [*TASKS, *COMMANDS]))
+        near = did_you_mean(nearest(word, [*TASKS, *GROUPS, *COMMANDS]))
         return DlkitError(f"no task or command {word!r}{near or f'; for example: {EXAMPLES[0]}'}")
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
@@ -107,7 +107,7 @@ class RootGroup(TyperGroup):
     def get_help(self, ctx: Any) -> str:
         """The page of --help."""
         options = pages.grouped(self.get_params(ctx), Page(), ctx, False)
-        lists = {"Tasks": [*TASKS.items()], "Commands": [*COMMANDS.items()]}
+        lists = {"Tasks": [*TASKS.items()], "Commands": [*(GROUPS | COMMANDS).items()]}
         return "\n\n".join(
             [
                 pages.usage(["dlkit TASK [OPTIONS] ...", "dlkit COMMAND [ARGS]..."]),
@@ -129,7 +129,7 @@ class RootGroup(TyperGroup):
             return super().shell_complete(ctx, incomplete)
         return [
             CompletionItem(name, help=summary)
-            for name, summary in (TASKS | COMMANDS).items()
+            for name, summary in (TASKS | GROUPS | COMMANDS).items()
             if name.startswith(incomplete)
         ]
 

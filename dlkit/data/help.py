@@ -21,7 +21,7 @@ PAGES = {
     "split": Page(
         examples=(
             "dlkit data split DATA --val 0.1 --test 0.1 --to folder -o split/",
-            "dlkit data split DATA --val 0.2 --stratify --group-by '(.*)_' --to coco -o split/",
+            "dlkit data split DATA --group-by '(.*)_' --to coco -o split/",
         )
     ),
 }

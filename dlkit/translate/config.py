@@ -35,7 +35,7 @@ class TranslateTrainConfig(SkipSettings, TrainConfig):
     """
 
     data: list[str] = argument(  # type: ignore[assignment]
-        "Files of pairs: source, tab, target (TSV), CSV with a header, or JSON lines.",
+        "Files of pairs: TSV (source, tab, target), CSV, JSON lines.",
         default=(),
     )
     source: list[str] = option(

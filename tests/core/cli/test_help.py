@@ -21,6 +21,7 @@ from PIL import Image
 from dlkit import commands
 from dlkit.cli import COMMANDS, EXAMPLES
 from dlkit.core.cli.help import GROUPS, has_more, page_of
+from dlkit.data.cli import app as data_app
 from dlkit.tasks import TASKS, task_module
 from tests.conftest import run
 from tests.pages import check_arguments
@@ -33,6 +34,8 @@ def tree() -> Iterator[tuple[tuple[str, ...], Any]]:
     for task in TASKS:
         for name, command in group_of(task).commands.items():
             yield (task, name), command
+    for name, command in typer.main.get_group(data_app).commands.items():
+        yield ("data", name), command
     for name, command in typer.main.get_group(commands.app).commands.items():
         yield (name,), command
 
@@ -42,7 +45,7 @@ def group_of(task: str) -> Any:
 
 
 TREE = dict(tree())
-PAGES = [(task,) for task in TASKS] + [*TREE]
+PAGES = [(group,) for group in (*TASKS, "data")] + [*TREE]
 # Commands and the lines of their examples.
 SHOWN = sorted({line for command in TREE.values() for line in page_of(command).examples})
 
@@ -179,7 +182,7 @@ def test_every_example_parses(line: str) -> None:
 ELSEWHERE = (
     "DATA", "run/", "clip.mp4", "hf:", "-coco", "vocab.json", "glove.6B", "wordsim353", "test.en",
     " train ", "merge", "style-transfer photo", "style-transfer evaluate", "chat", "digits/",
-    "way.gif", "tokenizer.json",
+    "way.gif", "tokenizer.json", "verify",
 )  # fmt: skip
 RUN = [line for line in SHOWN if not any(part in line for part in ELSEWHERE)]
 SLOW = ("lm-generate", "attention", "capitals", "apply", "convert", "annotate", "interpolate")
