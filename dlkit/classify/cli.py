@@ -14,6 +14,7 @@ from dlkit.classify.config import (
     ClassifyTrainConfig,
     is_text_model,
 )
+from dlkit.classify.formats import FORMATS, fasttext_lines
 from dlkit.classify.help import PAGES
 from dlkit.core.cli.command import (
     AllowSkipped,
@@ -31,6 +32,7 @@ from dlkit.core.cli.command import (
     Strict,
     Task,
     Workers,
+    format_option,
     missing_images,
     model_argument,
 )
@@ -86,6 +88,7 @@ Models = model_argument(
     check=True,
     about="A model's name, a file or a URL; given more than once, their answers are averaged",
 )
+FormatOption = format_option(FORMATS)
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(
@@ -290,12 +293,15 @@ def infer(
     workers: Workers = 2,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
-    format: AnyFormat = Format.text,
+    format: FormatOption = Format.text,  # type: ignore[valid-type]
     output: Output = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
 ) -> None:
-    """Print the most probable labels of images, or of texts with a text model."""
+    """Print the most probable labels of images, or of texts with a text model.
+
+    -f fasttext prints lines `__label__NAME the text`, which `train` and fastText read.
+    """
     models: list[str] = model
     for_texts = is_text_model(models[0])
     if for_texts:
@@ -304,6 +310,8 @@ def infer(
             raise DlkitError(f"{option}: {models[0]} classifies texts; choose an image model")
     else:
         check_image_options(inputs, text, models[0])
+        if format == "fasttext":
+            raise DlkitError(f"-f fasttext: {models[0]} classifies images; the lines hold texts")
     if dense and len(models) > 1:
         raise DlkitError("--dense: takes one model; remove the other --model options")
     if image_size is not None and not dense:
@@ -322,7 +330,10 @@ def infer(
             batch_size,
             writer.shard,
         )
-        writer.write(results)
+        if format == "fasttext":
+            writer.write(fasttext_lines(results), FORMATS[format])
+        else:
+            writer.write(results)
         return
     from dlkit.classify.draw import draw_map, draw_scores
     from dlkit.core.io.image_files import keep_apart

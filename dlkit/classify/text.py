@@ -3,7 +3,6 @@
 Shapes: B texts of a batch, T words of the longest of them.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.formats import FASTTEXT_LABEL, read_fasttext
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.csv_files import Skip
-from dlkit.core.io.rows import ROWS, Column, Row, finish_rows, first_line, read_rows
+from dlkit.core.io.rows import ROWS, Column, finish_rows, first_line, read_rows
 from dlkit.core.io.splits import SPLITS, find_splits, hold_out, split_of
 from dlkit.core.io.text import COMPRESSED, MARK, open_decompressed, reading_errors
 from dlkit.core.ledger import Ledger
@@ -32,8 +31,6 @@ COLUMNS = {
     "split": Column(("split",), optional=True),
 }
 ROW_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-FASTTEXT_LABEL = "__label__"
-LABEL_WORD = re.compile(rf"(?:^|(?<=[ \t\v\f\r\0])){FASTTEXT_LABEL}([^ \t\v\f\r\n\0]*)")
 SENTENCE_ENDS = {".", "!", "?", "...", "…", "。", "！", "？"}
 PADDING, UNKNOWN = "<pad>", "<unk>"
 
@@ -376,20 +373,3 @@ def read_file(
             found.setdefault(named, []).append((text, label, where))
     finish_rows(ledger, file, texts.allowed)
     return found
-
-
-def read_fasttext(lines: Iterable[str], file: Path, skip: Skip) -> Iterator[Row]:
-    """The lines of a file of fastText's supervised training: `__label__NAME the text`.
-
-    As there, any word with that prefix is a label. A text has one: lines with several are skipped.
-    """
-    for number, line in enumerate(lines, start=1):
-        where = f"{file}:{number}"
-        labels = list(LABEL_WORD.finditer(line))
-        if len(labels) > 1:
-            skip("line with several labels", where)
-        elif labels:
-            before, after = line[: labels[0].start()].strip(), line[labels[0].end() :].strip()
-            yield where, {"text": f"{before} {after}".strip(), "label": labels[0][1]}
-        elif line.strip():
-            skip("line without a label", where)
