@@ -11,6 +11,7 @@ from dlkit.tokenize.pipeline.added import Finder, model_vocab, read_added_tokens
 from dlkit.tokenize.pipeline.fields import Json, NotUnderstood, read_fields
 from dlkit.tokenize.pipeline.models import Found, model_type, read_model
 from dlkit.tokenize.pipeline.postprocessors import Spanned
+from dlkit.tokenize.pipeline.segments import read_segments
 from dlkit.tokenize.pipeline.text import Part
 
 CACHED_PIECES = 1 << 17
@@ -66,6 +67,7 @@ class OwnEngine:
         self.written = {token.content: text for text, token in self.as_normalized.tokens.items()}
         self.decoders = decoders.read_decoders(content.get("decoder"))
         self.cache: dict[str, Found] = {}
+        self.segments = read_segments(self, content)
 
     def parts(self, text: str, parse_special: bool, tracks: bool) -> list[Part]:
         """The pre-tokens and the added tokens of a text."""
@@ -98,6 +100,11 @@ class OwnEngine:
         return found
 
     def encode(self, text: str, parse_special: bool) -> list[int]:
+        added = self.as_written.pattern
+        if self.segments is not None and not (added and added.search(text)):
+            found = self.segments.encode(text)
+            if found is not None:
+                return found
         ids: list[int] = []
         for part in self.parts(text, parse_special, self.tracks):
             if part.token is not None:

@@ -144,7 +144,12 @@ def read_unigram(part: Json) -> Model:
     lowest = min((score for _, score in fields["vocab"]), default=0.0) - UNKNOWN_PENALTY
     longest = max(map(len, scores), default=1)
     unknown = fields["unk_id"]
-    beginnings = {token[:end] for token in scores for end in range(1, len(token))}
+    # The tokens, and None for the beginnings of tokens.
+    table: dict[str, tuple[int, float] | None] = {
+        token[:end]: None for token in scores for end in range(1, len(token))
+    }
+    table |= scores
+    absent = (-1, 0.0)
 
     def unknown_id() -> int:
         if unknown is None:
@@ -152,28 +157,29 @@ def read_unigram(part: Json) -> Model:
         return int(unknown)
 
     def best_path(piece: str) -> Found:
-        best = [(0.0, -1, -1)] + [(0.0, -1, -2)] * len(piece)  # score, start, id
-        for start in range(len(piece)):
-            here = best[start][0]
+        size = len(piece)
+        best, starts, ids = [0.0] * (size + 1), [-1] * (size + 1), [-1] * (size + 1)
+        for start in range(size):
+            here = best[start]
             single = False
-            for end in range(start + 1, min(len(piece), start + longest) + 1):
-                token = piece[start:end]
-                known = scores.get(token)
-                if known is not None:
-                    score = known[1] + here
-                    if best[end][1] < 0 or score > best[end][0]:
-                        best[end] = score, start, known[0]
-                    single = single or end == start + 1
-                if token not in beginnings:
+            for end in range(start + 1, min(size, start + longest) + 1):
+                known = table.get(piece[start:end], absent)
+                if known is None:
+                    continue
+                if known is absent:
                     break
+                score = known[1] + here
+                if starts[end] < 0 or score > best[end]:
+                    best[end], starts[end], ids[end] = score, start, known[0]
+                single = single or end == start + 1
             if not single:
-                score = lowest + here
-                if best[start + 1][1] < 0 or score > best[start + 1][0]:
-                    best[start + 1] = score, start, unknown_id()
+                end, score = start + 1, lowest + here
+                if starts[end] < 0 or score > best[end]:
+                    best[end], starts[end], ids[end] = score, start, unknown_id()
         pieces: list[tuple[int, int, bool]] = []
-        end = len(piece)
+        end = size
         while end > 0:
-            _, start, i = best[end]
+            start, i = starts[end], ids[end]
             if i == unknown and pieces and pieces[-1][2]:
                 pieces[-1] = (start, pieces[-1][1], True)
             else:

@@ -70,7 +70,10 @@ def cut_matches(text: str, matches: list[Span], behavior: str, invert: bool = Fa
 
 def splitter(find: Finder, behavior: str, invert: bool = False) -> PreTokenizer:
     def split(part: Part) -> list[Part]:
-        cuts = cut_matches(part.text, find(part.text), behavior, invert)
+        matches = find(part.text)
+        if not matches and part.text:
+            return [] if behavior == "Removed" and invert else [part]
+        cuts = cut_matches(part.text, matches, behavior, invert)
         return [part.cut(start, end) for start, end in cuts if start < end]
 
     return split
@@ -78,11 +81,6 @@ def splitter(find: Finder, behavior: str, invert: bool = False) -> PreTokenizer:
 
 def class_finder(pattern: str) -> Finder:
     return lambda text: [match.span() for match in tables.class_for(pattern, text).finditer(text)]
-
-
-def find_spaces(text: str) -> list[Span]:
-    pattern = tables.compile_class(f"[{tables.SPACES}]")
-    return [match.span() for match in pattern.finditer(text)]
 
 
 def read_behavior(value: Any, where: str) -> str:
@@ -114,9 +112,17 @@ def read_byte_level(part: Json, where: str) -> PreTokenizer:
     return cut
 
 
+def split_words(part: Part) -> list[Part]:
+    """The words between white space."""
+    pattern = tables.compile_class(f"[^{tables.SPACES}]+")
+    if part.spans is None:
+        return [Part(word, None) for word in pattern.findall(part.text)]
+    return [part.cut(*match.span()) for match in pattern.finditer(part.text)]
+
+
 def read_whitespace_split(part: Json, where: str) -> PreTokenizer:
     read_fields(part, where)
-    return splitter(find_spaces, "Removed")
+    return split_words
 
 
 def read_whitespace(part: Json, where: str) -> PreTokenizer:
@@ -128,9 +134,8 @@ def read_whitespace(part: Json, where: str) -> PreTokenizer:
 
 def read_bert(part: Json, where: str) -> PreTokenizer:
     read_fields(part, where)
-    words = splitter(find_spaces, "Removed")
     marks = splitter(class_finder(tables.PUNCTUATION), "Isolated")
-    return lambda part: [piece for word in words(part) for piece in marks(word)]
+    return lambda part: [piece for word in split_words(part) for piece in marks(word)]
 
 
 def read_punctuation(part: Json, where: str) -> PreTokenizer:
@@ -168,7 +173,8 @@ def read_metaspace(part: Json, where: str) -> PreTokenizer:
         ):
             text, spans = editing.prepend(text, spans, mark)
         whole = Part(text, spans)
-        return split(whole) if fields["split"] else [whole]
+        # Most words have one mark, in front.
+        return split(whole) if fields["split"] and mark in text[1:] else [whole]
 
     return cut
 
