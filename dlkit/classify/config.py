@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from dlkit.core.config import Optimizer, Schedule, SkipSettings, TrainConfig, option
+from dlkit.core.config import Optimizer, Schedule, SkipSettings, SplitSettings, TrainConfig, option
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.weights import find
 
@@ -30,6 +30,7 @@ OWN: dict[str, tuple[str, ...]] = {
         (
             "pretrained", "freeze", "image_size", "fit", "color", "activation", "init", "flip",
             "shift", "rotate", "zoom", "color_jitter", "cutout", "mixup", "cutmix", "randaugment",
+            "group_by",
         ),
         IMAGES,
     ),
@@ -99,7 +100,7 @@ Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sig
 
 
 @dataclass(kw_only=True)
-class ClassifyTrainConfig(SkipSettings, TrainConfig):
+class ClassifyTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     """Settings of a training run; a None default depends on the architecture (`DEFAULTS`)."""
 
     arch: Arch = option(
@@ -137,13 +138,6 @@ class ClassifyTrainConfig(SkipSettings, TrainConfig):
     )
     clip_grad: float = option(
         None, "Maximum norm of the gradient; 0: no limit (10; perceptron, adaline: 0).", min=0
-    )
-    val_share: float = option(
-        0.1,
-        "Share of the training data to validate on if the data has no val split.",
-        min=0,
-        max=0.9,
-        group="Validation",
     )
     loss: Literal["auto", "cross-entropy", "bce", "triplet"] = option(
         "auto", "auto: bce for multi-label data, else cross-entropy.", group="Loss"

@@ -78,7 +78,9 @@ def list_samples(
         names, samples = read_texts(data, allowed).split("all")
         return ["text", "label"], [(text, names[label]) for text, label in samples]
     labeled = read_split(data, "all")
-    labeled.skipped.report()
+    labeled.ledger.use("images", len(labeled.samples))
+    labeled.ledger.report()
+    labeled.ledger.check(allowed_share(allow_skipped), data)
     rows = [
         (str(sample.path.resolve()), ";".join(labeled.labels[label] for label in sample.labels))
         for sample in labeled.samples

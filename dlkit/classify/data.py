@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.layouts import ImageSample
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
+from dlkit.core.ledger import Ledger
 from dlkit.core.progress import track
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
@@ -125,7 +125,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Images of one split, in batches of uint8 (B, C, S, S) with their targets.
 
     Targets are label indices (B,), or multi-hot (B, L) for multi-label data. Unreadable images are
-    skipped. Decoded images are kept in memory if they fit.
+    skipped, counted by the ledger. Decoded images are kept in memory if they fit.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         preprocessing: Preprocessing,
         num_labels: int,
         multi_label: bool,
-        skipped: Skipped,
+        ledger: Ledger,
     ) -> None:
-        self.preprocessing, self.skipped = preprocessing, skipped
+        self.preprocessing, self.ledger = preprocessing, ledger
         self.samples = list(samples)
         self.kept: Tensor | None = None
         size = preprocessing.channels * preprocessing.image_size**2
@@ -163,7 +163,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         try:
             return self.preprocessing.read(str(sample.path))
         except DlkitError as error:
-            self.skipped.add("unreadable image", f"{sample.path} ({error})")
+            self.ledger.drop("images", "unreadable image", f"{sample.path} ({error})")
             return None
 
     def __len__(self) -> int:

@@ -30,10 +30,11 @@ from dlkit.classify.text import TextDataset, read_texts
 from dlkit.core.config import ALLOW_SKIPPED_ROWS, allowed_share
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, Skipped
+from dlkit.core.failures import Failure
 from dlkit.core.io import plots
 from dlkit.core.io.files import check_free_in, note_saved
 from dlkit.core.io.scores import Score, rounded
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
@@ -89,7 +90,8 @@ def evaluate_checkpoint(
         allowed = allowed_share(allow_skipped, default=ALLOW_SKIPPED_ROWS)
         metrics = score_texts(names, folder, split, save, device, precision, allowed)
     else:
-        metrics = score_images(names, folder, split, save, workers, device, precision)
+        allowed = allowed_share(allow_skipped)
+        metrics = score_images(names, folder, split, save, workers, device, precision, allowed)
     for name, value in metrics.summary.items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
     for label, values in metrics.per_label.items():
@@ -105,22 +107,28 @@ def score_images(
     workers: int,
     device: str,
     precision: str,
+    allowed: float,
 ) -> ClassificationMetrics:
     """Score image classifiers on the images of a split."""
     classifiers = [load(name, device, precision) for name in names]
     first = classifiers[0]
-    labeled = read_split(data, split, first.labels, *first.val_split)
-    labeled.skipped.report()
-    if not labeled.samples:
-        raise DlkitError(f"no image of the split {split!r} has a label of {names[0]}", data)
+    labeled = read_split(data, split, first.labels, first.draw, first.multi_label)
+    ledger = labeled.ledger
+    ledger.use("images", len(labeled.samples))
+    ledger.report()
+    ledger.require("images", data)
+    ledger.check(allowed, data)
     present = {label for sample in labeled.samples for label in sample.labels}
     if len(present) < len(first.labels):
         absent = len(first.labels) - len(present)
         log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
     if first.descriptor and len(names) == 1:
-        return score_descriptors(first, labeled.samples, workers, device)
+        return score_descriptors(first, labeled.samples, ledger, workers, device)
     check_same_labels(names, classifiers)
-    samples, probabilities = predict_probabilities(classifiers, labeled.samples, workers, device)
+    samples, probabilities = predict_probabilities(
+        classifiers, labeled.samples, ledger, workers, device
+    )
+    ledger.check(allowed, data)
     targets = make_targets(samples, len(first.labels), first.multi_label)
     score = score_multi_label if first.multi_label else score_single_label
     metrics = score(probabilities, targets, first.labels)
@@ -140,8 +148,8 @@ def score_texts(
 ) -> ClassificationMetrics:
     """Score text classifiers on the texts of a split."""
     classifiers = load_text_ensemble(names, device, precision)
-    labels = classifiers[0].labels
-    _, samples = read_texts(data, allowed).split(split, labels, *classifiers[0].val_split)
+    labels, draw = classifiers[0].labels, classifiers[0].draw
+    _, samples = read_texts(data, allowed).split(split, labels, draw.share, draw.seed)
     with distributed.launch(device) as process:
         own = list(process.share(text for text, _ in track(samples, "evaluating")))
         rows = []
@@ -169,13 +177,13 @@ def evaluate_texts(
 
 
 def score_descriptors(
-    classifier: Classifier, samples: Sequence[ImageSample], workers: int, device: str
+    classifier: Classifier, samples: Sequence[ImageSample], ledger: Ledger, workers: int, device: str
 ) -> ClassificationMetrics:
     """Score a descriptor network by retrieval: do near images share a label?"""
     with distributed.launch(device) as process:
         paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
         found = process.gather(predict(classifier, paths, workers=workers))
-        pairs = list(drop_failures(samples, found))
+        pairs = list(drop_failures(samples, found, ledger))
     targets = make_targets(
         [sample for sample, _ in pairs], len(classifier.labels), multi_label=False
     )
@@ -183,30 +191,32 @@ def score_descriptors(
 
 
 def predict_probabilities(
-    classifiers: Sequence[Classifier], samples: Sequence[ImageSample], workers: int, device: str
+    classifiers: Sequence[Classifier],
+    samples: Sequence[ImageSample],
+    ledger: Ledger,
+    workers: int,
+    device: str,
 ) -> tuple[list[ImageSample], Tensor]:
     """Return the readable images and their probabilities (N, L)."""
     with distributed.launch(device) as process:
         paths = process.share(str(sample.path) for sample in track(samples, "evaluating"))
         found = process.gather(predict_mean(paths, classifiers, BATCH, workers))
-        pairs = list(drop_failures(samples, found))
+        pairs = list(drop_failures(samples, found, ledger))
     return [sample for sample, _ in pairs], torch.stack([row for _, row in pairs])
 
 
 def drop_failures(
-    samples: Sequence[ImageSample], found: Iterator[tuple[str, Tensor | Failure]]
+    samples: Sequence[ImageSample], found: Iterator[tuple[str, Tensor | Failure]], ledger: Ledger
 ) -> Iterator[tuple[ImageSample, Tensor]]:
     """Yield the samples with results; skip and report those that failed."""
-    skipped = Skipped()
-    none = True
     for sample, (path, row) in zip(samples, found, strict=True):
         if isinstance(row, Failure):
-            skipped.add("unreadable image", f"{path} ({row.error})")
+            ledger.drop("images", "unreadable image", f"{path} ({row.error})")
         else:
-            none = False
             yield sample, row
-    skipped.report()
-    if none:
+    if ledger.used["images"] < len(samples):
+        ledger.report()
+    if not ledger.used["images"]:
         raise DlkitError("none of the images to evaluate on is readable")
 
 

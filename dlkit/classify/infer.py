@@ -20,6 +20,7 @@ from dlkit.classify.models.network import Network
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.text import WordVocabulary, pad_ids, text_classifier_settings
 from dlkit.classify.torchvision_zoo import find_model
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
@@ -72,7 +73,7 @@ class Classifier:
     multi_label: bool = False
     descriptor: bool = False
     autocast: str = "fp32"  # precision of autocast: for training, whose weights stay fp32
-    val_split: tuple[float, int] = (0.1, 0)  # share and seed of splits that the data lacks
+    draw: Draw = Draw()  # of splits that the data lacks
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ class TextClassifier:
     max_length: int
     device: torch.device
     autocast: str = "auto"
-    val_split: tuple[float, int] = (0.1, 0)  # share and seed of splits that the data lacks
+    draw: Draw = Draw()  # of splits that the data lacks
 
     @torch.inference_mode()
     def outputs(self, ids: Tensor) -> Tensor:
@@ -124,13 +125,8 @@ def load_text_classifier(
         settings["max_length"],
         chosen,
         precision,
-        read_val_split(header),
+        Draw.of(header.config),
     )
-
-
-def read_val_split(header: checkpoint.Header) -> tuple[float, int]:
-    """Return the share and seed with which training split the data."""
-    return header.config.get("val_share", 0.1), header.config.get("seed", 0)
 
 
 def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "auto") -> Classifier:
@@ -151,7 +147,7 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
         chosen,
         multi_label=settings["loss"] == "bce",
         descriptor=settings["loss"] == "triplet",
-        val_split=read_val_split(header),
+        draw=Draw.of(header.config),
     )
 
 

@@ -29,7 +29,6 @@ from dlkit.classify.text import (
 from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
 from dlkit.core.ledger import Ledger
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.train.run import Run
@@ -47,17 +46,18 @@ class ImageSetup:
     inputs: Preprocessing
     training: ImageDataset
     validation: ImageDataset
-    skipped: Skipped
     encoder: EncoderInit | None = None  # if the training starts from an autoencoder
 
 
 def prepare_images(config: ClassifyTrainConfig) -> ImageSetup:
     """Read the data and complete the settings that depend on it."""
-    share, seed = config.val_share, config.seed
-    training = layouts.read_split(config.data, "train", None, share, seed)
-    held_out = layouts.read_split(config.data, "val", training.labels, share, seed)
-    skipped = training.skipped + held_out.skipped
+    training, held_out = layouts.read_training(config)
     names = training.labels
+    splits = [split for split in (training, held_out) if split.samples or split.ledger.places]
+    for split in splits:
+        split.ledger.use("images", len(split.samples))
+        split.ledger.check(config.allowed, config.data)
+    training.ledger.require("images", config.data)
     if len(names) < 2:
         raise DlkitError(f"only one label ({names[0]}); at least two are needed", config.data)
     loss = config.loss
@@ -75,18 +75,21 @@ def prepare_images(config: ClassifyTrainConfig) -> ImageSetup:
     if config.fit != "auto":
         inputs = replace(inputs, fit=config.fit)
     multi_label = loss == "bce"
-    pictures = ImageDataset(training.samples, inputs, len(names), multi_label, skipped)
-    validation = ImageDataset(held_out.samples, inputs, len(names), multi_label, skipped)
+    pictures = ImageDataset(training.samples, inputs, len(names), multi_label, training.ledger)
+    validation = ImageDataset(held_out.samples, inputs, len(names), multi_label, held_out.ledger)
+    for split in splits:
+        present = {label for sample in split.samples for label in sample.labels}
+        split.ledger.report({"images": f"of {len(present)} label{'s' * (len(present) != 1)}"})
+        split.ledger.check(config.allowed, config.data)
+    training.ledger.require("images", config.data)
     if inherited is None:
         mean, std = pictures.statistics()
         inputs = replace(inputs, mean=mean, std=std)
     flip = config.flip
     if flip is None:
         flip = 0.5 if inputs.channels == 3 else 0.0
-    skipped.report()
-    refuse_skipped(skipped, config)
     config = replace(config, init_from=model, image_size=inputs.image_size, flip=flip)
-    return ImageSetup(config, names, loss, inputs, pictures, validation, skipped, encoder)
+    return ImageSetup(config, names, loss, inputs, pictures, validation, encoder)
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,6 @@ def check_options(config: ClassifyTrainConfig) -> None:
             raise DlkitError(f"{option} goes with --loss triplet; add that or remove {option}")
         if name in CROSS_ENTROPY_ONLY and learning_rule:
             raise DlkitError(f"{option} goes with the cross-entropy loss; remove {option}")
-
-
-def refuse_skipped(skipped: Skipped, config: ClassifyTrainConfig) -> None:
-    """Raise DlkitError for skipped samples with --strict."""
-    if config.strict and (lines := skipped.lines()):
-        raise DlkitError(f"--strict: {len(lines)} unusable samples; the first: {lines[0]}")
 
 
 def find_init_model(config: ClassifyTrainConfig) -> str | None:

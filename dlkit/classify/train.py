@@ -88,7 +88,7 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
         descriptor=loss == "triplet",
         autocast=config.precision,
     )
-    save_skipped(data.skipped, run.folder)
+    save_ledgers(run.folder, data.training.ledger, data.validation.ledger)
 
     for _ in run.epochs(BEST_METRIC[loss] if len(data.validation) else None):
         for images, targets in run.batches(batches):

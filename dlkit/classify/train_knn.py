@@ -13,7 +13,7 @@ from dlkit.classify.model import build
 from dlkit.classify.prepare import prepare_images
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log
 from dlkit.core.store import checkpoint
@@ -74,7 +74,7 @@ def train_knn(config: ClassifyTrainConfig, process: Process) -> Path:
         header = Header("classify", "knn", described, names, settings_of(config), scores)
         header.card.update(command_card())
         checkpoint.save(best, model.state_dict(), header)
-        save_skipped(data.skipped, config.out)
+        save_ledgers(config.out, data.training.ledger, data.validation.ledger)
         found = f"top1 {scores['top1']:.4f}" if scores else "no validation data"
         log(f"{len(descriptors)} images stored  {found}")
     process.barrier()

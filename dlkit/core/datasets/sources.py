@@ -6,13 +6,22 @@ from pathlib import Path
 from typing import Literal
 
 from dlkit.core.datasets.coco import Coco, json_files
+from dlkit.core.datasets.coco_captions import CocoCaptions
+from dlkit.core.datasets.flickr import Flickr, captions_file
+from dlkit.core.datasets.folders import ClassFolders, visible_folders
 from dlkit.core.datasets.samples import Source
+from dlkit.core.datasets.shards import Shards, find_tars
+from dlkit.core.datasets.tables import SUFFIXES as TABLES
+from dlkit.core.datasets.tables import Kind, Tables, has_tables
 from dlkit.core.datasets.voc import Voc, VocBeside, has_xml
 from dlkit.core.datasets.yolo import Yolo
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.walk import suffix_of
 from dlkit.core.progress import log
 
-Need = Literal["boxes", "masks"]
+Need = Literal["boxes", "masks", "labels", "captions"]
+
+KINDS: dict[Need | None, Kind] = {"labels": "label", "captions": "caption"}
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,7 @@ LAYOUTS = (
         lambda data: Voc(data, masks=False),
         ("boxes",),
     ),
-    Layout(
-        "YOLO", "images/ and labels/, or data.yaml", has_labels, Yolo
-    ),
+    Layout("YOLO", "images/ and labels/, or data.yaml", has_labels, Yolo),
     Layout(
         "COCO",
         "annotations/*.json",
@@ -69,32 +76,95 @@ LAYOUTS = (
         VocBeside,
         ("boxes",),
     ),
-)  # fmt: skip
-OF_FILES = {".yaml": Yolo, ".yml": Yolo, ".json": Coco}
+    Layout(
+        "COCO's captions",
+        "annotations/captions_*.json",
+        lambda data: next(json_files(data), None) is not None,
+        CocoCaptions,
+        ("captions",),
+    ),
+    Layout(
+        "Flickr8k",
+        "*.token.txt or captions.txt",
+        lambda data: captions_file(data) is not None,
+        Flickr,
+        ("captions",),
+    ),
+    Layout(
+        "WebDataset's captions",
+        "*.tar of 7.jpg and 7.txt",
+        lambda data: bool(find_tars(data)),
+        lambda data: Shards(data, "caption"),
+        ("captions",),
+    ),
+    Layout(
+        "tables of captions",
+        "train.csv with path and caption",
+        has_tables,
+        lambda data: Tables(data, "caption"),
+        ("captions",),
+    ),
+    Layout(
+        "WebDataset",
+        "*.tar of 7.jpg and 7.cls",
+        lambda data: bool(find_tars(data)),
+        lambda data: Shards(data, "label"),
+        ("labels",),
+    ),
+    Layout(
+        "tables of labels",
+        "train.csv with path and label",
+        has_tables,
+        lambda data: Tables(data, "label"),
+        ("labels",),
+    ),
+)
+FOLDERS = Layout(
+    "folders of labels",
+    "train/LABEL/*.jpg or LABEL/*.jpg",
+    lambda data: next(visible_folders(data), None) is not None,
+    ClassFolders,
+    ("labels",),
+)  # what any folder with folders may be
 
 
 def find_source(data: Path, need: Need | None = None) -> Source:
-    """The data set in a folder, a data.yaml or a JSON file of annotations.
+    """The data set in a folder, a data.yaml, a JSON file of annotations, a table or a tar file.
 
     Raises DlkitError, with what was looked for, if the layout is unknown or has no such
     annotations.
     """
     if not data.exists():
-        raise DlkitError("no such folder", data)
+        raise DlkitError("no such folder or file", data)
     if data.is_file():
-        if data.suffix.lower() not in OF_FILES:
-            raise DlkitError(
-                f"not a data set in a known layout; give a folder, or a file {', '.join(OF_FILES)}",
-                data,
-            )
-        open_file: Callable[[Path], Source] = OF_FILES[data.suffix.lower()]
-        return open_file(data)
+        return open_file(data, need)
     layouts = [layout for layout in LAYOUTS if need is None or need in layout.needs]
     found = [layout for layout in layouts if layout.found(data)]
+    if not found and need in {None, *FOLDERS.needs}:
+        layouts.append(FOLDERS)
+        found = [layout for layout in layouts if layout.found(data)]
     if not found:
         known = "; ".join(f"{layout.name} ({layout.files})" for layout in layouts)
         raise DlkitError(f"no {need or 'data'} in a known layout: {known}", data)
-    if len(found) > 1:
+    if need is not None and len(found) > 1:
         others = ", ".join(layout.name for layout in found[1:])
         log(f"{data}: read as {found[0].name}; it may also be {others}")
     return found[0].open(data)
+
+
+def open_file(data: Path, need: Need | None) -> Source:
+    """The data set that a file is, or describes."""
+    suffix = suffix_of(data.name)
+    kind = KINDS.get(need)
+    if suffix in {".yaml", ".yml"} and kind is None:
+        return Yolo(data)
+    if suffix == ".json":
+        return CocoCaptions(data) if need == "captions" else Coco(data)
+    if suffix == ".tar":
+        return Shards(data, kind)
+    if suffix in TABLES or need == "labels":
+        return Tables(data, kind)
+    if need == "captions":
+        return Flickr(data)
+    known = ", ".join((".yaml", ".json", ".tar", *TABLES))
+    raise DlkitError(f"not a data set in a known layout; give a folder, or a file {known}", data)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlkit.core.datasets.samples import ALL, Sample, Source
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.splits import SPLITS, hold_out
+from dlkit.core.io.splits import hold_out
 from dlkit.core.ledger import Ledger
 from dlkit.core.progress import log
 
@@ -29,59 +29,92 @@ class Draw:
         return cls(share, seed, settings.get("group_by"))
 
 
-def read_split(source: Source, split: str, draw: Draw, ledger: Ledger) -> list[Sample]:
+def read_split(
+    source: Source, split: str, draw: Draw, ledger: Ledger, draws_test: bool = False
+) -> list[Sample]:
     """The samples of one split; `val` is drawn from the training data where there is none.
 
-    Raises DlkitError for a split that the data set does not have.
+    With `draws_test`, `test` is drawn, too, from data without splits, and `all` is all samples. The
+    ledger counts the skipped samples of the split; those of data from which it is drawn are
+    reported. Raises DlkitError for a split that the data set does not have.
     """
-    if split not in source.splits and split == "val":
-        return drawn(source, draw, ledger)[1]
-    if split == "train" and "val" not in source.splits and draw.share:
-        return drawn(source, draw, ledger)[0]
-    return source.read(existing(source, split), ledger)
+    if split == ALL and draws_test:
+        return [sample for name in source.splits for sample in source.read(name, ledger)]
+    if not draw.share or split not in lacking(source, draws_test):
+        if split == "val" and split not in source.splits:
+            raise DlkitError("no split 'val', and --val-share 0 draws none", source.root)
+        return source.read(existing(source, split), ledger)
+    whole = ledger if split == "train" else Ledger(existing(source, "train"))
+    parts = drawn(source, draw, whole, draws_test)
+    if whole is not ledger and whole.places:
+        whole.use("images", sum(map(len, parts.values())))
+        whole.report()
+    return parts[split]
 
 
 def read_training(
-    source: Source, draw: Draw, training: Ledger, validation: Ledger
+    source: Source, draw: Draw, training: Ledger, validation: Ledger, draws_test: bool = False
 ) -> tuple[list[Sample], list[Sample]]:
-    """The samples of `train` and `val`; a drawn val split is read once, with train's ledger."""
+    """The samples of `train` and `val`; a drawn val split is read once, with train's ledger.
+
+    A share of 0 draws none.
+    """
     if "val" not in source.splits:
-        return drawn(source, draw, training)
+        if not draw.share:
+            return source.read(existing(source, "train"), training), []
+        parts = drawn(source, draw, training, draws_test)
+        return parts["train"], parts["val"]
     training_samples = source.read(existing(source, "train"), training)
     return training_samples, source.read("val", validation)
 
 
+def lacking(source: Source, draws_test: bool) -> Sequence[str]:
+    """The splits that are drawn, and `train`, from which they are."""
+    if draws_test and list(source.splits) == [ALL]:
+        return ("train", "val", "test")
+    return () if "val" in source.splits else ("train", "val")
+
+
 def existing(source: Source, split: str) -> str:
-    """The split under its name in the source; of data without splits train and test are all."""
+    """The split under its name in the source: all images are training data where none is split."""
     if split in source.splits:
         return split
-    if split in SPLITS and list(source.splits) == [ALL]:
-        if split != "train":
-            log(f"{split}: all images, since the data have no splits")
+    if split == "train" and list(source.splits) == [ALL]:
         return ALL
     raise DlkitError(f"no split {split!r}; choose from {', '.join(source.splits)}", source.root)
 
 
-def drawn(source: Source, draw: Draw, ledger: Ledger) -> tuple[list[Sample], list[Sample]]:
-    """The rest of the training data, and the val split drawn from it."""
+def drawn(
+    source: Source, draw: Draw, ledger: Ledger, draws_test: bool = False
+) -> dict[str, list[Sample]]:
+    """The drawn splits, and what is left of the training data under `train`."""
     whole = existing(source, "train")
-    if not draw.share:
-        raise DlkitError("no split 'val', and --val-share 0 draws none", source.root)
     samples = source.read(whole, ledger)
-    group, stratum = group_of(samples, draw.group_by, source.root), strata(samples)
+    parts = {"train": samples}
+    names = ["test", "val"] if draws_test and whole == ALL else ["val"]
+    # With `draws_test`, val has a seed of its own, whether test is drawn or not.
+    for name in names:
+        seed = draw.seed + 1 if draws_test and name == "val" else draw.seed
+        parts[name], parts["train"] = draw_from(parts["train"], draw, seed, source.root)
+    if samples:
+        shares = " and ".join(f"{len(parts[name]):,} for {name}" for name in reversed(names))
+        log(
+            f"{shares} of {len(samples):,} images, drawn with --val-share {draw.share:g} and --seed"
+            f" {draw.seed}: the data have no split {' and '.join(reversed(names))}"
+        )
+    return parts
+
+
+def draw_from(
+    samples: Sequence[Sample], draw: Draw, seed: int, root: Path
+) -> tuple[list[Sample], list[Sample]]:
+    """Hold out a share of each stratum, whole groups; return it and the rest."""
+    group, stratum = group_of(samples, draw.group_by, root), strata(samples)
     # A group is of the stratum of its first sample.
     of_group: dict[str, str] = {}
     for sample in samples:
         of_group.setdefault(group(sample), stratum[sample.path])
-    held_out, rest = hold_out(
-        samples, draw.share, draw.seed, group, lambda sample: of_group[group(sample)]
-    )
-    if samples:
-        log(
-            f"val: {len(held_out):,} of {len(samples):,} images, drawn with --val-share"
-            f" {draw.share:g} and --seed {draw.seed}: the data have no split val"
-        )
-    return rest, held_out
+    return hold_out(samples, draw.share, seed, group, lambda sample: of_group[group(sample)])
 
 
 def group_of(samples: Sequence[Sample], pattern: str | None, root: Path) -> Callable[[Sample], str]:

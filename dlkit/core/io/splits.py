@@ -15,6 +15,12 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
+# Words that add nothing to the name of a split.
+FILLERS = {
+    "annotation", "annotations", "caption", "captions", "data", "dataset", "file", "files", "folder",
+    "image", "images", "img", "imgs", "label", "labels", "list", "photos", "pictures", "set", "sets",
+    "split", "csv", "tsv", "json", "jsonl", "ndjson", "txt",
+}  # fmt: skip
 SPLIT_OF_WORD = {word: split for split, words in SPLITS.items() for word in words}
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+")
 
@@ -26,6 +32,13 @@ def split_of(name: str) -> str | None:
     """
     found = {SPLIT_OF_WORD.get(word.lower()) for word in WORDS.findall(name)} - {None}
     return found.pop() if len(found) == 1 else None
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a name is that of a split and nothing else: Test, training_set, train2017."""
+    words = [word.lower() for word in WORDS.findall(name)]
+    plain = all(w in SPLIT_OF_WORD or w in FILLERS or w.isdecimal() for w in words)
+    return plain and split_of(name) is not None
 
 
 def find_splits(names: Iterable[str], where: Path) -> dict[str, str]:
