@@ -173,10 +173,12 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     precision: Precision = "auto",
+    allow_skipped: float | None = None,
 ) -> Scores:
     """The scores of a model's captions against those of people.
 
-    `save` is a folder for a sheet of the best and worst.
+    `save` is a folder for a sheet of the best and worst. A DlkitError is raised where more than the
+    share `allow_skipped` of the data cannot be used.
 
     >>> from dlkit.caption import evaluate
     >>> scores = evaluate("photos", "test")
@@ -186,5 +188,13 @@ def evaluate(
     from dlkit.caption.evaluate import evaluate_checkpoint
 
     return api.evaluate_with(
-        evaluate_checkpoint, data, split, model, save, workers, device, precision
+        evaluate_checkpoint,
+        data,
+        split,
+        model,
+        save,
+        workers,
+        device,
+        precision,
+        allow_skipped=allow_skipped,
     )

@@ -71,6 +71,7 @@ TASK = Task(
     evaluate_model,
     main_metrics=("cider_d",),
     pages=PAGES,
+    skips=True,
     next_command=next_command,
 )
 app = TASK.group()

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from dlkit.core.config import (
     Optimizer,
+    SkipSettings,
+    SplitSettings,
     TrainConfig,
     non_defaults,
     option,
@@ -26,7 +28,7 @@ LEARNED = ("words", "byte-bpe", "sentencepiece-bpe", "unigram", "bpe", "wordpiec
 
 
 @dataclass(kw_only=True)
-class CaptionTrainConfig(TrainConfig):
+class CaptionTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     """Settings of `dlkit caption train`.
 
     A setting whose default is None has a default for each architecture: `by_arch` fills it in.
@@ -90,14 +92,6 @@ class CaptionTrainConfig(TrainConfig):
         False, "Keep the captions' capital letters and punctuation.", group="Tokenizer"
     )
     max_tokens: int = option(40, "Skip captions of more tokens; 0: no limit.", min=0, group="Data")
-    val_share: float = option(
-        0.1,
-        "Share of the images to validate on, where the data has no such split.",
-        min=0,
-        max=0.9,
-        group="Validation",
-    )
-
     width: int = option(256, "Model dimension.", min=1, group="Architecture")
     layers: int | None = option(
         None,

@@ -18,8 +18,8 @@ from dlkit.caption.config import LEARNED, CaptionTrainConfig
 from dlkit.caption.features import Features
 from dlkit.caption.layouts import CaptionedImage
 from dlkit.classify import backbones
-from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, Skipped, each
+from dlkit.core.failures import Failure, each
+from dlkit.core.ledger import Ledger
 from dlkit.core.nn.padding import padded
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
@@ -63,35 +63,28 @@ class EncodedCaptions:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Captions to train and to validate on, and their vocabulary; the caller reports `skipped`."""
+    """Captions to train and to validate on, their vocabulary, and the ledgers of both splits."""
 
     vocabulary: DecoderVocabulary
     training: EncodedCaptions
     validation: EncodedCaptions
-    skipped: Skipped
+    ledgers: tuple[Ledger, Ledger]
 
 
 def load_data(
     config: CaptionTrainConfig, vocabulary: DecoderVocabulary | None = None
 ) -> TrainingData:
     """Read the captions, and encode them with the vocabulary, learned from them where not given."""
-    training = layouts.read_split(config.data, "train", config.val_share, config.seed)
-    validation = layouts.read_split(config.data, "val", config.val_share, config.seed)
-    skipped = training.skipped
-    for kind, places in validation.skipped.places.items():
-        for place in places:
-            if place not in skipped.places.get(kind, []):  # where both come from one list
-                skipped.add(kind, place)
+    training, validation = layouts.read_training(config)
     vocabulary = vocabulary or make_vocabulary(config, training.samples)
     loaded = TrainingData(
         vocabulary,
-        encode_captions(training.samples, vocabulary, config, skipped),
-        encode_captions(validation.samples, vocabulary, config, skipped),
-        skipped,
+        encode_captions(training.samples, vocabulary, config, training.ledger),
+        encode_captions(validation.samples, vocabulary, config, validation.ledger),
+        (training.ledger, validation.ledger),
     )
-    if not len(loaded.training):
-        skipped.report()
-        raise DlkitError("no usable caption to train on; raise --max-tokens", config.data)
+    training.ledger.require("captions", config.data)
+    check_ledgers(loaded, config)
     tokens = sum(len(ids) - 1 for ids in loaded.training.ids)
     unknown = sum(int((ids == vocabulary.unk).sum()) for ids in loaded.training.ids) / tokens
     if unknown > MAX_UNKNOWN:
@@ -100,11 +93,19 @@ def load_data(
             " or take --tokenizer byte-bpe, or char where words are not separated by spaces"
         )
     log(
-        f"{len(loaded.training)} captions of {len(loaded.training.samples)} images to train on,"
-        f" {len(loaded.validation.samples)} images to validate; {vocabulary.size} tokens in the"
-        f" vocabulary, {tokens / len(loaded.training):.1f} a caption"
+        f"{vocabulary.size} tokens in the vocabulary,"
+        f" {tokens / len(loaded.training):.1f} a caption to train on"
     )
     return loaded
+
+
+def check_ledgers(loaded: TrainingData, config: CaptionTrainConfig) -> None:
+    """Report the ledgers of both splits; raise DlkitError where too much is skipped."""
+    for ledger in loaded.ledgers:
+        if ledger.kinds():
+            ledger.report()
+    for ledger in loaded.ledgers:
+        ledger.check(config.allowed, config.data)
 
 
 def make_vocabulary(
@@ -130,21 +131,39 @@ def encode_captions(
     samples: Sequence[CaptionedImage],
     vocabulary: DecoderVocabulary,
     config: CaptionTrainConfig,
-    skipped: Skipped,
+    ledger: Ledger,
 ) -> EncodedCaptions:
-    """The captions as ids; those that are too long are skipped."""
+    """The captions as ids; those that are too long are skipped. The ledger counts them all."""
     encoded = EncodedCaptions(list(samples), [], [])
     for number, sample in enumerate(samples):
         texts = [normalize_caption(caption, config.keep_case) for caption in sample.captions]
         for text, ids in zip(texts, vocabulary.encode_targets(texts), strict=True):
             if not text:
-                skipped.add("caption of punctuation only", str(sample.path))
+                ledger.skip("captions", "caption of punctuation only", str(sample.path))
             elif config.max_tokens and len(ids) - 2 > config.max_tokens:
-                skipped.add(f"caption of more than {config.max_tokens} tokens", str(sample.path))
+                reason = f"caption of more than {config.max_tokens} tokens (--max-tokens)"
+                ledger.skip("captions", reason, str(sample.path))
             else:
                 encoded.images.append(number)
                 encoded.ids.append(np.array(ids, np.int32))
+    if samples:
+        ledger.use("images", len(samples))
+        ledger.use("captions", len(encoded))
     return encoded
+
+
+def without_unreadable(
+    captions: EncodedCaptions, unreadable: dict[str, str], ledger: Ledger
+) -> EncodedCaptions:
+    """The captions of the readable images; the ledger counts the others as skipped."""
+    kept = captions.without(unreadable)
+    for path in captions.paths:
+        if path in unreadable:
+            ledger.drop("images", "unreadable image", f"{path} ({unreadable[path]})")
+    for image in captions.images:
+        if captions.paths[image] in unreadable:
+            ledger.drop("captions", "caption of an unreadable image", captions.paths[image])
+    return kept
 
 
 class CachedFeatures(Dataset[list[Tensor]]):

@@ -11,11 +11,12 @@ from dlkit.caption.infer import ImageCaptions, Predictor, caption, load
 from dlkit.caption.layouts import CaptionedImage, read_split
 from dlkit.caption.metrics import DEFINITIONS, caption_metrics, cider_d
 from dlkit.caption.ptb_tokenize import words
+from dlkit.core.config import allowed_share
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
-from dlkit.core.io.files import check_free_in, note_saved, save_skipped
+from dlkit.core.io.files import check_free_in, note_saved, save_ledgers
 from dlkit.core.io.scores import Score, rounded
+from dlkit.core.ledger import Ledger
 from dlkit.core.vision import images
 
 SHOWN = 8  # images of the best, and of the worst
@@ -35,18 +36,19 @@ def evaluate(
     predictor: Predictor,
     samples: Sequence[CaptionedImage],
     search: CaptionSearch,
-    skipped: Skipped,
+    ledger: Ledger,
     workers: int = 2,
 ) -> list[EvaluatedCaption]:
-    """The model's caption of each image; unreadable images are skipped."""
+    """The model's caption of each image; unreadable images are skipped, counted by the ledger."""
     found = caption([str(s.path) for s in samples], predictor, search, workers=workers)
     evaluated = []
     for sample, result in zip(samples, found, strict=True):
         if isinstance(result, ImageCaptions):
             evaluated.append(EvaluatedCaption(sample, result.captions[0].caption))
         else:
-            skipped.add("failed image", f"{result.path} ({result.error})")
-    skipped.report()
+            ledger.drop("images", "unreadable image", f"{result.path} ({result.error})")
+    if len(evaluated) < len(samples):
+        ledger.report()
     if not evaluated:
         raise DlkitError("none of the images to evaluate on can be read")
     return evaluated
@@ -60,18 +62,27 @@ def evaluate_checkpoint(
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
+    *,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score]:
     """The scores of a model's captions on one split; a sheet of the best and worst in `save`.
 
-    `data` is one folder or file.
+    `data` is one folder or file. Raises DlkitError where more than the share `allow_skipped` of the
+    images or captions cannot be used.
     """
     (folder,) = map(Path, data)
     check_free_in(save, SHEET)
     predictor = load(model, device, precision)
-    known = read_split(folder, split, *predictor.val_split)
-    evaluated = evaluate(predictor, known.samples, DEFAULT_SEARCH, known.skipped, workers)
+    known = read_split(folder, split, predictor.draw)
+    ledger, allowed = known.ledger, allowed_share(allow_skipped)
+    ledger.use("images", len(known.samples))
+    ledger.use("captions", sum(len(sample.captions) for sample in known.samples))
+    ledger.report()
+    ledger.check(allowed, folder)
+    evaluated = evaluate(predictor, known.samples, DEFAULT_SEARCH, ledger, workers)
+    ledger.check(allowed, folder)
     if save is not None and is_main_process():
-        save_skipped(known.skipped, save)
+        save_ledgers(save, ledger)
         save_sheet(evaluated, save / SHEET)
         note_saved(save / SHEET)
     yield from scores(evaluated, training_captions(folder, predictor))
@@ -80,7 +91,7 @@ def evaluate_checkpoint(
 def training_captions(data: Path, predictor: Predictor) -> list[str] | None:
     """The captions of the data's training images; None where it has none."""
     try:
-        training = read_split(data, "train", *predictor.val_split)
+        training = read_split(data, "train", predictor.draw, report=False)
     except DlkitError:
         return None
     return [text for sample in training.samples for text in sample.captions]

@@ -19,6 +19,7 @@ from dlkit.caption.config import DEFAULT_MODEL, DEFAULT_SEARCH, NO_REPEAT, Capti
 from dlkit.caption.draw import draw_captions
 from dlkit.caption.model import build, captioner_settings
 from dlkit.caption.models.captioner import Captioner
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
@@ -91,15 +92,15 @@ Captioned = tuple[ImageCaptions | Failure, Picture | None]
 class Predictor:
     """A captioner with its vocabulary, as `load` prepares it for inference.
 
-    `longest` is the longest caption that it was trained on, in tokens, </s> included; `val_split`
-    the share and the seed of the splits that its data lacked.
+    `longest` is the longest caption that it was trained on, in tokens, </s> included; `draw`
+    the draw of the splits that its data lacked.
     """
 
     name: str
     network: Captioner
     vocabulary: DecoderVocabulary
     longest: int = MAX_LENGTH
-    val_split: tuple[float, int] = (0.1, 0)
+    draw: Draw = Draw()
 
     @property
     def device(self) -> torch.device:
@@ -127,9 +128,8 @@ def load(
         network.encoder.fuse()
     network.to(chosen, devices.dtype(chosen, precision)).to(memory_format=torch.channels_last)
     pack_linears(network)
-    val_split = header.config.get("val_share", 0.1), header.config.get("seed", 0)
     longest = captioner_settings(header).get("longest", MAX_LENGTH)
-    return Predictor(name, network, vocabulary, longest, val_split)
+    return Predictor(name, network, vocabulary, longest, Draw.of(header.config))
 
 
 def caption(

@@ -17,7 +17,7 @@ from dlkit.caption.model import SETTINGS, CaptionerSettings, build
 from dlkit.caption.models.captioner import Captioner
 from dlkit.caption.validation import Encode, validation_scores
 from dlkit.classify import backbones
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.epoch_log import BestMetric
@@ -49,7 +49,7 @@ def train(config: CaptionTrainConfig) -> Path:
     config = by_arch(config)
     with distributed.launch(config.device, config.seed) as process:
         loaded = data.load_data(config, start.vocabulary if start else None)
-        vocabulary, skipped = loaded.vocabulary, loaded.skipped
+        vocabulary = loaded.vocabulary
         trained: backbones.Backbone | None = None
         if start:
             settings = start.network
@@ -84,12 +84,11 @@ def train(config: CaptionTrainConfig) -> Path:
             unreadable = features.unreadable
         else:
             unreadable = find_unreadable(paths, model.preprocessing, config.workers)
-        for path, why in unreadable.items():
-            skipped.add("unreadable image", f"{path} ({why})")
-        skipped.report()
-        save_skipped(skipped, run.folder)
-        training = loaded.training.without(unreadable)
-        validation = loaded.validation.without(unreadable)
+        training = data.without_unreadable(loaded.training, unreadable, loaded.ledgers[0])
+        validation = data.without_unreadable(loaded.validation, unreadable, loaded.ledgers[1])
+        if unreadable:
+            data.check_ledgers(loaded, config)
+        save_ledgers(run.folder, *loaded.ledgers)
 
         network: Any = None
         for epoch in run.epochs(METRICS[config.best_metric] if len(validation) else None):

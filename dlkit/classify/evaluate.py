@@ -177,7 +177,11 @@ def evaluate_texts(
 
 
 def score_descriptors(
-    classifier: Classifier, samples: Sequence[ImageSample], ledger: Ledger, workers: int, device: str
+    classifier: Classifier,
+    samples: Sequence[ImageSample],
+    ledger: Ledger,
+    workers: int,
+    device: str,
 ) -> ClassificationMetrics:
     """Score a descriptor network by retrieval: do near images share a label?"""
     with distributed.launch(device) as process:

@@ -11,7 +11,6 @@ Without any splits, `test` is another such share. The split `all` contains all i
 """
 
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,8 +116,10 @@ def labeled(
 
 def report_similar(labels: Sequence[str]) -> None:
     """Print the labels that differ only in case, blanks or Unicode form."""
-    counts = Counter(map(folded, labels))
-    groups = [[label for label in labels if folded(label) == key] for key, n in counts.items() if n > 1]
+    by_form: dict[str, list[str]] = {}
+    for label in labels:
+        by_form.setdefault(folded(label), []).append(label)
+    groups = [group for group in by_form.values() if len(group) > 1]
     if groups:
         named = "; ".join(", ".join(map(repr, group)) for group in groups[:MAX_SHOWN])
         more = " ..." if len(groups) > MAX_SHOWN else ""

@@ -56,8 +56,9 @@ def prepare_images(config: ClassifyTrainConfig) -> ImageSetup:
     splits = [split for split in (training, held_out) if split.samples or split.ledger.places]
     for split in splits:
         split.ledger.use("images", len(split.samples))
-        split.ledger.check(config.allowed, config.data)
     training.ledger.require("images", config.data)
+    for split in splits:
+        split.ledger.check(config.allowed, config.data)
     if len(names) < 2:
         raise DlkitError(f"only one label ({names[0]}); at least two are needed", config.data)
     loss = config.loss

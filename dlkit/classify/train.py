@@ -33,7 +33,7 @@ from dlkit.classify.prepare import (
 from dlkit.classify.templates import save_templates
 from dlkit.classify.train_knn import train_knn
 from dlkit.core.config import with_defaults
-from dlkit.core.io.files import save_ledgers, save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header

@@ -52,11 +52,12 @@ def test_long_captions_and_mere_punctuation_are_skipped(
     save_images(tmp_path / "i", 2)
     rows = [["i/0.png", "one two three"], ["i/0.png", "..."], ["i/1.png", "one two"]]
     write_csv(tmp_path / "all.csv", ["path", "caption", "split"], [[*row, "train"] for row in rows])
-    config = configure(tmp_path, tmp_path / "all.csv", encoder, max_tokens=2, val_share=0.0)
+    options = {"max_tokens": 2, "val_share": 0.0, "allow_skipped": 0.7}
+    config = configure(tmp_path, tmp_path / "all.csv", encoder, **options)
     made = data.load_data(by_arch(config))
     assert (made.training.images, len(made.training)) == ([1], 1)
-    assert made.skipped.places == {
-        "caption of more than 2 tokens": [str(tmp_path / "i/0.png")],
+    assert made.ledgers[0].places["captions"] == {
+        "caption of more than 2 tokens (--max-tokens)": [str(tmp_path / "i/0.png")],
         "caption of punctuation only": [str(tmp_path / "i/0.png")],
     }
 

@@ -77,9 +77,10 @@ def test_unreadable_images_are_skipped_in_the_scores(
         rows = [["bad.png", "a thing", "test"], [good, "a disc", "test"]]
         csv.writer(file).writerows([["path", "caption", "split"], *rows])
     command = ("caption", "evaluate", tmp_path / "data.csv", "-m", learned("patches"))
-    done = run(*command, "-f", "json")
+    assert "--allow-skipped 0.5" in run(*command, "-f", "json").err
+    done = run(*command, "-f", "json", "--allow-skipped", "0.5")
     assert done.code == 0, done.err
-    assert "skipped 1 x failed image" in done.err
+    assert "test: skipped 1 of 2 images (50 %): 1 unreadable image" in done.err
     found = {record["metric"]: record["value"] for record in json.loads(done.out)}
     assert found["images"] == 1
     assert "new" not in found

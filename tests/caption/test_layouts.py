@@ -5,9 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dlkit.caption.layouts import read_split
+from dlkit.caption.layouts import CaptionSplit
+from dlkit.caption.layouts import read_split as read
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from tests.caption.helpers import picture, save_images, write_csv
+
+
+def read_split(data: Path, split: str, share: float = 0.1, seed: int = 0) -> CaptionSplit:
+    return read(data, split, Draw(share, seed))
 
 
 def test_flickrs_folder_with_its_splits(photos: Path) -> None:
@@ -20,7 +26,7 @@ def test_flickrs_folder_with_its_splits(photos: Path) -> None:
     assert [s.path.name for s in read_split(photos, "val").samples] == ["8.png", "9.png"]
     assert len(read_split(photos, "test").samples) == 2
     assert len(read_split(photos, "all").samples) == 12
-    assert not found.skipped.places
+    assert not found.ledger.places
 
 
 def test_flickrs_token_file_without_splits(tmp_path: Path) -> None:
@@ -36,7 +42,7 @@ def test_flickrs_token_file_without_splits(tmp_path: Path) -> None:
         assert [len(part) for part in paths] == [6, 2, 2]
         assert len(set.union(*paths)) == 10
         assert parts[0].samples[0].captions[2].startswith("sentence 2 of ")
-        assert parts[0].skipped.places == {"line without a tab": [f"{tokens}:31"]}
+        assert parts[0].ledger.places == {"captions": {"line without a tab": [f"{tokens}:31"]}}
 
 
 def coco(file: Path, names: list[str], captions: dict[str, list[str]]) -> None:
@@ -61,7 +67,7 @@ def test_cocos_folder(tmp_path: Path) -> None:
         ("0.png", ["a", "b"]),
         ("2.png", ["c"]),
     ]
-    assert list(found.skipped.places) == ["image without a caption"]
+    assert list(found.ledger.places["images"]) == ["image without a caption"]
     assert [s.captions for s in read_split(tmp_path, "val").samples] == [["d"]]
     assert len(read_split(tmp_path, "all").samples) == 3
     # Without a json of its own, the validation is a share of the training images.
@@ -96,10 +102,15 @@ def test_unusable_samples_are_counted_and_named(tmp_path: Path) -> None:
     write_csv(file, ["path", "caption"], rows)
     found = read_split(file, "all")
     assert [sample.captions for sample in found.samples] == [["Ein Hund läuft"], ["一只狗 в траве"]]
-    assert found.skipped.places == {
-        "missing image": [f"{tmp_path / 'i/gone.png'} ({file}:3)"],
-        "empty caption": [f"{file}:5", f"{file}:6"],
-        "image without a caption": [str(tmp_path / "i/1.png")],
+    assert found.ledger.places == {
+        "images": {
+            "missing image": [f"{tmp_path / 'i/gone.png'} ({file}:3)"],
+            "image without a caption": [f"{tmp_path / 'i/1.png'} ({file}:5)"],
+        },
+        "captions": {
+            "caption of a missing image": [f"{file}:3", f"{file}:4"],
+            "empty caption": [f"{file}:5", f"{file}:6"],
+        },
     }
 
 
@@ -110,8 +121,8 @@ def test_listed_images_without_captions_are_named(photos: Path, tmp_path: Path) 
     write_csv(root / "captions.txt", ["image", "caption"], [["0.png", "red"]])
     (root / "x.trainImages.txt").write_text("0.png\nother.png\n")
     found = read_split(root, "train", 0.0)
-    assert found.skipped.places == {
-        "image without a caption": [f"other.png ({root / 'x.trainImages.txt'})"]
+    assert found.ledger.places == {
+        "images": {"image without a caption": [f"other.png ({root / 'x.trainImages.txt'})"]}
     }
 
 
@@ -120,10 +131,14 @@ def test_listed_images_without_captions_are_named(photos: Path, tmp_path: Path) 
     [
         ("none", None, "no such folder or file"),
         ("a.json", "{", "not JSON"),
-        ("a.json", "{}", "not COCO's captions: no usable 'annotations'"),
+        ("a.json", "{}", "not COCO's captions: no usable 'images'"),
         ("a.csv", "path,words\nx,y\n", "no column named caption or captions or text"),
-        ("a.csv", "path,caption\nx.png,y\n", "no image of 'all' exists and has a caption"),
-        ("a.csv", "path,caption\n", "no captions for the split 'all'"),
+        (
+            "a.csv",
+            "path,caption\nx.png,y\n",
+            "none of the 1 captions of 'all' can be used, .* missing image",
+        ),
+        ("a.csv", "path,caption\n", "no images of 'all'"),
         ("folder/", None, "no captions in a known layout"),
     ],
 )
@@ -137,3 +152,37 @@ def test_data_without_captions_is_refused(
         path.write_text(content)
     with pytest.raises(DlkitError, match=message):
         read_split(path, "all")
+
+
+def test_missing_captions_are_no_text(tmp_path: Path) -> None:
+    names = save_images(tmp_path / "images", 3)
+    coco(tmp_path / "annotations" / "captions_train.json", names, {names[0]: ["a sky"]})
+    file = tmp_path / "annotations" / "captions_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"] += [
+        {"id": 1, "image_id": 7, "caption": None},
+        {"id": 2, "image_id": 0, "caption": "None"},
+        {"id": 3, "image_id": 0, "caption": ["a", "b"]},
+        {"id": 4, "image_id": 99, "caption": "of nothing"},
+    ]
+    file.write_text("\ufeff" + json.dumps(content))
+    found = read_split(tmp_path, "train", share=0.0)
+    assert [sample.captions for sample in found.samples] == [["a sky"]]
+    assert {reason for reason, _ in found.ledger.reasons("captions")} == {
+        "caption null", "caption None", "caption that is no text", "caption of no image",
+    }  # fmt: skip
+    assert found.ledger.skipped("images") == 2
+
+
+def test_names_of_images_are_files_first(tmp_path: Path) -> None:
+    folder = tmp_path / "Images"
+    odd = ["a, b.png", "c #1.png", "d#2", "[e] (1).png", " f.png"]
+    save_images(folder, 5)
+    for old, new in zip(sorted(folder.iterdir()), odd, strict=True):
+        old.rename(folder / new)
+    lines = [f"{odd[0]}#0\tone", f"{odd[1]}#0\ttwo", f"{odd[2]}\tthree", f"{odd[3]}#12\tfour"]
+    tokens = tmp_path / "x.token.txt"
+    tokens.write_text("\ufeff" + "\r\n".join([*lines, " f.png#0\tfive"]) + "\r\n")
+    found = read_split(tokens, "all")
+    assert [sample.path.name for sample in found.samples] == odd
+    assert not found.ledger.places

@@ -109,11 +109,13 @@ def test_unreadable_images_are_skipped_and_listed(
                 encoder,
                 epochs=1,
                 val_share=0.3,
+                allow_skipped=0.4,
                 finetune_encoder_after=after,
             )  # fmt: skip
         )
-        (line,) = (out / "skipped.txt").read_text().splitlines()
-        assert line.startswith(f"unreadable image\t{tmp_path / 'bad.png'}")
+        lines = (out / "skipped.csv").read_text().splitlines()
+        assert lines[1].startswith(f"val,images,unreadable image,{tmp_path / 'bad.png'} (")
+        assert lines[2] == f"val,captions,caption of an unreadable image,{tmp_path / 'bad.png'}"
 
 
 def test_zoom_and_recolor_change_images_within_their_limits() -> None:

@@ -75,8 +75,14 @@ def without_training(data: Path) -> None:
     [
         (with_one_label, [], 2, "only one label"),
         (with_an_empty_folder, [], 0, "without images"),
-        (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), [], 0, "unreadable image"),
-        (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), ["--strict"], 2, "--strict"),
+        (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), [], 2, "unreadable image"),
+        (
+            lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"),
+            ["--allow-skipped", "0.2"],
+            0,
+            "unreadable image",
+        ),
+        (lambda d: (d / "train" / "blue" / "0.png").write_bytes(b"x"), ["--strict"], 2, "1 of "),
         (lambda d: None, ["--freeze", "most"], 2, "give a number of layers"),
         (lambda d: None, ["--init-from", "nothing"], 2, "unknown model 'nothing'"),
         (lambda d: None, ["--pretrained"], 2, "no ImageNet weights of resnet9"),
@@ -90,7 +96,7 @@ def without_training(data: Path) -> None:
         ),
         (lambda d: None, ["--margin", "0.5"], 2, "--margin goes with --loss triplet"),
         (lambda d: None, ["--loss", "triplet", "--mixup", "1"], 2, "--mixup goes with"),
-        (without_training, [], 2, "no images in the split 'train'"),
+        (without_training, [], 2, "no split 'train'; choose from test"),
         (shutil.rmtree, [], 2, "no such folder"),
     ],
 )

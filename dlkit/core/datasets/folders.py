@@ -39,13 +39,16 @@ class ClassFolders:
 
         The ledger notes labels without images, and images beside the folders of labels.
         """
-        folder, ignored = self.folders[split], Ignored()
+        folder, ignored, whole = self.folders[split], Ignored(), self.root.resolve()
         samples = []
         found: set[str] = set()
         for label_folder in visible_folders(folder):
             label = listed_label(label_folder.name, self.classes.names)
             found.add(label)
-            paths = find_images(label_folder, ledger, ignored)
+            if label_folder.is_symlink() and label_folder.resolve().is_relative_to(whole):
+                ledger.note("links to folders of the data set, which are not read", str(label_folder))
+                continue
+            paths = find_images(label_folder, self.root, ledger, ignored)
             if not paths:
                 ledger.note("labels without images", str(label_folder))
             for path in paths:
@@ -131,9 +134,12 @@ def has_image(folder: Path) -> bool:
     return next(walk(str(folder), has_suffix), None) is not None
 
 
-def find_images(folder: Path, ledger: Ledger, ignored: Ignored) -> list[str]:
-    """The images below a folder; the ledger counts broken links and folders that are closed."""
-    found = list(walk(str(folder), has_suffix, ignored))
+def find_images(folder: Path, whole: Path, ledger: Ledger, ignored: Ignored) -> list[str]:
+    """The images below a folder of the data set `whole`.
+
+    The ledger counts broken links and folders that are closed.
+    """
+    found = list(walk(str(folder), has_suffix, ignored, str(whole)))
     for path in ignored.broken:
         ledger.skip("images", "broken link", path)
     for closed, reason in ignored.unreadable.items():

@@ -30,13 +30,19 @@ class Draw:
 
 
 def read_split(
-    source: Source, split: str, draw: Draw, ledger: Ledger, draws_test: bool = False
+    source: Source,
+    split: str,
+    draw: Draw,
+    ledger: Ledger,
+    draws_test: bool = False,
+    report: bool = True,
 ) -> list[Sample]:
     """The samples of one split; `val` is drawn from the training data where there is none.
 
     With `draws_test`, `test` is drawn, too, from data without splits, and `all` is all samples. The
-    ledger counts the skipped samples of the split; those of data from which it is drawn are
-    reported. Raises DlkitError for a split that the data set does not have.
+    ledger counts the skipped samples of the split. With `report`, the draw is printed, and the
+    skipped samples of the data drawn from. Raises DlkitError for a split that the data set does not
+    have.
     """
     if split == ALL and draws_test:
         return [sample for name in source.splits for sample in source.read(name, ledger)]
@@ -45,8 +51,8 @@ def read_split(
             raise DlkitError("no split 'val', and --val-share 0 draws none", source.root)
         return source.read(existing(source, split), ledger)
     whole = ledger if split == "train" else Ledger(existing(source, "train"))
-    parts = drawn(source, draw, whole, draws_test)
-    if whole is not ledger and whole.places:
+    parts = drawn(source, draw, whole, draws_test, report)
+    if report and whole is not ledger and whole.places:
         whole.use("images", sum(map(len, parts.values())))
         whole.report()
     return parts[split]
@@ -85,7 +91,7 @@ def existing(source: Source, split: str) -> str:
 
 
 def drawn(
-    source: Source, draw: Draw, ledger: Ledger, draws_test: bool = False
+    source: Source, draw: Draw, ledger: Ledger, draws_test: bool = False, report: bool = True
 ) -> dict[str, list[Sample]]:
     """The drawn splits, and what is left of the training data under `train`."""
     whole = existing(source, "train")
@@ -96,7 +102,7 @@ def drawn(
     for name in names:
         seed = draw.seed + 1 if draws_test and name == "val" else draw.seed
         parts[name], parts["train"] = draw_from(parts["train"], draw, seed, source.root)
-    if samples:
+    if samples and report:
         shares = " and ".join(f"{len(parts[name]):,} for {name}" for name in reversed(names))
         log(
             f"{shares} of {len(samples):,} images, drawn with --val-share {draw.share:g} and --seed"

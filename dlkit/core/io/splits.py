@@ -17,9 +17,9 @@ SPLITS: dict[str, tuple[str, ...]] = {
 }
 # Words that add nothing to the name of a split.
 FILLERS = {
-    "annotation", "annotations", "caption", "captions", "data", "dataset", "file", "files", "folder",
-    "image", "images", "img", "imgs", "label", "labels", "list", "photos", "pictures", "set", "sets",
-    "split", "csv", "tsv", "json", "jsonl", "ndjson", "txt",
+    "annotation", "annotations", "caption", "captions", "data", "dataset", "file", "files",
+    "folder", "image", "images", "img", "imgs", "label", "labels", "list", "photos", "pictures",
+    "set", "sets", "split", "csv", "tsv", "json", "jsonl", "ndjson", "txt",
 }  # fmt: skip
 SPLIT_OF_WORD = {word: split for split, words in SPLITS.items() for word in words}
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_A-Za-z]+")

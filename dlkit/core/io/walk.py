@@ -50,24 +50,27 @@ class Ignored:
 
 
 def walk(
-    folder: str, wanted: Callable[[str], bool], ignored: Ignored | None = None
+    folder: str,
+    wanted: Callable[[str], bool],
+    ignored: Ignored | None = None,
+    whole: str | None = None,
 ) -> Iterator[str]:
     """Yield the wanted files below a folder, by name within each folder.
 
     Links are followed, to each folder once, so that loops end; a folder inside goes by its own name
-    rather than by that of a link to it. Hidden entries and another program's own folders are
-    ignored; so are those that cannot be listed. `wanted` gets a name. One folder at a time is
-    listed: the paths of a whole tree may not fit into memory.
+    rather than by that of a link to it, and so does one in the folder `whole`, of which this is a
+    part. Hidden entries and another program's own folders are ignored; so are those that cannot be
+    listed. `wanted` gets a name. One folder at a time is listed: the paths of a whole tree may not
+    fit into memory.
     """
-    top = str(PurePath(folder))
-    yield from Walk(wanted, Ignored() if ignored is None else ignored, os.path.realpath(top)).of(
-        top
-    )
+    top = os.path.realpath(whole or folder)
+    ignored = Ignored() if ignored is None else ignored
+    yield from Walk(wanted, ignored, top).of(str(PurePath(folder)))
 
 
 @dataclass
 class Walk:
-    """A walk through the folder that is really at `top`, and the folders that it has entered."""
+    """A walk in the folder that is really at `top`, and the folders that it has entered."""
 
     wanted: Callable[[str], bool]
     ignored: Ignored

@@ -151,14 +151,19 @@ def test_splits_are_in_the_names_and_what_is_incomplete_is_skipped(tmp_path: Pat
     found = classify_layouts.read_split(tmp_path, "train")
     assert [s.path.name for s in found.samples] == ["1.png", "4.PNG", "5.jpg"]
     assert [s.labels for s in found.samples] == [(0,), (1,), (0,)]
-    assert found.skipped.places == {
+    assert found.ledger.places["images"] == {
         "sample without an image": [f"{tmp_path}/train-00.tar/2"],
         "image without a label": [f"{tmp_path}/train-00.tar/3.png"],
     }
     assert len(classify_layouts.read_split(tmp_path, "val").samples) == 1
     write_tar(tmp_path / "none" / "a.tar", {"a.txt": b"words"})
-    with pytest.raises(DlkitError, match="no samples with an image and a label"):
-        classify_layouts.read_split(tmp_path / "none", "train")
+    found = classify_layouts.read_split(tmp_path / "none", "all")
+    assert found.ledger.places["images"] == {
+        "sample without an image": [f"{tmp_path}/none/a.tar/a"]
+    }
+    write_tar(tmp_path / "more.tar", parts)
+    with pytest.raises(DlkitError, match="more.tar names no split, but train-00.tar does"):
+        classify_layouts.read_split(tmp_path, "train")
 
 
 def test_training_reads_tar_files(tmp_path: Path) -> None:
