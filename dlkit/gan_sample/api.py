@@ -122,11 +122,13 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "fp32",
+    allow_skipped: float | None = None,
 ) -> Scores:
     """The distances of a model's pictures from real ones, such as the FID.
 
     `samples` is the largest number of pictures to compare, `network` the classifier whose features
-    are compared.
+    are compared. A DlkitError is raised where more than the share `allow_skipped` of the real
+    pictures cannot be used.
 
     >>> from dlkit.gan_sample import evaluate
     >>> scores = evaluate("bars", "test", "digits", samples=10)
@@ -147,4 +149,5 @@ def evaluate(
         samples=samples,
         network=network,
         seed=seed,
+        allow_skipped=allow_skipped,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlkit.core.cli.command import (
+    AllowSkipped,
     AnyFormat,
     Data,
     Device,
@@ -16,6 +17,7 @@ from dlkit.core.cli.command import (
     PictureShardOption,
     PrecisionOption,
     Split,
+    Strict,
     Task,
     Workers,
     missing_images,
@@ -394,6 +396,8 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
+    allow_skipped: AllowSkipped = None,
+    strict: Strict = False,
     format: AnyFormat = Format.text,
     output: Output = None,
 ) -> None:
@@ -412,6 +416,7 @@ def evaluate(
         samples=samples,
         network=features,
         seed=seed,
+        allow_skipped=0.0 if strict else allow_skipped,
     )
     write(scores, format, output, view=TASK.view)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from dlkit.core.config import (
     Optimizer,
     Schedule,
+    SkipSettings,
     TrainConfig,
     non_defaults,
     option,
@@ -24,7 +25,7 @@ Loss = Literal["minimax", "non-saturating", "least-squares", "hinge"]
 
 
 @dataclass(kw_only=True)
-class GanTrainConfig(TrainConfig):
+class GanTrainConfig(TrainConfig, SkipSettings):
     """Settings of a training run; a None default depends on the architecture (`by_arch`)."""
 
     arch: Arch = option("residual", "Architecture to train.", group="Architecture")

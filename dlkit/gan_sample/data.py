@@ -10,7 +10,7 @@ Shapes: N pictures, B of a batch, C channels, S x S pixels.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dlkit.core.datasets.folders import find_images, split_folders, visible_folders
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
-from dlkit.core.io.image_files import is_image
+from dlkit.core.io.splits import SPLITS
+from dlkit.core.io.walk import Ignored
+from dlkit.core.ledger import Ledger
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.core.vision.augment import GRAY_WEIGHTS
 from dlkit.gan_sample.models.dcgan import largest_size
 
-SPLITS = {"train": ["train", "training"], "val": ["val", "valid", "validation"], "test": ["test"]}
 MIN_IMAGES = 10  # pictures of a training or an evaluation
 MAX_AUTO_SIDE = 64  # of automatic sizes; --image-size may be larger
 MAX_PROBED = 200  # pictures that determine size and color
@@ -40,6 +41,7 @@ class ImageList:
     paths: list[Path]
     labels: list[int]
     names: list[str]  # of the classes; empty without classes
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 def list_pictures(
@@ -50,18 +52,21 @@ def list_pictures(
     With `classes`, the subfolders are the labels, numbered as in `names` or by their order. Raises
     DlkitError if there are no pictures or fewer than two classes.
     """
-    folder = find_split_folder(data, split)
+    folder = find_split_folder(data, split, classes)
+    ledger, ignored = Ledger(split), Ignored()
+
+    def pictures_below(place: Path) -> list[Path]:
+        return [Path(path) for path in find_images(place, folder, ledger, ignored)]
+
     if not classes:
-        paths = sorted(path for path in folder.rglob("*") if is_image(path))
+        paths = pictures_below(folder)
+        ignored.report()
         if not paths:
             raise DlkitError("no pictures in this folder or its subfolders; give another", folder)
-        return ImageList(paths, [0] * len(paths), [])
-    found = {
-        place.name: sorted(path for path in place.rglob("*") if is_image(path))
-        for place in sorted(folder.iterdir())
-        if place.is_dir()
-    }
+        return ImageList(paths, [0] * len(paths), [], ledger)
+    found = {place.name: pictures_below(place) for place in visible_folders(folder)}
     found = {name: paths for name, paths in found.items() if paths}
+    ignored.report()
     chosen = list(names) or list(found)
     if not found or (not names and len(found) < 2):
         raise DlkitError(
@@ -72,21 +77,21 @@ def list_pictures(
             f"no class {unknown[0]!r} in the model; choose from {', '.join(chosen)}", folder
         )
     pairs = [(path, n) for n, name in enumerate(chosen) for path in found.get(name, [])]
-    return ImageList([path for path, _ in pairs], [n for _, n in pairs], chosen)
+    return ImageList([path for path, _ in pairs], [n for _, n in pairs], chosen, ledger)
 
 
-def find_split_folder(data: Path, split: str) -> Path:
+def find_split_folder(data: Path, split: str, classes: bool = False) -> Path:
     """The folder of a split; the data folder itself if it has no split folders."""
     if not data.is_dir():
         raise DlkitError("no such folder", data)
     if split not in SPLITS:
         raise DlkitError(f"--split {split}: unknown; choose from {', '.join(SPLITS)}")
-    there = {s: data / n for s, names in SPLITS.items() for n in names if (data / n).is_dir()}
-    if "train" not in there and split not in there:
+    found = split_folders(data, of_labels=classes)
+    if not found:
         return data
-    if split not in there:
-        raise DlkitError(f"no split {split!r}; choose from {', '.join(sorted(there))}", data)
-    return there[split]
+    if split not in found:
+        raise DlkitError(f"no split {split!r}; choose from {', '.join(sorted(found))}", data)
+    return found[split]
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,13 @@ def choose_shape(paths: Sequence[Path], image_size: int | None, color: str) -> S
 class SquareImages(Dataset[list[Tensor]]):
     """Decoded pictures and labels: batches of uint8 (B, C, S, S) and indices (B,).
 
-    Unreadable pictures are skipped. `length` is the number of samples of an epoch; None: one pass.
+    Unreadable pictures are skipped, counted by `ledger`. `length` is the number of samples of an
+    epoch; None: one pass.
     """
 
     def __init__(self, listed: ImageList, shape: Shape) -> None:
         self.shape, self.names = shape, listed.names
-        self.skipped = Skipped()
+        self.ledger = listed.ledger
         self.length: int | None = None
         size = shape.channels * shape.image_size**2
         if len(listed.paths) * size > MAX_BYTES:
@@ -160,14 +166,21 @@ class SquareImages(Dataset[list[Tensor]]):
         try:
             return self.shape.read(path)
         except DlkitError as error:
-            self.skipped.add("unreadable picture", f"{path} ({error.reason_for(path)})")
+            self.ledger.skip("pictures", "unreadable picture", f"{path} ({error.reason_for(path)})")
             return None
 
-    def report(self, purpose: str = "train on") -> None:
-        """Log skipped and cropped pictures; raise DlkitError if too few remain."""
-        self.skipped.report()
+    def report(self, data: Path, allowed: float, purpose: str = "train on") -> None:
+        """Log used, skipped and cropped pictures.
+
+        Raises DlkitError if more than the allowed share is skipped, or too few remain.
+        """
+        self.ledger.rename("images", "pictures")
+        self.ledger.use("pictures", len(self.pixels))
+        self.ledger.report()
         if self.cropped:
             log(f"pictures center-cropped, since they are not square: {self.cropped}")
+        self.ledger.require("pictures", data)
+        self.ledger.check(allowed, data)
         if len(self.pixels) < MIN_IMAGES:
             raise DlkitError(
                 f"{len(self.pixels)} pictures are too few to {purpose}; give {MIN_IMAGES} or more"

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dlkit.core.config import allowed_share
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.scores import Score, rounded
 from dlkit.gan_sample import features
@@ -41,21 +42,24 @@ def evaluate_checkpoint(
     samples: int | None = None,
     network: str = "auto",
     seed: int = 0,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score]:
     """The scores of a model against the pictures of a split of one folder.
 
     At most `samples` real pictures (None: SAMPLES) and as many generated ones are compared in the
-    features of the classifier `network`. `save` and `workers` have no effect.
+    features of the classifier `network`. `save` and `workers` have no effect. Raises DlkitError
+    where more than the share `allow_skipped` of the real ones cannot be used.
     """
     (folder,) = map(Path, data)
+    allowed = allowed_share(allow_skipped)
     loaded = load_any(model, device, precision)
     shape = Shape(loaded.network.image_size, loaded.network.channels)
     extractor = features.load(network, shape.image_size, shape.channels, device)
     if isinstance(loaded, Translator):
-        yield from translation_scores(loaded, folder, split, shape, samples, extractor)
+        yield from translation_scores(loaded, folder, split, shape, samples, extractor, allowed)
         return
     sampler = loaded
-    real = read_split(folder, split, shape, samples)
+    real = read_split(folder, split, shape, samples, allowed)
     count = samples or len(real)
     classes, vectors = class_indices(sampler, None), seeded_vectors(sampler, seed, None)
     generated = [pixels for _, _, pixels in generate_batches(sampler, count, vectors, classes)]
@@ -67,13 +71,14 @@ def evaluate_checkpoint(
         yield from reconstruction_scores(sampler, sampler.network, real)
 
 
-def read_split(data: Path, split: str, shape: Shape, samples: int | None) -> Tensor:
+def read_split(data: Path, split: str, shape: Shape, samples: int | None, allowed: float) -> Tensor:
     """uint8 pictures (N, C, S, S) of a split, at most `samples`, evenly spaced."""
-    paths = list_pictures(data, split).paths
+    listed = list_pictures(data, split)
+    paths = listed.paths
     most = min(samples or SAMPLES, len(paths))
     chosen = [paths[index * len(paths) // most] for index in range(most)]
-    pictures = SquareImages(ImageList(chosen, [0] * most, []), shape)
-    pictures.report("compare with")
+    pictures = SquareImages(ImageList(chosen, [0] * most, [], listed.ledger), shape)
+    pictures.report(data, allowed, "compare with")
     return pictures.pixels
 
 
@@ -134,6 +139,7 @@ def translation_scores(
     shape: Shape,
     samples: int | None,
     network: FeatureExtractor,
+    allowed: float,
 ) -> Iterator[Score]:
     """Distances between translated pictures and the real ones of the target domain."""
     domains = []
@@ -143,7 +149,7 @@ def translation_scores(
             raise DlkitError(
                 f"no such folder; a cyclegan is evaluated on {split}A and {split}B", folder
             )
-        domains.append(read_split(folder, split, shape, samples))
+        domains.append(read_split(folder, split, shape, samples, allowed))
     for back, label in enumerate(("a-to-b", "b-to-a")):
         source, real = domains[back], domains[1 - back]
         parts = [translate_batch(translator, part, bool(back)) for part in source.split(BATCH)]

@@ -21,7 +21,7 @@ def prepare(config: ResolvedConfig) -> tuple[ResolvedConfig, SquareImages, GanSe
     listed = list_pictures(config.data, "train", classes=architecture.conditional)
     shape = choose_shape(listed.paths, config.image_size, config.color)
     pictures = SquareImages(listed, shape)
-    pictures.report()
+    pictures.report(config.data, config.allowed)
     config = fill_in_size(config, shape.image_size, shape.channels)
     settings = given_settings(config, shape, architecture.options)
     if architecture.conditional:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -50,7 +50,7 @@ def train_gan(config: ResolvedConfig, process: Process) -> Path:
     generator = process.wrap(model.generator)
     discriminator = process.wrap(model.discriminator)
     run = Run(config, process, model, Header("gan-sample", config.arch, settings, pictures.names))
-    save_skipped(pictures.skipped, run.folder)
+    save_ledgers(run.folder, pictures.ledger)
     generator_optimizer = build_optimizer(run, model.generator)
     discriminator_optimizer = build_optimizer(run, model.discriminator)
     batches = run.loader(pictures, identity_collate, workers=0)

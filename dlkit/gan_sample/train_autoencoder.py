@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.epoch_log import BestMetric
@@ -39,7 +39,7 @@ def train_autoencoder(config: ResolvedConfig, process: Process) -> Path:
     model: Autoencoder = build(config.arch, **settings)
     network = process.wrap(model)
     run = Run(config, process, model, Header("gan-sample", config.arch, settings, []))
-    save_skipped(pictures.skipped, run.folder)
+    save_ledgers(run.folder, pictures.ledger)
     optimizer = build_optimizer(run, model)
     batches = run.loader(training, identity_collate, workers=0)
     variational = isinstance(model, VariationalAutoencoder)

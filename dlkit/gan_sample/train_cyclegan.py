@@ -162,8 +162,9 @@ def read_domains(config: ResolvedConfig) -> tuple[SquareImages, SquareImages]:
             f" {MIN_SIDE} or more"
         )
     domains = [SquareImages(part, shape) for part in listed]
-    for part in domains:
-        part.report()
+    for part, folder in zip(domains, folders, strict=True):
+        part.ledger.name = folder.name
+        part.report(folder, config.allowed)
     return domains[0], domains[1]
 
 

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlkit.core.config import TrainConfig, argument, option, refuse_unused, with_defaults
+from dlkit.core.config import (
+    SkipSettings,
+    TrainConfig,
+    argument,
+    option,
+    refuse_unused,
+    with_defaults,
+)
 
 DEFAULT_MODEL = "paintings"  # a bundled painter, for `apply`
 DEFAULT_FEATURES = "natural"  # a bundled feature network
@@ -18,7 +25,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(kw_only=True)
-class StyleTrainConfig(TrainConfig):
+class StyleTrainConfig(TrainConfig, SkipSettings):
     """Settings of a training run; a None default depends on the architecture (`by_arch`)."""
 
     data: list[str] = argument(  # type: ignore[assignment]

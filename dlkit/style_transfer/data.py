@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
 from dlkit.core.io import image_files
+from dlkit.core.ledger import Ledger
 from dlkit.core.progress import track
 from dlkit.core.vision import images
 
@@ -39,17 +39,21 @@ def read(path: str, side: int | None = None) -> Tensor:
 class SquareCrops(Dataset[Tensor]):
     """A random square crop, uint8 (3, S, S), of each picture, flipped with probability 1/2.
 
-    Unreadable pictures are skipped. `length` is the number of samples of an epoch, from random
-    pictures; None: one of each.
+    Unreadable pictures are skipped, and the ledger counts them. `length` is the number of samples
+    of an epoch, from random pictures; None: one of each. `paths` are the readable ones.
     """
 
-    def __init__(self, paths: Sequence[str], size: int, length: int | None = None) -> None:
-        self.size, self.length = size, length
-        self.skipped = Skipped()
+    def __init__(
+        self, paths: Sequence[str], size: int, ledger: Ledger, length: int | None = None
+    ) -> None:
+        self.size, self.length, self.ledger = size, length, ledger
         with ThreadPoolExecutor() as pool:
             decoded = track(pool.map(self.decode, paths), "reading", len(paths))
-            self.pictures = [picture for picture in decoded if picture is not None]
-        self.skipped.report()
+            kept = [pair for pair in zip(paths, decoded, strict=True) if pair[1] is not None]
+        self.paths = [path for path, _ in kept]
+        self.pictures = [picture for _, picture in kept if picture is not None]
+        ledger.use("pictures", len(self.pictures))
+        ledger.report()
         if not self.pictures:
             raise DlkitError("unreadable, and so are all others; give a folder of images", paths[0])
 
@@ -58,7 +62,8 @@ class SquareCrops(Dataset[Tensor]):
         try:
             pixels = images.read(path).pixels
         except DlkitError as error:
-            self.skipped.add("unreadable picture", f"{path} ({error.reason_for(path)})")
+            reason = error.reason_for(path)
+            self.ledger.skip("pictures", "unreadable picture", f"{path} ({reason})")
             return None
         share = MAX_RATIO * self.size / min(pixels.shape[-2:])
         if share >= 1:
@@ -89,15 +94,16 @@ def random_crop(picture: Tensor, size: int) -> Tensor:
     return resize(part, [size, size])
 
 
-def center_crops(paths: Sequence[str], size: int) -> Tensor:
-    """The center crops, uint8 (N, 3, S, S), of the readable pictures."""
-    squares, skipped = [], Skipped()
+def center_crops(paths: Sequence[str], size: int, ledger: Ledger) -> Tensor:
+    """The center crops, uint8 (N, 3, S, S), of the readable pictures; the ledger counts all."""
+    squares = []
     for path in paths:
         try:
             squares.append(images.read(path, size, "crop").pixels)
         except DlkitError as error:
-            skipped.add("unreadable picture", f"{path} ({error.reason_for(path)})")
-    skipped.report()
+            reason = error.reason_for(path)
+            ledger.skip("pictures", "unreadable picture", f"{path} ({reason})")
+    ledger.use("pictures", len(squares))
     return torch.stack(squares) if squares else torch.zeros(0, 3, size, size, dtype=torch.uint8)
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -50,12 +51,22 @@ def train(config: StyleTrainConfig) -> Path:
         random.Random(config.seed).shuffle(photos)
         held_out = min(math.ceil(config.val_share * len(photos)), len(photos) - 1)
         length = config.steps_per_epoch * config.batch_size or None
-        training = SquareCrops(photos[held_out:], config.image_size, length)
-        validation = center_crops(photos[:held_out], config.image_size) / 255
+        ledgers = Ledger("train"), Ledger("val")
+        training = SquareCrops(photos[held_out:], config.image_size, ledgers[0], length)
+        validation = center_crops(photos[:held_out], config.image_size, ledgers[1]) / 255
+        if held_out:
+            ledgers[1].report()
+        check_ledgers(config, *ledgers)
         features = load_features(config.features, process.device)
         features.to(memory_format=torch.channels_last)
         loop = train_fast if config.arch == "fast" else train_adain
-        return loop(resolved, process, features, training, validation.to(process.device))
+        return loop(resolved, process, features, training, validation.to(process.device), ledgers)
+
+
+def check_ledgers(config: StyleTrainConfig, *ledgers: Ledger) -> None:
+    """Raise DlkitError where more pictures are skipped than may be."""
+    for ledger in ledgers:
+        ledger.check(config.allowed, Path(config.images[0]))
 
 
 def train_fast(
@@ -64,6 +75,7 @@ def train_fast(
     features: FeatureNetwork,
     training: SquareCrops,
     validation: Tensor,
+    ledgers: Sequence[Ledger],
 ) -> Path:
     """Train a network for fixed styles on the losses of Gatys et al. (Johnson et al. 2016)."""
     paths = list_images(config.data, "style")
@@ -79,7 +91,7 @@ def train_fast(
     network = process.wrap(model)  # the same weights, with gradients averaged over processes
     header = Header("style-transfer", "fast", settings, [Path(path).stem for path in paths])
     run = Run(config, process, model, header)
-    save_skipped(training.skipped, run.folder)
+    save_ledgers(run.folder, *ledgers)
     optimizer = run.optimizer(model)
     batches = run.loader(training, collate)
     codes = torch.eye(len(styles), device=process.device)
@@ -114,11 +126,14 @@ def train_adain(
     features: FeatureNetwork,
     training: SquareCrops,
     validation: Tensor,
+    ledgers: Sequence[Ledger],
 ) -> Path:
     """Train the decoder of AdaIN, with a frozen encoder (Huang and Belongie 2017)."""
     paths = list_images(config.data, "styles")
-    styles = SquareCrops(paths, config.image_size, len(paths))
-    examples = center_crops(paths, config.image_size).to(process.device) / 255
+    ledger = Ledger("styles")
+    styles = SquareCrops(paths, config.image_size, ledger, len(paths))
+    check_ledgers(config, ledger)
+    examples = center_crops(styles.paths, config.image_size, Ledger()).to(process.device) / 255
     settings: AdaINSettings = {"features": features.settings, "layer": config.content_layer}
     model = AdaIN(**settings)
     layers = {name: own for name, own in STYLE_LAYERS.items() if name in model.encoder.layers}
@@ -126,7 +141,7 @@ def train_adain(
     process.wrap(model.encoder)
     decoder = process.wrap(model.decoder)  # the same weights, with gradients averaged
     run = Run(config, process, model, Header("style-transfer", "adain", settings, []))
-    save_skipped(training.skipped, run.folder)
+    save_ledgers(run.folder, *ledgers, ledger)
     optimizer = run.optimizer(model)
     batches = run.loader(training, collate)
 
@@ -153,7 +168,7 @@ def train_adain(
         for (squares,) in run.batches(batches):
             drawn = torch.stack([styles[0] for _ in squares]).to(process.device)
             run.step(compute_loss(model, decoder, squares / 255, drawn / 255), optimizer)
-        finish_epoch(run, validation_loss, validation, list(examples.split(1)), paths)
+        finish_epoch(run, validation_loss, validation, list(examples.split(1)), styles.paths)
     return run.best
 
 

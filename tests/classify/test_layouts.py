@@ -59,7 +59,10 @@ def test_labels_that_differ_only_in_form_are_printed(
     config = ClassifyTrainConfig(data=tmp_path, val_share=0)
     training, _ = read_training(config)
     assert training.labels == ["Cat", "cat", "fox", "hot dog", "hot_dog"]
-    assert "differ only in case, blanks or Unicode form: 'Cat', 'cat'; 'hot dog', 'hot_dog'" in capsys.readouterr().err
+    assert (
+        "differ only in case, blanks or Unicode form: 'Cat', 'cat'; 'hot dog', 'hot_dog'"
+        in capsys.readouterr().err
+    )
 
 
 def test_bad_csv_gets_one_line(tmp_path: Path) -> None:

@@ -32,10 +32,12 @@ def test_mixed_sizes_are_center_cropped_and_reported_once(
     shape = choose_shape(listed.paths, None, "auto")
     assert shape == Shape(16, 1)
     pictures = SquareImages(listed, shape)
-    pictures.report()
+    with pytest.raises(DlkitError, match="1 of 13 pictures of 'train' cannot be used"):
+        pictures.report(tmp_path, 0.05)
     err = capsys.readouterr().err
+    assert "ignored 1 files of other kinds (.txt)" in err
     assert err.count("pictures center-cropped, since they are not square: 2") == 1
-    assert "skipped 1 x unreadable picture" in err
+    assert "train: skipped 1 of 13 pictures (8 %): 1 unreadable picture" in err
     assert pictures.pixels.shape == (12, 1, 16, 16)
 
 

@@ -33,6 +33,7 @@ def settings(examples: Path, out: Path, arch: str, **options: Any) -> StyleTrain
         "epochs": 2,
         "batch_size": 2,
         "val_share": 0.3,
+        "allow_skipped": 0.5,
         "workers": 0,
         "device": "cpu",
         "precision": "fp32",

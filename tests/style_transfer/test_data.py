@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.ledger import Ledger
 from dlkit.style_transfer.data import SquareCrops, center_crops, list_images, random_crop
 
 
@@ -28,12 +29,17 @@ def test_squares_are_parts_of_pictures_of_any_size() -> None:
 def test_unreadable_pictures_are_skipped_and_named(
     examples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    squares = SquareCrops(list_images([str(examples / "photos")], "photographs"), 16)
+    squares = SquareCrops(list_images([str(examples / "photos")], "photographs"), 16, Ledger())
     assert len(squares) == 4
-    assert "skipped" in capsys.readouterr().err
+    assert "skipped 1 of 5 pictures (20 %): 1 unreadable picture" in capsys.readouterr().err
     assert squares[0].shape == (3, 16, 16)
     # The shorter side is at most twice the square's.
     assert min(squares.pictures[0].shape[1:]) == 32
-    assert center_crops([str(examples / "photos" / "broken.jpg")], 16).shape == (0, 3, 16, 16)
+    assert center_crops([str(examples / "photos" / "broken.jpg")], 16, Ledger()).shape == (
+        0,
+        3,
+        16,
+        16,
+    )
     with pytest.raises(DlkitError, match="broken.jpg: unreadable, and so are all others"):
-        SquareCrops([str(examples / "photos" / "broken.jpg")], 16)
+        SquareCrops(broken, 16, Ledger())

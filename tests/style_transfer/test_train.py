@@ -28,8 +28,8 @@ def test_photographs_are_needed(examples: Path, tmp_path: Path) -> None:
 def test_training_learns_and_writes_examples(examples: Path, tmp_path: Path, arch: str) -> None:
     chosen = settings(examples, tmp_path / "run", arch, steps_per_epoch=20, lr=5e-3, every=2)
     header, weights = checkpoint.load(train(chosen), "style-transfer")
-    (skipped,) = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
-    assert skipped.startswith("unreadable picture\t")
+    _, skipped = (tmp_path / "run" / "skipped.csv").read_text().splitlines()
+    assert skipped.startswith("train,pictures,unreadable picture,")
     assert "broken.jpg (damaged image" in skipped
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     first, last = (json.loads(line)["loss"] for line in lines)

@@ -46,7 +46,9 @@ class ClassFolders:
             label = listed_label(label_folder.name, self.classes.names)
             found.add(label)
             if label_folder.is_symlink() and label_folder.resolve().is_relative_to(whole):
-                ledger.note("links to folders of the data set, which are not read", str(label_folder))
+                ledger.note(
+                    "links to folders of the data set, which are not read", str(label_folder)
+                )
                 continue
             paths = find_images(label_folder, self.root, ledger, ignored)
             if not paths:

@@ -174,9 +174,7 @@ def test_a_drawn_val_split_keeps_groups_together(
     assert not groups[0] & groups[1]
     assert len(own) + len(held_out) == 100
     assert {sample.labels for sample in held_out} == {("a",), ("b",)}
-    assert (
-        "for val of 100 images, drawn with --val-share 0.2" in capsys.readouterr().err
-    )
+    assert "for val of 100 images, drawn with --val-share 0.2" in capsys.readouterr().err
     assert read_split(source, "val", draw, Ledger("val"), draws_test=True) == held_out
     with pytest.raises(DlkitError, match="finds nothing in any path"):
         read_split(source, "val", Draw(0.2, 3, "patient"), Ledger("val"), draws_test=True)
