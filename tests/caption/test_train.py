@@ -114,7 +114,7 @@ def test_unreadable_images_are_skipped_and_listed(
             )  # fmt: skip
         )
         lines = (out / "skipped.csv").read_text().splitlines()
-        assert lines[1].startswith(f"val,images,unreadable image,{tmp_path / 'bad.png'} (")
+        assert lines[1].startswith(f'val,images,unreadable image,"{tmp_path / "bad.png"} (')
         assert lines[2] == f"val,captions,caption of an unreadable image,{tmp_path / 'bad.png'}"
 
 

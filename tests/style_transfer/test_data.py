@@ -35,11 +35,7 @@ def test_unreadable_pictures_are_skipped_and_named(
     assert squares[0].shape == (3, 16, 16)
     # The shorter side is at most twice the square's.
     assert min(squares.pictures[0].shape[1:]) == 32
-    assert center_crops([str(examples / "photos" / "broken.jpg")], 16, Ledger()).shape == (
-        0,
-        3,
-        16,
-        16,
-    )
+    broken = [str(examples / "photos" / "broken.jpg")]
+    assert center_crops(broken, 16, Ledger()).shape == (0, 3, 16, 16)
     with pytest.raises(DlkitError, match="broken.jpg: unreadable, and so are all others"):
         SquareCrops(broken, 16, Ledger())
