@@ -124,7 +124,7 @@ def beside(folder: Path) -> Iterator[str]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds, by name. Raises DlkitError if it cannot be listed."""
+    """The entries of a folder by name. Raises DlkitError if it cannot be listed."""
     try:
         return [folder / name for name in sorted(os.listdir(folder))]
     except OSError as error:

@@ -93,7 +93,7 @@ def existing(source: Source, split: str) -> str:
 def drawn(
     source: Source, draw: Draw, ledger: Ledger, draws_test: bool = False, report: bool = True
 ) -> dict[str, list[Sample]]:
-    """The drawn splits, and what is left of the training data under `train`."""
+    """The drawn splits, and the rest of the training data under `train`."""
     whole = existing(source, "train")
     samples = source.read(whole, ledger)
     parts = {"train": samples}
