@@ -241,7 +241,9 @@ def check_pairs(examination: Examination) -> Iterator[Finding]:
     """Images in two splits, with different labels, or twice in one split."""
     for pair in examination.pairs:
         first, second = examination.images[pair.first], examination.images[pair.second]
-        same = "the same picture as" if pair.distance < SAME else "nearly the same picture as"
+        same = "nearly the same picture as"
+        if pair.distance < SAME:
+            same = "the same file as" if first.path == second.path else "the same picture as"
         message = f"{same} {second.path} (distance {pair.distance:.4f})"
         if first.split != second.split:
             kind = "leak between splits"
@@ -265,18 +267,24 @@ def check_labels(examination: Examination) -> Iterator[Finding]:
     for one, other in spelled_alike([*examination.classes, *total]):
         message = f"{one!r} ({total[one]}) and {other!r} ({total[other]}) are spelled alike"
         yield Finding(Level.warning, "labels spelled alike", "", root, None, message)
+    for name in sorted(set(total) - set(examination.classes) if examination.classes else ()):
+        message = f"{name!r}: {total[name]:,}, and not among the {len(examination.classes)} classes"
+        yield Finding(Level.warning, "label not listed", "", root, None, message)
     for name in examination.classes:
         if total and not total[name]:
             message = f"no sample of the class {name!r}"
             yield Finding(Level.warning, "empty class", "", root, None, message)
     train = counts.get("train")
-    for split, found in counts.items():
+    listed = set(examination.classes) or set(total)
+    for split, every in counts.items():
+        found = {name: every[name] for name in every if name in listed}
         missing = sorted(name for name in found if train and not train[name])
         for name in missing:
             message = f"{name!r}: {found[name]} in {split!r}, none in 'train'"
             yield Finding(Level.warning, "class not in train", split, root, None, message)
         if len(found) > 1 and max(found.values()) >= IMBALANCE * min(found.values()):
-            (most, many), (least, few) = found.most_common()[0], found.most_common()[-1]
+            most, least = max(found, key=found.__getitem__), min(found, key=found.__getitem__)
+            many, few = found[most], found[least]
             message = f"{many:,} x {most!r}, {few:,} x {least!r}"
             yield Finding(Level.note, "imbalance", split, root, None, message)
 

@@ -11,6 +11,7 @@ import typer
 from dlkit.core.cli.command import AnyFormat, Output, PlainGroup, Workers, existing_data
 from dlkit.core.cli.help import App
 from dlkit.core.errors import DlkitError, ExitStatus
+from dlkit.core.io.splits import SPLITS
 from dlkit.core.io.writers import Format, write, write_rows
 from dlkit.core.progress import log
 from dlkit.data.help import PAGES
@@ -81,15 +82,20 @@ class Written:
 
 
 def source_of(data: Path, chosen: list[str] | None) -> tuple["Source", list[str]]:
-    """The source of the data and the splits to read: all, or the chosen ones."""
-    from dlkit.core.datasets.source import find_source
+    """The source of the data, and the splits to read: train, val and test, or the chosen ones."""
+    from dlkit.core.datasets.sources import find_source
 
     source = find_source(data)
-    splits = list(source.splits)
+    known = list(source.splits)
     for name in chosen or []:
-        if name not in splits:
-            raise DlkitError(f"no split {name!r}; choose from {', '.join(splits)}", data)
-    return source, chosen or splits
+        if name not in known:
+            raise DlkitError(f"no split {name!r}; choose from {', '.join(known)}", data)
+    # Other lists, such as trainval, are of the same images.
+    main = [name for name in known if name in SPLITS] or known
+    if not chosen and len(main) < len(known):
+        others = ", ".join(name for name in known if name not in main)
+        log(f"splits {', '.join(main)}; --split reads others: {others}")
+    return source, chosen or main
 
 
 @app.command()
@@ -129,7 +135,8 @@ def check(
         from dlkit.data.report import save_report
 
         save_report(examination, save)
-    log(f"{len(warnings):,} findings, {len(examination.findings) - len(warnings):,} notes")
+    counts = {"finding": len(warnings), "note": len(examination.findings) - len(warnings)}
+    log(", ".join(f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items()))
     if warnings:
         raise typer.Exit(ExitStatus.FAILED_INPUTS)
 

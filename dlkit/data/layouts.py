@@ -293,12 +293,13 @@ def write_yolo(content: Content, out: Path, target: Images) -> None:
     for split, samples in content.splits.items():
         name = split if has_splits(content) else "train"
         described[name] = f"images/{name}"
+        for kind in ("images", "labels"):
+            (out / kind / name).mkdir(parents=True)
         for sample in samples:
             target.put(sample.path, out / "images" / name)
             size = size_of(sample)
             lines = [yolo_line(a, size, numbers) for a in sample.annotations]
             file = out / "labels" / name / f"{target.stem(sample.path)}.txt"
-            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
     points = max((len(a.keypoints) for a in content.annotations()), default=0)
     if points:

@@ -104,6 +104,8 @@ def test_labels_that_are_spelled_alike_empty_classes_and_imbalance(tmp_path: Pat
     one = sample(paint(tmp_path / "b.png", 1), (4, 4, 40, 30), label="Cat")
     examination = examined(tmp_path, {"train": [many, one]}, "cat", "Cat", "bird")
     assert kinds(examination) == ["labels spelled alike", "empty class", "imbalance"]
+    examination = examined(tmp_path, {"train": [many, one]}, "cat")
+    assert "label not listed" in kinds(examination)
     assert spelled_alike(["traffic light", "traffic-light", "gas", "ga", "dogs", "dog"]) == [
         ("traffic light", "traffic-light"),
         ("dogs", "dog"),
