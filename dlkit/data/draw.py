@@ -1,24 +1,27 @@
 """Pictures of samples with their annotations drawn."""
 
+from collections.abc import Mapping
+
 from PIL import Image, ImageDraw
 
 from dlkit.core.datasets.samples import Annotation, Sample
-from dlkit.core.io.colors import Color, label_colors
+from dlkit.core.io.colors import Color
 from dlkit.core.vision import images
 from dlkit.core.vision.drawing import Plate, draw_plates, text_size
 
 
-def draw_sample(sample: Sample, side: int, marked: str | None = None) -> Image.Image:
+def draw_sample(
+    sample: Sample, side: int, colors: Mapping[str, Color], marked: str | None = None
+) -> Image.Image:
     """The image with its boxes, polygons and keypoints, with that longest side.
 
-    Raises DlkitError for an image that cannot be read. With `marked`, only the annotation at that
-    place is drawn.
+    `colors` are those of the labels. With `marked`, only the annotation at that place is drawn.
+    Raises DlkitError for an image that cannot be read.
     """
     picture = images.read(str(sample.path), side)
     drawn = images.as_pillow(picture).convert("RGB")
     scale = drawn.width / picture.width
     annotations = [a for a in sample.annotations if marked is None or a.where == marked]
-    colors = label_colors(sorted({annotation.label for annotation in sample.annotations}))
     canvas = ImageDraw.Draw(drawn)
     line = max(1, text_size(max(drawn.size)) // 8)
     plates = []

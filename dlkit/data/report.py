@@ -12,10 +12,12 @@ from PIL import Image
 
 from dlkit.core.datasets.samples import Sample
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.colors import Color, label_colors
 from dlkit.core.io.files import note_saved, whole_file
 from dlkit.data.check import Examination, Examined, Finding
 from dlkit.data.draw import draw_sample
 
+Colors = dict[str, Color]  # of labels
 FILE = "report.html"
 SIDE = 220  # pixels of the longest side of a picture
 MAX_EXAMPLES = 24  # findings of a kind that are shown with pictures
@@ -27,6 +29,7 @@ STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bar: #3b82c4; --mark: #c2410c; }
 * { box-sizing: border-box; }
 body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }
+body { overflow-wrap: anywhere; } td, th { overflow-wrap: normal; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; } td, th { padding: .25rem .7rem; text-align: left; }
@@ -34,11 +37,12 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr + tr { border-top: 1px solid var(--line); }
 .pictures { display: grid; gap: .8rem; }
 .pictures { grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); }
-figure { margin: 0; } figure img { width: 100%; height: auto; border: 1px solid var(--line); }
+figure { margin: 0; } figure.wide { grid-column: span 2; }
+figure img { width: 100%; height: auto; border: 1px solid var(--line); }
 figcaption { font-size: .8rem; overflow-wrap: anywhere; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
-.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .15rem .6rem; }
-.bars span:first-child { overflow-wrap: anywhere; }
+.bars { display: grid; grid-template-columns: fit-content(40%) 1fr max-content; }
+.bars { gap: .15rem .6rem; }
 .bar { background: var(--bar); height: .9rem; margin-top: .25rem; min-width: 1px; }
 svg { max-width: 100%; height: auto; } svg rect { fill: var(--bar); }
 svg text { fill: currentColor; font-size: 11px; }
@@ -129,17 +133,19 @@ def section(examination: Examination, kind: str) -> str:
     """The findings of a kind: the first ones with pictures, the others as a list."""
     findings = [finding for finding in examination.findings if finding.kind == kind]
     by_path = {image.path: image for image in examination.images}
+    colors = colors_of(examination)
     figures: list[str] = []
     listed: list[str] = []
     for finding in findings:
         shown = ""
         if len(figures) < MAX_EXAMPLES:
-            shown = "".join(map(as_img, pictures_of(finding, by_path)))
+            shown = "".join(map(as_img, pictures_of(finding, by_path, colors)))
         place = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
         text = f"{escape(place)}: {escape(finding.message)}"
         if shown:
             both = '<div class="pair">' + shown + "</div>" if shown.count("<img") > 1 else shown
-            figures.append(f"<figure>{both}<figcaption>{text}</figcaption></figure>")
+            wide = ' class="wide"' if both != shown else ""
+            figures.append(f"<figure{wide}>{both}<figcaption>{text}</figcaption></figure>")
         else:
             listed.append(f"<li>{text}</li>")
     more = len(listed) - MAX_LISTED
@@ -152,22 +158,30 @@ def section(examination: Examination, kind: str) -> str:
     )
 
 
-def pictures_of(finding: Finding, by_path: dict[str, Examined]) -> list[Image.Image]:
+def colors_of(examination: Examination) -> Colors:
+    """The color of each label of the data set."""
+    labels = {a.label for image in examination.images for a in image.sample.annotations}
+    return label_colors([*examination.classes, *sorted(labels - set(examination.classes))])
+
+
+def pictures_of(
+    finding: Finding, by_path: dict[str, Examined], colors: Colors
+) -> list[Image.Image]:
     """The pictures of a finding: the annotation that it is about, or both images of a pair."""
     about = by_path.get(finding.other or "")
     first = by_path.get(finding.path)
     if about is not None and first is None:
         where = finding.path if finding.line is None else f"{finding.path}:{finding.line}"
         places = {annotation.where for annotation in about.sample.annotations}
-        return drawn(about.sample, where if where in places else None)
+        return drawn(about.sample, colors, where if where in places else None)
     shown = [image.sample for image in (first, about) if image is not None]
-    return [picture for sample in shown for picture in drawn(sample)]
+    return [picture for sample in shown for picture in drawn(sample, colors)]
 
 
-def drawn(sample: Sample, marked: str | None = None) -> list[Image.Image]:
+def drawn(sample: Sample, colors: Colors, marked: str | None = None) -> list[Image.Image]:
     """The picture of a sample; none if it cannot be read any more."""
     try:
-        return [draw_sample(sample, SIDE, marked)]
+        return [draw_sample(sample, SIDE, colors, marked)]
     except DlkitError:
         return []
 
@@ -202,7 +216,7 @@ def split_section(examination: Examination, split: str) -> str:
         figures = [
             f"<figure>{as_img(picture)}<figcaption>{escape(caption(image))}</figcaption></figure>"
             for image in chosen
-            for picture in drawn(image.sample)
+            for picture in drawn(image.sample, colors_of(examination))
         ]
         parts.append(f'<div class="pictures">{"".join(figures)}</div>')
     return "".join(parts)
@@ -230,7 +244,9 @@ def bars(counts: Counter[str]) -> str:
 def histogram(values: Sequence[float]) -> str:
     """An SVG histogram with the least and the largest value below."""
     low, high = min(values), max(values)
-    width = (high - low) / BINS or 1.0
+    if low == high:
+        return f"<p>{low:.4g} for all</p>"
+    width = (high - low) / BINS
     heights = Counter(min(int((value - low) / width), BINS - 1) for value in values)
     most = max(heights.values())
     rects = "".join(

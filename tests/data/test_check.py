@@ -1,6 +1,8 @@
 """Findings about data sets with one fault each, and the report."""
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -158,3 +160,27 @@ def test_the_report_is_one_well_formed_page_that_needs_nothing_else(tmp_path: Pa
 
     save_report(examination, tmp_path / "report")
     assert (tmp_path / "report" / "report.html").read_text(encoding="utf-8") == text
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("width", [375, 1200])
+def test_the_report_fits_the_window_of_a_browser(tmp_path: Path, width: int) -> None:
+    name = "a-name-without-any-space-in-it" * 4
+    samples = [
+        sample(paint(tmp_path / f"{name}{k}.png", k), (4, 4, 40, 30), label=f"{name}{k % 3}")
+        for k in range(4)
+    ]
+    twice = sample(paint(tmp_path / "again.png", 1, (128, 96)), (8, 8, 80, 60), (8, 8, 80, 60))
+    text = page(examined(tmp_path, {"train": samples, "val": [twice]}))
+    script = "<script>document.title = document.documentElement.scrollWidth</script></body>"
+    (tmp_path / "report.html").write_text(text.replace("</body>", script))
+    command = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--window-size={width},900", "--dump-dom", f"file://{tmp_path}/report.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r"<title>(\d+)</title>", done.stdout)
+    assert found is not None
+    assert int(found[1]) <= max(width, 500)  # no window of Chromium is narrower
