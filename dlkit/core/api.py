@@ -45,16 +45,19 @@ class Model(Generic[M]):
         return f"<{self.verb.__name__} model {self.name!r}>"
 
 
-def keep_loaded(load: Callable[[str, str, str], M]) -> Callable[[str, str, str], M]:
-    """A function that loads a model, but not a second time while the file is the same."""
+def keep_loaded(load: Callable[..., M]) -> Callable[..., M]:
+    """A function that loads a model, but not a second time while the file is the same.
+
+    Its arguments are the model, the device, the precision, and perhaps settings of the task.
+    """
 
     @lru_cache(KEPT_MODELS)
-    def kept(model: str, device: str, precision: str, version: object) -> M:
-        return load(model, device, precision)
+    def kept(version: object, model: str, *settings: object) -> M:
+        return load(model, *settings)
 
     @wraps(load)
-    def load_once(model: str, device: str, precision: str) -> M:
-        return kept(model, device, precision, file_version(model))
+    def load_once(model: str, *settings: object) -> M:
+        return kept(file_version(model), model, *settings)
 
     return load_once
 

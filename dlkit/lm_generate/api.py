@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Union, Unp
 from dlkit.core import api
 from dlkit.core.api import Errors, Model, Scores, Texts
 from dlkit.core.config import Precision
+from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.lm_generate.config import DEFAULT_MODEL, LmTrainConfig, make_sampling
 
@@ -39,16 +40,19 @@ class Options(TypedDict, total=False):
     batch_size: int
     device: str
     precision: Precision
+    parse_special: bool | None
 
 
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> Model["LanguageModel"]:
     """Load a language model by name, file or URL; or by folder or `hf:OWNER/NAME` of Hugging Face.
 
-    It is called like `lm_generate`, and is not loaded twice.
+    It is called like `lm_generate`, and is not loaded twice. With `parse_special`, special tokens
+    written in texts are read as such, as by default in Hugging Face's models.
 
     >>> from dlkit.lm_generate import load, score
     >>> model = load("english-ngram")
@@ -56,14 +60,27 @@ def load(
     True
     """
     name = os.fspath(model)
-    return Model(name, load_once(name, device, precision), lm_generate)
+    return Model(name, load_once(name, device, precision, parse_special), lm_generate)
 
 
 @api.keep_loaded
-def load_once(model: str, device: str, precision: Any) -> "LanguageModel":
+def load_once(
+    model: str, device: str, precision: Any, parse_special: bool | None = None
+) -> "LanguageModel":
     from dlkit.lm_generate import infer
 
-    return infer.load(model, device, precision)
+    return infer.load(model, device, precision, parse_special)
+
+
+def find_model(
+    model: AnyModel, device: str, precision: Precision, parse_special: bool | None
+) -> "LanguageModel":
+    """The model of a verb's argument `model`: loaded by name or file, else what `load` returned."""
+    if parse_special is None:
+        return api.loaded_model(model, load_once, device, precision)
+    if not isinstance(model, str | os.PathLike):
+        raise DlkitError("parse_special is an argument of load; this model is loaded")
+    return load_once(os.fspath(model), device, precision, parse_special)
 
 
 @overload
@@ -114,6 +131,7 @@ def lm_generate(
     batch_size: int = 16,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Errors = "raise",
 ) -> Any:
     """Continue a prompt, or each of many.
@@ -148,7 +166,7 @@ def lm_generate(
         seed,
         batch_size,
     )
-    loaded = api.loaded_model(model, load_once, device, precision)
+    loaded = find_model(model, device, precision, parse_special)
     found = infer.continuations(given, loaded, config)
     return api.answer(found, many or samples is not None, errors)
 
@@ -161,6 +179,7 @@ def score(
     batch_size: int = 16,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> "TextScore": ...
 @overload
 def score(
@@ -170,6 +189,7 @@ def score(
     batch_size: int = 16,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> "Results[TextScore]": ...
 def score(
     texts: str | Texts,
@@ -178,6 +198,7 @@ def score(
     batch_size: int = 16,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> Any:
     """The log-probability (natural) and perplexity of a text, or of each of many.
 
@@ -193,7 +214,7 @@ def score(
 
     from dlkit.lm_generate import infer
 
-    loaded = api.loaded_model(model, load_once, device, precision)
+    loaded = find_model(model, device, precision, parse_special)
     return api.answer(infer.score(given, loaded, batch_size), many)
 
 
@@ -205,6 +226,7 @@ def fill(
     count: int = 5,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> "FilledText": ...
 @overload
 def fill(
@@ -214,6 +236,7 @@ def fill(
     count: int = 5,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Literal["raise"] = "raise",
 ) -> "Results[FilledText]": ...
 @overload
@@ -224,6 +247,7 @@ def fill(
     count: int = 5,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Literal["return"],
 ) -> "Results[FilledText | Failure]": ...
 def fill(
@@ -233,6 +257,7 @@ def fill(
     count: int = 5,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Errors = "raise",
 ) -> Any:
     """Find the most probable tokens for each [MASK] of a text, or of each of many, by a bert.
@@ -249,7 +274,7 @@ def fill(
 
     from dlkit.lm_generate import infer
 
-    loaded = api.loaded_model(model, load_once, device, precision)
+    loaded = find_model(model, device, precision, parse_special)
     return api.answer(infer.fill(given, loaded, count), many, errors)
 
 
@@ -261,6 +286,7 @@ def features(
     layer: int | None = None,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
 ) -> "Features": ...
 @overload
 def features(
@@ -270,6 +296,7 @@ def features(
     layer: int | None = None,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Literal["raise"] = "raise",
 ) -> "Results[Features]": ...
 @overload
@@ -280,6 +307,7 @@ def features(
     layer: int | None = None,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Literal["return"],
 ) -> "Results[Features | Failure]": ...
 def features(
@@ -289,6 +317,7 @@ def features(
     layer: int | None = None,
     device: str = "auto",
     precision: Precision = "auto",
+    parse_special: bool | None = None,
     errors: Errors = "raise",
 ) -> Any:
     """A vector for each token of a text in its context, by a bilm (ELMo) or a bert.
@@ -306,7 +335,7 @@ def features(
 
     from dlkit.lm_generate import infer
 
-    loaded = api.loaded_model(model, load_once, device, precision)
+    loaded = find_model(model, device, precision, parse_special)
     return api.answer(infer.features(given, loaded, layer), many, errors)
 
 
@@ -334,6 +363,7 @@ def evaluate(
     errors: Literal["strict", "replace"] = "strict",
     device: str = "auto",
     precision: Precision = "fp32",
+    parse_special: bool | None = None,
 ) -> Scores:
     """Perplexity and bits per character of a model on text files, on each and on all.
 
@@ -351,8 +381,7 @@ def evaluate(
 
     from dlkit.lm_generate.evaluate import evaluate
 
-    if isinstance(model, str | os.PathLike):
-        loaded = load_once(os.fspath(model), device, precision)
-    else:
-        loaded = api.loaded_model(model, load_once, device)
+    if not isinstance(model, str | os.PathLike):
+        precision = "auto"  # of a model that is loaded
+    loaded = find_model(model, device, precision, parse_special)
     return Scores(api.answer(evaluate(loaded, files, split, stride, errors), many=True))

@@ -3,15 +3,21 @@
     User: How are you?
     Bot: Fine, and you?
 
+Models of Hugging Face's may have a template for dialogues in its place, made of special tokens.
+
 Loads no torch.
 """
 
-from collections.abc import Iterable, Iterator
+import copy
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TextIO
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
+from dlkit.core.progress import log
 from dlkit.lm_generate.infer import GenerationConfig, StreamedText, generate
 from dlkit.lm_generate.language_model import LanguageModel
 
@@ -47,6 +53,7 @@ class Dialogue:
         """The model sees the last `turns` exchanges; by default all that its context holds."""
         self.model, self.speakers, self.turns = model, speakers, turns
         self.max_tokens = max_tokens
+        self.template = ChatTemplate.of(model) if speakers == Speakers() else None
         self.exchanges: list[tuple[str, str]] = []
 
     def prompt(self, message: str) -> str:
@@ -67,10 +74,78 @@ class Dialogue:
         return context is None or len(self.model.prompt_ids(prompt)) + self.max_tokens <= context
 
     def format(self, exchanges: list[tuple[str, str]], message: str) -> str:
-        """The lines of a dialogue, which ends with the model's name."""
+        """The lines of a dialogue, which ends with the model's name; or by the template."""
+        if self.template is not None:
+            return self.template.render(exchanges, message)
         user, bot = self.speakers.user, self.speakers.bot
         lines = [line for m, r in exchanges for line in (add_speaker(user, m), add_speaker(bot, r))]
         return "\n".join([*lines, add_speaker(user, message), bot])
+
+
+class ChatTemplate:
+    """The template of a model for dialogues, in the language of jinja2."""
+
+    def __init__(self, name: str, template: str, tokens: Mapping[str, str]) -> None:
+        """`tokens` are the special tokens that it may name, as bos_token."""
+        try:
+            from jinja2 import TemplateError
+            from jinja2.ext import loopcontrols
+            from jinja2.sandbox import ImmutableSandboxedEnvironment
+        except ImportError as error:
+            raise DlkitError(
+                f"{name}: its chat_template needs jinja2; install it, or give --user and --bot"
+            ) from error
+        self.name, self.tokens = name, tokens
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = dumps
+        environment.globals["raise_exception"] = self.refuse
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        try:
+            self.template = environment.from_string(template)
+        except TemplateError as error:
+            raise DlkitError(f"{name}: its chat_template is damaged ({error})") from error
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> "ChatTemplate | None":
+        """The template in the header of a model, if it has one."""
+        settings = model.header.settings
+        if "chat_template" not in settings:
+            return None
+        if not model.codec.parse_special:
+            raise DlkitError(
+                f"{model.name}: its chat_template is made of special tokens; omit"
+                " --no-parse-special, or give --user and --bot"
+            )
+        return cls(model.name, settings["chat_template"], settings.get("chat_tokens", {}))
+
+    def refuse(self, reason: str) -> None:
+        """Raise the error of the template itself."""
+        raise DlkitError(f"{self.name}: its chat_template refuses the dialogue: {reason}")
+
+    def render(self, exchanges: Iterable[tuple[str, str]], message: str) -> str:
+        """The dialogue up to the model's reply to this message."""
+        pairs = [*exchanges, (message, None)]
+        messages = [
+            {"role": role, "content": text}
+            for pair in pairs
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+            if text is not None
+        ]
+        try:
+            return self.template.render(
+                messages=messages, add_generation_prompt=True, tools=None, **self.tokens
+            )
+        except DlkitError:
+            raise
+        except Exception as error:  # a template is code
+            raise DlkitError(f"{self.name}: its chat_template fails ({error})") from error
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """JSON as templates expect it: characters as they are."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def add_speaker(speaker: str, text: str) -> str:
@@ -115,6 +190,17 @@ def chat(
     if config.samples != 1:
         raise DlkitError("a dialogue has one reply to each message; omit --samples")
     dialogue = Dialogue(model, speakers, turns, config.max_tokens)
+    stop = config.stop
+    if dialogue.template is None:
+        stop = (*stop, "\n")
+        if "chat_template" in model.header.settings:
+            log(f"{model.name}: --user and --bot are used in place of its chat_template")
+    else:
+        # The template writes the token that begins a text, where there is one.
+        model = copy.copy(model)
+        model.codec = copy.copy(model.codec)
+        model.codec.begin = None
+        dialogue.model = model
     received: list[str] = []
 
     def prompts() -> Iterator[str]:
@@ -124,7 +210,7 @@ def chat(
                 yield dialogue.prompt(received[-1])
 
     # One prompt at a time: the next one contains the reply to this one.
-    one_by_one = replace(config, batch_size=1, stop=(*config.stop, "\n"))
+    one_by_one = replace(config, batch_size=1, stop=stop)
     for turn, text in enumerate(generate(prompts(), model, one_by_one)):
         if isinstance(text, Failure):
             yield text

@@ -287,6 +287,7 @@ def evaluate(
             rich_help_panel="Results",
         ),
     ] = None,
+    parse_special: ParseSpecial = None,
     errors: ErrorsOption = "strict",
     device: Device = "auto",
     precision: PrecisionOption = "fp32",
@@ -298,7 +299,14 @@ def evaluate(
     Perplexity is per token and per word, of each text and of all.
     """
     scores = evaluate_model(
-        texts, split, model, device=device, precision=precision, stride=stride, errors=errors
+        texts,
+        split,
+        model,
+        device=device,
+        precision=precision,
+        stride=stride,
+        errors=errors,
+        parse_special=parse_special,
     )
     write(scores, format, output, view=TASK.view)
 

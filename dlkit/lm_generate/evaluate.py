@@ -53,12 +53,13 @@ def evaluate_checkpoint(
     *,
     stride: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
+    parse_special: bool | None = None,
 ) -> Iterator[Score | Failure]:
     """Score a model on files, or on the part of them that its training held out.
 
     `save` and `workers` have no effect.
     """
-    yield from evaluate(load(model, device, precision), data, split, stride, errors)
+    yield from evaluate(load(model, device, precision, parse_special), data, split, stride, errors)
 
 
 def evaluate(

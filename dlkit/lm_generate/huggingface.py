@@ -1,4 +1,4 @@
-"""GPT-2 and BERT in Hugging Face's format: a folder, or `hf:owner/name` on its hub.
+"""GPT-2, BERT and T5 in Hugging Face's format: a folder, or `hf:owner/name` on its hub.
 
 The files read are config.json, model.safetensors (or its shards) and those of the tokenizer.
 """
@@ -20,9 +20,13 @@ from dlkit.core.store.checkpoint import Header, metadata
 from dlkit.core.store.hub import PREFIX, repository
 from dlkit.lm_generate.masked_lm import SPECIAL
 from dlkit.lm_generate.model import build
+from dlkit.lm_generate.models.t5 import BUCKETS, MAX_DISTANCE
 from dlkit.tokenize import Tokenizer, read
 
+TEMPLATE = "chat_template.jinja"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# The tokens that each kind needs.
+NEEDED = {"gpt2": (), "bert": SPECIAL, "t5": ("<pad>", "</s>", "<extra_id_0>")}
 MAX_PADDING = 128  # rows of the network without a token: padding of the vocabulary
 ACTIVATIONS = {
     "gelu_new": "gelu-tanh",
@@ -47,7 +51,8 @@ def fetch(model: str) -> Path:
         found.need("config.json")
         read_config(found.folder)  # an error now for a model that dlkit cannot read
         found.need_tokenizer()
-        found.has("generation_config.json")
+        for file in ("generation_config.json", TEMPLATE):
+            found.has(file)
         if found.has(INDEX):
             for file in shards(found.folder):
                 found.need(file)
@@ -90,10 +95,14 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
     fit_vocabulary(folder, tokenizer, settings, weights)
     described: Json = {"network": settings, "tokenizer": tokenizer.to_settings()}
     described |= {"parse_special": True}
-    if kind == "gpt2":
-        if begin := named_tokens(folder, config, tokenizer, "bos"):
-            described["begin"] = begin[0]
+    if kind == "gpt2" and (begin := named_tokens(folder, config, tokenizer, "bos")):
+        described["begin"] = begin[0]
+    if kind != "bert":
         described["ends"] = named_tokens(folder, config, tokenizer, "eos")
+    if kind == "t5":
+        start = named_tokens(folder, config, tokenizer, "decoder_start")
+        described["decoder_start"] = (start or [tokenizer.special["<pad>"]])[0]
+    described |= read_chat(folder) | read_generation(folder, config)
     source = {"source": str(config.get("_name_or_path") or folder)}
     return Header("lm-generate", family.arch, described, [], card=source), weights
 
@@ -108,14 +117,22 @@ def read_config(folder: Path) -> Json:
     return config
 
 
+def read_text(path: Path) -> str:
+    """The text of a file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DlkitError(os_reason(error), path) from error
+    except UnicodeDecodeError as error:
+        raise DlkitError("not UTF-8, or damaged", path) from error
+
+
 def read_json(path: Path) -> Json:
     """The JSON object of a file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DlkitError(os_reason(error), path) from error
-    except ValueError as error:
-        raise DlkitError(f"not JSON, or damaged ({error})", path) from error
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DlkitError("not JSON, or damaged", path) from error
     if not isinstance(content, dict):
         raise DlkitError("not a JSON object", path)
     return content
@@ -178,8 +195,8 @@ def take_tensor(
 def read_tokenizer(folder: Path, kind: str) -> Tokenizer:
     """The tokenizer of a folder, with the settings and added tokens beside it."""
     tokenizer = read([str(folder.resolve())])
-    if kind == "bert" and (lacking := set(SPECIAL) - set(tokenizer.special)):
-        raise DlkitError(f"no token {min(lacking)}, which a bert needs", folder)
+    if lacking := set(NEEDED[kind]) - set(tokenizer.special):
+        raise DlkitError(f"no token {min(lacking)}, which a {kind} needs", folder)
     return tokenizer
 
 
@@ -202,6 +219,42 @@ def named_tokens(folder: Path, config: Json, tokenizer: Tokenizer, role: str) ->
         if token in tokenizer.special:
             return [tokenizer.special[token]]
     return []
+
+
+def read_chat(folder: Path) -> Json:
+    """The chat template of a folder and the special tokens that it names; {} without one."""
+    beside = read_if_there(folder / "tokenizer_config.json")
+    named = read_if_there(folder / "special_tokens_map.json") | beside
+    template = beside.get("chat_template")
+    if (folder / TEMPLATE).exists():
+        template = read_text(folder / TEMPLATE)
+    if isinstance(template, list):  # several, by name
+        templates = {one.get("name"): one.get("template") for one in template}
+        template = templates.get("default")
+        if template is None:
+            raise DlkitError(
+                "chat_template has none with the name default", folder / "tokenizer_config.json"
+            )
+    if template is None:
+        return {}
+    if not isinstance(template, str):
+        raise DlkitError("chat_template is no text", folder / "tokenizer_config.json")
+    tokens = {role: named[role] for role in CHAT_TOKENS if named.get(role)}
+    names = {k: v.get("content") if isinstance(v, dict) else v for k, v in tokens.items()}
+    return {"chat_template": template, "chat_tokens": names}
+
+
+def read_generation(folder: Path, config: Json) -> Json:
+    """The settings of generation that a folder names, to be printed; {} without any."""
+    path = folder / "generation_config.json"
+    source = read_if_there(path) if path.exists() else config
+    names = source if path.exists() else GENERATION
+    found = {
+        name: source[name]
+        for name in names
+        if source.get(name) is not None and not NO_SAMPLING.fullmatch(name)
+    }
+    return {"generation": found} if found else {}
 
 
 def read_if_there(path: Path) -> Json:
@@ -244,7 +297,7 @@ class Seen(dict[str, Any]):
         return super().get(name, default)
 
 
-# ---- GPT-2 and BERT ------------------------------------------------------------------------------
+# ---- GPT-2, BERT and T5 --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -260,9 +313,10 @@ class Family:
 
     def sources(self, name: str) -> Iterator[str]:
         """Their names of the parts of our tensor."""
-        match = re.match(r"blocks\.(\d+)\.(.+)\.(weight|bias)$", name)
+        match = re.match(r"(blocks|encoder|decoder)\.(\d+)\.(.+)\.(weight|bias)$", name)
         if match:
-            layer, part, kind = match.groups()
+            stack, layer, part, kind = match.groups()
+            part = part if stack == "blocks" else f"{stack}.{part}"
         else:
             layer, (part, _, kind) = "", name.rpartition(".")
             part, kind = (part, kind) if part else (name, "")
@@ -281,10 +335,17 @@ class Family:
         return re.search(self.transposed, source) is not None
 
 
+# Fields of generation_config.json that choose no token.
+NO_SAMPLING = re.compile(
+    r"_.*|.*_token_id|transformers_version|use_cache|output_.*|return_.*|cache_.*|max_length"
+)
+# Fields of config.json that old files have in its place.
+GENERATION = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams")
+CHAT_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 # Fields of config.json that change no result of a language model: names, dropout, other heads.
 WITHOUT_EFFECT = re.compile(
     r"_.*|.*dropout.*|.*(pdrop|_drop|_token_id)|summary_.*|(prefix|id2label|label2id|architectures)"
-    r"|initializer_range|use_cache|transformers_version|(torch_)?dtype|model_type|n_ctx|vocab_size"
+    r"|initializer_(range|factor)|use_cache|transformers_version|(torch_)?dtype|model_type|n_ctx|vocab_size"
     r"|output_past|output_attentions|output_hidden_states|return_dict|gradient_checkpointing"
     r"|task_specific_params|problem_type|finetuning_task|num_labels|pooler_.*|directionality"
     r"|bos_token|eos_token|tokenizer_class|chunk_size_feed_forward|reorder_and_upcast_attn"
@@ -351,6 +412,69 @@ def bert_settings(config: Json, found: Mapping[str, Tensor]) -> Json:
     }
 
 
+def t5_settings(config: Json, found: Mapping[str, Tensor]) -> Json:
+    refuse(
+        config,
+        relative_attention_num_buckets=BUCKETS,
+        relative_attention_max_distance=MAX_DISTANCE,
+        is_encoder_decoder=True,
+        is_decoder=False,
+    )
+    layers = config["num_layers"]
+    chosen = config.get("feed_forward_proj", "relu")
+    # The names of the configuration; that of gated-gelu is the approximation by tanh there.
+    known = {"relu": ("relu", False), "gated-gelu": ("gelu-tanh", True)}
+    if chosen not in known:
+        raise DlkitError(f"feed_forward_proj {chosen!r} is not supported; give another model")
+    activation, gated = known[chosen]
+    refuse(config, is_gated_act=gated, dense_act_fn="gelu_new" if gated else "relu")
+    tied = config.get("tie_word_embeddings", True) is not False
+    # The field is also true in files of transformers 5 that have both.
+    head, shared = found.get("lm_head.weight"), found.get("shared.weight")
+    own_head = head is not None and (not tied or shared is None or not torch.equal(head, shared))
+    return {
+        "vocab_size": config["vocab_size"],
+        "context": config.get("n_positions", 512),
+        "layers": layers,
+        "decoder_layers": config.get("num_decoder_layers") or layers,
+        "heads": config["num_heads"],
+        "head_width": config["d_kv"],
+        "width": config["d_model"],
+        "ffn_width": config["d_ff"],
+        "activation": activation,
+        "gated": gated,
+        "own_head": own_head,
+        "scale_output": config.get("scale_decoder_outputs", tied),
+        "norm_eps": config.get("layer_norm_epsilon", 1e-6),
+    }
+
+
+def t5_names() -> dict[str, str | tuple[str, ...]]:
+    """Our names of T5's tensors, and theirs."""
+    names: dict[str, str | tuple[str, ...]] = {"embedding": "shared", "head": "lm_head"}
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        layer = f"{stack}.block.{{}}.layer"
+        first = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
+        names |= {f"{stack}_bias.embedding": first, f"{stack}_norm": f"{stack}.final_layer_norm"}
+        for name, number, part in (("attention", 0, "Self"), ("reading", 1, "EncDec")):
+            theirs = f"{layer}.{number}.{part}Attention"
+            names |= {
+                f"{stack}.{name}.query": f"{theirs}.q",
+                f"{stack}.{name}.key_value": (f"{theirs}.k", f"{theirs}.v"),
+                f"{stack}.{name}.out": f"{theirs}.o",
+                f"{stack}.{name}_norm": f"{layer}.{number}.layer_norm",
+            }
+        dense = f"{layer}.{last}.DenseReluDense"
+        names |= {
+            f"{stack}.up": f"{dense}.wi",
+            f"{stack}.gate": f"{dense}.wi_0",
+            f"{stack}.value": f"{dense}.wi_1",
+            f"{stack}.down": f"{dense}.wo",
+            f"{stack}.norm": f"{layer}.{last}.layer_norm",
+        }
+    return names
+
+
 QKV = tuple(f"bert.encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value"))
 FAMILIES = {
     "gpt2": Family(
@@ -395,5 +519,15 @@ FAMILIES = {
         "bert.",
         r"^$",
         r"position_ids$|^cls\.predictions\.decoder\.|pooler\.dense",
+    ),
+    # A file may hold the embedding more than once; old ones a bias that is not used.
+    "t5": Family(
+        "t5",
+        t5_settings,
+        t5_names(),
+        "",
+        r"^$",
+        r"^(en|de)coder\.embed_tokens\.weight$|^lm_head\.weight$"
+        r"|^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
     ),
 }

@@ -30,6 +30,12 @@ from dlkit.lm_generate.results import Continuation, Features, FilledText, TextSc
 from dlkit.lm_generate.text_codec import TextCodec
 
 R = TypeVar("R")
+# The options for fields of generation_config.json.
+OPTIONS = {
+    "do_sample": "--greedy", "num_beams": "--beam", "max_new_tokens": "--max-tokens",
+    "temperature": "--temperature", "top_k": "--top-k", "top_p": "--top-p", "min_p": "--min-p",
+    "repetition_penalty": "--repetition-penalty",
+}  # fmt: skip
 ARPA_NAME = re.compile(r"\.arpa(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 
 
@@ -72,10 +78,9 @@ def load(
     models, as there.
     """
     loaded = load_file(str(model), device, precision)
-    settings = loaded.header.settings
-    loaded.codec.begin = settings.get("begin", loaded.codec.begin)
-    default = settings.get("parse_special", False)
-    loaded.codec.parse_special = default if parse_special is None else parse_special
+    loaded.codec.read_special(loaded.header.settings)
+    if parse_special is not None:
+        loaded.codec.parse_special = parse_special
     return loaded
 
 
@@ -240,6 +245,32 @@ class Notices:
             log(f"{self.model.name} sees {context} tokens: only the end of longer texts")
         self.reported_truncation = True
 
+    def report_settings(self, config: GenerationConfig) -> None:
+        """Print which settings of its generation_config.json the model is not used with."""
+        sampling, named = config.sampling, self.model.header.settings.get("generation", {})
+        used = {
+            "do_sample": not (sampling.greedy or config.beam),
+            "num_beams": config.beam or 1,
+            "max_new_tokens": config.max_tokens,
+            "repetition_penalty": sampling.repetition_penalty,
+        }
+        if used["do_sample"]:
+            used |= {name: getattr(sampling, name) for name in ("temperature", "top_k", "top_p")}
+            used["min_p"] = sampling.min_p
+        options, others = [], []
+        for name, value in named.items():
+            if name in used and value != used[name]:
+                options.append(option_of(name, value))
+            elif name not in OPTIONS and value not in (False, [], {}):
+                others.append(f"{name} {str(value)[:60]}")
+        if options:
+            log(f"{self.model.name}: as in its generation_config.json with {' '.join(options)}")
+        if others:
+            log(
+                f"{self.model.name}: dlkit has no option for these fields of its"
+                f" generation_config.json: {', '.join(others)}"
+            )
+
     def report_unknown(self, text: str, ids: list[int]) -> None:
         found = set(self.model.unknown_pieces(text, ids)) - self.unknown
         if found:
@@ -247,6 +278,13 @@ class Notices:
             some = ", ".join(repr(piece) for piece in sorted(found)[:5])
             more = f" and {len(found) - 5} more" if len(found) > 5 else ""
             log(f"{self.model.name} does not know {some}{more}")
+
+
+def option_of(name: str, value: object) -> str:
+    """The option that sets a field of generation_config.json to a value."""
+    if name == "do_sample":
+        return "" if value else "--greedy"
+    return f"{OPTIONS[name]} {value}"
 
 
 def generate(
@@ -288,6 +326,7 @@ def generate_numbered(
     """Continue each prompt; the random numbers of its texts depend on its number and the seed."""
     model.require("generate")
     notices = Notices(model)
+    notices.report_settings(config)
     waiting = make_jobs(prompts, model, config.samples, notices)
     while jobs := list(islice(waiting, config.batch_size)):
         batch = Batch([job for job in jobs if isinstance(job, Job)], model, config, notices)

@@ -20,12 +20,19 @@ INHERITED = (
     "tie_embeddings", "direct", "learn_start", "next_sentence",
 )  # fmt: skip
 
+# Entries of a header about special tokens, which the trained model has as well.
+SPECIAL = ("begin", "ends", "decoder_start", "parse_special", "chat_template", "chat_tokens")
+
 
 @dataclass(frozen=True)
 class Start(init_from.Start[TextCodec]):
-    """A model to start from; `weights` if it is one of Hugging Face's."""
+    """A model to start from; `weights` if it is one of Hugging Face's.
+
+    `special` are the entries of its header about special tokens.
+    """
 
     weights: "dict[str, Tensor] | None"
+    special: dict[str, Any]
 
 
 def find_start(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
@@ -39,6 +46,7 @@ def find_start(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
             f"{name} is an n-gram model, which training cannot start from; give a neural one"
         )
     found = source.start(config.dropout, TextCodec.from_settings)
+    found.vocabulary.read_special(header.settings)
     network = found.network
     own: dict[str, Any] = {k: network[k] for k in INHERITED if k in network and k != "vocab_size"}
     own["arch"] = header.arch
@@ -50,8 +58,9 @@ def find_start(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
                 f"--context {context} is more than the {network['context']} of {name};"
                 " give a smaller one"
             )
+    special = {k: header.settings[k] for k in SPECIAL if k in header.settings}
     changed = replace(config, context=context, **own)
-    return changed, Start(found.vocabulary, network, weights)
+    return changed, Start(found.vocabulary, network, weights, special)
 
 
 def read_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":

@@ -43,15 +43,31 @@ class SpanLM(NeuralLM):
         return self.special_ids(self.codec.tokenizer)
 
     @cached_property
+    def decoder_start(self) -> int | None:
+        """The token that begins an output of a model of Hugging Face's; None for one of ours."""
+        start: int | None = self.header.settings.get("decoder_start")
+        return start
+
+    @cached_property
     def ends(self) -> frozenset[int]:
+        if self.decoder_start is not None:
+            return super().ends
         return frozenset({self.special["</s>"], self.special["<extra_id_1>"]})
 
     def prompt_ids(self, prompt: str) -> list[int]:
         return self.codec.encode(prompt)
 
     def start_texts(self, prompts: Sequence[list[int]], max_tokens: int) -> NeuralTexts:
-        """Texts that fill a gap at the end of each prompt."""
+        """Texts that fill a gap at the end of each prompt.
+
+        Those of a model of Hugging Face's are its output for the prompt, as there: it may have been
+        trained on another task.
+        """
         gap, end = self.special["<extra_id_0>"], self.special["</s>"]
+        if self.decoder_start is not None:
+            starts = [[self.decoder_start] for _ in prompts]
+            sources = [[*ids, end] for ids in prompts]
+            return NeuralTexts(self.network, starts, max_tokens, self.banned, sources)
         sources = [[*ids, gap, end] for ids in prompts]
         starts = [[self.special["<pad>"], gap] for _ in prompts]
         return NeuralTexts(self.network, starts, max_tokens, self.banned, sources)
@@ -74,7 +90,8 @@ class SpanLM(NeuralLM):
         sentinels = {special[name]: number for number, name in enumerate(names)}
         banned = self.banned - {*sentinels, special.get(after, -1), special["</s>"]}
         ends = frozenset({special["</s>"], special.get(after, special["</s>"])})
-        start = [special["<pad>"], special["<extra_id_0>"]]
+        begin = special["<pad>"] if self.decoder_start is None else self.decoder_start
+        start = [begin, special["<extra_id_0>"]]
         texts = NeuralTexts(self.network, [start], MAX_SPAN_TOKENS, banned, [source])
         blank = GrowingText(codec, "", [], Limits(MAX_SPAN_TOKENS), ends)
         gaps: list[list[Candidate]] = [[] for _ in names]

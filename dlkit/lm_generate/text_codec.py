@@ -4,7 +4,7 @@ Some tokenizers drop the ends of lines (words, wordpiece, unigram). With them a 
 special token, if they have one: `</s>` in those that `train` learns.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -72,6 +72,11 @@ class TextCodec:
         """The codec of a checkpoint, from `header.settings["tokenizer"]`."""
         return cls(Tokenizer.from_settings(settings))
 
+    def read_special(self, settings: Mapping[str, Any]) -> None:
+        """Take over how a model's header reads special tokens, and with which a text begins."""
+        self.begin = settings.get("begin", self.begin)
+        self.parse_special = settings.get("parse_special", False)
+
     def to_settings(self) -> dict[str, Any]:
         """The content of the tokenizer's file, for a checkpoint's header."""
         return self.tokenizer.to_settings()
@@ -93,12 +98,18 @@ class TextCodec:
         for block in blocks:
             if self.line_end is None:
                 for group in batched(split_pieces(block), 4 * workers):
-                    parts = self.tokenizer.encode_batch(group, workers)
+                    parts = self.encode_lines(group, workers)
                     yield np.concatenate([np.array(ids, np.int64) for ids in parts])
                 continue
-            encoded = self.tokenizer.encode_batch(block.split("\n"), workers)
+            encoded = self.encode_lines(block.split("\n"), workers)
             ids = [i for line in encoded for i in (*line, self.line_end)]
             yield np.array(ids[:-1], np.int64)  # after the last line, as in `encode`
+
+    def encode_lines(self, texts: Sequence[str], workers: int) -> list[list[int]]:
+        """The ids of each text, in threads where no special tokens are to be read."""
+        if self.parse_special:
+            return [self.tokenizer.encode(text, True) for text in texts]
+        return self.tokenizer.encode_batch(texts, workers)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to a text with its lines."""

@@ -37,7 +37,9 @@ def train_network(config: ResolvedConfig, process: Process, start: Start | None 
         config = replace(config, init_from=None)
     sharded = config.parallel == "fsdp" and process.world_size > 1
     described: TextModelSettings = {"network": settings, "tokenizer": text.codec.to_settings()}
-    header = Header("lm-generate", config.arch, described, [])
+    special = start.special if start else {}
+    header = Header("lm-generate", config.arch, {**described, **special}, [])
+    text.codec.read_special(special)
     if sharded:
         run = Run(config, process, network, header)  # loads the weights before they are sharded
         wrapped = shard(network, process)

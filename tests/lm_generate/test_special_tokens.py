@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import dlkit.lm_generate as lm
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling
-from dlkit.lm_generate import infer
+from dlkit.core.io.scores import Score
+from dlkit.lm_generate import chat, infer
+from dlkit.lm_generate.evaluate import evaluate_checkpoint
 from dlkit.lm_generate.infer import load
+from tests.conftest import run
 from tests.lm_generate.helpers import generate_all, write_gpt2
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -71,6 +76,36 @@ def test_special_tokens_are_text_where_asked(tmp_path: Path) -> None:
     assert user in load(folder, "cpu", "fp32").codec.encode(CHAT)
 
 
+def test_special_tokens_are_read_alike_by_score_evaluate_python_and_training(
+    tmp_path: Path,
+) -> None:
+    folder = with_chat_tokens(tmp_path / "model")
+    text = tmp_path / "text.txt"
+    text.write_text(f"{CHAT}\n" * 3)
+
+    def evaluated(parse_special: bool | None) -> int:
+        scores = evaluate_checkpoint([str(text)], model=str(folder), parse_special=parse_special)
+        definition = next(s.definition for s in scores if isinstance(s, Score))
+        return int(definition.split(" of ")[1].split()[0])
+
+    model = load(folder, "cpu", "fp32")
+    assert evaluated(None) == len(model.codec.encode(text.read_text())) < evaluated(False)
+    for how in (True, False):
+        found = lm.score(CHAT, folder, device="cpu", precision="fp32", parse_special=how)
+        assert ("<|user|>" in [token.token for token in found.tokens]) == how
+    with pytest.raises(DlkitError, match="parse_special is an argument of load"):
+        lm.score(CHAT, lm.load(folder, "cpu", "fp32"), parse_special=True)
+    config = lm.Config(
+        data=[str(text)], init_from=str(folder), epochs=1, batch_size=1, context=4, workers=1,
+        device="cpu", out=tmp_path / "run", steps_per_epoch=1, val_share=0.0,
+    )  # fmt: skip
+    trained = load(lm.train(config), "cpu", "fp32")
+    assert trained.codec.encode(CHAT) == model.codec.encode(CHAT)
+    assert (trained.ends, trained.codec.begin) == (model.ends, model.codec.begin)
+    ids = np.fromfile(next((tmp_path / "run").glob("training*.bin")), np.uint16)
+    assert ids.tolist() == [*model.start_ids, *model.codec.encode(text.read_text())]
+
+
 def test_texts_end_at_the_tokens_that_the_model_names(tmp_path: Path) -> None:
     folder = with_chat_tokens(tmp_path)
     config, generation = folder / "config.json", folder / "generation_config.json"
@@ -128,4 +163,91 @@ def test_a_failure_of_an_empty_text_has_a_name(tmp_path: Path) -> None:
     found = list(infer.map_texts(refuse, ["", " ", "x"], model, None))
     assert [str(failure) for failure in found] == [
         str(Failure(name, "no gap")) for name in ("an empty text", "an empty text", "x")
+    ]
+
+
+TEMPLATE = (
+    "{% for message in messages %}\n"
+    "  {%- if message['role'] == 'user' %}\n"
+    "{{ '<|user|>' + message['content'] }}\n"
+    "  {%- else %}\n"
+    "{{ '<|bot|>' + message['content'] + eos_token }}\n"
+    "  {%- endif %}\n"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}{{ '<|bot|>' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_chat_template_makes_the_prompt(tmp_path: Path, file: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = with_chat_tokens(tmp_path)
+    if file.endswith("json"):
+        change(folder / file, chat_template=TEMPLATE)
+    else:
+        (folder / file).write_text(TEMPLATE)
+    model = load(folder, "cpu", "fp32")
+    dialogue = chat.Dialogue(model, chat.Speakers(), None, 5)
+    messages = [
+        {"role": "user", "content": "the cat"},
+        {"role": "assistant", "content": "sat"},
+        {"role": "user", "content": "a dog"},
+    ]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    found = dialogue.format([("the cat", "sat")], "a dog")
+    assert found == expected
+    assert found.endswith("<|user|>a dog<|bot|>")
+    special = model.codec.tokenizer.special
+    ids = model.codec.encode(found)
+    assert [ids[0], ids[-1]] == [special["<|user|>"], special["<|bot|>"]]
+
+
+def test_chat_uses_the_template_or_the_speakers(tmp_path: Path) -> None:
+    folder = with_chat_tokens(tmp_path)
+    change(folder / "tokenizer_config.json", chat_template=TEMPLATE)
+    options = ("-m", folder, "--max-tokens", 3, "--greedy", "--device", "cpu")
+    by_template = run("lm-generate", "chat", *options, stdin="the cat\na dog\n")
+    assert by_template.code == 0, by_template.err
+    model = load(folder, "cpu", "fp32")
+    [first] = generate_all(
+        ["<|user|>the cat<|bot|>"], model, max_tokens=3, sampling=Sampling(greedy=True)
+    )
+    assert by_template.out.split("\n")[0] == first.text.strip()
+    by_speakers = run("lm-generate", "chat", *options, "--user", "U:", stdin="the cat\n")
+    assert "--user and --bot are used in place of its chat_template" in by_speakers.err
+    plain = run("lm-generate", "chat", *options, "--no-parse-special", stdin="the cat\n")
+    assert plain.code == 2
+    assert "its chat_template is made of special tokens; omit --no-parse-special" in plain.err
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('no system role') }}", "refuses the dialogue: no system role"),
+        ("{% for %}", "its chat_template is damaged"),
+        ("{{ messages[0].content // 0 }}", "its chat_template fails"),
+        ([{"name": "tool_use", "template": ""}], "none with the name default"),
+    ],
+)
+def test_a_chat_template_that_fails_is_one_line(tmp_path: Path, template: Any, reason: str) -> None:
+    folder = with_chat_tokens(tmp_path)
+    change(folder / "tokenizer_config.json", chat_template=template)
+    done = run("lm-generate", "chat", "-m", folder, "--device", "cpu", stdin="the cat\n")
+    assert (done.code, reason in done.err) == (2, True), done.err
+
+
+def test_the_settings_of_generation_that_are_not_used_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_gpt2(tmp_path)
+    settings = {"do_sample": True, "temperature": 0.5, "top_p": 0.9, "no_repeat_ngram_size": 3}
+    write_json(tmp_path / "generation_config.json", settings)
+    model = load(tmp_path, "cpu", "fp32")
+    capsys.readouterr()
+    generate_all(["the cat"], model, max_tokens=2, sampling=Sampling(top_p=0.9))
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path}: as in its generation_config.json with --temperature 0.5",
+        f"{tmp_path}: dlkit has no option for these fields of its generation_config.json:"
+        " no_repeat_ngram_size 3",
     ]

@@ -1,18 +1,22 @@
 """T5: an encoder that reads a text with gaps and a decoder that writes them (Raffel et al. 2020).
 
+T5 v1.1 has feed-forward layers with gates (Shazeer 2020) and a head of its own.
+
 RMS norm comes before each sublayer; positions enter by a bias on the attention scores for each
 distance, shared by all layers of a stack.
 
-Shapes: B texts, S tokens to read, T tokens to write, V vocabulary, W width, H heads of D = W / H.
+Shapes: B texts, S tokens to read, T tokens to write, V vocabulary, W width, H heads of D numbers.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.nn.activations import ACTIVATIONS
 from dlkit.lm_generate.models.cache import KeyValueCache, present
 from dlkit.lm_generate.models.language_model import DecoderState, NextTokenNetwork
 
@@ -53,12 +57,12 @@ class RelativeBias(nn.Module):
 class T5Attention(nn.Module):
     """Multi-head attention with unscaled scores: the query weights start small instead."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, head_width: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.query = nn.Linear(width, heads * head_width, bias=False)
+        self.key_value = nn.Linear(width, 2 * heads * head_width, bias=False)
+        self.out = nn.Linear(heads * head_width, width, bias=False)
 
     def keys_and_values(self, x: Tensor) -> Tensor:
         """x (B, T, W) -> (2, B, H, T, D)."""
@@ -83,16 +87,41 @@ class T5Attention(nn.Module):
 class T5Block(nn.Module):
     """Self-attention, in the decoder (`reads`) also cross-attention, and a feed-forward layer."""
 
-    def __init__(self, width: int, heads: int, dropout: float, reads: bool) -> None:
+    def __init__(
+        self,
+        reads: bool,
+        width: int,
+        heads: int,
+        head_width: int,
+        ffn_width: int,
+        dropout: float,
+        activation: str,
+        gated: bool,
+        norm_eps: float,
+    ) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, 1e-6)
-        self.attention = T5Attention(width, heads, dropout)
-        self.reading_norm = nn.RMSNorm(width, 1e-6) if reads else None
-        self.reading = T5Attention(width, heads, dropout) if reads else None
-        self.norm = nn.RMSNorm(width, 1e-6)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
+        self.attention_norm = nn.RMSNorm(width, norm_eps)
+        self.attention = T5Attention(width, heads, head_width, dropout)
+        self.reading_norm = nn.RMSNorm(width, norm_eps) if reads else None
+        self.reading = T5Attention(width, heads, head_width, dropout) if reads else None
+        self.norm = nn.RMSNorm(width, norm_eps)
+        self.up = None if gated else nn.Linear(width, ffn_width, bias=False)
+        self.gate = nn.Linear(width, ffn_width, bias=False) if gated else None
+        self.value = nn.Linear(width, ffn_width, bias=False) if gated else None
+        self.activation = ACTIVATIONS[activation]
+        self.down = nn.Linear(ffn_width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """x (B, T, W) -> (B, T, W)."""
+        if self.up is not None:
+            hidden = self.activation(self.up(x))
+        else:
+            assert self.gate is not None
+            assert self.value is not None
+            hidden = self.activation(self.gate(x)) * self.value(x)
+        y: Tensor = self.down(self.dropout(hidden))
+        return y
 
     def forward(
         self,
@@ -110,8 +139,7 @@ class T5Block(nn.Module):
         x = x + self.dropout(self.attention(normed, own, bias))
         if self.reading is not None and self.reading_norm is not None and memory is not None:
             x = x + self.dropout(self.reading(self.reading_norm(x), memory, memory_bias))
-        hidden = self.dropout(F.relu(self.up(self.norm(x))))
-        y: Tensor = x + self.dropout(self.down(hidden))
+        y: Tensor = x + self.dropout(self.feed_forward(self.norm(x)))
         return y
 
 
@@ -144,21 +172,48 @@ class T5(NextTokenNetwork):
         heads: int = 4,
         width: int = 256,
         dropout: float = 0.0,
+        head_width: int | None = None,
+        ffn_width: int | None = None,
+        decoder_layers: int | None = None,
+        activation: str = "relu",
+        gated: bool = False,
+        own_head: bool = False,
+        scale_output: bool = True,
+        norm_eps: float = 1e-6,
     ) -> None:
+        """`head_width` is by default `width` / `heads`, `ffn_width` 4 times `width`.
+
+        `own_head`: the output layer does not share the embedding, whose variance of 1 is the reason
+        to scale its input down (`scale_output`).
+        """
         super().__init__()
-        if width % heads:
+        if head_width is None and width % heads:
             raise DlkitError(
                 f"--width {width} is not divisible by --heads {heads}; change one of them"
             )
         self.context, self.heads, self.width = context, heads, width
+        self.head_width = head_width or width // heads
+        self.scale = width**-0.5 if scale_output else 1.0
+        block = partial(
+            T5Block,
+            width=width,
+            heads=heads,
+            head_width=self.head_width,
+            ffn_width=ffn_width or 4 * width,
+            dropout=dropout,
+            activation=activation,
+            gated=gated,
+            norm_eps=norm_eps,
+        )
         self.embedding = nn.Embedding(vocab_size, width)
         self.dropout = nn.Dropout(dropout)
         self.encoder_bias = RelativeBias(heads, bidirectional=True)
-        self.encoder = nn.ModuleList(T5Block(width, heads, dropout, False) for _ in range(layers))
-        self.encoder_norm = nn.RMSNorm(width, 1e-6)
+        self.encoder = nn.ModuleList(block(False) for _ in range(layers))
+        self.encoder_norm = nn.RMSNorm(width, norm_eps)
         self.decoder_bias = RelativeBias(heads, bidirectional=False)
-        self.decoder = nn.ModuleList(T5Block(width, heads, dropout, True) for _ in range(layers))
-        self.decoder_norm = nn.RMSNorm(width, 1e-6)
+        self.decoder = nn.ModuleList(block(True) for _ in range(decoder_layers or layers))
+        self.decoder_norm = nn.RMSNorm(width, norm_eps)
+        self.head = nn.Linear(width, vocab_size, bias=False) if own_head else None
         self.initialize()
 
     def initialize(self) -> None:
@@ -166,8 +221,7 @@ class T5(NextTokenNetwork):
         nn.init.normal_(self.embedding.weight, std=1.0)
         for module in self.modules():
             if isinstance(module, T5Attention):
-                size = self.width // self.heads
-                nn.init.normal_(module.query.weight, std=(self.width * size) ** -0.5)
+                nn.init.normal_(module.query.weight, std=(self.width * self.head_width) ** -0.5)
             if isinstance(module, RelativeBias):
                 nn.init.normal_(module.embedding.weight, std=self.width**-0.5)
         for name, module in self.named_modules():
@@ -195,8 +249,8 @@ class T5(NextTokenNetwork):
         """Return the state of empty texts for sources (B, S), of at most `capacity` tokens."""
         assert source is not None, "T5 needs a source to read"
         weight = self.embedding.weight
-        size = self.width // self.heads
-        cache = KeyValueCache(len(self.decoder), batch, capacity, self.heads, size, like=weight)
+        shape = (len(self.decoder), batch, capacity, self.heads, self.head_width)
+        cache = KeyValueCache(*shape, like=weight)
         memories, bias = self.memories(source, source_lengths)
         return T5State(cache, [memory.to(cache.dtype) for memory in memories], bias)
 
@@ -237,12 +291,14 @@ class T5(NextTokenNetwork):
             x = block(x, bias, past, layer, memory, memory_bias)
         if past is not None:
             past.advance(tokens, lengths)
-        # The embeddings have a variance of 1: scale the logits down.
-        y: Tensor = self.dropout(self.decoder_norm(x)) * self.width**-0.5
+        y: Tensor = self.dropout(self.decoder_norm(x)) * self.scale
         return y
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., W) -> (..., V), fp32."""
+        if self.head is not None:
+            logits: Tensor = self.head(hidden)
+            return logits.float()
         return F.linear(hidden, self.embedding.weight).float()
 
     def forward(
