@@ -54,6 +54,12 @@ class EmbedTrainConfig:
     fasttext_model: Literal["skipgram", "cbow"] = option(
         "skipgram", "fasttext: predict words as skipgram or as cbow does.", group="Architecture"
     )
+    init_from: str | None = option(
+        None,
+        "skipgram, cbow, fasttext: start from the vectors of this model (name, file or URL); words"
+        " that it lacks start at random.",
+        group="Architecture",
+    )
     dim: int = option(100, "Dimension of the vectors.", min=1, group="Architecture")
     window: int | None = option(
         None,
@@ -155,6 +161,7 @@ OWN: dict[str, tuple[str, ...]] = {  # settings that not every method has
     "epochs": (*PREDICTING, EmbedMethod.glove),
     "lr": (*PREDICTING, EmbedMethod.glove),
     "device": PREDICTING,
+    "init_from": PREDICTING,
     "x_max": (EmbedMethod.glove,),
     "alpha": (EmbedMethod.glove,),
     "memory": (EmbedMethod.glove,),

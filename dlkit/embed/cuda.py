@@ -53,6 +53,11 @@ class TorchState:
         inputs = (2 * torch.rand(rows, dim, generator=generator) - 1) * widest / dim
         return cls(inputs.to(device), torch.zeros(num_words, dim, device=device))
 
+    def set_inputs(self, rows: np.ndarray, vectors: np.ndarray) -> None:
+        """Set rows of the inputs to vectors."""
+        device = self.inputs.device
+        self.inputs[torch.from_numpy(rows).to(device)] = torch.from_numpy(vectors).to(device)
+
 
 @dataclass
 class RowUpdate:

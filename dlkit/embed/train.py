@@ -27,6 +27,7 @@ from dlkit.core.train.run_folder import RunFolder, command_card
 from dlkit.core.train.stopping import StopSignals
 from dlkit.embed.config import EmbedMethod, EmbedTrainConfig, ResolvedConfig, resolve_config
 from dlkit.embed.data import Corpus, encode_corpus
+from dlkit.embed.init_from import Start, find_start
 from dlkit.embed.model import Embedding, EmbeddingSettings, Subwords, WordList, save_embedding
 
 SAVE_INTERVAL = 240  # seconds
@@ -55,6 +56,7 @@ def train(config: EmbedTrainConfig) -> Path:
     with ExitStack() as group:
         process = group.enter_context(join_processes())
         run = EmbedRun(resolved)
+        start = find_start(resolved)
         process.barrier()  # every process has read the folder before it changes
         if run.complete:
             log(
@@ -71,13 +73,13 @@ def train(config: EmbedTrainConfig) -> Path:
             group.close()
             if process.is_main:
                 run.start(corpus)
-                vectors, subwords = TRAINERS[resolved.method](corpus, resolved, run)
+                vectors, subwords = TRAINERS[resolved.method](corpus, resolved, run, start)
                 run.finish(corpus, vectors, subwords)
     return run.files.best
 
 
 def train_predicting(
-    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun"
+    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun", start: Start | None
 ) -> tuple[np.ndarray, Subwords | None]:
     """Train skip-gram, CBOW or fastText vectors, on a CUDA device or in threads."""
     rows = starts = buckets = None
@@ -88,12 +90,14 @@ def train_predicting(
     size = len(corpus.ids)
     # cbow gains from gensim's start, twice as wide as word2vec.c's.
     widest = 0.5 if config.method is EmbedMethod.skipgram else 1.0
+    initial = None if start is None or run.saved else start.rows(corpus.words, buckets)
     if (device := accelerator(config.device)) is not None:
         from dlkit.embed.cuda import TorchState, train_batches
 
-        torch_state = run.restore(
-            TorchState.start(num_rows, num_words, config.dim, config.seed, device, widest)
-        )
+        torch_state = TorchState.start(num_rows, num_words, config.dim, config.seed, device, widest)
+        if initial is not None:
+            torch_state.set_inputs(*initial)
+        torch_state = run.restore(torch_state)
         with run.progress(torch_state, size, lambda: torch_state.loss) as report:
             vectors = train_batches(
                 corpus.ids, corpus.counts, config, torch_state, report, rows, starts
@@ -102,7 +106,11 @@ def train_predicting(
     else:
         from dlkit.embed.hogwild import HogwildState, train_hogwild
 
-        state = run.restore(HogwildState.start(num_rows, num_words, config, widest))
+        state = HogwildState.start(num_rows, num_words, config, widest)
+        if initial is not None:
+            numbers, values = initial
+            state.matrix(config.dim)[numbers] = values
+        state = run.restore(state)
         with run.progress(state, size, lambda: state.loss) as report:
             train_hogwild(
                 corpus.ids, corpus.counts, config, state, run.threads, report, rows, starts
@@ -140,7 +148,7 @@ def mean_rows(inputs: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.nd
 
 
 def train_glove(
-    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun"
+    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun", start: None
 ) -> tuple[np.ndarray, Subwords | None]:
     from dlkit.embed import glove
 
@@ -154,7 +162,7 @@ def train_glove(
 
 
 def train_lsa(
-    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun"
+    corpus: Corpus, config: ResolvedConfig, run: "EmbedRun", start: None
 ) -> tuple[np.ndarray, Subwords | None]:
     from dlkit.embed import lsa
 

@@ -192,3 +192,11 @@ def test_batches_learn_the_same_on_a_gpu(tmp_path: Path, method: EmbedMethod) ->
     config = settings(tmp_path, method, dim=8, epochs=40, sample=0, lr=0.2)
     state = cuda.TorchState.start(20, 20, 8, 0, "cuda")
     assert topic_separation(cuda.train_batches(ids, counts, config, state, lambda _: None)) > 0.5
+
+
+def test_inputs_can_start_from_given_vectors() -> None:
+    state = cuda.TorchState.start(5, 3, 4, 0, "cpu")
+    before = state.inputs.clone()
+    state.set_inputs(np.array([1, 4]), np.ones((2, 4), np.float32))
+    assert state.inputs[[1, 4]].eq(1).all()
+    assert state.inputs[[0, 2, 3]].equal(before[[0, 2, 3]])

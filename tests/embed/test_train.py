@@ -101,3 +101,55 @@ def test_a_run_resumes_with_its_corpus_only(
 def test_a_rate_that_is_too_high_is_an_error(tmp_path: Path, topics: Path) -> None:
     with pytest.raises(DlkitError, match="lower --lr"):
         train(one_thread(tmp_path / "run", topics, lr=1e30))
+
+
+@pytest.mark.parametrize("method", ["skipgram", "fasttext"])
+def test_training_starts_from_the_vectors_of_a_model(
+    tmp_path: Path, topics: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without learning, known words keep their vectors, and new ones are as in another start."""
+    changed: dict[str, Any] = {"method": EmbedMethod(method), "epochs": 1}
+    if method == "fasttext":
+        changed["bucket"] = 500
+    first = train(one_thread(tmp_path / "first", topics, **changed))
+    more = tmp_path / "more.txt"
+    more.write_text(topics.read_text().replace("blue9", "green9").replace("red9 ", "red1 "))
+    capsys.readouterr()
+    changed |= {"lr": 0.0, "init_from": str(first)}
+    second = train(one_thread(tmp_path / "second", more, **changed))
+    assert f"19 of 20 words start from the vectors of {first}; 1 are new, such as 'green9'; 1" in (
+        capsys.readouterr().err
+    )
+    old, new = (load_embedding(path) for path in (first, second))
+    for word in old.words.to_list():
+        if word not in {"blue9"}:
+            vector = new.vectors[new.words.index[word]]
+            np.testing.assert_allclose(vector, old.vectors[old.words.index[word]], atol=1e-5)
+    green = new.vectors[new.words.index["green9"]]
+    assert 0 < np.abs(green).max() < (1 / 12 if method == "skipgram" else 1)
+    if method == "fasttext":
+        assert old.subwords is not None
+        assert new.subwords is not None
+        both = np.intersect1d(old.subwords.buckets, new.subwords.buckets, return_indices=True)
+        np.testing.assert_array_equal(old.subwords.vectors[both[1]], new.subwords.vectors[both[2]])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dim": 13}, "its vectors have 12 numbers; give --dim 12"),
+        ({"method": EmbedMethod.fasttext}, "no vectors of n-grams; give a model of fastText"),
+        ({"method": EmbedMethod.glove, "device": "auto"}, "--init-from is for skipgram, cbow"),
+        ({"corpus": True}, "has none of the 2 words of the corpus"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(
+    tmp_path: Path, world: Path, topics: Path, changed: dict[str, Any], message: str
+) -> None:
+    corpus = topics
+    if changed.pop("corpus", False):
+        corpus = tmp_path / "other.txt"
+        corpus.write_text("zz yy\n" * 20)
+    changed["init_from"] = str(world)
+    with pytest.raises(DlkitError, match=message):
+        train(one_thread(tmp_path / "run", corpus, **changed))
