@@ -19,6 +19,8 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.ledger import Ledger
 from dlkit.detect.config import DetectTrainConfig
 
+UNLISTED = "boxes of classes that are not among the chosen ones, which are ignored"
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -67,7 +69,7 @@ def read_split(
     """
     source, ledger = find_source(data, "boxes"), Ledger(split)
     samples = samples_of(source, split, draw or Draw(), ledger)
-    return annotated(source, samples, labels, ledger, allowed)
+    return annotated(source, samples, labels, ledger, allowed, chosen=labels is not None)
 
 
 def read_training(config: DetectTrainConfig) -> tuple[AnnotatedSplit, AnnotatedSplit]:
@@ -80,7 +82,8 @@ def read_training(config: DetectTrainConfig) -> tuple[AnnotatedSplit, AnnotatedS
     own, held_out = training_samples(source, draw, *ledgers)
     allowed = config.allowed
     training = annotated(source, own, None, ledgers[0], allowed, to_learn=True)
-    return training, annotated(source, held_out, training.labels, ledgers[1], allowed)
+    labels, chosen = training.labels, source.classes.chosen
+    return training, annotated(source, held_out, labels, ledgers[1], allowed, chosen)
 
 
 def annotated(
@@ -89,16 +92,21 @@ def annotated(
     labels: list[str] | None,
     ledger: Ledger,
     allowed: float,
+    chosen: bool = False,
     to_learn: bool = False,
 ) -> AnnotatedSplit:
-    """The boxes of samples, counted, reported and checked."""
+    """The boxes of samples, counted, reported and checked.
+
+    With `chosen` the labels are a choice, and boxes of others are no mistakes.
+    """
     ledger.use("images", len(samples))
     ledger.rename("annotations", "boxes")
     if labels is None:
         seen = {annotation.label for sample in samples for annotation in sample.annotations}
-        labels = list(source.classes.names) or sorted(seen - {""}, key=by_number)
+        classes = source.classes
+        labels, chosen = list(classes.names) or sorted(seen - {""}, key=by_number), classes.chosen
     index = {label: number for number, label in enumerate(labels)}
-    found = [make_sample(sample, index, ledger) for sample in samples]
+    found = [make_sample(sample, index, ledger, chosen) for sample in samples]
     present = {int(label) for sample in found for label in sample.labels}
     ledger.report({"boxes": f"of {len(present)} label{'s' * (len(present) != 1)}"})
     ledger.require("images", source.root)
@@ -119,12 +127,15 @@ def by_number(label: str) -> tuple[int, str]:
     return (int(label) if label.isdecimal() else -1), label
 
 
-def make_sample(sample: Sample, index: dict[str, int], ledger: Ledger) -> BoxSample:
+def make_sample(sample: Sample, index: dict[str, int], ledger: Ledger, chosen: bool) -> BoxSample:
     """A sample of the valid annotations, with boxes clipped to the image."""
     assert sample.size is not None  # a reader has measured it
     width, height = sample.size
     kept: list[tuple[Annotation, Box]] = []
     for annotation in sample.annotations:
+        if chosen and annotation.label and annotation.label not in index:
+            ledger.note(UNLISTED, f"{annotation.where} ({annotation.label})")
+            continue
         box = clipped(annotation, index, width, height)
         if isinstance(box, str):
             ledger.skip("boxes", box, annotation.where)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Union, Unp
 
 from dlkit.core import api
 from dlkit.core.api import Errors, Model, Scores
-from dlkit.core.config import Precision
+from dlkit.core.config import ALLOW_SKIPPED, Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.vision.results import drawn_by
@@ -190,10 +190,12 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     precision: Precision = "auto",
+    allow_skipped: float = ALLOW_SKIPPED,
 ) -> Scores:
     """The scores of a model on annotated images, overall and for each label.
 
-    `save` is a folder for pictures of the scores.
+    `save` is a folder for pictures of the scores, `allow_skipped` the largest share of images or
+    objects that may be skipped.
 
     >>> from dlkit.segment import evaluate
     >>> scores = evaluate("streets", "test")
@@ -203,5 +205,5 @@ def evaluate(
     from dlkit.segment.evaluate import evaluate_checkpoint
 
     return api.evaluate_with(
-        evaluate_checkpoint, data, split, model, save, workers, device, precision
+        evaluate_checkpoint, data, split, model, save, workers, device, precision, allow_skipped
     )

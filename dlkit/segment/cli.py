@@ -41,11 +41,11 @@ def train_model(config: SegmentTrainConfig) -> Path:
     return train(config)
 
 
-def evaluate_model(*arguments: Any) -> Iterator[Score | Failure]:
+def evaluate_model(*arguments: Any, **options: Any) -> Iterator[Score | Failure]:
     """The scores of a model, as `evaluate_checkpoint`."""
     from dlkit.segment.evaluate import evaluate_checkpoint
 
-    return evaluate_checkpoint(*arguments)
+    return evaluate_checkpoint(*arguments, **options)
 
 
 def next_command(config: SegmentTrainConfig, model: str) -> list[str]:
@@ -63,6 +63,7 @@ TASK = Task(
     published=PUBLISHED,
     main_metrics=("mean_iou", "map_50_95_coco101"),
     pages=PAGES,
+    skips=True,
     next_command=next_command,
 )
 app = TASK.group()

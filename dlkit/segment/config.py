@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dlkit.core.config import TrainConfig, option
+from dlkit.core.config import SkipSettings, SplitSettings, TrainConfig, option
 
 DEFAULT_MODEL = "street"
 
@@ -23,7 +23,7 @@ Arch = Literal[
 
 
 @dataclass(kw_only=True)
-class SegmentTrainConfig(TrainConfig):
+class SegmentTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     """The settings of `dlkit segment train`."""
 
     arch: Arch = option("unet", "Architecture to train.", group="Architecture")

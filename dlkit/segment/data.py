@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
+from dlkit.core.ledger import Ledger
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
 from dlkit.segment.augment import warp
@@ -44,7 +44,7 @@ class SegmentationDataset(Dataset[Example | None]):
     """Augmented training images: whole, or crops of one size.
 
     With `objects` the indices include object ids, for `--task instance`. Unreadable images are
-    added to `skipped`.
+    counted in the ledger.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class SegmentationDataset(Dataset[Example | None]):
         samples: Sequence[AnnotatedImage],
         config: SegmentTrainConfig,
         objects: bool,
-        skipped: Skipped,
+        ledger: Ledger,
     ) -> None:
         self.samples, self.config, self.objects = list(samples), config, objects
-        self.skipped = skipped
+        self.ledger = ledger
         self.cache: list[Example | None] = []
         size = sum(s.width * s.height * resize_factor(s, config) ** 2 for s in self.samples)
         if size * (4 + bool(config.border_weight) + objects) <= MAX_CACHED_BYTES:
@@ -77,7 +77,7 @@ class SegmentationDataset(Dataset[Example | None]):
                 borders = border_map(layers[1][0].numpy(), self.config.border_sigma)
                 pixels = torch.cat([pixels, torch.from_numpy(borders)[None]])
         except DlkitError as error:
-            self.skipped.add("unreadable image", f"{sample.path} ({error})")
+            self.ledger.drop("images", "unreadable image", f"{sample.path} ({error})")
             log(f"skipped {sample.path}: {error}")
             return None
         return Example(pixels, torch.cat(layers if self.objects else layers[:1]), labels)

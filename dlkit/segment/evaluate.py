@@ -6,12 +6,14 @@ from typing import TypeVar
 
 from PIL import Image
 
+from dlkit.core.config import ALLOW_SKIPPED
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, Skipped
+from dlkit.core.failures import Failure
 from dlkit.core.io import plots
 from dlkit.core.io.files import check_free_in, note_saved
 from dlkit.core.io.scores import Score, rounded
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import track
@@ -108,13 +110,15 @@ def evaluate_instances(
 def skip_failures(results: Iterable[R | Failure]) -> list[R]:
     """The results without those of unreadable images, which are reported as skipped."""
     kept: list[R] = []
-    skipped = Skipped()
+    ledger = Ledger("evaluation")
     for result in results:
         if isinstance(result, Failure):
-            skipped.add("unreadable image", f"{result.path} ({result.error})")
+            ledger.skip("images", "unreadable image", f"{result.path} ({result.error})")
         else:
             kept.append(result)
-    skipped.report()
+            ledger.use("images")
+    if ledger.places:
+        ledger.report()
     if not kept:
         raise DlkitError("none of the evaluation images can be read; check the files")
     return kept
@@ -128,6 +132,7 @@ def evaluate_checkpoint(
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
+    allow_skipped: float = ALLOW_SKIPPED,
 ) -> Iterator[Score | Failure]:
     """Scores of a model on one split of a folder, overall and per class.
 
@@ -138,7 +143,8 @@ def evaluate_checkpoint(
     folder = Path(data[0])
     predictor = load(model, device, precision)
     instances = isinstance(predictor, InstancePredictor)
-    samples = read_split(folder, split, predictor.labels, instances).samples
+    labels, draw = predictor.labels, predictor.draw
+    samples = read_split(folder, split, labels, instances, draw, allow_skipped).samples
     if not any(sample.pixels.any() for sample in samples):
         raise DlkitError(
             f"no mask of {split!r} contains a class of the model; its classes are"

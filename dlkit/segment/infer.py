@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.colors import Color
@@ -120,7 +121,8 @@ def make_predictor(
     precision: str = "fp32",
 ) -> SemanticPredictor | InstancePredictor:
     """The predictor of a network that is on its device, by the kind of its architecture."""
-    settings = (header.labels, image_size, device, palette(header.labels), precision)
+    draw = Draw.of(header.config)
+    settings = (header.labels, image_size, device, palette(header.labels), precision, draw)
     if find(header.arch).instances:
         assert isinstance(network, InstanceNetwork)
         return InstancePredictor(network, *settings)

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from dlkit.core.datasets.coco import BAD_SEGMENTATION
+from dlkit.core.datasets.samples import Annotation
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.colors import Color
 from dlkit.core.vision.images import BAD_FILE
@@ -229,13 +230,13 @@ def palette_code(palette: Sequence[int], index: int) -> int:
 
 
 @dataclass(frozen=True)
-class CocoTruth:
-    """The ground truth of an image in a COCO JSON: pairs of a class index and an annotation."""
+class Outlines:
+    """The ground truth of an image as outlined objects, each with its class index."""
 
     width: int
     height: int
     background: int
-    annotations: list[tuple[int, dict[str, Any]]]
+    annotations: list[tuple[int, Annotation]]
 
     def mask(self) -> np.ndarray:
         """The class of each pixel (H, W), uint8; smaller objects are in front."""
@@ -249,26 +250,23 @@ class CocoTruth:
         objects = []
         for label, annotation in self.annotations:
             try:
-                mask = self.rasterize(annotation["segmentation"])
-                area = float(annotation.get("area") or mask.sum())
+                mask = self.rasterize(annotation)
             except (DlkitError, TypeError, ValueError) as error:
-                raise BadMask("bad segmentation", f"annotation {annotation.get('id')}") from error
-            objects.append(ObjectMask(label, mask, area, bool(annotation.get("iscrowd", 0))))
+                raise BadMask(BAD_SEGMENTATION, annotation.where) from error
+            area = annotation.area or float(mask.sum())
+            objects.append(ObjectMask(label, mask, area, annotation.crowd))
         return objects
 
-    def rasterize(self, segmentation: Any) -> np.ndarray:
-        """The pixels (H, W) inside a list of polygons, or of a run-length code."""
-        if isinstance(segmentation, dict):
-            mask = decode(segmentation)
+    def rasterize(self, annotation: Annotation) -> np.ndarray:
+        """The pixels (H, W) inside the polygons, or of the run-length code."""
+        if annotation.rle is not None:
+            mask = decode(annotation.rle)
             if mask.shape != (self.height, self.width):
                 raise DlkitError("a mask of another size")
             return mask
         mask = np.zeros((self.height, self.width), bool)
-        for points in segmentation:
-            corners = np.array(points, float).reshape(-1, 2)
-            if not np.isfinite(corners).all():
-                raise ValueError("a corner that is not finite")
-            mask |= fill_polygon(corners, self.height, self.width)
+        for points in annotation.polygons:
+            mask |= fill_polygon(np.array(points).reshape(-1, 2), self.height, self.width)
         return mask
 
 

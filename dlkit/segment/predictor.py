@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.failures import Failure, each
 from dlkit.core.io.colors import Color
 from dlkit.core.parallel.device import autocast
@@ -58,7 +59,10 @@ DEFAULT_OPTIONS = InferOptions()
 
 @dataclass(frozen=True)
 class Predictor(Generic[N]):
-    """A segmentation network ready for inference, with its labels and input size."""
+    """A segmentation network ready for inference, with its labels and input size.
+
+    `draw` is how its training drew a val split, if the data had none.
+    """
 
     network: N
     labels: list[str]
@@ -66,6 +70,7 @@ class Predictor(Generic[N]):
     device: torch.device
     colors: list[Color]
     autocast: str = "fp32"  # precision during training, whose weights stay fp32
+    draw: Draw = Draw()
 
 
 class InstancePredictor(Predictor[InstanceNetwork]):

@@ -10,7 +10,7 @@ import numpy as np
 from dlkit.classify import backbones
 from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_skipped
+from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
@@ -23,7 +23,7 @@ from dlkit.segment.config import PUBLISHED, SegmentTrainConfig
 from dlkit.segment.data import SegmentationDataset, class_weights, collate
 from dlkit.segment.evaluate import evaluate, save_examples
 from dlkit.segment.infer import make_predictor
-from dlkit.segment.layouts import AnnotatedImage, DatasetSplit, read_split
+from dlkit.segment.layouts import AnnotatedImage, DatasetSplit, read_training
 from dlkit.segment.masks import IGNORED, MaskFile
 
 SUSPECT_SHARE = 0.1  # of masks with one class and ignored pixels, above which a line is printed
@@ -37,9 +37,8 @@ def train(config: SegmentTrainConfig) -> Path:
     check_options(config)
     objects = architecture.instances
     with distributed.launch(config.device, config.seed) as process:
-        training = read_split(config.data, "train", None, objects, config.border_weight > 0)
+        training, validation = read_training(config, objects)
         names = training.labels
-        validation = read_split(config.data, "val", names, objects)
         if not objects:
             check_classes(config.data, training)
 
@@ -52,8 +51,9 @@ def train(config: SegmentTrainConfig) -> Path:
         network = process.wrap(segmenter)  # shares the weights; averages gradients over processes
         run = Run(config, process, segmenter, Header("segment", config.arch, settings, names))
         optimizer = run.optimizer(segmenter)
-        dataset = SegmentationDataset(training.samples, config, objects, training.skipped)
-        save_skipped(training.skipped + validation.skipped, run.folder)
+        dataset = SegmentationDataset(training.samples, config, objects, training.ledger)
+        save_ledgers(run.folder, training.ledger, validation.ledger)
+        training.ledger.check(config.allowed, config.data)
         batches = run.loader(dataset, collate)
         weights = None
         if config.class_weights != "none":

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
-from dlkit.core.failures import Skipped
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
@@ -99,7 +99,7 @@ def ours(data: Path, images: int, crop: int, batch_size: int, precision: str) ->
     run.process.wrap(model)
     optimizer = run.optimizer(model)
     batches = run.loader(
-        SegmentationDataset(samples_of(data, images), config, objects=False, skipped=Skipped()),
+        SegmentationDataset(samples_of(data, images), config, objects=False, ledger=Ledger()),
         collate,
     )
 

@@ -191,10 +191,10 @@ def test_coco_crowds_are_marked(tmp_path: Path) -> None:
 
 
 def test_labels_given_fix_the_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    read = read_split(voc(tmp_path), "val", ["square", "cat"], allowed=1)
+    read = read_split(voc(tmp_path), "val", ["square", "cat"])
     assert read.labels == ["square", "cat"]
     assert [set(boxes) for boxes in boxes_of(read).values()] == [{"square"}, {"square"}]
-    assert "2 unknown class 'disc'" in capsys.readouterr().err
+    assert "val: 2 boxes of classes that are not among the chosen ones" in capsys.readouterr().err
 
 
 def test_boxes_are_those_of_the_image_as_shown(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ CUT: Box = (80, -20, 120, 40)
 def bad_voc(root: Path) -> list[str]:
     """Scene 0 with bad objects besides; returns where they stand, as the other `bad_` do."""
     voc(root)
-    bad: Objects = [("disc", OUTSIDE), ("disc", FLAT), ("unicorn", (1, 1, 9, 9))]
+    bad: Objects = [("disc", OUTSIDE), ("disc", FLAT), ("", (1, 1, 9, 9))]
     text = voc_xml([*scene(0)[1], *bad]).replace("</annotation>", "<object></object></annotation>")
     write(root / "Annotations/000.xml", text)
     write(root / "classes.txt", "\n".join(LABELS))

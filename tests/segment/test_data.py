@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlkit.core.failures import Skipped
+from dlkit.core.ledger import Ledger
 from dlkit.segment.data import (
     SegmentationDataset,
     border_map,
@@ -33,7 +33,7 @@ def test_a_batch_pads_with_pixels_that_do_not_count(tmp_path: Path) -> None:
     write(root / "images/train/1.png", picture(scene(1)[0][:30]))
     write(root / "masks/train/1.png", picture(scene(1)[1][:30]))
     pictures = SegmentationDataset(
-        read_split(root, "train").samples, settings(), objects=False, skipped=Skipped()
+        read_split(root, "train").samples, settings(), objects=False, ledger=Ledger()
     )
     images, indices, labels = collate([pictures[0], pictures[1], None])
     assert images.shape == (2, 3, HEIGHT, WIDTH)
@@ -44,9 +44,9 @@ def test_a_batch_pads_with_pixels_that_do_not_count(tmp_path: Path) -> None:
 
 def test_smaller_images_have_smaller_masks(tmp_path: Path) -> None:
     samples = read_split(folders(tmp_path), "train").samples
-    example = SegmentationDataset(
-        samples, settings(image_size=32), objects=True, skipped=Skipped()
-    )[0]
+    example = SegmentationDataset(samples, settings(image_size=32), objects=True, ledger=Ledger())[
+        0
+    ]
     assert example is not None
     assert example.image.shape == (3, 24, 32)
     assert torch.equal(example.indices[0], torch.from_numpy(scene(0)[1][1::2, 1::2].copy()))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from dlkit.core.datasets.voc import VOC_CLASSES
 from dlkit.segment.draw import draw_overlay, palette
-from dlkit.segment.layouts import VOC_CLASSES
 from tests.segment.helpers import picture_of, truth_of
 
 

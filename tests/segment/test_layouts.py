@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dlkit.core.errors import DlkitError
 from dlkit.segment.layouts import read_split
 from dlkit.segment.masks import IGNORED
 from tests.conftest import run
@@ -42,7 +43,11 @@ def test_every_layout_gives_the_same_masks(
             assert np.array_equal(sample.truth.mask(), mask)
             assert sample.pixels.tolist() == np.bincount(mask.reshape(-1), minlength=3).tolist()
             assert (sample.width, sample.height) == (WIDTH, HEIGHT)
-    assert capsys.readouterr().err == ""
+    objects = {"train": ", 8 objects", "val": ", 4 objects"} if layout == "coco" else {}
+    assert capsys.readouterr().err.splitlines() == [
+        f"{split}: {len(seeds)} images with 3 of 3 classes{objects.get(split, '')}"
+        for split, seeds in SPLITS.items()
+    ]
 
 
 @pytest.mark.parametrize("layout", ["index masks", "color masks", "voc", "coco"])
@@ -110,10 +115,13 @@ def test_bad_masks_are_named_and_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = bad_masks(tmp_path)
-    read = read_split(tmp_path, "train")
+    read = read_split(tmp_path, "train", allowed=1)
     assert [sample.path.name for sample in read.samples] == ["0.png"]
-    said = sorted(capsys.readouterr().err.splitlines())
-    assert said == sorted(f"skipped 1 x {line}" for line in expected)
+    found = [f"{reason}: {place}" for _, _, reason, place in read.ledger.rows()]
+    assert sorted(found) == sorted(expected)
+    assert "train: skipped 7 of 8 images (88 %): " in capsys.readouterr().err
+    with pytest.raises(DlkitError, match=r"7 of 8 images of 'train' cannot be used \(88 %\)"):
+        read_split(tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -134,10 +142,10 @@ def test_bad_segmentations_of_coco_are_named(
     content = json.loads(file.read_text())
     content["annotations"][0]["segmentation"] = form
     file.write_text(json.dumps(content))
-    assert [s.path.name for s in read_split(tmp_path, "train").samples] == [
-        "1.png", "2.png", "3.png",
-    ]  # fmt: skip
-    assert capsys.readouterr().err == "skipped 1 x bad segmentation: annotation 0\n"
+    read = read_split(tmp_path, "train", allowed=1)
+    assert [s.path.name for s in read.samples] == ["1.png", "2.png", "3.png"]
+    assert read.ledger.places == {"images": {"bad segmentation": [f"{file}: annotation 0"]}}
+    assert "1 bad segmentation" in capsys.readouterr().err
 
 
 def test_masks_of_more_than_eight_bits(tmp_path: Path) -> None:
@@ -148,7 +156,7 @@ def test_masks_of_more_than_eight_bits(tmp_path: Path) -> None:
     (root / "masks/train/0.png").unlink()
     mask[0, 0] = -1
     write(root / "masks/train/0.tif", Image.fromarray(mask))
-    names = [sample.path.name for sample in read_split(root, "train").samples]
+    names = [sample.path.name for sample in read_split(root, "train", allowed=1).samples]
     assert names == ["1.png", "2.png", "3.png"]
 
 
@@ -185,13 +193,14 @@ def damaged_coco(root: Path) -> None:
     ("make", "message"),
     [
         (color_of_no_class, "mask with an unknown value"),
-        (no_masks, "no image of 'train' has a usable mask: image without a mask"),
+        (no_masks, "none of the 4 images of 'train' can be used, most often: image without a mask"),
         (colors_without_table, "color mask without a color table in classes.txt"),
         (one_class, "the training masks contain a single class (disc)"),
-        (damaged_coco, "not a COCO file (KeyError: 'categories')"),
+        (damaged_coco, "not a COCO file: no list `annotations`"),
         (lambda root: write(root / "a.txt", ""), "no masks in a known layout"),
         (lambda root: write(root / "images/train/a.txt", ""), "no masks in a known layout"),
-        (lambda root: (root / "masks").mkdir(parents=True), "classes.txt: no such file"),
+        (lambda root: (root / "masks").mkdir(parents=True), "data: no folder images"),
+        (lambda root: (folders(root) / "classes.txt").unlink(), "classes.txt: no such file"),
         (lambda root: write(folders(root) / "classes.txt", "a\nb\na\n"), "a is listed twice"),
         (lambda root: write(folders(root) / "classes.txt", "a 1 2 300\n"), "classes.txt:1"),
     ],

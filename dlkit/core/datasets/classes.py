@@ -30,6 +30,16 @@ def read_classes(data: Path) -> Classes | None:
     return max(found.values(), key=lambda table: len(table.colors))
 
 
+def required_classes(data: Path) -> Classes:
+    """The classes that the data set lists. Raises DlkitError without a list."""
+    classes = read_classes(data)
+    if classes is None:
+        raise DlkitError(
+            "no such file; list the classes in it, one per line, from index 0", data / CLASSES
+        )
+    return classes
+
+
 def read_table(file: Path) -> Classes:
     """Read one list. Raises DlkitError for a class or a color that is listed twice."""
     entries: list[tuple[str, Color | None]] = []

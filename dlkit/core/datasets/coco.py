@@ -23,6 +23,7 @@ PANOPTIC = (
     " convert the masks to images/ and masks/"
 )
 PEEKED = 1 << 16  # bytes
+BAD_SEGMENTATION = "bad segmentation"
 Id = int | str
 
 
@@ -34,13 +35,16 @@ class Coco:
     def __init__(self, data: Path, kind: str = "instances") -> None:
         self.root = data.parent if data.is_file() else data
         self.files = {split_of(data.stem) or ALL: data} if data.is_file() else find(data, kind)
+        self.names: dict[str, tuple[str, ...]] = {}
         self.loaded: tuple[str, Content] | None = None
 
     @property
     def classes(self) -> Classes:
         """The names of the categories in their order, each once; of `train` if there is one."""
         split = "train" if "train" in self.files else next(iter(self.files))
-        return Classes(self.content(split).names)
+        if split not in self.names:
+            self.content(split)
+        return Classes(self.names[split])
 
     @property
     def splits(self) -> Sequence[str]:
@@ -51,6 +55,7 @@ class Coco:
         """The content of a split's file, which is kept until `read`."""
         if self.loaded is None or self.loaded[0] != split:
             self.loaded = split, Content(self.files[split])
+            self.names[split] = self.loaded[1].names
         return self.loaded[1]
 
     def read(self, split: str, ledger: Ledger) -> list[Sample]:
@@ -226,6 +231,7 @@ class Content:
         label = "" if category is None else self.categories.get(category, "")
         box, flaw = coco_box(a.get("bbox"))
         polygons, rle, flaw_of_mask = segmentation(a.get("segmentation"))
+        bad = flaw_of_mask == BAD_SEGMENTATION
         crowd = flag(a.get("iscrowd"))
         if crowd is None:
             flaw_of_label = "iscrowd that is neither 0 nor 1"
@@ -243,7 +249,7 @@ class Content:
             keypoints(a.get("keypoints")),
             number_of(a.get("area")),
             bool(crowd),
-            flaw=flaw_of_label or (flaw if box is None else "") or flaw_of_mask,
+            flaw=flaw_of_label or (flaw_of_mask if bad or not flaw else flaw),
         )
 
 
@@ -303,12 +309,10 @@ def segmentation(
     try:
         polygons = tuple(tuple(map(float, points)) for points in value)
     except (TypeError, ValueError, OverflowError):
-        return (), None, "bad segmentation"
-    bad = any(
-        len(points) < 6 or len(points) % 2 or not all(map(math.isfinite, points))
-        for points in polygons
-    )
-    return ((), None, "bad segmentation") if bad else (polygons, None, "")
+        return (), None, BAD_SEGMENTATION
+    bad = any(len(points) % 2 or not all(map(math.isfinite, points)) for points in polygons)
+    polygons = tuple(points for points in polygons if len(points) > 4)  # others have no area
+    return ((), None, BAD_SEGMENTATION) if bad or not polygons else (polygons, None, "")
 
 
 def keypoints(value: Any) -> tuple[Keypoint, ...]:

@@ -78,11 +78,13 @@ class Sample:
 class Classes:
     """The listed classes in their order, and their colors in masks where the data set has them.
 
-    `names` is empty where none are listed.
+    `names` is empty where none are listed. With `chosen` the list may be a choice of the classes
+    that the annotations have.
     """
 
     names: tuple[str, ...] = ()
     colors: tuple[Color | None, ...] = field(default=())
+    chosen: bool = False
 
 
 class Source(Protocol):

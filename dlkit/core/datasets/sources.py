@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dlkit.core.datasets.camvid import CamVid
 from dlkit.core.datasets.coco import Coco, json_files
 from dlkit.core.datasets.coco_captions import CocoCaptions
 from dlkit.core.datasets.flickr import Flickr, captions_file
 from dlkit.core.datasets.folders import ClassFolders, visible_folders
+from dlkit.core.datasets.mask_folders import MaskFolders
 from dlkit.core.datasets.samples import Source
 from dlkit.core.datasets.shards import Shards, find_tars
 from dlkit.core.datasets.tables import SUFFIXES as TABLES
@@ -53,6 +55,20 @@ LAYOUTS = (
         "SegmentationClass/ and JPEGImages/",
         lambda data: (data / "SegmentationClass").is_dir(),
         lambda data: Voc(data, masks=True),
+        ("masks",),
+    ),
+    Layout(
+        "folders",
+        "images/ and masks/, or train/images/ and train/masks/",
+        lambda data: any(path.is_dir() for path in [data / "masks", *data.glob("*/masks")]),
+        MaskFolders,
+        ("masks",),
+    ),
+    Layout(
+        "CamVid",
+        "train/ and trainannot/",
+        lambda data: any(path.is_dir() for path in data.glob("*annot")),
+        CamVid,
         ("masks",),
     ),
     Layout(

@@ -6,6 +6,7 @@ SPLIT/ID.jpg, SPLIT/ID.xml
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.parsers import expat
 
@@ -18,6 +19,7 @@ from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.io.splits import find_splits, split_of
 from dlkit.core.io.walk import walk
 from dlkit.core.ledger import Ledger
+from dlkit.core.progress import log
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
@@ -43,7 +45,11 @@ class Voc:
     @property
     def classes(self) -> Classes:
         """The classes of the data set's list; of masks without one, Pascal VOC's own."""
-        return read_classes(self.root) or Classes(VOC_CLASSES if self.masks else ())
+        listed = read_classes(self.root)
+        if listed is None and self.masks:
+            log(f"{self.root}: no classes.txt or labelmap.txt; the classes are Pascal VOC's own")
+            return Classes(VOC_CLASSES)
+        return choice(listed)
 
     def find_lists(self) -> dict[str, Path]:
         """The list of ids of each split."""
@@ -140,7 +146,7 @@ class VocBeside:
     @property
     def classes(self) -> Classes:
         """The classes of the data set's list, if any."""
-        return read_classes(self.root) or Classes()
+        return choice(read_classes(self.root))
 
     @property
     def splits(self) -> Sequence[str]:
@@ -161,6 +167,11 @@ class VocBeside:
             if Path(path).relative_to(folder).with_suffix("").as_posix() not in stems:
                 ledger.skip("images", "XML file without an image", path)
         return checked(samples, ledger)
+
+
+def choice(listed: Classes | None) -> Classes:
+    """The listed classes, which choose among those of the XML files."""
+    return Classes() if listed is None else replace(listed, chosen=True)
 
 
 def has_xml(folder: Path) -> bool:
