@@ -37,7 +37,9 @@ def test_evaluate_says_what_is_missing(data: Path, segment: Any) -> None:
     one_line(run(*command, data, "--split", "val"), "val")
     one_line(run(*command, "nowhere"), "nowhere")
     Path("set/classes.txt").write_text("cat\ndog\nbird\n")
-    one_line(run(*command, data), "no mask of 'test' contains a class of the model")
+    done = run(*command, data)
+    assert done.code == 2
+    assert "no mask of 'test' contains a class of the model" in done.err.splitlines()[-1]
     for path in Path("set/masks/test").iterdir():
         Image.new("RGB", (56, 40)).save(path)
     done = run(*command, data)

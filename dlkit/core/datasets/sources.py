@@ -8,8 +8,10 @@ from typing import Literal
 from dlkit.core.datasets.camvid import CamVid
 from dlkit.core.datasets.coco import Coco, json_files
 from dlkit.core.datasets.coco_captions import CocoCaptions
+from dlkit.core.datasets.cvat import ANNOTATIONS, Cvat
 from dlkit.core.datasets.flickr import Flickr, captions_file
 from dlkit.core.datasets.folders import ClassFolders, visible_folders
+from dlkit.core.datasets.labelme import LabelMe, has_shapes
 from dlkit.core.datasets.mask_folders import MaskFolders
 from dlkit.core.datasets.samples import Source
 from dlkit.core.datasets.shards import Shards, find_tars
@@ -84,6 +86,18 @@ LAYOUTS = (
         "annotations/*.json",
         lambda data: next(json_files(data), None) is not None,
         Coco,
+    ),
+    Layout(
+        "CVAT for images",
+        "annotations.xml and images/",
+        lambda data: (data / ANNOTATIONS).is_file(),
+        Cvat,
+    ),
+    Layout(
+        "LabelMe",
+        "train/*.json, one for each image",
+        lambda data: any(map(has_shapes, [data, *data.glob("*/")])),
+        LabelMe,
     ),
     Layout(
         "XML files of Pascal VOC beside the images",
@@ -176,11 +190,13 @@ def open_file(data: Path, need: Need | None) -> Source:
         return Yolo(data)
     if suffix == ".json":
         return CocoCaptions(data) if need == "captions" else Coco(data)
+    if suffix == ".xml":
+        return Cvat(data)
     if suffix == ".tar":
         return Shards(data, kind)
     if suffix in TABLES or need == "labels":
         return Tables(data, kind)
     if need == "captions":
         return Flickr(data)
-    known = ", ".join((".yaml", ".json", ".tar", *TABLES))
+    known = ", ".join((".yaml", ".json", ".xml", ".tar", *TABLES))
     raise DlkitError(f"not a data set in a known layout; give a folder, or a file {known}", data)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlkit.core.datasets.samples import ALL, Sample, Source
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.splits import hold_out
+from dlkit.core.io.splits import SPLITS, hold_out
 from dlkit.core.ledger import Ledger
 from dlkit.core.progress import log
 
@@ -82,10 +82,12 @@ def lacking(source: Source, draws_test: bool) -> Sequence[str]:
 
 
 def existing(source: Source, split: str) -> str:
-    """The split under its name in the source: all images are training data where none is split."""
+    """The split under its name in the source; of data without splits train and test are all."""
     if split in source.splits:
         return split
-    if split == "train" and list(source.splits) == [ALL]:
+    if split in SPLITS and list(source.splits) == [ALL]:
+        if split != "train":
+            log(f"{split}: all images, since the data have no splits")
         return ALL
     raise DlkitError(f"no split {split!r}; choose from {', '.join(source.splits)}", source.root)
 
@@ -94,6 +96,12 @@ def drawn(
     source: Source, draw: Draw, ledger: Ledger, draws_test: bool = False, report: bool = True
 ) -> dict[str, list[Sample]]:
     """The drawn splits, and the rest of the training data under `train`."""
+    if not {"train", ALL} & set(source.splits):
+        raise DlkitError(
+            "no split 'val', and no training data from which it could be drawn; choose from"
+            f" {', '.join(source.splits)}",
+            source.root,
+        )
     whole = existing(source, "train")
     samples = source.read(whole, ledger)
     parts = {"train": samples}
