@@ -41,7 +41,7 @@ def test_evaluate_says_what_is_missing(data: Path, segment: Any) -> None:
     assert done.code == 2
     assert "no mask of 'test' contains a class of the model" in done.err.splitlines()[-1]
     for path in Path("set/masks/test").iterdir():
-        Image.new("RGB", (56, 40)).save(path)
+        Image.new("RGB", (56, 40), "red").save(path)
     done = run(*command, data)
     assert (done.code, done.out) == (2, "")
     assert "color mask without a color table in classes.txt" in done.err

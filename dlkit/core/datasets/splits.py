@@ -50,6 +50,12 @@ def read_split(
         if split == "val" and split not in source.splits:
             raise DlkitError("no split 'val', and --val-share 0 draws none", source.root)
         return source.read(existing(source, split), ledger)
+    if split != "train" and not {"train", ALL} & set(source.splits):
+        raise DlkitError(
+            f"no split {split!r}, and no training data from which it could be drawn; choose from"
+            f" {', '.join(source.splits)}",
+            source.root,
+        )
     whole = ledger if split == "train" else Ledger(existing(source, "train"))
     parts = drawn(source, draw, whole, draws_test, report)
     if report and whole is not ledger and whole.places:
@@ -96,12 +102,6 @@ def drawn(
     source: Source, draw: Draw, ledger: Ledger, draws_test: bool = False, report: bool = True
 ) -> dict[str, list[Sample]]:
     """The drawn splits, and the rest of the training data under `train`."""
-    if not {"train", ALL} & set(source.splits):
-        raise DlkitError(
-            "no split 'val', and no training data from which it could be drawn; choose from"
-            f" {', '.join(source.splits)}",
-            source.root,
-        )
     whole = existing(source, "train")
     samples = source.read(whole, ledger)
     parts = {"train": samples}
