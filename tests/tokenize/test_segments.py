@@ -90,7 +90,8 @@ def test_a_model_whose_tokens_cross_spaces_is_read_whole() -> None:
     content = FAMILIES["llama2"]()
     model = content["model"]
     crossing = {**model, "vocab": {**model["vocab"], "e▁": 9000}, "merges": [["e", "▁"]]}
-    for changed, expected in ((model, True), (crossing, False)):
+    by_name = {**model, "ignore_merges": True}
+    for changed, expected in ((model, True), (by_name, False), (crossing, False)):
         tokenizer: Any = read_hugging_face({**content, "model": changed}, "tokenizer.json")
         assert (tokenizer.engine.segments is not None) == expected
     assert tokenizer.tokens("the e a") == ["▁", "t", "h", "e▁", "e▁", "a"]

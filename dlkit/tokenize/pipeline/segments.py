@@ -193,8 +193,6 @@ class Merges:
         vocab = model_vocab(model)
         self.vocab = vocab
         self.tokens = [left + right for left, right in read_merges(model)]
-        if model.get("ignore_merges"):
-            self.tokens += vocab
         self.has_marks = any(map(CUT.search, self.tokens))
 
     @cached_property
@@ -289,6 +287,8 @@ def read_bpe(model: Json) -> Merges | None:
     if model_type(model) != "BPE" or MARK not in model_vocab(model):
         return None
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return None
+    if model.get("ignore_merges"):  # a segment could be a token that the whole text is not
         return None
     merges = Merges(model)
     return None if merges.has_marks else merges
