@@ -200,7 +200,18 @@ def encode_text(
         return ("\n".join(encoded) + "\n").encode()
 
     def compiled(encoder: "Encoder") -> Callable[[bytes], Buffer]:
-        return encoder.text_encoder(name, whole)
+        encode = encoder.text_encoder(name, whole)
+        around = special_around(tokenizer, options)
+        if around is None or not any(around):
+            return encode
+        before, after = (" ".join(map(name, ids)).encode() for ids in around)
+
+        def encode_compiled(block: bytes) -> bytes:
+            lines = bytes(encode(block)).split(b"\n")[:-1]
+            found = (b" ".join(filter(None, (before, line, after))) for line in lines)
+            return b"".join(line + b"\n" for line in found)
+
+        return encode_compiled
 
     return encode_blocks(sources, text, tokenizer, options, encode_block, compiled)
 
@@ -209,6 +220,18 @@ def encode_options(tokenizer: Tokenizer, text: str, options: EncodeOptions) -> l
     """The ids of a text, with the tokens around it."""
     ids = tokenizer.encode(text, options.parse_special, options.dropout)
     return tokenizer.add_special(ids) if options.add_special else ids
+
+
+def special_around(
+    tokenizer: Tokenizer, options: EncodeOptions
+) -> tuple[list[int], list[int]] | None:
+    """The ids before and after each text; None if they are not of this kind."""
+    text = -1  # in the place of its ids
+    found = tokenizer.add_special([text]) if options.add_special else [text]
+    if found.count(text) != 1:
+        return None
+    at = found.index(text)
+    return found[:at], found[at + 1 :]
 
 
 def encode_ids(
@@ -240,11 +263,15 @@ def encode_ids(
 
     def compiled(encoder: "Encoder") -> Callable[[bytes], IdBlock]:
         encode = encoder.id_encoder(whole)
+        before, after = special_around(tokenizer, options) or ([], [])
+        after = after if end is None else [*after, end]
 
         def encode_compiled(block: bytes) -> IdBlock:
             ids, ends = encode(block)
-            if end is not None:
-                ids = np.insert(ids, ends, end)
+            if before or after:
+                starts = np.append(0, ends[:-1])
+                places = np.repeat(np.stack([starts, ends], 1), (len(before), len(after)), 1)
+                ids = np.insert(ids, places.ravel(), np.tile([*before, *after], len(ends)))
             return IdBlock(ids.astype(dtype).tobytes(), len(ends))
 
         return encode_compiled
@@ -263,6 +290,7 @@ def encode_blocks(
     """The result of each block: of `encode_block`, and in large inputs of compiled code."""
     live = text is None and "-" in sources
     ordinary = not (options.offsets or options.parse_special or options.dropout)
+    ordinary = ordinary and special_around(tokenizer, options) is not None
 
     def results(blocks: Iterator[bytes | Failure]) -> Iterator[T | Failure]:
         size = 0

@@ -22,6 +22,7 @@ from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START
 from dlkit.tokenize.bpe import Ranks
 from dlkit.tokenize.normalize import normalize, normalize_aligned
 from dlkit.tokenize.pipeline.added import check_types, model_vocab
+from dlkit.tokenize.pipeline.compiled import read_plan
 from dlkit.tokenize.pipeline.engine import build_engine
 from dlkit.tokenize.pipeline.postprocessors import read_post_processor
 from dlkit.tokenize.schema import check_content
@@ -581,6 +582,20 @@ class HuggingFace(Tokenizer):
 
     def encode_spans(self, text: str, parse_special: bool = False) -> list[tuple[int, Span]]:
         return self.processor.trim(*self.engine.encode_spans(text, parse_special))
+
+    def compiled_encoder(self, split: str | None = None) -> "Encoder | None":
+        """The encoder for large inputs, of the parts of the file; None if it does not know them."""
+        if self.split not in self.encoders:
+            self.encoders[self.split] = None
+            plan = None if self.uses_library else read_plan(self.file)
+            if plan is not None:
+                from dlkit.tokenize.compiled_encode import Encoder
+                from dlkit.tokenize.compiled_split import MODES
+
+                self.encoders[self.split] = Encoder(
+                    plan.rules, MODES[plan.split], self.names, plan.normalization
+                )
+        return self.encoders[self.split]
 
     def add_special(self, ids: list[int]) -> list[int]:
         return self.processor.add(ids)
