@@ -16,10 +16,10 @@ from typer.core import TyperGroup
 from dlkit import __version__
 from dlkit.core.cli import help as pages
 from dlkit.core.cli.help import Page
-from dlkit.core.environment import leave_group, shows_traces, use_command, world_size
-from dlkit.core.errors import DlkitError, ExitStatus
+from dlkit.core.environment import check_ranks, leave_group, shows_traces, use_command, world_size
+from dlkit.core.errors import DlkitError, ExitStatus, outside_cause
 from dlkit.core.io.streams import Streams, streams, use_streams
-from dlkit.core.progress import print_error
+from dlkit.core.progress import print_error, write_line
 from dlkit.tasks import TASKS, task_module
 
 # The summaries of other groups of commands, and of the common commands.
@@ -171,6 +171,11 @@ def main(args: list[str] | None = None, replaced: Streams | None = None) -> None
     # What torch's C++ notes about networks and gradients is of no use here; errors still come.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     leave_group(False)
+    try:
+        check_ranks()
+    except DlkitError as error:  # without a rank, print_error does not know who prints
+        write_line(f"dlkit: {error}")
+        sys.exit(ExitStatus.USAGE)
     with use_streams(replaced), use_command(sys.argv[1:] if args is None else args):
         leave(run(args))
 
@@ -195,6 +200,11 @@ def run(args: list[str] | None) -> int:
             # What stdout still holds would fail once more when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             print_error(f"{error.filename or 'stdout'}: cannot be written ({error.strerror})")
+            if shows_traces():
+                print_trace()
+            return ExitStatus.USAGE
+        if (known := outside_cause(error)) is not None:
+            print_error(str(known))
             if shows_traces():
                 print_trace()
             return ExitStatus.USAGE

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from torch import Tensor
 from dlkit.caption.models.captioner import Captioner
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
+from dlkit.core.io.files import exists
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header, digest, read_header
 from dlkit.core.store.mapped import map_arrays, write_arrays
 from dlkit.core.vision.images import Fit
@@ -48,7 +50,8 @@ class FeaturesSettings(EncoderSettings):
 
 def features_settings(header: Header) -> FeaturesSettings:
     """The settings of the header of a file of features."""
-    return cast(FeaturesSettings, header.settings)
+    settings: FeaturesSettings = schema.fit(FeaturesSettings, header.settings)
+    return settings
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def load_features(
     """
     about = describe_encoder(model, name)
     if process.is_main:
-        stored = stored_images(file, about) if file.exists() else set()
+        stored = stored_images(file, about) if exists(file) else set()
         if not stored >= {image_key(path) for path in paths}:
             write_features(file, model, about, paths, process.device, workers)
     process.barrier()
@@ -116,10 +119,9 @@ def stored_images(file: Path, about: EncoderSettings) -> set[str]:
     header = read_header(file, TASK)
     if header.arch != ARCH:
         raise DlkitError("a captioner, not a file of features; give another --features", file)
-    stored = cast(EncoderSettings, {name: header.settings.get(name) for name in about})
-    if stored == about:
-        settings = features_settings(header)
-        return {*settings["images"], *settings["unreadable"]}
+    stored = features_settings(header)
+    if {name: header.settings[name] for name in about} == about:
+        return {*stored["images"], *stored["unreadable"]}
     raise DlkitError(
         f"made by the encoder {format_encoder(stored)}, not by {format_encoder(about)}; remove it,"
         " or give another --features",

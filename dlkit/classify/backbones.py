@@ -21,6 +21,7 @@ from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 
 __all__ = ["Backbone", "BackboneSettings", "Preprocessing", "build", "load"]
 
@@ -118,6 +119,6 @@ def load(name: str, head: bool = False) -> tuple[Backbone, BackboneSettings]:
 
 def build(settings: BackboneSettings) -> Backbone:
     """Build the untrained backbone described by `settings`."""
-    network = model.build(settings["arch"], **settings["network"])
+    network = schema.call(model.build, settings["network"], settings["arch"])
     inputs = Preprocessing(**settings["preprocessing"])
     return Backbone(network, inputs, settings.get("head", False))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import Any, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from dlkit.classify.layouts import ImageSample
 from dlkit.core.errors import DlkitError
 from dlkit.core.ledger import Ledger
 from dlkit.core.progress import track
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import images
 from dlkit.core.vision.augment import GRAY_WEIGHTS
@@ -31,11 +32,11 @@ PROBED_IMAGES = 200  # that the image size and the number of channels are taken 
 class PreprocessingSettings(TypedDict):
     """The fields of a Preprocessing, in a header."""
 
-    image_size: int
+    image_size: schema.Side
     fit: Fit
-    channels: int
+    channels: Annotated[int, schema.Within(1, 3)]
     mean: list[float]
-    std: list[float]
+    std: list[schema.Deviation]
 
 
 class ImageClassifierSettings(TypedDict):
@@ -48,7 +49,8 @@ class ImageClassifierSettings(TypedDict):
 
 def image_classifier_settings(header: Header) -> ImageClassifierSettings:
     """The settings of an image classifier's header."""
-    return cast(ImageClassifierSettings, header.settings)
+    settings: ImageClassifierSettings = schema.fit(ImageClassifierSettings, header.settings)
+    return settings
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class Preprocessing:
     channels: int
     mean: list[float]
     std: list[float]
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise DlkitError("mean and std of its images do not have a number for each channel")
 
     def to_settings(self) -> PreprocessingSettings:
         """Return the fields, for a checkpoint's header."""

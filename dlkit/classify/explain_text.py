@@ -10,8 +10,10 @@ from dlkit.classify.infer import TextClassifier, text_probabilities
 from dlkit.classify.text import pad_ids
 from dlkit.core.environment import is_main_process
 from dlkit.core.io.files import check_free_in, note_saved, whole_file
+from dlkit.core.io.streams import drawable
 from dlkit.core.io.text import Line
 from dlkit.core.parallel.sharding import Record, Shard, map_shard
+from dlkit.core.progress import printable
 
 PAGE = "words.html"  # file of --save
 POSITIVE, NEGATIVE = (40, 160, 70), (215, 60, 50)  # red, green, blue
@@ -91,9 +93,11 @@ def write_colored(results: Iterable[TextExplanation], file: TextIO) -> None:
     """Write labels, and words on a background of their colors, to a terminal."""
     for found in results:
         words = " ".join(
-            f"\033[30;48;2;{r};{g};{b}m{word}\033[0m" for word, (r, g, b) in shade_words(found)
+            f"\033[30;48;2;{r};{g};{b}m{printable(word)}\033[0m"
+            for word, (r, g, b) in shade_words(found)
         )
-        print(f"{found.label} {found.score:.2f}  {words}", file=file, flush=True)
+        line = f"{printable(found.label)} {found.score:.2f}  {words}"
+        print(line, file=drawable(file), flush=True)
 
 
 def to_html(found: TextExplanation) -> str:

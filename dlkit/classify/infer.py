@@ -30,7 +30,7 @@ from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
-from dlkit.core.store import checkpoint
+from dlkit.core.store import checkpoint, schema
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
 from dlkit.core.vision.results import ImageResult
@@ -164,8 +164,18 @@ def load_network(
 def build_network(header: checkpoint.Header) -> Network | TextNetwork:
     """Build the untrained network described by a header."""
     if header.arch in TEXT_ARCHITECTURES:
-        return TEXT_ARCHITECTURES[header.arch](**text_classifier_settings(header)["network"])
-    return build(header.arch, **image_classifier_settings(header)["network"])
+        text = text_classifier_settings(header)
+        check_outputs(header, text["network"], text.get("loss"))
+        return schema.call(TEXT_ARCHITECTURES[header.arch], text["network"])
+    settings = image_classifier_settings(header)
+    check_outputs(header, settings["network"], settings["loss"])
+    return schema.call(build, settings["network"], header.arch)
+
+
+def check_outputs(header: checkpoint.Header, network: dict[str, Any], loss: str | None) -> None:
+    """Raise DlkitError unless the network has an output for each label; descriptors have none."""
+    if loss != "triplet" and network.get("num_labels") != len(header.labels):
+        raise DlkitError(f"{len(header.labels)} labels, but not as many outputs")
 
 
 def load_ensemble(models: Sequence[str], device: str, precision: str) -> list[Classifier]:

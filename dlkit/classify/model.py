@@ -20,6 +20,7 @@ from dlkit.classify.models.activations_and_init import UnitLength, activate, ini
 from dlkit.classify.models.knn import Neighbors
 from dlkit.classify.models.network import Architecture, Network
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 
 
 def knn(
@@ -67,7 +68,7 @@ def options(arch: str) -> list[str]:
     return [*ARCHITECTURES[arch].options(), "activation", "init", "unit_length"]
 
 
-def build(arch: str, num_labels: int, image_size: int, **settings: Any) -> Network:
+def build(arch: str, num_labels: schema.Count, image_size: schema.Side, **settings: Any) -> Network:
     """Build an untrained network.
 
     `settings` are the keyword arguments of its family, and for all: `activation`, `init` and
@@ -87,7 +88,7 @@ def build(arch: str, num_labels: int, image_size: int, **settings: Any) -> Netwo
         )
     activation, init = chosen.pop("activation", "auto"), chosen.pop("init", "auto")
     unit_length = chosen.pop("unit_length", False)
-    network = architecture.build(arch, num_labels, image_size, **chosen)
+    network = schema.call(architecture.build, chosen, arch, num_labels, image_size)
     activate(network, arch, activation)
     initialize(network, init)
     if unit_length:

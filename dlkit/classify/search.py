@@ -27,13 +27,13 @@ from dlkit.core.environment import cache, is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, Skipped
 from dlkit.core.io import image_files
-from dlkit.core.io.files import note_saved, whole_file
+from dlkit.core.io.files import exists, is_dir, note_saved, resolved, safe_name, whole_file
 from dlkit.core.io.walk import Ignored, walk
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import Shard
 from dlkit.core.progress import log, track
-from dlkit.core.store import checkpoint
+from dlkit.core.store import checkpoint, schema
 from dlkit.core.vision import images
 
 Distance = Literal["cosine", "euclidean"]
@@ -82,6 +82,19 @@ class Index:
     stamps: np.ndarray
     failed: dict[str, tuple[Stamp, str]]
 
+    def check(self) -> None:
+        """Raise DlkitError unless there is a descriptor, a norm and a stamp for each path."""
+        rows = len(self.paths)
+        shapes = self.descriptors.shape[:1], self.norms.shape, self.stamps.shape
+        kinds = self.descriptors.dtype.kind, self.norms.dtype.kind, self.stamps.dtype.kind
+        if (
+            shapes != ((rows,), (rows,), (rows, 2))
+            or kinds != ("f", "f", "i")
+            or self.descriptors.ndim != 2
+            or not np.isfinite(self.norms).all()
+        ):
+            raise DlkitError("its rows do not fit its paths")
+
 
 def search(
     queries: Iterable[str],
@@ -103,7 +116,7 @@ def search(
     queries of `shard` are answered; without one, the processes under torchrun share them, as well
     as the images to index.
     """
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise DlkitError("no such folder", folder)
     chosen = make_describer(classifier, layer)
 
@@ -114,7 +127,7 @@ def search(
             if update:
                 index = update_index(path, model_hash, folder, chosen, process, batch_size, workers)
             else:
-                index = open_index(path, model_hash)
+                index = checked_index(path, model_hash)
             report_failed(index, folder)
             own = shard or Shard(process.rank, process.world_size)
             described = predict(chosen, own.select(image_files.files(queries)), batch_size, workers)
@@ -158,10 +171,10 @@ def answer_queries(
 
 def row_of_query(query: str, folder: Path, paths: list[str]) -> int | None:
     """Return the row of the query itself, if it is in the folder."""
-    resolved, root = Path(query).resolve(), folder.resolve()
-    if not resolved.is_relative_to(root):
+    image, root = resolved(query), resolved(folder)
+    if not image.is_relative_to(root):
         return None
-    name = str(resolved.relative_to(root))
+    name = str(image.relative_to(root))
     row = bisect_left(paths, name)
     return row if row < len(paths) and paths[row] == name else None
 
@@ -221,9 +234,9 @@ def fingerprint(classifier: Classifier, layer: str | None) -> str:
 
 def default_index(folder: Path, model_hash: str) -> Path:
     """Return the path of a folder's index in dlkit's cache."""
-    resolved = folder.resolve()
-    key = hashlib.sha256(os.fsencode(resolved) + model_hash.encode()).hexdigest()[:16]
-    return cache() / "search" / f"{resolved.name}-{key}.safetensors"
+    place = resolved(folder)
+    key = hashlib.sha256(os.fsencode(place) + model_hash.encode()).hexdigest()[:16]
+    return cache() / "search" / f"{safe_name(place.name)}-{key}.safetensors"
 
 
 def report_failed(index: Index, folder: Path) -> None:
@@ -266,7 +279,7 @@ def update_index(
     files = scan_folder(folder)
     if not files:
         raise DlkitError("no images to search", folder)
-    old = open_index(path, model_hash) if path.exists() else None
+    old = checked_index(path, model_hash) if exists(path) else None
     failed = {}
     known: dict[str, int] = {}
     if old is not None:
@@ -336,13 +349,25 @@ def write_index(
         safetensors.numpy.save_file(arrays, partial, about)
 
 
+def checked_index(path: Path, model_hash: str) -> Index:
+    """Open an index of this model. Raises DlkitError if its parts do not fit each other."""
+    index = open_index(path, model_hash)
+    try:
+        index.check()
+    except DlkitError as error:
+        raise DlkitError(f"{error}; remove it or give another --index", path) from error
+    return index
+
+
 def open_index(path: Path, model_hash: str | None = None) -> Index:
     """Open an index. Raises DlkitError if `model_hash` is given and differs."""
-    if not path.exists():
+    if not exists(path):
         raise DlkitError("no such index; remove --no-update to create it", path)
     try:
         about, table = checkpoint.metadata(path)
-        failed = json.loads(about["failed"])
+        failed = schema.read_json(about["failed"])
+        schema.check(failed, dict[str, tuple[tuple[Any, Any], str]], "failed")
+        made_by = about["made_by"]
         # Offsets of tensors are relative to the header's end.
         start = path.stat().st_size - max(entry["data_offsets"][1] for entry in table.values())
         with path.open("rb") as file:
@@ -366,11 +391,11 @@ def open_index(path: Path, model_hash: str | None = None) -> Index:
             np.array(arrays["stamps"]),
             {name: (tuple(stamp), reason) for name, (stamp, reason) in failed.items()},
         )
-    except (DlkitError, KeyError, ValueError) as error:
+    except (DlkitError, LookupError, TypeError, ValueError, OSError) as error:
         raise DlkitError(
             "not an index of dlkit, or damaged; remove it or give another --index", path
         ) from error
-    if model_hash is not None and about["made_by"] != model_hash:
+    if model_hash is not None and made_by != model_hash:
         raise DlkitError(
             f"{path}: an index of another model, layer or precision; remove it or give another"
             " --index"

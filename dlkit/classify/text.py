@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -16,12 +16,14 @@ from torch.utils.data import Dataset
 from dlkit.classify.config import ClassifyTrainConfig
 from dlkit.classify.formats import FASTTEXT_LABEL, read_fasttext
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_dir
 from dlkit.core.io.rows import ROWS, Column, finish_rows, first_line, read_rows
 from dlkit.core.io.splits import SPLITS, find_splits, hold_out, split_of
 from dlkit.core.io.text import COMPRESSED, MARK, open_decompressed, reading_errors
 from dlkit.core.ledger import Ledger
 from dlkit.core.nn.padding import padded_tensors
 from dlkit.core.progress import log
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import Tokenizer, load, train
 
@@ -43,13 +45,14 @@ class TextClassifierSettings(TypedDict):
 
     network: NotRequired[dict[str, Any]]  # the keyword arguments; none for vectors to start from
     vocabulary: dict[str, Any]  # the content of the tokenizer's file
-    max_length: int  # tokens of a text that are read
+    max_length: schema.Count  # tokens of a text that are read
     loss: NotRequired[str]
 
 
 def text_classifier_settings(header: Header) -> TextClassifierSettings:
     """The settings of a text classifier's header."""
-    return cast(TextClassifierSettings, header.settings)
+    settings: TextClassifierSettings = schema.fit(TextClassifierSettings, header.settings)
+    return settings
 
 
 class WordVocabulary:
@@ -287,7 +290,7 @@ def read_folder(folder: Path, texts: LabeledTexts) -> list[ListedText]:
     texts.ledgers.append(ledger)
     found: list[ListedText] = []
     documents = {
-        path: sorted(path.rglob("*.txt")) for path in sorted(folder.iterdir()) if path.is_dir()
+        path: sorted(path.rglob("*.txt")) for path in sorted(folder.iterdir()) if is_dir(path)
     }
     if any(documents.values()):
         for label, files in documents.items():

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args, get_orig
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, report_notes
+from dlkit.core.io.files import exists
 from dlkit.core.io.results import Results, html_table
 from dlkit.core.io.scores import Score, label_rows
 
@@ -159,7 +160,7 @@ def check_settings(config: Any) -> None:
         if {"min", "max"} & {*limits}:
             check_ranges(**{setting.name: (value, limits.get("min"), limits.get("max"))})
     data = getattr(config, "data", None)
-    if isinstance(data, Path) and not data.exists():
+    if isinstance(data, Path) and not exists(data):
         raise DlkitError("no such folder or file", data)
 
 
@@ -243,7 +244,7 @@ def evaluate_with(
     """All scores of a task's `evaluate_checkpoint`; a Failure is raised as a DlkitError."""
     folders = [data] if isinstance(data, str | os.PathLike) else data
     for folder in folders:
-        if not Path(folder).exists():
+        if not exists(folder):
             raise DlkitError("no such folder or file", folder)
     scores = evaluate(
         [os.fspath(folder) for folder in folders],

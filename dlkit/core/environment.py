@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
+from dlkit.core.errors import DlkitError
+
 # What schedulers send before they end a process; Windows has no SIGUSR1.
 PREEMPTION_SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
@@ -117,8 +119,16 @@ def use_coloring(chosen: Coloring) -> Iterator[None]:
 
 
 def environment_int(*names: str) -> int | None:
-    """The first of these environment variables that is set, as a number."""
-    return next((int(os.environ[name]) for name in names if os.environ.get(name)), None)
+    """The first of these environment variables that is set, as a number.
+
+    Raises DlkitError for one that is no number from 0 on.
+    """
+    for name in names:
+        if text := os.environ.get(name):
+            if not text.isdecimal() or len(text) > 9:
+                raise DlkitError(f"{name}={text} in the environment: not a number; unset it")
+            return int(text)
+    return None
 
 
 # The requirements of each extra of the distribution, as in pyproject.toml.
@@ -176,6 +186,20 @@ def world_size() -> int:
     if _group_left:
         return 1
     return environment_int("WORLD_SIZE", "SLURM_STEP_NUM_TASKS") or 1
+
+
+def check_ranks() -> None:
+    """Raise DlkitError for numbers of processes in the environment that are none, or do not fit."""
+    environment_int("LOCAL_RANK", "SLURM_LOCALID")
+    environment_int("LOCAL_WORLD_SIZE")
+    environment_int("DLKIT_TIMEOUT")
+    environment_int("DLKIT_MAX_DOWNLOAD")
+    number, count = rank(), world_size()
+    if number >= max(count, 1) and environment_int("WORLD_SIZE") is not None:
+        raise DlkitError(
+            f"RANK={number} and WORLD_SIZE={count} in the environment do not fit; unset both, or"
+            " start dlkit with torchrun or srun"
+        )
 
 
 def is_main_process() -> bool:

@@ -40,4 +40,26 @@ def os_reason(error: Exception) -> str:
     """The reason of a failure to read or write a file, for a message."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
+    if isinstance(error, UnicodeError):
+        return "its name cannot be written in this system's encoding"
+    if isinstance(error, ValueError):
+        return "its name has a NUL character, which no file has"
+    if isinstance(error, RuntimeError):  # of Path.resolve
+        return "a link that leads to itself"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def outside_cause(error: BaseException) -> DlkitError | None:
+    """The error for a cause outside dlkit: a file, its name, memory, nesting; else None."""
+    if isinstance(error, DlkitError):
+        return error
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        name = error.filename if isinstance(error.filename, str | bytes) else None
+        return DlkitError(os_reason(error), None if name is None else os.fsdecode(name))
+    if isinstance(error, MemoryError):
+        return DlkitError("not enough memory; give smaller inputs, or fewer at once")
+    if isinstance(error, RecursionError):
+        return DlkitError("an input is nested too deeply")
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return DlkitError("a name with a NUL character, which no file has")
+    return None

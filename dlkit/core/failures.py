@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from dlkit.core.environment import shows_traces
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import outside_cause
 from dlkit.core.progress import log
 
 T = TypeVar("T")
@@ -101,14 +101,19 @@ def report_notes() -> None:
 def each(work: Callable[[str], R], paths: Iterable[str], workers: int) -> Iterator[R | Failure]:
     """Yield `work(path)` for each path, in order; a Failure where it raised a DlkitError.
 
+    Files that cannot be read and memory that does not suffice are failures of the input, too.
+
     Results are computed ahead in threads. `io.writers.write` prints the failures.
     """
 
     def attempt(path: str) -> R | Failure:
         try:
             return work(path)
-        except DlkitError as error:
-            return Failure(path, error.reason_for(path))
+        except Exception as error:
+            known = outside_cause(error)
+            if known is None:
+                raise
+            return Failure(path, known.reason_for(path))
 
     if workers == 0:
         yield from map(attempt, paths)

@@ -25,8 +25,11 @@ T_co = TypeVar("T_co", covariant=True)
 NOTE_INTERVAL = 0.3  # seconds between two notes beside a bar
 SPINNER_DELAY = 0.4  # seconds after which a command that has shown nothing shows the spinner
 SPINNER_INTERVAL = 0.1  # seconds
+SPINNER_LENGTH = 60  # characters of the text beside the spinner
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 CLEAR_LINE = "\r\x1b[2K"
+LONGEST_LINE = 500  # characters of a message
+LONGEST_NAME = 240  # characters of a path or another word in it
 
 
 def log(message: str) -> None:
@@ -44,8 +47,46 @@ def print_error(reason: str) -> None:
     write_line(f"dlkit: {process}{reason}")
 
 
+def printable(text: str) -> str:
+    """The text with control characters escaped, which could move the cursor or hide text."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def middle_cut(text: str, longest: int) -> str:
+    """The text with at most that many characters, with an ellipsis in its middle."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[-end:]}"
+
+
+def one_line(message: str) -> str:
+    """A message as one line of at most LONGEST_LINE printable characters."""
+    text = printable(middle_cut(message, 20 * LONGEST_LINE))
+    if len(text) > LONGEST_NAME:
+        text = " ".join(middle_cut(word, LONGEST_NAME) for word in text.split(" "))
+    return middle_cut(text, LONGEST_LINE)
+
+
+def write_trace(trace: str) -> None:
+    """Write the trace of an error to stderr, as it is but for control characters."""
+    for line in trace.rstrip().split("\n"):
+        write_raw(printable(line))
+
+
 def write_line(line: str) -> None:
-    """Write a line to stderr at once, above a progress bar; nothing where stderr is closed."""
+    """Write a message to stderr at once, above a progress bar; nothing where stderr is closed.
+
+    It is one line of at most LONGEST_LINE characters: names in it are cut in their middle, and
+    control characters are escaped.
+    """
+    write_raw(one_line(line))
+
+
+def write_raw(line: str) -> None:
+    """Write a line to stderr as it is."""
     stderr = streams().stderr
     if stderr is None or stderr.closed:
         return
@@ -53,7 +94,11 @@ def write_line(line: str) -> None:
     if Bar.drawn and is_terminal(stderr):
         Bar.drawn[-1].progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
-    stderr.write(f"{line}\n")
+    try:
+        stderr.write(f"{line}\n")
+    except UnicodeEncodeError:  # a terminal or a locale of ASCII
+        encoding = stderr.encoding or "ascii"
+        stderr.write(f"{line.encode(encoding, 'backslashreplace').decode(encoding)}\n")
     stderr.flush()
 
 
@@ -61,6 +106,7 @@ def console(stream: Any) -> Any:
     """rich's console on a stream, which honors `--color`, NO_COLOR and TERM."""
     from rich.console import Console
 
+    stream = getattr(stream, "stream", stream)  # of a Terminal, which would escape colors
     chosen = coloring()
     force = True if chosen == Coloring.always else None
     return Console(
@@ -136,7 +182,7 @@ if hasattr(os, "register_at_fork"):
 
 def status(text: str) -> None:
     """Set the text beside the spinner, such as "loading animals"."""
-    spinner.text = text
+    spinner.text = middle_cut(printable(text), SPINNER_LENGTH)
 
 
 @contextmanager
@@ -229,7 +275,8 @@ class Bar:
         self.progress.start()
         Bar.drawn.append(self)
         counts = total if callable(total) else None
-        self.task = self.progress.add_task(label, total=None if callable(total) else total, note="")
+        shown = middle_cut(printable(label), SPINNER_LENGTH)
+        self.task = self.progress.add_task(shown, total=None if callable(total) else total, note="")
         if counts is not None:
             threading.Thread(target=self.set_total, args=(counts,), daemon=True).start()
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, Protocol, TypedDict, cast, runtime_checkable
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.classify import backbones
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.detect.models.detector import ScoredBoxes
 from dlkit.detect.options import Suppression
@@ -16,16 +17,17 @@ from dlkit.detect.options import Suppression
 class DetectorSettings(TypedDict):
     """The settings in a detector's header: keyword arguments of `model.build`."""
 
-    num_labels: NotRequired[int]  # of all but keypoints
+    num_labels: NotRequired[schema.Count]  # of all but keypoints
     backbone: NotRequired[str | backbones.BackboneSettings]  # the name of one of torchvision
     size: NotRequired[Literal["nano", "small", "medium"]]  # of a yolo
-    image_size: NotRequired[int]  # of architectures for images of one size
+    image_size: NotRequired[schema.Side]  # of architectures for images of one size
     keypoints: NotRequired[int]  # their number
 
 
 def detector_settings(header: Header) -> DetectorSettings:
     """The settings of a detector's header."""
-    return cast(DetectorSettings, header.settings)
+    settings: DetectorSettings = schema.fit(DetectorSettings, header.settings)
+    return settings
 
 
 @runtime_checkable

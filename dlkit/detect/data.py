@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import exists, whole_file
 from dlkit.core.ledger import Ledger
 from dlkit.core.nn.padding import padded_tensors
 from dlkit.core.parallel.distributed import Process
@@ -281,7 +281,7 @@ def load_proposals(samples: list[BoxSample], file: Path, process: Process) -> li
     The work is distributed over the processes; each returns all proposals.
     """
     names = [str(sample.path) for sample in samples]
-    if file.exists():
+    if exists(file):
         with np.load(file) as cache:
             if cache["names"].tolist() == names:
                 return np.split(cache["boxes"], cache["counts"].cumsum()[:-1])

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from dlkit.core.datasets.splits import Draw
+from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.image_files import files
 from dlkit.core.io.results import note_nothing, nothing_above
@@ -71,6 +72,9 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     tune_malloc()
     path = weights.find("detect", model, PUBLISHED, torchvision_zoo.fetch)
     header, network = restore(path, "detect", build_from, model)
+    labels = header.labels
+    if detector_settings(header).get("num_labels", len(labels)) != len(labels):
+        raise DlkitError(f"{len(labels)} labels, but not as many outputs", model)
     network.eval().to(chosen).to(memory_format=torch.channels_last)
     prepared = detector_network(network)
     prepared.prepare(dtype(chosen, precision))
@@ -80,7 +84,8 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
 
 def build_from(header: Header) -> nn.Module:
     """The untrained network of a checkpoint."""
-    _ = header.config["image_size"]  # of a trained network; a KeyError is reported by `restore`
+    if header.config.get("image_size") is None:
+        raise DlkitError("its header has no setting 'image_size'")
     return build(header.arch, **detector_settings(header))
 
 

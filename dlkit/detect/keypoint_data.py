@@ -17,6 +17,7 @@ from torch import Tensor
 from dlkit.core.config import ALLOW_SKIPPED
 from dlkit.core.datasets.pictures import measure
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import exists
 from dlkit.core.io.rows import Column, read_rows
 from dlkit.core.ledger import Ledger
 from dlkit.detect.data import CanvasDataset, gray_canvas
@@ -47,7 +48,7 @@ def read_keypoints(
     that is missing or has other columns, and where more than the share `allowed` is skipped.
     """
     file = data / f"{split}.csv"
-    if not file.exists():
+    if not exists(file):
         raise DlkitError(
             f"no {file.name}; keypoints are read from train.csv, val.csv and test.csv with the"
             " columns file, x1, y1, x2, y2 ... (see `dlkit docs detect`)",

@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 from dlkit.detect import svm
 from dlkit.detect.architecture import Architecture
 from dlkit.detect.losses.localize import keypoint_losses, localize_losses
@@ -78,7 +79,7 @@ def find(arch: str) -> Architecture:
 
 def build(arch: str, **settings: Any) -> nn.Module:
     """The untrained network of the architecture of that name."""
-    return find(arch).build(**settings)
+    return schema.call(find(arch).build, settings)
 
 
 def options_by_architecture() -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.io.files import FileNames, picture_suffix, safe_name
 from dlkit.core.io.results import note_nothing
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.vision import images
@@ -150,8 +150,9 @@ class Crops:
 
     def names_for(self, label: str) -> FileNames:
         """The names of the files of a label; any label becomes the name of a subfolder."""
-        label = label.replace("/", "_").replace("\\", "_").strip(". ") or "_"
-        return self.names.setdefault(label, FileNames(self.folder / label))
+        if label not in self.names:
+            self.names[label] = FileNames(self.folder / safe_name(label))
+        return self.names[label]
 
     def save(self, picture: Image.Image, objects: Sequence[Object], name: str) -> None:
         """Save each object's crop of a picture; files are named after `name`."""

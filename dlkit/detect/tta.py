@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.vision.images import Picture, resized
-from dlkit.core.vision.tile import spans
+from dlkit.core.vision.tile import check_tiles, spans
 from dlkit.detect.boxes import area, iou
 from dlkit.detect.models.detector import ScoredBoxes
 
@@ -89,6 +89,7 @@ def predict_tiles(
 ) -> ScoredBoxes:
     """Predict in overlapping tiles of a picture at full resolution and in the whole picture."""
     down, across = (spans(side, tile, 1) for side in (picture.height, picture.width))
+    check_tiles(tile, down, across)
     regions = [(0, 0, picture.width, picture.height)]
     if len(down) * len(across) > 1:
         regions += [(x1, y1, x2, y2) for y1, y2 in down for x1, x2 in across]

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import exists
 from dlkit.embed import formats
 from dlkit.embed.config import VectorFormat
 from dlkit.embed.model import Embedding, save_embedding
@@ -45,7 +46,7 @@ def convert(source: str, out: Path, to: VectorFormat | None, half: bool, force: 
         raise DlkitError(f"--half is for dlkit's own files, not for {format}")
     outputs = [out, out.with_suffix(".txt")] if format == VectorFormat.numpy else [out]
     for path in outputs:
-        if path.exists() and not force:
+        if exists(path) and not force:
             raise DlkitError("exists; give another --out, or --force", path)
     write = partial(save_embedding, half=True) if half else writer.write
     write(out, load(source).embedding)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dlkit.core.io.files import reserve_space
 from dlkit.core.numba_tools import njit
 from dlkit.core.parallel.sharding import SINGLE_PROCESS, AnyProcess
 from dlkit.core.progress import Bar
@@ -261,6 +262,7 @@ def shuffle_pairs(counts: np.ndarray, num_words: int, path: Path, seed: int) -> 
     free = ends - sizes
     partial = path.with_suffix(".partial")
     pairs = np.memmap(partial, PAIR, "w+", shape=(len(counts),))
+    reserve_space(partial)
     for block, buckets in draw_buckets():
         scatter(block, num_words, pairs, buckets, free)
     rng = np.random.default_rng([seed, 1])

@@ -15,6 +15,7 @@ from dlkit.core.config import ALLOW_SKIPPED_ROWS, allowed_share
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.csv_files import Skip
+from dlkit.core.io.files import is_dir, is_file
 from dlkit.core.io.rows import ROWS, finish_rows
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.io.text import lines
@@ -93,10 +94,10 @@ def score_files(
 def list_files(sources: Sequence[str]) -> Iterator[Path]:
     for source in sources:
         path = Path(source)
-        if not path.is_dir():
+        if not is_dir(path):
             yield path
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and is_file(p))
         if not inside:
             raise DlkitError(f"no file of test words in it ({', '.join(SUFFIXES)})", source)
         yield from inside

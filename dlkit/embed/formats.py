@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import check_ends, exists, is_file, whole_file
 from dlkit.core.io.kinds import HEAD, kind_of
 from dlkit.core.io.text import COMPRESSED, MARK, decompress, reading_errors
 from dlkit.core.progress import log
@@ -46,6 +46,7 @@ FASTTEXT = 793712314  # the magic number of a .bin file
 VERSION = 12
 NEGATIVE_SAMPLING, LOSSES = 2, 4  # the values of its enums
 MODELS: tuple[Literal["cbow", "skipgram", "supervised"], ...] = ("cbow", "skipgram", "supervised")
+MAX_STREAM = 1 << 34  # bytes of a compressed file or a pipe, which are kept in memory
 SAMPLED_LINES = 4096  # by which the number of columns of a file without a header is found
 SETTINGS = (
     *("dim", "ws", "epoch", "minCount", "neg", "wordNgrams", "loss", "model", "bucket"),
@@ -55,7 +56,7 @@ SETTINGS = (
 
 def read_vectors(path: Path) -> Embedding:
     """Read the embedding from a file in any of the formats, plain or compressed."""
-    if not path.exists():
+    if not exists(path):
         raise DlkitError("no such file", path)
     content = read_bytes(path)
     if len(content) == 0:
@@ -79,13 +80,22 @@ def read_vectors(path: Path) -> Embedding:
 
 def read_bytes(path: Path) -> np.ndarray:
     """Return the bytes of a file: mapped, or decompressed; of a pipe, read."""
+    check_ends(path)
     with reading_errors(str(path)), path.open("rb") as file:
         stream = decompress(file)
-        if stream is not file or not path.is_file():
-            return np.frombuffer(stream.read(), np.uint8)
+        if stream is not file or not is_file(path):
+            return np.frombuffer(read_all(stream), np.uint8)
         if path.stat().st_size == 0:
             return np.empty(0, np.uint8)
         return np.asarray(np.memmap(path, np.uint8, "r"))
+
+
+def read_all(stream: Any) -> bytes:
+    """All bytes of a compressed file or a pipe. Raises DlkitError for more than MAX_STREAM."""
+    data: bytes = stream.read(MAX_STREAM + 1)
+    if len(data) > MAX_STREAM:
+        raise DlkitError(f"more than {MAX_STREAM >> 30} GiB; give an uncompressed file")
+    return data
 
 
 def is_binary(start: bytes, header: re.Match[bytes]) -> bool:
@@ -155,6 +165,8 @@ def read_text(content: np.ndarray, header: re.Match[bytes] | None) -> Embedding:
     dim = int(header[2]) if header else common_width(content, starts, first, lines)
     if dim < 1:
         raise DlkitError(f"line 1: not a word and its vector, nor a header ({line(0)[:40]!r})")
+    if lines * dim * 2 > len(content):
+        raise DlkitError(f"{lines} words of {dim} numbers need more than its {len(content)} bytes")
     vectors = np.empty((lines, dim), np.float32)
     ends = np.empty(lines, np.int64)
     with compile_notice("the reader of numbers", 5):
@@ -244,7 +256,7 @@ def read_numpy(path: Path, content: np.ndarray) -> Embedding:
     name = path.with_suffix("") if path.suffix in COMPRESSED else path
     plain = name.with_suffix(".txt")
     places = [plain, *(plain.with_name(plain.name + suffix) for suffix in COMPRESSED)]
-    vocabulary = next((place for place in places if place.is_file()), None)
+    vocabulary = next((place for place in places if is_file(place)), None)
     if vocabulary is None:
         raise DlkitError(f"its vocabulary {plain}, one word per line, is missing")
     vectors = matrix_of(content)
@@ -273,8 +285,8 @@ def matrix_of(content: np.ndarray) -> np.ndarray:
             )
         read_header = npy.read_array_header_1_0 if version[0] == 1 else npy.read_array_header_2_0
         shape, by_columns, kind = read_header(start)
-    except ValueError as error:
-        raise DlkitError(f"cannot be read: {error}") from error
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise DlkitError("cannot be read: its header is not that of a matrix of numbers") from error
     if len(shape) != 2 or kind.kind != "f" or 0 in shape:
         raise DlkitError(
             f"not a matrix of vectors, but {kind} {shape}; save it as float32, (words, numbers)"

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
-from dlkit.core.store.mapped import damaged, map_arrays, write_arrays
+from dlkit.core.store.mapped import array, damaged, map_arrays, write_arrays
 
 MAX_SEARCHES = 64  # look-ups by searching; more are worth building an index
 BLOCK = 4096  # rows computed at once: they stay in the processor's cache
@@ -30,13 +31,14 @@ class EmbeddingSettings(TypedDict):
     fasttext_model: NotRequired[Literal["skipgram", "cbow", "supervised"]]
     minn: NotRequired[int]  # shortest and longest n-grams
     maxn: NotRequired[int]
-    bucket: NotRequired[int]  # number of the hash values of n-grams
+    bucket: NotRequired[schema.Count]  # number of the hash values of n-grams
     word_ngrams: NotRequired[int]  # supervised: longest n-grams of words
 
 
 def embedding_settings(header: Header) -> EmbeddingSettings:
     """The settings of an embedding's header."""
-    return cast(EmbeddingSettings, header.settings)
+    settings: EmbeddingSettings = schema.fit(EmbeddingSettings, header.settings)
+    return settings
 
 
 class WordList:
@@ -166,16 +168,30 @@ def load_embedding(path: Path) -> Embedding:
     """Map the embedding in a safetensors file into memory; verify the checksum of small files."""
     header, tensors = map_arrays(path, "embed")
     try:
-        subwords = None
-        if "buckets" in tensors:
-            stored = embedding_settings(header)
-            minn, maxn, bucket = int(stored["minn"]), int(stored["maxn"]), int(stored["bucket"])
-            subwords = Subwords(minn, maxn, bucket, tensors["buckets"], tensors["ngrams"])
-        words = WordList(tensors["words"], tensors["offsets"])
-        vectors = tensors["vectors"]
-        if vectors.shape[0] != len(words):
-            raise ValueError(f"{len(words)} words and {vectors.shape[0]} vectors")
-        counts, norms = tensors.get("counts"), tensors.get("norms")
-        return Embedding(header, words, vectors, counts, subwords, norms)
-    except (LookupError, TypeError, ValueError) as error:
-        raise damaged(path, error) from error
+        settings = embedding_settings(header)
+    except DlkitError as error:
+        raise DlkitError(str(error), path) from error
+    words = WordList(array(path, tensors, "words", "u", 1), array(path, tensors, "offsets", "i", 1))
+    vectors = array(path, tensors, "vectors", "f", 2)
+    rows, dim = vectors.shape
+    ends = words.offsets
+    if len(ends) != rows + 1 or ends[0] != 0 or ends[-1] != len(words.blob) or not dim:
+        raise damaged(path, f"{len(ends) - 1} words and {rows} vectors of {dim} numbers")
+    if (np.diff(ends) < 1).any():
+        raise damaged(path, "the places of its words are not in order")
+    subwords = None
+    if "buckets" in tensors:
+        buckets, ngrams = (
+            array(path, tensors, "buckets", "i", 1),
+            array(path, tensors, "ngrams", "f", 2),
+        )
+        if ngrams.shape != (len(buckets), dim) or not {"minn", "maxn", "bucket"} <= settings.keys():
+            raise damaged(path, "its n-grams do not fit its vectors")
+        subwords = Subwords(settings["minn"], settings["maxn"], settings["bucket"], buckets, ngrams)
+    optional = {
+        name: array(path, tensors, name, kind, 1) if name in tensors else None
+        for name, kind in (("counts", "i"), ("norms", "f"))
+    }
+    if any(found is not None and len(found) != rows for found in optional.values()):
+        raise damaged(path, "its counts or norms are not one for each word")
+    return Embedding(header, words, vectors, optional["counts"], subwords, optional["norms"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypedDict, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import whole_file
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.core.progress import Bar, duration, log
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.curves import curves
 from dlkit.core.train.run_folder import RunFolder, command_card
@@ -34,6 +35,14 @@ SAVE_INTERVAL = 240  # seconds
 ABOUT = "about"  # the JSON entry of the state file
 # Settings that a resumed run may change.
 MAY_CHANGE = {"corpus", "out", "resume", "device", "threads", "memory", "half"}
+
+
+class StateFields(TypedDict):
+    """The fields of the state file whose types are checked when it is read."""
+
+    config: dict[str, Any]
+    numbers: dict[str, Any]
+    corpus: dict[str, int]
 
 
 class State(Protocol):
@@ -216,7 +225,9 @@ class EmbedRun:
             saved: dict[str, Any] = json.loads(arrays.pop(ABOUT).tobytes())
         except Exception as error:
             raise DlkitError("damaged; remove it to start over", path) from error
-        self.files.check_settings(self.config, saved["config"], "embed", MAY_CHANGE)
+        with schema.contents(path, "damaged; remove it to start over"):
+            schema.check(saved, StateFields, "its state", foreign=True)
+            self.files.check_settings(self.config, saved["config"], "embed", MAY_CHANGE)
         return saved, arrays
 
     def start(self, corpus: Corpus) -> None:
@@ -230,16 +241,21 @@ class EmbedRun:
         """Restore the saved state, if there is one, into the initial `state` and return it."""
         if not self.saved:
             return state
-        for name, value in self.arrays.items():
-            current = getattr(state, name)
-            if not isinstance(current, np.ndarray):
-                import torch
+        with schema.contents(self.files.state, "damaged, or of another model; remove it"):
+            for name, value in self.arrays.items():
+                current = getattr(state, name)
+                if tuple(current.shape) != value.shape:
+                    raise ValueError(name)
+                if not isinstance(current, np.ndarray):
+                    import torch
 
-                current.copy_(torch.from_numpy(value))
-            else:
-                current[...] = value
-        for name, value in self.saved["numbers"].items():
-            setattr(state, name, value)
+                    current.copy_(torch.from_numpy(value))
+                else:
+                    current[...] = value
+            for name, number in self.saved["numbers"].items():
+                if type(number) is not type(getattr(state, name)):
+                    raise TypeError(name)
+                setattr(state, name, number)
         self.arrays = {}
         self.stops.saved = f"in epoch {state.epoch + 1}"
         log(f"resuming {self.files.path} {self.stops.saved}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
+from dlkit.core.io.files import is_file
 from dlkit.core.io.kinds import HEAD, MODEL_FILE, kind_of
 from dlkit.core.io.text import reading_errors
 from dlkit.core.store.weights import SUFFIXES, UnknownModel, bundled, cached, find
@@ -238,7 +239,7 @@ def is_model_file(path: Path) -> bool:
     """Whether dlkit's own reader opens the file: by its first bytes or by its name."""
     if path.suffix in SUFFIXES:
         return True
-    if not path.is_file():
+    if not is_file(path):
         return False
     with reading_errors(str(path)), path.open("rb") as file:
         return kind_of(file.read(HEAD)) == MODEL_FILE

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from dlkit.core.datasets.folders import find_images, split_folders, visible_folders
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_dir
 from dlkit.core.io.splits import SPLITS
 from dlkit.core.io.walk import Ignored
 from dlkit.core.ledger import Ledger
@@ -82,7 +83,7 @@ def list_pictures(
 
 def find_split_folder(data: Path, split: str, classes: bool = False) -> Path:
     """The folder of a split; the data folder itself if it has no split folders."""
-    if not data.is_dir():
+    if not is_dir(data):
         raise DlkitError("no such folder", data)
     if split not in SPLITS:
         raise DlkitError(f"--split {split}: unknown; choose from {', '.join(SPLITS)}")

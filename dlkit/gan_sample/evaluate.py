@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dlkit.core.config import allowed_share
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_dir
 from dlkit.core.io.scores import Score, rounded
 from dlkit.gan_sample import features
 from dlkit.gan_sample.data import ImageList, Shape, SquareImages, from_uint8, list_pictures
@@ -145,7 +146,7 @@ def translation_scores(
     domains = []
     for domain in "AB":
         folder = data / f"{split}{domain}"
-        if not folder.is_dir():
+        if not is_dir(folder):
             raise DlkitError(
                 f"no such folder; a cyclegan is evaluated on {split}A and {split}B", folder
             )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import check_free, keeps_existing, note_saved
+from dlkit.core.io.files import check_free, is_dir, keeps_existing, note_saved, safe_name
 from dlkit.core.parallel import device as devices
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
@@ -166,14 +166,15 @@ def sample(
         return sampler.labels[classes[number % len(classes)]] if classes else None
 
     def path_of(folder: Path, number: int) -> Path:
-        return folder / (label_of(number) or "") / f"{number:06}.png"
+        label = label_of(number)
+        return folder / ("" if label is None else safe_name(label)) / f"{number:06}.png"
 
     def write_one(folder: Path, number: int, picture: Tensor) -> SampleFile:
         path = path_of(folder, number)
         images.save(to_pillow(picture, scale), path)
         return SampleFile(str(path), number, 1, label_of(number))
 
-    if separate is not None and separate.is_dir() and keeps_existing():
+    if separate is not None and is_dir(separate) and keeps_existing():
         for number in range(count):
             check_free(path_of(separate, number))
 

@@ -1,13 +1,14 @@
 """The architectures by name, building networks, and restoring them from weights."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from torch import Tensor
 
 from dlkit.core.config import option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.nn import rebuild
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.gan_sample.models.architecture import Architecture, LatentModel
 from dlkit.gan_sample.models.autoencoder import (
@@ -46,8 +47,8 @@ class GanSettings(TypedDict):
     One that is missing is not an option of the architecture, or has its default.
     """
 
-    image_size: int
-    channels: int
+    image_size: schema.Side
+    channels: Annotated[int, schema.Within(1, 3)]
     network: NotRequired[Literal["dense", "convolutional", "residual"]]  # type of layers
     latent: NotRequired[int]
     width: NotRequired[int]
@@ -61,7 +62,8 @@ class GanSettings(TypedDict):
 
 def gan_settings(header: Header) -> GanSettings:
     """The settings of a checkpoint's header."""
-    return cast(GanSettings, header.settings)
+    settings: GanSettings = schema.fit(GanSettings, header.settings)
+    return settings
 
 
 def find_architecture(arch: str) -> Architecture:
@@ -84,7 +86,7 @@ def build(arch: str, image_size: int, channels: int, **settings: Any) -> Any:
             f"{arch} has no option {option_name(unknown[0])}; choose from"
             f" {', '.join(map(option_name, architecture.options))}"
         )
-    return architecture.build(image_size, channels, **chosen)
+    return schema.call(architecture.build, chosen, image_size, channels)
 
 
 def restore(name: str, header: Header, weights: Mapping[str, Tensor]) -> Any:
@@ -94,11 +96,14 @@ def restore(name: str, header: Header, weights: Mapping[str, Tensor]) -> Any:
     """
 
     def build_network(header: Header) -> Any:
-        network = build(header.arch, **gan_settings(header))
+        settings = gan_settings(header)
+        if header.labels and (settings.get("classes") or 0) != len(header.labels):
+            raise DlkitError(f"{len(header.labels)} labels, but not as many classes")
+        network = build(header.arch, **settings)
         if not any(weight.startswith("discriminator.") for weight in weights):
             network.discriminator = None
         return network
 
-    network = rebuild.build_network(name, header, build_network)
+    network = rebuild.build_network(name, header, build_network, weights)
     rebuild.load_weights(name, network, weights, header.arch)
     return network.eval()

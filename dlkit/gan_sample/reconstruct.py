@@ -17,7 +17,14 @@ from torch import Tensor
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
-from dlkit.core.io.files import FileNames, check_free, keeps_existing, note_saved, whole_file
+from dlkit.core.io.files import (
+    FileNames,
+    check_free,
+    keeps_existing,
+    note_saved,
+    resolved,
+    whole_file,
+)
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import remaining_jobs
@@ -92,7 +99,7 @@ def reconstruct(
         (source, None if names is None else names.reserve(source, ".png"))
         for source in image_files.files(paths)
     ]
-    if grid is not None and grid.resolve() in {Path(source).resolve() for source, _ in jobs}:
+    if grid is not None and resolved(grid) in {resolved(source) for source, _ in jobs}:
         raise DlkitError(
             f"--output {grid}: an input, which must not be overwritten; choose another name"
         )

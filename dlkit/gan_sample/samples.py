@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dlkit.core.io.files import SAVED_SUFFIXES
+from dlkit.core.io.files import SAVED_SUFFIXES, safe_name
 from dlkit.core.io.results import Result, unknown_suffix
 from dlkit.core.vision import images
 from dlkit.core.vision.results import html_picture
@@ -77,7 +77,10 @@ class Samples(Result):
         if not target.suffix:
             for number, label in enumerate(self.labels):
                 picture = to_pillow(self.pixels[number], scale)
-                images.save(picture, target / (label or "") / f"{number:06}.png")
+                images.save(
+                    picture,
+                    target / (safe_name(label) if label is not None else "") / f"{number:06}.png",
+                )
         elif target.suffix.lower() in SAVED_SUFFIXES:
             images.save(self.grid(scale), target)
         else:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_dir
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.epoch_log import BestMetric
@@ -151,7 +152,7 @@ def train_cyclegan(config: ResolvedConfig, process: Process) -> Path:
 def read_domains(config: ResolvedConfig) -> tuple[SquareImages, SquareImages]:
     """The pictures of trainA and trainB, of one size and number of channels."""
     folders = [config.data / name for name in DOMAINS]
-    if missing := [folder for folder in folders if not folder.is_dir()]:
+    if missing := [folder for folder in folders if not is_dir(folder)]:
         raise DlkitError("no such folder; cyclegan trains on trainA and trainB", missing[0])
     listed = [list_pictures(folder, "train") for folder in folders]
     paths = [*listed[0].paths, *listed[1].paths]

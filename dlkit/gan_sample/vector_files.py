@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import reserve_space, whole_file
 
 VectorArray = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -19,8 +19,8 @@ def read(path: Path, size: int) -> VectorArray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise DlkitError("no such file", path) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DlkitError(f"not a NumPy array file ({error}); give FILE.npy", path) from error
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
+        raise DlkitError("not a NumPy array file, or a damaged one; give FILE.npy", path) from error
     return checked(array, size, path)
 
 
@@ -42,5 +42,6 @@ def open_for_writing(path: Path, count: int, size: int) -> Iterator[VectorArray]
     """A memory-mapped array (count, size) to fill; the file appears when it is complete."""
     with whole_file(path) as partial:
         array = np.lib.format.open_memmap(partial, "w+", np.float32, (count, size))
+        reserve_space(partial)
         yield array
         array.flush()

@@ -8,6 +8,7 @@ Shapes: R n-grams of a block.
 
 import math
 import re
+import stat
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -38,6 +39,8 @@ DIGITS = re.compile(r"[0-9]+")
 KENLM = b"mmap lm http://kheafield.com/code"
 MOST_BEFORE = 1000  # lines before \\data\\
 SNIFFED = 1 << 16  # bytes in which a file of any name has it
+LEAST_BYTES = 4  # of the line of an n-gram
+MOST_COMPRESSED = 1000  # bytes of text in one of a file
 SHOWN = 80  # characters of a line in a message
 
 
@@ -195,12 +198,17 @@ class Reader:
         while (found := self.line()).startswith("ngram "):
             order, _, size = found.removeprefix("ngram ").partition("=")
             if order.strip() != str(len(sizes) + 1) or not DIGITS.fullmatch(size.strip()):
-                raise self.error(f"{found!r}, not ngram {len(sizes) + 1}=...")
+                raise self.error(f"{found[:SHOWN]!r}, not ngram {len(sizes) + 1}=...")
             sizes.append(int(size))
         if not sizes:
             raise self.error("no line with a number of n-grams")
         if found != "\\1-grams:":
             raise self.error(f"{found[:SHOWN]!r}, not \\1-grams:")
+        own = self.path.stat()
+        if stat.S_ISREG(own.st_mode) and sum(sizes) * LEAST_BYTES > own.st_size * MOST_COMPRESSED:
+            raise DlkitError(
+                f"it announces {sum(sizes)} n-grams, but has {own.st_size} bytes", self.path
+            )
         return sizes
 
     def section(self, expected: str, sizes: list[int]) -> None:

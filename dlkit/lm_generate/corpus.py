@@ -4,19 +4,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import text as reading
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import exists, read_whole, whole_file
 from dlkit.core.progress import Bar, log
+from dlkit.core.store import schema
 from dlkit.lm_generate.config import LEARNED, LmTrainConfig
 from dlkit.lm_generate.text_codec import TextCodec
 
 PARTS = ("training", "validation")
 INDEX = "tokens.json"  # describes the files of ids; written last
+MAX_INDEX = 1_000_000_000  # bytes of the description, with its tokenizer
 MAX_LINE = 1 << 16  # bytes: within a longer line, the text is cut between characters
 
 
@@ -36,8 +38,8 @@ def prepare(config: LmTrainConfig, codec: TextCodec | None = None) -> None:
     """
     # The files of a run stay, even when a new run in this folder is about to be refused.
     outputs = ("last.state.pt", "best.safetensors")
-    continues = config.resume or any((config.out / name).exists() for name in outputs)
-    if not (continues and (config.out / INDEX).exists()):
+    continues = config.resume or any(exists(config.out / name) for name in outputs)
+    if not (continues and exists(config.out / INDEX)):
         write_tokens(config, codec)
 
 
@@ -64,9 +66,19 @@ def write_tokens(config: LmTrainConfig, codec: TextCodec | None) -> None:
         partial.write_text(json.dumps(index))
 
 
+class IndexFields(TypedDict):
+    """The description of a prepared corpus."""
+
+    dtype: Literal["uint16", "uint32"]
+    tokens: dict[str, int]  # of each part
+    tokenizer: dict[str, Any]  # the content of its file
+
+
 def open_corpus(folder: Path) -> Corpus:
     """Map the corpus that `prepare` wrote to a run's folder."""
-    index = json.loads((folder / INDEX).read_text())
+    place = folder / INDEX
+    index = schema.read_json(read_whole(place, MAX_INDEX), place)
+    schema.check(index, IndexFields, "it")
     dtype = np.dtype(index["dtype"])
     mapped = []
     for part in PARTS:

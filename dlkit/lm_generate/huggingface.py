@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError, os_reason
-from dlkit.core.nn.rebuild import skip_init
+from dlkit.core.nn.rebuild import Building
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header, metadata
 from dlkit.core.store.hub import PREFIX, repository
@@ -74,7 +74,7 @@ def load(folder: Path) -> tuple[Header, dict[str, Tensor]]:
         seen = Seen(config)
         settings = family.settings(seen, found)
         check_fields(config, seen.fields)
-        with skip_init():
+        with Building():
             state = build(family.arch, **settings).state_dict()
     except DlkitError as error:
         raise DlkitError(str(error), folder / "config.json") from error

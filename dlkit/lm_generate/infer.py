@@ -16,6 +16,7 @@ from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling, Uniforms
+from dlkit.core.io.files import is_dir, is_file
 from dlkit.core.io.text import Line
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import Inputs, count_of, log, track
@@ -86,10 +87,10 @@ def load(
 
 def load_file(name: str, device: str, precision: Precision) -> LanguageModel:
     """Load a model by name, file, URL or folder."""
-    if name.startswith("hf:") or (Path(name).is_dir() and not is_bundled(name)):
+    if name.startswith("hf:") or (is_dir(name) and not is_bundled(name)):
         from dlkit.lm_generate import huggingface
 
-        if (best := Path(name) / "best.safetensors").is_file():
+        if is_file(best := Path(name) / "best.safetensors"):
             raise DlkitError(f"{name} is the folder of a run; give {best}")
         folder = huggingface.find(name)
         assert folder is not None

@@ -1,10 +1,10 @@
 """The model that training starts from: `--init-from`. Reading our own headers loads no torch."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_dir
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import find
 from dlkit.core.train import init_from
@@ -65,7 +65,7 @@ def find_start(config: LmTrainConfig) -> tuple[LmTrainConfig, Start]:
 
 def read_model(name: str) -> "tuple[Header, dict[str, Tensor] | None]":
     """Read the header of one of our models, or header and weights of one of Hugging Face's."""
-    if name.startswith("hf:") or Path(name).is_dir():
+    if name.startswith("hf:") or is_dir(name):
         from dlkit.lm_generate import huggingface
 
         folder = huggingface.find(name)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 from dlkit.lm_generate.bilm import BiLM
 from dlkit.lm_generate.causal_lm import CausalLM
 from dlkit.lm_generate.config import ResolvedConfig
@@ -58,4 +59,4 @@ def architecture(arch: str) -> Architecture:
 
 def build(arch: str, **settings: Any) -> nn.Module:
     """Return an untrained network; `settings` are its class's arguments."""
-    return architecture(arch).network(**settings)
+    return schema.call(architecture(arch).network, settings)

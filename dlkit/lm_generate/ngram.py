@@ -17,11 +17,12 @@ Shapes: N the order, V tokens, M n-grams of a level, T tokens of a text.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NotRequired, TypedDict, cast
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 import numpy as np
 
 from dlkit.core.generation.sampling import Sampling, choose, penalized
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.lm_generate.language_model import LanguageModel
 from dlkit.lm_generate.text_codec import TextCodec
@@ -45,7 +46,8 @@ class NGramSettings(TypedDict):
 
 def stored_settings(header: Header) -> NGramSettings:
     """The settings of an n-gram model's header."""
-    return cast(NGramSettings, header.settings)
+    settings: NGramSettings = schema.fit(NGramSettings, header.settings)
+    return settings
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ def load(path: Path) -> NGram:
     try:
         settings = stored_settings(header)
         numbers = range(1, settings["order"] + 1)
+        if not 1 <= settings["order"] <= len(arrays):
+            raise DlkitError(f"its header has the order {settings['order']}")
         sizes = settings["ngrams"]
 
         def values(name: str) -> Values:
@@ -138,14 +140,45 @@ def load(path: Path) -> NGram:
             else arrays[f"first.{number}"]
             for number in numbers[:-1]
         ]
-        if [len(level) for level in words] != sizes:
-            raise ValueError("the sizes in its header are not those of its arrays")
-        return NGram(
+        check_trie(words, first, sizes)
+        model = NGram(
             header,
             Trie(words, first, settings["line_end"]),
             [values(f"logprobs.{number}") for number in numbers],
             [weights(number) for number in numbers[:-1]],
             settings["floors"],
         )
+        check_values(model)
+    except DlkitError as error:
+        raise damaged(path, str(error)) from error
     except (LookupError, TypeError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise damaged(path, "its arrays do not fit each other") from error
+    return model
+
+
+def check_trie(words: list[np.ndarray], first: list[np.ndarray], sizes: list[int]) -> None:
+    """Raise DlkitError unless the levels of a trie fit the sizes and each other."""
+    if [len(level) for level in words] != sizes or any(level.ndim != 1 for level in words):
+        raise DlkitError("the sizes in its header are not those of its arrays")
+    for level, starts in enumerate(first):
+        below = words[level + 1]
+        in_order = starts.ndim == 1 and len(starts) == sizes[level] + 1 and not starts[0]
+        in_order = in_order and bool((starts[1:] >= starts[:-1]).all())
+        if not in_order or starts[-1] != len(below):
+            raise DlkitError(f"its n-grams of {level + 1} tokens do not fit the longer ones")
+        if len(below) and not 0 <= below.min() <= below.max() < sizes[0]:
+            raise DlkitError(f"its n-grams of {level + 2} tokens have unknown tokens")
+
+
+def check_values(model: NGram) -> None:
+    """Raise DlkitError unless there is a number for each n-gram, and an n-gram for each token."""
+    sizes = [len(level) for level in model.trie.words]
+    for kind in (model.logprobs, model.backoffs):
+        for size, values in zip(sizes, kind, strict=False):
+            if values.stored.shape != (size,) or (
+                values.table is not None and values.table.shape != (CODES,)
+            ):
+                raise DlkitError("its probabilities are not one for each n-gram")
+    line_end = model.trie.line_end
+    if model.codec.size > sizes[0] or (line_end is not None and line_end >= sizes[0]):
+        raise DlkitError("its tokenizer has more tokens than its n-grams")

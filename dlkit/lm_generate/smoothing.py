@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import reserve_space
 from dlkit.core.progress import log
 from dlkit.lm_generate import compiled_ngram
 from dlkit.lm_generate.counting import Counts
@@ -273,4 +274,8 @@ def allocate(counts: Counts, folder: Path, links: list[np.ndarray]) -> Smoothed:
 
 def new_file(path: Path, size: int, dtype: Any) -> np.ndarray:
     """Map a new file of zeros, which numpy refuses for a size of 0."""
-    return np.asarray(np.memmap(path, dtype, "w+", shape=(size,)) if size else np.empty(0, dtype))
+    if not size:
+        return np.empty(0, dtype)
+    mapped = np.memmap(path, dtype, "w+", shape=(size,))
+    reserve_space(path)
+    return np.asarray(mapped)

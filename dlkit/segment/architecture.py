@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypedDict, cast, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.classify import backbones
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.segment.config import SegmentTrainConfig
 
@@ -29,7 +30,8 @@ class SegmenterSettings(TypedDict, total=False):
 
 def segmenter_settings(header: Header) -> SegmenterSettings:
     """The settings of a segmenter's header."""
-    return cast(SegmenterSettings, header.settings)
+    settings: SegmenterSettings = schema.fit(SegmenterSettings, header.settings)
+    return settings
 
 
 class TrainingBatch(NamedTuple):

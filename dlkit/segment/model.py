@@ -6,6 +6,7 @@ from typing import Any
 from dlkit.classify import backbones
 from dlkit.core.config import option_name
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 from dlkit.segment.architecture import Architecture
 from dlkit.segment.losses.instance import instance_loss
 from dlkit.segment.losses.semantic import sampled_pixel_loss, semantic_loss
@@ -86,7 +87,7 @@ def build(arch: str, num_labels: int, **settings: Any) -> Any:
         raise DlkitError(
             f"--backbone: unknown backbone {backbone!r} of {arch}; choose from {', '.join(names)}"
         )
-    return architecture.build(num_labels, **given)
+    return schema.call(architecture.build, given, num_labels)
 
 
 def load_backbone(arch: str, name: str) -> tuple[backbones.Backbone, backbones.BackboneSettings]:

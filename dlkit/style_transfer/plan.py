@@ -8,7 +8,16 @@ from typing import Any
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import check_free, keeps_existing, note_saved, picture_suffix
+from dlkit.core.io.files import (
+    check_free,
+    exists,
+    is_dir,
+    keeps_existing,
+    note_saved,
+    picture_suffix,
+    resolved,
+    safe_name,
+)
 from dlkit.core.io.image_files import WRITABLE
 from dlkit.core.parallel.sharding import remaining_jobs
 from dlkit.core.vision import images
@@ -69,24 +78,24 @@ def plan_paintings(
     `output` is the file of a single painting, or a folder for PHOTO-STYLE.jpg. Raises DlkitError if
     a painting would overwrite an input.
     """
-    is_file = output.suffix.lower() in WRITABLE and not output.is_dir()
+    is_file = output.suffix.lower() in WRITABLE and not is_dir(output)
     if is_file and len(photos) * len(styles) > 1:
         raise DlkitError(
             f"-o {output}: one file for {len(photos) * len(styles)} paintings; give a folder"
         )
-    inputs = {Path(name).resolve() for name in [*photos, *(s.name for g in styles for s in g)]}
+    inputs = {resolved(name) for name in [*photos, *(s.name for g in styles for s in g)]}
     taken: set[Path] = set()
     planned = []
     for photo in photos:
         suffix = picture_suffix(photo)
         for group in styles:
-            name = "-".join([stem(photo), *(stem(style.name) for style in group)])
+            name = safe_name("-".join([stem(photo), *(stem(style.name) for style in group)]))
             target, number = output if is_file else output / f"{name}{suffix}", 1
             while target in taken:
                 number += 1
                 target = output / f"{name}-{number}{suffix}"
             taken.add(target)
-            if target.resolve() in inputs:
+            if resolved(target) in inputs:
                 raise DlkitError(f"{target}: would overwrite an input; choose another -o")
             planned.append(PlannedPainting(photo, group, target))
     return planned
@@ -101,7 +110,7 @@ def select_remaining(
     """
 
     def is_made(group: Sequence[PlannedPainting]) -> bool:
-        return all(item.target.exists() for item in group)
+        return all(exists(item.target) for item in group)
 
     groups = (planned[start : start + group_size] for start in range(0, len(planned), group_size))
     remaining = remaining_jobs(groups, shard, resume, is_made)

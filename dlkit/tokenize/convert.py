@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import exists, is_dir, whole_file
 from dlkit.core.store.hub import PREFIX, fetch_tokenizer
 from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START, chars_to_bytes
 from dlkit.tokenize.config import FileFormat, ReadOptions
@@ -39,9 +39,9 @@ def convert(
     tokenizer = read(files, split, normalize)
     targets = [out / "vocab.json", out / "merges.txt"] if to == FileFormat.gpt2 else [out]
     for target in targets:
-        if target.is_dir():
+        if is_dir(target):
             raise DlkitError("is a folder; give a file's name", target)
-        if target.exists() and not force:
+        if exists(target) and not force:
             raise DlkitError("exists already; give another --out, or --force", target)
     contents = WRITERS[to](tokenizer)
     prove(tokenizer, files, to, contents)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import text as reading
+from dlkit.core.io.files import exists
 from dlkit.core.io.results import TextResult, html_tokens
 from dlkit.core.io.streams import streams
 from dlkit.core.parallel.sharding import Shard, join_processes, map_shard
@@ -67,14 +68,6 @@ def load(
     if name not in bundled_names and exists(name):
         return read_paths([Path(name)])
     return read_paths([find("tokenize", name)])
-
-
-def exists(name: str) -> bool:
-    """Whether there is a file or folder of this name."""
-    try:
-        return Path(name).exists()
-    except (OSError, ValueError):
-        return False
 
 
 def is_ids_file(name: str | Path) -> bool:

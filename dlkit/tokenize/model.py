@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.store.checkpoint import Header
+from dlkit.core.store import schema
+from dlkit.core.store.checkpoint import Header, as_header
 from dlkit.tokenize import alphabet, bpe, pretokenize
 from dlkit.tokenize.alphabet import INSIDE, WORD_END, WORD_START
 from dlkit.tokenize.bpe import Ranks
@@ -51,7 +52,8 @@ class TokenizerSettings(TypedDict, total=False):
 
 def tokenizer_settings(header: Header) -> TokenizerSettings:
     """The settings of a tokenizer's header."""
-    return cast(TokenizerSettings, header.settings)
+    settings: TokenizerSettings = schema.fit(TokenizerSettings, header.settings)
+    return settings
 
 
 class Tokenizer(ABC):
@@ -69,10 +71,10 @@ class Tokenizer(ABC):
         self.vocab = {**vocab}
         self.special = {**special}
         self.merges = [(left, right) for left, right in merges]
-        self.normalization = self.settings.get("normalize", [])
-        self.split = self.settings.get("split", "none")
+        self.normalization = self.settings.get("normalize") or []
+        self.split = self.settings.get("split") or "none"
         self.unknown = self.settings.get("unk")
-        self.gaps = self.settings.get("gaps", False)
+        self.gaps = self.settings.get("gaps") or False
         self.pretokenize = pretokenize.splitter(self.split, self.gaps)
         self.cache: dict[str, tuple[int, ...]] = {}
         self.encoders: dict[str, Encoder | None] = {}
@@ -87,11 +89,14 @@ class Tokenizer(ABC):
         """Build the tokenizer from the text of its file."""
         content = unseal_json(text)
         try:
-            header = Header(**content["header"])
+            header = as_header(content.get("header", {}))
             if header.task != "tokenize":
                 raise DlkitError(f"a file for `dlkit {header.task}`, not for `dlkit tokenize`")
             check_content(header.settings, content)
             return ALGORITHMS[header.arch].from_content(header, content)
+        except DlkitError as error:
+            reason = str(error).replace("not a model of", "not a tokenizer of")
+            raise DlkitError(reason) from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DlkitError("not a tokenizer of dlkit, or a damaged one") from error
 

@@ -10,7 +10,7 @@ from dlkit.core.config import non_defaults, refuse_unused, settings_of
 from dlkit.core.environment import is_main_process, world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import text as reading
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import exists, whole_file
 from dlkit.core.progress import duration, log
 from dlkit.core.store.checkpoint import Header
 from dlkit.tokenize import data, pretokenize
@@ -96,7 +96,7 @@ def choose(kind: type[Choice], value: str, name: str) -> Choice:
 
 def train_file(config: TokenizeTrainConfig) -> Path:
     """Train on the files that `config` names, and write the tokenizer's file."""
-    if config.out.exists() and not config.force:
+    if exists(config.out) and not config.force:
         raise DlkitError("exists already; give another --out, or --force", config.out)
     if "-" in config.corpus and world_size() > 1:
         raise DlkitError("several processes cannot share stdin; give files")

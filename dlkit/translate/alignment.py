@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from dlkit.core.errors import DlkitError
 from dlkit.core.io.results import Result, save_results
 from dlkit.translate.models.translator import Translator
 from dlkit.translate.vocabulary import TranslationVocabulary
+
+LONGEST = 2000  # words of a line that is aligned
+LONGEST_PART = 20_000  # characters and tokens of a part of it
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def align_words(
     A word's attention is the sum over the tokens of the source word, and the mean over those of the
     target word. Raises DlkitError for an architecture without attention.
     """
+    check_length(len(source) + len(ids), LONGEST_PART)
     device = next(network.parameters()).device
     spans = vocabulary.tokenizer.encode_spans(source)
     text = vocabulary.decode(ids)
@@ -103,6 +108,12 @@ def align_words(
     return WordAlignment(source_words, target_words, weights.round(4).tolist())
 
 
+def check_length(length: int, most: int) -> None:
+    """Raise DlkitError for a line of more than `most` words, whose weights are a square of them."""
+    if length > most:
+        raise DlkitError(f"a line of {length} words or more; at most {most} are aligned: cut it")
+
+
 def word_index(text: str, end: int | None = None) -> int:
     """The index of the word that the text up to `end` ends in."""
     return len(text[:end].split()) - 1
@@ -117,6 +128,7 @@ def token_membership(words: Sequence[int], count: int) -> np.ndarray:
 def join_alignments(parts: Sequence[WordAlignment]) -> WordAlignment:
     """The alignment of a line that was translated in segments."""
     width = sum(len(part.source) for part in parts)
+    check_length(width, LONGEST)
     weights: list[list[float]] = []
     before = 0
     for part in parts:

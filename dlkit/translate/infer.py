@@ -348,7 +348,10 @@ def join_segments(
     if not segments:
         return Translation(number, line, "", [])
     count = min(search.count, *(len(segment.found) for segment in segments))
-    found = [make_hypothesis(segments, rank, predictor, search) for rank in range(count)]
+    try:
+        found = [make_hypothesis(segments, rank, predictor, search) for rank in range(count)]
+    except DlkitError as error:  # too long for an alignment
+        return LineFailure(f"line {number}", str(error))
     return Translation(number, line, found[0].translation, found)
 
 

@@ -1,8 +1,9 @@
 """The architectures of translators by name."""
 
-from typing import Any, NotRequired, cast
+from typing import Any, NotRequired
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 from dlkit.core.store.checkpoint import Header, TextModelSettings
 from dlkit.translate.models.attention import AttentionRNN
 from dlkit.translate.models.rnn import RNN
@@ -27,18 +28,19 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 class TranslatorSettings(TextModelSettings):
     """The settings in a translator's header."""
 
-    lower: bool  # whether its tokenizer lower-cases texts
+    lower: NotRequired[bool]  # whether its tokenizer lower-cases texts
     context: NotRequired[int]  # previous turns that are read with a line
     longest: NotRequired[int]  # tokens of the longest source of the training
 
 
 def translator_settings(header: Header) -> TranslatorSettings:
     """The settings of a translator's header."""
-    return cast(TranslatorSettings, header.settings)
+    settings: TranslatorSettings = schema.fit(TranslatorSettings, header.settings)
+    return settings
 
 
 def build(arch: str, **settings: Any) -> Translator:
     """The untrained network of an architecture; `settings` are its class's arguments."""
     if arch not in ARCHITECTURES:
         raise DlkitError(f"unknown architecture {arch!r}; choose from {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[arch](**settings)
+    return schema.call(ARCHITECTURES[arch], settings)

@@ -450,7 +450,7 @@ def test_the_picture_of_a_url(detect: Any) -> None:
     """It has the URL's name; one that cannot be had again for drawing fails alone."""
     content = Path("in/20.jpg").read_bytes()
     url = "http://host/a.jpg?size=full"
-    with mock.patch("dlkit.core.vision.images.fetch", side_effect=lambda *_: iter([content])):
+    with mock.patch("dlkit.core.vision.images.fetch", side_effect=lambda *_, **__: iter([content])):
         assert len(table(detect(url, "--save", "out"))) == 2
     assert [path.name for path in Path("out").iterdir()] == ["a.jpg"]
     answers = [iter([content]), DlkitError("the server answered 503")]

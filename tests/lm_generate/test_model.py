@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.nn.rebuild import skip_init
+from dlkit.core.nn.rebuild import Building
 from dlkit.lm_generate.config import NEURAL, OWN, LmTrainConfig, by_arch
 from dlkit.lm_generate.model import architecture, build
 from tests.lm_generate.helpers import small_gpt
@@ -37,7 +37,7 @@ def test_a_width_that_the_heads_cannot_share_is_refused(kind: str) -> None:
 def test_networks_to_be_loaded_skip_their_initialization() -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    with skip_init():
+    with Building():
         network: Any = build("gpt", vocab_size=50, width=32, heads=2, positions="rotary")
     assert torch.equal(torch.random.get_rng_state(), before)
     filled = small_gpt("rotary")

@@ -16,6 +16,7 @@ from dlkit.core.cli.help import HELP_ALL, App, Pages
 from dlkit.core.config import Precision, group_of, option_name
 from dlkit.core.errors import DlkitError, Interrupted
 from dlkit.core.failures import Failure
+from dlkit.core.io.files import exists
 from dlkit.core.io.views import View
 from dlkit.core.io.writers import Format, write, write_rows
 from dlkit.core.progress import log
@@ -390,7 +391,7 @@ Images = Annotated[
 
 def check_data(data: Any) -> None:
     """Raise DlkitError for a path of data that does not exist; other sources are not checked."""
-    if isinstance(data, Path) and not data.exists():
+    if isinstance(data, Path) and not exists(data):
         raise DlkitError("no such folder or file", data)
 
 

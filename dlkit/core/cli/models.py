@@ -11,9 +11,11 @@ from typing import Any, TextIO
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import streams
-from dlkit.core.io.tables import GAP, Table, cells, printable, terminal_console
+from dlkit.core.io.files import is_file
+from dlkit.core.io.tables import GAP, Table, cells, terminal_console
 from dlkit.core.io.views import shows_table
 from dlkit.core.io.writers import Format, write
+from dlkit.core.progress import printable
 from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.core.store.weights import SUFFIXES, bundled, cached
 
@@ -69,7 +71,8 @@ class Card:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row, with the labels and the metrics as text."""
-        metrics = ", ".join(f"{name} {value:g}" for name, value in self.metrics.items())
+        known = {name: value for name, value in self.metrics.items() if value is not None}
+        metrics = ", ".join(f"{name} {value:g}" for name, value in known.items())
         return [{**asdict(self), "labels": ", ".join(self.labels), "metrics": metrics}]
 
     def line(self) -> Model:
@@ -116,7 +119,7 @@ class Catalog:
         """The cards of all models of this name, or of a file. Raises DlkitError without any."""
         if name.endswith(SUFFIXES):
             path = Path(name)
-            if not path.is_file():
+            if not is_file(path):
                 raise DlkitError("no such model file", name)
             card = self.card(path, "file")
             if isinstance(card, Card) and card.task not in self.published:

@@ -3,6 +3,7 @@
 Loads no torch.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 from typer._types import TyperChoice
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
+from dlkit.core.config import option_name
 from dlkit.core.environment import Coloring, use_coloring
+from dlkit.core.errors import DlkitError
+
+MAX_NUMBER = 2**31 - 1  # of an option
+MAX_SEED = 2**63 - 1
 
 # Parameters that name files or folders that a command writes.
 WRITTEN = {
@@ -42,8 +48,9 @@ class CommandWithShared(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        check_numbers(ctx.params)
         from dlkit.core.failures import drop_notes, report_notes
-        from dlkit.core.io.files import check_free, keep_existing, report_saved
+        from dlkit.core.io.files import check_free, is_file, keep_existing, report_saved
         from dlkit.core.io.provenance import describing
         from dlkit.core.parallel.sharding import select_inputs
         from dlkit.core.progress import spinning
@@ -67,7 +74,7 @@ class CommandWithShared(TyperCommand):
             for name in self.written - own:
                 path = Path(ctx.params[name] or "")
                 # An input is never overwritten; the command names the mistake.
-                if path.is_file() and not {path, path.parent} & self.inputs(ctx):
+                if is_file(path) and not {path, path.parent} & self.inputs(ctx):
                     check_free(path)
             try:
                 return super().invoke(ctx)
@@ -113,6 +120,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def check_numbers(values: Mapping[str, Any]) -> None:
+    """Raise DlkitError for an integer that no computation takes, such as one of twenty digits."""
+    for name, value in values.items():
+        most = MAX_SEED if name == "seed" else MAX_NUMBER
+        if isinstance(value, int) and not -most <= value <= most:
+            raise DlkitError(f"{option_name(name)} {value}: too large; give at most {most}")
 
 
 class AddedOption(TyperOption):

@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from typer._click.exceptions import (
@@ -17,6 +16,7 @@ from typer.core import TyperArgument
 
 from dlkit.core.cli.help import argument_name, limits_in_words, page_of
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import exists
 
 WORD = re.compile(r"[a-z]+(-[a-z]+)*")
 
@@ -69,7 +69,7 @@ def unexpected(extra: str, ctx: Any) -> str:
 
 def check_command(word: str, ctx: Any, commands: Iterable[str]) -> None:
     """Raise DlkitError for a word that is no file and resembles the name of a command."""
-    if not WORD.fullmatch(word) or Path(word).exists():
+    if not WORD.fullmatch(word) or exists(word):
         return
     near = difflib.get_close_matches(word, list(commands), n=1, cutoff=0.75)
     if near:

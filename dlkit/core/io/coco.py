@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import exists, is_file
 
 
 def json_files(data: Path) -> Iterator[Path]:
@@ -18,7 +19,7 @@ def annotation_file(data: Path, split: str, kind: str = "instances") -> Path:
 
     Of several the one of this kind: instances, captions or person_keypoints in COCO's own folder.
     """
-    if data.is_file():
+    if is_file(data):
         return data
     # "val" is in "valid", as some tools call it.
     candidates = [f for f in json_files(data) if split in f.stem or split in f.parent.name]
@@ -31,7 +32,7 @@ def annotation_file(data: Path, split: str, kind: str = "instances") -> Path:
 
 def image_path(data: Path, file: Path, split: str, name: str) -> Path:
     """The path of the image `name` in the JSON `file`: beside it, or in a usual folder."""
-    root = data.parent if data.is_file() else data
+    root = data.parent if is_file(data) else data
     folders = [root / split, root / "images" / split, root / "images", root, file.parent]
     folders += [root / f"{split}2017", root / "images" / f"{split}2017", root / f"{split}2014"]
-    return next((f / name for f in folders if (f / name).exists()), root / name)
+    return next((f / name for f in folders if exists(f / name)), root / name)

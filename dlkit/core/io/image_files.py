@@ -10,7 +10,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io import files as paths
 from dlkit.core.io import tars
+from dlkit.core.io.files import is_dir, is_file, resolved
 from dlkit.core.io.text import lines
 from dlkit.core.io.walk import Ignored, is_hidden, suffix_of, walk
 from dlkit.core.progress import Inputs
@@ -74,7 +76,7 @@ def find_files(sources: Iterable[str], ignored: Ignored) -> Iterator[str]:
             yield from find_files(listed, ignored)
         elif "://" in source:
             yield source
-        elif os.path.exists(source) or tars.split_path(source):
+        elif paths.exists(source) or tars.split_path(source):
             yield from or_itself(find_below(source, ignored), source)
         elif tars.BRACES.search(source):
             yield from find_files(tars.expand_braces(source), ignored)
@@ -92,10 +94,10 @@ def missing(source: str) -> str | None:
     path = Path(source)
     if source == "-" or "://" in source or tars.BRACES.search(source):
         return None
-    if path.is_dir():
+    if is_dir(path):
         found = next(find_below(source, Ignored()), None)
         return why_empty(source) if found in {None, source} else None
-    if path.exists() or tars.split_path(source) is not None:
+    if paths.exists(path) or tars.split_path(source) is not None:
         return None
     if glob.has_magic(source):
         return None if next(glob.iglob(source, recursive=True), None) else "no file matches"
@@ -186,12 +188,12 @@ def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterab
     All are listed before the first is returned; they wait in a compact buffer, and can be read
     more than once.
     """
-    targets = {folder.resolve(): folder for folder in folders if folder is not None}
+    targets = {resolved(folder): folder for folder in folders if folder is not None}
     if not targets:
         return sources
     waiting, count = io.BytesIO(), 0
     for path in files(sources):
-        parent = Path(path).resolve().parent
+        parent = resolved(path).parent
         if parent in targets:
             raise DlkitError(
                 "the folder holds inputs, which are not overwritten; choose another",
@@ -227,13 +229,13 @@ def is_image(path: Path) -> bool:
 
 def exists(path: Path) -> bool:
     """Whether the path is a file, by itself or in a tar file."""
-    return path.is_file() or tars.split_path(str(path)) is not None
+    return is_file(path) or tars.split_path(str(path)) is not None
 
 
 def with_image_suffix(stem: Path) -> Path:
     """The image of that name with any suffix; with `.jpg` if there is none."""
     for suffix in SUFFIXES:
         for path in (stem.with_name(stem.name + s) for s in (suffix, suffix.upper())):
-            if path.exists():
+            if paths.exists(path):
                 return path
     return stem.with_name(stem.name + ".jpg")

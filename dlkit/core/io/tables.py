@@ -19,6 +19,7 @@ from dlkit.core.failures import Failure
 from dlkit.core.io.colors import Color
 from dlkit.core.io.scores import Score, label_rows
 from dlkit.core.io.views import PLAIN, Row, View, rows
+from dlkit.core.progress import printable
 
 WAIT = 0.15  # seconds after a row in which others may come with it
 MOST_DECIMALS = 5
@@ -84,13 +85,6 @@ def cells(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which could move the cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shorten(text: str, width: int) -> str:

@@ -14,8 +14,11 @@ from pathlib import Path
 from threading import Lock
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_file
 
 SUFFIX = ".tar"
+MAX_MEMBER = 200_000_000  # bytes of a file in a tar file
+MAX_BRACES = 1_000_000  # of names in braces
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{},]*(?:,[^{},]*)+)\}")
 
 
@@ -29,7 +32,7 @@ class Place:
 
 def is_tar(path: str) -> bool:
     """Whether the path is an existing tar file."""
-    return path.endswith(SUFFIX) and os.path.isfile(path)
+    return path.endswith(SUFFIX) and is_file(path)
 
 
 def split_path(path: str) -> tuple[str, str] | None:
@@ -37,7 +40,7 @@ def split_path(path: str) -> tuple[str, str] | None:
     at = path.find(f"{SUFFIX}/")
     while at >= 0:
         end = at + len(SUFFIX)
-        if os.path.isfile(path[:end]):
+        if is_file(path[:end]):
             return path[:end], path[end + 1 :]
         at = path.find(f"{SUFFIX}/", end)
     return None
@@ -51,14 +54,22 @@ def members(tar: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[st
     import tarfile  # not for commands without tar files
 
     try:
+        size, end = os.path.getsize(tar), -1
         with tarfile.open(tar, "r:") as file:
             while (member := file.next()) is not None:
                 if member.isfile() and wanted(member.name):
+                    last = member.offset_data + member.size
+                    if member.issparse() or not end < member.offset_data <= last <= size:
+                        raise DlkitError("a damaged tar file: a member is larger than it", tar)
                     yield member.name, Place(member.offset_data, member.size)
+                if member.offset <= end:
+                    raise DlkitError("a damaged tar file: its members lead back to its start", tar)
+                end = member.offset
                 file.members = []  # type: ignore[attr-defined]  # else all that were read are kept
-    except (OSError, tarfile.TarError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DlkitError(f"a damaged tar file, or a compressed one ({reason})", tar) from error
+    except FileNotFoundError as error:
+        raise DlkitError("no such file", tar) from error
+    except (OSError, ValueError, OverflowError, RecursionError, tarfile.TarError) as error:
+        raise DlkitError("a damaged tar file, or a compressed one", tar) from error
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class TarSample:
         try:
             return read(self.tar, self.parts[kind]).decode()
         except UnicodeDecodeError as error:
-            raise DlkitError(f"{self.path(kind)}: not UTF-8 ({error.reason})") from error
+            raise DlkitError(f"byte {error.start} is not UTF-8", self.path(kind)) from error
 
     def path(self, kind: str) -> Path:
         return Path(self.tar, self.parts[kind])
@@ -134,6 +145,8 @@ def expand_braces(source: str) -> Iterator[str]:
         return
     first, last, listed = match.groups()
     if listed is None:
+        if int(last) - int(first) > MAX_BRACES:
+            raise DlkitError(f"{source}: more than {MAX_BRACES} names; give fewer in braces")
         width = len(first) if first.startswith("0") else 0
         choices: Iterable[str] = (f"{n:0{width}}" for n in range(int(first), int(last) + 1))
     else:
@@ -168,6 +181,8 @@ def read(tar: str, name: str) -> bytes:
     place = contents.table(tar).get(name)
     if place is None:
         raise DlkitError(f"no such file in {tar}")
+    if place.size > MAX_MEMBER:
+        raise DlkitError(f"has more than {MAX_MEMBER / 1e6:.0f} MB in {tar}; unpack it")
     with open(tar, "rb") as file:
         file.seek(place.offset)
         data = file.read(place.size)

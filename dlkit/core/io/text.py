@@ -14,7 +14,7 @@ from dlkit.core.environment import command_name, environment_int, world_size
 from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
 from dlkit.core.io import streams
-from dlkit.core.io.files import is_file, whole_file
+from dlkit.core.io.files import check_ends, exists, is_dir, is_file, whole_file
 from dlkit.core.io.kinds import HEAD, kind_of
 from dlkit.core.progress import Inputs, log
 
@@ -22,11 +22,13 @@ Line = str | Failure  # a line, or in its place a file that cannot be read
 BLOCK = 1 << 21  # bytes
 BATCH = 1 << 10  # lines
 LONGEST_LINE = 1 << 24  # bytes, where lines are inputs
+LARGEST_LINE = 1 << 30  # bytes, of a corpus; text without an end is refused, not kept
 MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
 ZSTD = (
     b"(\xb5/\xfd",
     *(bytes([0x50 + n]) + b"*M\x18" for n in range(16)),
 )  # also skippable
+ZSTD_INPUT = 1 << 12  # bytes at once: each may become 32,000
 DECOMPRESSORS = {"zlib", "_lzma", "zstandard"}  # modules of their errors
 BZIP2 = (b"1AY&SY", b"\x17rE8P\x90")  # a block, the end of an empty file
 SUFFIXES = (".txt", ".text", ".md", ".raw", ".tok", ".en", ".de", ".fr")  # in folders
@@ -38,8 +40,8 @@ def files(sources: Iterable[str]) -> list[str]:
     found: list[str] = []
     for source in sources:
         path = Path(source)
-        if source != "-" and path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if p.is_file() and is_text(p)]
+        if source != "-" and is_dir(path):
+            inside = [p for p in sorted(path.rglob("*")) if is_file(p) and is_text(p)]
             found += map(str, inside or [path])  # reading the folder fails with the reason
         else:
             found.append(source)
@@ -68,7 +70,7 @@ def size(sources: Iterable[str]) -> int | None:
 def is_pipe(source: str) -> bool:
     """Whether the source can be read only once: stdin, a pipe, `<(...)`."""
     path = Path(source)
-    return source == "-" or (path.exists() and not path.is_file() and not path.is_dir())
+    return source == "-" or (exists(path) and not is_file(path) and not is_dir(path))
 
 
 def spool(source: str, folder: Path) -> str:
@@ -124,6 +126,7 @@ def open_decompressed(source: str) -> Iterator[tuple[BinaryIO, Callable[[], int]
         with stdin() as stream:
             yield decompress(peekable(streams.binary(stream))), None
         return
+    check_ends(Path(source))
     with Path(source).open("rb") as raw:
         yield decompress(raw), raw.tell if raw.seekable() else None
 
@@ -173,7 +176,7 @@ class ZstdFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while not self.ready:
             data = self.frame.unused_data if self.frame is not None and self.frame.eof else b""
-            data = data or self.file.read(1 << 16)
+            data = data or self.file.read(ZSTD_INPUT)
             if not data:
                 if self.frame is not None and not self.frame.eof:
                     raise EOFError("the file ends within a frame")
@@ -193,15 +196,21 @@ def reading_errors(source: str) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        raise DlkitError(f"a damaged file ({error})", source) from error
+        raise DlkitError("a damaged file (it ends too early)", source) from error
     except OSError as error:
-        reason = f"a damaged file ({error})" if error.errno is None else os_reason(error)
+        reason = (
+            "a damaged file (it cannot be decompressed)"
+            if error.errno is None
+            else os_reason(error)
+        )
         if isinstance(error, IsADirectoryError):
             reason = f"a folder without text files ({', '.join(SUFFIXES)})"
         raise DlkitError(reason, source) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] in DECOMPRESSORS:
-            raise DlkitError(f"a damaged file ({error})", source) from error
+            raise DlkitError("a damaged file (it cannot be decompressed)", source) from error
+        if "null byte" in str(error):
+            raise DlkitError(os_reason(error), source) from error
         raise
 
 
@@ -211,7 +220,7 @@ def blocks(
     on_read: Callable[[int], None] | None = None,
     on_replaced: Callable[[str], None] | None = None,
     keep_mark: bool = False,
-    longest: int | None = None,
+    longest: int = LARGEST_LINE,
 ) -> Iterator[bytes]:
     """Yield valid UTF-8 in blocks that end with a line (the last one: with the file).
 
@@ -240,29 +249,24 @@ def blocks(
                 on_read(now - reported)
                 reported = now
             end = data.rfind(b"\n") + 1
-            waiting += end or len(data)
-            if longest is not None and waiting > longest:
-                check_longest([*parts, data], longest, number, source)
+            first = data.find(b"\n")
+            if waiting + (first if end else len(data)) > longest:
+                raise DlkitError(
+                    f"line {number + 1} has more than {longest >> 20} MiB; cut it into lines",
+                    source,
+                )
             if end == 0:
                 parts.append(data)
+                waiting += len(data)
                 continue
             whole = b"".join([*parts, data[:end]])
             yield from valid_blocks(whole, source, offset, errors, on_replaced)
             offset += len(whole)
-            number += whole.count(b"\n") if longest is not None else 0
+            number += whole.count(b"\n")
             parts = [data[end:]] if end < len(data) else []
             waiting = len(data) - end
         if parts:
             yield from valid_blocks(b"".join(parts), source, offset, errors, on_replaced)
-
-
-def check_longest(parts: list[bytes], longest: int, before: int, source: str) -> None:
-    """Raise DlkitError if a line is longer than that; `before` lines came before these bytes."""
-    for number, line in enumerate(b"".join(parts).split(b"\n"), before + 1):
-        if len(line) > longest:
-            raise DlkitError(
-                f"line {number} has more than {longest >> 20} MiB; cut it into lines", source
-            )
 
 
 def valid_blocks(

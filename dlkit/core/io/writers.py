@@ -22,7 +22,7 @@ from dlkit.core.failures import Failure
 from dlkit.core.io import provenance, streams
 from dlkit.core.io.files import check_free, note_saved, whole_file
 from dlkit.core.io.views import PLAIN, View, rows, shows_table
-from dlkit.core.progress import duration, log, rate, spinner
+from dlkit.core.progress import duration, log, rate, spinner, write_trace
 
 Writer = Callable[[Iterable[Any], TextIO], None]
 
@@ -40,7 +40,7 @@ class Format(StrEnum):
 def results_file(output: Path | None) -> Iterator[TextIO]:
     """Stdout, or the file that `--output` names, which appears whole or not at all."""
     if output is None:
-        yield streams.stdout()
+        yield streams.results_stream()
         return
     check_free(output)
     with (
@@ -105,7 +105,7 @@ class CountedResults:
                 self.failed += 1
                 log(f"dlkit: {result.path}: {result.error}")
                 if result.trace:
-                    log(result.trace)
+                    write_trace(result.trace)
             yield result
         self.took, self.new = time.monotonic() - self.began, self.seen - before
 
@@ -148,7 +148,7 @@ def write_blocks(results: Iterable[Any], file: TextIO) -> None:
             file.buffer.write(block)
             file.buffer.flush()
         else:
-            file.write(bytes(block).decode())
+            file.write(bytes(block).decode("utf-8", "surrogateescape"))
 
 
 def write_csv(results: Iterable[Any], file: TextIO) -> None:

@@ -1,10 +1,11 @@
 """Networks rebuilt from a checkpoint's header and weights, with errors that keep their cause."""
 
+import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -16,19 +17,50 @@ N = TypeVar("N", bound=nn.Module)
 V = TypeVar("V")
 
 
-class skip_init(TorchFunctionMode):
-    """Skip the initialization of networks built in this context, whose weights are loaded next.
+SPARE_NUMBERS = 1 << 26  # of a network beyond those in its file: positions, masks, unused parts
+SPARE_TENSORS = 10_000
 
-    The meta device would do the same, but random numbers there import all of torch's compiler.
+
+class Building(TorchFunctionMode):
+    """The context in which the network is built that a file describes.
+
+    With `skips_init`, initialization is skipped, since the weights are loaded next. (The meta
+    device would do the same, but random numbers there import all of torch's compiler.) Raises
+    DlkitError for a network that is much larger than its weights, which are in `weights`.
     """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor] | None = None, skips_init: bool = True
+    ) -> None:
+        super().__init__()
+        self.skips_init = skips_init
+        known = weights is not None
+        values = [] if weights is None else weights.values()
+        self.numbers = 8 * sum(w.numel() for w in values) + SPARE_NUMBERS if known else math.inf
+        self.tensors = 8 * len([*values]) + SPARE_TENSORS if known else math.inf
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(function, "__module__", "") == "torch.nn.init":
+        if self.skips_init and getattr(function, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
+        if function in FACTORIES and str(kwargs.get("device")) != "meta":
+            self.tensors -= 1
+            self.numbers -= numbers_in(args, kwargs)
+            if min(self.tensors, self.numbers) < 0:
+                raise DlkitError("the network that it describes is larger than its weights")
         return function(*args, **kwargs)
+
+
+FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+
+
+def numbers_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """How many numbers a tensor has that one of FACTORIES makes with these arguments."""
+    size = kwargs.get("size", args[0] if args and isinstance(args[0], tuple | list) else args)
+    sides = size if isinstance(size, tuple | list) else [size]
+    return math.prod(side for side in sides if isinstance(side, int) and side > 0)
 
 
 def restore(
@@ -46,26 +78,34 @@ def restore(
     """
     header, weights = checkpoint.load(path, task)
     name = name or str(path)
-    network = build_network(name, header, build, initialize)
+    network = build_network(name, header, build, weights, initialize)
     load_weights(name, network, weights, header.arch)
     return header, network
 
 
 def build_network(
-    name: str, header: Header, build: Callable[[Header], V], initialize: bool = False
+    name: str,
+    header: Header,
+    build: Callable[[Header], V],
+    weights: Mapping[str, Tensor] | None = None,
+    initialize: bool = False,
 ) -> V:
     """`build(header)`, by default without initialization.
 
-    Raises DlkitError that names the setting which is missing, unknown or unusable.
+    Raises DlkitError that names the setting which is missing, unknown or unusable, and for a
+    network that is larger than its `weights`.
     """
     try:
-        with nullcontext() if initialize else skip_init():
+        with Building(weights, not initialize):
             return build(header)
     except KeyError as error:
         cause = f"it has no setting {error}"
         raise unbuildable(name, header, cause) from error
-    except (TypeError, ValueError, RuntimeError, DlkitError) as error:
-        raise unbuildable(name, header, " ".join(str(error).split())) from error
+    except DlkitError as error:
+        raise unbuildable(name, header, str(error)) from error
+    except Exception as error:  # whatever a layer says of its arguments: they come from the file
+        cause = "its settings do not fit each other"
+        raise unbuildable(name, header, cause) from error
 
 
 def unbuildable(name: str, header: Header, cause: str) -> DlkitError:
@@ -124,10 +164,15 @@ def rebuild(
 
     def build_both(header: Header) -> tuple[V, N]:
         settings = text_model_settings(header)
+        network = settings["network"]
+        size = network.get("vocab_size")
+        for token in ("pad", "bos", "eos", "unk"):
+            if isinstance(size, int) and not 0 <= network.get(token, 0) < size:
+                raise DlkitError(f"{token} is not one of the {size} tokens")
         vocabulary = read_vocabulary(settings["tokenizer"])
         return vocabulary, build(header.arch, **settings["network"])
 
-    vocabulary, network = build_network(name, header, build_both)
+    vocabulary, network = build_network(name, header, build_both, weights)
     load_weights(name, network, weights, header.arch, assign=True)
     return vocabulary, network
 

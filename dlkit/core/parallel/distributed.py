@@ -233,6 +233,12 @@ def launch(device: str, seed: int = 0) -> Iterator[Process]:
 def set_master_address() -> None:
     """Set the address at which processes that srun started connect; torchrun sets it itself."""
     nodes = environment.environment_int("SLURM_STEP_NUM_NODES") or 1
+    by_slurm = environment.environment_int("SLURM_STEP_NUM_TASKS") is not None
+    if "MASTER_ADDR" not in os.environ and not by_slurm:
+        raise DlkitError(
+            "RANK and WORLD_SIZE are set, but not MASTER_ADDR, the address of the first process;"
+            " start dlkit with torchrun or srun, or unset both"
+        )
     if "MASTER_ADDR" not in os.environ and nodes > 1:
         raise DlkitError(
             f"on {nodes} nodes MASTER_ADDR must name the first:"

@@ -24,7 +24,9 @@ from dlkit.core.failures import Failure
 from dlkit.core.io import provenance
 from dlkit.core.io.files import (
     FileNames,
+    check_ends,
     check_free,
+    exists,
     is_device,
     keeps_existing,
     note_saved,
@@ -37,6 +39,7 @@ from dlkit.core.progress import Inputs, count_of, log
 if TYPE_CHECKING:
     from dlkit.core.parallel.distributed import Process
 
+LONGEST_RECORD = 1 << 28  # bytes of a line
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -308,7 +311,7 @@ class ShardWriter:
     def source(self) -> Path:
         """The file of the results so far."""
         assert self.output is not None
-        return self.partial if self.partial.exists() else self.output
+        return self.partial if exists(self.partial) else self.output
 
     def failed_inputs(self) -> frozenset[int]:
         """The numbers of the inputs that failed in a finished file of results."""
@@ -329,7 +332,7 @@ class ShardWriter:
     def look_back(self, resume: bool) -> Record | None:
         """Count the inputs that are done, and return the last record."""
         if not resume:
-            if self.partial.exists() and self.partial.stat().st_size:
+            if exists(self.partial) and self.partial.stat().st_size:
                 raise DlkitError(
                     "holds the results of an interrupted command; add --resume to continue it, or"
                     " delete it",
@@ -338,7 +341,7 @@ class ShardWriter:
             assert self.output is not None
             check_free(self.output)
             return None
-        if not self.source.exists():
+        if not exists(self.source):
             return None
         assert self.output is not None
         provenance.check_beside(self.output)
@@ -492,16 +495,19 @@ class ShardWriter:
 def records(path: Path) -> Iterator[tuple[Record, int]]:
     """Yield the records of a file of JSON lines, each with its end; skip an incomplete last one."""
     end = 0
+    check_ends(path)
     try:
         with path.open("rb") as file:
             for number in itertools.count(1):
-                line = file.readline()
+                line = file.readline(LONGEST_RECORD)
+                if len(line) == LONGEST_RECORD:
+                    raise DlkitError(f"line {number} is too long for a record", path)
                 if not line.endswith(b"\n"):
                     return
                 end += len(line)
                 try:
                     record = json.loads(line.decode("utf-8", "surrogateescape"))
-                except ValueError:
+                except (ValueError, RecursionError):
                     record = None
                 if not isinstance(record, dict):
                     raise DlkitError(f"line {number} is not a JSON record", path)

@@ -5,15 +5,15 @@ weights. Reading a header loads no torch.
 """
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 from dlkit import __version__
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.io.files import whole_file
+from dlkit.core.store import schema
 from dlkit.core.store.renamed import upgrade_header
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STEPS = " steps"  # the suffix of the name of a quantized tensor's steps
 MAX_HEADER = 100_000_000  # the format's own limit
+MAX_BYTES = 2**53  # of a file's data
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,37 @@ class Header:
     dlkit: str = __version__
 
 
+class HeaderFields(TypedDict):
+    """The types of a Header's fields in a file."""
+
+    task: str
+    arch: str
+    settings: dict[str, Any]  # which the task checks
+    labels: list[str]
+    config: NotRequired[dict[str, Any]]
+    metrics: NotRequired[dict[str, schema.Score | None]]
+    card: NotRequired[dict[str, str]]
+    dlkit: NotRequired[str]
+
+
+class ReadSettings(TypedDict):
+    """The settings of the training that using a model reads; others are only printed."""
+
+    val_share: NotRequired[schema.Share | None]
+    seed: NotRequired[int | None]
+    image_size: NotRequired[schema.Side | None]
+
+
+class TensorEntry(TypedDict):
+    """A tensor in the table of a safetensors file."""
+
+    dtype: str
+    shape: list[Annotated[int, schema.Within(0, MAX_BYTES)]]
+    data_offsets: tuple[
+        Annotated[int, schema.Within(0, MAX_BYTES)], Annotated[int, schema.Within(0, MAX_BYTES)]
+    ]
+
+
 class TextModelSettings(TypedDict):
     """The settings that the header of every neural text model has."""
 
@@ -51,48 +83,77 @@ class TextModelSettings(TypedDict):
 
 def text_model_settings(header: Header) -> TextModelSettings:
     """The settings of a text model's header."""
-    return cast(TextModelSettings, header.settings)
+    settings: TextModelSettings = schema.fit(TextModelSettings, header.settings, foreign=True)
+    return settings
 
 
 def metadata(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """The file's `__metadata__` and its table of tensors."""
+    """The file's `__metadata__` and its table of tensors, which fit the file's size.
+
+    Raises DlkitError for a file that cannot be read, or is no safetensors file, or a damaged one.
+    """
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER:
-                raise ValueError("its header is too long")
-            table = json.loads(file.read(length))
-        size = (
-            8
-            + length
-            + max((t["data_offsets"][1] for n, t in table.items() if n != "__metadata__"))
-        )
-        if path.stat().st_size != size:
-            raise ValueError(f"it has {path.stat().st_size} bytes of {size}")
-        return table.pop("__metadata__", {}), table
-    except FileNotFoundError:
-        raise DlkitError("no such file", path) from None
-    except OSError as error:
-        raise DlkitError(f"{error.strerror}", path) from error
-    except (ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
-        raise DlkitError(f"not a model file, or a damaged one ({error})", path) from error
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+                raise damaged(path, "the length of its header does not fit its size")
+            text = file.read(length)
+    except (OSError, ValueError) as error:
+        raise DlkitError(os_reason(error), path) from error
+    try:
+        table = schema.read_json(text)
+        schema.check(table, dict, "its table of tensors")
+        about = table.pop("__metadata__", {})
+        schema.check(about, dict[str, str], "its metadata")
+        schema.check(table, dict[str, TensorEntry], "its table")
+    except DlkitError as error:
+        raise damaged(path, str(error)) from error
+    end = max((entry["data_offsets"][1] for entry in table.values()), default=0)
+    if not table or size != 8 + length + end:
+        raise damaged(path, f"it has {size} bytes of {8 + length + end}")
+    return about, table
+
+
+def damaged(path: Path, reason: str) -> DlkitError:
+    """The error for a file that is no model, or a damaged one."""
+    return DlkitError(f"not a model file, or a damaged one ({reason})", path)
 
 
 def read_header(path: Path, task: str | None = None) -> Header:
     """Read the header of a checkpoint without its weights, or that of a .json model, as `header`.
 
-    Raises DlkitError if it is a model for another task than `task`.
+    Raises DlkitError if it is a model for another task than `task`, and for a header whose fields
+    have wrong types.
     """
-    try:
-        if path.suffix == ".json":
-            header = Header(**upgrade_header(json.loads(path.read_bytes())["header"]))
-        else:
-            header = Header(**upgrade_header(json.loads(metadata(path)[0]["dlkit"])))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DlkitError("a safetensors file, but not a model of dlkit", path) from error
+    if path.suffix == ".json":
+        try:
+            content = schema.read_json(path.read_bytes(), path)
+        except (OSError, ValueError) as error:
+            raise DlkitError(os_reason(error), path) from error
+        if not isinstance(content, dict) or not isinstance(content.get("header"), dict):
+            raise DlkitError("a JSON file, but not a model of dlkit", path)
+        header = as_header(content["header"], path)
+    else:
+        about, _ = metadata(path)
+        if "dlkit" not in about:
+            raise DlkitError("a safetensors file, but not a model of dlkit", path)
+        header = as_header(schema.read_json(about["dlkit"], path), path)
     if task is not None and header.task != task:
         raise DlkitError(f"a model for `dlkit {header.task}`, not for `dlkit {task}`", path)
     return header
+
+
+def as_header(fields: Any, path: Path | None = None) -> Header:
+    """The header in the value of a JSON text. Raises DlkitError for fields of wrong types."""
+    try:
+        schema.check(fields, HeaderFields, "")
+        schema.check(fields.get("config", {}), ReadSettings, "config", foreign=True)
+    except DlkitError as error:
+        reason = "not a model of dlkit, or a damaged one"
+        raise DlkitError(f"{reason}: {error}", path) from error
+    return Header(**upgrade_header(fields))
 
 
 def digest(header: str, weights: "Mapping[str, Tensor | np.ndarray]") -> str:
@@ -169,14 +230,20 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
     header = read_header(path, task)
     try:
         weights = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DlkitError(f"a damaged model file ({error})", path) from error
+    except (safetensors.SafetensorError, OSError, RuntimeError, LookupError) as error:
+        reason = "its table of tensors does not fit its data"
+        raise DlkitError(f"a damaged model file ({reason})", path) from error
     if digest(about["dlkit"], weights) != about.get("sha256"):
         raise DlkitError("a damaged model file (its checksum is wrong); get it again", path)
     for name in [name for name in weights if name.endswith(STEPS)]:
-        steps, counts = weights.pop(name), weights[name.removesuffix(STEPS)]
+        steps, counts = weights.pop(name), weights.get(name.removesuffix(STEPS))
+        if counts is None or not counts.dim() or steps.shape != counts.shape[:1]:
+            raise DlkitError(f"a damaged model file ({name} fits no tensor)", path)
         shape = (-1, *[1] * (counts.dim() - 1))
         weights[name.removesuffix(STEPS)] = counts.float() * steps.view(shape)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DlkitError(f"its weights {name} are not all finite; train or get it again", path)
     return header, {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor
         for name, tensor in weights.items()

@@ -4,6 +4,7 @@ A query reads only the pages it needs.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +58,27 @@ def map_arrays(path: Path, task: str) -> tuple[Header, dict[str, np.ndarray]]:
             for name, entry in table.items()
             for begin, end in [entry["data_offsets"]]
         }
-        if len(mapped) <= MAX_VERIFIED and digest(about["dlkit"], arrays) != about["sha256"]:
-            raise ValueError("its checksum is wrong")
     except (LookupError, TypeError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise damaged(path, "its table of arrays does not fit its data") from error
+    verified = len(mapped) > MAX_VERIFIED or digest(about["dlkit"], arrays) == about.get("sha256")
+    if not verified:
+        raise damaged(path, "its checksum is wrong")
     return header, arrays
 
 
-def damaged(path: Path, error: Exception) -> DlkitError:
+def damaged(path: Path, reason: str) -> DlkitError:
     """The error for a damaged model file."""
-    return DlkitError(f"a damaged model file ({error}); get it again", path)
+    return DlkitError(f"a damaged model file ({reason}); get it again", path)
+
+
+def array(
+    path: Path, arrays: Mapping[str, np.ndarray], name: str, kinds: str, dimensions: int
+) -> np.ndarray:
+    """The array of that name. Raises DlkitError if it is missing, or of another kind.
+
+    `kinds` are those of its dtype: "f" for floats, "ui" for integers.
+    """
+    found = arrays.get(name)
+    if found is None or found.dtype.kind not in kinds or found.ndim != dimensions:
+        raise damaged(path, f"its array {name!r} is missing, or of another type or shape")
+    return found

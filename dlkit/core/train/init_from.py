@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from dlkit.core.config import TrainConfig, given_option, non_defaults
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import exists
 from dlkit.core.store.checkpoint import Header, read_header, text_model_settings
 from dlkit.core.store.weights import find
 
@@ -50,8 +51,8 @@ class Source:
             settings = text_model_settings(self.header)
             vocabulary = read(settings["tokenizer"])
             return Start(vocabulary, {**settings["network"], "dropout": dropout})
-        except (KeyError, TypeError) as error:
-            raise DlkitError(f"its header has no usable {error}", self.name) from error
+        except DlkitError as error:
+            raise DlkitError(str(error), self.name) from error
 
 
 def source_of(config: TrainConfig, task: str) -> Source | None:
@@ -59,7 +60,7 @@ def source_of(config: TrainConfig, task: str) -> Source | None:
     if config.init_from:
         return Source(config.init_from, read_header(find(task, config.init_from), task))
     last = config.out / "last.safetensors"
-    if config.resume and last.exists():
+    if config.resume and exists(last):
         return Source(str(last), read_header(last, task))
     return None
 
@@ -87,7 +88,11 @@ def find_start(
         names = {name for names in arch_settings.values() for name in names} - {"dropout"}
         source.check_no_conflict(config, [*fixed, *sorted(names)])
         stored = {**source.header.settings, **start.network}
+        if source.header.arch not in arch_settings:
+            raise DlkitError(f"unknown architecture {source.header.arch!r}", source.name)
         taken = [*arch_settings[source.header.arch], *(n for n in inherited if n in stored)]
+        if missing := [name for name in taken if name not in stored]:
+            raise DlkitError(f"its header has no setting {missing[0]!r}", source.name)
         own = {"arch": source.header.arch} | {name: stored[name] for name in taken}
         config = replace(config, **own)
     return config, start

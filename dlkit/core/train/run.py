@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from dlkit.core.config import TrainConfig, settings_of
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import exists, whole_file
 from dlkit.core.nn.rebuild import find_misfit
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process, shard_like
 from dlkit.core.progress import Bar, duration, log
-from dlkit.core.store import checkpoint
+from dlkit.core.store import checkpoint, schema
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.core.train.curves import curves
@@ -49,6 +49,37 @@ MAY_CHANGE = {
     "resume", "out", "data", "device", "workers", "precision", "init_from", "accumulate",
     "save_every", "parallel", "epochs",
 }  # fmt: skip
+
+
+DAMAGED = "damaged, or of another model; remove it to start again"
+
+
+class StateFields(TypedDict):
+    """The fields of last.state.pt whose types are checked when it is read."""
+
+    config: dict[str, Any]
+    model: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    epoch: int
+    steps: int
+    best_score: Any
+    best_epoch: int
+    done: NotRequired[int]
+    batches: NotRequired[schema.Count]
+
+
+def check_moments(groups: list[dict[str, Any]], state: dict[int, dict[str, Any]]) -> None:
+    """Raise ValueError unless an optimizer's state has the shapes of its parameters."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    for number, own in state.items():
+        for value in own.values():
+            if (
+                isinstance(value, Tensor)
+                and value.dim()
+                and value.shape != parameters[number].shape
+            ):
+                raise ValueError(number)
 
 
 class Stateful(Protocol):
@@ -117,26 +148,30 @@ class Run:
         self.misfits: dict[str, str] = {}  # weights that --init-from does not initialize, and why
         self.state = self.load_state()
         if self.state:
-            self.restore(self.state)
+            with schema.contents(self.files.state, DAMAGED):
+                self.restore(self.state)
         elif config.init_from:
             self.initialize(config.init_from, rename)
         dtype = device.dtype(process.device, config.precision)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=dtype == torch.float16)
         if self.state.get("scaler"):
-            self.scaler.load_state_dict(self.state["scaler"])
+            with schema.contents(self.files.state, DAMAGED):
+                self.scaler.load_state_dict(self.state["scaler"])
 
     def load_state(self) -> dict[str, Any]:
         """The state to resume; raises DlkitError if the folder holds a run and --resume is off."""
         path = self.files.state
-        if not path.exists():
+        if not exists(path):
             return {}
         self.files.check_free(self.config.resume)
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise DlkitError("damaged; remove it to start again", path) from error
-        self.files.check_settings(self.config, state["config"], self.header.task, MAY_CHANGE)
-        begun = state["epoch"] + bool(state.get("done", 0))
+        with schema.contents(path, DAMAGED):
+            schema.check(state, StateFields, "its state", foreign=True)
+            self.files.check_settings(self.config, state["config"], self.header.task, MAY_CHANGE)
+            begun = state["epoch"] + bool(state.get("done", 0))
         if self.config.epochs < begun:
             raise DlkitError(f"has begun epoch {begun}; give --epochs {begun} or more", self.folder)
         return state
@@ -215,13 +250,15 @@ class Run:
         make = OPTIMIZERS[self.config.optimizer]
         optimizer = make(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self.state:
-            saved = self.state["optimizers"][len(self.optimizers)]
-            own = {
-                number: shard_like(parameter, saved["state"][number])
-                for number, parameter in enumerate(p for g in groups for p in g["params"])
-                if number in saved["state"]
-            }
-            optimizer.load_state_dict({**saved, "state": own})
+            with schema.contents(self.files.state, DAMAGED):
+                saved = self.state["optimizers"][len(self.optimizers)]
+                own = {
+                    number: shard_like(parameter, saved["state"][number])
+                    for number, parameter in enumerate(p for g in groups for p in g["params"])
+                    if number in saved["state"]
+                }
+                check_moments(groups, own)
+                optimizer.load_state_dict({**saved, "state": own})
         self.optimizers.append(optimizer)
         return optimizer
 
@@ -259,8 +296,9 @@ class Run:
         """
         saved = self.state.get("tracked", self.state.get("carried", []))
         if self.done and len(saved) == self.process.world_size:
-            own = saved[self.process.rank][len(self.tracked)]
-            stateful.load_state_dict(to_device(own, self.process.device))
+            with schema.contents(self.files.state, DAMAGED):
+                own = saved[self.process.rank][len(self.tracked)]
+                stateful.load_state_dict(to_device(own, self.process.device))
         self.tracked.append(stateful)
         return stateful
 
@@ -291,7 +329,7 @@ class Run:
                 yield number
                 if self.epoch == number:
                     raise RuntimeError("the loop did not call finish_epoch()")
-        if self.process.is_main and self.files.log.exists():
+        if self.process.is_main and exists(self.files.log):
             self.draw_curves()
             if trained:
                 log(self.summary())

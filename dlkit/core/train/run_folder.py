@@ -15,7 +15,8 @@ from typing import Any
 from dlkit.core.config import option_name, settings_of
 from dlkit.core.environment import command_line, is_main_process, world_size
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import exists, whole_file
+from dlkit.core.store import schema
 from dlkit.core.store.renamed import upgrade_record, upgrade_settings
 
 # The files of a training that are for people, as its last lines list them.
@@ -64,7 +65,7 @@ class RunFolder:
 
     def check_free(self, resume: bool | None = None) -> None:
         """Raise DlkitError if the folder holds a run; `resume` None: the run cannot be resumed."""
-        if resume or not (self.state.exists() or self.best.exists()):
+        if resume or not (exists(self.state) or exists(self.best)):
             return
         advice = "" if resume is None else "add --resume to continue it, or "
         raise DlkitError(f"holds a run already; {advice}give another --out", self.path)
@@ -91,14 +92,16 @@ class RunFolder:
 
     def written(self) -> list[str]:
         """The names of the files that this run has for people."""
-        return [name for name in SHOWN if (self.path / name).exists()]
+        return [name for name in SHOWN if exists(self.path / name)]
 
     def upgrade_log(self, task: str, epochs: int) -> None:
         """Give the records of the first `epochs`, if they are of an older dlkit, today's names."""
-        if not self.log.exists() or not is_main_process():
+        if not exists(self.log) or not is_main_process():
             return
-        lines = self.log.read_text().splitlines()
-        upgraded = [json.dumps(upgrade_record(json.loads(line), task)) for line in lines[:epochs]]
+        with schema.contents(self.log, "damaged; remove it, or give another --out"):
+            lines = self.log.read_text().splitlines()
+            records = [schema.fit(dict[str, Any], json.loads(line)) for line in lines[:epochs]]
+            upgraded = [json.dumps(upgrade_record(record, task)) for record in records]
         if upgraded != lines[:epochs]:
             with whole_file(self.log) as partial:
                 partial.write_text("".join(f"{line}\n" for line in upgraded))
@@ -114,14 +117,16 @@ class RunFolder:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The records of all epochs in log.jsonl; none if there is no log."""
-        if not self.log.exists():
+        if not exists(self.log):
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        with schema.contents(self.log, "damaged; remove it, or give another --out"):
+            lines = self.log.read_text().splitlines()
+            return [schema.fit(dict[str, Any], json.loads(line)) for line in lines]
 
     def add_sample(self, text: str, epoch: int) -> None:
         """Add text that the model generated after an epoch (from 1) to samples.txt."""
         path = self.path / "samples.txt"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        before = path.read_text(encoding="utf-8") if exists(path) else ""
         rule = f"{'-' * 20} epoch {epoch}\n"
         # After a kill, there may be one of an epoch that is trained again.
         before = before.partition(rule)[0]

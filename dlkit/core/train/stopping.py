@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from dlkit.core.environment import STOP_SIGNALS, world_size
 from dlkit.core.errors import ExitStatus, Interrupted
+from dlkit.core.io.files import exists
 from dlkit.core.progress import Bar, log
 from dlkit.core.train.run_folder import RunFolder, continue_with, is_part
 
@@ -68,7 +69,7 @@ class StopSignals:
     def stop_at_once(self) -> NoReturn:
         """End this process with what was saved before."""
         close_bars()
-        if self.files.state.exists():
+        if exists(self.files.state):
             kept = f"{self.files.path} is as saved {self.saved}"
             log(f"interrupted at once: {kept}; continue with {continue_with()}")
         else:

@@ -14,11 +14,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from dlkit.core.errors import DlkitError
+from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import note
 from dlkit.core.io import tars
-from dlkit.core.io.download import fetch
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.download import LARGEST_IMAGE, fetch, largest
+from dlkit.core.io.files import is_dir, is_file, read_whole, whole_file
 from dlkit.core.io.image_files import HEIF, ImageSource, why_empty
 from dlkit.core.io.kinds import HEAD, is_text, kind_of
 from dlkit.core.vision.pixels import late_exif, to_rgb
@@ -26,7 +26,7 @@ from dlkit.core.vision.pixels import late_exif, to_rgb
 Fit = Literal["inside", "crop", "squash"]
 MIN_SIDE = 8
 MAX_PIXELS = 178_956_970  # above, Pillow calls a file a decompression bomb
-MAX_BYTES = 200_000_000  # of an image behind a URL
+MAX_BYTES = 200_000_000  # of an image in a pipe or a tar file
 READ_KINDS = {f"a {name} image" for name in ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")}
 
 # Exceptions of Pillow for damaged files, besides UnidentifiedImageError.
@@ -174,10 +174,8 @@ def opened(source: str) -> Path | io.BytesIO:
     if "://" in source:
         buffer = io.BytesIO()
         try:
-            for block in fetch(source, "downloading"):
+            for block in fetch(source, "downloading", most=largest(LARGEST_IMAGE)):
                 buffer.write(block)
-                if buffer.tell() > MAX_BYTES:
-                    raise DlkitError(f"over {MAX_BYTES / 1e6:.0f} MB: download it yourself first")
         except DlkitError as error:  # the caller names the source, as for a file
             raise DlkitError(error.reason_for(source)) from error
         buffer.seek(0)
@@ -196,12 +194,12 @@ def opened(source: str) -> Path | io.BytesIO:
     except FileNotFoundError:
         raise DlkitError("no file matches" if glob.has_magic(source) else "no such file") from None
     except (OSError, ValueError) as error:
-        raise DlkitError(getattr(error, "strerror", None) or str(error)) from error
-    if path.is_dir():
+        raise DlkitError(os_reason(error)) from error
+    if is_dir(path):
         one = isinstance(source, ImageSource)
         raise DlkitError("a folder; give its images" if one else why_empty(source))
-    if not path.is_file():
-        return io.BytesIO(path.read_bytes())  # a pipe, which cannot be rewound
+    if not is_file(path):
+        return io.BytesIO(read_whole(path, MAX_BYTES))  # a pipe, which cannot be rewound
     if bytes_there == 0:
         raise DlkitError("an empty file")
     return path

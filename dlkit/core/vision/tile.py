@@ -14,7 +14,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dlkit.core.errors import DlkitError
+
 OVERLAP = 0.25  # of a tile's side
+MAX_TILES = 10_000  # of an image
 
 Spans = list[tuple[int, int]]
 
@@ -35,6 +38,17 @@ def spans(side: int, tile: int, stride: int) -> Spans:
         last = -(-(side - tile) // stride) * stride
         found[-1] = (last, side)
     return found
+
+
+def check_tiles(tile: int, down: Spans, across: Spans) -> None:
+    """Raise DlkitError for more than MAX_TILES tiles."""
+    count = len(down) * len(across)
+    if count > MAX_TILES:
+        width, height = across[-1][1], down[-1][1]
+        raise DlkitError(
+            f"{count} tiles of side {tile} in {width} x {height} pixels; {MAX_TILES} at most: give"
+            " larger ones"
+        )
 
 
 def tile_weights(tiles: Spans, side: int) -> list[Tensor]:
@@ -64,6 +78,7 @@ def in_tiles(
     """
     height, width = pixels.shape[-2:]
     down, across = spans(height, tile, stride), spans(width, tile, stride)
+    check_tiles(tile, down, across)
     row_weights, column_weights = tile_weights(down, height), tile_weights(across, width)
     waiting: Tensor | None = None  # the rows that the next row of tiles overlaps
     for number, ((top, bottom), row_weight) in enumerate(zip(down, row_weights, strict=True)):

@@ -6,15 +6,16 @@ conv4_2 its input. Shapes: B images, C channels, H x W pixels.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from dlkit.classify import backbones
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_file
 from dlkit.core.nn.rebuild import restore
-from dlkit.core.store import checkpoint, torchvision
+from dlkit.core.store import checkpoint, schema, torchvision
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.store.weights import find
 from dlkit.core.vision import imagenet
@@ -36,13 +37,13 @@ MIN_SHARE = 0.1  # least mean of a map in `normalize`, relative to the mean of i
 class FeatureSettings(TypedDict):
     """The settings of a feature network, in its header and in that of adain: its arguments."""
 
-    stages: list[int]  # convolutions of each
-    widths: list[int]  # channels of each stage
-    mean: list[float]  # of inputs from 0 to 1
-    std: list[float]
-    bgr: bool  # whether the weights are for channels in reverse order
-    pooling: Pooling
-    padding: Padding
+    stages: list[Annotated[int, schema.Within(1, 64)]]  # convolutions of each
+    widths: list[schema.Count]  # channels of each stage
+    mean: NotRequired[list[float]]  # of inputs from 0 to 1
+    std: NotRequired[list[schema.Deviation]]
+    bgr: NotRequired[bool]  # whether the weights are for channels in reverse order
+    pooling: NotRequired[Pooling]
+    padding: NotRequired[Padding]
 
 
 class FeatureNetwork(nn.Module):
@@ -67,6 +68,8 @@ class FeatureNetwork(nn.Module):
         padding: Padding = "zeros",
     ) -> None:
         super().__init__()
+        if len(stages) != len(widths) or not len(mean) == len(std) == 3:
+            raise DlkitError("widths and stages, or mean and std, are not of one length")
         self.settings: FeatureSettings = {
             "stages": list(stages),
             "widths": list(widths),
@@ -209,7 +212,7 @@ def from_checkpoint(path: Path, pooling: Pooling) -> FeatureNetwork:
     def build(header: Header) -> FeatureNetwork:
         if header.arch != ARCH:
             raise DlkitError(f"it is a painter ({header.arch}), not a feature network")
-        stored = cast(FeatureSettings, header.settings)
+        stored: FeatureSettings = schema.fit(FeatureSettings, header.settings)
         settings: FeatureSettings = {**stored, "pooling": pooling}
         return FeatureNetwork(**settings)
 
@@ -239,7 +242,7 @@ def from_classifier(name: str, pooling: Pooling, caffe: bool = False) -> Feature
 
 def from_torchvision(file: Path, pooling: Pooling, caffe: bool) -> FeatureNetwork:
     """The convolutions of a VGG-16 or VGG-19 file of torchvision, without batch norms."""
-    if not file.is_file():
+    if not is_file(file):
         raise DlkitError("no such file", file)
     state = torchvision.read(file)
     names = [n for n, t in state.items() if n.startswith("features.") and t.dim() == 4]

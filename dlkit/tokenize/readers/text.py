@@ -5,17 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dlkit.core.errors import DlkitError, os_reason
+from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import read_whole
+
+MAX_BYTES = 1_000_000_000  # of a tokenizer's file
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else "not a file's name"
-        raise DlkitError(reason, path) from error
+    return read_whole(path, MAX_BYTES)
 
 
 def decode(data: bytes, path: Path) -> str:

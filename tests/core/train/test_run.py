@@ -613,8 +613,8 @@ def test_a_model_to_go_on_from_keeps_its_form() -> None:
         source.check_no_conflict(WithArch(width=9), ["width"])
     with pytest.raises(DlkitError, match="first has --arch small; do not give --arch tiny"):
         source.check_no_conflict(WithArch(arch="tiny"), ["width"])
-    with pytest.raises(DlkitError, match="first: its header has no usable 'network'"):
+    with pytest.raises(DlkitError, match="first: it has no setting 'network'"):
         source.start(0.1, sum)
-    whole = Source("second", Header("toy", "small", {"tokenizer": [1, 2], "network": {"a": 3}}, []))
-    start = whole.start(0.1, sum)
-    assert (start.vocabulary, start.network) == (3, {"a": 3, "dropout": 0.1})
+    settings = {"tokenizer": {"a": 1, "b": 2}, "network": {"a": 3}}
+    start = Source("second", Header("toy", "small", settings, [])).start(0.1, len)
+    assert (start.vocabulary, start.network) == (2, {"a": 3, "dropout": 0.1})
