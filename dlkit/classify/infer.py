@@ -118,10 +118,13 @@ def load_text_classifier(
         raise DlkitError("classifies images; choose a text model, such as reviews", model)
     chosen = devices.choose(device)
     settings = text_classifier_settings(header)
+    vocabulary = WordVocabulary.from_settings(settings["vocabulary"])
+    if len(vocabulary) > settings["network"].get("vocab_size", 0):
+        raise DlkitError("its vocabulary has more words than its network", model)
     return TextClassifier(
         network.eval().to(chosen),
         header.labels,
-        WordVocabulary.from_settings(settings["vocabulary"]),
+        vocabulary,
         settings["max_length"],
         chosen,
         precision,

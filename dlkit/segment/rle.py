@@ -11,6 +11,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 
+MAX_PIXELS = 178_956_970  # of a mask, as of an image
 DIGITS = 7  # of five bits, for any difference of two lengths below 2^32
 
 
@@ -31,6 +32,8 @@ def decode(rle: dict[str, Any]) -> np.ndarray:
             lengths = np.asarray(counts, dtype=np.int64).reshape(-1)
     except (KeyError, TypeError, ValueError) as error:
         raise DlkitError("a mask without size or counts") from error
+    if height * width > MAX_PIXELS:
+        raise DlkitError(f"a mask of {width} x {height} pixels; at most {MAX_PIXELS} are read")
     if min(height, width) < 0 or (lengths < 0).any() or lengths.sum() != height * width:
         raise DlkitError(f"the runs of a mask do not fill its {width} x {height} pixels")
     values = np.arange(len(lengths)) % 2 == 1

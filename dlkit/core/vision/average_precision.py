@@ -12,11 +12,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from dlkit.core.errors import DlkitError
 from dlkit.core.io.scores import known_mean
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = (1, 10, 100)
+MAX_LABELS = 20_000  # whose curves are kept in memory
 AREA_RANGES = {
     "all": (0, 1e5**2),
     "small": (0, 32**2),
@@ -190,6 +192,8 @@ def match_coco(pool: Pool, area_range: tuple[float, float]) -> Matches:
 
 def coco_precision_recall(pool: Pool, matches: list[Matches]) -> tuple[np.ndarray, np.ndarray]:
     """Precision at RECALLS (A, K, T, 101), recall by MAX_DETECTIONS (A, K, T, 3); nan: no truth."""
+    if len(pool.by_label) > MAX_LABELS:
+        raise DlkitError(f"{len(pool.by_label)} labels; COCO's scores take {MAX_LABELS} at most")
     shape = len(matches), len(pool.by_label), len(IOU_THRESHOLDS)
     precision = np.full((*shape, len(RECALLS)), np.nan)
     recall = np.full((*shape, len(MAX_DETECTIONS)), np.nan)
