@@ -16,7 +16,7 @@ from dlkit.core.datasets.samples import Annotation
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.colors import Color
 from dlkit.core.vision.images import BAD_FILE
-from dlkit.segment.rle import decode
+from dlkit.segment.rle import MAX_PIXELS, decode
 
 IGNORED = 255  # pixels without a class, which count in no loss and no metric
 UNKNOWN = 254  # marks invalid values while a mask is read
@@ -181,6 +181,8 @@ def read_values(path: Path) -> StoredMask:
     """The values of a mask's file. Raises BadMask."""
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadMask(f"mask of more than {MAX_PIXELS} pixels", str(path))
             if image.format in {"JPEG", "MPO"}:
                 raise BadMask("mask in JPEG, which changes its values; save it as PNG", str(path))
             mode, palette = image.mode, image.getpalette("RGB") if image.mode == "P" else None
