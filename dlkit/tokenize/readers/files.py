@@ -49,8 +49,8 @@ def checked(paths: Sequence[Path], read: Callable[[], Tokenizer]) -> Tokenizer:
     except RecursionError as error:
         raise DlkitError("its parts are nested too deeply", name) from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        detail = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise DlkitError(f"not a tokenizer, or a damaged one ({detail[:200]})", name) from error
+        missing = f"no {error}" if isinstance(error, KeyError) else "a part of another type"
+        raise DlkitError(f"not a tokenizer, or a damaged one ({missing})", name) from error
 
 
 def read_file(path: Path, options: ReadOptions) -> Tokenizer:
