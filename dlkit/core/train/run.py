@@ -63,7 +63,6 @@ class StateFields(TypedDict):
     optimizers: list[dict[str, Any]]
     epoch: int
     steps: int
-    best_score: Any
     best_epoch: int
     done: NotRequired[int]
     batches: NotRequired[schema.Count]
