@@ -51,13 +51,18 @@ def write_tokens(config: LmTrainConfig, codec: TextCodec | None) -> None:
     (config.out / INDEX).unlink(missing_ok=True)
     dtype = np.uint16 if codec.size <= 1 << 16 else np.uint32
     counts, unknown = {}, 0
-    for part in PARTS:
-        with whole_file(config.out / f"{part}.bin") as partial, partial.open("wb") as file:
-            counts[part] = 0
-            for ids in text.ids(part, codec, config.workers):
-                ids.astype(dtype).tofile(file)
-                counts[part] += len(ids)
-                unknown += int((ids == codec.tokenizer.unknown_id).sum())
+    try:
+        for part in PARTS:
+            with whole_file(config.out / f"{part}.bin") as partial, partial.open("wb") as file:
+                counts[part] = 0
+                for ids in text.ids(part, codec, config.workers):
+                    ids.astype(dtype).tofile(file)
+                    counts[part] += len(ids)
+                    unknown += int((ids == codec.tokenizer.unknown_id).sum())
+    except DlkitError:  # a part without text, or one that cannot be read: the other is of no use
+        for part in PARTS:
+            (config.out / f"{part}.bin").unlink(missing_ok=True)
+        raise
     log(f"{counts['training']} training tokens, {counts['validation']} validation tokens")
     if unknown:
         log(f"{unknown / sum(counts.values()):.2%} of them are not in the vocabulary")

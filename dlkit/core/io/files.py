@@ -110,13 +110,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_name(path)
+    except BAD_PATH as error:
+        raise DlkitError(f"cannot be written ({os_reason(error)})", path) from error
+    try:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise DlkitError(f"cannot be written ({os_reason(error)})", path) from error
-    except ValueError as error:
-        if "null byte" not in str(error):
-            raise
         raise DlkitError(f"cannot be written ({os_reason(error)})", path) from error
     finally:
         with suppress(*BAD_PATH):

@@ -64,21 +64,40 @@ class StateFields(TypedDict):
     epoch: int
     steps: int
     best_epoch: int
+    best_key: NotRequired[list[schema.Score]]
+    improved_epoch: NotRequired[int]
+    decays: NotRequired[int]
+    decayed_at: NotRequired[int]
     done: NotRequired[int]
     batches: NotRequired[schema.Count]
+    losses: NotRequired[Tensor]
 
 
-def check_moments(groups: list[dict[str, Any]], state: dict[int, dict[str, Any]]) -> None:
-    """Raise ValueError unless an optimizer's state has the shapes of its parameters."""
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    for number, own in state.items():
-        for value in own.values():
+def check_moments(optimizer: Optimizer, saved: Any) -> None:
+    """Raise TypeError or ValueError unless an optimizer's state has its types and shapes."""
+    for own, stored in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for name, value in own.items():
+            if name != "params" and not is_alike(value, stored[name]):
+                raise TypeError(name)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, moments in saved["state"].items():
+        for name, value in moments.items():
+            if not isinstance(value, Tensor | int | float) and name != "momentum_buffer":
+                raise TypeError(name)
             if (
                 isinstance(value, Tensor)
                 and value.dim()
                 and value.shape != parameters[number].shape
             ):
-                raise ValueError(number)
+                raise ValueError(name)
+
+
+def is_alike(value: Any, stored: Any) -> bool:
+    """Whether a setting of an optimizer has the type of another one, and as many numbers."""
+    if isinstance(value, tuple | list):
+        return isinstance(stored, tuple | list) and len(stored) == len(value)
+    numbers = isinstance(value, int | float) and isinstance(stored, int | float)
+    return numbers or type(stored) is type(value)
 
 
 class Stateful(Protocol):
@@ -169,6 +188,7 @@ class Run:
             raise DlkitError("damaged; remove it to start again", path) from error
         with schema.contents(path, DAMAGED):
             schema.check(state, StateFields, "its state", foreign=True)
+            state = {name: value for name, value in state.items() if value is not None}
             self.files.check_settings(self.config, state["config"], self.header.task, MAY_CHANGE)
             begun = state["epoch"] + bool(state.get("done", 0))
         if self.config.epochs < begun:
@@ -256,7 +276,7 @@ class Run:
                     for number, parameter in enumerate(p for g in groups for p in g["params"])
                     if number in saved["state"]
                 }
-                check_moments(groups, own)
+                check_moments(optimizer, saved)
                 optimizer.load_state_dict({**saved, "state": own})
         self.optimizers.append(optimizer)
         return optimizer

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.io import files
 from dlkit.core.io.files import (
     FileNames,
     check_free,
@@ -13,6 +14,7 @@ from dlkit.core.io.files import (
     keep_existing,
     note_saved,
     report_saved,
+    safe_name,
 )
 
 
@@ -59,3 +61,67 @@ def test_saved_files_have_a_line_or_their_folders(
     ]
     report_saved()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["../../x", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "C:x", "con", "NUL.txt", "x" * 300,
+     "é" * 150, "\x1b[31m", "a\nb", "\0", "\ud800", " a", "a.", "a\u202eb", "COM7"],
+)  # fmt: skip
+def test_any_text_becomes_one_safe_name(text: str, tmp_path: Path) -> None:
+    name = safe_name(text)
+    assert name != text
+    assert safe_name(name) == name
+    assert name not in {".", ".."}
+    assert "/" not in name
+    assert name.isprintable()
+    assert len(os.fsencode(name)) <= 200
+    (tmp_path / name).touch()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_that_are_safe_stay_and_others_never_collide() -> None:
+    for text in ("cat", "Faces_easy", "日本", "photo 1:2", "a.b-c", os.fsdecode(b"caf\xe9")):
+        assert safe_name(text) == text
+    changed = ["a/b", "a\\b", "a_b", "x" * 300, "x" * 301, "", ".", "..", "con", "_con"]
+    assert len({safe_name(text) for text in changed}) == len(changed)
+
+
+def test_paths_that_cannot_be_are_nothing(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in ("a\0b", "x" * 5000, "y/" * 3000, str(loop), str(loop / "z"), "\ud800"):
+        assert not files.exists(path)
+        assert not files.is_file(path)
+        assert not files.is_dir(path)
+        assert files.entries(path) == []
+        assert isinstance(files.resolved(path), Path)
+        with pytest.raises(DlkitError):
+            files.read_whole(Path(path), 10)
+        with pytest.raises(DlkitError), files.whole_file(Path(path) / "f"):
+            pass
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    for device in ("/dev/zero", "/dev/urandom"):
+        with pytest.raises(DlkitError, match="a device that never ends"):
+            files.read_whole(Path(device), 10)
+    (tmp_path / "large").write_bytes(b"x" * 11)
+    with pytest.raises(DlkitError, match="has more than"):
+        files.read_whole(tmp_path / "large", 10)
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    unread = pytest.raises(DlkitError, match="a pipe that no program reads")
+    with unread, files.whole_file(pipe):
+        pass
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with files.whole_file(pipe) as path:
+        path.write_text("x")
+    assert os.read(reader, 10) == b"x"
+    os.close(reader)

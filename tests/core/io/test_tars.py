@@ -183,3 +183,38 @@ def test_training_reads_tar_files(tmp_path: Path) -> None:
     scores = run("classify", "evaluate", tmp_path / "data", "-m", model, "-f", "json")
     values = {s["metric"]: s["value"] for s in json.loads(scores.out)}
     assert values["top1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ((124, 136), b"77777777777\0"),  # a size of 8 GB
+        ((124, 136), b"\x80\0\0\0" + (1 << 62).to_bytes(8, "big")),
+        ((124, 136), b"\xff" * 12),  # a negative size
+        ((156, 157), b"S"),  # sparse
+        ((0, 8), b"\x1b[31m\0\0\0"),
+    ],
+)
+def test_a_tar_file_whose_headers_lie_is_damaged_and_not_endless(
+    field: tuple[int, int], value: bytes, tmp_path: Path
+) -> None:
+    tar = write_tar(tmp_path / "a.tar", {"one.png": png(1), "two.png": png(2)})
+    content = bytearray(tar.read_bytes())
+    content[slice(*field)] = value
+    unsigned = sum(content[:148]) + sum(content[156:512]) + 8 * ord(" ")
+    content[148:156] = b"%06o\0 " % unsigned
+    tar.write_bytes(content)
+    if field == (0, 8):
+        assert [name for name, _ in tars.members(str(tar))] == ["\x1b[31m", "two.png"]
+        return
+    with pytest.raises(DlkitError, match="a damaged tar file"):
+        list(tars.members(str(tar)))
+
+
+def test_a_member_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tars, "MAX_MEMBER", 10)
+    tar = write_tar(tmp_path / "a.tar", {"one.png": png(1)})
+    with pytest.raises(DlkitError, match="has more than 0 MB in .*; unpack it"):
+        tars.read(str(tar), "one.png")

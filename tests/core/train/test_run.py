@@ -1,8 +1,10 @@
 """What core.train promises a training loop, on a toy model."""
 
+import contextlib
 import json
 import math
 import os
+import random
 import resource
 import signal
 import time
@@ -618,3 +620,21 @@ def test_a_model_to_go_on_from_keeps_its_form() -> None:
     settings = {"tokenizer": {"a": 1, "b": 2}, "network": {"a": 3}}
     start = Source("second", Header("toy", "small", settings, [])).start(0.1, len)
     assert (start.vocabulary, start.network) == (2, {"a": 3, "dropout": 0.1})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_state_of_other_types_or_shapes_is_refused(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(settings(tmp_path, save_every=0), 2)
+    path = tmp_path / "last.state.pt"
+    state = torch.load(path, weights_only=True)
+    rng = random.Random(seed)
+    node, key = state, rng.choice([*state])
+    while isinstance(node[key], dict | list) and node[key] and rng.random() < 0.8:
+        node = node[key]
+        key = rng.choice([*node]) if isinstance(node, dict) else rng.randrange(len(node))
+    changed = [None, "x", -1, [], {}, [1], torch.zeros(3, 5), torch.zeros(0), float("nan")]
+    node[key] = rng.choice(changed)
+    torch.save(state, path)
+    with contextlib.suppress(DlkitError):  # with one line, which names the file or the folder
+        train(settings(tmp_path, resume=True))
