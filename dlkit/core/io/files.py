@@ -163,7 +163,7 @@ def resolved(path: AnyPath) -> Path:
 
 
 def entries(folder: AnyPath) -> list[Path]:
-    """What a folder holds, sorted by name; nothing where it cannot be read."""
+    """The content of a folder, sorted by name; nothing where it cannot be read."""
     try:
         return sorted(Path(folder).iterdir())
     except BAD_PATH:

@@ -57,7 +57,7 @@ FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch
 
 
 def numbers_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """How many numbers a tensor has that one of FACTORIES makes with these arguments."""
+    """The size of the tensor that one of FACTORIES makes with these arguments."""
     size = kwargs.get("size", args[0] if args and isinstance(args[0], tuple | list) else args)
     sides = size if isinstance(size, tuple | list) else [size]
     return math.prod(side for side in sides if isinstance(side, int) and side > 0)
@@ -103,7 +103,7 @@ def build_network(
         raise unbuildable(name, header, cause) from error
     except DlkitError as error:
         raise unbuildable(name, header, str(error)) from error
-    except Exception as error:  # whatever a layer says of its arguments: they come from the file
+    except Exception as error:  # of any layer: its arguments come from the file
         cause = "its settings do not fit each other"
         raise unbuildable(name, header, cause) from error
 

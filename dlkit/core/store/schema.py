@@ -1,7 +1,7 @@
-"""Checks of what a file from elsewhere holds against declared types. Loads no torch.
+"""Checks of the content of files from elsewhere against declared types. Loads no torch.
 
-A type is a TypedDict, or the signature of the function that takes the values as keywords. What is
-missing, unknown, of another type or out of bounds is named in a DlkitError.
+A type is a TypedDict, or the signature of the function that takes the values as keywords. A value
+that is missing, unknown, of another type or out of bounds is named in a DlkitError.
 """
 
 import inspect
