@@ -25,10 +25,11 @@ from dlkit.classify.features import make_describer
 from dlkit.classify.infer import Classifier, predict
 from dlkit.core.environment import cache, is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, Skipped
+from dlkit.core.failures import Failure
 from dlkit.core.io import image_files
 from dlkit.core.io.files import exists, is_dir, note_saved, resolved, safe_name, whole_file
 from dlkit.core.io.walk import Ignored, walk
+from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.parallel.sharding import Shard
@@ -241,10 +242,12 @@ def default_index(folder: Path, model_hash: str) -> Path:
 
 def report_failed(index: Index, folder: Path) -> None:
     """Log the images that are not in the index because they are unreadable."""
-    skipped = Skipped()
+    ledger = Ledger(str(folder))
+    ledger.use("images", len(index.paths))
     for name, (_, reason) in index.failed.items():
-        skipped.add("unreadable image", f"{os.path.join(folder, name)} ({reason})")
-    skipped.report()
+        ledger.skip("images", "unreadable image", f"{os.path.join(folder, name)} ({reason})")
+    if index.failed:
+        ledger.report()
 
 
 def scan_folder(folder: Path) -> dict[str, Stamp]:

@@ -174,7 +174,7 @@ def test_corrupt_images_are_counted_and_named(
     for _ in range(2):
         list(search([str(folder / "red" / "0.png")], folder, classifier))
         said = capsys.readouterr().err
-        assert "skipped 2 x unreadable image: " in said
+        assert ": 2 unreadable image; the first: " in said
         assert str(folder / "a.png") in said
 
 

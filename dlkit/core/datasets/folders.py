@@ -4,7 +4,7 @@ A classes.txt beside them lists the labels that are read.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dlkit.core.datasets.classes import read_classes
@@ -63,6 +63,11 @@ class ClassFolders:
         for label in self.classes.names:
             if label not in found:
                 ledger.note("labels of classes.txt without a folder", label)
+        ignored.hidden += sum(is_hidden(path.name, path.is_dir()) for path in entries(folder))
+        if folder != self.root:
+            ignored.hidden += sum(
+                is_hidden(path.name, path.is_dir()) for path in entries(self.root)
+            )
         ignored.report()
         if not samples and not ledger.places:
             raise DlkitError(
@@ -95,13 +100,18 @@ def split_folders(data: Path, of_labels: bool = False) -> dict[str, Path]:
             data,
         )
     found = find_splits(of_splits, data)
-    if any(name != split for split, name in found.items()):
-        spelled = ", ".join(f"{name} is {split}" for split, name in found.items())
-        log(f"{data}: {spelled}")
+    log_spelled(data, {name: split for split, name in found.items()})
     for name in folders:
         if name not in found.values() and has_image(folders[name]):
             log(f"{data}: the folder {name} is not read")
     return {split: folders[name] for split, name in found.items()}
+
+
+def log_spelled(data: Path, splits: Mapping[str, str]) -> None:
+    """Print the splits by their names in the data set, where these are others."""
+    spelled = [f"{name} is {split}" for name, split in splits.items() if name != split]
+    if spelled:
+        log(f"{data}: {', '.join(spelled)}")
 
 
 def shown(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from dlkit.core.datasets.captions import CaptionLine, captioned
 from dlkit.core.datasets.classes import read_classes
-from dlkit.core.datasets.folders import listed_label
+from dlkit.core.datasets.folders import listed_label, log_spelled
 from dlkit.core.datasets.samples import ALL, Classes, Sample
 from dlkit.core.io.image_files import exists
 from dlkit.core.io.rows import Column, first_line, read_rows
@@ -63,8 +63,7 @@ class Table:
             self.rows.setdefault(split, []).append(TableRow(cells["path"], cells[kind], where))
         if len(self.rows) > 1 and ALL in self.rows:  # JSON lines, some of them with a split
             self.bad += [(NO_SPLIT, row.where) for row in self.rows.pop(ALL)]
-        if spelled:
-            log(f"{file}: " + ", ".join(f"{name!r} is {split}" for name, split in spelled.items()))
+        log_spelled(file, spelled)
         for name in self.rows.keys() - {*SPLITS, ALL}:
             count = len(self.rows[name])
             log(f"{file}: {count:,} rows of the split {name!r}, none of train, val and test")
@@ -168,8 +167,7 @@ def table_files(data: Path) -> dict[str, Path]:
         if suffix_of(path.name) in SUFFIXES and path.is_file() and is_split_name(path.name)
     }
     found = find_splits(named, data)
-    if any(Path(name).stem != split for split, name in found.items()):
-        log(f"{data}: {', '.join(f'{name} is {split}' for split, name in found.items())}")
+    log_spelled(data, {Path(name).stem: split for split, name in found.items()})
     return {split: named[name] for split, name in found.items()}
 
 

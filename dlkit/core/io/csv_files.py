@@ -88,7 +88,7 @@ def explain(error: csv.Error) -> str:
     """The reason of a csv.Error in other words."""
     text = str(error)
     if "expected after" in text:
-        return f"text after a closing quote; {OPEN}"
+        return f"text or blanks after a closing quote; {OPEN}"
     if "unexpected end of data" in text:
         return f"the file ends within a quoted field; {OPEN}"
     if "field larger than" in text:

@@ -116,7 +116,7 @@ def test_the_column_of_splits_is_read_in_any_spelling_and_accounts_for_all_rows(
     source = find_source(table, "labels")
     assert list(source.splits) == ["train", "val", "test", "extra"]
     said = capsys.readouterr().err
-    assert "'dev' is val" in said
+    assert "dev is val" in said
     assert "1 rows of the split 'extra', none of train, val and test" in said
     ledgers = {split: Ledger(split) for split in source.splits}
     found = {split: source.read(split, ledger) for split, ledger in ledgers.items()}

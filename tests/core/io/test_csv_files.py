@@ -57,7 +57,7 @@ def test_the_last_column_of_free_text_takes_the_rest(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         ('text,label\na,x\n"b,x\nc,y\n', "line 3: the file ends within a quoted field"),
-        ('text,label\na,x\n"b,x\nc "d" e,y\n', "line 3: text after a closing quote"),
+        ('text,label\na,x\n"b,x\nc "d" e,y\n', "line 3: text or blanks after a closing"),
         ('text,label\n"a' + "\n" * 200 + '",x\n', "line 2: a field of more than 100 lines"),
         ("text,label,text\na,x,b\n", "line 1: two columns are named 'text'; rename one"),
         ("text;a,label\nb;a,c\n", "line 1: commas and semicolons in the header"),
