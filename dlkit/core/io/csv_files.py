@@ -9,7 +9,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.text import LONGEST_LINE, blocks
 from dlkit.core.progress import log
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 LONGEST_FIELD = 1 << 24  # bytes; Python's own limit is 131072
 MANY_LINES = 100  # in one field, after which a quote is taken to be open
 OPEN = 'is a quote (") open? Double it inside a quoted field'

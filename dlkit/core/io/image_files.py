@@ -100,7 +100,8 @@ def missing(source: str) -> str | None:
     if paths.exists(path) or tars.split_path(source) is not None:
         return None
     if glob.has_magic(source):
-        return None if next(glob.iglob(source, recursive=True), None) else "no file matches"
+        matches = glob.iglob(escape_names(source), recursive=True)
+        return None if next(matches, None) else "no file matches"
     return "no such file"
 
 
@@ -148,7 +149,7 @@ def globbed(pattern: str, ignored: Ignored) -> Iterator[str]:
     spelled = set(pattern.split(os.sep))
     real: dict[str, str | None] = {}  # by folder; None for one that is inside of a matched one
     seen: set[str] = set()
-    for path in sorted(glob.glob(pattern, recursive=True)):
+    for path in sorted(glob.glob(escape_names(pattern), recursive=True)):
         folder, name = os.path.split(path)
         if folder not in real:
             here = PurePath(os.path.realpath(folder))
@@ -173,6 +174,16 @@ def globbed(pattern: str, ignored: Ignored) -> Iterator[str]:
             yield path
         else:
             ignored.other(name)
+
+
+def escape_names(pattern: str) -> str:
+    """A glob whose first parts, where they are names of folders as they are, match only these."""
+    parts = pattern.split(os.sep)
+    for count in range(len(parts) - 1, 0, -1):
+        folder = os.sep.join(parts[:count])
+        if os.path.isdir(folder):
+            return os.sep.join([glob.escape(folder), *parts[count:]])
+    return pattern
 
 
 def or_itself(found: Iterator[str], source: str) -> Iterator[str]:

@@ -66,6 +66,14 @@ def test_a_name_with_glob_characters_is_a_name(folder: Path) -> None:
     assert list(files([str(path)])) == [str(path)]
 
 
+def test_a_folder_with_glob_characters_is_a_name_in_a_glob(folder: Path) -> None:
+    path = folder / "set [1]" / "a.jpg"
+    path.parent.mkdir()
+    path.write_bytes(b"x")
+    assert list(files([str(path.parent / "*.jpg")])) == [str(path)]
+    assert missing(str(path.parent / "*.jpg")) is None
+
+
 def test_files_that_a_folder_or_a_glob_has_besides_are_counted_in_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
