@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dlkit.caption.config import CaptionTrainConfig
+from dlkit.core.datasets.captions import MISSING_IMAGE
 from dlkit.core.datasets.samples import Sample
 from dlkit.core.datasets.sources import find_source
 from dlkit.core.datasets.splits import Draw
@@ -57,7 +58,7 @@ def read_split(
     samples = samples_of(source, split, draw or Draw(), ledger, draws_test=True, report=report)
     found = CaptionSplit(captioned(samples), ledger)
     if not samples:
-        ledger.require("captions" if "captions" in ledger.places else "images", data)
+        refuse_empty(ledger, data)
     return found
 
 
@@ -66,9 +67,14 @@ def read_training(config: CaptionTrainConfig) -> tuple[CaptionSplit, CaptionSpli
     source, ledgers = find_source(config.data, "captions"), (Ledger("train"), Ledger("val"))
     own, held_out = training_samples(source, Draw.of(asdict(config)), *ledgers, draws_test=True)
     if not own:
-        kind = "captions" if "captions" in ledgers[0].places else "images"
-        ledgers[0].require(kind, config.data)
+        refuse_empty(ledgers[0], config.data)
     return CaptionSplit(captioned(own), ledgers[0]), CaptionSplit(captioned(held_out), ledgers[1])
+
+
+def refuse_empty(ledger: Ledger, data: Path) -> None:
+    """Raise DlkitError with the reason why no image has a caption."""
+    missing = MISSING_IMAGE in ledger.places.get("images", {})
+    ledger.require("images" if missing or "captions" not in ledger.places else "captions", data)
 
 
 def captioned(samples: Sequence[Sample]) -> list[CaptionedImage]:

@@ -136,7 +136,7 @@ def test_listed_images_without_captions_are_named(photos: Path, tmp_path: Path) 
         (
             "a.csv",
             "path,caption\nx.png,y\n",
-            "none of the 1 captions of 'all' can be used, .* missing image",
+            "none of the 1 images .* missing image",
         ),
         ("a.csv", "path,caption\n", "no images of 'all'"),
         ("folder/", None, "no captions in a known layout"),

@@ -8,6 +8,7 @@ from dlkit.core.datasets.samples import Sample
 from dlkit.core.io.image_files import exists
 from dlkit.core.ledger import Ledger
 
+MISSING_IMAGE = "missing image"
 EMPTY = {"none", "null", "nan"}  # what programs write for a caption that is missing
 
 
@@ -33,7 +34,7 @@ def captioned(lines: Iterable[CaptionLine], ledger: Ledger) -> list[Sample]:
             places[line.path] = line.where
             if not exists(line.path):
                 missing.add(line.path)
-                ledger.skip("images", "missing image", f"{line.path} ({line.where})")
+                ledger.skip("images", MISSING_IMAGE, f"{line.path} ({line.where})")
         if line.path in missing:
             ledger.skip("captions", "caption of a missing image", line.where)
             continue

@@ -1,7 +1,7 @@
 """Tables of images with labels or captions: CSV, TSV and JSON lines. Loads no torch.
 
 One file with or without a column `split`, or SPLIT.csv, SPLIT.tsv, SPLIT.jsonl in a folder. Paths
-are relative to the file.
+are relative to the file, or to a folder images/ beside it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,6 +27,7 @@ CAPTIONS = ("caption", "captions", "text", "comment")
 SPLIT_COLUMNS = ("split", "subset", "partition")
 NO_SPLIT = "row without a split"
 Kind = Literal["label", "caption"]
+FOLDERS = ("", "images", "Images")  # that paths are relative to
 SEVERAL = ";"  # between the labels of an image
 
 
@@ -152,11 +153,15 @@ class Tables:
 
 
 def image_path(row: TableRow) -> Path:
-    """The image of a row: its file's name as it is, else without blanks, else with slashes."""
+    """The image of a row: its file's name as it is, else without blanks, else with slashes.
+
+    It is relative to the folder of the table, or to a folder of images in that.
+    """
     root = Path(row.where.rpartition(":")[0]).parent
     plain = row.path.strip()
     names = dict.fromkeys([row.path, plain, plain.replace("\\", "/")])
-    return next((root / name for name in names if exists(root / name)), root / plain)
+    paths = (root / folder / name for folder in FOLDERS for name in names)
+    return next((path for path in paths if exists(path)), root / plain)
 
 
 def table_files(data: Path) -> dict[str, Path]:

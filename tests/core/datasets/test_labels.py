@@ -139,13 +139,14 @@ def test_the_column_of_splits_is_read_in_any_spelling_and_accounts_for_all_rows(
         ("a.csv", "\ufeffpath;label\r\na, b.jpg;cat\r\nimg/c.jpg;dog\r\nimg\\d.jpg;fox\r\n"),
         ("a.csv", "image_name| number| class\na, b.jpg| 0| cat\nimg/c.jpg| 1| dog\n"
                   "img/d.jpg| 2| fox\n"),
+        ("a.csv", "path,label\n\"a, b.jpg\",cat\nc.jpg,dog\nimg/d.jpg,fox\n"),
         ("a.jsonl", '{"path": "a, b.jpg", "label": "cat"}\n{"path": "img/c.jpg", "label": "dog"}\n'
                     '{"label": "fox", "path": "img\\\\d.jpg"}\n'),
     ],
-    ids=["csv", "tsv", "semicolons", "bars", "jsonl"],
+    ids=["csv", "tsv", "semicolons", "bars", "images", "jsonl"],
 )  # fmt: skip
 def test_tables_name_files_as_they_are(tmp_path: Path, name: str, content: str) -> None:
-    put(tmp_path, "a, b.jpg", "img/c.jpg", "img/d.jpg")
+    put(tmp_path, "a, b.jpg", "img/c.jpg", "img/d.jpg", "images/c.jpg")
     (tmp_path / name).write_text(content)
     samples, ledger = read(tmp_path / name, ALL)
     assert named(samples) == [("a, b.jpg", ("cat",)), ("c.jpg", ("dog",)), ("d.jpg", ("fox",))]
