@@ -23,7 +23,7 @@ from dlkit.core.progress import print_error, write_line
 from dlkit.tasks import TASKS, task_module
 
 # The summaries of other groups of commands, and of the common commands.
-GROUPS = {"data": "Check, convert and split data sets."}
+GROUPS = {"data": "Check, convert, split and fetch data sets."}
 COMMANDS = {
     "models": "List the models that are bundled or cached, or show the card of one.",
     "merge": "Merge results of shards in the order of the inputs; exit with 1 if any is missing.",

@@ -118,7 +118,7 @@ def doctor(format: AnyFormat = Format.text, output: Output = None) -> None:
 
 def page_names(incomplete: str) -> list[str]:
     """Completion of `dlkit docs`: the names of the pages."""
-    return [name for name in (*TASKS, "cluster", "core") if name.startswith(incomplete)]
+    return [name for name in (*TASKS, "data", "cluster", "core") if name.startswith(incomplete)]
 
 
 @app.command()

@@ -20,7 +20,7 @@ from typing import Any
 import typer
 
 from dlkit.cli import app, main
-from dlkit.core.cli.command import TaskGroup, normalize_resume
+from dlkit.core.cli.command import PlainGroup, TaskGroup, normalize_resume
 from dlkit.core.io.streams import Streams
 from dlkit.tasks import TASKS
 
@@ -29,6 +29,7 @@ TASK_PAGES = {task: ROOT / "dlkit" / task.replace("-", "_") / "README.md" for ta
 PAGES = [
     ROOT / "README.md",
     *TASK_PAGES.values(),
+    ROOT / "dlkit" / "data" / "README.md",
     ROOT / "dlkit" / "core" / "README.md",
     ROOT / "dlkit" / "core" / "parallel" / "README.md",
     ROOT / "tests" / "README.md",
@@ -36,8 +37,8 @@ PAGES = [
     ROOT / "data" / "README.md",
 ]
 PROGRAMS = {
-    "cat", "cd", "diff", "export", "find", "head", "ls", "mkdir", "mypy", "pip", "printf", "pytest",
-    "python", "ruff", "sacrebleu", "scontrol", "srun", "torchrun",
+    "cat", "cd", "cp", "diff", "export", "find", "head", "ls", "mkdir", "mypy", "pip", "printf",
+    "pytest", "python", "ruff", "sacrebleu", "scontrol", "srun", "torchrun",
 }  # fmt: skip
 WORD = re.compile(
     r"""(?P<comment>(?:(?<=\s)|^)\#.*)|&&|\|\||[|<>;&]
@@ -178,6 +179,8 @@ def check_arguments(args: Sequence[str], complete: bool = True) -> None:
     while hasattr(command, "commands") or command is root:
         if command is root and args[:1] and args[0].startswith("-"):
             break  # --help, --version, --install-completion
+        if isinstance(command, PlainGroup) and not args:
+            return  # the group's own page
         name = args[0] if args else ""
         inner = command.get_command(context, name)
         if inner is not None:

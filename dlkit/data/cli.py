@@ -57,7 +57,7 @@ app = App(
     PAGES,
     name="data",
     cls=PlainGroup,
-    help="Check, convert and split data sets.",
+    help="Check, convert, split and fetch data sets.",
     add_completion=False,
     no_args_is_help=True,
 )
@@ -72,6 +72,15 @@ class LabelCount:
     images: int
     annotations: int
     noun: ClassVar[str] = "label"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A public data set that can be fetched."""
+
+    name: str
+    content: str
+    terms: str
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,7 @@ def count_labels(source: "Source", splits: list[str]) -> Iterator[LabelCount]:
 def convert(
     data: Data,
     to: ToOption,
-    output: Folder,
+    folder: Folder,
     split: Splits = None,
     copy: Copy = False,
     lossy: Lossy = False,
@@ -187,15 +196,15 @@ def convert(
     content, ledgers = read_content(source, splits)
     for ledger in ledgers:
         ledger.report()
-    convert_content(content, to, output, copy, lossy)
-    finish(output, ledgers)
+    convert_content(content, to, folder, copy, lossy)
+    finish(folder, ledgers)
 
 
 @app.command("split")
 def split_data(
     data: Data,
     to: ToOption,
-    output: Folder,
+    folder: Folder,
     val: Annotated[
         float, typer.Option(help="Share of the split val.", min=0, max=1, rich_help_panel="Data")
     ] = 0.1,
@@ -226,15 +235,62 @@ def split_data(
         raise DlkitError("--val and --test leave nothing for the split train")
     source, splits = source_of(data, None)
     content, ledgers = read_content(source, splits)
+    for ledger in ledgers:
+        ledger.report()
     divided = split_content(content, val, test, seed, stratify, group_by)
     counts = ", ".join(f"{name} {len(samples):,}" for name, samples in divided.splits.items())
-    convert_content(divided, to, output, copy, lossy)
+    convert_content(divided, to, folder, copy, lossy)
     log(f"images: {counts}")
-    finish(output, ledgers)
+    finish(folder, ledgers)
 
 
-def finish(output: Path, ledgers: list[Any]) -> None:
+@app.command()
+def get(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="The data set; without a name, all are listed.", rich_help_panel="Input"
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A new folder; by default of that name.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Folder with the same files, instead of the publisher's addresses.",
+            rich_help_panel="Input",
+        ),
+    ] = None,
+    accept_terms: Annotated[
+        bool,
+        typer.Option(
+            "--accept-terms", help="Accept the data set's terms of use.", rich_help_panel="Input"
+        ),
+    ] = False,
+) -> None:
+    """Fetch a public data set from its publisher; print its folder."""
+    from dlkit.data.get import DATA_SETS
+    from dlkit.data.get import get as fetch
+
+    if name is None:
+        listed = [Published(name, found.summary, found.terms) for name, found in DATA_SETS.items()]
+        write(iter(listed))
+        return
+    out = folder or Path(name)
+    fetch(name, out, mirror, accept_terms)
+    write([Written(str(out))], writer=write_rows)
+
+
+def finish(folder: Path, ledgers: list[Any]) -> None:
     """Print the new folder; exit with 1 if samples were skipped."""
-    write([Written(str(output))], writer=write_rows)
+    write([Written(str(folder))], writer=write_rows)
     if any(ledger.places for ledger in ledgers):
         raise typer.Exit(ExitStatus.FAILED_INPUTS)

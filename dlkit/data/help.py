@@ -18,6 +18,7 @@ PAGES = {
             "dlkit data convert DATA --to yolo -o yolo/ --copy",
         )
     ),
+    "get": Page(examples=("dlkit data get mnist -o mnist/", "dlkit data get")),
     "split": Page(
         examples=(
             "dlkit data split DATA --val 0.1 --test 0.1 --to folder -o split/",

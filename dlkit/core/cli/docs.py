@@ -41,6 +41,7 @@ def find_pages(tasks: Mapping[str, str], name: str | None = None) -> dict[str, P
     pages = {
         README: readme if readme.exists() else PACKAGE.parent / "README.md",
         **{task: task_page(task) for task in tasks},
+        "data": PACKAGE / "data" / "README.md",
         "cluster": PACKAGE / "core" / "parallel" / "README.md",
         "core": PACKAGE / "core" / "README.md",
     }
