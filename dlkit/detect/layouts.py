@@ -12,7 +12,7 @@ import numpy as np
 from dlkit.core.config import ALLOW_SKIPPED
 from dlkit.core.datasets.samples import Annotation, Box, Sample, Source
 from dlkit.core.datasets.sources import find_source
-from dlkit.core.datasets.splits import Draw
+from dlkit.core.datasets.splits import Draw, require_val
 from dlkit.core.datasets.splits import read_split as samples_of
 from dlkit.core.datasets.splits import read_training as training_samples
 from dlkit.core.errors import DlkitError
@@ -79,6 +79,7 @@ def read_training(config: DetectTrainConfig) -> tuple[AnnotatedSplit, AnnotatedS
     """
     source, ledgers = find_source(config.data, "boxes"), (Ledger("train"), Ledger("val"))
     draw = Draw.of(asdict(config))
+    require_val(source, draw)
     own, held_out = training_samples(source, draw, *ledgers)
     allowed = config.allowed
     training = annotated(source, own, None, ledgers[0], allowed, to_learn=True)

@@ -11,6 +11,7 @@ from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import save_ledgers
 from dlkit.core.parallel import distributed
+from dlkit.core.progress import log
 from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.detect import model, svm, torchvision_zoo, train_keypoints
@@ -52,7 +53,11 @@ def train(config: DetectTrainConfig) -> Path:
         loss_settings = {name: getattr(config, name) for name in architecture.loss_settings}
         losses_of = partial(architecture.losses, **loss_settings)
 
-        for epoch in run.epochs(BEST_METRIC):
+        best: BestMetric | None = BEST_METRIC
+        if not any(len(sample.boxes) for sample in validation.samples):
+            log("val: no box of a label of train, so that no score can be computed")
+            best = None
+        for epoch in run.epochs(best):
             # The last epochs see whole images, as inference does.
             if epoch >= config.epochs - config.close_mosaic or "mosaic" not in architecture.options:
                 pictures.mosaic = pictures.copy_paste = 0.0

@@ -21,7 +21,7 @@ from dlkit.core.datasets.camvid import CamVid
 from dlkit.core.datasets.coco import BAD_SEGMENTATION
 from dlkit.core.datasets.samples import Sample, Source
 from dlkit.core.datasets.sources import find_source
-from dlkit.core.datasets.splits import Draw
+from dlkit.core.datasets.splits import Draw, require_val
 from dlkit.core.datasets.splits import read_split as samples_of
 from dlkit.core.datasets.splits import read_training as training_samples
 from dlkit.core.errors import DlkitError
@@ -106,7 +106,9 @@ def read_training(config: SegmentTrainConfig, instances: bool) -> tuple[DatasetS
     With `--border-weight` object masks are required in `train`.
     """
     source, ledgers = find_source(config.data, "masks"), (Ledger("train"), Ledger("val"))
-    own, held_out = training_samples(source, Draw.of(asdict(config)), *ledgers)
+    draw = Draw.of(asdict(config))
+    require_val(source, draw)
+    own, held_out = training_samples(source, draw, *ledgers)
     wanted = Wanted(None, instances, config.border_weight > 0)
     training = annotated(source, own, wanted, ledgers[0], config.allowed)
     wanted = Wanted(training.labels, instances)

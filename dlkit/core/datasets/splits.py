@@ -47,8 +47,8 @@ def read_split(
     if split == ALL and draws_test:
         return [sample for name in source.splits for sample in source.read(name, ledger)]
     if not draw.share or split not in lacking(source, draws_test):
-        if split == "val" and split not in source.splits:
-            raise DlkitError("no split 'val', and --val-share 0 draws none", source.root)
+        if split == "val":
+            require_val(source, draw)
         return source.read(existing(source, split), ledger)
     if split != "train" and not {"train", ALL} & set(source.splits):
         raise DlkitError(
@@ -78,6 +78,12 @@ def read_training(
         return parts["train"], parts["val"]
     training_samples = source.read(existing(source, "train"), training)
     return training_samples, source.read("val", validation)
+
+
+def require_val(source: Source, draw: Draw) -> None:
+    """Raise DlkitError if the data have no split `val` and none is drawn."""
+    if "val" not in source.splits and not draw.share:
+        raise DlkitError("no split 'val', and --val-share 0 draws none", source.root)
 
 
 def lacking(source: Source, draws_test: bool) -> Sequence[str]:
