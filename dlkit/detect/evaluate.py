@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dlkit.core.config import ALLOW_SKIPPED
+from dlkit.core.config import allowed_share
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
@@ -86,15 +86,15 @@ def evaluate_checkpoint(
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
-    allow_skipped: float = ALLOW_SKIPPED,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score]:
     """The scores of a model on one split, overall and per label; plots are written to `save`."""
-    detector = load(model, device, precision)
+    detector, allowed = load(model, device, precision), allowed_share(allow_skipped)
     folder = Path(data[0])
     if keypoints.finds_keypoints(detector):
-        yield from evaluate_keypoints(folder, split, detector, save, workers, allow_skipped)
+        yield from evaluate_keypoints(folder, split, detector, save, workers, allowed)
         return
-    annotated = read_split(folder, split, detector.labels, detector.draw, allow_skipped)
+    annotated = read_split(folder, split, detector.labels, detector.draw, allowed)
     if not any(len(sample.boxes) for sample in annotated.samples):
         raise DlkitError(
             f"no box of {split!r} has a label of the model; its labels are"
@@ -123,11 +123,11 @@ def evaluate_keypoints(
     detector: Detector,
     save: Path | None,
     workers: int,
-    allow_skipped: float,
+    allowed: float,
 ) -> Iterator[Score]:
     """The scores of a model that finds keypoints, overall and per keypoint."""
     check_free_in(save, keypoints.CURVE)
-    samples, _ = read_keypoints(data, split, len(detector.labels), allow_skipped)
+    samples, _ = read_keypoints(data, split, len(detector.labels), allowed)
     with distributed.launch(str(detector.device)) as process:
         found = keypoints.evaluate(detector, samples, process, workers)
     if save is not None and is_main_process():

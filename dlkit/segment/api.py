@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Union, Unp
 
 from dlkit.core import api
 from dlkit.core.api import Errors, Model, Scores
-from dlkit.core.config import ALLOW_SKIPPED, Precision
+from dlkit.core.config import Precision
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.vision.results import drawn_by
@@ -190,7 +190,7 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     precision: Precision = "auto",
-    allow_skipped: float = ALLOW_SKIPPED,
+    allow_skipped: float | None = None,
 ) -> Scores:
     """The scores of a model on annotated images, overall and for each label.
 

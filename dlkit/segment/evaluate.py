@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from dlkit.core.config import ALLOW_SKIPPED
+from dlkit.core.config import allowed_share
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
@@ -132,7 +132,7 @@ def evaluate_checkpoint(
     workers: int = 2,
     device: str = "auto",
     precision: str = "auto",
-    allow_skipped: float = ALLOW_SKIPPED,
+    allow_skipped: float | None = None,
 ) -> Iterator[Score | Failure]:
     """Scores of a model on one split of a folder, overall and per class.
 
@@ -143,8 +143,8 @@ def evaluate_checkpoint(
     folder = Path(data[0])
     predictor = load(model, device, precision)
     instances = isinstance(predictor, InstancePredictor)
-    labels, draw = predictor.labels, predictor.draw
-    samples = read_split(folder, split, labels, instances, draw, allow_skipped).samples
+    labels, allowed = predictor.labels, allowed_share(allow_skipped)
+    samples = read_split(folder, split, labels, instances, predictor.draw, allowed).samples
     if not any(sample.pixels.any() for sample in samples):
         raise DlkitError(
             f"no mask of {split!r} contains a class of the model; its classes are"

@@ -1,6 +1,7 @@
 """The three layouts give the same boxes; bad annotations are named."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from PIL import Image
 
 from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
+from dlkit.core.store.checkpoint import read_header
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.data import DetectionDataset
 from dlkit.detect.layouts import AnnotatedSplit, read_split, read_training
-from tests.conftest import LABELS, SIDE, Box, scene, voc_xml, write_voc
+from tests.conftest import LABELS, SIDE, Box, run, scene, voc_xml, write_voc
 from tests.detect.helpers import write
 
 SPLITS = {"train": [0, 1, 2], "val": [3, 4]}
@@ -423,3 +425,61 @@ def test_data_that_cannot_be_used_is_one_line(name: str, tmp_path: Path) -> None
 def test_a_wrong_split_is_one_line(layout: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(DlkitError, match=r"^[^\n]*no split 'holiday'[^\n]*$"):
         read_split(layout(tmp_path), "holiday")
+
+
+def test_the_share_that_may_be_skipped_is_an_option_of_train_and_evaluate(tmp_path: Path) -> None:
+    root = yolo_with_yaml(tmp_path / "data")
+    write(root / "labels/train/000.txt", yolo_text(scene(0)[1]) + "7 0.5 0.5 0.1 0.1\n")
+    command = ["detect", "train", root, "--out", tmp_path / "run", "--size", "nano"]
+    command += ["--image-size", "64", "--epochs", "1", "--workers", "0", "--device", "cpu"]
+    done = run(*command)
+    assert done.code == 2
+    assert "1 of 7 boxes of 'train' cannot be used (14 %), most often: unknown class 7" in done.err
+    allowed = re.search(r"--allow-skipped [0-9.]+", done.err)
+    assert allowed is not None
+    strict = run(*command, *allowed[0].split(), "--strict")
+    assert strict.code == 2
+    evaluate = ["detect", "evaluate", root, "--split", "train", "--device", "cpu"]
+    done = run(*evaluate)
+    assert (done.code, "1 of 1 boxes of 'train' cannot be used" in done.err) == (2, True)
+    done = run(*evaluate, "--allow-skipped", "1")
+    assert (done.code, "no box of 'train' has a label of the model" in done.err) == (2, True)
+
+
+def test_all_crowds_leave_nothing_to_learn_from(tmp_path: Path) -> None:
+    content = coco_content(objects_of([0]))
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    coco(tmp_path)
+    write(tmp_path / "annotations/instances_train2017.json", json.dumps(content))
+    with pytest.raises(DlkitError, match="all 2 of 'train' are crowds"):
+        read_training(DetectTrainConfig(data=tmp_path))
+
+
+def test_classes_txt_of_voc_chooses_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(voc(tmp_path) / "classes.txt", "square\n")
+    read, _ = read_training(DetectTrainConfig(data=tmp_path))
+    assert (read.labels, read.ledger.used["boxes"]) == (["square"], 3)
+    assert "train: 3 boxes of classes that are not among the chosen ones" in capsys.readouterr().err
+
+
+def test_a_training_keeps_what_is_skipped_and_the_last_epoch_without_boxes_in_val(
+    tmp_path: Path,
+) -> None:
+    root = yolo_with_yaml(tmp_path / "data")
+    for seed in SPLITS["val"]:
+        write(root / f"labels/val/{seed:03}.txt", "")
+    write(root / "labels/train/000.txt", yolo_text(scene(0)[1]) + "7 0.5 0.5 0.1 0.1\n")
+    done = run(
+        "detect", "train", root, "--out", tmp_path / "run", "--size", "nano", "--image-size", "64",
+        "--epochs", "2", "--workers", "0", "--device", "cpu", "--allow-skipped", "0.2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "val: no box of a label of train" in done.err
+    assert "(best)" not in done.err
+    table = (tmp_path / "run/skipped.csv").read_text().splitlines()
+    place = f"{root / 'labels/train/000.txt'}:3"
+    assert table == ["split,kind,reason,place", f"train,boxes,unknown class 7,{place}"]
+    assert read_header(tmp_path / "run/best.safetensors").metrics["epoch"] == 2

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
-from dlkit.segment.layouts import read_split
+from dlkit.segment.config import SegmentTrainConfig
+from dlkit.segment.layouts import read_split, read_training
 from dlkit.segment.masks import IGNORED
 from tests.conftest import run
 from tests.segment.helpers import (
@@ -215,3 +217,69 @@ def test_data_that_cannot_be_used_is_one_line(
     assert last.startswith("dlkit: ")
     assert message in last
     assert "Traceback" not in done.err
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
+def test_outlines_are_those_of_pycocotools(tmp_path: Path) -> None:
+    """Run lengths, plain and compressed, bit for bit; polygons up to their border."""
+    api = pytest.importorskip("pycocotools.mask")
+    file = coco(tmp_path) / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    rng = np.random.default_rng(0)
+    noise = np.asfortranarray(rng.random((HEIGHT, WIDTH)) > 0.5, np.uint8)
+    packed = api.encode(noise)
+    packed["counts"] = packed["counts"].decode()
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
+    polygon = np.stack([30 + 20 * np.cos(angles), 24 + 20 * np.sin(angles)], 1).reshape(-1).tolist()
+    content["annotations"][0]["segmentation"] = packed
+    content["annotations"][1]["segmentation"] = [polygon]
+    file.write_text(json.dumps(content))
+    first, second = read_split(tmp_path, "train", instances=True).samples[0].truth.objects()
+    assert np.array_equal(first.mask, noise)
+    expected = api.decode(api.merge(api.frPyObjects([polygon], HEIGHT, WIDTH))).astype(bool)
+    assert (second.mask ^ expected).sum() < 0.06 * expected.sum()
+
+
+def test_polygons_of_yolo_are_masks(tmp_path: Path) -> None:
+    write(tmp_path / "data.yaml", "names: [disc, square]\n")
+    write(tmp_path / "images/train/a.png", Image.new("RGB", (WIDTH, HEIGHT)))
+    write(tmp_path / "labels/train/a.txt", "1 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5\n")
+    read = read_split(tmp_path, "train", draw=Draw(0))
+    (sample,) = read.samples
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    expected[HEIGHT // 4 : HEIGHT // 2, WIDTH // 4 : WIDTH // 2] = 2
+    assert read.labels == NAMES
+    assert np.array_equal(sample.truth.mask(), expected)
+
+
+def test_masks_with_an_ending_and_without_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "classes.txt", "\n".join(NAMES))
+    for seed in range(4):
+        image, mask, _ = scene(seed)
+        write(tmp_path / f"images/{seed}.png", picture(image))
+        write(tmp_path / f"masks/{seed}_mask.PNG", picture(mask))
+    config = SegmentTrainConfig(data=tmp_path, val_share=0.25)
+    training, validation = read_training(config, instances=False)
+    assert (len(training.samples), len(validation.samples)) == (3, 1)
+    assert "masks with the ending _mask" in capsys.readouterr().err
+
+
+def test_all_crowds_leave_no_object_to_learn_from(tmp_path: Path) -> None:
+    file = coco(tmp_path) / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(DlkitError, match="all 8 of 'train' are crowds"):
+        read_training(SegmentTrainConfig(data=tmp_path), instances=True)
+
+
+def test_the_background_of_the_file_is_the_background(tmp_path: Path) -> None:
+    file = coco(tmp_path) / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["categories"].insert(0, {"id": 0, "name": "background"})
+    file.write_text(json.dumps(content))
+    assert read_split(tmp_path, "val").labels == NAMES
+    assert read_split(tmp_path, "val", instances=True).labels == NAMES[1:]
