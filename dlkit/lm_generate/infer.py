@@ -124,9 +124,10 @@ def from_checkpoint(
     from dlkit.lm_generate.model import architecture, build
 
     codec, network = rebuild(name, header, weights, build, TextCodec.from_settings)
-    chosen = devices.choose(device)
+    chosen, arch = devices.choose(device), architecture(header.arch)
+    if precision == "auto" and chosen.type == "cpu" and not arch.packs_linears:
+        precision = "fp32"  # in bf16 the results of a batch would depend on its size
     network.eval().to(chosen, devices.dtype(chosen, precision)).requires_grad_(False)
-    arch = architecture(header.arch)
     if arch.packs_linears:
         pack_linears(network)
     model = arch.kind(name, header, codec, network)

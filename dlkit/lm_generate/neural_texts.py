@@ -9,11 +9,13 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.generation.sampling import Sampling
 from dlkit.core.generation.tensor_sampling import choose
+from dlkit.lm_generate.models.cache import span
 from dlkit.lm_generate.models.language_model import NextTokenNetwork
 
 PREFILL_CHUNK = 1 << 12  # tokens of prompts that are read at once, over all rows
@@ -84,7 +86,10 @@ class NeuralTexts:
         context = self.network.context
         cut = [torch.tensor(ids if context is None else ids[-context:]) for ids in self.sources]
         lengths = torch.tensor([len(ids) for ids in cut], device=self.device)
-        padded = pad_sequence(cut, batch_first=True).to(self.device)
+        padded = pad_sequence(cut, batch_first=True)
+        # As the cache: the output for a source then does not depend on the lengths of the others.
+        whole = span(padded.shape[1], self.device)
+        padded = F.pad(padded, (0, whole - padded.shape[1])).to(self.device)
         return {"source": padded, "source_lengths": lengths}
 
     @torch.inference_mode()

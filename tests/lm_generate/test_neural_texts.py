@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from dlkit.core.generation import sampling
 from dlkit.core.generation.sampling import Sampling
+from dlkit.core.nn.fast_inference import can_pack, pack_linears
 from dlkit.lm_generate import neural_texts
 from dlkit.lm_generate.neural import NeuralLM
+from dlkit.lm_generate.neural_texts import NeuralTexts
 from tests.lm_generate.helpers import (
     CODEC,
     GENERATING,
@@ -15,6 +18,7 @@ from tests.lm_generate.helpers import (
     SMALL_GPT,
     generate_all,
     random_model,
+    random_network,
 )
 
 
@@ -65,3 +69,33 @@ def test_a_text_longer_than_the_context_is_truncated_with_one_notice(
         after = gpt.network(torch.tensor([seen]))[0, -1]
     after[0] = -torch.inf
     assert ids[SMALL_GPT["context"] + 1] == int(after.argmax())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("arch", ["gpt", "t5"])
+def test_logits_do_not_depend_on_the_batch(arch: str, dtype: torch.dtype) -> None:
+    """Bit for bit on a CPU, for texts of up to 256 tokens."""
+    network = random_network(arch, context=256, heads=4, width=64).requires_grad_(False)
+    network = network.to(dtype)
+    if not can_pack(network.embedding.weight):
+        pytest.skip("this CPU packs no linear layers of this type")
+    network = pack_linears(network)
+    lengths = [1, 2, 3, 4, 5, 31, 33, 34, 35, 65, 130, 200]
+    ids = [torch.randint(CODEC.size, (length,)).tolist() for length in lengths]
+
+    def logits(group: list[list[int]]) -> list[Tensor]:
+        sources = {"sources": group} if arch == "t5" else {}
+        texts = NeuralTexts(network, [[0, 1]] * len(group) if sources else group, 3, (), **sources)
+        found = [texts.logits]
+        for token in (2, 3):
+            texts.append([token] * len(group))
+            found.append(texts.logits)
+        return list(torch.stack(found, dim=1))
+
+    alone = [logits([text])[0] for text in ids]
+    order = [5, 0, 11, 2, 7, 1, 10, 3, 8, 4, 6, 9]
+    for size in (2, 7, 12):
+        for start in range(0, len(order), size):
+            group = order[start : start + size]
+            for place, found in zip(group, logits([ids[n] for n in group]), strict=True):
+                assert torch.equal(found, alone[place]), lengths[place]

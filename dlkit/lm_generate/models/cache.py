@@ -8,12 +8,16 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dlkit.lm_generate.models.language_model import DecoderState
 
-# On a CPU attention covers a multiple of this many tokens, and a mask hides those that do not exist
-# yet: its sums then have the same order for a row, whatever the lengths of the other rows.
-BLOCK = 64
+# On a CPU attention covers one of these numbers of tokens, or a multiple of the last one, and a
+# mask hides those that do not exist yet: up to 256 tokens the sums of a row then have the same
+# order, whatever the lengths of the other rows. (That of 192 tokens is another.)
+SPANS = (64, 128, 256)
+# There the kernel sums in another order for the last one to three queries of a block of 32.
+QUERIES = 4
 
 
 def round_up(number: int, block: int) -> int:
@@ -21,10 +25,29 @@ def round_up(number: int, block: int) -> int:
     return -(-number // block) * block
 
 
+def span(tokens: int, device: torch.device) -> int:
+    """The number of tokens that attention covers for `tokens` of them."""
+    if device.type != "cpu":
+        return tokens
+    return next((size for size in SPANS if tokens <= size), round_up(tokens, SPANS[-1]))
+
+
 def present(ids: Tensor, lengths: Tensor) -> Tensor:
     """Mask (B, 1, 1, T) of the tokens within each row's length (B); the others are padding."""
     seen = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
     return seen[:, None, None]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention of query (B, H, T, D) to the keys and values of a cache (B, H, S, D): (B, H, T, D).
+
+    On a CPU the result for a text does not depend on the lengths of the others.
+    """
+    tokens = query.shape[-2]
+    if query.is_cpu and tokens > 1 and (extra := -tokens % QUERIES):
+        query, mask = F.pad(query, (0, 0, 0, extra)), F.pad(mask, (0, 0, 0, extra))
+    mixed = F.scaled_dot_product_attention(query, key, value, mask)
+    return mixed[..., :tokens, :]
 
 
 class KeyValueCache(DecoderState):
@@ -37,9 +60,8 @@ class KeyValueCache(DecoderState):
 
         There attention of one token to many is several times faster in fp32 than in bf16.
         """
-        self.block = BLOCK if like.device.type == "cpu" else 1
         dtype = torch.float32 if like.device.type == "cpu" else like.dtype
-        shape = (2, batch, heads, round_up(capacity, self.block), size)  # keys, and values
+        shape = (2, batch, heads, span(capacity, like.device), size)  # keys, and values
         self.capacity = capacity
         # Zeros: masked attention multiplies unwritten memory by 0, and 0 x NaN is NaN.
         self.layers = [torch.zeros(shape, dtype=dtype, device=like.device) for _ in range(layers)]
@@ -61,7 +83,7 @@ class KeyValueCache(DecoderState):
         for kept in self.layers:
             chosen.layers.append(kept.new_zeros(2, len(rows), *kept.shape[2:]))
             chosen.layers[-1][..., : self.longest, :] = kept[:, rows, :, : self.longest]
-        chosen.block, chosen.capacity = self.block, self.capacity
+        chosen.capacity = self.capacity
         chosen.lengths = self.lengths[rows]
         chosen.longest, chosen.even = self.longest, self.even
         chosen.steps, chosen.window, chosen.step = 0, 0, None
@@ -74,14 +96,14 @@ class KeyValueCache(DecoderState):
         """Prepare for `tokens` more in each row, and return their positions (T) or (B, T)."""
         replayed = bool(self.window) and tokens == 1
         self.end = min(self.longest + tokens, self.capacity)
-        self.attended = self.window if replayed else round_up(self.end, self.block)
+        self.attended = self.window if replayed else span(self.end, self.lengths.device)
         steps = torch.arange(tokens, device=self.lengths.device)
         places = torch.arange(self.attended, device=steps.device)
         if self.even and not replayed:
             self.places = None
             positions = steps + self.longest
             self.mask: Tensor | None = self.additive_mask(places > positions[:, None])
-            if self.block == 1 and (tokens == 1 or not self.longest):
+            if not self.lengths.is_cpu and (tokens == 1 or not self.longest):
                 self.mask = (
                     None  # it would hide nothing, or only later tokens, which is_causal does
                 )

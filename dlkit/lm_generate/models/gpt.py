@@ -18,7 +18,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.nn.activations import ACTIVATIONS
 from dlkit.core.nn.fast_inference import as_cuda_graph
 from dlkit.core.nn.layers import Dropout
-from dlkit.lm_generate.models.cache import KeyValueCache, round_up
+from dlkit.lm_generate.models.cache import KeyValueCache, attend, round_up
 from dlkit.lm_generate.models.language_model import DecoderState, NextTokenNetwork
 
 LARGEST_WAVELENGTH = 10_000  # of sinusoidal and rotary positions, divided by 2 pi
@@ -64,12 +64,13 @@ class CausalAttention(nn.Module):
             new = parts[1:] if rotation is None else torch.stack([key, value])
             key, value = past.extend(layer, new)
             mask = past.mask
-            causal = causal and mask is None
         if self.training and past is None and value.dtype == torch.bfloat16 and x.is_cpu:
             # Rotary positions were applied in fp32, as the angles are.
             mixed = causal_attention(query.to(value.dtype), key.to(value.dtype), value)
+        elif mask is not None:
+            mixed = attend(query, key, value, mask)
         else:
-            mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
         y: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width).to(x.dtype))
         return y
 
