@@ -191,6 +191,8 @@ def nearest(
     """
     top = min(top, len(index.paths))
     products = queries @ index.descriptors.T
+    if not np.isfinite(products).all():
+        raise DlkitError("the index has numbers that are not finite; remove it (see --index)")
     norms = index.norms
     # Bound on the rounding error of a product relative to both lengths, with a margin.
     rounding = 2 * (index.descriptors.shape[1] + 8) * UNIT_ROUNDOFF
@@ -198,7 +200,8 @@ def nearest(
     for query, product in zip(queries, products, strict=True):
         length = np.linalg.norm(query)
         if distance == "cosine":
-            keys = -product / np.maximum(norms, np.finfo(np.float32).tiny)
+            with np.errstate(over="ignore"):  # of norms that are 0 for other descriptors
+                keys = -product / np.maximum(norms, np.finfo(np.float32).tiny)
             error: Any = rounding * length
         else:
             keys = norms**2 - 2 * product
