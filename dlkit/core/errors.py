@@ -62,4 +62,6 @@ def outside_cause(error: BaseException) -> DlkitError | None:
         return DlkitError("an input is nested too deeply")
     if isinstance(error, ValueError) and "null byte" in str(error):
         return DlkitError("a name with a NUL character, which no file has")
+    if isinstance(error, ValueError) and "has an empty name" in str(error):  # of Path.with_name
+        return DlkitError("a folder where a file is needed")
     return None

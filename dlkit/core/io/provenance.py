@@ -75,7 +75,7 @@ def current() -> Provenance | None:
 
 def file_of(results: Path) -> Path:
     """The file beside a file of results."""
-    return results.with_name(results.name + SUFFIX)
+    return results.parent / f"{results.name}{SUFFIX}"
 
 
 def save_beside(results: Path, provenance: Provenance | None = None) -> None:

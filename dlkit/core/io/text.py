@@ -41,7 +41,8 @@ def files(sources: Iterable[str]) -> list[str]:
     for source in sources:
         path = Path(source)
         if source != "-" and is_dir(path):
-            inside = [p for p in sorted(path.rglob("*")) if is_file(p) and is_text(p)]
+            below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+            inside = [p for p in sorted(below) if is_text(p) and is_file(p)]
             found += map(str, inside or [path])  # reading the folder fails with the reason
         else:
             found.append(source)

@@ -136,7 +136,8 @@ def check_arguments(function: Callable[..., Any], settings: Mapping[str, Any], g
     The first `given` arguments come from elsewhere.
     """
     arguments, takes_more = arguments_of(function)
-    names = [*arguments][given:]
+    chosen = function.keywords if isinstance(function, partial) else {}
+    names = [name for name in [*arguments][given:] if name not in chosen]
     if unknown := [name for name in settings if name not in names and not takes_more]:
         raise DlkitError(f"unknown setting {brief(unknown[0])}")
     for name in names:

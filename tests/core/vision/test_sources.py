@@ -139,7 +139,7 @@ def test_a_url_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     fetched: list[str] = []
 
-    def fetch(url: str, label: str) -> list[bytes]:
+    def fetch(url: str, label: str, **limits: int) -> list[bytes]:
         fetched.append(url)
         return [(tmp_path / "a.png").read_bytes()]
 
