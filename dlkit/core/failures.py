@@ -1,10 +1,10 @@
-"""Failed inputs and skipped samples: one bad file never ends a batch. Loads no torch."""
+"""Failed inputs and notes: one bad file never ends a batch. Loads no torch."""
 
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from dlkit.core.environment import shows_traces
@@ -13,7 +13,7 @@ from dlkit.core.progress import log
 
 T = TypeVar("T")
 R = TypeVar("R")
-MAX_SHOWN = 3  # skipped samples of a kind that the terminal names
+MAX_SHOWN = 3  # places of a note that the terminal names
 
 
 @dataclass(frozen=True)
@@ -33,37 +33,6 @@ class Failure:
             import traceback
 
             object.__setattr__(self, "trace", traceback.format_exc())
-
-
-@dataclass
-class Skipped:
-    """Samples that were skipped because something is wrong with them, by the reason."""
-
-    places: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, place: str) -> None:
-        """Note that the sample at `place` (a path, or a path and a line) is skipped."""
-        self.places.setdefault(reason, []).append(place)
-
-    def __add__(self, other: "Skipped") -> "Skipped":
-        """The skipped samples of both, each once."""
-        reasons = {**self.places, **other.places}
-        return Skipped(
-            {
-                r: list(dict.fromkeys(self.places.get(r, []) + other.places.get(r, [])))
-                for r in reasons
-            },
-        )
-
-    def report(self) -> None:
-        """Print a line for each reason, with the number of samples and the first places."""
-        for reason, places in self.places.items():
-            more = f" and {len(places) - MAX_SHOWN} more" if len(places) > MAX_SHOWN else ""
-            log(f"skipped {len(places)} x {reason}: {', '.join(places[:MAX_SHOWN])}{more}")
-
-    def lines(self) -> list[str]:
-        """Reason and place of each skipped sample, separated by a tab."""
-        return [f"{reason}\t{place}" for reason, places in self.places.items() for place in places]
 
 
 _notes: dict[str, tuple[list[str], set[int]]] = {}  # first places, and hashes of all of them

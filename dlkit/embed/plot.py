@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from dlkit.core.errors import DlkitError, os_reason
-from dlkit.core.failures import Skipped
 from dlkit.core.io.plots import figure, save_figure
+from dlkit.core.ledger import Ledger
 from dlkit.embed.nearest import unit
 from dlkit.embed.vectors import Vectors
 
@@ -69,7 +69,7 @@ def plot(
     seed: int = 0,
 ) -> Plot:
     """Draw the words of all groups; unknown words are reported and skipped."""
-    skipped = Skipped()
+    ledger = Ledger()
     words: list[str] = []
     group_numbers: list[int] = []
     directions: list[np.ndarray] = []
@@ -77,12 +77,14 @@ def plot(
         for word in group.words:
             vector = vectors.word_vector(word)
             if vector is None:
-                skipped.add(f"not in the vocabulary of {vectors.name}", word)
+                ledger.skip("words", f"not in the vocabulary of {vectors.name}", word)
             else:
                 words.append(word)
                 group_numbers.append(number)
                 directions.append(unit(vector))
-    skipped.report()
+    ledger.use("words", len(words))
+    if ledger.places:
+        ledger.report()
     if not 3 <= len(words) <= MAX_WORDS:
         raise DlkitError(f"a plot needs 3 to {MAX_WORDS} known words; {len(words)} are known")
     matrix = np.stack(directions).astype(np.float64)

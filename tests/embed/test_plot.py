@@ -38,7 +38,7 @@ def test_a_plot(world: Path, tmp_path: Path, method: str) -> None:
     options = ["-m", world, "--method", method, "-o", out]
     result = run("embed", "plot", "--groups", groups, "--lines", *options)
     assert (result.code, result.out) == (0, f"{out}\t11\n")
-    assert "skipped 1 x not in the vocabulary" in result.err
+    assert "1 not in the vocabulary of " in result.err
     with Image.open(out) as image:
         assert min(image.size) > 500
     options.append("--force")

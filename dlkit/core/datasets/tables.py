@@ -49,7 +49,9 @@ class Table:
         is_text = kind == "caption"
         columns = {
             "path": Column(PATHS),
-            kind: Column(CAPTIONS if is_text else LABELS, free_text=is_text, number=not is_text),
+            kind: Column(CAPTIONS, free_text=True)
+            if is_text
+            else Column(LABELS, number=True, joined_by=SEVERAL),
             "split": Column(SPLIT_COLUMNS, optional=True),
         }
         spelled: dict[str, str] = {}

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError, os_reason
-from dlkit.core.failures import Skipped
 from dlkit.core.ledger import SKIPPED_FILE, Ledger, write_skipped
 from dlkit.core.progress import log
 
@@ -267,13 +266,6 @@ def check_name(path: Path) -> None:
     """Raise OSError or ValueError, before the work, for a name that the file system refuses."""
     with suppress(FileNotFoundError):
         os.lstat(path)
-
-
-def save_skipped(skipped: Skipped, folder: Path) -> None:
-    """Write `skipped.txt` into the folder from the main process, if any sample was skipped."""
-    if skipped.places and is_main_process():
-        with whole_file(folder / "skipped.txt") as partial:
-            partial.write_text("".join(f"{line}\n" for line in skipped.lines()), encoding="utf-8")
 
 
 def save_ledgers(folder: Path, *ledgers: Ledger) -> None:

@@ -114,11 +114,14 @@ def why_empty(folder: str) -> str:
     return "; ".join(["a folder without images", *ignored.lines()])
 
 
-def find_in_tar(tar: str) -> Iterator[str]:
+def find_in_tar(tar: str, ignored: Ignored) -> Iterator[str]:
     """The images in a tar file; the tar file itself if it is damaged, so that reading it fails."""
     try:
-        for name, _ in tars.members(tar, lambda name: Path(name).suffix.lower() in SUFFIXES):
-            yield f"{tar}/{name}"
+        for name, _ in tars.members(tar, has_suffix):
+            if tars.is_hidden_member(name):
+                ignored.hidden += 1
+            else:
+                yield f"{tar}/{name}"
     except DlkitError:
         yield tar
 
@@ -129,7 +132,7 @@ def find_below(name: str, ignored: Ignored) -> Iterator[str]:
     A folder that cannot be listed yields itself after them: reading it fails with the reason.
     """
     if tars.is_tar(name):
-        yield from find_in_tar(name)
+        yield from find_in_tar(name, ignored)
     elif os.path.isdir(name):
         closed = len(ignored.unreadable)
         yield from walk(name, has_suffix, ignored)
@@ -231,11 +234,6 @@ class ListedPaths:
 def has_suffix(name: str) -> bool:
     """Whether the name of a file has an image's suffix."""
     return suffix_of(name) in SUFFIXES
-
-
-def is_image(path: Path) -> bool:
-    """Whether the path is an existing file with an image's suffix."""
-    return has_suffix(path.name) and exists(path)
 
 
 def exists(path: Path) -> bool:

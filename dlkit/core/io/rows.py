@@ -25,13 +25,15 @@ class Column:
     """A column that a reader needs, under the first of its names that a file has, in any case.
 
     As the last column of a CSV one of `free_text` takes the rest of a row, with its separators. The
-    fields of JSON are strings, or numbers where `number`.
+    fields of JSON are strings, or numbers where `number`, or lists of them that are joined by
+    `joined_by`.
     """
 
     names: tuple[str, ...]
     optional: bool = False
     free_text: bool = False
     number: bool = False
+    joined_by: str = ""
 
     def __str__(self) -> str:
         return " or ".join(self.names)
@@ -111,14 +113,24 @@ def cells_of(found: dict[str, Any], columns: Columns) -> dict[str, str]:
         if value is None:
             if not column.optional:
                 raise Unusable(f"object without {column}")
-        elif isinstance(value, str):
-            cells[key] = value
-        elif column.number and isinstance(value, int | float) and not isinstance(value, bool):
-            cells[key] = json.dumps(value)
+        elif column.joined_by and isinstance(value, list):
+            items = [cell_of(item, key, column) for item in value]
+            if any(column.joined_by in item for item in items):
+                raise Unusable(f"{key} with {column.joined_by!r} in a list")
+            cells[key] = column.joined_by.join(items)
         else:
-            kind = "string or number" if column.number else "string"
-            raise Unusable(f"{key} that is no {kind}")
+            cells[key] = cell_of(value, key, column)
     return cells
+
+
+def cell_of(value: Any, key: str, column: Column) -> str:
+    """The cell of a value of JSON. Raises Unusable for one of another type."""
+    if isinstance(value, str):
+        return value
+    if column.number and isinstance(value, int | float) and not isinstance(value, bool):
+        return json.dumps(value)
+    kind = "string or number" if column.number else "string"
+    raise Unusable(f"{key} that is no {kind}")
 
 
 def finish_rows(ledger: Ledger, file: Path, allowed: float) -> None:

@@ -7,7 +7,7 @@ is not unpacked, and only the tables of contents of the last ones are kept.
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ from threading import Lock
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import is_file
+from dlkit.core.io.walk import is_hidden
 
 SUFFIX = ".tar"
 MAX_MEMBER = 200_000_000  # bytes of a file in a tar file
@@ -105,36 +106,21 @@ def samples(tars: Iterable[Path]) -> Iterator[TarSample]:
     tars = list(tars)
     contents.most = max(contents.most, len(tars))
     for tar in map(str, tars):
-        for key, names in groupby(contents.table(tar), key=sample_key):
+        visible = (name for name in contents.table(tar) if not is_hidden_member(name))
+        for key, names in groupby(visible, key=sample_key):
             yield TarSample(tar, key, {name[len(key) + 1 :]: name for name in names})
+
+
+def is_hidden_member(name: str) -> bool:
+    """Whether a member, or a folder in its name, is hidden or another program's: ._photo.jpg."""
+    *folders, file = [part for part in name.split("/") if part not in {"", ".", ".."}] or [""]
+    return is_hidden(file, False) or any(is_hidden(folder, True) for folder in folders)
 
 
 def sample_key(name: str) -> str:
     """The name up to the first dot after the last slash."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
-
-
-def find_splits(data: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
-    """The tar files of each split, train-000.tar or train/000.tar; `all` where there is no split.
-
-    `data` is their folder, or one tar file.
-    """
-    if is_tar(str(data)):
-        return {"all": [data]}
-    found = {
-        split: sorted(
-            {
-                tar
-                for name in spellings
-                for tar in [*data.glob(f"{name}*.tar"), *data.glob(f"{name}/*.tar")]
-            }
-        )
-        for split, spellings in splits.items()
-    }
-    found = {split: tars for split, tars in found.items() if tars}
-    unsplit = sorted(data.glob("*.tar"))
-    return found or ({"all": unsplit} if unsplit else {})
 
 
 def expand_braces(source: str) -> Iterator[str]:

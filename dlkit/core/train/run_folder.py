@@ -22,7 +22,7 @@ from dlkit.core.store.renamed import upgrade_record, upgrade_settings
 # The files of a training that are for people, as its last lines list them.
 SHOWN = (
     "best.safetensors", "best.arpa", "last.safetensors", "log.jsonl", "curves.png", "examples.png",
-    "examples", "samples", "samples.txt", "templates.png", "skipped.csv", "skipped.txt",
+    "examples", "samples", "samples.txt", "templates.png", "skipped.csv",
 )  # fmt: skip
 
 

@@ -153,6 +153,18 @@ def test_tables_name_files_as_they_are(tmp_path: Path, name: str, content: str) 
     assert not ledger.places
 
 
+def test_labels_in_json_may_be_lists_and_numbers(tmp_path: Path) -> None:
+    put(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    table = tmp_path / "a.jsonl"
+    table.write_text(
+        '{"path": "1.jpg", "labels": ["cat", "dog"]}\n{"path": "2.jpg", "labels": 7}\n'
+        '{"path": "3.jpg", "labels": ["a;b"]}\n'
+    )
+    samples, ledger = read(table, ALL)
+    assert named(samples) == [("1.jpg", ("cat", "dog")), ("2.jpg", ("7",))]
+    assert ledger.places["images"] == {"label with ';' in a list": [f"{table}:3"]}
+
+
 def test_rows_that_contradict_each_other_are_all_skipped(tmp_path: Path) -> None:
     put(tmp_path, "1.jpg", "2.jpg")
     table = tmp_path / "train.csv"

@@ -6,17 +6,21 @@ from pathlib import Path
 import pytest
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Skipped
 from dlkit.core.io.csv_files import file_lines, open_csv
 
 
 def read(
     tmp_path: Path, content: str | bytes, *free_text: str
-) -> tuple[list[tuple[int, dict[str, str]]], Skipped]:
-    """The rows of a file of that content, and what was skipped."""
-    file, skipped = tmp_path / "t.csv", Skipped()
+) -> tuple[list[tuple[int, dict[str, str]]], dict[str, list[str]]]:
+    """The rows of a file of that content, and the places of the skipped ones by reason."""
+    file = tmp_path / "t.csv"
+    skipped: dict[str, list[str]] = {}
+
+    def skip(reason: str, where: str) -> None:
+        skipped.setdefault(reason, []).append(where)
+
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    header, rows = open_csv(file_lines(file), file, skipped.add, free_text)
+    header, rows = open_csv(file_lines(file), file, skip, free_text)
     return [(number, dict(zip(header, cells, strict=True))) for number, cells in rows], skipped
 
 
@@ -31,7 +35,7 @@ def test_the_separator_is_that_of_the_header(separator: str, start: str, tmp_pat
     assert [list(row.values()) for _, row in found] == rows[1:]
     assert list(found[0][1]) == ["text", "label"]
     assert [number for number, _ in found] == [2, 3, 4]
-    assert not skipped.places
+    assert not skipped
 
 
 def test_excels_line_of_the_separator(tmp_path: Path) -> None:
@@ -42,15 +46,15 @@ def test_excels_line_of_the_separator(tmp_path: Path) -> None:
 def test_a_row_with_other_fields_than_the_header_is_skipped_by_its_line(tmp_path: Path) -> None:
     found, skipped = read(tmp_path, "text,label\na,x\nI liked it, really,x\n\nonly\nb,y\n")
     assert [row["text"] for _, row in found] == ["a", "b"]
-    (reason,) = skipped.places
+    (reason,) = skipped
     assert reason == "row with another number of fields than the header (2)"
-    assert skipped.places[reason] == [f"{tmp_path / 't.csv'}:{number}" for number in (3, 5)]
+    assert skipped[reason] == [f"{tmp_path / 't.csv'}:{number}" for number in (3, 5)]
 
 
 def test_the_last_column_of_free_text_takes_the_rest(tmp_path: Path) -> None:
     found, skipped = read(tmp_path, "path,caption\na.jpg,A red, small box\n", "caption")
     assert found == [(2, {"path": "a.jpg", "caption": "A red, small box"})]
-    assert not skipped.places
+    assert not skipped
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ def test_labels_and_captions_come_from_the_same_sample(shards: Path) -> None:
 def test_splits_are_in_the_names_and_what_is_incomplete_is_skipped(tmp_path: Path) -> None:
     parts = {"1.png": png(1), "1.cls": b"x", "2.cls": b"y", "3.png": png(3), "4.PNG": png(4),
              "4.cls": b" y\n"}  # fmt: skip
-    write_tar(tmp_path / "train-00.tar", parts)
+    hidden = {"._1.png": b"x", "__MACOSX/._1.cls": b"x"}
+    write_tar(tmp_path / "train-00.tar", {**parts, **hidden})
     write_tar(tmp_path / "training" / "7.tar", {"5.jpg": png(5), "5.cls": b"x"})
     write_tar(tmp_path / "val-00.tar", {"6.png": png(6), "6.cls": b"y"})
     found = classify_layouts.read_split(tmp_path, "train")
