@@ -82,6 +82,8 @@ def merge(paths: Sequence[Path], output: Path | None) -> None:
     An input that is in several files is written once. Exits with 1 in that case, and if an input
     or a file is missing.
     """
+    # A pattern such as out.* matches the files beside them, too.
+    paths = [path for path in paths if not path.name.endswith(provenance.SUFFIX)]
     files = [ShardFile.parse(path) for path in paths]
     absent = missing_files(files)
     made_by = provenance.common(paths)

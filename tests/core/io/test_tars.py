@@ -108,7 +108,8 @@ def test_images_in_tar_files_are_dealt_out_merged_and_named(shards: Path) -> Non
     for index in range(4):
         shard = ["-o", "out.jsonl", "--shard", f"{index}/4"]
         assert run(*command, *shard, stdin=listed).code == 0
-    assert run("merge", *sorted(shards.glob("out.*"))).out == one.out
+    merged = run("merge", *sorted(shards.glob("out.*")))
+    assert merged.out == one.out, merged.err
 
 
 def test_what_is_wrong_with_a_tar_file_is_said_in_its_place(shards: Path) -> None:
