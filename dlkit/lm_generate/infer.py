@@ -79,7 +79,10 @@ def load(
     models, as there.
     """
     loaded = load_file(str(model), device, precision)
-    loaded.codec.read_special(loaded.header.settings)
+    try:
+        loaded.codec.read_special(loaded.header.settings)
+    except DlkitError as error:
+        raise DlkitError(f"a damaged model file ({error}); get it again", Path(model)) from error
     if parse_special is not None:
         loaded.codec.parse_special = parse_special
     return loaded

@@ -6,11 +6,12 @@ special token, if they have one: `</s>` in those that `train` learns.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from dlkit.core.errors import DlkitError
+from dlkit.core.store import schema
 from dlkit.lm_generate.config import LEARNED
 from dlkit.tokenize import Tokenizer, load, train
 
@@ -24,6 +25,18 @@ SPECIAL_TOKENS = {
     "t5": ("<pad>", "</s>", "<unk>", *SENTINELS),
 }
 SUFFIX = "##"  # begins the tokens that continue a word
+
+
+class SpecialSettings(TypedDict, total=False):
+    """The entries of a model's header about special tokens and dialogues."""
+
+    begin: int  # the id that begins each text
+    ends: list[int]  # those that end one
+    decoder_start: int  # that begins the output of an encoder-decoder
+    parse_special: bool
+    chat_template: str
+    chat_tokens: dict[str, str]
+    generation: dict[str, Any]
 
 
 class TextCodec:
@@ -73,7 +86,16 @@ class TextCodec:
         return cls(Tokenizer.from_settings(settings))
 
     def read_special(self, settings: Mapping[str, Any]) -> None:
-        """Take over how a model's header reads special tokens, and with which a text begins."""
+        """Take over how a model's header reads special tokens, and with which a text begins.
+
+        Raises DlkitError for entries of other types, and ids that the tokenizer does not have.
+        """
+        known = SpecialSettings.__annotations__
+        schema.check({k: v for k, v in settings.items() if k in known}, SpecialSettings, "")
+        ids = [settings[k] for k in ("begin", "decoder_start") if k in settings]
+        for number in [*ids, *settings.get("ends", [])]:
+            if number not in self.tokenizer.names:
+                raise DlkitError(f"{number} is no token of its tokenizer")
         self.begin = settings.get("begin", self.begin)
         self.parse_special = settings.get("parse_special", False)
 

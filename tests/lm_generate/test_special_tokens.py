@@ -13,6 +13,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.generation.sampling import Sampling
 from dlkit.core.io.scores import Score
+from dlkit.core.store import checkpoint
 from dlkit.lm_generate import chat, infer
 from dlkit.lm_generate.evaluate import evaluate_checkpoint
 from dlkit.lm_generate.infer import load
@@ -251,3 +252,26 @@ def test_the_settings_of_generation_that_are_not_used_are_printed(
         f"{tmp_path}: dlkit has no option for these fields of its generation_config.json:"
         " no_repeat_ngram_size 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("begin", "x", "begin is 'x'"),
+        ("begin", 10**9, "1000000000 is no token"),
+        ("ends", [-1], "ends[0] is -1"),
+        ("ends", {"a": 1}, "ends is"),
+        ("parse_special", "yes", "parse_special is 'yes'"),
+        ("chat_template", 7, "chat_template is 7"),
+        ("generation", [1], "generation is"),
+    ],
+)
+def test_entries_of_a_header_of_other_types_are_refused(
+    file: Path, tmp_path: Path, name: str, value: Any, reason: str
+) -> None:
+    header, weights = checkpoint.load(file)
+    header.settings[name] = value
+    checkpoint.save(tmp_path / "model.safetensors", weights, header)
+    with pytest.raises(DlkitError, match="a damaged model file") as refused:
+        load(tmp_path / "model.safetensors", "cpu", "fp32")
+    assert reason in str(refused.value)
