@@ -11,6 +11,7 @@ from dlkit.core.datasets.masks import pair_files
 from dlkit.core.datasets.pictures import checked
 from dlkit.core.datasets.samples import Classes, Sample
 from dlkit.core.datasets.texts import read_text
+from dlkit.core.io.files import is_file
 from dlkit.core.io.splits import find_splits
 from dlkit.core.ledger import Ledger
 
@@ -66,11 +67,11 @@ class CamVid:
             image, mask = (
                 self.resolve(" ".join(part).strip()) for part in (words[:place], words[place:])
             )
-            if image.is_file() and mask.is_file():
+            if is_file(image) and is_file(mask):
                 return image, mask
         return None
 
     def resolve(self, name: str) -> Path:
         """The path of a listed file, whose list may have been written for another root folder."""
         path = self.root / name.lstrip("/")
-        return path if path.exists() else self.root.joinpath(*Path(name).parts[-2:])
+        return path if is_file(path) else self.root.joinpath(*Path(name).parts[-2:])

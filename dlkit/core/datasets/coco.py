@@ -13,6 +13,7 @@ from dlkit.core.datasets.pictures import checked
 from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Keypoint, Sample
 from dlkit.core.datasets.texts import read_json
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_file
 from dlkit.core.io.splits import find_splits, split_of
 from dlkit.core.ledger import Ledger
 
@@ -135,13 +136,10 @@ class ImagePaths:
         for candidate in names:
             for number, folder in enumerate(self.folders):
                 path = folder / candidate
-                try:
-                    if path.is_file():
-                        # The next image is in the same folder.
-                        self.folders.insert(0, self.folders.pop(number))
-                        return path
-                except (OSError, ValueError):
-                    break
+                if is_file(path):
+                    # The next image is in the same folder.
+                    self.folders.insert(0, self.folders.pop(number))
+                    return path
         return self.root / names[-1]
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from dlkit.core.datasets.pictures import checked
 from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Sample
+from dlkit.core.datasets.texts import refuse_entities
 from dlkit.core.errors import DlkitError, os_reason
+from dlkit.core.io.files import is_file
 from dlkit.core.io.splits import split_of
 from dlkit.core.ledger import Ledger
 
@@ -75,13 +77,15 @@ class Cvat:
         plain = name.rsplit("/", 1)[-1]
         folders = [self.root / "images", self.root, self.root / "data"]
         paths = [folder / spelling for spelling in (name, plain) for folder in folders]
-        return next((path for path in paths if path.is_file()), paths[0])
+        return next((path for path in paths if is_file(path)), paths[0])
 
 
 def parse(file: Path) -> Any:
     """The root element of CVAT's XML for images. Raises DlkitError for another file."""
     try:
-        root = ElementTree.fromstring(file.read_bytes())
+        content = file.read_bytes()
+        refuse_entities(content, file)
+        root = ElementTree.fromstring(content)
     except (OSError, ValueError) as error:
         raise DlkitError(os_reason(error), file) from None
     except ElementTree.ParseError as error:

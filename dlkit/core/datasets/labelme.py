@@ -14,6 +14,7 @@ from dlkit.core.datasets.pictures import checked, is_image_name
 from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Sample
 from dlkit.core.datasets.texts import read_json
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_file
 from dlkit.core.io.image_files import with_image_suffix
 from dlkit.core.io.splits import find_splits
 from dlkit.core.io.walk import walk
@@ -66,8 +67,11 @@ def has_shapes(folder: Path) -> bool:
     file = min(folder.glob("[!.]*.json"), default=None)
     if file is None:
         return False
-    with file.open("rb") as stream:
-        return b'"shapes"' in stream.read(PEEKED)
+    try:
+        with file.open("rb") as stream:
+            return b'"shapes"' in stream.read(PEEKED)
+    except OSError:
+        return False
 
 
 def read_sample(file: Path) -> Sample:
@@ -77,7 +81,7 @@ def read_sample(file: Path) -> Sample:
         raise DlkitError("no list `shapes`", file)
     name = content.get("imagePath")
     path = file.parent / str(name).replace("\\", "/") if isinstance(name, str) else file
-    if not path.is_file() or path == file:
+    if not is_file(path) or path == file:
         path = with_image_suffix(file.with_suffix(""))
     flags = content.get("flags")
     labels = [name for name, is_set in flags.items() if is_set] if isinstance(flags, dict) else []
@@ -112,7 +116,7 @@ def read_shape(shape: Any, where: str) -> Annotation:
     if not isinstance(label, str) or not label.strip():
         return Annotation("", where, flaw="shape without a label")
     label = label.strip()
-    kind = shape.get("shape_type") or "polygon"
+    kind = str(shape.get("shape_type") or "polygon")
     try:
         points = [(float(x), float(y)) for x, y in shape["points"]]
     except (KeyError, TypeError, ValueError, OverflowError):

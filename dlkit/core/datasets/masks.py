@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dlkit.core.datasets.pictures import by_stem, find_images
 from dlkit.core.datasets.samples import Sample
+from dlkit.core.io.files import is_file
 from dlkit.core.ledger import Ledger
 
 # JPEG last, which is refused with its reason.
@@ -17,7 +18,7 @@ def by_name(stem: Path) -> Path | None:
     """The mask of that name with any suffix, also in capitals."""
     suffixes = (spelling for suffix in MASK_SUFFIXES for spelling in (suffix, suffix.upper()))
     paths = (stem.with_name(stem.name + suffix) for suffix in suffixes)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_file(path)), None)
 
 
 def pair_files(images: Path, masks: Path, objects: Path | None, ledger: Ledger) -> list[Sample]:

@@ -72,6 +72,12 @@ def read_yaml(file: Path) -> Any:
         raise DlkitError("not YAML that can be read: nested too deeply", file) from None
 
 
+def refuse_entities(content: bytes, file: Path) -> None:
+    """Raise DlkitError for XML that defines entities, which may be as large as they like."""
+    if b"<!ENTITY" in content:
+        raise DlkitError("XML with entities of its own, which no annotation tool writes", file)
+
+
 def line_of(node: Any) -> int:
     line: int = node.start_mark.line + 1
     return line

@@ -14,7 +14,7 @@ from dlkit.core.datasets.classes import read_classes
 from dlkit.core.datasets.masks import by_name
 from dlkit.core.datasets.pictures import by_stem, checked, find_images
 from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Sample
-from dlkit.core.datasets.texts import read_text
+from dlkit.core.datasets.texts import read_text, refuse_entities
 from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.io.splits import find_splits, split_of
 from dlkit.core.io.walk import walk
@@ -179,7 +179,10 @@ def has_xml(folder: Path) -> bool:
     if not folder.is_dir() or folder.name.startswith("."):
         return False
     first = next(iter(sorted(folder.glob("*.xml"))), None)
-    return first is not None and b"<annotation>" in first.read_bytes()[:1000]
+    try:
+        return first is not None and b"<annotation" in first.read_bytes()[:1000]
+    except OSError:
+        return False
 
 
 def xml_sample(xml: Path, image: Path, ledger: Ledger) -> Sample | None:
@@ -204,12 +207,14 @@ def parse_xml(content: bytes, xml: Path) -> tuple[tuple[int, int] | None, list[A
 
     Boxes count pixels from 1 and include both ends.
     """
+    refuse_entities(content, xml)
     found: list[Annotation] = []
     path: list[str] = []
     values: dict[str, str] = {}
     size: dict[str, str] = {}
     line = 0
     parser = expat.ParserCreate()
+    parser.buffer_text = True
 
     def start(name: str, _: dict[str, str]) -> None:
         nonlocal line

@@ -20,6 +20,7 @@ from dlkit.core.datasets.pictures import Size, find_images, is_image_name, measu
 from dlkit.core.datasets.samples import ALL, Annotation, Classes, Keypoint, Sample
 from dlkit.core.datasets.texts import read_text, read_yaml
 from dlkit.core.errors import DlkitError
+from dlkit.core.io.files import is_dir
 from dlkit.core.io.splits import find_splits
 from dlkit.core.io.walk import walk
 from dlkit.core.ledger import Ledger
@@ -88,11 +89,11 @@ class Yolo:
         declared = self.description.path
         if declared is None:
             return [self.root]
-        if (self.root / declared).is_dir():
+        if is_dir(self.root / declared):
             return [self.root / declared, self.root]
         if Path(declared).name == self.root.resolve().name:
             return [self.root]
-        if Path(declared).is_dir():
+        if is_dir(declared):
             return [Path(declared), self.root]
         log(f"{self.description.file}: no folder {declared}; {self.root} is taken instead")
         return [self.root]

@@ -539,3 +539,29 @@ def test_an_unknown_layout_is_refused_with_those_that_are_known(
     if (tmp_path / "data").is_dir():
         for name in ("Annotations/", "labels/", "annotations/*.json", "annotations.xml"):
             assert name in str(error.value)
+
+
+def test_xml_that_defines_entities_is_refused(tmp_path: Path) -> None:
+    """Nested ones grow without bound."""
+    bomb = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
+    write(tmp_path / "cvat/annotations.xml", f"{bomb}<annotations>&b;</annotations>")
+    with pytest.raises(DlkitError, match="entities of its own"):
+        find_source(tmp_path / "cvat")
+    write(tmp_path / "voc/JPEGImages/a.jpg")
+    write(tmp_path / "voc/Annotations/a.xml", f"{bomb}<annotation>&b;</annotation>")
+    assert list(skipped(read(tmp_path / "voc", "all")[1])) == ["XML file that cannot be read"]
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "a\0b", "../" * 2000], ids=["long", "with NUL", "deep"]
+)
+def test_names_that_cannot_be_paths_are_missing_images(name: str, tmp_path: Path) -> None:
+    samples, ledger = read(coco(tmp_path / "coco", [{"id": 1, "file_name": name}]))
+    assert (samples, list(skipped(ledger))) == ([], ["missing image"])
+    root = tmp_path / "voc"
+    write(root / "SegmentationClass/a.png")
+    write(root / "JPEGImages/a.jpg")
+    write(root / "ImageSets/Segmentation/train.txt", name)
+    ledger = Ledger("train")
+    assert not find_source(root, "masks").read("train", ledger)
+    assert list(skipped(ledger)) == ["missing image"]
