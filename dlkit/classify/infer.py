@@ -392,6 +392,8 @@ def top_labels(
     scores: Tensor, names: Sequence[str], top: int, threshold: float
 ) -> list[Prediction]:
     """Return the `top` labels with the highest scores, rounded to four digits."""
+    if not scores.isfinite().all():
+        raise DlkitError("the model's outputs are not finite numbers; train or get it again")
     values, order = scores.topk(min(top, len(names)))
     pairs = zip(values.tolist(), order.tolist(), strict=True)
     return [

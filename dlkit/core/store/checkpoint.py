@@ -244,6 +244,8 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DlkitError(f"its weights {name} are not all finite; train or get it again", path)
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise DlkitError(f"its variances {name} are not all 0 or more; get it again", path)
     return header, {
         name: tensor.float() if tensor.dtype == torch.float16 else tensor
         for name, tensor in weights.items()
