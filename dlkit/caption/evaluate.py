@@ -14,7 +14,8 @@ from dlkit.caption.ptb_tokenize import words
 from dlkit.core.config import allowed_share
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import check_free_in, note_saved, save_ledgers
+from dlkit.core.failures import Failure
+from dlkit.core.io.files import check_free_in, draw_beside, save_ledgers
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.ledger import Ledger
 from dlkit.core.vision import images
@@ -64,7 +65,7 @@ def evaluate_checkpoint(
     precision: str = "auto",
     *,
     allow_skipped: float | None = None,
-) -> Iterator[Score]:
+) -> Iterator[Score | Failure]:
     """The scores of a model's captions on one split; a sheet of the best and worst in `save`.
 
     `data` is one folder or file. Raises DlkitError where more than the share `allow_skipped` of the
@@ -81,11 +82,10 @@ def evaluate_checkpoint(
     ledger.check(allowed, folder)
     evaluated = evaluate(predictor, known.samples, DEFAULT_SEARCH, ledger, workers)
     ledger.check(allowed, folder)
+    yield from scores(evaluated, training_captions(folder, predictor))
     if save is not None and is_main_process():
         save_ledgers(save, ledger)
-        save_sheet(evaluated, save / SHEET)
-        note_saved(save / SHEET)
-    yield from scores(evaluated, training_captions(folder, predictor))
+        yield from draw_beside(save / SHEET, save_sheet, evaluated, save / SHEET)
 
 
 def training_captions(data: Path, predictor: Predictor) -> list[str] | None:

@@ -26,7 +26,7 @@ from dlkit.core.failures import Failure, each
 from dlkit.core.generation.beam_search import GeneratedText, generate_texts, length_penalty
 from dlkit.core.generation.sampling import Uniforms
 from dlkit.core.io import image_files
-from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.io.files import FileNames, note_saved, picture_suffix
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
 from dlkit.core.parallel import device as devices
@@ -258,6 +258,7 @@ def save_annotated(found: ImageCaptions, picture: Picture, names: FileNames) -> 
     path = names.path_for(found.path, picture_suffix(found.path))
     image = images.as_pillow(images.full_size(found.path, picture))
     images.save(draw_result(image, found), path)
+    note_saved(path)
 
 
 def draw_result(image: Image.Image, found: ImageCaptions) -> Image.Image:

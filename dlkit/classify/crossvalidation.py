@@ -59,7 +59,7 @@ def cross_validate(
             for score in evaluate_checkpoint(
                 [str(place)], "val", str(last), None, 2, device, precision
             ):
-                if score.label == "all" and score.value is not None:
+                if isinstance(score, Score) and score.label == "all" and score.value is not None:
                     found.setdefault(score.metric, []).append(score.value)
                     definitions[score.metric] = score.definition
                     yield Score(score.metric, f"fold {fold + 1}", score.value, score.definition)

@@ -32,7 +32,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import plots
-from dlkit.core.io.files import check_free_in, note_saved
+from dlkit.core.io.files import check_free_in, draw_beside
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
@@ -76,9 +76,10 @@ def evaluate_checkpoint(
     precision: str = "auto",
     *,
     allow_skipped: float | None = None,
-) -> Iterator[Score]:
+) -> Iterator[Score | Failure]:
     """Yield the scores of a model, or of an ensemble, on one split; save plots to `save`.
 
+    A plot that cannot be drawn or written is a Failure after the scores.
     Raises DlkitError where more than the share `allow_skipped` cannot be used.
     """
     names = [model] if isinstance(model, str) else list(model)
@@ -88,15 +89,18 @@ def evaluate_checkpoint(
     check_free_in(save, CONFUSION, MISTAKES)
     if is_text_model(names[0]):
         allowed = allowed_share(allow_skipped, default=ALLOW_SKIPPED_ROWS)
-        metrics = score_texts(names, folder, split, save, device, precision, allowed)
+        metrics, drawn = score_texts(names, folder, split, save, device, precision, allowed)
     else:
         allowed = allowed_share(allow_skipped)
-        metrics = score_images(names, folder, split, save, workers, device, precision, allowed)
+        metrics, drawn = score_images(
+            names, folder, split, save, workers, device, precision, allowed
+        )
     for name, value in metrics.summary.items():
         yield Score(name, "all", rounded(value), DEFINITIONS[name])
     for label, values in metrics.per_label.items():
         for name, value in values.items():
             yield Score(name, label, rounded(value), DEFINITIONS[name])
+    yield from drawn
 
 
 def score_images(
@@ -108,8 +112,8 @@ def score_images(
     device: str,
     precision: str,
     allowed: float,
-) -> ClassificationMetrics:
-    """Score image classifiers on the images of a split."""
+) -> tuple[ClassificationMetrics, Iterator[Failure]]:
+    """Score image classifiers on the images of a split; the iterator draws the plots."""
     classifiers = [load(name, device, precision) for name in names]
     first = classifiers[0]
     labeled = read_split(data, split, first.labels, first.draw, first.multi_label)
@@ -123,7 +127,7 @@ def score_images(
         absent = len(first.labels) - len(present)
         log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
     if first.descriptor and len(names) == 1:
-        return score_descriptors(first, labeled.samples, ledger, workers, device)
+        return score_descriptors(first, labeled.samples, ledger, workers, device), iter(())
     check_same_labels(names, classifiers)
     samples, probabilities = predict_probabilities(
         classifiers, labeled.samples, ledger, workers, device
@@ -132,9 +136,9 @@ def score_images(
     targets = make_targets(samples, len(first.labels), first.multi_label)
     score = score_multi_label if first.multi_label else score_single_label
     metrics = score(probabilities, targets, first.labels)
-    if save is not None and is_main_process():
-        save_plots(metrics, probabilities, samples, targets, first.labels, save)
-    return metrics
+    if save is None or not is_main_process():
+        return metrics, iter(())
+    return metrics, save_plots(metrics, probabilities, samples, targets, first.labels, save)
 
 
 def score_texts(
@@ -145,8 +149,8 @@ def score_texts(
     device: str,
     precision: str,
     allowed: float,
-) -> ClassificationMetrics:
-    """Score text classifiers on the texts of a split."""
+) -> tuple[ClassificationMetrics, Iterator[Failure]]:
+    """Score text classifiers on the texts of a split; the iterator draws the plot."""
     classifiers = load_text_ensemble(names, device, precision)
     labels, draw = classifiers[0].labels, classifiers[0].draw
     _, samples = read_texts(data, allowed).split(split, labels, draw.share, draw.seed)
@@ -158,10 +162,11 @@ def score_texts(
         probabilities = torch.stack(list(process.gather(rows)))
     targets = torch.tensor([label for _, label in samples])
     metrics = score_single_label(probabilities, targets, labels)
-    if save is not None and is_main_process() and metrics.confusion is not None:
-        plots.heat_map(metrics.confusion, labels, labels, "counts", save / CONFUSION)
-        note_saved(save / CONFUSION)
-    return metrics
+    if save is None or not is_main_process() or metrics.confusion is None:
+        return metrics, iter(())
+    path = save / CONFUSION
+    drawn = draw_beside(path, plots.heat_map, metrics.confusion, labels, labels, "counts", path)
+    return metrics, drawn
 
 
 def evaluate_texts(
@@ -231,20 +236,26 @@ def save_plots(
     targets: Tensor,
     labels: list[str],
     folder: Path,
-) -> None:
+) -> Iterator[Failure]:
     """Save confusion.png, and mistakes.png with the most confident wrong predictions."""
     if metrics.confusion is None:
         log("no plots of the scores for multi-label models")
         return
-    plots.heat_map(metrics.confusion, labels, labels, "counts", folder / CONFUSION)
+    path = folder / CONFUSION
+    yield from draw_beside(path, plots.heat_map, metrics.confusion, labels, labels, "counts", path)
     confidence, predicted = probabilities.max(dim=1)
     wrong = (predicted != targets).nonzero()[:, 0]
     worst = wrong[confidence[wrong].argsort(descending=True)][:MAX_MISTAKES].tolist()
-    pictures = [images.as_pillow(images.read(str(samples[index].path), 160)) for index in worst]
+    paths = [str(samples[index].path) for index in worst]
     captions = [
         f"{labels[predicted[i]]} {confidence[i]:.2f}\ntruth: {labels[targets[i]]}" for i in worst
     ]
-    note_saved(folder / CONFUSION)
     if worst:
-        images.save(images.grid(pictures, 6, 164, captions), folder / MISTAKES)
-        note_saved(folder / MISTAKES)
+        path = folder / MISTAKES
+        yield from draw_beside(path, save_grid, paths, captions, path)
+
+
+def save_grid(paths: Sequence[str], captions: Sequence[str], path: Path) -> None:
+    """Save a grid of images with captions."""
+    pictures = [images.as_pillow(images.read(own, 160)) for own in paths]
+    images.save(images.grid(pictures, 6, 164, captions), path)

@@ -20,7 +20,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
-from dlkit.core.io.files import FileNames, picture_suffix
+from dlkit.core.io.files import FileNames, note_saved, picture_suffix
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import track
 from dlkit.core.vision import images
@@ -310,6 +310,7 @@ def save_picture(found: HeatMap, fit: Fit, regions: list[Region], names: FileNam
     draw_regions(drawn, [tuple(box.tolist()) for box in boxes])
     write_title(drawn, f"{found.label} {found.score:.2f}")
     images.save(drawn, path)
+    note_saved(path)
 
 
 def overlay(picture: Image.Image, heat: Tensor, part: Box) -> Image.Image:

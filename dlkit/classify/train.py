@@ -33,7 +33,7 @@ from dlkit.classify.prepare import (
 from dlkit.classify.templates import save_templates
 from dlkit.classify.train_knn import train_knn
 from dlkit.core.config import with_defaults
-from dlkit.core.io.files import save_ledgers
+from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.store.checkpoint import Header
@@ -108,7 +108,8 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
             scores = validation_scores(evaluate(classifier, data.validation, process))
         run.finish_epoch(**scores)
     if config.arch in {"linear", "perceptron", "adaline"} and process.is_main:
-        save_templates(model, inputs, names, run.folder / "templates.png")
+        path = run.folder / "templates.png"
+        draw_in_training(path, save_templates, model, inputs, names, path)
     return run.best
 
 

@@ -11,7 +11,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import plots
-from dlkit.core.io.files import check_free_in, note_saved
+from dlkit.core.io.files import check_free_in, draw_beside
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
@@ -87,8 +87,11 @@ def evaluate_checkpoint(
     device: str = "auto",
     precision: str = "auto",
     allow_skipped: float | None = None,
-) -> Iterator[Score]:
-    """The scores of a model on one split, overall and per label; plots are written to `save`."""
+) -> Iterator[Score | Failure]:
+    """The scores of a model on one split, overall and per label; plots are written to `save`.
+
+    A plot that cannot be drawn or written is a Failure after the scores.
+    """
     detector, allowed = load(model, device, precision), allowed_share(allow_skipped)
     folder = Path(data[0])
     if keypoints.finds_keypoints(detector):
@@ -104,8 +107,6 @@ def evaluate_checkpoint(
     check_free_in(save, CURVES, CONFUSION)
     with distributed.launch(device) as process:
         evaluation = evaluate(detector, annotated.samples, process, workers)
-    if save is not None and is_main_process():
-        save_pictures(evaluation, detector.labels, save)
     counts = np.bincount(
         np.concatenate([s.labels for s in annotated.samples]), minlength=len(detector.labels)
     )
@@ -115,6 +116,19 @@ def evaluate_checkpoint(
         yield Score("truths", label, int(count), "Annotated objects of this label.")
         for name, value in evaluation.metrics.per_label[label].items():
             yield Score(name, label, rounded(value), DEFINITIONS[name])
+    if save is not None and is_main_process():
+        yield from draw_beside(save / CURVES, draw_curves, evaluation, save / CURVES)
+        names = [*detector.labels, "background"]
+        title = f"boxes of score {CONFUSION_THRESHOLD} or more, IoU 0.5"
+        yield from draw_beside(
+            save / CONFUSION,
+            plots.heat_map,
+            evaluation.confusion,
+            names,
+            names,
+            title,
+            save / CONFUSION,
+        )
 
 
 def evaluate_keypoints(
@@ -124,15 +138,16 @@ def evaluate_keypoints(
     save: Path | None,
     workers: int,
     allowed: float,
-) -> Iterator[Score]:
+) -> Iterator[Score | Failure]:
     """The scores of a model that finds keypoints, overall and per keypoint."""
     check_free_in(save, keypoints.CURVE)
     samples, _ = read_keypoints(data, split, len(detector.labels), allowed)
     with distributed.launch(str(detector.device)) as process:
         found = keypoints.evaluate(detector, samples, process, workers)
-    if save is not None and is_main_process():
-        keypoints.save_curve(found, save)
     yield from keypoints.to_scores(found)
+    if save is not None and is_main_process():
+        path = save / keypoints.CURVE
+        yield from draw_beside(path, keypoints.save_curve, found, path)
 
 
 def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) -> None:
@@ -153,8 +168,8 @@ def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) 
     images.save(images.grid(pairs, 4, captions=EXAMPLE_CAPTIONS * len(chosen)), path)
 
 
-def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> None:
-    """Save precision-recall.png and confusion.png."""
+def draw_curves(evaluation: Evaluation, path: Path) -> None:
+    """Save the curve of precision and recall of each label."""
     curves = {
         f"{label} (AP50 {evaluation.metrics.per_label[label]['ap50_coco101']:.2f})": (
             curve.recall,
@@ -162,9 +177,4 @@ def save_pictures(evaluation: Evaluation, labels: list[str], folder: Path) -> No
         )
         for label, curve in evaluation.metrics.curves.items()
     }
-    plots.lines(curves, "recall", "precision", "IoU 0.5", folder / CURVES)
-    names = [*labels, "background"]
-    title = f"boxes of score {CONFUSION_THRESHOLD} or more, IoU 0.5"
-    plots.heat_map(evaluation.confusion, names, names, title, folder / CONFUSION)
-    note_saved(folder / CURVES)
-    note_saved(folder / CONFUSION)
+    plots.lines(curves, "recall", "precision", "IoU 0.5", path)

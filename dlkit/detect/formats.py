@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from dlkit.core.environment import is_main_process
+from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, whole_file
+from dlkit.core.io.files import FileNames, note_saved, whole_file
 from dlkit.core.io.writers import WRITERS
 
 if TYPE_CHECKING:
@@ -66,19 +67,25 @@ def write_files(
     to_text, suffix = FILE_FORMATS[format]
     names = FileNames(folder)
     if format == "yolo" and is_main_process():
-        names.path_for("classes", ".txt")
-        with whole_file(folder / "classes.txt") as partial:
+        path = names.path_for("classes", ".txt")
+        with whole_file(path) as partial:
             partial.write_text("".join(f"{label}\n" for label in labels))
+        note_saved(path)
     for result in results:
         if isinstance(result, Failure):
             yield result
             continue
-        path = names.path_for(result.path, suffix)
-        if is_main_process():
-            with whole_file(path) as partial:
-                partial.write_text(
-                    to_text(result, labels), encoding="utf-8", errors="backslashreplace"
-                )
+        try:
+            path = names.path_for(result.path, suffix)
+            if is_main_process():
+                with whole_file(path) as partial:
+                    partial.write_text(
+                        to_text(result, labels), encoding="utf-8", errors="backslashreplace"
+                    )
+                note_saved(path)
+        except DlkitError as error:
+            yield Failure(result.path, error.reason_for(result.path))
+            continue
         yield WrittenFile(str(path))
 
 

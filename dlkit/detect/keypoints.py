@@ -16,7 +16,6 @@ from PIL import Image
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import plots
-from dlkit.core.io.files import note_saved
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, known_mean, rounded
 from dlkit.core.ledger import Ledger
@@ -195,16 +194,15 @@ def to_scores(found: Distances) -> Iterator[Score]:
             yield Score(name, label, rounded(score), DEFINITIONS[name])
 
 
-def save_curve(found: Distances, folder: Path) -> None:
-    """Save pck.png: the fraction of correct keypoints over the threshold, for each keypoint."""
+def save_curve(found: Distances, path: Path) -> None:
+    """Save the fraction of correct keypoints over the threshold, for each keypoint."""
     thresholds = np.linspace(0, 1, 101)
     curves = {}
     for number, error in enumerate(found.of_object.T, 1):
         known = error[~np.isnan(error)]
         if known.size:
             curves[f"keypoint {number}"] = thresholds, (known[:, None] <= thresholds).mean(axis=0)
-    plots.lines(curves, "distance / size of the object", "share", "PCK", folder / CURVE)
-    note_saved(folder / CURVE)
+    plots.lines(curves, "distance / size of the object", "share", "PCK", path)
 
 
 def save_examples(detector: Detector, samples: Sequence[KeypointSample], path: Path) -> None:

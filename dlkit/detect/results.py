@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames, picture_suffix, safe_name
+from dlkit.core.io.files import FileNames, note_saved, picture_suffix, safe_name
 from dlkit.core.io.results import note_nothing
 from dlkit.core.parallel.sharding import ShardWriter
 from dlkit.core.vision import images
@@ -163,6 +163,7 @@ class Crops:
             box = (left, top, max(right, left + 1), max(bottom, top + 1))
             path = self.names_for(found.label).path_for(name, picture_suffix(name))
             images.save(picture.crop(box), path)
+            note_saved(path)
 
 
 def save_crops(

@@ -9,7 +9,7 @@ from torch import nn
 
 from dlkit.core.config import refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_ledgers
+from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.progress import log
 from dlkit.core.train.epoch_log import BestMetric
@@ -78,7 +78,8 @@ def train(config: DetectTrainConfig) -> Path:
             parts = {f"loss_{name}": loss.item() for name, loss in losses.items()}
             better = run.finish_epoch(**parts, **scores)
             if better and process.is_main:
-                save_examples(detector, validation.samples, run.folder / "examples.png")
+                path = run.folder / "examples.png"
+                draw_in_training(path, save_examples, detector, validation.samples, path)
     return run.best
 
 

@@ -6,7 +6,7 @@ import torch
 
 from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_ledgers
+from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
@@ -52,5 +52,6 @@ def train(config: DetectTrainConfig) -> Path:
             scores = evaluate(detector, validation, process).scores()
             better = run.finish_epoch(**scores)
             if better and process.is_main:
-                save_examples(detector, validation, run.folder / "examples.png")
+                path = run.folder / "examples.png"
+                draw_in_training(path, save_examples, detector, validation, path)
     return run.best

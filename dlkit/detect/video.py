@@ -11,7 +11,7 @@ import torch
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import FileNames
+from dlkit.core.io.files import FileNames, note_saved
 from dlkit.core.progress import Bar, log
 from dlkit.core.vision import video
 from dlkit.core.vision.images import Picture, as_pillow
@@ -78,6 +78,7 @@ def detect_video(
         recording = None
         if names is not None:
             target = names.path_for(name, ".mp4")
+            stack.callback(note_saved, target)
             recording = stack.enter_context(video.recorder(target, clip.rate))
         bar = Bar("detecting", clip.count or None)
         stack.callback(bar.close)

@@ -179,7 +179,8 @@ def draw(
     axes.margins(0.08)
     axes.set(xticks=[], yticks=[])
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=9)
+        for text in axes.legend(fontsize=9).get_texts():
+            text.set_parse_math(False)
     add_labels(axes, canvas.canvas, words, points, inks)
     save_figure(canvas, path)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from dlkit.core.config import settings_of
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import draw_in_training, whole_file
 from dlkit.core.parallel.sharding import join_processes
 from dlkit.core.progress import Bar, duration, log
 from dlkit.core.store import schema
@@ -350,7 +350,8 @@ class EmbedRun:
         self.files.state.unlink(missing_ok=True)
         if records := self.files.read_log():
             losses = [{"epoch": record["epoch"], "loss": record["loss"]} for record in records]
-            curves(losses, None, self.files.path / "curves.png")
+            path = self.files.path / "curves.png"
+            draw_in_training(path, curves, losses, None, path)
         loss = "" if math.isnan(self.loss) else f"; loss {self.loss:.4f} in the last epoch"
         log(f"{len(corpus.words)} words of {self.config.dim} numbers{loss}")
 

@@ -136,7 +136,11 @@ def reconstruct(
                 source, cropped = entry
                 z, output, class_index = next(results)
                 if target is not None:
-                    images.save(to_pillow(output, scale), target)
+                    try:
+                        images.save(to_pillow(output, scale), target)
+                    except DlkitError as error:
+                        yield Failure(path, error.reason_for(path))
+                        continue
                     note_saved(target)
                 result = measure_error(path, source, output, sampler.labels, class_index, target)
                 yield ImagePair(result, z, source, output, cropped)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each
 from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames, check_free, keeps_existing, note_saved
@@ -70,7 +71,11 @@ def translate_images(
                 yield entry
                 continue
             (output,) = translate_batch(translator, entry[None], back)
-            images.save(to_pillow(output), target)
+            try:
+                images.save(to_pillow(output), target)
+            except DlkitError as error:
+                yield Failure(path, error.reason_for(path))
+                continue
             note_saved(target)
             yield TranslatedImage(path, str(target), output.shape[2], output.shape[1])
 

@@ -11,7 +11,7 @@ from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io import plots
-from dlkit.core.io.files import check_free_in, note_saved
+from dlkit.core.io.files import check_free_in, draw_beside
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
@@ -160,14 +160,13 @@ def evaluate_checkpoint(
             counts = count_dataset(predictor, samples, process, workers, boundaries=True)
             confusion = counts.confusion
             scores = semantic_scores(counts, predictor.labels)
-    if save is not None and is_main_process():
-        save_examples(predictor, samples, save / EXAMPLES_FILE)
-        note_saved(save / EXAMPLES_FILE)
-        if confusion is not None:
-            labels, title = predictor.labels, "pixels, all images together"
-            plots.heat_map(confusion, labels, labels, title, save / CONFUSION)
-            note_saved(save / CONFUSION)
     yield from scores
+    if save is not None and is_main_process():
+        path = save / EXAMPLES_FILE
+        yield from draw_beside(path, save_examples, predictor, samples, path)
+        if confusion is not None:
+            labels, title, path = predictor.labels, "pixels, all images together", save / CONFUSION
+            yield from draw_beside(path, plots.heat_map, confusion, labels, labels, title, path)
 
 
 def semantic_scores(counts: PixelCounts, labels: list[str]) -> Iterator[Score]:

@@ -205,15 +205,15 @@ def process_images(
                 yield entry
                 continue
             path, picture, prediction = entry
-            if target.mask is not None or target.overlay is not None:
-                try:
-                    original = images.full_size(path, picture)
-                except DlkitError as error:  # the file was removed or changed in the meantime
-                    yield Failure(path, error.reason_for(path))
-                    continue
-                draw(original, prediction, target)
-            yield describe(path, picture, prediction, target)
+            try:
+                if target.mask is not None or target.overlay is not None:
+                    draw(images.full_size(path, picture), prediction, target)
+                result = describe(path, picture, prediction, target)
+            except DlkitError as error:  # the image has changed, or a file cannot be written
+                yield Failure(path, error.reason_for(path))
+                continue
             target.note_saved()
+            yield result
 
     return map_shard(results, inputs, device, shard)
 

@@ -10,7 +10,7 @@ import numpy as np
 from dlkit.classify import backbones
 from dlkit.core.config import non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_ledgers
+from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.parallel import distributed
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import Header
@@ -77,7 +77,8 @@ def train(config: SegmentTrainConfig) -> Path:
             scores.pop("boundary_f1", None)  # too slow here; `dlkit segment evaluate` computes it
             better = run.finish_epoch(**scores)
             if better and process.is_main:
-                save_examples(predictor, validation.samples, run.folder / "examples.png")
+                path = run.folder / "examples.png"
+                draw_in_training(path, save_examples, predictor, validation.samples, path)
     return run.best
 
 

@@ -138,7 +138,7 @@ def apply(
         own = list(groups)
         paths = track([group[0].photo for group in own], "painting")
         with ThreadPoolExecutor(max(1, options.workers)) as pool:
-            writing: deque[list[Failure | Future[StyledImage]]] = deque()
+            writing: deque[list[Failure | Future[StyledImage | Failure]]] = deque()
             painted = paint_stream(paths, iter(own), codes, model, options)
             for group in painted:
                 writing.append(
@@ -166,7 +166,9 @@ class PendingImage:
     pixels: Tensor = field(repr=False)
 
 
-def wait_for(group: Sequence["Failure | Future[StyledImage]"]) -> list[StyledImage | Failure]:
+def wait_for(
+    group: Sequence["Failure | Future[StyledImage | Failure]"],
+) -> list[StyledImage | Failure]:
     """The results of paintings that threads are writing."""
     return [entry if isinstance(entry, Failure) else entry.result() for entry in group]
 
@@ -242,9 +244,12 @@ def finish_painting(painted: PendingImage, options: ApplyOptions) -> Image.Image
     return to_pillow(painting)
 
 
-def save_painting(painted: PendingImage, options: ApplyOptions) -> StyledImage:
-    """Finish the painting and write it."""
+def save_painting(painted: PendingImage, options: ApplyOptions) -> StyledImage | Failure:
+    """Finish the painting and write it; a Failure where it cannot be written."""
     picture = finish_painting(painted, options)
-    images.save(picture, painted.item.target)
     item = painted.item
+    try:
+        images.save(picture, item.target)
+    except DlkitError as error:
+        return Failure(item.photo, error.reason_for(item.photo))
     return StyledImage(item.photo, join_names(item.styles), str(item.target), *picture.size)

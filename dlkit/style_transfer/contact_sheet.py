@@ -1,6 +1,7 @@
 """Contact sheets of paintings: rows of photographs by columns of styles."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
@@ -28,6 +29,13 @@ def contact_sheet(
         cells += [photo, *map(Cell, paintings)]
     pictures = [load_cell(cell.path) for cell in cells]
     return images.grid(pictures, 1 + len(styles), CELL, [cell.caption for cell in cells])
+
+
+def save_sheet(
+    styles: Sequence[Cell], rows: Sequence[tuple[Cell, Sequence[str]]], path: Path
+) -> None:
+    """Save a contact sheet."""
+    images.save(contact_sheet(styles, rows), path)
 
 
 def load_cell(path: str) -> Image.Image:

@@ -13,14 +13,13 @@ from torch import Tensor
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
-from dlkit.core.io.files import check_free_in, note_saved, whole_file
+from dlkit.core.io.files import check_free_in, draw_beside, note_saved, whole_file
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, rounded
 from dlkit.core.progress import log
-from dlkit.core.vision import images
 from dlkit.style_transfer import apply, infer
 from dlkit.style_transfer.config import DEFAULT_FEATURES
-from dlkit.style_transfer.contact_sheet import Cell, contact_sheet
+from dlkit.style_transfer.contact_sheet import Cell, save_sheet
 from dlkit.style_transfer.infer import PaintOptions, read, read_style, resize
 from dlkit.style_transfer.loss import content_loss, gram, style_loss
 from dlkit.style_transfer.models.features import FeatureNetwork
@@ -166,9 +165,9 @@ def compare(
             write_distances(distances, save / TABLE)
             columns = [Cell(style, stem(style)) for style in styles]
             rows = method_rows(methods, photos, styles, entries)
-            images.save(contact_sheet(columns, rows), save / SHEET)
             note_saved(save / TABLE)
-            note_saved(save / SHEET)
+            path = save / SHEET
+            yield from draw_beside(path, save_sheet, columns, rows, path)
 
 
 def is_optimization(method: str) -> bool:

@@ -10,6 +10,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import (
     check_free,
+    draw_beside,
     exists,
     is_dir,
     keeps_existing,
@@ -20,8 +21,7 @@ from dlkit.core.io.files import (
 )
 from dlkit.core.io.image_files import WRITABLE
 from dlkit.core.parallel.sharding import remaining_jobs
-from dlkit.core.vision import images
-from dlkit.style_transfer.contact_sheet import Cell, contact_sheet
+from dlkit.style_transfer.contact_sheet import Cell, save_sheet
 
 
 @dataclass(frozen=True)
@@ -159,5 +159,4 @@ def write_grid_after(
             (Cell(p, stem(p)), [outputs.get((p, join_names(g)), "") for g in styles])
             for p in photos
         ]
-        images.save(contact_sheet(columns, rows), path)
-        note_saved(path)
+        yield from draw_beside(path, save_sheet, columns, rows, path)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import save_ledgers
+from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.ledger import Ledger
 from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
@@ -195,7 +195,9 @@ def finish_epoch(
     assert isinstance(run.config, StyleTrainConfig)
     assert isinstance(painter, Painter)
     if run.process.is_main and len(validation) and run.epoch % run.config.every == 0:
-        save_examples(painter, validation[:MAX_EXAMPLES], styles[:MAX_EXAMPLES], paths, run)
+        path = run.folder / "examples" / f"{run.epoch:03}.png"
+        shown = validation[:MAX_EXAMPLES], styles[:MAX_EXAMPLES]
+        draw_in_training(path, save_examples, painter, *shown, paths, run, path)
 
 
 def save_examples(
@@ -204,8 +206,9 @@ def save_examples(
     styles: Sequence[Tensor | int],
     paths: Sequence[str],
     run: Run,
+    path: Path,
 ) -> None:
-    """Write examples/EPOCH.png: a row for each photograph, which comes first, with captions.
+    """Write a grid with a row for each photograph, which comes first, and captions.
 
     `paths` are those of the styles, whose names are the captions.
     """
@@ -214,9 +217,5 @@ def save_examples(
         columns += [painter(photos, style) for style in styles]
     pixels = (torch.stack(columns, dim=1).flatten(0, 1).cpu() * 255).round().to(torch.uint8)
     pictures = [as_pillow(Picture(own, own.shape[2], own.shape[1])) for own in pixels]
-    folder = run.folder / "examples"
-    folder.mkdir(parents=True, exist_ok=True)
     captions = ["photograph", *(Path(path).stem for path in paths[: len(styles)])] * len(photos)
-    save(
-        grid(pictures, len(columns), photos.shape[-1] + 4, captions), folder / f"{run.epoch:03}.png"
-    )
+    save(grid(pictures, len(columns), photos.shape[-1] + 4, captions), path)

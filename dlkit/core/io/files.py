@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError, os_reason
+from dlkit.core.failures import Failure
 from dlkit.core.ledger import SKIPPED_FILE, Ledger, write_skipped
 from dlkit.core.progress import log
 
@@ -146,6 +148,35 @@ def is_dir(path: AnyPath) -> bool:
         return Path(path).is_dir()
     except BAD_PATH:
         return False
+
+
+def draw_beside(path: Path, draw: Callable[..., object], *args: Any) -> Iterator[Failure]:
+    """Call `draw(*args)`, which saves a picture beside results, and note the file.
+
+    Whatever prevents it is yielded as a Failure: the results matter more.
+    """
+    if failure := failed_to_draw(path, draw, *args):
+        yield failure
+    else:
+        note_saved(path)
+
+
+def draw_in_training(path: Path, draw: Callable[..., object], *args: Any) -> None:
+    """Call `draw(*args)`, which saves a picture of a training; print whatever prevents it."""
+    if failure := failed_to_draw(path, draw, *args):
+        log(f"{failure.path}: {failure.error}")
+        if failure.trace:
+            log(failure.trace)
+
+
+def failed_to_draw(path: Path, draw: Callable[..., object], *args: Any) -> Failure | None:
+    """Call `draw(*args)`, which saves a picture; a Failure for whatever it raises."""
+    try:
+        draw(*args)
+    except Exception as error:
+        reason = error.reason_for(path) if isinstance(error, DlkitError) else str(error)
+        return Failure(str(path), f"could not be drawn ({reason or type(error).__name__})")
+    return None
 
 
 def is_device(path: Path) -> bool:
@@ -289,13 +320,12 @@ class FileNames:
         self.taken: dict[str, int] = {}  # how often each name was requested
 
     def path_for(self, source: str, suffix: str) -> Path:
-        """The path to which the output for the input `source` is written now.
+        """The path for the output of the input `source`.
 
         Raises DlkitError if that is the input, or a file that the command keeps.
         """
         path = self.reserve(source, suffix)
         check_free(path)
-        note_saved(path)
         return path
 
     def check(self, sources: Iterable[str], suffix_of: Callable[[str], str]) -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dlkit.core.config import TrainConfig, settings_of
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.files import exists, whole_file
+from dlkit.core.io.files import draw_in_training, exists, whole_file
 from dlkit.core.nn.rebuild import find_misfit
 from dlkit.core.parallel import device
 from dlkit.core.parallel.distributed import Process, shard_like
@@ -633,7 +633,8 @@ class Run:
 
     def draw_curves(self) -> None:
         """Draw curves.png from the log."""
-        curves(self.files.read_log(), self.metric, self.folder / "curves.png")
+        path = self.folder / "curves.png"
+        draw_in_training(path, curves, self.files.read_log(), self.metric, path)
         self.curves_drawn_at = time.monotonic()
 
 

@@ -292,9 +292,12 @@ def size(path: Path) -> tuple[int, int]:
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write an image, whole or not at all, in the format of the path's suffix."""
+    kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
     with whole_file(path) as partial:
-        kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
-        picture.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
+        try:
+            picture.save(partial, format=kind, **({"quality": 92} if kind == "JPEG" else {}))
+        except ValueError as error:  # such as a side that the format cannot hold
+            raise DlkitError(f"cannot be written ({error})", path) from error
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, milliseconds: int | Sequence[int]) -> None:
