@@ -185,8 +185,17 @@ def predict_batch(
 
 
 def to_image_pixels(found: ScoredBoxes, picture: Picture) -> ScoredBoxes:
-    """Scale boxes from the network's pixels to the image's, and clip them at its border."""
+    """Scale boxes from the network's pixels to the image's, and clip them at its border.
+
+    The corners of a network that predicts them freely are ordered; boxes of numbers that are not
+    finite are dropped.
+    """
+    finite = found.boxes.isfinite().all(dim=1)
+    if not finite.all():
+        found = ScoredBoxes(*(tensor[finite] for tensor in found))
     size = torch.tensor([picture.width, picture.height] * 2)
     network_size = torch.tensor([picture.pixels.shape[2], picture.pixels.shape[1]] * 2)
     boxes = (found.boxes.float() * size / network_size).clamp(min=0)
+    first, second = boxes[:, :2], boxes[:, 2:]
+    boxes = torch.cat([torch.minimum(first, second), torch.maximum(first, second)], dim=1)
     return ScoredBoxes(torch.minimum(boxes, size), found.scores.float(), found.labels)
