@@ -7,7 +7,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +21,7 @@ from dlkit.caption.models.captioner import Captioner
 from dlkit.core.datasets.splits import Draw
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.generation.beam_search import GeneratedText, generate_texts, length_penalty
 from dlkit.core.generation.sampling import Uniforms
 from dlkit.core.io import image_files
@@ -187,8 +186,10 @@ def caption_numbered(
     Images are decoded ahead in threads, and captioned in batches.
     """
     read = predictor.network.preprocessing.picture
-    pictures = zip(each(lambda path: (path, read(path)), paths, workers), numbers, strict=False)
-    while window := list(islice(pictures, batch_size)):
+    pictures = each(lambda path: (path, read(path)), paths, workers)
+    numbers = iter(numbers)
+    while entries := next_window(pictures, batch_size):
+        window = list(zip(entries, numbers, strict=False))
         good = [(number, *entry) for entry, number in window if not isinstance(entry, Failure)]
         found = iter(caption_pictures([(n, picture) for n, _, picture in good], predictor, search))
         for entry, _ in window:

@@ -5,7 +5,6 @@ Shapes: B images of a batch, K maps of h x w places, L labels, S x S pixels.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from dlkit.classify.infer import Classifier
 from dlkit.classify.models.network import Network, PooledHead
 from dlkit.core.environment import is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.io import image_files
 from dlkit.core.io.files import FileNames, note_saved, picture_suffix
 from dlkit.core.parallel.sharding import Shard, map_shard
@@ -175,7 +174,7 @@ def heat_maps(
     """
     inputs = classifier.preprocessing
     decoded = each(lambda path: (path, inputs.picture(path)), paths, workers)
-    while window := list(islice(decoded, batch_size)):
+    while window := next_window(decoded, batch_size):
         pixels = [entry[1].pixels for entry in window if not isinstance(entry, Failure)]
         found = iter(batch_maps(classifier, torch.stack(pixels), method, label) if pixels else [])
         for entry in window:

@@ -22,7 +22,7 @@ from dlkit.classify.text import WordVocabulary, pad_ids, text_classifier_setting
 from dlkit.classify.torchvision_zoo import find_model
 from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.io import image_files
 from dlkit.core.io.results import Result, note_nothing, nothing_above
 from dlkit.core.io.text import Line
@@ -420,7 +420,7 @@ def predict_mean(
     """Yield each path with its probabilities (L,), averaged over classifiers, or its Failure."""
     paths = iter(paths)
     names = classifiers[0].labels
-    while window := list(islice(paths, 4 * batch_size)):
+    while window := next_window(paths, 4 * batch_size):
         votes = []
         for classifier in classifiers:
             order = [classifier.labels.index(name) for name in names]
@@ -448,7 +448,7 @@ def predict(
         return path, classifier.preprocessing.read(path)
 
     decoded = each(read_one, paths, workers)
-    while window := list(islice(decoded, batch_size)):
+    while window := next_window(decoded, batch_size):
         pixels = [entry[1] for entry in window if not isinstance(entry, Failure)]
         outputs = iter(classifier.outputs(torch.stack(pixels)) if pixels else torch.empty(0))
         for entry in window:

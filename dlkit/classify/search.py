@@ -12,7 +12,6 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +24,7 @@ from dlkit.classify.features import make_describer
 from dlkit.classify.infer import Classifier, predict
 from dlkit.core.environment import cache, is_main_process
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure
+from dlkit.core.failures import Failure, next_window
 from dlkit.core.io import image_files
 from dlkit.core.io.files import exists, is_dir, note_saved, resolved, safe_name, whole_file
 from dlkit.core.io.walk import Ignored, walk
@@ -137,7 +136,7 @@ def search(
     def answer_windows(
         described: Iterator[tuple[str, Tensor | Failure]], index: Index
     ) -> Iterator[Hits | Failure]:
-        while window := list(islice(described, QUERY_BATCH)):
+        while window := next_window(described, QUERY_BATCH):
             yield from answer_queries(window, index, folder, top, distance)
 
     return gather_hits()

@@ -6,11 +6,12 @@ missing (Windows, macOS).
 
 import functools
 import os
+import select
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,8 @@ from dlkit.core.errors import DlkitError
 PREEMPTION_SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
 )
+
+PAUSE = 0.05  # seconds without an input on stdin, after which those before it are answered
 
 STOP_SIGNALS = (*PREEMPTION_SIGNALS, signal.SIGINT)  # with Ctrl-C
 
@@ -84,6 +87,50 @@ def use_command(args: list[str]) -> Iterator[None]:
         yield
     finally:
         _commands.pop()
+
+
+class ListOnStdin:
+    """The inputs that are listed on stdin while they are read: whether the next one has arrived."""
+
+    def __init__(self) -> None:
+        self.known: int | None = None  # inputs that are read and not used; None: nothing is listed
+        self.paused = False
+
+    def pauses(self) -> bool:
+        """Whether the next input has not arrived; False where the system cannot tell."""
+        if self.known != 0:
+            return False
+        try:
+            stream = streams().stdin
+            number = -1 if stream is None else stream.fileno()
+            # Only the first of several questions waits for a moment.
+            ready, _, _ = select.select([number], [], [], 0 if self.paused else PAUSE)
+        except (OSError, ValueError):  # closed, no file, or a pipe of Windows
+            return False
+        self.paused = not ready
+        return self.paused
+
+
+_list_on_stdin = ListOnStdin()
+
+
+def stdin_pauses() -> bool:
+    """Whether inputs are listed on stdin, and the next one has not arrived."""
+    return _list_on_stdin.pauses()
+
+
+def listed_on_stdin(batches: Iterable[list[str]]) -> Iterator[str]:
+    """Yield the lines of stdin in batches, as inputs; empty lines are none."""
+    try:
+        _list_on_stdin.known = 0
+        for batch in batches:
+            found = [line for line in batch if line]
+            _list_on_stdin.paused = False
+            for number, line in enumerate(found, 1):
+                _list_on_stdin.known = len(found) - number
+                yield line
+    finally:
+        _list_on_stdin.known = None
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -5,7 +5,6 @@ Shapes: N images, K keypoints.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.io import plots
 from dlkit.core.io.image_files import files
 from dlkit.core.io.scores import Score, known_mean, rounded
@@ -82,7 +81,7 @@ def predict_keypoints(
     assert isinstance(network, KeypointLocalizer)
     pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
     missing = np.full((len(detector.labels), 2), np.nan)
-    while entries := list(islice(pictures, batch_size)):
+    while entries := next_window(pictures, batch_size):
         read = [entry[1] for entry in entries if not isinstance(entry, Failure)]
         found: Iterator[np.ndarray] = iter(())
         if read:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import torch
 from torch import Tensor
 
 from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.parallel import device
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
@@ -20,6 +19,7 @@ from dlkit.detect.options import DetectOptions, Suppression
 
 MAX_DETECTIONS = 1000  # per image, before filtering by labels and their thresholds
 WINDOW = 8  # batches of images that are read ahead and grouped by shape
+BATCH_PIXELS = 16_000_000  # in a batch, at most: feature maps need hundreds of bytes for each
 LEAST_SCORE = 0.01  # of the best candidate in a picture without objects
 MIN_VIEW_SCORE = 0.01  # least score of an object in one view of test-time augmentation
 
@@ -65,7 +65,7 @@ class Predictor:
         side = None if options.tile else round(self.side * max(tta.SCALES if options.tta else [1]))
         workers = 0 if options.tile else options.workers
         pictures = each(lambda path: (path, images.read(path, side)), paths, workers)
-        while window := list(islice(pictures, 1 if options.tile else WINDOW * options.batch_size)):
+        while window := next_window(pictures, 1 if options.tile else WINDOW * options.batch_size):
             read = [entry[1] for entry in window if not isinstance(entry, Failure)]
             found = iter(self.predict_pictures(read))
             for entry in window:
@@ -111,8 +111,8 @@ class Predictor:
         shapes: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             shapes.setdefault(padded_shape(picture.pixels), []).append(index)
-        size = self.options.batch_size
         for shape, members in shapes.items():
+            size = max(1, min(self.options.batch_size, BATCH_PIXELS // (shape[0] * shape[1])))
             for batch in (members[start : start + size] for start in range(0, len(members), size)):
                 chosen = [pictures[index] for index in batch]
                 nms = self.options.suppression

@@ -5,14 +5,13 @@ Shapes: N objects of an image of H x W pixels.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.io.colors import color
 from dlkit.core.io.image_files import files
 from dlkit.core.io.results import note_nothing, nothing_above
@@ -144,7 +143,7 @@ def predict_objects(
     """Each path with its image and its objects, best first; a Failure for an unreadable image."""
     side = options.image_size or predictor.image_size
     pictures = each(lambda path: (path, images.read(path, side)), paths, options.workers)
-    while window := list(islice(pictures, options.batch_size)):
+    while window := next_window(pictures, options.batch_size):
         batch = [entry[1].pixels for entry in window if not isinstance(entry, Failure)]
         predictions: Iterator[InstancePrediction] = iter(())
         if batch:

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.core.datasets.splits import Draw
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.io.colors import Color
 from dlkit.core.parallel.device import autocast
 from dlkit.core.vision import images
-from dlkit.core.vision.batches import WINDOW, group_by_shape, next_window
+from dlkit.core.vision.batches import WINDOW, group_by_shape
 from dlkit.core.vision.images import MIN_SIDE, Picture
 from dlkit.core.vision.tile import in_tiles
 from dlkit.segment.architecture import InstanceNetwork, InstancePrediction, SemanticNetwork

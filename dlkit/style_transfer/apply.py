@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure, each
+from dlkit.core.failures import Failure, each, next_window
 from dlkit.core.nn.rebuild import restore
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import map_shard
 from dlkit.core.progress import track
 from dlkit.core.store import checkpoint, weights
 from dlkit.core.vision import images
-from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, group_by_shape, next_window
+from dlkit.core.vision.batches import BATCH_PIXELS, WINDOW, group_by_shape
 from dlkit.style_transfer import color
 from dlkit.style_transfer.config import DEFAULT_MODEL
 from dlkit.style_transfer.infer import Colors, read_style, to_pillow

@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
+from dlkit.core.environment import listed_on_stdin
 from dlkit.core.errors import DlkitError
 from dlkit.core.io import files as paths
 from dlkit.core.io import tars
 from dlkit.core.io.files import is_dir, is_file, resolved
-from dlkit.core.io.text import lines
+from dlkit.core.io.text import BATCH, line_batches
 from dlkit.core.io.walk import Ignored, is_hidden, suffix_of, walk
 from dlkit.core.progress import Inputs
 
@@ -72,7 +73,7 @@ def find_files(sources: Iterable[str], ignored: Ignored) -> Iterator[str]:
         if isinstance(source, ImageSource):
             yield source
         elif source == "-":
-            listed = (line for line in lines("-", "surrogateescape") if line)
+            listed = listed_on_stdin(line_batches("-", BATCH, "surrogateescape"))
             yield from find_files(listed, ignored)
         elif "://" in source:
             yield source
@@ -203,7 +204,8 @@ def keep_apart(folders: Iterable[Path | None], sources: Iterable[str]) -> Iterab
     more than once.
     """
     targets = {resolved(folder): folder for folder in folders if folder is not None}
-    if not targets:
+    # A list on stdin is not complete before its last input; FileNames keeps inputs from harm.
+    if not targets or (isinstance(sources, list | tuple) and "-" in sources):
         return sources
     waiting, count = io.BytesIO(), 0
     for path in files(sources):

@@ -8,23 +8,9 @@ from dlkit.core.failures import Failure
 from dlkit.core.vision.images import Picture
 
 WINDOW = 8  # batches within which images are grouped by shape
-WINDOW_PIXELS = 64_000_000  # decoded pixels in a window, at most
 BATCH_PIXELS = 4_000_000  # in a batch, at most: feature maps need hundreds of bytes for each
 
 Entry = tuple[str, Picture] | Failure
-
-
-def next_window(pictures: Iterator[Entry], max_entries: int) -> list[Entry]:
-    """The next entries: up to `max_entries`, and up to WINDOW_PIXELS."""
-    window: list[Entry] = []
-    pixels = 0
-    while len(window) < max_entries and pixels < WINDOW_PIXELS:
-        entry = next(pictures, None)
-        if entry is None:
-            break
-        window.append(entry)
-        pixels += 0 if isinstance(entry, Failure) else entry[1].pixels[0].numel()
-    return window
 
 
 def group_by_shape(window: Sequence[Entry], batch_size: int) -> Iterator[list[int]]:
