@@ -4,6 +4,7 @@ Loads no torch: the command line is built from these classes.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -53,6 +54,25 @@ def option_name(name: str) -> str:
 def given_option(config: Any, name: str) -> str:
     """The option with which a setting was given: `--no-x` where it turns a default off."""
     return option_name(f"no_{name}" if getattr(config, name) is False else name)
+
+
+def split_names(given: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names in texts such as "cat,dog": known ones first, which may hold commas themselves.
+
+    Of several readings the one with the longest known names is taken. Parts that are no known name
+    are names of their own.
+    """
+    names = []
+    for text in given:
+        parts = text.split(",")
+        start = 0
+        while start < len(parts):
+            ends = range(len(parts), start, -1)
+            readings = ((end, ",".join(parts[start:end]).strip()) for end in ends)
+            fallback = start + 1, parts[start].strip()
+            start, name = next((found for found in readings if found[1] in known), fallback)
+            names.append(name)
+    return names
 
 
 def refuse_unused(config: Any, own: dict[str, tuple[str, ...]], by: str = "arch") -> None:

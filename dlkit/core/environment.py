@@ -271,6 +271,24 @@ def exit_when_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def lock_file(file: TextIO) -> bool:
+    """Lock an open file until it is closed; whether no other process has locked it.
+
+    True as well where the system has no locks.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
 def ignore_signals(signals: tuple[signal.Signals, ...] = PREEMPTION_SIGNALS) -> None:
     """Ignore these signals in this process."""
     for number in signals:

@@ -142,7 +142,7 @@ def detect(
         thresholds.get("", DEFAULT_OPTIONS.threshold),
         {label: score for label, score in thresholds.items() if label},
         parse_suppression(nms, iou, sigma, class_agnostic),
-        [label.strip() for label in labels.split(",")] if isinstance(labels, str) else labels,
+        [labels] if isinstance(labels, str) else labels,
         max_detections,
         image_size,
         tile,

@@ -139,7 +139,12 @@ ClassAgnostic = Annotated[
     typer.Option("--class-agnostic", help="Suppress across labels.", rich_help_panel="Results"),
 ]
 Labels = Annotated[
-    str | None, typer.Option(help="Only these labels, as in cat,dog.", rich_help_panel="Results")
+    list[str] | None,
+    typer.Option(
+        help="Only these labels, as in cat,dog; may be repeated.",
+        metavar="NAMES",
+        rich_help_panel="Results",
+    ),
 ]
 MaxDetections = Annotated[
     int, typer.Option(help="Maximum number of boxes per image.", min=1, rich_help_panel="Results")
@@ -220,7 +225,7 @@ def infer(
     options = DetectOptions(
         *parse_thresholds(threshold),
         parse_suppression(nms, iou, sigma, class_agnostic),
-        None if labels is None else [label.strip() for label in labels.split(",")],
+        labels or None,
         max_detections,
         image_size,
         tile,

@@ -112,7 +112,7 @@ def detect(
                 detections = Detections(path, picture.width, picture.height, objects)
                 if show_best and not objects:
                     best = predictor.best_below(picture)
-                    note_nothing(detections, no_objects(path, options, best))
+                    note_nothing(detections, no_objects(path, predictor.options, best))
                 yield detections
 
     return map_shard(results, files(paths), str(detector.device), shard)

@@ -29,9 +29,9 @@ class DetectOptions:
     """Options of inference.
 
     `threshold` is the least score of an object, unless `thresholds` has one for its label; `labels`
-    restricts the labels. `image_size` is the longest side of the network's input; None: as trained.
-    `tile` is the side of tiles that are processed besides the whole image; None: no tiles. `tta`
-    fuses the predictions of several views.
+    restricts the labels: names, or several with commas between them. `image_size` is the longest
+    side of the network's input; None: as trained. `tile` is the side of tiles that are processed
+    besides the whole image; None: no tiles. `tta` fuses the predictions of several views.
     """
 
     threshold: float = 0.3
@@ -55,7 +55,14 @@ def parse_thresholds(text: str) -> tuple[float, dict[str, float]]:
     Raises DlkitError for anything but a score, and for two scores of one label.
     """
     own: dict[str, float] = {}
-    for part in text.split(","):
+    name = ""  # the parts so far of a label with commas
+    parts = text.split(",")
+    for place, part in enumerate(parts, 1):
+        part = f"{name},{part}" if name else part
+        if place < len(parts) and not is_score(part.rpartition("=")[2]):
+            name = part
+            continue
+        name = ""
         label, equals, number = (piece.strip() for piece in part.rpartition("="))
         try:
             score = float(number)
@@ -68,6 +75,15 @@ def parse_thresholds(text: str) -> tuple[float, dict[str, float]]:
             )
         own[label] = score
     return own.pop("", DEFAULT_OPTIONS.threshold), own
+
+
+def is_score(text: str) -> bool:
+    """Whether the text is a number, in or out of the range of scores."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_suppression(

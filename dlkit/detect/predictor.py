@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dlkit.core.config import split_names
 from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure, each, next_window
@@ -43,6 +44,8 @@ class Predictor:
     """Predicts the objects of pictures with a detector."""
 
     def __init__(self, detector: Detector, options: DetectOptions) -> None:
+        if options.labels is not None:
+            options = replace(options, labels=split_names(options.labels, detector.labels))
         self.detector, self.options = detector, options
         self.side = options.image_size or detector.image_size
         self.min_scores = min_scores(detector, options)
@@ -187,15 +190,14 @@ def predict_batch(
 def to_image_pixels(found: ScoredBoxes, picture: Picture) -> ScoredBoxes:
     """Scale boxes from the network's pixels to the image's, and clip them at its border.
 
-    The corners of a network that predicts them freely are ordered; boxes of numbers that are not
-    finite are dropped.
+    The corners of a network that predicts them freely are ordered; boxes outside the image, and
+    those of numbers that are not finite, are dropped.
     """
-    finite = found.boxes.isfinite().all(dim=1)
-    if not finite.all():
-        found = ScoredBoxes(*(tensor[finite] for tensor in found))
     size = torch.tensor([picture.width, picture.height] * 2)
     network_size = torch.tensor([picture.pixels.shape[2], picture.pixels.shape[1]] * 2)
     boxes = (found.boxes.float() * size / network_size).clamp(min=0)
     first, second = boxes[:, :2], boxes[:, 2:]
-    boxes = torch.cat([torch.minimum(first, second), torch.maximum(first, second)], dim=1)
-    return ScoredBoxes(torch.minimum(boxes, size), found.scores.float(), found.labels)
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
+    boxes = torch.minimum(torch.cat([low, high], dim=1), size)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # false for NaN
+    return ScoredBoxes(boxes[kept], found.scores.float()[kept], found.labels[kept])

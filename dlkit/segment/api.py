@@ -125,7 +125,7 @@ def segment(
         batch_size=(batch_size, 1, None),
         workers=(workers, 0, None),
     )
-    names = [name.strip() for name in classes.split(",")] if isinstance(classes, str) else classes
+    names = [classes] if isinstance(classes, str) else classes
     given = Given(names, tile, tta, image_size, threshold, batch_size, workers)
     sources, many = as_sources(images)
     predictor = api.loaded_model(model, load_once, device, precision)

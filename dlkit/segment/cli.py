@@ -85,8 +85,12 @@ SaveAsOption = Annotated[
     ),
 ]
 Classes = Annotated[
-    str | None,
-    typer.Option(help="Report only these classes, such as Road,Car.", rich_help_panel="Results"),
+    list[str] | None,
+    typer.Option(
+        help="Report only these classes, such as Road,Car; may be repeated.",
+        metavar="NAMES",
+        rich_help_panel="Results",
+    ),
 ]
 Probabilities = Annotated[
     Path | None,
@@ -173,7 +177,7 @@ def infer(
     from dlkit.segment.predictor import InferOptions, InstancePredictor
 
     predictor = load(model, device, precision)
-    names = None if classes is None else [name.strip() for name in classes.split(",")]
+    names = classes or None
     masks = format in {Format.json, Format.jsonl}
     options = InferOptions(image_size, tile, tta, batch_size, workers)
     if isinstance(predictor, InstancePredictor):

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from dlkit.core.config import split_names
 from dlkit.core.datasets.splits import Draw
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
 from dlkit.core.io.colors import Color
-from dlkit.core.io.files import whole_file
+from dlkit.core.io.files import check_free, whole_file
 from dlkit.core.io.image_files import files
 from dlkit.core.io.results import note_nothing
 from dlkit.core.nn.rebuild import restore
@@ -206,6 +207,8 @@ def process_images(
                 continue
             path, picture, prediction = entry
             try:
+                for file in target.files:
+                    check_free(file)
                 if target.mask is not None or target.overlay is not None:
                     draw(images.full_size(path, picture), prediction, target)
                 result = describe(path, picture, prediction, target)
@@ -222,6 +225,7 @@ def class_indices(predictor: Predictor[Any], classes: Sequence[str] | None) -> s
     """The indices of the named classes; of all classes for None."""
     if classes is None:
         return set(range(len(predictor.labels)))
+    classes = split_names(classes, predictor.labels)
     unknown = [name for name in classes if name not in predictor.labels]
     if unknown:
         raise DlkitError(

@@ -56,7 +56,9 @@ class OutputFolders:
 
     def check_free(self, paths: Iterable[str]) -> None:
         """Raise DlkitError if one of the files exists and the command keeps files that exist."""
-        if keeps_existing():
+        # Those that are listed on stdin are checked when they are written.
+        on_stdin = isinstance(paths, list | tuple) and "-" in paths
+        if keeps_existing() and not on_stdin:
             for _, outputs in self.name(paths):
                 for path in outputs.files:
                     check_free(path)

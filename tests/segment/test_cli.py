@@ -192,9 +192,18 @@ def test_an_image_that_cannot_be_read_again_fails_alone(segment: Any) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"1.png", "1-overlay.jpg"}
 
 
-def test_a_folder_that_cannot_be_written_ends_the_command(segment: Any) -> None:
+def test_outputs_that_cannot_be_written_fail_their_inputs(segment: Any) -> None:
     Path("file").touch()
-    one_line(segment("in", "--save", "file/out"), "cannot be written")
+    done = segment("in", "--save", "file/out", "-f", "jsonl")
+    assert done.code == 1
+    assert len(records(done)) == 3
+    assert all("cannot be written" in record["error"] for record in records(done))
+    # One of three: its name is that of a folder.
+    Path("out/1.png").mkdir(parents=True)
+    done = segment("in", "--save", "out", "-f", "jsonl")
+    assert done.code == 1
+    assert ["error" in record for record in records(done)] == [False, True, False]
+    assert Path("out/2-overlay.jpg").is_file()
 
 
 def test_threshold_is_for_objects(segment: Any) -> None:

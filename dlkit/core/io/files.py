@@ -329,8 +329,12 @@ class FileNames:
         return path
 
     def check(self, sources: Iterable[str], suffix_of: Callable[[str], str]) -> None:
-        """Raise DlkitError, before the work, if an output for these inputs exists and is kept."""
-        if not keeps_existing() or not is_dir(self.folder):
+        """Raise DlkitError, before the work, if an output for these inputs exists and is kept.
+
+        Inputs that are listed on stdin are checked when they are written.
+        """
+        on_stdin = isinstance(sources, list | tuple) and "-" in sources
+        if on_stdin or not keeps_existing() or not is_dir(self.folder):
             return
         ahead = FileNames(self.folder)
         ahead.taken = dict(self.taken)

@@ -18,7 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
-from dlkit.core.environment import exit_when_terminated, leave_group, rank, world_size
+from dlkit.core.environment import (
+    exit_when_terminated,
+    leave_group,
+    lock_file,
+    rank,
+    world_size,
+)
 from dlkit.core.errors import DlkitError, os_reason
 from dlkit.core.failures import Failure
 from dlkit.core.io import provenance
@@ -411,6 +417,7 @@ class ShardWriter:
     def append(self, results: CountedResults) -> None:
         """Append the results to those that are done, and give the file its name."""
         assert self.output is not None
+        others = False
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
             provenance.save_beside(self.output)
@@ -418,13 +425,17 @@ class ShardWriter:
                 os.replace(self.source, self.partial)
                 os.truncate(self.partial, self.end)
                 log(f"{self.output}: {self.done} inputs are done")
-            mode = "a" if self.done else "w"
             with (
                 exit_when_terminated(),
                 self.partial.open(
-                    mode, encoding="utf-8", errors="surrogateescape", newline=""
+                    "a", encoding="utf-8", errors="surrogateescape", newline=""
                 ) as file,
             ):
+                if not lock_file(file):
+                    others = True
+                    raise DlkitError("is being written by another command", self.partial)
+                if not self.done:
+                    file.truncate(0)
                 index = self.index + (self.done - 1) * self.count
                 synced = time.monotonic()
                 for result in results:
@@ -447,7 +458,8 @@ class ShardWriter:
             reason = error.strerror or error
             raise DlkitError(f"cannot be written ({reason})", self.output) from error
         except BaseException:
-            self.leave_partial()
+            if not others:
+                self.leave_partial()
             raise
 
     def replace_failed(self, results: CountedResults) -> None:
