@@ -97,7 +97,7 @@ class ListOnStdin:
         self.paused = False
 
     def pauses(self) -> bool:
-        """Whether the next input has not arrived; False where the system cannot tell."""
+        """Whether the next input has not arrived; False where the system does not show it."""
         if self.known != 0:
             return False
         try:
