@@ -1,7 +1,9 @@
 """The commands of `dlkit data` on data sets in files, there and back."""
 
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,57 @@ def test_there_and_back_is_the_identity(
         if samples:
             read = source.read(split, Ledger(split))
             assert described(sorted(read, key=by_name)) == described(sorted(samples, key=by_name))
+
+
+def random_boxes(folder: Path, seed: int) -> Content:
+    """A data set of random sizes, names, labels and boxes."""
+    draw = random.Random(seed)
+    labels = ["cat", "Katze 2", "été", "犬"][: draw.randint(1, 4)]
+    splits: dict[str, list[Sample]] = {}
+    for split in draw.choice((["train"], ["train", "val"], ["train", "val", "test"])):
+        for number in range(draw.randint(1, 4)):
+            width, height = draw.randint(16, 90), draw.randint(16, 90)
+            found = []
+            for _ in range(draw.randint(0, 5)):
+                x1, x2 = sorted(draw.uniform(0, width) for _ in range(2))
+                y1, y2 = sorted(draw.uniform(0, height) for _ in range(2))
+                found.append(Annotation(draw.choice(labels), "", (x1, y1, x2, y2)))
+            name = f"{split} {number}{draw.choice(['', ' é', '.b'])}.png"
+            path = paint(folder / name, seed + number, (width, height))
+            splits.setdefault(split, []).append(Sample(path, "", annotations=tuple(found)))
+    return Content(tuple(labels), splits)
+
+
+def read_back(folder: Path, splits: Iterable[str]) -> Content:
+    source = find_source(folder)
+    read = {split: source.read(split, Ledger(split)) for split in splits}
+    # Areas are those of the boxes.
+    plain = {
+        split: [
+            replace(s, annotations=tuple(replace(a, area=None) for a in s.annotations))
+            for s in samples
+        ]
+        for split, samples in read.items()
+    }
+    return Content(source.classes.names, plain)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("first", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("second", ["coco", "voc", "yolo"])
+def test_random_boxes_pass_through_every_pair_of_layouts(
+    tmp_path: Path, first: str, second: str, seed: int
+) -> None:
+    content = random_boxes(tmp_path / "in", seed)
+    convert(content, first, tmp_path / "1", copy=False, lossy=False)
+    between = read_back(tmp_path / "1", content.splits)
+    convert(between, second, tmp_path / "2", copy=False, lossy=False)
+    read = read_back(tmp_path / "2", content.splits)
+    assert read.classes == content.classes
+    for split, samples in content.splits.items():
+        assert described(sorted(read.splits[split], key=by_name)) == described(
+            sorted(samples, key=by_name)
+        )
 
 
 def by_name(sample: Sample) -> str:
