@@ -21,6 +21,7 @@ from dlkit.core.io.views import View
 from dlkit.core.io.writers import Format, write, write_rows
 from dlkit.core.progress import log
 from dlkit.core.store.checkpoint import read_header
+from dlkit.core.store.renamed import upgrade_option
 from dlkit.core.store.weights import SUFFIXES, bundled, cached, find
 from dlkit.core.train.run_folder import RunFolder, continue_with, resumable
 
@@ -40,7 +41,25 @@ class TaskGroup(TyperGroup):
 
                 check_command(args[0], ctx, self.commands)
             args = [self.default, *args]
-        return super().parse_args(ctx, normalize_resume(args))
+        return super().parse_args(ctx, normalize_resume(self.with_options_of_today(args)))
+
+    def with_options_of_today(self, args: list[str]) -> list[str]:
+        """The arguments of `train` with options of version 0.1 under today's names."""
+        if args[:1] != ["train"] or "train" not in self.commands:
+            return args
+        params = self.commands["train"].params
+        known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+        upgraded = []
+        for argument in args:
+            option, equals, value = argument.partition("=")
+            today = None
+            if option.startswith("--") and option not in known:
+                today = upgrade_option(option, self.name or "")
+            if today is not None and today in known:
+                log(f"{option} is now {today}")
+                argument = f"{today}{equals}{value}"
+            upgraded.append(argument)
+        return upgraded
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of the commands, the default one first."""

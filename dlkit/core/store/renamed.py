@@ -65,6 +65,16 @@ def upgrade_settings(settings: dict[str, Any], task: str) -> dict[str, Any]:
     return upgraded
 
 
+def upgrade_option(option: str, task: str) -> str | None:
+    """Today's name of an option of `train`, such as --close-mosaic; None for other options."""
+    name = option.removeprefix("--").replace("-", "_")
+    renamed = (RENAMED["*"] | RENAMED.get(task, {})).get(name)
+    inverted = (INVERTED["*"] | INVERTED.get(task, {})).get(name)
+    if renamed is None and inverted is None:
+        return None
+    return f"--{renamed or f'no_{inverted}'}".replace("_", "-")
+
+
 def upgrade_header(header: dict[str, Any]) -> dict[str, Any]:
     """The fields of a checkpoint's header, its settings under today's names."""
     if not header.get("dlkit", "").startswith("0.1."):

@@ -99,3 +99,15 @@ def test_slips_load_nothing_heavy(line: str) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.endswith("set()\n")
+
+
+def test_options_of_the_first_version_are_read_under_todays_names(tmp_path: Path) -> None:
+    for line, notice in {
+        "detect train {} --plain-epochs 0": "--plain-epochs is now --close-mosaic",
+        "segment train {} --width=0.5": "--width is now --width-multiplier",
+        "segment train {} --from-scratch": "--from-scratch is now --no-pretrained-backbone",
+    }.items():
+        refused = run(*line.format(tmp_path).split())
+        assert refused.err.splitlines()[0] == notice
+        assert "known layout" in refused.err  # the folder is empty
+    assert "is now" not in run("detect", "a.jpg", "--plain-epochs", "0").err
