@@ -320,6 +320,92 @@ def convert(
     write([Trained(str(path)) for path in paths], writer=write_rows)
 
 
+ChangedOut = Annotated[
+    Path, typer.Option("--out", "-o", help="The file to write.", rich_help_panel="Output")
+]
+Network = Annotated[
+    Path | None,
+    typer.Option(
+        help="A network of lm-generate, translate or caption with this tokenizer: its rows move "
+        "along; written beside the tokenizer.",
+        rich_help_panel="Input",
+    ),
+]
+To = Annotated[
+    FileFormat, typer.Option(help="The format of the file to write.", rich_help_panel="Output")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel="Output")
+]
+Tokenizers = Annotated[
+    str,
+    typer.Argument(
+        help="A tokenizer: a name, a file or folder, or a network that carries one.",
+        rich_help_panel="Input",
+    ),
+]
+
+
+@app.command()
+def extend(
+    model: Tokenizers,
+    out: ChangedOut,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(help="A token that is found in every text.", rich_help_panel="Tokenizer"),
+    ] = None,
+    special: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A special token, found only with --parse-special.", rich_help_panel="Tokenizer"
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A file with a token to add in each line.", rich_help_panel="Input"),
+    ] = None,
+    network: Network = None,
+    to: To = FileFormat.dlkit,
+    force: Force = False,
+) -> None:
+    """Add tokens to a tokenizer; prints the paths."""
+    from dlkit.tokenize.change import extend_file
+
+    paths = extend_file(model, add or (), special or (), file, out, network, to, force)
+    write([Trained(str(path)) for path in paths], writer=write_rows)
+
+
+@app.command()
+def prune(
+    model: Tokenizers,
+    corpus: Annotated[
+        list[str],
+        typer.Argument(
+            help="Text files (plain or compressed), folders, or -.", rich_help_panel="Input"
+        ),
+    ],
+    out: ChangedOut,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of tokens to keep, the most used; default: all that the corpus uses.",
+            min=1,
+            rich_help_panel="Tokenizer",
+        ),
+    ] = None,
+    network: Network = None,
+    to: To = FileFormat.dlkit,
+    errors: ErrorsOption = "strict",
+    workers: Workers = 2,
+    force: Force = False,
+) -> None:
+    """Cut a tokenizer's vocabulary to a corpus; prints the paths."""
+    from dlkit.tokenize.change import prune_file
+
+    paths = prune_file(model, corpus, size, out, network, to, errors, workers, force)
+    write([Trained(str(path)) for path in paths], writer=write_rows)
+
+
 def open_inputs(texts: list[str] | None, text: str | None, model: str) -> tuple[list[str], Any]:
     """The files to read and the tokenizer. Raises DlkitError for a bad combination of options."""
     from dlkit.tokenize.infer import load

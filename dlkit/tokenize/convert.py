@@ -79,6 +79,7 @@ def write_dlkit(tokenizer: Tokenizer) -> list[bytes]:
 
 def write_gpt2(tokenizer: Tokenizer) -> list[bytes]:
     check_byte_bpe(tokenizer, "gpt2")
+    refuse_added(tokenizer, "vocab.json and merges.txt")
     vocab = json.dumps(all_tokens(tokenizer), ensure_ascii=False)
     merges = "".join(f"{left} {right}\n" for left, right in tokenizer.merges)
     return [vocab.encode(), f"#version: 0.2\n{merges}".encode()]
@@ -89,6 +90,7 @@ def write_bert(tokenizer: Tokenizer) -> list[bytes]:
         raise DlkitError(
             f"a vocabulary of BERT is wordpiece, and this tokenizer is {tokenizer.algorithm}"
         )
+    refuse_added(tokenizer, "vocab.txt")
     names = tokenizer.names
     if sorted(names) != list(range(len(names))):
         raise DlkitError("vocab.txt needs ids without gaps")
@@ -98,6 +100,7 @@ def write_bert(tokenizer: Tokenizer) -> list[bytes]:
 def write_tiktoken(tokenizer: Tokenizer) -> list[bytes]:
     """Tokens with their ids as ranks, without special tokens."""
     check_byte_bpe(tokenizer, "tiktoken", by_rank=True)
+    refuse_added(tokenizer, "a file of ranks")
     lines = [
         f"{base64.b64encode(chars_to_bytes(token)).decode()} {i}\n"
         for token, i in sorted(tokenizer.vocab.items(), key=lambda item: item[1])
@@ -122,6 +125,12 @@ def check_byte_bpe(tokenizer: Tokenizer, to: str, by_rank: bool = False) -> None
         raise DlkitError(f"a {to} file cannot hold normalization")
     if not by_rank:
         check_merges(tokenizer, to)
+
+
+def refuse_added(tokenizer: Tokenizer, kind: str) -> None:
+    """Raise DlkitError for a tokenizer with added tokens."""
+    if tokenizer.added:
+        raise DlkitError(f"{kind} cannot hold added tokens, as {next(iter(tokenizer.added))!r}")
 
 
 def check_merges(tokenizer: Tokenizer, to: str) -> None:
@@ -156,9 +165,11 @@ def write_hugging_face(tokenizer: Tokenizer) -> list[bytes]:
                 "lstrip": False,
                 "rstrip": False,
                 "normalized": False,
-                "special": True,
+                "special": token in tokenizer.special,
             }
-            for token, i in sorted(tokenizer.special.items(), key=lambda item: item[1])
+            for token, i in sorted(
+                {**tokenizer.special, **tokenizer.added}.items(), key=lambda item: item[1]
+            )
         ],
         "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
         "post_processor": None,
@@ -185,7 +196,7 @@ def hugging_face_normalizers(steps: Sequence[str]) -> list[Json]:
 
 
 def all_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    return {**tokenizer.special, **tokenizer.vocab}
+    return {**tokenizer.special, **tokenizer.added, **tokenizer.vocab}
 
 
 def hugging_face_split(tokenizer: Tokenizer) -> list[Json]:
@@ -243,6 +254,11 @@ def hugging_face_bytes(tokenizer: Tokenizer) -> Json:
 
 def hugging_face_bpe(tokenizer: Tokenizer) -> Json:
     mark = tokenizer.settings["mark"]
+    if tokenizer.added and mark != "none":
+        raise DlkitError(
+            "Hugging Face's library prints no space beside an added token where others have marks "
+            f"of words, as {next(iter(tokenizer.added))!r}"
+        )
     split = hugging_face_split(tokenizer)
     decoder: Json | None = {"type": "Fuse"}
     if mark == "end-of-word":

@@ -37,5 +37,13 @@ PAGES = {
             "dlkit tokenize convert vocab.json merges.txt -o gpt2.json",
         )
     ),
+    "extend": Page(
+        "model add file network out force",
+        ("dlkit tokenize extend english-8k --add electrolyte -o larger.json",),
+    ),
+    "prune": Page(
+        "model corpus size network out force",
+        ("dlkit tokenize prune english-8k sentences.txt --size 2000 -o smaller.json",),
+    ),
     "models": Page(examples=("dlkit tokenize models", "dlkit tokenize models english-8k")),
 }

@@ -282,7 +282,7 @@ def encode_blocks(
 ) -> Iterator[T | Failure]:
     """The result of each block: of `encode_block`, and in large inputs of compiled code."""
     live = text is None and "-" in sources
-    ordinary = not (options.offsets or options.parse_special or options.dropout)
+    ordinary = not (options.offsets or options.parse_special or options.dropout or tokenizer.added)
     ordinary = ordinary and special_around(tokenizer, options) is not None
 
     def results(blocks: Iterator[bytes | Failure]) -> Iterator[T | Failure]:

@@ -65,11 +65,13 @@ class Tokenizer(ABC):
         vocab: Mapping[str, int],
         special: Mapping[str, int],
         merges: Iterable[Sequence[str]] = (),
+        added: Mapping[str, int] | None = None,
     ) -> None:
         self.header = header
         self.settings = tokenizer_settings(header)
         self.vocab = {**vocab}
         self.special = {**special}
+        self.added = {**(added or {})}  # found in every text before all else, as written
         self.merges = [(left, right) for left, right in merges]
         self.normalization = self.settings.get("normalize") or []
         self.split = self.settings.get("split") or "none"
@@ -82,7 +84,8 @@ class Tokenizer(ABC):
     @classmethod
     def from_content(cls, header: Header, content: Mapping[str, Any]) -> Self:
         """Build the tokenizer from the fields of its file."""
-        return cls(header, content["vocab"], content["special"], content.get("merges", ()))
+        merges, added = content.get("merges", ()), content.get("added")
+        return cls(header, content["vocab"], content["special"], merges, added)
 
     @staticmethod
     def from_json(text: str) -> "Tokenizer":
@@ -138,14 +141,16 @@ class Tokenizer(ABC):
         """
         if isinstance(text, bytes):
             text = text.decode("utf-8", "surrogateescape")
-        if len(text) >= COMPILED_SIZE and not parse_special and not dropout:
-            compiled = self.encode_compiled([text], self.split)
-            if compiled is not None:
-                return compiled[0]
         ids: list[int] = []
         for part, special in self.split_special(text, parse_special):
             if special is not None:
                 ids.append(special)
+                continue
+            compiled = None
+            if len(part) >= COMPILED_SIZE and not dropout:
+                compiled = self.encode_compiled([part], self.split)
+            if compiled is not None:
+                ids += compiled[0]
             else:
                 ids += self.encode_plain(normalize(part, self.normalization), dropout)
         return ids
@@ -172,8 +177,17 @@ class Tokenizer(ABC):
         """The ids of each text; many texts are encoded by compiled code, in threads."""
         compiled = None
         if sum(map(len, texts)) >= COMPILED_SIZE:
-            compiled = self.encode_compiled(texts, self.split, workers)
-        return [self.encode(text) for text in texts] if compiled is None else compiled
+            parts = [list(self.split_special(text, False)) for text in texts]
+            plain = [part for text in parts for part, i in text if i is None]
+            compiled = self.encode_compiled(plain, self.split, workers)
+        if compiled is None:
+            return [self.encode(text) for text in texts]
+        encoded = iter(compiled)
+        if not self.added:
+            return compiled
+        return [
+            [j for _, i in text for j in (next(encoded) if i is None else [i])] for text in parts
+        ]
 
     def encode_compiled(
         self, texts: Sequence[str], split: str, workers: int = 1
@@ -270,27 +284,42 @@ class Tokenizer(ABC):
 
     def content(self) -> dict[str, Any]:
         """The fields of the tokenizer's file."""
-        content = {"header": asdict(self.header), "special": self.special, "vocab": self.vocab}
-        return {**content, "merges": self.merges} if self.merges else content
+        content: dict[str, Any] = {"header": asdict(self.header), "special": self.special}
+        content["vocab"] = self.vocab
+        if self.merges:
+            content["merges"] = self.merges
+        if self.added:
+            content["added"] = self.added
+        return content
 
     @cached_property
     def names(self) -> dict[int, str]:
         """The token of each id."""
-        return {i: token for token, i in [*self.vocab.items(), *self.special.items()]}
+        tokens = [self.vocab, self.special, self.added]
+        return {i: token for part in tokens for token, i in part.items()}
+
+    @cached_property
+    def added_pattern(self) -> re.Pattern[str]:
+        return any_of(self.added)
 
     @cached_property
     def special_pattern(self) -> re.Pattern[str]:
-        longest_first = sorted(self.special, key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        return any_of({**self.special, **self.added})
 
     def split_special(self, text: str, parse_special: bool) -> Iterator[tuple[str, int | None]]:
-        """Cut the text at special tokens: yields (part, None) and (special token, id)."""
-        if not (parse_special and self.special):
+        """Cut the text at added tokens and, with `parse_special`, at special ones.
+
+        Yields (part, None) and (token, id).
+        """
+        if not (self.added or (parse_special and self.special)):
             yield text, None
             return
-        for number, part in enumerate(self.special_pattern.split(text)):
-            if part:
-                yield part, self.special[part] if number % 2 else None
+        pattern = self.special_pattern if parse_special else self.added_pattern
+        for number, part in enumerate(pattern.split(text)):
+            if number % 2:
+                yield part, self.added[part] if part in self.added else self.special[part]
+            elif part:
+                yield part, None
 
     @property
     def unknown_id(self) -> int | None:
@@ -364,7 +393,9 @@ class ByteBPE(BPE):
 
     def join_bytes(self, tokens: Iterable[str]) -> bytes:
         return b"".join(
-            token.encode() if token in self.special else alphabet.chars_to_bytes(token)
+            token.encode()
+            if token in self.special or token in self.added
+            else alphabet.chars_to_bytes(token)
             for token in tokens
         )
 
@@ -433,6 +464,10 @@ class CharBPE(BPE):
         }
 
     def join(self, tokens: Iterable[str]) -> str:
+        if self.added and self.mark == "end-of-word":
+            tokens = (token + WORD_END if token in self.added else token for token in tokens)
+        elif self.added and self.mark == "word-start":
+            tokens = (WORD_START + token if token in self.added else token for token in tokens)
         if self.mark == "end-of-word":
             return re.sub(f"{WORD_END}$", "", "".join(tokens)).replace(WORD_END, " ")
         if self.mark == "word-start":
@@ -680,6 +715,12 @@ def rank_pairs(
         }
     except KeyError as error:
         raise DlkitError(f"the merges use {error}, which is not in the vocabulary") from None
+
+
+def any_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    """A pattern with one group: the longest of the tokens at a place."""
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
 
 
 def refuse_dropout(dropout: float) -> None:

@@ -14,9 +14,14 @@ def check_content(settings: Any, content: Mapping[str, Any]) -> None:
     """Raise DlkitError for a setting or a part of another type than the tokenizers need."""
     special: Any = {}
     if "vocab" in content:
-        for name in ("vocab", "special"):
-            check_ids(name, content[name])
+        added = content.get("added", {})
+        for name, ids in (("vocab", content["vocab"]), ("special", content["special"])):
+            check_ids(name, ids)
+        check_ids("added", added)
         special = content["special"]
+        for token in added:
+            if not token or token in special or token in content["vocab"]:
+                raise damaged("an added token", token)
         check_merges(content.get("merges", []))
     if not isinstance(settings, dict):
         raise damaged("settings", settings)

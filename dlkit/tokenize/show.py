@@ -18,7 +18,7 @@ class Entry:
 
     id: int
     token: str
-    kind: str  # special or token
+    kind: str  # special, added or token
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Step:
 def vocabulary(tokenizer: Tokenizer) -> Iterator[Entry]:
     """All tokens by id."""
     for i, token in sorted(tokenizer.names.items()):
-        yield Entry(i, format_token(token), "special" if token in tokenizer.special else "token")
+        kind = "special" if token in tokenizer.special else "token"
+        yield Entry(i, format_token(token), "added" if token in tokenizer.added else kind)
 
 
 def merges(tokenizer: Tokenizer) -> Iterator[MergeRow]:

@@ -225,8 +225,8 @@ def check_random(seed: int, texts: list[str]) -> None:
         ours = read_hugging_face(content, "tokenizer.json")
     except NotUnderstood:
         return
-    if isinstance(ours, HuggingFace) and ours.uses_library:
-        return
+    if isinstance(ours, HuggingFace) and "equal once normalized" in str(ours.uses_library):
+        return  # the library takes one of several added tokens at random
     for text in texts:
         try:
             check_equal(ours, content, [text])

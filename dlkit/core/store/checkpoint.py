@@ -188,8 +188,6 @@ def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 3
     `bits` are those of a stored number of a matrix or kernel: 16 is half precision, 8 an integer
     share of the largest number of its row (`quantize_int8`). Vectors (norms, biases) keep theirs.
     """
-    import safetensors.torch
-
     stored = {}
     for name, tensor in weights.items():
         tensor = tensor.detach().cpu()
@@ -199,6 +197,13 @@ def save(path: Path, weights: dict[str, "Tensor"], header: Header, bits: int = 3
             stored[name] = tensor.half().contiguous()
         else:
             stored[name], stored[name + STEPS] = quantize_int8(tensor)
+    save_stored(path, stored, header)
+
+
+def save_stored(path: Path, stored: dict[str, "Tensor"], header: Header) -> None:
+    """Write tensors as they are stored, with the header, to `path`, whole or not at all."""
+    import safetensors.torch
+
     described = json.dumps(asdict(header))
     about = {"dlkit": described, "sha256": digest(described, stored)}
     with whole_file(path) as partial:
@@ -218,13 +223,38 @@ def quantize_int8(tensor: "Tensor") -> "tuple[Tensor, Tensor]":
     return counts.to(torch.int8).contiguous(), steps
 
 
+def dequantize_int8(counts: "Tensor", steps: "Tensor") -> "Tensor":
+    """The tensor (N, ...) in fp32 of integers and their row steps (N,)."""
+    return counts.float() * steps.view(-1, *[1] * (counts.dim() - 1))
+
+
 def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor"]]:
     """Header and weights of a checkpoint for `task`; weights of fewer bits are returned as fp32.
 
     Raises DlkitError for a damaged file, and for a model of another task.
     """
-    import safetensors.torch
     import torch
+
+    header, weights = load_stored(path, task)
+    for name in [name for name in weights if name.endswith(STEPS)]:
+        steps, counts = weights.pop(name), weights.get(name.removesuffix(STEPS))
+        if counts is None or not counts.dim() or steps.shape != counts.shape[:1]:
+            raise DlkitError(f"a damaged model file ({name} fits no tensor)", path)
+        weights[name.removesuffix(STEPS)] = dequantize_int8(counts, steps)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DlkitError(f"its weights {name} are not all finite; train or get it again", path)
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise DlkitError(f"its variances {name} are not all 0 or more; get it again", path)
+    return header, {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in weights.items()
+    }
+
+
+def load_stored(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor"]]:
+    """Header and tensors of a checkpoint as they are stored. Raises DlkitError as `load` does."""
+    import safetensors.torch
 
     about, _ = metadata(path)
     header = read_header(path, task)
@@ -235,18 +265,4 @@ def load(path: Path, task: str | None = None) -> tuple[Header, dict[str, "Tensor
         raise DlkitError(f"a damaged model file ({reason})", path) from error
     if digest(about["dlkit"], weights) != about.get("sha256"):
         raise DlkitError("a damaged model file (its checksum is wrong); get it again", path)
-    for name in [name for name in weights if name.endswith(STEPS)]:
-        steps, counts = weights.pop(name), weights.get(name.removesuffix(STEPS))
-        if counts is None or not counts.dim() or steps.shape != counts.shape[:1]:
-            raise DlkitError(f"a damaged model file ({name} fits no tensor)", path)
-        shape = (-1, *[1] * (counts.dim() - 1))
-        weights[name.removesuffix(STEPS)] = counts.float() * steps.view(shape)
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise DlkitError(f"its weights {name} are not all finite; train or get it again", path)
-        if name.endswith("running_var") and (tensor < 0).any():
-            raise DlkitError(f"its variances {name} are not all 0 or more; get it again", path)
-    return header, {
-        name: tensor.float() if tensor.dtype == torch.float16 else tensor
-        for name, tensor in weights.items()
-    }
+    return header, weights

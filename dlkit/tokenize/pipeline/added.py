@@ -84,7 +84,11 @@ class Finder:
             text = apply(normalizers, token.content, None)[0] if normalizers else token.content
             if not text:  # the library finds it between any two characters
                 raise NotUnderstood(f"added_tokens: {token.content!r}, nothing once normalized")
-            self.tokens.setdefault(text, token)
+            other = self.tokens.setdefault(text, token)
+            if other.content != token.content:  # the library takes any of them
+                raise NotUnderstood(
+                    f"added_tokens: {other.content!r} and {token.content!r}, equal once normalized"
+                )
         longest_first = sorted(self.tokens, key=len, reverse=True)
         self.pattern = (
             re.compile("|".join(map(re.escape, longest_first))) if longest_first else None

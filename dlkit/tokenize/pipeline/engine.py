@@ -149,7 +149,7 @@ class LibraryEngine:
                 f"{because} is not known to dlkit, only to the tokenizers library; install it: "
                 f"{install_command('hub')}"
             ) from error
-        plain = {**content, "truncation": None, "padding": None}
+        plain = {**content, "truncation": None, "padding": None, "post_processor": None}
         model = plain.get("model")
         if isinstance(model, dict) and model.get("dropout"):
             plain["model"] = {**model, "dropout": None}

@@ -14,6 +14,7 @@ from dlkit.tokenize.pipeline.oniguruma import Pattern
 from dlkit.tokenize.pipeline.text import Spans
 
 Normalizer = Callable[[str, Spans], tuple[str, Spans]]
+PROBES = ("", "a", " a  b\n", "a-1.b", "1234567 12", "É é日本 ½²_A")
 
 
 def read_normalizers(part: Json | None) -> list[Normalizer]:
@@ -155,6 +156,9 @@ def read_strip_accents(part: Json, where: str) -> Normalizer:
 def read_replace(part: Json, where: str) -> Normalizer:
     fields = read_fields(part, where, pattern=None, content="")
     pattern, content = read_pattern(fields["pattern"], where), fields["content"]
+    for text in PROBES:
+        if any(start == end for start, end in pattern.matches(text)):
+            raise NotUnderstood(f"{where}: {fields['pattern']}, which matches no characters")
 
     def replace(text: str, spans: Spans) -> tuple[str, Spans]:
         return editing.replace(text, spans, pattern.matches(text), content)

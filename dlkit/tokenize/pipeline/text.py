@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dlkit.core.errors import DlkitError
+
 Span = tuple[int, int]
 Spans = list[Span] | None  # one for each character; None where nobody asks for offsets
 Changes = Iterable[tuple[str, int]]
@@ -52,15 +54,22 @@ def prepend(text: str, spans: Spans, before: str) -> tuple[str, Spans]:
 
 
 def replace(text: str, spans: Spans, matches: Iterable[Span], by: str) -> tuple[str, Spans]:
-    """Replace each match; the new characters have the span of the last one replaced."""
+    """Replace each match; the new characters have the span of the last one replaced.
+
+    Raises DlkitError for a match of no characters, for which the library's offsets are not known.
+    """
     chars: list[str] = []
     new: list[Span] = []
     last = 0
     for start, end in matches:
+        if start == end:
+            raise DlkitError(
+                f"a pattern to replace matches no characters before {text[end:][:20]!r}"
+            )
         chars += (text[last:start], by)
         if spans is not None:
             new += spans[last:start]
-            new += [spans[end - 1] if end else (0, 0)] * len(by)
+            new += [spans[end - 1]] * len(by)
         last = end
     if not chars:
         return text, spans

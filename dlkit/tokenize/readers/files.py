@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.progress import log
-from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.checkpoint import Header, read_header
 from dlkit.tokenize.config import ReadOptions
 from dlkit.tokenize.model import SentencePiece, Tokenizer, TokenizerSettings
 from dlkit.tokenize.pipeline.fields import NotUnderstood
@@ -54,7 +54,10 @@ def checked(paths: Sequence[Path], read: Callable[[], Tokenizer]) -> Tokenizer:
 
 
 def read_file(path: Path, options: ReadOptions) -> Tokenizer:
-    """The tokenizer of a file, whatever its name."""
+    """The tokenizer of a file, whatever its name; of a network, the one in its header."""
+    if path.suffix == ".safetensors":
+        refuse_options(options, "a network of dlkit")
+        return read_checkpoint(path)
     data = read_bytes(path)
     if not data:
         raise DlkitError(f"an empty file; a tokenizer is {FORMATS}", path)
@@ -76,6 +79,14 @@ def read_file(path: Path, options: ReadOptions) -> Tokenizer:
         refuse_options(options, "a file of dlkit")
         return Tokenizer.from_json(text)
     return read_bert(text, path, options)
+
+
+def read_checkpoint(path: Path) -> Tokenizer:
+    """The tokenizer that a network carries."""
+    header = read_header(path)
+    if not isinstance(content := header.settings.get("tokenizer"), dict):
+        raise DlkitError(f"a {header.arch} of `dlkit {header.task}` carries no tokenizer", path)
+    return Tokenizer.from_settings(content)
 
 
 def refuse_options(options: ReadOptions, kind: str) -> None:
