@@ -18,6 +18,7 @@ from dlkit.caption.data import load_data
 from dlkit.caption.evaluate import evaluate_checkpoint
 from dlkit.caption.model import build
 from dlkit.caption.train import network_settings, train
+from dlkit.core.io.scores import Score
 from dlkit.tokenize import DecoderVocabulary
 from tests.benchmarks import harness
 
@@ -75,7 +76,11 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, object]:
         best = train(config)
         (config.out / "minutes").write_text(f"{(time.process_time() - began) / 60:.1f}")
     found = evaluate_checkpoint([str(options.folder)], "test", str(best), device=options.device)
-    values = {score.metric: score.value for score in found if score.label == "all"}
+    values = {
+        score.metric: score.value
+        for score in found
+        if isinstance(score, Score) and score.label == "all"
+    }
     vocabulary = load_data(config).vocabulary
     return {
         "width": config.width,

@@ -28,6 +28,7 @@ from dlkit.classify.model import build
 from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.search import nearest, open_index, write_index
 from dlkit.classify.train import train
+from dlkit.core.io.scores import Score
 from dlkit.core.store import checkpoint
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.vision import imagenet
@@ -85,7 +86,7 @@ def architectures(packs: Path, settings: argparse.Namespace) -> None:
             best = train(ClassifyTrainConfig(**config, out=Path(folder) / "run"))
             minutes = (time.perf_counter() - start) / 60
             scores = evaluate_checkpoint([str(data)], "test", str(best))
-            accuracy = next(s.value for s in scores if s.metric == "top1")
+            accuracy = next(s.value for s in scores if isinstance(s, Score) and s.metric == "top1")
             _, weights = checkpoint.load(best)
             harness.note(
                 arch=name,

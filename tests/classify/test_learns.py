@@ -108,13 +108,13 @@ def test_a_small_set_is_learned(name: str, tmp_path: Path) -> None:
     labels, samples = texts.split("train")
     assert labels == ["neg", "pos"]
     vocabulary = WordVocabulary.learn([text for text, _ in samples], WORDS)
-    texts = TextDataset(samples, vocabulary, 20, word_dropout=0.1)
+    dataset = TextDataset(samples, vocabulary, 20, word_dropout=0.1)
     model = text_network(name, 2).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     torch.manual_seed(0)
     for _ in range(15):
-        for batch in torch.randperm(len(texts)).split(16):
-            ids, targets = texts.__getitems__(batch.tolist())
+        for batch in torch.randperm(len(dataset)).split(16):
+            ids, targets = dataset.__getitems__(batch.tolist())
             optimizer.zero_grad()
             F.cross_entropy(model(ids), targets).backward()
             optimizer.step()

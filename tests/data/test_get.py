@@ -79,7 +79,7 @@ def test_mnist_becomes_folders_of_labels(
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert len(names) == 8
     assert names[:2] == ["test/0/00000.png", "test/1/00001.png"]
-    assert np.array_equal(Image.open(out / "train" / "1" / "00004.png"), images[4])
+    assert np.array_equal(np.asarray(Image.open(out / "train" / "1" / "00004.png")), images[4])
     origin = json.loads((out / "SOURCE.json").read_text())
     content = (folder / "train-images-idx3-ubyte.gz").read_bytes()
     assert origin["files"][0]["sha256"] == hashlib.sha256(content).hexdigest()
@@ -129,8 +129,8 @@ def test_cifar10_is_read_from_its_binary_version(
     publish(monkeypatch, "cifar10", folder)
     out = tmp_path / "out"
     assert run("data", "get", "cifar10", "-o", out, "--mirror", address, "--accept-terms").code == 0
-    assert np.array_equal(Image.open(out / "train/automobile/00000.png"), pixels[0])
-    assert np.array_equal(Image.open(out / "test/airplane/00000.png"), pixels[1])
+    assert np.array_equal(np.asarray(Image.open(out / "train/automobile/00000.png")), pixels[0])
+    assert np.array_equal(np.asarray(Image.open(out / "test/airplane/00000.png")), pixels[1])
 
 
 def test_a_zip_is_unpacked_in_a_layout_that_dlkit_reads(

@@ -1,5 +1,7 @@
 """Texts with a cached state."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -79,13 +81,13 @@ def test_logits_do_not_depend_on_the_batch(arch: str, dtype: torch.dtype) -> Non
     network = network.to(dtype)
     if not can_pack(network.embedding.weight):
         pytest.skip("this CPU packs no linear layers of this type")
-    network = pack_linears(network)
+    packed: Any = pack_linears(network)
     lengths = [1, 2, 3, 4, 5, 31, 33, 34, 35, 65, 130, 200]
     ids = [torch.randint(CODEC.size, (length,)).tolist() for length in lengths]
 
     def logits(group: list[list[int]]) -> list[Tensor]:
         sources = {"sources": group} if arch == "t5" else {}
-        texts = NeuralTexts(network, [[0, 1]] * len(group) if sources else group, 3, (), **sources)
+        texts = NeuralTexts(packed, [[0, 1]] * len(group) if sources else group, 3, (), **sources)
         found = [texts.logits]
         for token in (2, 3):
             texts.append([token] * len(group))

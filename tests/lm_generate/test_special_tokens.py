@@ -1,6 +1,7 @@
 """Special tokens of models in Hugging Face's format, against transformers; scores and batches."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ def test_entries_of_a_header_of_other_types_are_refused(
     file: Path, tmp_path: Path, name: str, value: Any, reason: str
 ) -> None:
     header, weights = checkpoint.load(file)
-    header.settings[name] = value
+    header = replace(header, settings={**header.settings, name: value})
     checkpoint.save(tmp_path / "model.safetensors", weights, header)
     with pytest.raises(DlkitError, match="a damaged model file") as refused:
         load(tmp_path / "model.safetensors", "cpu", "fp32")

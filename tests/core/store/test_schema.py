@@ -69,14 +69,15 @@ class Derived(Base):
 
 def test_arguments_of_a_class_are_those_of_its_bases() -> None:
     assert schema.call(Derived, {"width": 3, "rates": [0.5]}).width == 3
-    for settings, reason in [
+    cases: list[tuple[dict[str, Any], str | None]] = [
         ({}, "no setting 'width'"),
         ({"width": "3"}, "width is '3'; it must be an integer"),
         ({"width": -1}, "width is -1; it must be an integer from 0"),
         ({"width": 3, "depth": None}, None),
         ({"width": 3, "more": 1}, "unknown setting 'more'"),
         ({"width": 3, "rates": [1, None]}, r"rates\[1\] is null; it must be a number"),
-    ]:
+    ]
+    for settings, reason in cases:
         if reason is None:
             schema.check_arguments(Derived, settings, 0)
             continue

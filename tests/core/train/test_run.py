@@ -633,7 +633,17 @@ def test_a_state_of_other_types_or_shapes_is_refused(seed: int, tmp_path: Path) 
     while isinstance(node[key], dict | list) and node[key] and rng.random() < 0.8:
         node = node[key]
         key = rng.choice([*node]) if isinstance(node, dict) else rng.randrange(len(node))
-    changed = [None, "x", -1, [], {}, [1], torch.zeros(3, 5), torch.zeros(0), float("nan")]
+    changed: list[Any] = [
+        None,
+        "x",
+        -1,
+        [],
+        {},
+        [1],
+        torch.zeros(3, 5),
+        torch.zeros(0),
+        float("nan"),
+    ]
     node[key] = rng.choice(changed)
     torch.save(state, path)
     with contextlib.suppress(DlkitError):  # with one line, which names the file or the folder

@@ -98,7 +98,7 @@ def test_floats_of_an_unknown_range_are_refused(values: np.ndarray, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_integers_of_many_bits(kind: type, highest: int, noted: bool, tmp_path: Path) -> None:
-    values = (RAMP.astype(np.float64) * highest).astype(kind)
+    values: np.ndarray = (RAMP.astype(np.float64) * highest).astype(kind)
     if kind is np.int16:
         values[0, 0] = -5
     found, notes = row(tiff(tmp_path / "a.tif", values))
