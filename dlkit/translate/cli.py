@@ -32,7 +32,7 @@ from dlkit.core.generation.options import (
     search_settings,
 )
 from dlkit.core.io.files import note_saved
-from dlkit.core.io.streams import is_terminal, streams
+from dlkit.core.io.streams import is_terminal, stdin, streams
 from dlkit.core.io.text import batches_or_failures, check_files, count_lines
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import ShardWriter
@@ -164,6 +164,8 @@ def infer(
     search = TranslationSearch(count=n_best, max_length=max_length, alignment=alignment, **settings)
     if files and text is not None:
         raise DlkitError("--text: has no effect with files; remove one")
+    if text is None and not files:
+        stdin()  # raises if it is closed
     check_files(files or [])
     writer = ShardWriter(format, output, shard, resume)
 

@@ -417,11 +417,13 @@ def count_lines(sources: Sequence[str]) -> int | None:
 def check_sources(files: Sequence[str] | None, what: str, text: str | None = None) -> None:
     """Raise DlkitError where files and `--text` are both given, or neither and stdin is a terminal.
 
-    It is raised as well if none of the files has text. `what` names the input in the message:
-    "texts", "words".
+    It is raised as well if none of the files has text, and if only stdin is read and it is closed.
+    `what` names the input in the message: "texts", "words".
     """
     if files and text is not None:
         raise DlkitError("--text and files are both given; choose one")
     if not files and text is None and streams.is_terminal(streams.streams().stdin):
         raise DlkitError(f"no {what}; give {what}, files, or lines on stdin (- for a terminal)")
+    if text is None and list(files or ["-"]) == ["-"]:
+        streams.stdin()  # raises if it is closed
     check_files(files or [])
