@@ -32,10 +32,10 @@ LONGEST_LINE = 500  # characters of a message
 LONGEST_NAME = 240  # characters of a path or another word in it
 
 
-def log(message: str) -> None:
-    """Print a line on stderr, from the main process only."""
+def log(message: str, command: str = "") -> None:
+    """Print a line on stderr, from the main process only; a `command` to copy follows uncut."""
     if is_main_process():
-        write_line(message)
+        write_line(message, command)
 
 
 def print_error(reason: str) -> None:
@@ -76,13 +76,13 @@ def write_trace(trace: str) -> None:
         write_raw(printable(line))
 
 
-def write_line(line: str) -> None:
+def write_line(line: str, command: str = "") -> None:
     """Write a message to stderr at once, above a progress bar; nothing where stderr is closed.
 
     It is one line of at most LONGEST_LINE characters: names in it are cut in their middle, and
-    control characters are escaped.
+    control characters are escaped. The `command` behind it is not cut.
     """
-    write_raw(one_line(line))
+    write_raw(one_line(line) + printable(command))
 
 
 def write_raw(line: str) -> None:

@@ -58,7 +58,7 @@ app = TASK.group(evaluate=False)
 Texts = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Text files (plain or compressed), folders, or -; default: stdin.",
+        help="Text files, folders, or -; default: stdin.",
         rich_help_panel="Input",
     ),
 ]

@@ -89,8 +89,8 @@ def prune(tokenizer: Tokenizer, usage: Usage, size: int | None = None) -> Change
     """Keep the `size` most used tokens; without a size all that are used, and no others.
 
     Bytes, special and added tokens are always kept, and where there is no token for unknown text
-    all characters. The ids are numbered anew, in the same order. Where a corpus has fewer tokens
-    than `size`, the first of the others are kept as well. Raises DlkitError for a size that is too
+    all characters. The ids are numbered from 0 again, in the same order. Where a corpus has
+    fewer tokens than `size`, the first of the others are kept as well. Raises DlkitError for a size that is too
     small or not smaller than the vocabulary, and for a tokenizer that cannot be cut.
     """
     total = len(tokenizer.names)

@@ -20,7 +20,7 @@ from dlkit.core.generation.sampling import Uniforms
 from dlkit.core.io.results import TextResult, html_table
 from dlkit.core.nn.fast_inference import pack_linears
 from dlkit.core.nn.padding import padded
-from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild
+from dlkit.core.nn.rebuild import check_vocabulary_size, rebuild, unbuildable
 from dlkit.core.parallel import device as devices
 from dlkit.core.parallel.sharding import Shard, map_shard
 from dlkit.core.progress import Bar, count_of
@@ -153,12 +153,12 @@ class Predictor:
     @cached_property
     def longest(self) -> int:
         """The length in tokens of the longest source that the model was trained on."""
-        return int(translator_settings(self.header).get("longest") or MAX_SOURCE)
+        return int(self.header.settings.get("longest") or MAX_SOURCE)
 
     @property
     def context(self) -> int:
         """The number of previous turns that the model reads with a line."""
-        return int(translator_settings(self.header).get("context") or 0)
+        return int(self.header.settings.get("context") or 0)
 
     @cached_property
     def device(self) -> torch.device:
@@ -178,6 +178,10 @@ def load(
     name = str(model)
     header, weights = checkpoint.load(find("translate", name), "translate")
     vocabulary, network = rebuild(name, header, weights, build, TranslationVocabulary.from_settings)
+    try:
+        translator_settings(header)  # checked here, once
+    except DlkitError as error:
+        raise unbuildable(name, header, str(error)) from error
     check_vocabulary_size(name, vocabulary.size, network.vocab_size)
     chosen = devices.choose(device)
     if chosen.type == "cpu":

@@ -257,7 +257,12 @@ def test_two_processes_answer_as_one(folder: Path, classifier: Classifier, tmp_p
     )
     torch.save(classifier, tmp_path / "classifier.pt")
     arguments = [script, folder, tmp_path / "two.safetensors", tmp_path / "classifier.pt"]
-    environment = {**os.environ, "MASTER_PORT": "29617", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29617",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     pair = [
         subprocess.Popen(
             [sys.executable, *map(str, arguments)],

@@ -40,7 +40,7 @@ def test_the_metadata_have_homepage_author_and_documentation() -> None:
 def test_extras_are_those_of_the_project() -> None:
     extras = {name: " ".join(r) for name, r in PROJECT["optional-dependencies"].items()}
     assert EXTRAS.items() <= extras.items()
-    assert extras.keys() - EXTRAS.keys() == {"dev"}
+    assert extras.keys() - EXTRAS.keys() == {"dev", "heic"}
 
 
 @pytest.mark.parametrize("path", [*PAGES, *CODE], ids=lambda path: str(path.relative_to(ROOT)))

@@ -32,7 +32,7 @@ def test_a_classifier_becomes_a_bundled_feature_network(
             nn.init.uniform_(cast(Tensor, layer.running_mean), -0.2, 0.2)
             nn.init.uniform_(cast(Tensor, layer.running_var), 0.5, 2.0)
     inputs = {"image_size": 32, "fit": "crop", "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
-    described = {"network": settings, "preprocessing": inputs}
+    described = {"network": settings, "preprocessing": inputs, "loss": "cross-entropy"}
     card = {"command": "dlkit classify train cats"}
     header = Header("classify", "vgg11", described, ["a", "b"], {}, {"top1": 0.75}, card)
     checkpoint.save(tmp_path / "run" / "best.safetensors", classifier.state_dict(), header)

@@ -254,9 +254,9 @@ def train_or_stop(train: Callable[[Any], Path], config: Any) -> Path:
         raise
     except KeyboardInterrupt:
         if resumable(config.out):
-            log(f"interrupted: {config.out} is as before; continue with {continue_with()}")
+            log(f"interrupted: {config.out} is as before; continue with ", continue_with())
         else:
-            log(f"interrupted before a model was saved; start again with {continue_with(False)}")
+            log("interrupted before a model was saved; start again with ", continue_with(False))
         raise
 
 
@@ -264,7 +264,7 @@ def sum_up(out: Path, arguments: Sequence[str]) -> None:
     """Print the files that a training has written, and a command to try."""
     names = RunFolder(out).written()
     log(f"saved in {out}: {', '.join(names)}" if names else f"saved {out}")
-    log(f"next: {shlex.join(['dlkit', *arguments])}")
+    log("next: ", shlex.join(["dlkit", *arguments]))
 
 
 def options_from(config: type[Any]) -> Callable[..., Any]:

@@ -61,7 +61,7 @@ class StopSignals:
         close_bars()
         place = f"saved {self.files.path} {self.saved}"
         if number == signal.SIGINT:
-            log(f"interrupted: {place}; continue with {continue_with()}")
+            log(f"interrupted: {place}; continue with ", continue_with())
             raise Interrupted
         log(f"{signal.Signals(number).name}: {place}; continue with --resume")
         raise SystemExit(ExitStatus.REQUEUE)
@@ -71,10 +71,10 @@ class StopSignals:
         close_bars()
         if exists(self.files.state):
             kept = f"{self.files.path} is as saved {self.saved}"
-            log(f"interrupted at once: {kept}; continue with {continue_with()}")
+            log(f"interrupted at once: {kept}; continue with ", continue_with())
         else:
             again = continue_with(resume=False)
-            log(f"interrupted at once: nothing was saved yet; start again with {again}")
+            log("interrupted at once: nothing was saved yet; start again with ", again)
         raise Interrupted
 
 

@@ -93,7 +93,7 @@ def test_the_shards_of_an_array_merge_into_what_one_run_makes(
     for index in (2, 0, 1):
         result = run(*command, "-o", "out.jsonl", "--shard", f"{index}/3", stdin=stdin)
         assert result.code <= 1, result.err
-    files = sorted(map(str, Path().glob("out.*")))
+    files = sorted(map(str, Path().glob("out.*.jsonl")))
     assert files == [f"out.0000{index}-of-00003.jsonl" for index in range(3)]
     merged = run("merge", *reversed(files), "-o", "all.jsonl")
     assert merged == Result(0, "", "")
@@ -359,7 +359,7 @@ def test_each_process_under_torchrun_writes_its_file_to_the_end(
     stdin = listed(["photos/none.png", "photos/00.png"] * 300)
     done = torchrun(*of(stub), "-o", "out.jsonl", stdin=stdin)
     assert done.returncode != 0
-    files = sorted(map(str, Path().glob("out.*")))
+    files = sorted(map(str, Path().glob("out.*.jsonl")))
     assert files == ["out.00000-of-00002.jsonl", "out.00001-of-00002.jsonl"]
     assert run("merge", *files, "-o", "all.jsonl") == Result(0, "", "")
     found = [json.loads(line)["path"] for line in Path("all.jsonl").read_text().splitlines()]
