@@ -90,8 +90,10 @@ def prune(tokenizer: Tokenizer, usage: Usage, size: int | None = None) -> Change
 
     Bytes, special and added tokens are always kept, and where there is no token for unknown text
     all characters. The ids are numbered from 0 again, in the same order. Where a corpus has
-    fewer tokens than `size`, the first of the others are kept as well. Raises DlkitError for a size that is too
-    small or not smaller than the vocabulary, and for a tokenizer that cannot be cut.
+    fewer tokens than `size`, the first of the others are kept as well.
+
+    Raises DlkitError for a size that is too small or not smaller than the vocabulary, and for a
+    tokenizer that cannot be cut.
     """
     total = len(tokenizer.names)
     if size is not None and size >= total:
