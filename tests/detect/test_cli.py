@@ -402,6 +402,7 @@ def test_output_appears_whole_or_not_at_all(detect: Any) -> None:
     assert {path.name for path in Path("out").iterdir()} == {"x.json", "x.json.meta.json"}
 
 
+@pytest.mark.parametrize("output", ["in", "in/20.jpg/x.json"])
 def test_output_that_cannot_be_written_is_one_line(output: str, detect: Any) -> None:
     one_line(detect("in", "-o", output), output, "cannot be written")
     assert len(list(Path("in").iterdir())) == len(SEEDS)
