@@ -28,7 +28,7 @@ AnyModel: TypeAlias = Union[str, "os.PathLike[str]", Model["Detector"], "Detecto
 class Options(TypedDict, total=False):
     """The options of `detect`."""
 
-    threshold: float | Mapping[str, float]
+    threshold: float | Mapping[str, float] | None
     labels: str | Sequence[str] | None
     iou: float | None
     nms: Nms
@@ -93,7 +93,7 @@ def detect(
     images: ImageLike | Images,
     model: AnyModel = DEFAULT_MODEL,
     *,
-    threshold: float | Mapping[str, float] = DEFAULT_OPTIONS.threshold,
+    threshold: float | Mapping[str, float] | None = None,
     labels: str | Sequence[str] | None = None,
     iou: float | None = None,
     nms: Nms = "hard",
@@ -116,8 +116,8 @@ def detect(
     these, or a tensor N x C x H x W. `model` is a name, a file or what `load` returned.
 
     The options are those of `dlkit detect`. `threshold` may also hold scores of single labels, as
-    in {"cat": 0.5}. An image that cannot be read raises a DlkitError; of many images, with
-    errors="return", it becomes a Failure in its place.
+    in {"cat": 0.5}; None: each label's own, which training chose. An image that cannot be read
+    raises a DlkitError; of many images, with errors="return", it becomes a Failure in its place.
 
     >>> from dlkit.detect import detect
     >>> found = detect("data/cat.jpg", threshold=0.5)
@@ -139,8 +139,8 @@ def detect(
     for label, score in thresholds.items():
         api.check_ranges(**{f"threshold {label}".strip(): (score, 0, 1)})
     options = DetectOptions(
-        thresholds.get("", DEFAULT_OPTIONS.threshold),
-        {label: score for label, score in thresholds.items() if label},
+        thresholds.get(""),
+        {label: score for label, score in thresholds.items() if label and score is not None},
         parse_suppression(nms, iou, sigma, class_agnostic),
         [labels] if isinstance(labels, str) else labels,
         max_detections,

@@ -100,10 +100,11 @@ Count = Annotated[
     ),
 ]
 Threshold = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="SCORE",
-        help="Least score of a box; 0.4,cat=0.5,dog=0.2 sets it for single labels.",
+        help="Least score of a box, instead of each label's own, which training chose (0.3 if it"
+        " chose none); 0.4,cat=0.5,dog=0.2 sets it for single labels.",
         rich_help_panel="Results",
     ),
 ]
@@ -185,7 +186,7 @@ def infer(
     crops: Crops = None,
     track: Track = False,
     count: Count = False,
-    threshold: Threshold = "0.3",
+    threshold: Threshold = None,
     iou: Iou = None,
     nms: NmsOption = "hard",
     sigma: Sigma = None,

@@ -31,8 +31,8 @@ from dlkit.detect.metrics import (
     confusion_matrix,
     detection_metrics,
 )
-from dlkit.detect.options import DetectOptions, Suppression
-from dlkit.detect.predictor import Detector, Predictor
+from dlkit.detect.options import DEFAULT_OPTIONS, DetectOptions, Suppression
+from dlkit.detect.predictor import Detector, Predictor, min_scores
 
 # Average precision also counts detections of low score, and so needs milder suppression than
 # printed results; COCO counts 100 detections an image.
@@ -42,12 +42,11 @@ EVALUATION_OPTIONS = DetectOptions(
 CURVES, CONFUSION = "precision-recall.png", "confusion.png"  # files of --save
 EXAMPLES = 8  # images in the grid
 EXAMPLE_CAPTIONS = ["truth", "prediction"]
-CONFUSION_THRESHOLD = 0.3  # the confusion matrix shows what `dlkit detect` would print
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics and the confusion matrix (C + 1, C + 1)."""
+    """The metrics and the confusion matrix (C + 1, C + 1) of what `dlkit detect` would print."""
 
     metrics: DetectionMetrics
     confusion: np.ndarray
@@ -74,7 +73,9 @@ def evaluate(
         raise DlkitError("evaluation: none of the images can be read; check the data")
     return Evaluation(
         detection_metrics(truths, predictions, detector.labels),
-        confusion_matrix(truths, predictions, len(detector.labels), CONFUSION_THRESHOLD),
+        confusion_matrix(
+            truths, predictions, len(detector.labels), min_scores(detector, DEFAULT_OPTIONS).numpy()
+        ),
     )
 
 
@@ -119,7 +120,7 @@ def evaluate_checkpoint(
     if save is not None and is_main_process():
         yield from draw_beside(save / CURVES, draw_curves, evaluation, save / CURVES)
         names = [*detector.labels, "background"]
-        title = f"boxes of score {CONFUSION_THRESHOLD} or more, IoU 0.5"
+        title = "boxes of the default --threshold, IoU 0.5"
         yield from draw_beside(
             save / CONFUSION,
             plots.heat_map,
@@ -154,9 +155,7 @@ def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) 
     """Save a grid of annotated images: the truth, and beside it the prediction, with captions."""
     step = max(1, len(samples) // EXAMPLES)
     chosen = list(samples[::step][:EXAMPLES])
-    predictor = Predictor(
-        detector, replace(EVALUATION_OPTIONS, threshold=CONFUSION_THRESHOLD, workers=0)
-    )
+    predictor = Predictor(detector, replace(EVALUATION_OPTIONS, threshold=None, workers=0))
     found = predictor.predict(str(s.path) for s in chosen)
     pairs = []
     for sample, (_, _, (boxes, scores, labels)) in zip(chosen, found, strict=True):

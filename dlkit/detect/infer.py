@@ -27,7 +27,7 @@ from dlkit.detect.draw import draw_boxes
 from dlkit.detect.model import build
 from dlkit.detect.models.detector import ScoredBoxes
 from dlkit.detect.options import DEFAULT_OPTIONS, DetectOptions
-from dlkit.detect.predictor import Detector, Predictor
+from dlkit.detect.predictor import Detector, Predictor, threshold_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     prepared = detector_network(network)
     prepared.prepare(dtype(chosen, precision))
     side, draw = int(header.config["image_size"]), Draw.of(header.config)
-    return Detector(prepared, header.labels, side, chosen, draw=draw)
+    return Detector(prepared, header.labels, side, chosen, thresholds=header.thresholds, draw=draw)
 
 
 def build_from(header: Header) -> nn.Module:
@@ -112,17 +112,18 @@ def detect(
                 detections = Detections(path, picture.width, picture.height, objects)
                 if show_best and not objects:
                     best = predictor.best_below(picture)
-                    note_nothing(detections, no_objects(path, predictor.options, best))
+                    note_nothing(detections, no_objects(path, predictor, best))
                 yield detections
 
     return map_shard(results, files(paths), str(detector.device), shard)
 
 
-def no_objects(path: str, options: DetectOptions, best: tuple[str, float] | None) -> str:
+def no_objects(path: str, predictor: Predictor, best: tuple[str, float] | None) -> str:
     """The sentence about an image without objects, with the best candidate."""
-    threshold: float | None = options.threshold
-    if options.thresholds:
-        threshold = options.thresholds.get(best[0], threshold) if best else None
+    options = predictor.options
+    threshold = options.threshold
+    if threshold is None or options.thresholds:
+        threshold = threshold_of(best[0], predictor.detector, options) if best else None
     return nothing_above(threshold, path, best, options.labels)
 
 

@@ -7,7 +7,7 @@ COCO's are in dlkit.core.vision.average_precision. The VOC numbers follow the de
 Shapes: D detections, G truths, K labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -215,23 +215,39 @@ def coco_curves(
     return curves
 
 
+def best_thresholds(curves: Mapping[str, PrecisionRecall]) -> dict[str, float]:
+    """The score of each label with the highest F0.5 (van Rijsbergen 1979, chapter 7).
+
+    F0.5 weighs precision twice as much as recall. A label without a correct detection has none.
+    """
+    thresholds = {}
+    for label, curve in curves.items():
+        hits = curve.precision > 0
+        if hits.any():
+            precision, recall = curve.precision[hits], curve.recall[hits]
+            f = 1.25 * precision * recall / (0.25 * precision + recall)
+            thresholds[label] = float(curve.scores[hits][f.argmax()])
+    return thresholds
+
+
 def confusion_matrix(
     truths: Sequence[Truth],
     predictions: Sequence[Predictions],
     num_labels: int,
-    threshold: float,
+    thresholds: np.ndarray | float,
 ) -> np.ndarray:
     """Counts (K + 1, K + 1): rows are truths, columns predictions, the last of each background.
 
-    Only predictions that score `threshold` or more take part. In each image the pair of any
-    labels with the highest IoU (of equals, the best score) is matched first, each box once, down
-    to an IoU of 0.5. An unmatched truth is predicted background (missed); an unmatched prediction
-    is background predicted as something. Crowd and difficult truths are ignored, and so is an
-    unmatched prediction that overlaps one by an IoU, or a fraction inside the crowd, of 0.5.
+    Only predictions that score at least the threshold (K,) of their label take part. In each image
+    the pair of any labels with the highest IoU (of equals, the best score) is matched first, each
+    box once, down to an IoU of 0.5. An unmatched truth is predicted background (missed); an
+    unmatched prediction is background predicted as something. Crowd and difficult truths are
+    ignored, and so is an unmatched prediction that overlaps one by an IoU, or a fraction inside the
+    crowd, of 0.5.
     """
     matrix = np.zeros((num_labels + 1, num_labels + 1), int)
     for truth, found in zip(truths, predictions, strict=True):
-        sure = found.scores >= threshold
+        sure = found.scores >= np.broadcast_to(thresholds, num_labels)[found.labels]
         labels, scores = found.labels[sure], found.scores[sure]
         iou, inside = box_overlaps(found.boxes[sure], truth.boxes)
         ignored = truth.crowd | truth.difficult

@@ -24,17 +24,21 @@ class Suppression(NamedTuple):
     agnostic: bool = False
 
 
+DEFAULT_THRESHOLD = 0.3  # of labels without a threshold of their own
+
+
 @dataclass(frozen=True)
 class DetectOptions:
     """Options of inference.
 
-    `threshold` is the least score of an object, unless `thresholds` has one for its label; `labels`
-    restricts the labels: names, or several with commas between them. `image_size` is the longest
-    side of the network's input; None: as trained. `tile` is the side of tiles that are processed
-    besides the whole image; None: no tiles. `tta` fuses the predictions of several views.
+    `threshold` is the least score of an object, unless `thresholds` has one for its label; None:
+    the score that the training chose for its label, or `DEFAULT_THRESHOLD` if it chose none.
+    `labels` restricts the labels: names, or several with commas between them. `image_size` is the
+    longest side of the network's input; None: as trained. `tile` is the side of tiles that are
+    processed besides the whole image; None: no tiles. `tta` fuses the predictions of several views.
     """
 
-    threshold: float = 0.3
+    threshold: float | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     suppression: Suppression = Suppression()
     labels: Sequence[str] | None = None
@@ -49,11 +53,13 @@ class DetectOptions:
 DEFAULT_OPTIONS = DetectOptions()
 
 
-def parse_thresholds(text: str) -> tuple[float, dict[str, float]]:
+def parse_thresholds(text: str | None) -> tuple[float | None, dict[str, float]]:
     """Parse `0.4`, `cat=0.5` or both: the threshold of all labels and those of single labels.
 
     Raises DlkitError for anything but a score, and for two scores of one label.
     """
+    if text is None:
+        return None, {}
     own: dict[str, float] = {}
     name = ""  # the parts so far of a label with commas
     parts = text.split(",")
@@ -74,7 +80,7 @@ def parse_thresholds(text: str) -> tuple[float, dict[str, float]]:
                 " each once, such as cat=0.5,dog=0.3"
             )
         own[label] = score
-    return own.pop("", DEFAULT_OPTIONS.threshold), own
+    return own.pop("", None), own
 
 
 def is_score(text: str) -> bool:

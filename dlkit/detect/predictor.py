@@ -1,7 +1,7 @@
 """Batched prediction of objects in pictures, with tiles and test-time augmentation."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from dlkit.core.vision.images import Picture
 from dlkit.detect import tta
 from dlkit.detect.architecture import DetectorNetwork
 from dlkit.detect.models.detector import GRAY, ScoredBoxes
-from dlkit.detect.options import DetectOptions, Suppression
+from dlkit.detect.options import DEFAULT_THRESHOLD, DetectOptions, Suppression
 
 MAX_DETECTIONS = 1000  # per image, before filtering by labels and their thresholds
 WINDOW = 8  # batches of images that are read ahead and grouped by shape
@@ -29,7 +29,8 @@ MIN_VIEW_SCORE = 0.01  # least score of an object in one view of test-time augme
 class Detector:
     """A network ready to predict, with its labels, image size and device.
 
-    `draw` is how its training drew a val split, if the data had none.
+    `thresholds` are the least scores of labels that its training chose. `draw` is how it drew a
+    val split, if the data had none.
     """
 
     network: DetectorNetwork
@@ -37,6 +38,7 @@ class Detector:
     image_size: int
     device: torch.device
     autocast: str = "fp32"  # in training; prepared networks need none
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     draw: Draw = Draw()
 
 
@@ -145,12 +147,21 @@ def min_scores(detector: Detector, options: DetectOptions) -> Tensor:
         )
     return torch.tensor(
         [
-            options.thresholds.get(label, options.threshold)
+            threshold_of(label, detector, options)
             if options.labels is None or label in options.labels
             else 2.0
             for label in detector.labels
         ]
     )
+
+
+def threshold_of(label: str, detector: Detector, options: DetectOptions) -> float:
+    """The least score of objects of this label."""
+    if label in options.thresholds:
+        return options.thresholds[label]
+    if options.threshold is not None:
+        return options.threshold
+    return detector.thresholds.get(label, DEFAULT_THRESHOLD)
 
 
 NO_OBJECTS = ScoredBoxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))

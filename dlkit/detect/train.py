@@ -1,6 +1,7 @@
 """The training loop of `dlkit detect train`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dlkit.detect.evaluate import evaluate, save_examples
 from dlkit.detect.infer import load
 from dlkit.detect.init_from import initial_network, training_detector
 from dlkit.detect.layouts import read_training
+from dlkit.detect.metrics import best_thresholds
 
 BEST_METRIC = BestMetric("ap50_coco101")
 
@@ -74,12 +76,15 @@ def train(config: DetectTrainConfig) -> Path:
             if architecture.fit is not None:
                 with run.autocast():
                     architecture.fit(run.eval_model, whole_images(pictures))
-            scores = evaluate(detector, validation.samples, process).metrics.summary
+            metrics = evaluate(detector, validation.samples, process).metrics
+            thresholds = best_thresholds(metrics.curves)
+            run.header = replace(run.header, thresholds=thresholds)
             parts = {f"loss_{name}": loss.item() for name, loss in losses.items()}
-            better = run.finish_epoch(**parts, **scores)
+            better = run.finish_epoch(**parts, **metrics.summary)
             if better and process.is_main:
                 path = run.folder / "examples.png"
-                draw_in_training(path, save_examples, detector, validation.samples, path)
+                shown = replace(detector, thresholds=thresholds)
+                draw_in_training(path, save_examples, shown, validation.samples, path)
     return run.best
 
 

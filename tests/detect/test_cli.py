@@ -538,10 +538,10 @@ def test_batches_and_workers_change_nothing(detect: Any) -> None:
     """Images of several shapes, so that some are computed with a border and some alone."""
     for number, shape in enumerate([(96, 60), (50, 96), (96, 61), (200, 200), (31, 96), (96, 96)]):
         scene(number)[0].resize((192, 192)).crop((0, 0, *shape)).save(f"in/shape{number}.png")
-    expected = table(detect("in", "--batch-size", 1, "--workers", 0))
+    expected = table(detect("in", "--threshold", 0.3, "--batch-size", 1, "--workers", 0))
     assert len(expected) > 10
     for size, workers in [(1, 2), (2, 0), (3, 2), (16, 0), (16, 5)]:
-        rows = table(detect("in", "--batch-size", size, "--workers", workers))
+        rows = table(detect("in", "--threshold", 0.3, "--batch-size", size, "--workers", workers))
         assert near(rows, expected, pixels=0.1), (size, workers)
 
 

@@ -13,8 +13,10 @@ from pycocotools.cocoeval import COCOeval
 from dlkit.core.vision.average_precision import AREA_RANGES, coco_precision_recall, match_coco
 from dlkit.detect.metrics import (
     DEFINITIONS,
+    PrecisionRecall,
     Predictions,
     Truth,
+    best_thresholds,
     box_area,
     confusion_matrix,
     detection_metrics,
@@ -316,11 +318,33 @@ def test_confusion_matrix() -> None:
         [1, 0, 1],
         [1, 2, 0],
     ]
-    np.testing.assert_array_equal(confusion_matrix(truths, found, 2, threshold=0.4), expected)
+    np.testing.assert_array_equal(confusion_matrix(truths, found, 2, 0.4), expected)
+
+
+def test_confusion_matrix_has_a_threshold_of_each_label() -> None:
+    truths = [truth(([0, 0, 10, 10], 0), ([20, 0, 30, 10], 1))]
+    found = [predictions((0.5, [0, 0, 10, 10], 0), (0.5, [20, 0, 30, 10], 1))]
+    matrix = confusion_matrix(truths, found, 2, np.array([0.5, 0.6]))
+    np.testing.assert_array_equal(matrix, [[1, 0, 0], [0, 0, 1], [0, 0, 0]])
+
+
+def test_best_thresholds_have_the_highest_f_half() -> None:
+    curves = {
+        # F0.5 at 0.9: 1.25 * 1 * 0.25 / (0.25 + 0.25) = 0.625; at 0.6, of 2 / 3 and 0.5: 0.625;
+        # at 0.5, of 3 / 4 and 0.75: 0.75; at 0.2, of 4 / 8 and 1: 0.556.
+        "cat": PrecisionRecall(
+            np.array([0.25, 0.5, 0.75, 1]),
+            np.array([1, 2 / 3, 3 / 4, 1 / 2]),
+            np.array([0.9, 0.6, 0.5, 0.2]),
+        ),
+        "dog": PrecisionRecall(np.zeros(2), np.zeros(2), np.array([0.9, 0.8])),
+        "cow": PrecisionRecall(np.zeros(0), np.zeros(0), np.zeros(0)),
+    }
+    assert best_thresholds(curves) == {"cat": 0.5}
 
 
 def test_confusion_matrix_gives_equal_boxes_to_the_best_score() -> None:
     truths = [truth(([0, 0, 10, 10], 0))]
     found = [predictions((0.5, [0, 0, 10, 10], 0), (0.6, [0, 0, 10, 10], 1))]
-    matrix = confusion_matrix(truths, found, 2, threshold=0.4)
+    matrix = confusion_matrix(truths, found, 2, 0.4)
     np.testing.assert_array_equal(matrix, [[0, 1, 0], [0, 0, 0], [1, 0, 0]])

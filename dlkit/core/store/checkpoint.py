@@ -31,6 +31,7 @@ class Header:
 
     `settings` describe how to build the model: a TypedDict of its task. `config` are the training
     command's settings, `metrics` the scores, `card` further facts: data, terms, command, ...
+    `thresholds` are the least scores at which labels are printed, chosen on validation data.
     """
 
     task: str
@@ -40,6 +41,7 @@ class Header:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
     dlkit: str = __version__
 
 
@@ -53,6 +55,7 @@ class HeaderFields(TypedDict):
     config: NotRequired[dict[str, Any]]
     metrics: NotRequired[dict[str, schema.Score | None]]
     card: NotRequired[dict[str, str]]
+    thresholds: NotRequired[dict[str, schema.Share]]
     dlkit: NotRequired[str]
 
 
