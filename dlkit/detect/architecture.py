@@ -1,6 +1,6 @@
 """The record of an architecture, and the interface of its network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
@@ -13,6 +13,8 @@ from dlkit.core.store.checkpoint import Header
 from dlkit.detect.models.detector import ScoredBoxes
 from dlkit.detect.options import Suppression
 
+Skeleton = Sequence[tuple[int, int]]  # pairs of keypoints, from 0, that lines connect
+
 
 class DetectorSettings(TypedDict):
     """The settings in a detector's header: keyword arguments of `model.build`."""
@@ -22,6 +24,7 @@ class DetectorSettings(TypedDict):
     size: NotRequired[Literal["nano", "small", "medium"]]  # of a yolo
     image_size: NotRequired[schema.Side]  # of architectures for images of one size
     keypoints: NotRequired[int]  # their number
+    skeleton: NotRequired[Skeleton]
 
 
 def detector_settings(header: Header) -> DetectorSettings:

@@ -32,6 +32,7 @@ Arch = Literal[
     "rcnn",
     "sliding-window",
     "localize",
+    "keypoints",
 ]
 
 
@@ -64,8 +65,8 @@ class DetectTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     )
     keypoints: int = option(
         0,
-        "Number of keypoints that localize finds instead of a label and a box; data in CSV files,"
-        " see `dlkit docs detect`.",
+        "Number of keypoints that localize finds instead of a label and a box; 0 with --arch"
+        " keypoints: that of the data.",
         min=0,
         group="Architecture",
     )

@@ -4,7 +4,7 @@ import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from dlkit.core.nn.padding import padded_tensors
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import log, track
 from dlkit.core.vision import images
+from dlkit.core.vision.images import Picture
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.layouts import BoxSample, ImageFile
 from dlkit.detect.models.detector import GRAY
@@ -38,6 +39,8 @@ class CanvasDataset(Dataset[tuple[Tensor, ...]], Generic[P]):
     Damaged images are counted in the ledger.
     """
 
+    kind: ClassVar[str] = "images"  # of thing that a damaged image drops from the ledger
+
     def __init__(
         self, samples: list[P], config: DetectTrainConfig, ledger: Ledger | None = None
     ) -> None:
@@ -48,13 +51,17 @@ class CanvasDataset(Dataset[tuple[Tensor, ...]], Generic[P]):
             with ThreadPoolExecutor() as pool:
                 self.cache = list(track(pool.map(self.decode, samples), "reading", len(samples)))
 
+    def read(self, sample: P) -> Picture:
+        """The picture of a sample at the training size."""
+        return images.read(str(sample.path), self.config.image_size)
+
     def decode(self, sample: P) -> np.ndarray | None:
         """Pixels (h, w, 3) scaled to the training size; None for a damaged image."""
         try:
-            pixels = images.read(str(sample.path), self.config.image_size).pixels
+            pixels = self.read(sample).pixels
         except DlkitError as error:
             log(f"skipped {sample.path}: {error}")
-            self.ledger.drop("images", error.reason, str(sample.path))
+            self.ledger.drop(self.kind, error.reason, str(sample.path))
             return None
         return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 

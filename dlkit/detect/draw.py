@@ -1,5 +1,6 @@
 """Drawing of labeled boxes and of keypoints."""
 
+import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
@@ -42,15 +43,29 @@ def draw_boxes(
 
 
 def draw_keypoints(
-    picture: Image.Image, points: Sequence[Sequence[float]], names: Sequence[str]
+    picture: Image.Image,
+    points: Sequence[Sequence[float]],
+    names: Sequence[str],
+    skeleton: Sequence[tuple[int, int]] = (),
 ) -> Image.Image:
-    """A copy of the picture with each keypoint (x, y) marked and named."""
+    """A copy of the picture with the keypoints (x, y) marked and named, and lines between them.
+
+    Keypoints that are nan are not drawn.
+    """
     drawn = picture.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
     radius = max(3, text_size(max(drawn.size)) // 4)
+    known = {index for index, point in enumerate(points) if not any(map(math.isnan, point))}
+    for first, second in skeleton:
+        if not {first, second} <= known:
+            continue
+        line = (*points[first], *points[second])
+        canvas.line(line, fill="black", width=radius)
+        canvas.line(line, fill=color(second), width=max(1, radius // 2))
     plates = [
         Plate(name, color(index), (x - radius, y - radius, x + radius, y + radius))
         for index, ((x, y), name) in enumerate(zip(points, names, strict=True))
+        if index in known
     ]
     for _, shade, around in plates:
         canvas.ellipse(around, fill=shade, outline="black", width=max(1, radius // 4))

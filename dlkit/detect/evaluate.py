@@ -18,10 +18,9 @@ from dlkit.core.parallel import distributed
 from dlkit.core.parallel.distributed import Process
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.detect import keypoints
+from dlkit.detect import keypoint_data, keypoints
 from dlkit.detect.draw import draw_boxes
 from dlkit.detect.infer import load
-from dlkit.detect.keypoint_data import read_keypoints
 from dlkit.detect.layouts import BoxSample, read_split
 from dlkit.detect.metrics import (
     DEFINITIONS,
@@ -142,13 +141,14 @@ def evaluate_keypoints(
 ) -> Iterator[Score | Failure]:
     """The scores of a model that finds keypoints, overall and per keypoint."""
     check_free_in(save, keypoints.CURVE)
-    samples, _ = read_keypoints(data, split, len(detector.labels), allowed)
+    labels = detector.labels
+    annotated = keypoint_data.read_split(data, split, labels, detector.draw, allowed)
     with distributed.launch(str(detector.device)) as process:
-        found = keypoints.evaluate(detector, samples, process, workers)
-    yield from keypoints.to_scores(found)
+        found = keypoints.evaluate(detector, annotated, process, workers)
+    yield from keypoints.to_scores(found, labels)
     if save is not None and is_main_process():
         path = save / keypoints.CURVE
-        yield from draw_beside(path, keypoints.save_curve, found, path)
+        yield from draw_beside(path, keypoints.save_curve, found, labels, path)
 
 
 def save_examples(detector: Detector, samples: Sequence[BoxSample], path: Path) -> None:

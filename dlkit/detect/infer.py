@@ -73,7 +73,9 @@ def load(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "aut
     path = weights.find("detect", model, PUBLISHED, torchvision_zoo.fetch)
     header, network = restore(path, "detect", build_from, model)
     labels = header.labels
-    if detector_settings(header).get("num_labels", len(labels)) != len(labels):
+    settings = detector_settings(header)
+    outputs = settings.get("num_labels", settings.get("keypoints"))
+    if outputs not in {None, len(labels)}:
         raise DlkitError(f"{len(labels)} labels, but not as many outputs", model)
     network.eval().to(chosen).to(memory_format=torch.channels_last)
     prepared = detector_network(network)

@@ -9,16 +9,21 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.store.checkpoint import Header
 from dlkit.core.train.run import Run
 from dlkit.detect import model
-from dlkit.detect.architecture import DetectorSettings, detector_network
+from dlkit.detect.architecture import DetectorSettings, Skeleton, detector_network
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.predictor import Detector
 
 
 def initial_network(
-    config: DetectTrainConfig, labels: list[str], arch: str
+    config: DetectTrainConfig, labels: list[str], arch: str, skeleton: Skeleton = ()
 ) -> tuple[nn.Module, Header]:
-    """The network with the weights of its backbone, and its header."""
+    """The network with the weights of its backbone, and its header.
+
+    The labels are those of the keypoints of an arch that finds those, as is their skeleton.
+    """
     settings, trained = network_settings(config, len(labels), arch)
+    if skeleton:
+        settings["skeleton"] = skeleton
     network = model.build(arch, **settings)
     if trained is not None:
         weights = trained.state_dict()  # the network may lack the last stages
@@ -39,8 +44,7 @@ def network_settings(
         )
     own = {name: getattr(config, name) for name in architecture.settings}
     settings = cast(DetectorSettings, own)
-    if not config.keypoints:
-        settings["num_labels"] = num_labels
+    settings["keypoints" if arch == "keypoints" else "num_labels"] = num_labels
     name = config.backbone or architecture.backbone
     if name is None or name in architecture.torchvision_backbones:
         if not config.pretrained_backbone:

@@ -164,6 +164,11 @@ def clipped(annotation: Annotation, index: dict[str, int], width: int, height: i
         return annotation.flaw
     if annotation.label not in index:
         return f"unknown class {annotation.label!r}"
+    return inside_image(box, width, height)
+
+
+def inside_image(box: Box, width: int, height: int) -> Box | str:
+    """The part of a box inside its image, or the reason why there is none."""
     x1, y1, x2, y2 = box
     if not (x2 > x1 and y2 > y1):  # also true of NaN
         return "box without area"

@@ -63,9 +63,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         settings=("image_size",),
         loss_settings=("alpha",),
     ),
-    # What `--arch localize --keypoints K` trains.
+    # Also trained by `--arch localize --keypoints K`.
     "keypoints": Architecture(
-        KeypointLocalizer, keypoint_losses, settings=("keypoints", "image_size")
+        KeypointLocalizer, keypoint_losses, options=("keypoints",), settings=("image_size",)
     ),
 }
 

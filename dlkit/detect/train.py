@@ -31,7 +31,7 @@ def train(config: DetectTrainConfig) -> Path:
     """Train a detector, and return the path of its best checkpoint."""
     architecture = model.find(config.arch)
     refuse_unused(config, model.options_by_architecture())
-    if config.keypoints:
+    if config.keypoints or config.arch == "keypoints":
         return train_keypoints.train(config)
     with distributed.launch(config.device, config.seed) as process:
         training, validation = read_training(config)

@@ -1,4 +1,4 @@
-"""The training loop of `dlkit detect train --arch localize --keypoints K`."""
+"""The training loop of `dlkit detect train --arch keypoints`."""
 
 from pathlib import Path
 
@@ -8,17 +8,20 @@ from dlkit.core.config import non_defaults, option_name
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.parallel import distributed
+from dlkit.core.progress import log
 from dlkit.core.train.epoch_log import BestMetric
 from dlkit.core.train.run import Run
 from dlkit.detect.config import DetectTrainConfig
 from dlkit.detect.init_from import initial_network, training_detector
-from dlkit.detect.keypoint_data import KeypointDataset, read_keypoints
+from dlkit.detect.keypoint_data import KeypointDataset, keypoint_labels, read_training
 from dlkit.detect.keypoints import evaluate, save_examples
 from dlkit.detect.losses.localize import keypoint_losses
 
-# Options of localize that keypoints do not use: a mirrored left eye would be a right one, and
-# their CSV files name the splits.
-UNUSED = {"alpha", "flip", "flip_vertical", "val_share", "group_by"}
+UNUSED = {"alpha", "flip_vertical"}  # options of localize that keypoints do not use
+NOT_MIRRORED = (
+    "the data do not determine which keypoint each is in a mirrored image (flip_idx in data.yaml,"
+    " or names with left and right)"
+)
 BEST_METRIC = BestMetric("distance", lower=True)
 
 
@@ -26,20 +29,23 @@ def train(config: DetectTrainConfig) -> Path:
     """Train a network that finds keypoints, and return the path of its best checkpoint."""
     for name in non_defaults(config):
         if name in UNUSED:
-            raise DlkitError(f"{option_name(name)} is for boxes, not for --keypoints")
+            raise DlkitError(f"{option_name(name)} is for boxes, not for keypoints")
     with distributed.launch(config.device, config.seed) as process:
-        allowed = config.allowed
-        training, ledger = read_keypoints(config.data, "train", config.keypoints, allowed)
-        validation, of_val = read_keypoints(config.data, "val", config.keypoints, allowed)
+        training, validation = read_training(config)
+        pose, ledger = training.pose, training.ledger
+        if pose.mirrored is None and config.flip:
+            if "flip" in non_defaults(config):
+                raise DlkitError(f"--flip {config.flip:g}: {NOT_MIRRORED}")
+            log(f"images are not mirrored: {NOT_MIRRORED}")
 
-        names = [str(number) for number in range(1, config.keypoints + 1)]
-        model, header = initial_network(config, names, "keypoints")
+        names = keypoint_labels(pose)
+        model, header = initial_network(config, names, "keypoints", pose.skeleton)
         network = process.wrap(model)  # gradients are averaged over processes
         run = Run(config, process, model, header)
         optimizer = run.optimizer(model)
-        pictures = KeypointDataset(training, config, ledger)
-        save_ledgers(run.folder, ledger, of_val)
-        ledger.check(allowed, config.data)
+        pictures = KeypointDataset(training.samples, config, pose.mirrored, ledger)
+        save_ledgers(run.folder, ledger, validation.ledger)
+        ledger.check(config.allowed, config.data)
         batches = run.loader(pictures)
         detector = training_detector(run, config)
 
@@ -53,5 +59,5 @@ def train(config: DetectTrainConfig) -> Path:
             better = run.finish_epoch(**scores)
             if better and process.is_main:
                 path = run.folder / "examples.png"
-                draw_in_training(path, save_examples, detector, validation, path)
+                draw_in_training(path, save_examples, detector, validation.samples, path)
     return run.best

@@ -68,8 +68,7 @@ def mean_box_losses(
 
 
 def test_the_choices_of_arch_are_the_registry() -> None:
-    """Except for keypoints, which `--arch localize --keypoints K` trains."""
-    assert [*get_args(Arch), "keypoints"] == [*model.ARCHITECTURES]
+    assert [*get_args(Arch)] == [*model.ARCHITECTURES]
 
 
 def test_options_and_settings_are_those_of_the_command() -> None:
@@ -82,10 +81,9 @@ def test_options_and_settings_are_those_of_the_command() -> None:
 @pytest.mark.parametrize("arch", model.ARCHITECTURES)
 def test_every_network_has_the_interface(arch: str) -> None:
     architecture = model.find(arch)
-    size: dict[str, Any] = {"size": "nano", "image_size": 64, "keypoints": 2}
+    size: dict[str, Any] = {"size": "nano", "image_size": 64}
     settings = {name: size[name] for name in architecture.settings}
-    if arch != "keypoints":
-        settings["num_labels"] = 2
+    settings["keypoints" if arch == "keypoints" else "num_labels"] = 2
     assert isinstance(model.build(arch, backbone=NARROW, **settings), DetectorNetwork)
 
 

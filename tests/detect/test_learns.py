@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dlkit.core.store import checkpoint
-from dlkit.detect.keypoint_data import read_keypoints
+from dlkit.detect.keypoint_data import read_split
 from tests.conftest import run, write_voc
 
 LEARN = (
@@ -61,8 +61,8 @@ def test_it_learns_where_the_corners_are(corners: Path, tmp_path: Path) -> None:
     assert values["truths", "all"] == 24
     assert (tmp_path / "s" / "pck.png").exists()
     # The best that can be said without a look at the picture is where corners are on average.
-    training, _ = read_keypoints(corners, "train", 3)
-    testing, _ = read_keypoints(corners, "test", 3)
+    training = read_split(corners, "train").samples
+    testing = read_split(corners, "test").samples
     mean = np.nanmean([sample.points for sample in training], axis=0)
     blind = np.mean([np.linalg.norm(sample.points - mean, axis=1) for sample in testing]) / 64
     assert values["distance", "all"] < 0.7 * blind

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from dlkit.core.datasets.pictures import checked
-from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Keypoint, Sample
+from dlkit.core.datasets.poses import SEEN, mirrored_names
+from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Keypoint, Pose, Sample
 from dlkit.core.datasets.texts import read_json
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import is_file
@@ -18,7 +19,8 @@ from dlkit.core.io.splits import find_splits, split_of
 from dlkit.core.ledger import Ledger
 
 ROBOFLOW = "_annotations.coco.json"
-KINDS = ("instances", "person_keypoints", "captions", "panoptic", "stuff", "image_info")
+POSES = "person_keypoints"
+KINDS = ("instances", POSES, "captions", "panoptic", "stuff", "image_info")
 PANOPTIC = (
     "COCO's panoptic annotations are not read; export instances (objects with `segmentation`), or"
     " convert the masks to images/ and masks/"
@@ -36,16 +38,20 @@ class Coco:
     def __init__(self, data: Path, kind: str = "instances") -> None:
         self.root = data.parent if data.is_file() else data
         self.files = {split_of(data.stem) or ALL: data} if data.is_file() else find(data, kind)
-        self.names: dict[str, tuple[str, ...]] = {}
+        self.of_poses = kind == POSES
+        self.known: dict[str, Classes] = {}
         self.loaded: tuple[str, Content] | None = None
 
     @property
     def classes(self) -> Classes:
-        """The names of the categories in their order, each once; of `train` if there is one."""
+        """The names of the categories in their order, each once; of `train` if there is one.
+
+        Their poses are known where the data are read for keypoints.
+        """
         split = "train" if "train" in self.files else next(iter(self.files))
-        if split not in self.names:
+        if split not in self.known:
             self.content(split)
-        return Classes(self.names[split])
+        return self.known[split]
 
     @property
     def splits(self) -> Sequence[str]:
@@ -55,13 +61,26 @@ class Coco:
     def content(self, split: str) -> "Content":
         """The content of a split's file, which is kept until `read`."""
         if self.loaded is None or self.loaded[0] != split:
-            self.loaded = split, Content(self.files[split])
-            self.names[split] = self.loaded[1].names
+            content = Content(self.files[split])
+            self.loaded = split, content
+            self.known[split] = Classes(
+                content.names, poses=content.poses() if self.of_poses else {}
+            )
         return self.loaded[1]
 
     def read(self, split: str, ledger: Ledger) -> list[Sample]:
-        """The images of a split with their annotations."""
+        """The images of a split with their annotations.
+
+        Raises DlkitError for a file of other keypoints than that of `train`.
+        """
+        poses = self.classes.poses if self.of_poses else {}
         content = self.content(split)
+        for label, pose in self.known[split].poses.items():
+            if poses.get(label, pose) != pose:
+                raise DlkitError(
+                    f"{label!r} has other keypoints, or lines between them, than in another split",
+                    content.file,
+                )
         self.loaded = None
         paths = ImagePaths(self.root, content.file, split)
         return checked(content.samples(paths, ledger), ledger)
@@ -94,8 +113,8 @@ def find(data: Path, kind: str) -> dict[str, Path]:
         names.setdefault(name, path)
     own = [name for name in names if name.startswith(kind)]
     plain = [name for name in names if not name.startswith(KINDS)]
-    poses = [name for name in names if name.startswith("person_keypoints")]
-    for group in (own, plain, poses):
+    others = [[name for name in names if name.startswith(other)] for other in (POSES, KINDS[0])]
+    for group in (own, plain, *others):
         found = {split: names[name] for split, name in find_splits(group, data).items()}
         if found:
             return found
@@ -160,11 +179,30 @@ class Content:
         if any("segments_info" in a for a in self.annotations[:1]):
             raise DlkitError(PANOPTIC, file)
         self.categories = self.read_categories(content["categories"])
+        self.described = content["categories"]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the categories, each once."""
         return tuple(dict.fromkeys(filter(None, self.categories.values())))
+
+    def poses(self) -> dict[str, Pose]:
+        """The keypoints of the categories that have some; without names, their number."""
+        found: dict[str, Pose] = {}
+        for category in self.described:
+            number = id_of(category.get("id"))
+            label = self.categories[number] if number is not None else ""
+            pose = read_pose(category, f"category {label!r}", self.file)
+            if pose is not None and found.setdefault(label, pose) != pose:
+                raise DlkitError(f"two categories {label!r} have other keypoints", self.file)
+        for record in self.annotations:
+            number = id_of(record.get("category_id"))
+            label = "" if number is None else self.categories.get(number, "")
+            if label and label not in found:
+                points, _ = keypoints(record.get("keypoints"))
+                if points:
+                    found[label] = Pose(len(points))
+        return found
 
     def read_categories(self, categories: Sequence[dict[str, Any]]) -> dict[Id, str]:
         """The name of each id; an empty one for a category without a name."""
@@ -229,6 +267,7 @@ class Content:
         label = "" if category is None else self.categories.get(category, "")
         box, flaw = coco_box(a.get("bbox"))
         polygons, rle, flaw_of_mask = segmentation(a.get("segmentation"))
+        points, flaw_of_pose = keypoints(a.get("keypoints"))
         bad = flaw_of_mask == BAD_SEGMENTATION
         crowd = flag(a.get("iscrowd"))
         if crowd is None:
@@ -244,10 +283,11 @@ class Content:
             box,
             polygons,
             rle,
-            keypoints(a.get("keypoints")),
+            points,
             number_of(a.get("area")),
             bool(crowd),
             flaw=flaw_of_label or (flaw_of_mask if bad or not flaw else flaw),
+            pose_flaw=flaw_of_pose,
         )
 
 
@@ -313,14 +353,40 @@ def segmentation(
     return ((), None, BAD_SEGMENTATION) if bad or not polygons else (polygons, None, "")
 
 
-def keypoints(value: Any) -> tuple[Keypoint, ...]:
-    """The keypoints of triples x, y, visibility; none for other values."""
+def keypoints(value: Any) -> tuple[tuple[Keypoint, ...], str]:
+    """The keypoints of triples x, y, visibility; none, and the reason, for other values."""
+    if value is None or value == []:
+        return (), ""
     if not isinstance(value, list) or len(value) % 3:
-        return ()
-    try:
-        return tuple(
-            Keypoint(float(x), float(y), int(v))
-            for x, y, v in zip(value[::3], value[1::3], value[2::3], strict=True)
-        )
-    except (TypeError, ValueError, OverflowError):
-        return ()
+        return (), "keypoints that are not triples x, y, visibility"
+    points = []
+    for x, y, seen in zip(value[::3], value[1::3], value[2::3], strict=True):
+        if seen not in SEEN:
+            return (), "keypoint whose visibility is not 0, 1 or 2"
+        try:
+            points.append(Keypoint(float(x), float(y), int(seen)))
+        except (TypeError, ValueError, OverflowError):
+            return (), "keypoint that is not two numbers"
+    return tuple(points), ""
+
+
+def read_pose(category: Mapping[str, Any], where: str, file: Path) -> Pose | None:
+    """The keypoints of a category, whose skeleton counts from 1; None without any."""
+    names, lines = category.get("keypoints"), category.get("skeleton")
+    if not names:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise DlkitError(f"{where}: `keypoints` is not a list of names", file)
+    if len(set(names)) < len(names):
+        raise DlkitError(f"{where}: two keypoints have one name", file)
+    if lines is not None and not isinstance(lines, list):
+        raise DlkitError(f"{where}: `skeleton` is not a list of lines", file)
+    skeleton = []
+    for line in lines or []:
+        ends = [e for e in map(id_of, line) if isinstance(e, int)] if isinstance(line, list) else []
+        if len(ends) != 2 or len(line) != 2 or not all(1 <= e <= len(names) for e in ends):
+            raise DlkitError(
+                f"{where}: `skeleton` has {line}, not two numbers from 1 to {len(names)}", file
+            )
+        skeleton.append((ends[0] - 1, ends[1] - 1))
+    return Pose(len(names), tuple(names), tuple(skeleton), mirrored_names(names))

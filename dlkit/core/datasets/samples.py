@@ -4,7 +4,7 @@ Readers of layouts make these records, and the tasks, `dlkit data` and its conve
 need from them. Loads no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,8 @@ class Annotation:
 
     `box` is x1, y1, x2, y2 in pixels of the upright image, None if the file gives none; `polygons`
     are lists x, y, x, y ... of corners, `rle` is COCO's record of a mask. `where` is its place: a
-    file, and a line or an id. `flaw` is the reason why it lacks a label, a box or an outline.
+    file, and a line or an id. `flaw` is the reason why it lacks a label, a box or an outline,
+    `pose_flaw` that why its keypoints cannot be used.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Annotation:
     crowd: bool = False
     difficult: bool = False
     flaw: str = ""
+    pose_flaw: str = ""
 
     @property
     def bounds(self) -> Box | None:
@@ -75,16 +77,32 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Pose:
+    """The keypoints of the objects of a class, which count from 0.
+
+    `names` is empty where they have none; the skeleton is made of pairs that lines connect.
+    `mirrored` has for each keypoint the one whose place it takes in a mirrored image: a left eye
+    for a right one. It is None where the data set does not determine it.
+    """
+
+    count: int
+    names: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
+    mirrored: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Classes:
     """The listed classes in their order, and their colors in masks where the data set has them.
 
     `names` is empty where none are listed. With `chosen` the list may be a choice of the classes
-    that the annotations have.
+    that the annotations have. `poses` are the keypoints of the classes that have some.
     """
 
     names: tuple[str, ...] = ()
     colors: tuple[Color | None, ...] = field(default=())
     chosen: bool = False
+    poses: Mapping[str, Pose] = field(default_factory=dict)
 
 
 class Source(Protocol):

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from dlkit.core.datasets.camvid import CamVid
-from dlkit.core.datasets.coco import Coco, json_files
+from dlkit.core.datasets.coco import POSES, Coco, json_files
 from dlkit.core.datasets.coco_captions import CocoCaptions
 from dlkit.core.datasets.cvat import ANNOTATIONS, Cvat
 from dlkit.core.datasets.flickr import Flickr, captions_file
 from dlkit.core.datasets.folders import ClassFolders, visible_folders
+from dlkit.core.datasets.keypoint_tables import KeypointTables
 from dlkit.core.datasets.labelme import LabelMe, has_shapes
 from dlkit.core.datasets.mask_folders import MaskFolders
 from dlkit.core.datasets.samples import Source
@@ -23,7 +24,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.io.walk import suffix_of
 from dlkit.core.progress import log
 
-Need = Literal["boxes", "masks", "labels", "captions"]
+Need = Literal["boxes", "masks", "labels", "captions", "keypoints"]
 
 KINDS: dict[Need | None, Kind] = {"labels": "label", "captions": "caption"}
 
@@ -80,7 +81,13 @@ LAYOUTS = (
         lambda data: Voc(data, masks=False),
         ("boxes",),
     ),
-    Layout("YOLO", "images/ and labels/, or data.yaml", has_labels, Yolo),
+    Layout(
+        "YOLO",
+        "images/ and labels/, or data.yaml",
+        has_labels,
+        Yolo,
+        ("boxes", "masks", "keypoints"),
+    ),
     Layout(
         "COCO",
         "annotations/*.json",
@@ -105,6 +112,20 @@ LAYOUTS = (
         has_xml_beside,
         VocBeside,
         ("boxes",),
+    ),
+    Layout(
+        "COCO's keypoints",
+        "annotations/person_keypoints_*.json",
+        lambda data: next(json_files(data), None) is not None,
+        lambda data: Coco(data, POSES),
+        ("keypoints",),
+    ),
+    Layout(
+        "tables of keypoints",
+        "train.csv with file, x1, y1, x2, y2 ...",
+        has_tables,
+        KeypointTables,
+        ("keypoints",),
     ),
     Layout(
         "COCO's captions",
@@ -189,11 +210,15 @@ def open_file(data: Path, need: Need | None) -> Source:
     if suffix in {".yaml", ".yml"} and kind is None:
         return Yolo(data)
     if suffix == ".json":
-        return CocoCaptions(data) if need == "captions" else Coco(data)
+        if need == "captions":
+            return CocoCaptions(data)
+        return Coco(data, POSES) if need == "keypoints" else Coco(data)
     if suffix == ".xml":
         return Cvat(data)
     if suffix == ".tar":
         return Shards(data, kind)
+    if need == "keypoints" and suffix in TABLES:
+        return KeypointTables(data)
     if suffix in TABLES or need == "labels":
         return Tables(data, kind)
     if need == "captions":

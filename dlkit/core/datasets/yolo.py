@@ -10,14 +10,15 @@ a text file has no objects.
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dlkit.core.datasets.classes import CLASSES, read_classes
 from dlkit.core.datasets.pictures import Size, find_images, is_image_name, measure
-from dlkit.core.datasets.samples import ALL, Annotation, Classes, Keypoint, Sample
+from dlkit.core.datasets.poses import SEEN, mirrored_names
+from dlkit.core.datasets.samples import ALL, Annotation, Classes, Keypoint, Pose, Sample
 from dlkit.core.datasets.texts import read_text, read_yaml
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import is_dir
@@ -38,7 +39,8 @@ class Description:
     """The content of a data.yaml, compared with itself.
 
     `names` are the classes by their ids; `splits` the folders and lists of files as given;
-    `kpt_shape` the number of keypoints of a pose and of numbers of each.
+    `kpt_shape` the number of keypoints of a pose and of numbers of each, `kpt_names` their names
+    by the class, and `flip_idx` the keypoint that each is in a mirrored image.
     """
 
     file: Path | None
@@ -46,6 +48,19 @@ class Description:
     splits: dict[str, list[str]]
     path: str | None = None
     kpt_shape: tuple[int, int] | None = None
+    kpt_names: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    flip_idx: tuple[int, ...] | None = None
+
+    def poses(self) -> dict[str, Pose]:
+        """The keypoints of the classes."""
+        if self.kpt_shape is None:
+            return {}
+        poses = {}
+        for number, label in self.names.items():
+            names = self.kpt_names.get(number, ())
+            mirrored = self.flip_idx or mirrored_names(names)
+            poses[label] = Pose(self.kpt_shape[0], names, mirrored=mirrored)
+        return poses
 
 
 class Yolo:
@@ -62,7 +77,8 @@ class Yolo:
     def classes(self) -> Classes:
         """The names of the classes by their ids, each once; none if the data set lists none."""
         names = self.description.names
-        return Classes(tuple(dict.fromkeys(names[number] for number in sorted(names))))
+        listed = tuple(dict.fromkeys(names[number] for number in sorted(names)))
+        return Classes(listed, poses=self.description.poses())
 
     @property
     def splits(self) -> Sequence[str]:
@@ -178,7 +194,7 @@ class Yolo:
         label = names.get(number, "") if names else str(number)
         shape = parse_values(values, size, self.description.kpt_shape)
         if isinstance(shape, str):
-            return Annotation(label, where, flaw=shape)
+            return Annotation(label, where, flaw=shape, pose_flaw=shape)
         flaw = "" if label else f"unknown class {number}"
         return Annotation(label, where, shape.box, shape.polygons, None, shape.keypoints, flaw=flaw)
 
@@ -230,6 +246,8 @@ def parse_values(
         if kpt_shape is not None and poses:
             for start in range(4, count, kpt_shape[1]):
                 x, y, *seen = values[start : start + kpt_shape[1]]
+                if seen and seen[0] not in SEEN:
+                    return "keypoint whose visibility is not 0, 1 or 2"
                 visible = int(seen[0]) if seen else 2 * bool(x or y)
                 points.append(Keypoint(x * width, y * height, visible))
         return Shape(box, keypoints=tuple(points))
@@ -310,12 +328,15 @@ def read_description(file: Path) -> Description:
             splits[split] = entries
     path = content.get("path")
     shape = content.get("kpt_shape")
-    return Description(
-        file,
-        names,
-        splits,
-        path if isinstance(path, str) and path else None,
-        None if shape is None else keypoint_shape(shape, file),
+    found = Description(file, names, splits, path if isinstance(path, str) and path else None)
+    if shape is None:
+        return found
+    count, numbers = keypoint_shape(shape, file)
+    return replace(
+        found,
+        kpt_shape=(count, numbers),
+        kpt_names=keypoint_names(content.get("kpt_names"), names, count, file),
+        flip_idx=mirrored_indices(content.get("flip_idx"), count, file),
     )
 
 
@@ -343,6 +364,42 @@ def keypoint_shape(shape: Any, file: Path) -> tuple[int, int]:
         if count > 0 and numbers in {2, 3}:
             return count, numbers
     raise DlkitError("kpt_shape is not [number of keypoints, 2 or 3]", file)
+
+
+def keypoint_names(
+    names: Any, classes: dict[int, str], count: int, file: Path
+) -> dict[int, tuple[str, ...]]:
+    """The names of the keypoints by the class: of a list by the class, or of one for all."""
+    if not names:
+        return {}
+    by_class = names if isinstance(names, dict) else dict.fromkeys(map(str, classes), names)
+    found = {}
+    for key, listed in by_class.items():
+        number = integer(key, "a class in `kpt_names:`", file)
+        if number not in classes:
+            raise DlkitError(f"kpt_names has a class {number}, which `names` does not have", file)
+        if not isinstance(listed, list) or not all(isinstance(n, str) and n for n in listed):
+            raise DlkitError("kpt_names is not a list of names, nor one for each class", file)
+        if len(listed) != count or len(set(listed)) < count:
+            raise DlkitError(
+                f"kpt_names has {len(set(listed))} different names, but kpt_shape {count}",
+                file,
+            )
+        found[number] = tuple(listed)
+    return found
+
+
+def mirrored_indices(indices: Any, count: int, file: Path) -> tuple[int, ...] | None:
+    """The keypoint that each is in a mirrored image."""
+    if not indices:
+        return None
+    found = [integer(i, "flip_idx", file) for i in indices] if isinstance(indices, list) else []
+    if sorted(found) != list(range(count)) or any(found[i] != k for k, i in enumerate(found)):
+        raise DlkitError(
+            f"flip_idx is not a list of the {count} keypoints from 0, in which two change places",
+            file,
+        )
+    return tuple(found)
 
 
 def integer(value: Any, what: str, file: Path) -> int:

@@ -3,6 +3,7 @@
 Shapes: B images, C labels, K keypoints.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -88,9 +89,16 @@ class KeypointLocalizer(BackboneRegressor):
     """A regression of the keypoints of one object (Toshev and Szegedy 2014, the first stage)."""
 
     def __init__(
-        self, keypoints: int, image_size: int, backbone: backbones.BackboneSettings
+        self,
+        keypoints: int,
+        image_size: int,
+        backbone: backbones.BackboneSettings,
+        skeleton: Sequence[tuple[int, int]] = (),
     ) -> None:
         super().__init__(2 * keypoints, image_size, backbone)
+        if any(end >= keypoints for line in skeleton for end in line):
+            raise DlkitError(f"its skeleton has more than the {keypoints} keypoints")
+        self.skeleton = [(first, second) for first, second in skeleton]
 
     def forward(self, images: Tensor) -> Tensor:
         """Keypoints (B, K, 2) of uint8 images (B, 3, H, W) in fractions of the square's side."""
