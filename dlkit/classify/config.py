@@ -14,9 +14,11 @@ Arch = Literal[
     "lenet", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nin", "googlenet", "inception-v3",
     "resnet9", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact-resnet",
     "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3", "encoder",
-    "fasttext", "bilstm", "attention", "transformer",
+    "fasttext", "bilstm", "attention", "transformer", "nbsvm", "tfidf",
 ]  # fmt: skip
-TEXTS = ("fasttext", "bilstm", "attention", "transformer")
+TEXT_NETWORKS = ("fasttext", "bilstm", "attention", "transformer")
+NGRAMS = ("nbsvm", "tfidf")  # linear models of n-grams, which are fitted at once
+TEXTS = (*TEXT_NETWORKS, *NGRAMS)
 IMAGES = tuple(arch for arch in get_args(Arch) if arch not in TEXTS)
 VGGS = ("vgg11", "vgg13", "vgg16", "vgg19")
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact-resnet")
@@ -24,8 +26,9 @@ MOBILENETS = ("mobilenet-v2", "mobilenet-v3")
 # The architectures of each option that not all of them have.
 OWN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("tokenizer", "vocab_size", "max_length", "word_dropout", "embedding_size"), TEXTS
+        ("tokenizer", "vocab_size", "max_length", "cost", "interpolation", "ratios_from"), TEXTS
     ),
+    **dict.fromkeys(("word_dropout", "embedding_size", "vote"), TEXT_NETWORKS),
     **dict.fromkeys(
         (
             "pretrained", "freeze", "image_size", "fit", "color", "activation", "init", "flip",
@@ -34,7 +37,7 @@ OWN: dict[str, tuple[str, ...]] = {
         ),
         IMAGES,
     ),
-    "ngrams": ("fasttext",),
+    "ngrams": ("fasttext", *NGRAMS),
     "sentences": ("attention",),
     "layers": ("bilstm", "transformer"),
     "neighbors": ("knn",),
@@ -44,6 +47,14 @@ OWN: dict[str, tuple[str, ...]] = {
     "width_multiplier": (*VGGS, "resnet9", *RESNETS, *MOBILENETS),
     "drop_path": RESNETS,
 }  # fmt: skip
+# Options of training by gradient descent, which fits of n-grams do not use.
+DESCENT_ONLY = (
+    "init_from", "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
+    "clip_grad", "ema", "swa_epochs", "accumulate", "patience", "save_every", "label_smoothing",
+    "class_weights", "l1", "dropout",
+)  # fmt: skip
+# Options of models of n-grams, alone or in a vote.
+OF_NGRAMS = {"cost": NGRAMS, "interpolation": ("nbsvm",), "ratios_from": ("nbsvm",)}
 # Options of cross-entropy training, which the learning rules, knn and triplets do not use.
 CROSS_ENTROPY_ONLY = ("label_smoothing", "class_weights", "mixup", "cutmix")
 # The values of settings that are None; those of the learning rules are their papers'.
@@ -54,6 +65,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     }
     for arch in get_args(Arch)
 }  # fmt: skip
+DEFAULTS["nbsvm"] |= {"epochs": 1, "cost": 1.0}
+DEFAULTS["tfidf"] |= {"epochs": 1, "cost": 10.0}
 DEFAULTS["linear"] |= {"shift": 0.0, "flip": 0.0}
 DEFAULTS["mlp"] |= {"shift": 0.0}
 DEFAULTS["knn"] |= {"shift": 0.0}
@@ -104,7 +117,7 @@ class ClassifyTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     """Settings of a training run; a None default depends on the architecture (`DEFAULTS`)."""
 
     arch: Arch = option(
-        "resnet9", "Architecture; the last four are for texts.", group="Architecture"
+        "resnet9", "Architecture; the last six are for texts.", group="Architecture"
     )
     pretrained: bool = option(
         False, "Start from torchvision's ImageNet weights for --arch.", group="Architecture"
@@ -259,7 +272,36 @@ class ClassifyTrainConfig(TrainConfig, SkipSettings, SplitSettings):
         0.0, "Share of a text's words to drop at random.", min=0, max=0.9, group="Augmentation"
     )
     ngrams: int = option(
-        2, "fasttext: longest n-gram of words.", min=1, max=5, group="Architecture"
+        2,
+        "fasttext, nbsvm, tfidf: longest n-gram of words.",
+        min=1,
+        max=5,
+        group="Architecture",
+    )
+    vote: Literal["none", "nbsvm", "tfidf"] = option(
+        "none",
+        "Average the probabilities of a network for texts with those of this model of words and"
+        " bigrams, which is fitted first.",
+        group="Architecture",
+    )
+    cost: float = option(
+        None,
+        "nbsvm, tfidf: weight of the loss beside the L2 penalty (1; tfidf: 10).",
+        min=1e-6,
+        max=1e6,
+        group="Loss",
+    )
+    interpolation: float = option(
+        0.25,
+        "nbsvm: share of the fitted weights; the rest is their mean absolute value.",
+        min=0,
+        max=1,
+        group="Architecture",
+    )
+    ratios_from: str | None = option(
+        None,
+        "nbsvm: further texts with the same labels, which count for its log-count ratios only.",
+        group="Data",
     )
     embedding_size: int = option(128, "Dimension of the word vectors.", min=8, group="Architecture")
     layers: int = option(

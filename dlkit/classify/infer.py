@@ -6,17 +6,18 @@ Shapes: B images of a batch, C channels, S x S pixels, L labels, D numbers of a 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify.config import DEFAULT_MODEL
+from dlkit.classify.config import DEFAULT_MODEL, TEXTS
 from dlkit.classify.data import Preprocessing, image_classifier_settings
 from dlkit.classify.model import build
 from dlkit.classify.models.dense import dense
 from dlkit.classify.models.fuse import fuse
 from dlkit.classify.models.network import Network
+from dlkit.classify.models.ngrams import NGRAM_MODELS, Vote
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.text import WordVocabulary, pad_ids, text_classifier_settings
 from dlkit.classify.torchvision_zoo import find_model
@@ -34,6 +35,12 @@ from dlkit.core.store import checkpoint, schema
 from dlkit.core.vision import images
 from dlkit.core.vision.images import Picture
 from dlkit.core.vision.results import ImageResult
+
+
+class VoteSettings(TypedDict):
+    """The model that votes with a network in its header: its architecture, and its arguments."""
+
+    arch: Literal["nbsvm", "tfidf"]
 
 
 @dataclass(frozen=True)
@@ -166,13 +173,27 @@ def load_network(
 
 def build_network(header: checkpoint.Header) -> Network | TextNetwork:
     """Build the untrained network described by a header."""
-    if header.arch in TEXT_ARCHITECTURES:
+    if header.arch in TEXTS:
         text = text_classifier_settings(header)
         check_outputs(header, text["network"], text.get("loss"))
-        return schema.call(TEXT_ARCHITECTURES[header.arch], text["network"])
+        return build_text_network(header.arch, text["network"])
     settings = image_classifier_settings(header)
     check_outputs(header, settings["network"], settings["loss"])
     return schema.call(build, settings["network"], header.arch)
+
+
+def build_text_network(arch: str, settings: dict[str, Any]) -> TextNetwork:
+    """Build an untrained network for texts, and the model of n-grams that votes with it, if any."""
+    own = {name: value for name, value in settings.items() if name != "vote"}
+    network: TextNetwork = schema.call({**TEXT_ARCHITECTURES, **NGRAM_MODELS}[arch], own)
+    if settings.get("vote") is None:
+        return network
+    vote = schema.fit(VoteSettings, settings["vote"], "vote", foreign=True)
+    given = {name: value for name, value in vote.items() if name != "arch"}
+    for name in ("num_labels", "vocab_size"):
+        if given.get(name) != own.get(name):
+            raise DlkitError(f"its two models have different {name}")
+    return Vote(network, schema.call(NGRAM_MODELS[vote["arch"]], given))
 
 
 def check_outputs(header: checkpoint.Header, network: dict[str, Any], loss: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,6 +10,10 @@ from torch import nn
 from dlkit.classify import layouts
 from dlkit.classify.config import (
     CROSS_ENTROPY_ONLY,
+    DEFAULTS,
+    DESCENT_ONLY,
+    NGRAMS,
+    OF_NGRAMS,
     OWN,
     PUBLISHED,
     ClassifyTrainConfig,
@@ -27,12 +32,13 @@ from dlkit.classify.text import (
     text_classifier_settings,
 )
 from dlkit.classify.torchvision_zoo import find_model
-from dlkit.core.config import non_defaults, option_name, refuse_unused
+from dlkit.core.config import given_option, non_defaults, option_name, refuse_unused
 from dlkit.core.errors import DlkitError
 from dlkit.core.ledger import Ledger
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.train.run import Run
 
+MAX_COUNTED = 100_000  # tokens of a text that is only counted
 CHOICES = ["width_multiplier", "hidden", "norm", "dropout", "drop_path", "activation", "init"]
 
 
@@ -95,13 +101,17 @@ def prepare_images(config: ClassifyTrainConfig) -> ImageSetup:
 
 @dataclass(frozen=True)
 class TextSetup:
-    """The data and vocabulary of the training of a text classifier."""
+    """The data and vocabulary of the training of a text classifier.
+
+    `further` are texts that count for the ratios of nbsvm only.
+    """
 
     labels: list[str]
     vocabulary: WordVocabulary
     training: TextDataset
     validation: TextDataset
     ledgers: list[Ledger]
+    further: TextDataset | None = None
 
 
 def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
@@ -125,18 +135,38 @@ def prepare_texts(config: ClassifyTrainConfig) -> TextSetup:
     else:
         known = (text for text, _ in samples)
         vocabulary = WordVocabulary.learn(known, config.vocab_size, config.tokenizer)
+    further = None
+    if config.ratios_from is not None:
+        source = read_texts(Path(config.ratios_from), config.allowed_rows)
+        _, counted = source.split("all", labels)
+        further = TextDataset(counted, vocabulary, MAX_COUNTED)
+        texts.ledgers.extend(source.ledgers)
     return TextSetup(
         labels,
         vocabulary,
         TextDataset(samples, vocabulary, config.max_length, config.word_dropout),
         TextDataset(held_out, vocabulary, config.max_length),
         texts.ledgers,
+        further,
     )
 
 
 def check_options(config: ClassifyTrainConfig) -> None:
     """Raise DlkitError for an option that has no effect on this training."""
     refuse_unused(config, OWN)
+    kinds = {config.arch, config.vote}
+    for name in non_defaults(config):
+        # In the settings of a model that is trained again, defaults are filled in.
+        is_default = getattr(config, name) == DEFAULTS[config.arch].get(name)
+        if config.arch in NGRAMS and name in DESCENT_ONLY and not is_default:
+            raise DlkitError(
+                f"{given_option(config, name)} is for gradient descent, not {config.arch}"
+            )
+        if not kinds & {*OF_NGRAMS.get(name, kinds)}:
+            raise DlkitError(
+                f"{option_name(name)} is for {', '.join(OF_NGRAMS[name])}; choose that with --arch"
+                " or --vote"
+            )
     learning_rule = config.arch in {"perceptron", "adaline", "knn"} or config.loss == "triplet"
     for name in non_defaults(config):
         option = option_name(name)

@@ -4,8 +4,9 @@
 
 PACKS is the folder of the unpacked packs text and wikipedia. The vectors are the singular vectors
 of positive pointwise mutual information (Levy, Goldberg and Dagan 2015: window 5, contexts to the
-power 0.75, square roots of the singular values). Of sentence_polarity, only the training split is
-read, without labels. `dlkit classify train --arch bilstm --init-from OUT` starts from the result.
+power 0.75, square roots of the singular values). Sentence_polarity is not read, so that the vectors
+may be used in a cross-validation on it. `dlkit classify train --arch bilstm --init-from OUT` starts
+from the result.
 """
 
 import argparse
@@ -22,14 +23,12 @@ from dlkit.core.store.checkpoint import Header, save
 
 WINDOW = 5
 CONTEXT_POWER = 0.75
-SENTENCES, REVIEWS = 3.0, 2.0  # weights of word pairs in these texts; 1 elsewhere
+REVIEWS = 2.0  # weight of word pairs in reviews; 1 elsewhere
 SCALE = 0.3  # standard deviation of the vectors
 
 
 def corpus(packs: Path) -> Iterator[tuple[str, float]]:
     """Yield texts with their weights."""
-    for text, _ in read_texts(packs / "text" / "sentence_polarity").split("train")[1]:
-        yield text, SENTENCES
     for text, _ in read_texts(packs / "text" / "movie_reviews").split("all")[1]:
         yield text, REVIEWS
     with (packs / "wikipedia" / "wiki.train.txt").open(encoding="utf-8") as paragraphs:
@@ -65,12 +64,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packs", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--words", type=int, default=20_000)
+    parser.add_argument("--words", type=int, default=25_000)
     parser.add_argument("--size", type=int, default=128)
     options = parser.parse_args()
 
     texts = list(corpus(options.packs))
-    own = [text for text, weight in texts for _ in range(int(weight)) if weight > 1]
+    own = [text for text, weight in texts if weight == REVIEWS]
     vocabulary = WordVocabulary.learn(own, options.words)
     counts = np.zeros((len(vocabulary), len(vocabulary)), np.float32)
     for text, weight in texts:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.classify.config import NGRAMS, ClassifyTrainConfig
 from dlkit.classify.formats import FASTTEXT_LABEL, read_fasttext
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import is_dir
@@ -111,10 +111,10 @@ class WordVocabulary:
 
 def network_settings(config: ClassifyTrainConfig, vocabulary: WordVocabulary) -> dict[str, Any]:
     """Return the keyword arguments of the architecture, without `num_labels`."""
-    settings: dict[str, Any] = {
-        "vocab_size": len(vocabulary),
-        "embedding_size": config.embedding_size,
-    }
+    settings: dict[str, Any] = {"vocab_size": len(vocabulary)}
+    if config.arch in NGRAMS:
+        return {**settings, "ngrams": config.ngrams}
+    settings["embedding_size"] = config.embedding_size
     if config.arch == "fasttext":
         settings["ngrams"] = config.ngrams
     if config.arch in {"bilstm", "transformer"}:

@@ -1,6 +1,7 @@
 """The training loops of `dlkit classify train`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from dlkit.classify import text
 from dlkit.classify.augment import augment, mix
-from dlkit.classify.config import DEFAULTS, ClassifyTrainConfig
+from dlkit.classify.config import DEFAULTS, NGRAMS, ClassifyTrainConfig
 from dlkit.classify.data import ImageClassifierSettings
 from dlkit.classify.evaluate import evaluate, evaluate_texts, validation_scores
 from dlkit.classify.infer import Classifier, TextClassifier
@@ -21,6 +22,7 @@ from dlkit.classify.loss import (
     triplet_loss,
 )
 from dlkit.classify.model import build
+from dlkit.classify.models.ngrams import Vote
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.prepare import (
     check_frozen,
@@ -32,6 +34,7 @@ from dlkit.classify.prepare import (
 )
 from dlkit.classify.templates import save_templates
 from dlkit.classify.train_knn import train_knn
+from dlkit.classify.train_ngrams import VOTING_NGRAMS, fit, train_ngrams
 from dlkit.core.config import with_defaults
 from dlkit.core.io.files import draw_in_training, save_ledgers
 from dlkit.core.parallel import distributed
@@ -55,6 +58,8 @@ def train(config: ClassifyTrainConfig) -> Path:
         config = with_defaults(config, DEFAULTS[config.arch])
         if config.arch in TEXT_ARCHITECTURES:
             return train_texts(config, process)
+        if config.arch in NGRAMS:
+            return train_ngrams(replace(config, epochs=1), process)
         return (train_knn if config.arch == "knn" else train_images)(config, process)
 
 
@@ -119,6 +124,14 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
     names, vocabulary = data.labels, data.vocabulary
     settings = {"num_labels": len(names), **text.network_settings(config, vocabulary)}
     model = TEXT_ARCHITECTURES[config.arch](**settings)
+    rename: Callable[[str], str] = str
+    if config.vote != "none":
+        arguments = {"num_labels": len(names), "vocab_size": len(vocabulary)}
+        arguments["ngrams"] = VOTING_NGRAMS
+        voter, fitted = fit(config, config.vote, arguments, data)
+        model = Vote(model, voter)
+        settings["vote"] = {"arch": config.vote, **fitted}
+        rename = "network.{}".format
     network = process.wrap(model)
     described: text.TextClassifierSettings = {
         "network": settings,
@@ -126,7 +139,8 @@ def train_texts(config: ClassifyTrainConfig, process: Process) -> Path:
         "max_length": config.max_length,
         "loss": "cross-entropy",
     }
-    run = Run(config, process, model, Header("classify", config.arch, described, names))
+    header = Header("classify", config.arch, described, names)
+    run = Run(config, process, model, header, rename)
     save_ledgers(run.folder, *data.ledgers)
     optimizer = run.optimizer(model)
     batches = run.loader(data.training, collate=collate_as_is, workers=0)

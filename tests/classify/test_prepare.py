@@ -87,7 +87,12 @@ def without_training(data: Path) -> None:
         (lambda d: None, ["--init-from", "nothing"], 2, "unknown model 'nothing'"),
         (lambda d: None, ["--pretrained"], 2, "no ImageNet weights of resnet9"),
         (lambda d: None, ["--hidden", "7"], 2, "hidden"),
-        (lambda d: None, ["--ngrams", "3"], 2, "--ngrams is for fasttext, not resnet9"),
+        (
+            lambda d: None,
+            ["--ngrams", "3"],
+            2,
+            "--ngrams is for fasttext, nbsvm, tfidf, not resnet9",
+        ),
         (
             lambda d: None,
             ["--arch", "bilstm"],

@@ -32,9 +32,29 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 class TextNetwork(nn.Module):
     """A text classifier: logits (B, L) from ids (B, T), and the weight of each word."""
 
-    def word_weights(self, ids: Tensor) -> Tensor:
-        """Return the weight of each word for the highest logit (B, T); 0 for padding."""
+    def word_weights(self, ids: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the weight of each word for the label of each text (B, T); 0 for padding.
+
+        `labels` (B,) are those of the highest logit if they are None.
+        """
         raise NotImplementedError
+
+    def best(self, ids: Tensor) -> Tensor:
+        """Return the label of the highest logit (B,)."""
+        logits: Tensor = self(ids)
+        return logits.argmax(dim=1)
+
+
+def divide_among_words(parts: Sequence[Tensor], length: int) -> Tensor:
+    """Return weights (B, T) of words from those of words (B, T), bigrams (B, T - 1), ...
+
+    The weight of an n-gram is divided equally among its words.
+    """
+    weights = torch.zeros(len(parts[0]), length, device=parts[0].device)
+    for n, added in enumerate(parts, start=1):
+        for offset in range(n):
+            weights[:, offset : offset + added.shape[1]] += added / n
+    return weights
 
 
 class SequenceNetwork(TextNetwork):
@@ -55,8 +75,8 @@ class SequenceNetwork(TextNetwork):
         """Logits (B, L) of ids (B, T)."""
         return self.classify_vectors(self.embedding(ids), ids)
 
-    def word_weights(self, ids: Tensor) -> Tensor:
-        """Return word weights (B, T): the gradient of the highest logit times the word vector.
+    def word_weights(self, ids: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return word weights (B, T): the gradient of the label's logit times the word vector.
 
         To first order, this is the word's contribution to the logit; it may be negative.
         """
@@ -68,8 +88,9 @@ class SequenceNetwork(TextNetwork):
         ):
             ids = ids.clone()
             words = self.embedding(ids).detach().requires_grad_()
-            highest = self.classify_vectors(words, ids).amax(dim=1)
-            (gradient,) = torch.autograd.grad(highest.sum(), words)
+            logits = self.classify_vectors(words, ids)
+            chosen = logits.argmax(dim=1) if labels is None else labels
+            (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), words)
         weights: Tensor = (gradient * words.detach()).sum(dim=2) * (ids != PADDING)
         return weights
 
@@ -119,20 +140,17 @@ class FastText(TextNetwork):
         return logits
 
     @torch.no_grad()
-    def word_weights(self, ids: Tensor) -> Tensor:
-        """Return word weights (B, T): the exact contribution of each word to the highest logit.
+    def word_weights(self, ids: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return word weights (B, T): the exact contribution of each word to the label's logit.
 
         An n-gram's contribution is divided equally among its words. With the bias, the weights sum
         to the logit.
         """
-        best = self(ids).argmax(dim=1)
+        best = self.best(ids) if labels is None else labels
         scores = self.embedding.weight @ self.fc.weight.T  # of each row for each label
         rows = self.features(ids)
-        weights = torch.zeros(ids.shape, device=ids.device)
-        for n, features in enumerate(rows, start=1):
-            added = scores[features, best[:, None]] * (features != PADDING) / n
-            for offset in range(n):
-                weights[:, offset : offset + added.shape[1]] += added
+        parts = [scores[features, best[:, None]] * (features != PADDING) for features in rows]
+        weights = divide_among_words(parts, ids.shape[1])
         count = sum((features != PADDING).sum(dim=1) for features in rows)
         return weights / torch.as_tensor(count).clamp(min=1)[:, None]
 
@@ -235,7 +253,7 @@ class AttentionNetwork(SequenceNetwork):
         return logits
 
     @torch.no_grad()
-    def word_weights(self, ids: Tensor) -> Tensor:
+    def word_weights(self, ids: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the attention to each word (B, T), times that to its sentence; it sums to 1."""
         return self.read(self.embedding(ids), ids)[1] * (ids != PADDING)
 
