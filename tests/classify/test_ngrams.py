@@ -77,9 +77,8 @@ def test_a_naive_bayes_of_two_words_by_hand() -> None:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if middle < ratio / (1 + math.exp(ratio * middle)) else (low, middle)
-        )
+        too_low = middle < ratio / (1 + math.exp(ratio * middle))
+        low, high = (middle, high) if too_low else (low, middle)
     assert weights == pytest.approx([ratio * low, -ratio * low], abs=1e-6)
     assert bias == pytest.approx(0, abs=1e-6)
     # Weights of unequal size: a quarter of each, and three quarters of their mean.
