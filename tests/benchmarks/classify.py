@@ -21,11 +21,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from dlkit.classify.config import DEFAULTS, Arch, ClassifyTrainConfig
+from dlkit.classify.config import DEFAULTS, NGRAMS, TEXTS, Arch, ClassifyTrainConfig
 from dlkit.classify.evaluate import evaluate_checkpoint
 from dlkit.classify.infer import Classification, classify, load_ensemble
 from dlkit.classify.model import build
-from dlkit.classify.models.text import TEXT_ARCHITECTURES
 from dlkit.classify.search import nearest, open_index, write_index
 from dlkit.classify.train import train
 from dlkit.core.io.scores import Score
@@ -74,15 +73,16 @@ def architectures(packs: Path, settings: argparse.Namespace) -> None:
     for name in settings.arch or [*sorted(get_args(Arch)), "attention-sentences"]:
         arch = name.removesuffix("-sentences")
         own = SETTINGS.get(name, {})
-        if arch not in TEXT_ARCHITECTURES and DEFAULTS[arch]["batch_size"] > 1:
+        if arch not in TEXTS and DEFAULTS[arch]["batch_size"] > 1:
             own = {"batch_size": settings.batch_size, **own}
         with tempfile.TemporaryDirectory() as folder:
-            if arch in TEXT_ARCHITECTURES:
+            if arch in TEXTS:
                 data = packs / "text" / own.get("data", "sentence_polarity")
             else:
                 data = subset(packs / "mnist", settings.images, Path(folder) / "data")
             start = time.perf_counter()
-            config = {"epochs": settings.epochs, "arch": arch, **own, "data": data}
+            passes = {} if arch in NGRAMS else {"epochs": settings.epochs}
+            config = {**passes, "arch": arch, **own, "data": data}
             best = train(ClassifyTrainConfig(**config, out=Path(folder) / "run"))
             minutes = (time.perf_counter() - start) / 60
             scores = evaluate_checkpoint([str(data)], "test", str(best))
