@@ -138,7 +138,7 @@ def ngram_keys(ids: Tensor, vocab_size: int, longest: int) -> list[Tensor]:
 
 
 def occurrences(rows: Tensor, size: int) -> Tensor:
-    """How often each of the numbers (B, M) below `size` is in its row."""
+    """The number of times that each of the numbers (B, M) below `size` is in its row."""
     of_text = torch.arange(len(rows), device=rows.device)[:, None] * size + rows
     _, place, counts = of_text.unique(return_inverse=True, return_counts=True)
     found: Tensor = counts[place]
