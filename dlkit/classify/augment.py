@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dlkit.classify.config import ClassifyTrainConfig
+from dlkit.core.train.sampler import seed_of
 from dlkit.core.vision.augment import jitter_color, random_affine
 
 
@@ -27,7 +28,7 @@ def augment(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
         images = random_affine(images.float(), config.rotate, config.zoom, shift)
     elif shift:
         images = random_shift(images, round(shift * images.shape[-1]))
-    if config.flip:
+    if config.flip and not config.alternate_flip:
         mirrored = random_mask(images, config.flip)
         images = torch.where(mirrored, images.flip(-1), images)
     if config.color_jitter:
@@ -40,6 +41,16 @@ def augment(images: Tensor, config: ClassifyTrainConfig) -> Tensor:
 def random_mask(images: Tensor, share: float) -> Tensor:
     """Draw a mask (B, 1, 1, 1), true for each image with probability `share`."""
     return torch.rand(len(images), 1, 1, 1, device=images.device) < share
+
+
+def alternate_flips(count: int, seed: int, epoch: int) -> Tensor:
+    """Booleans (count,): the images that are mirrored in this epoch (Jordan 2024, section 3.6).
+
+    Each image is mirrored in every other epoch, so that two epochs in a row show both views of it;
+    the seed draws those that are mirrored in even epochs.
+    """
+    generator = torch.Generator().manual_seed(seed_of(seed))
+    return (torch.rand(count, generator=generator) < 0.5) ^ bool(epoch % 2)
 
 
 def random_shift(images: Tensor, most: int) -> Tensor:

@@ -13,8 +13,8 @@ Arch = Literal[
     "perceptron", "adaline", "knn", "linear", "mlp",
     "lenet", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "nin", "googlenet", "inception-v3",
     "resnet9", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "preact-resnet",
-    "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3", "encoder",
-    "fasttext", "bilstm", "attention", "transformer", "nbsvm", "tfidf",
+    "densenet121", "densenet169", "densenet201", "mobilenet-v2", "mobilenet-v3", "airbench",
+    "encoder", "fasttext", "bilstm", "attention", "transformer", "nbsvm", "tfidf",
 ]  # fmt: skip
 TEXT_NETWORKS = ("fasttext", "bilstm", "attention", "transformer")
 NGRAMS = ("nbsvm", "tfidf")  # linear models of n-grams, which are fitted at once
@@ -33,7 +33,7 @@ OWN: dict[str, tuple[str, ...]] = {
         (
             "pretrained", "freeze", "image_size", "fit", "color", "activation", "init", "flip",
             "shift", "rotate", "zoom", "color_jitter", "cutout", "mixup", "cutmix", "randaugment",
-            "group_by",
+            "group_by", "alternate_flip",
         ),
         IMAGES,
     ),
@@ -44,13 +44,13 @@ OWN: dict[str, tuple[str, ...]] = {
     "features_from": ("knn",),
     "hidden": ("mlp",),
     "norm": ("mlp", *VGGS),
-    "width_multiplier": (*VGGS, "resnet9", *RESNETS, *MOBILENETS),
+    "width_multiplier": (*VGGS, "resnet9", *RESNETS, *MOBILENETS, "airbench"),
     "drop_path": RESNETS,
 }  # fmt: skip
 # Options of training by gradient descent, which fits of n-grams do not use.
 DESCENT_ONLY = (
     "init_from", "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
-    "clip_grad", "ema", "swa_epochs", "accumulate", "patience", "save_every", "label_smoothing",
+    "clip_grad", "bias_lr", "ema", "lookahead", "swa_epochs", "accumulate", "patience", "save_every", "label_smoothing",
     "class_weights", "l1", "dropout",
 )  # fmt: skip
 # Options of models of n-grams, alone or in a vote.
@@ -188,7 +188,7 @@ class ClassifyTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     )
     width_multiplier: float = option(
         1.0,
-        "Channels of resnet, vgg and mobilenet, as a share of the paper's.",
+        "Channels of resnet, vgg, mobilenet, airbench, as a share of the paper's.",
         min=0.1,
         max=4,
         group="Architecture",
@@ -227,6 +227,11 @@ class ClassifyTrainConfig(TrainConfig, SkipSettings, SplitSettings):
         "Probability of a horizontal flip (0.5; gray images, perceptron, adaline, linear: 0).",
         min=0,
         max=1,
+        group="Augmentation",
+    )
+    alternate_flip: bool = option(
+        False,
+        "Mirror each image in every other epoch, half of them in each, not at random as --flip.",
         group="Augmentation",
     )
     shift: float | None = option(

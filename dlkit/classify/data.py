@@ -145,6 +145,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self.preprocessing, self.ledger = preprocessing, ledger
         self.samples = list(samples)
         self.kept: Tensor | None = None
+        self.mirrored: Tensor | None = None  # booleans (N,): the images to mirror
         size = preprocessing.channels * preprocessing.image_size**2
         if samples and len(samples) * size <= MAX_BYTES_IN_MEMORY:
             self.decode()
@@ -178,20 +179,26 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """Return a whole batch; torch's DataLoader calls this instead of `__getitem__`."""
         if self.kept is not None:
-            return [self.kept[indices], self.targets[indices]]
+            return [self.mirror(self.kept[indices], indices), self.targets[indices]]
         pixels = [self.read(self.samples[index]) for index in indices]
         good = [n for n, image in enumerate(pixels) if image is not None]
         if not good:
             raise DlkitError("none of the training images of a batch is readable")
         chosen = torch.stack([pixels[n] for n in good])  # type: ignore[misc]
-        return [chosen, self.targets[[indices[n] for n in good]]]
+        places = [indices[n] for n in good]
+        return [self.mirror(chosen, places), self.targets[places]]
+
+    def mirror(self, pixels: Tensor, indices: list[int]) -> Tensor:
+        """Mirror those of the images (B, C, S, S) with these indices that are to be mirrored."""
+        if self.mirrored is None:
+            return pixels
+        return torch.where(self.mirrored[indices, None, None, None], pixels.flip(-1), pixels)
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Return the mean and standard deviation of each channel, of values from 0 to 1."""
-        step = max(1, len(self) // 5000)
         sums, squares = torch.zeros(2, self.preprocessing.channels, dtype=torch.double)
         count = 0
-        for pixels, _ in self.batches(256, range(0, len(self), step)):
+        for pixels in self.sample().split(256):
             values = pixels.double() / 255
             count += values[:, 0].numel()
             sums += values.sum(dim=(0, 2, 3))
@@ -199,6 +206,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         mean = sums / count
         std = ((squares - count * mean**2) / (count - 1)).sqrt()
         return [round(float(m), 4) for m in mean], [max(round(float(s), 4), 0.01) for s in std]
+
+    def sample(self, most: int = 5000) -> Tensor:
+        """Return about `most` images, uint8 (N, C, S, S), evenly from all of them."""
+        step = max(1, len(self) // most)
+        return self.__getitems__(list(range(0, len(self), step)))[0]
 
     def batches(self, size: int, indices: Sequence[int]) -> Iterator[list[Tensor]]:
         """Yield the images with these indices, in order."""

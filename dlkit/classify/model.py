@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from dlkit.classify.models import (
+    airbench,
     alexnet,
     densenet,
     encoder,
@@ -56,6 +57,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     **resnet.ARCHITECTURES,
     **densenet.ARCHITECTURES,
     **mobilenet.ARCHITECTURES,
+    **airbench.ARCHITECTURES,
     **encoder.ARCHITECTURES,
 }
 MIN_IMAGE_SIZE = 28  # pixels, for architectures that are not flat

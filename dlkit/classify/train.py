@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlkit.classify import text
-from dlkit.classify.augment import augment, mix
+from dlkit.classify.augment import alternate_flips, augment, mix
 from dlkit.classify.config import DEFAULTS, NGRAMS, ClassifyTrainConfig
 from dlkit.classify.data import ImageClassifierSettings
 from dlkit.classify.evaluate import evaluate, evaluate_texts, validation_scores
@@ -22,6 +22,7 @@ from dlkit.classify.loss import (
     triplet_loss,
 )
 from dlkit.classify.model import build
+from dlkit.classify.models.airbench import whiten
 from dlkit.classify.models.ngrams import Vote
 from dlkit.classify.models.text import TEXT_ARCHITECTURES, TextNetwork
 from dlkit.classify.prepare import (
@@ -69,6 +70,8 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     config, names, loss, inputs = data.config, data.labels, data.loss, data.inputs
     settings = network_settings(config, len(names), inputs, data.encoder)
     model = build(config.arch, **settings)
+    if config.arch == "airbench":
+        whiten(model, inputs.normalize(data.training.sample()))
     frozen = freeze(model, config.freeze)
     network = process.wrap(model)  # the same weights, with gradients averaged over processes
     described: ImageClassifierSettings = {
@@ -95,7 +98,9 @@ def train_images(config: ClassifyTrainConfig, process: Process) -> Path:
     )
     save_ledgers(run.folder, data.training.ledger, data.validation.ledger)
 
-    for _ in run.epochs(BEST_METRIC[loss] if len(data.validation) else None):
+    for epoch in run.epochs(BEST_METRIC[loss] if len(data.validation) else None):
+        if config.alternate_flip:
+            data.training.mirrored = alternate_flips(len(data.training), config.seed, epoch)
         for images, targets in run.batches(batches):
             for module in frozen:
                 module.eval()

@@ -136,6 +136,12 @@ class TrainConfig:
     weight_decay: float = option(
         0.05, "Weight decay; biases and norms have none.", min=0, group="Optimization"
     )
+    bias_lr: float = option(
+        1.0,
+        "Learning rate of biases and norms, as a multiple of --lr.",
+        min=0,
+        group="Optimization",
+    )
     clip_grad: float = option(
         10.0, "Largest norm of the gradient; 0 for no limit.", min=0, group="Optimization"
     )
@@ -144,6 +150,13 @@ class TrainConfig:
         "Decay of the moving average of the weights; 0 for none.",
         min=0,
         max=1,
+        group="Optimization",
+    )
+    lookahead: int = option(
+        0,
+        "Steps after which the weights return to their moving average, whose decay grows to 0.77;"
+        " 0: never.",
+        min=0,
         group="Optimization",
     )
     swa_epochs: int = option(

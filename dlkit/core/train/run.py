@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from dlkit.core.config import TrainConfig, settings_of
+from dlkit.core.config import TrainConfig, option_name, settings_of
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import draw_in_training, exists, whole_file
 from dlkit.core.nn.rebuild import find_misfit
@@ -43,6 +43,7 @@ from dlkit.core.train.stopping import StopSignals
 CURVES_INTERVAL = 60  # seconds
 SAVE_INTERVAL = 60  # seconds within an epoch, at least
 MAX_SAVE_FRACTION = 0.01  # of the time
+LOOKAHEAD_DECAY = 0.95**5  # of the average, at the end of a run with --lookahead
 SYNC_INTERVAL = 1  # seconds, about, between two exchanges on whether to save or to stop
 # Settings that may change when a run is resumed.
 MAY_CHANGE = {
@@ -152,11 +153,12 @@ class Run:
         self.improved_epoch = 0  # the latest that was better on the validation data
         self.tie_logged = False
         self.decays = self.decayed_at = 0  # of the learning rate, under the schedule plateau
-        if config.ema and config.swa_epochs:
-            raise DlkitError("--ema and --swa-epochs are both given; choose one average")
+        averages = [n for n in ("ema", "swa_epochs", "lookahead") if getattr(config, n)]
+        if len(averages) > 1:
+            given = " and ".join(map(option_name, averages))
+            raise DlkitError(f"{given} are given together; choose one average")
         check_schedule(config)
-        averaged = config.ema or config.swa_epochs
-        self.average = deepcopy(model).requires_grad_(False).eval() if averaged else None
+        self.average = deepcopy(model).requires_grad_(False).eval() if averages else None
         self.losses: list[Tensor] = []  # of the steps of this epoch
         self.tracked: list[Stateful] = []
         self.curves_drawn_at = self.saved_at = time.monotonic()
@@ -253,7 +255,8 @@ class Run:
     ) -> Optimizer:
         """The optimizer of `config.optimizer`, without decay on biases and norms; resumed.
 
-        The submodule `slower` has this share of the learning rate.
+        The submodule `slower` has this share of the learning rate; biases and norms have
+        `--bias-lr` times that of weights.
         """
         parameters = [p for p in module.parameters() if p.requires_grad]
         apart = set(slower.parameters()) if slower else set()
@@ -265,7 +268,8 @@ class Run:
             if part:
                 flat = [p for p in part if p.dim() <= 1]
                 groups.append({"params": [p for p in part if p.dim() > 1], "share": part_share})
-                groups.append({"params": flat, "share": part_share, "weight_decay": 0.0})
+                bias_share = part_share * self.config.bias_lr
+                groups.append({"params": flat, "share": bias_share, "weight_decay": 0.0})
         make = OPTIMIZERS[self.config.optimizer]
         optimizer = make(groups, lr=self.config.lr, weight_decay=self.config.weight_decay)
         if self.state:
@@ -486,9 +490,22 @@ class Run:
         if self.config.ema and self.average is not None:
             # Faster in the first steps, as in TensorFlow's.
             self.move(self.average, max(1 - self.config.ema, 9 / (10 + self.steps)))
+        every = self.config.lookahead
+        if every and self.average is not None and self.steps % every == 0:
+            self.look_ahead(self.average)
         if self.steps % 20 == 1:
             self.check_loss()
             device.trim_malloc()
+
+    @torch.no_grad()
+    def look_ahead(self, average: nn.Module) -> None:
+        """Average the weights, and continue from their average (Zhang et al. 2019).
+
+        The decay of the average rises with the cube of the position (Jordan 2024, appendix).
+        """
+        done = self.position / self.config.epochs
+        self.move(average, 1 - LOOKAHEAD_DECAY * done**3)
+        self.model.load_state_dict(average.state_dict())
 
     def average_epochs(self, average: nn.Module) -> None:
         """Average the weights after each of the last epochs; before those, copy the latest."""
