@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Union, Unpack, overload
 
-from dlkit.classify.config import DEFAULT_MODEL, ClassifyTrainConfig, is_text_model
+from dlkit.classify.config import DEFAULT_MODEL, ClassifyTrainConfig, TestViews, is_text_model
 from dlkit.core import api
 from dlkit.core.api import Errors, Model, Scores
 from dlkit.core.config import Precision
@@ -31,6 +32,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     dense: bool
     image_size: int | None
+    test_views: TestViews
     batch_size: int
     workers: int
     device: str
@@ -96,6 +98,7 @@ def classify(
     threshold: float | None = None,
     dense: bool = False,
     image_size: int | None = None,
+    test_views: TestViews = "one",
     batch_size: int = 64,
     workers: int = 2,
     device: str = "auto",
@@ -132,6 +135,8 @@ def classify(
     models = [api.loaded_model(one, load_once, device, precision) for one in several]
     if dense and len(models) > 1:
         raise DlkitError(f"dense takes one model; {len(models)} are given")
+    if dense and test_views != "one":
+        raise DlkitError(f"dense maps one view; remove test_views={test_views!r}")
 
     from dlkit.classify import infer
     from dlkit.classify.draw import draw_map, draw_scores
@@ -145,6 +150,8 @@ def classify(
     if text_models:
         if dense:
             raise DlkitError("dense is for images; the model classifies texts")
+        if test_views != "one":
+            raise DlkitError("test_views is for images; the model classifies texts")
         infer.check_same_text_labels(names, text_models)
         texts, many = api.as_texts(inputs)
         found = infer.classify_texts(texts, text_models, top, threshold or 0.0, batch_size)
@@ -154,6 +161,7 @@ def classify(
     if dense:
         results = infer.class_maps(sources, image_models[0], image_size, workers)
         return api.answer(drawn_by(partial(draw_map, labels=labels), results), many, errors)
+    image_models = [replace(one, test_views=test_views) for one in image_models]
     infer.check_same_labels(names, image_models)
     results = infer.classify(sources, image_models, top, threshold, batch_size, workers)
     return api.answer(drawn_by(partial(draw_scores, labels=labels), results), many, errors)
@@ -184,10 +192,12 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "auto",
     allow_skipped: float | None = None,
+    test_views: TestViews = "one",
 ) -> Scores:
     """The scores of a model on annotated images or texts, overall and for each label.
 
-    `save` is a folder for pictures of the scores. A DlkitError is raised where more than the share
+    `save` is a folder for pictures of the scores. With `test_views` "mirror" the outputs of each
+    image and its mirror image are averaged. A DlkitError is raised where more than the share
     `allow_skipped` of the data cannot be used.
 
     >>> from dlkit.classify import evaluate
@@ -197,7 +207,7 @@ def evaluate(
     """
     from dlkit.classify.evaluate import evaluate_checkpoint
 
-    options = {"allow_skipped": allow_skipped}
+    options: dict[str, Any] = {"allow_skipped": allow_skipped, "test_views": test_views}
     return api.evaluate_with(
         evaluate_checkpoint, data, split, model, save, workers, device, precision, **options
     )

@@ -12,6 +12,7 @@ from dlkit.classify.config import (
     PUBLISHED,
     TEXTS,
     ClassifyTrainConfig,
+    TestViews,
     is_text_model,
 )
 from dlkit.classify.formats import FORMATS, fasttext_lines
@@ -138,6 +139,13 @@ ImageSize = Annotated[
         help="Longest side in pixels with --dense; default: the image's own.",
         min=28,
         max=8192,
+        rich_help_panel="Model",
+    ),
+]
+Views = Annotated[
+    TestViews,
+    typer.Option(
+        help="mirror: average the outputs of each image and its mirror image, in twice the time.",
         rich_help_panel="Model",
     ),
 ]
@@ -288,6 +296,7 @@ def infer(
     save: SavePictures = None,
     dense: Dense = False,
     image_size: ImageSize = None,
+    test_views: Views = "one",
     errors: ErrorsOption = "strict",
     batch_size: BatchSize = 64,
     workers: Workers = 2,
@@ -306,7 +315,8 @@ def infer(
     for_texts = is_text_model(models[0])
     if for_texts:
         check_sources(inputs, "texts", text)
-        for option in (name for name, on in {"--save": save, "--dense": dense}.items() if on):
+        given = {"--save": save, "--dense": dense, "--test-views": test_views != "one"}
+        for option in (name for name, on in given.items() if on):
             raise DlkitError(f"{option}: {models[0]} classifies texts; choose an image model")
     else:
         check_image_options(inputs, text, models[0])
@@ -314,6 +324,8 @@ def infer(
             raise DlkitError(f"-f fasttext: {models[0]} classifies images; the lines hold texts")
     if dense and len(models) > 1:
         raise DlkitError("--dense: takes one model; remove the other --model options")
+    if dense and test_views != "one":
+        raise DlkitError(f"--dense: maps one view; remove --test-views {test_views}")
     if image_size is not None and not dense:
         raise DlkitError("--image-size: needs --dense; other images are resized as in training")
     writer = ShardWriter(format, output, shard, resume)
@@ -347,7 +359,7 @@ def infer(
         results = infer.class_maps(paths, classifier, image_size, workers, writer.shard)
         draw = partial(draw_map, labels=labels)
     else:
-        classifiers = infer.load_ensemble(models, device, precision)
+        classifiers = infer.load_ensemble(models, device, precision, test_views)
         results = infer.classify(
             paths, classifiers, top, threshold, batch_size, workers, writer.shard
         )
@@ -386,6 +398,7 @@ def evaluate(
     model: Models = [DEFAULT_MODEL],  # type: ignore[valid-type]  # noqa: B006
     split: Split = "test",
     folds: Folds = 0,
+    test_views: Views = "one",
     save: SaveScores = None,
     workers: Workers = 2,
     device: Device = "auto",
@@ -400,13 +413,23 @@ def evaluate(
     allowed = 0.0 if strict else allow_skipped
     if folds and len(models) > 1:
         raise DlkitError("--folds: takes one model; remove the other --model options")
+    if folds and test_views != "one":
+        raise DlkitError(f"--folds: scores one view; remove --test-views {test_views}")
     if folds:
         from dlkit.classify.crossvalidation import cross_validate
 
         scores = cross_validate(data, models[0], folds, device, precision, allowed)
     else:
         scores = evaluate_model(
-            [str(data)], split, models, save, workers, device, precision, allow_skipped=allowed
+            [str(data)],
+            split,
+            models,
+            save,
+            workers,
+            device,
+            precision,
+            allow_skipped=allowed,
+            test_views=test_views,
         )
     write(scores, format, output, view=TASK.view)
 

@@ -50,8 +50,8 @@ OWN: dict[str, tuple[str, ...]] = {
 # Options of training by gradient descent, which fits of n-grams do not use.
 DESCENT_ONLY = (
     "init_from", "epochs", "batch_size", "optimizer", "lr", "schedule", "warmup", "weight_decay",
-    "clip_grad", "bias_lr", "ema", "lookahead", "swa_epochs", "accumulate", "patience", "save_every", "label_smoothing",
-    "class_weights", "l1", "dropout",
+    "clip_grad", "bias_lr", "ema", "lookahead", "swa_epochs", "accumulate", "patience",
+    "save_every", "label_smoothing", "class_weights", "l1", "dropout",
 )  # fmt: skip
 # Options of models of n-grams, alone or in a vote.
 OF_NGRAMS = {"cost": NGRAMS, "interpolation": ("nbsvm",), "ratios_from": ("nbsvm",)}
@@ -108,6 +108,7 @@ def is_text_model(model: str) -> bool:
     return read_header(find("classify", model, PUBLISHED)).arch in TEXTS
 
 
+TestViews = Literal["one", "mirror"]
 SCHEDULE = next(f.metadata["help"] for f in fields(TrainConfig) if f.name == "schedule")
 Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sigmoid", "tanh"]
 

@@ -1,12 +1,13 @@
 """Evaluation of classifiers on labeled data."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dlkit.classify.config import is_text_model
+from dlkit.classify.config import TestViews, is_text_model
 from dlkit.classify.data import ImageDataset, make_targets
 from dlkit.classify.infer import (
     Classifier,
@@ -42,6 +43,7 @@ from dlkit.core.vision import images
 
 BATCH = 256
 CONFUSION, MISTAKES = "confusion.png", "mistakes.png"  # files of --save
+MIRRORED = " Outputs are the mean of those of the image and its mirror image."
 MAX_MISTAKES = 24  # on the contact sheet
 
 
@@ -76,6 +78,7 @@ def evaluate_checkpoint(
     precision: str = "auto",
     *,
     allow_skipped: float | None = None,
+    test_views: TestViews = "one",
 ) -> Iterator[Score | Failure]:
     """Yield the scores of a model, or of an ensemble, on one split; save plots to `save`.
 
@@ -87,19 +90,22 @@ def evaluate_checkpoint(
         raise DlkitError(f"{len(data)} folders of data; give one")
     folder = Path(data[0])
     check_free_in(save, CONFUSION, MISTAKES)
+    views = MIRRORED if test_views == "mirror" else ""
     if is_text_model(names[0]):
+        if views:
+            raise DlkitError(f"--test-views mirror: {names[0]} classifies texts; remove it")
         allowed = allowed_share(allow_skipped, default=ALLOW_SKIPPED_ROWS)
         metrics, drawn = score_texts(names, folder, split, save, device, precision, allowed)
     else:
         allowed = allowed_share(allow_skipped)
         metrics, drawn = score_images(
-            names, folder, split, save, workers, device, precision, allowed
+            names, folder, split, save, workers, device, precision, allowed, test_views
         )
     for name, value in metrics.summary.items():
-        yield Score(name, "all", rounded(value), DEFINITIONS[name])
+        yield Score(name, "all", rounded(value), DEFINITIONS[name] + views)
     for label, values in metrics.per_label.items():
         for name, value in values.items():
-            yield Score(name, label, rounded(value), DEFINITIONS[name])
+            yield Score(name, label, rounded(value), DEFINITIONS[name] + views)
     yield from drawn
 
 
@@ -112,9 +118,10 @@ def score_images(
     device: str,
     precision: str,
     allowed: float,
+    test_views: TestViews,
 ) -> tuple[ClassificationMetrics, Iterator[Failure]]:
     """Score image classifiers on the images of a split; the iterator draws the plots."""
-    classifiers = [load(name, device, precision) for name in names]
+    classifiers = [replace(load(name, device, precision), test_views=test_views) for name in names]
     first = classifiers[0]
     labeled = read_split(data, split, first.labels, first.draw, first.multi_label)
     ledger = labeled.ledger
@@ -126,6 +133,8 @@ def score_images(
     if len(present) < len(first.labels):
         absent = len(first.labels) - len(present)
         log(f"{absent} of the model's {len(first.labels)} labels are not in {data}")
+    if first.descriptor and test_views != "one":
+        raise DlkitError(f"--test-views {test_views}: {names[0]} predicts descriptors; remove it")
     if first.descriptor and len(names) == 1:
         return score_descriptors(first, labeled.samples, ledger, workers, device), iter(())
     check_same_labels(names, classifiers)

@@ -4,14 +4,14 @@ Shapes: B images of a batch, C channels, S x S pixels, L labels, D numbers of a 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
-from dlkit.classify.config import DEFAULT_MODEL, TEXTS
+from dlkit.classify.config import DEFAULT_MODEL, TEXTS, TestViews
 from dlkit.classify.data import Preprocessing, image_classifier_settings
 from dlkit.classify.model import build
 from dlkit.classify.models.dense import dense
@@ -70,7 +70,8 @@ class Classifier:
     """An image classifier ready to predict: the network with its labels and preprocessing.
 
     `multi_label`: an image may have any number of labels. `descriptor`: the network was trained
-    with the triplet loss, so its outputs are descriptors, not logits.
+    with the triplet loss, so its outputs are descriptors, not logits. `test_views` "mirror": the
+    outputs are the mean of those of an image and of its mirror image.
     """
 
     network: nn.Module  # a Network, or a LayerDescriber around one
@@ -81,10 +82,17 @@ class Classifier:
     descriptor: bool = False
     autocast: str = "fp32"  # precision of autocast: for training, whose weights stay fp32
     draw: Draw = Draw()  # of splits that the data lacks
+    test_views: TestViews = "one"
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> Tensor:
         """Return the outputs (B, L), fp32 on the CPU, for uint8 images (B, C, S, S)."""
+        if self.test_views == "mirror":
+            return (self.view_outputs(pixels) + self.view_outputs(pixels.flip(-1))) / 2
+        return self.view_outputs(pixels)
+
+    def view_outputs(self, pixels: Tensor) -> Tensor:
+        """Return the outputs (B, L) of one view of each image."""
         dtype = next((p.dtype for p in self.network.parameters()), torch.float32)
         with devices.autocast(self.device, self.autocast):
             inputs = self.preprocessing.normalize(pixels.to(self.device)).to(dtype)
@@ -202,9 +210,11 @@ def check_outputs(header: checkpoint.Header, network: dict[str, Any], loss: str 
         raise DlkitError(f"{len(header.labels)} labels, but not as many outputs")
 
 
-def load_ensemble(models: Sequence[str], device: str, precision: str) -> list[Classifier]:
+def load_ensemble(
+    models: Sequence[str], device: str, precision: str, test_views: TestViews = "one"
+) -> list[Classifier]:
     """Load classifiers with the same labels, whose probabilities can be averaged."""
-    classifiers = [load(model, device, precision) for model in models]
+    classifiers = [replace(load(one, device, precision), test_views=test_views) for one in models]
     check_same_labels(models, classifiers)
     return classifiers
 

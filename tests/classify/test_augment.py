@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlkit.classify.augment import augment, mix
+from dlkit.classify.augment import alternate_flips, augment, mix
 from dlkit.classify.config import ClassifyTrainConfig
 
 
@@ -36,6 +36,18 @@ def test_half_of_the_images_are_mirrored(picture: Tensor) -> None:
     same = [bool(torch.equal(image, picture[0])) for image in out]
     assert all(m != s for m, s in zip(mirrored, same, strict=True))
     assert 6 <= sum(mirrored) <= 26
+
+
+def test_two_epochs_in_a_row_show_both_views_of_each_image() -> None:
+    first, second, third = (alternate_flips(1000, seed=3, epoch=epoch) for epoch in range(3))
+    assert torch.equal(first, ~second)
+    assert torch.equal(first, third)
+    assert 450 < int(first.sum()) < 550
+    assert not torch.equal(first, alternate_flips(1000, seed=4, epoch=0))
+
+
+def test_alternate_flips_replace_random_ones(picture: Tensor) -> None:
+    assert torch.equal(augment(picture, settings(flip=0.5, alternate_flip=True)), picture)
 
 
 def test_shifts_move_each_image_by_its_own_whole_pixels(picture: Tensor) -> None:

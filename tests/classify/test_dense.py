@@ -38,6 +38,7 @@ def test_dense_lenet_equals_the_crops_at_strides_of_4(offset: int) -> None:
         ("densenet121", 32, 64),
         ("mobilenet-v2", 32, 64),
         ("mobilenet-v3", 32, 64),
+        ("airbench", 32, 64),
     ],
 )
 def test_a_dense_network_equals_the_network_at_its_own_size(

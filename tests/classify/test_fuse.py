@@ -24,6 +24,7 @@ from tests.classify.helpers import random_statistics
         ("mobilenet-v2", 0),
         ("mobilenet-v3", 0),
         ("vgg11", 0),
+        ("airbench", 3),  # those behind a pool
     ],
 )
 def test_fused_networks_have_the_same_outputs(arch: str, norms_left: int) -> None:

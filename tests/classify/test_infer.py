@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
 
+from dlkit.classify import infer
 from tests.classify.helpers import COLORS, SIDE, TINY, striped, trained
 from tests.conftest import run
 
@@ -34,6 +38,52 @@ def test_several_models_vote(stripes: Path, model: Path, tmp_path: Path) -> None
     first, second, both = answer(model), answer(other), answer(model, other)
     for label in COLORS:
         assert both[label] == pytest.approx((first[label] + second[label]) / 2, abs=2e-4)
+
+
+def test_mirror_averages_the_outputs_of_both_views(model: Path, tmp_path: Path) -> None:
+    """Against the outputs of the picture and of its mirrored file, and said in the scores."""
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+    paths = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    picture.save(paths[0])
+    ImageOps.mirror(picture).save(paths[1])
+    classifier = infer.load(str(model), "cpu", "fp32")
+    one, other = (out for _, out in infer.predict(classifier, paths))
+    assert isinstance(one, Tensor)
+    assert isinstance(other, Tensor)
+    assert not torch.allclose(one, other, atol=1e-3)
+    expected = ((one + other) / 2).softmax(dim=0)
+    options = ["-m", model, "--top", 3, "--device", "cpu", "--precision", "fp32", "-f", "json"]
+    for record in json.loads(run("classify", *paths, *options, "--test-views", "mirror").out):
+        for answer in record["labels"]:
+            wanted = float(expected[classifier.labels.index(answer["label"])])
+            assert answer["score"] == pytest.approx(wanted, abs=2e-4)
+
+
+def test_mirrored_views_are_named_in_the_scores(stripes: Path, model: Path) -> None:
+    found = run(
+        "classify", "evaluate", stripes, "-m", model, "--test-views", "mirror", "-f", "json"
+    )
+    assert all(
+        "the image and its mirror image" in one["definition"] for one in json.loads(found.out)
+    )
+    plain = run("classify", "evaluate", stripes, "-m", model, "-f", "json")
+    assert not any("mirror" in one["definition"] for one in json.loads(plain.out))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("evaluate . --folds 2", "--folds: scores one view; remove --test-views mirror"),
+        ("evaluate . -m reviews", "--test-views mirror: reviews classifies texts; remove it"),
+        ("-m reviews --text good", "--test-views: reviews classifies texts; choose an image model"),
+        ("data/cat.jpg --dense", "--dense: maps one view; remove --test-views mirror"),
+    ],
+)
+def test_mirrored_views_where_there_are_none(line: str, message: str) -> None:
+    result = run("classify", *line.split(), "--test-views", "mirror")
+    assert result.code == 2
+    assert message in result.err
 
 
 def test_a_class_map_of_a_larger_image(model: Path, tmp_path: Path) -> None:

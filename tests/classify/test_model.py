@@ -81,6 +81,6 @@ def test_settings_of_0_1_are_renamed_also_inside_backbones() -> None:
         "width": 8,
         "backbone": {"arch": "resnet18", "network": new},
     }
-    bundled = checkpoint.read_header(weights.find("classify", "cifar10"))
+    bundled = checkpoint.read_header(weights.find("classify", "caltech101"))
     assert bundled.settings["network"]["width_multiplier"] == 0.5
     assert bundled.config["width_multiplier"] == 0.5

@@ -1,10 +1,12 @@
 """The image architectures: shapes and parameter counts of their papers, gradients."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dlkit.classify.model import ARCHITECTURES, build
+from dlkit.classify.models.airbench import whiten
 from dlkit.classify.models.lenet import TABLE, ScaledTanh
 from dlkit.classify.models.network import PooledHead, WithAuxiliary
 from dlkit.classify.models.resnet import BasicBlock
@@ -44,6 +46,48 @@ def count(module: nn.Module) -> int:
 )
 def test_as_many_parameters_as_the_papers(arch: str, image_size: int, parameters: int) -> None:
     assert count(on_meta(arch, image_size)) == parameters
+
+
+def test_airbench_has_the_papers_parameters() -> None:
+    """1.97 million (Jordan 2024, section 3), of which the first layer and norms' weights rest."""
+    network = on_meta("airbench", 32, 10)
+    assert count(network) == 1_972_792 - 24  # without the first layer's bias
+    trained = [p for p in network.parameters() if p.requires_grad]
+    norms = sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    assert norms == 2 * (64 + 256 + 256)
+    assert sum(p.numel() for p in trained) == count(network) - norms - 24 * 3 * 2 * 2
+
+
+def test_airbench_passes_its_inputs_on_before_training() -> None:
+    """Dirac initialization: the first filters of each convolution copy its inputs."""
+    torch.manual_seed(0)
+    network = build("airbench", 3, 32, width_multiplier=0.5)
+    maps = torch.randn(2, 24, 9, 9)
+    out = network.features.get_submodule("group1.conv1")(maps)
+    torch.testing.assert_close(out[:, :24], maps)
+    assert not torch.allclose(out[:, 24:28], maps[:, :4])
+
+
+def test_the_first_layer_of_airbench_whitens_patches() -> None:
+    """Its outputs, in float64 by NumPy's decomposition of the covariance of all 2x2 patches."""
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(50, 3, 8, 8)).cumsum(axis=2).cumsum(axis=3) / 4
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (2, 2), axis=(2, 3))
+    patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+    variances, vectors = np.linalg.eigh(patches.T @ patches / len(patches))
+
+    network = build("airbench", 3, 32)
+    whiten(network, torch.from_numpy(pixels).float())
+    weight = network.features.get_parameter("whiten.weight").detach()
+    filters = weight.double().numpy().reshape(24, 12)
+    assert np.allclose(filters[:12], -filters[12:])
+    expected = (vectors / np.sqrt(variances + 5e-4)).T[::-1]
+    signs = np.sign((filters[:12] * expected).sum(axis=1, keepdims=True))
+    assert np.allclose(filters[:12], signs * expected, atol=1e-4)
+    outputs = nn.functional.conv2d(torch.from_numpy(pixels).float(), weight)
+    outputs = outputs[:, :12].movedim(1, -1).reshape(-1, 12)
+    second = (outputs.T @ outputs / len(outputs)).numpy()
+    assert np.allclose(second, np.diag(variances / (variances + 5e-4))[::-1, ::-1], atol=1e-3)
 
 
 def test_googlenet_without_auxiliary_classifiers_has_torchvisions_parameters() -> None:
@@ -137,7 +181,8 @@ def test_gradients_reach_every_parameter(arch: str) -> None:
     torch.stack(logits).square().sum().backward() if arch not in FLAT else logits[
         0
     ].sum().backward()
-    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    without = [name for name, p in trained if p.grad is None or not p.grad.any()]
     assert not without
 
 

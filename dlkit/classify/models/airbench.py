@@ -13,7 +13,7 @@ from dlkit.classify.models.network import Architecture, Network
 WIDTHS = (64, 256, 256)  # of the three groups
 WHITENED = 2  # pixels per side of the patches that the first layer whitens
 EPSILON = 5e-4  # added to the variances by whose roots it divides
-SCALE = 1 / 9  # of the logits
+SCALE = 1 / 9  # of the pooled features, and so of the logits
 BATCH_NORM_MOMENTUM = 0.4
 
 
@@ -74,8 +74,8 @@ def airbench(
     head = OrderedDict(
         pool=nn.AdaptiveMaxPool2d(1),
         flat=nn.Flatten(),
-        fc=nn.Linear(inputs, num_labels, bias=False),
         scale=Scale(SCALE),
+        fc=nn.Linear(inputs, num_labels, bias=False),
     )
     return Network(features, nn.Sequential(head))
 
@@ -87,7 +87,7 @@ def whiten(network: Network, images: Tensor) -> None:
     Its filters are the eigenvectors of the covariance of 2x2 patches, each divided by the root of
     its variance, and their negatives: their outputs are uncorrelated, of variance 1.
     """
-    count, channels, side, _ = images.shape
+    channels = images.shape[1]
     patches = nn.functional.unfold(images.double(), WHITENED).transpose(1, 2).flatten(0, 1)
     variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = vectors.T / (variances[:, None] + EPSILON).sqrt()
@@ -95,4 +95,4 @@ def whiten(network: Network, images: Tensor) -> None:
     network.features.get_parameter("whiten.weight").copy_(torch.cat([filters, -filters]))
 
 
-ARCHITECTURES = {"airbench": Architecture(airbench, norms=("batch",))}
+ARCHITECTURES = {"airbench": Architecture(airbench)}

@@ -36,6 +36,9 @@ def dense(network: Network, image_size: int) -> nn.Sequential:
             if pooled == (1, 1):
                 head.append(nn.AvgPool2d(size, stride=1))
                 size = pooled
+        elif isinstance(layer, nn.AdaptiveMaxPool2d):
+            head.append(nn.MaxPool2d(size, stride=1))
+            size = pooled = (1, 1)
         elif isinstance(layer, nn.Conv2d):
             head.append(copy.deepcopy(layer))
             rows, columns = layer.kernel_size
@@ -64,10 +67,12 @@ def linear_to_convolution(layer: nn.Linear, size: MapSize, pooled: MapSize) -> n
     if size != pooled:
         rows, columns = (pooling_matrix(s, p).to(weight) for s, p in zip(size, pooled, strict=True))
         weight = torch.einsum("okij,ih,jw->okhw", weight, rows, columns)
+    bias = layer.bias is not None
     with torch.device(weight.device):
-        convolution = nn.Conv2d(maps, layer.out_features, tuple(size), dtype=weight.dtype)  # type: ignore[arg-type]
+        convolution = nn.Conv2d(maps, layer.out_features, size, bias=bias, dtype=weight.dtype)
     convolution.weight = nn.Parameter(weight.clone())
-    convolution.bias = nn.Parameter(layer.bias.detach().clone())
+    if bias:
+        convolution.bias = nn.Parameter(layer.bias.detach().clone())
     return convolution
 
 

@@ -567,6 +567,55 @@ def test_average_of_the_weights_follows_its_formula(tmp_path: Path) -> None:
     assert float(run.eval_model.state_dict()["weight"]) == pytest.approx(expected)
 
 
+def test_lookahead_returns_to_the_average_every_few_steps(tmp_path: Path) -> None:
+    """Every 2 steps, average += (1 - 0.95^5 (position / epochs)^3) (weights - average)."""
+    config = settings(tmp_path, ema=0.0, lookahead=2, epochs=4, lr=0.0)
+    with distributed.launch("cpu") as process:
+        model = nn.Linear(1, 1)
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+    optimizer = run.optimizer(model)
+    expected = float(model.weight.detach())
+    for step, value in enumerate([1.0, 2.0, 4.0, 8.0, 16.0], 1):
+        nn.init.constant_(model.weight, value)
+        run.position = float(min(step, 4))
+        run.step(0 * model.weight.sum(), optimizer)  # at rate 0
+        if step % 2 == 0:
+            decay = 0.95**5 * (run.position / 4) ** 3
+            expected = decay * expected + (1 - decay) * value
+            assert float(model.weight.detach()) == pytest.approx(expected)
+        else:
+            assert float(model.weight.detach()) == value
+        assert float(run.eval_model.state_dict()["weight"]) == pytest.approx(expected)
+    with (
+        pytest.raises(DlkitError, match="--ema and --lookahead are given together; choose one"),
+        distributed.launch("cpu") as process,
+    ):
+        Run(replace(config, ema=0.9), process, model, Header("toy", "linear", {}, []))
+
+
+def test_a_resumed_run_with_lookahead_ends_with_the_same_weights(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"ema": 0.0, "lookahead": 3, "save_every": 1}
+    train(settings(tmp_path / "whole", **options))
+    with pytest.raises(Stop):
+        train(settings(tmp_path / "broken", **options), stop_in=2)
+    train(settings(tmp_path / "broken", **options, resume=True))
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_biases_and_norms_have_a_rate_of_their_own(tmp_path: Path) -> None:
+    config = settings(tmp_path, optimizer="sgd", lr=0.1, bias_lr=5.0, warmup=0, ema=0, clip_grad=0)
+    with distributed.launch("cpu") as process:
+        model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+        run = Run(config, process, model, Header("toy", "linear", {}, []))
+        optimizer = run.optimizer(model)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        run.step(torch.stack([p.sum() for p in model.parameters()]).sum(), optimizer)
+    for name, tensor in model.state_dict().items():
+        moved = 0.1 if name == "0.weight" else 5.0 * 0.1
+        assert torch.allclose(tensor, before[name] - moved)
+
+
 def test_decay_spares_biases_and_norms(tmp_path: Path) -> None:
     config = settings(
         tmp_path, optimizer="nesterov", weight_decay=0.5, lr=0.1, warmup=0, ema=0, clip_grad=0
