@@ -117,9 +117,7 @@ Activation = Literal["auto", "relu", "leaky-relu", "elu", "prelu", "swish", "sig
 class ClassifyTrainConfig(TrainConfig, SkipSettings, SplitSettings):
     """Settings of a training run; a None default depends on the architecture (`DEFAULTS`)."""
 
-    arch: Arch = option(
-        "resnet9", "Architecture; the last six are for texts.", group="Architecture"
-    )
+    arch: Arch = option("resnet9", "The last six are for texts.", group="Architecture")
     pretrained: bool = option(
         False, "Start from torchvision's ImageNet weights for --arch.", group="Architecture"
     )
