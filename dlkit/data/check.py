@@ -19,7 +19,7 @@ from dlkit.core.errors import DlkitError
 from dlkit.core.ledger import Ledger
 from dlkit.core.progress import track
 from dlkit.core.vision import images
-from dlkit.data.similar import SAME, Pair, describe, similar_pairs
+from dlkit.data.similar import SAME, Pair, describe, middle_square, pairs_between, similar_pairs
 
 THUMBNAIL = 64  # pixels of the longest side at which images are compared
 SMALL_SHARE = 0.25  # of the median side, below which an image is called small
@@ -62,13 +62,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examined:
-    """A sample, its split, the size of its upright image and its descriptor."""
+    """A sample, its split, the size of its upright image and the descriptors of the image.
+
+    `square` describes its middle square.
+    """
 
     split: str
     sample: Sample
     width: int
     height: int
     descriptor: np.ndarray
+    square: np.ndarray
 
     @property
     def path(self) -> str:
@@ -91,6 +95,7 @@ class Examination:
     ledgers: list[Ledger]
     pairs: list[Pair]
     findings: list[Finding] = field(default_factory=list)
+    others: list[Examined] = field(default_factory=list)  # images of another data set
 
     def of_split(self, split: str) -> list[Examined]:
         """The images of a split."""
@@ -134,6 +139,37 @@ def examine(source: Source, splits: Sequence[str], workers: int) -> Examination:
     return examination
 
 
+def compare(examination: Examination, other: Source, workers: int) -> Ledger:
+    """Add a finding for each image that another data set has too; return the account of that."""
+    ledger = Ledger("against")
+    samples = [(split, sample) for split in other.splits for sample in other.read(split, ledger)]
+    once = list({entry[1].path: entry for entry in samples}.values())
+    for result in track(measured(once, workers), "checking the other images", len(once)):
+        if isinstance(result, Examined):
+            ledger.use("images")
+            examination.others.append(result)
+        else:
+            ledger.skip("images", result.message, result.path)
+    if not examination.images or not examination.others:
+        return ledger
+    described = [
+        np.array([image.descriptor for image in images], np.float16)
+        for images in (examination.images, examination.others)
+    ]
+    squares = [
+        np.array([image.square for image in images], np.float16)
+        for images in (examination.images, examination.others)
+    ]
+    for pair in pairs_between(described[0], squares[0], described[1], squares[1]):
+        image, twin = examination.images[pair.first], examination.others[pair.second]
+        same = "the same picture as" if pair.distance < SAME else "nearly the same picture as"
+        message = f"{same} {twin.path} (distance {pair.distance:.4f})"
+        kind = "in the other data set"
+        found = Finding(Level.warning, kind, image.split, image.path, None, message, twin.path)
+        examination.findings.append(found)
+    return ledger
+
+
 def measured(samples: Iterable[tuple[str, Sample]], workers: int) -> Iterator[Examined | Finding]:
     """Yield each sample as examined, in order; a finding where its image cannot be read."""
     if workers == 0:
@@ -153,9 +189,9 @@ def measure(split: str, sample: Sample) -> Examined | Finding:
         reason = error.reason_for(str(sample.path))
         kind = "missing image" if reason.startswith("no such file") else "unreadable image"
         return Finding(Level.warning, kind, split, str(sample.path), None, reason)
-    return Examined(
-        split, sample, picture.width, picture.height, describe(images.as_pillow(picture))
-    )
+    shown = images.as_pillow(picture)
+    size = (picture.width, picture.height)
+    return Examined(split, sample, *size, describe(shown), describe(middle_square(shown)))
 
 
 def checks(examination: Examination, reported: set[str]) -> Iterator[Finding]:

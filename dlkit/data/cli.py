@@ -111,6 +111,14 @@ def source_of(data: Path, chosen: list[str] | None) -> tuple["Source", list[str]
 def check(
     data: Data,
     split: Splits = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another data set, none of whose images should be in this one.",
+            callback=existing_data,
+            rich_help_panel="Input",
+        ),
+    ] = None,
     notes: Annotated[
         bool,
         typer.Option(
@@ -130,14 +138,21 @@ def check(
     Decodes every image and prints damaged, doubled and similar ones, leaks between splits, boxes
     without area or outside their image, labels spelled alike, classes without samples.
     """
-    from dlkit.data.check import Level, examine
+    from dlkit.core.datasets.sources import find_source
+    from dlkit.data.check import Level, compare, examine
 
     source, splits = source_of(data, split)
+    other = find_source(against) if against is not None else None
     examination = examine(source, splits, workers)
     log(f"{source.layout}: {data}")
     for ledger in examination.ledgers:
         labels = len(examination.counts(ledger.name))
         ledger.report({"annotations": f"of {labels} labels"} if labels else None)
+    unread = False
+    if other is not None:
+        account = compare(examination, other, workers)
+        account.report()
+        unread = bool(account.places)
     warnings = [f for f in examination.findings if f.level == Level.warning]
     write(iter(examination.findings if notes else warnings), format, output)
     if save is not None:
@@ -146,7 +161,7 @@ def check(
         save_report(examination, save)
     counts = {"finding": len(warnings), "note": len(examination.findings) - len(warnings)}
     log(", ".join(f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items()))
-    if warnings:
+    if warnings or unread:
         raise typer.Exit(ExitStatus.FAILED_INPUTS)
 
 

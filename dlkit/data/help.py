@@ -4,10 +4,11 @@ from dlkit.core.cli.help import Page
 
 PAGES = {
     "check": Page(
-        "data split notes save format output",
+        "data split against notes save format output",
         (
             "dlkit data check DATA",
             "dlkit data check DATA --save report/",
+            "dlkit data check DATA --against OTHER",
             "dlkit data check DATA -f jsonl -o findings.jsonl",
         ),
     ),

@@ -132,7 +132,7 @@ def anchor(kind: str) -> str:
 def section(examination: Examination, kind: str) -> str:
     """The findings of a kind: the first ones with pictures, the others as a list."""
     findings = [finding for finding in examination.findings if finding.kind == kind]
-    by_path = {image.path: image for image in examination.images}
+    by_path = {image.path: image for image in [*examination.others, *examination.images]}
     colors = colors_of(examination)
     figures: list[str] = []
     listed: list[str] = []

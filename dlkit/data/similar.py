@@ -40,6 +40,13 @@ def describe(picture: Image.Image) -> np.ndarray:
     return values / np.linalg.norm(values)
 
 
+def middle_square(picture: Image.Image) -> Image.Image:
+    """The largest square in the middle of an image."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
 def similar_pairs(descriptors: np.ndarray) -> list[Pair]:
     """All pairs of similar images among descriptors (N, D), the most similar first.
 
@@ -62,6 +69,35 @@ def similar_pairs(descriptors: np.ndarray) -> list[Pair]:
     )
 
 
+def pairs_between(
+    descriptors: np.ndarray, squares: np.ndarray, others: np.ndarray, other_squares: np.ndarray
+) -> list[Pair]:
+    """The most similar image of another data set for each image that has one, nearest first.
+
+    `descriptors` (N, D) and `squares` (N, D), those of the middle squares, against `others` (M, D)
+    and `other_squares` (M, D): a square that was cut from the middle of an image is also found.
+    The limit is that of `similar_pairs` for the first data set, of its images that differ.
+    """
+    nearest = np.full(len(descriptors), np.inf, np.float32)
+    for start, distances in blocks_of_distances(descriptors):
+        distances[distances < NEAR] = np.inf
+        nearest[start : start + len(distances)] = distances.min(axis=1, initial=np.inf)
+    limit = near_limit(nearest)
+    pairs: list[Pair] = []
+    blocks = zip(
+        blocks_of_distances(descriptors, others),
+        blocks_of_distances(squares, other_squares),
+        strict=True,
+    )
+    for (start, whole), (_, square) in blocks:
+        distances = np.minimum(whole, square)
+        for row, column in enumerate(distances.argmin(axis=1)):
+            distance = max(0.0, float(distances[row, column]))
+            if distance < limit:
+                pairs.append(Pair(start + row, int(column), distance))
+    return sorted(pairs, key=lambda pair: pair.distance)
+
+
 def near_limit(nearest: np.ndarray) -> float:
     """The distance (of the nearest ones (N,)) below which two images are similar."""
     finite = nearest[np.isfinite(nearest) & (nearest > SAME)]
@@ -69,11 +105,14 @@ def near_limit(nearest: np.ndarray) -> float:
     return max(min(NEAR, share), SAME)
 
 
-def blocks_of_distances(descriptors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the first row and the distances (B, N) of each block of rows to all."""
+def blocks_of_distances(
+    descriptors: np.ndarray, others: np.ndarray | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row and the distances (B, M) of each block of rows to all, or to others."""
     descriptors = descriptors.astype(np.float32, copy=False)
+    columns = descriptors if others is None else others.astype(np.float32, copy=False)
     for start in range(0, len(descriptors), BLOCK):
-        yield start, 1 - descriptors[start : start + BLOCK] @ descriptors.T
+        yield start, 1 - descriptors[start : start + BLOCK] @ columns.T
 
 
 def groups_of(pairs: list[Pair]) -> list[list[int]]:

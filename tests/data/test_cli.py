@@ -175,6 +175,30 @@ def test_check_prints_findings_and_exits_with_1(tmp_path: Path) -> None:
     assert bad.saved == (str(tmp_path / "report" / "report.html"),)
 
 
+def test_check_against_another_data_set(tmp_path: Path) -> None:
+    for k in range(6):
+        paint(folder(tmp_path / "ours" / "train" / "cat") / f"{k}.png", k)
+        paint(folder(tmp_path / "theirs" / "test" / "pet") / f"{k}.png", 100 + k)
+    good = ["data", "check", str(tmp_path / "ours"), "--against", str(tmp_path / "theirs")]
+    assert run(*good).code == 0
+    twin = paint(tmp_path / "theirs" / "test" / "pet" / "twin.png", 3, (128, 96))
+    result = run(*good, "-f", "jsonl")
+    assert result.code == 1
+    (finding,) = [json.loads(line) for line in result.out.splitlines()]
+    assert finding["kind"] == "in the other data set"
+    assert finding["path"] == str(tmp_path / "ours" / "train" / "cat" / "3.png")
+    assert finding["other"] == str(twin)
+    twin.write_bytes(b"no image")  # The comparison is not whole.
+    result = run(*good)
+    assert result.code == 1
+    assert "twin.png" in result.err
+
+
+def folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def test_stats_counts_labels_of_splits(tmp_path: Path) -> None:
     convert(boxes(tmp_path / "in"), "coco", tmp_path / "coco", copy=True, lossy=False)
     counted = run("data", "stats", tmp_path / "coco", "--split", "train")

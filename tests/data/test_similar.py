@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlkit.data.similar import Pair, describe, groups_of, similar_pairs
+from dlkit.data.similar import (
+    Pair,
+    describe,
+    groups_of,
+    middle_square,
+    pairs_between,
+    similar_pairs,
+)
 from tests.data.helpers import paint
 
 
@@ -24,6 +31,24 @@ def test_another_size_and_compression_are_found_and_others_are_not(tmp_path: Pat
     images[3].convert("RGB").save(tmp_path / "again.jpg", quality=60)
     images += [Image.open(tmp_path / "again.jpg"), images[7].resize((48, 36))]
     assert found(images) == {(3, 20), (7, 21)}
+
+
+def test_another_set_has_images_at_another_size_and_cut_to_their_middle(tmp_path: Path) -> None:
+    ours = pictures(tmp_path, 12)
+    (tmp_path / "theirs").mkdir()
+    others = [paint(tmp_path / "theirs" / f"{seed}.png", seed, (96, 72)) for seed in range(50, 54)]
+    twins = [ours[4].resize((64, 48)), ours[9].crop((12, 0, 84, 72)).resize((50, 50))]
+    theirs: list[Image.Image] = [*map(Image.open, others), *twins]
+    sets = [
+        np.array([describe(shown(image)) for image in images], np.float16)
+        for images in (ours, theirs)
+        for shown in (Image.Image.copy, middle_square)
+    ]
+    found = {(pair.first, pair.second) for pair in pairs_between(*sets)}
+    assert found == {(4, 4), (9, 5)}
+    # A copy of all of the set changes nothing about its limit.
+    whole = pairs_between(sets[0], sets[1], sets[0], sets[1])
+    assert {(pair.first, pair.second) for pair in whole} == {(k, k) for k in range(12)}
 
 
 def test_images_without_contrast_are_similar_to_none() -> None:
