@@ -184,9 +184,9 @@ OWN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             "init_from", "eval_tokens", "epochs", "steps_per_epoch", "batch_size", "optimizer",
-            "lr", "schedule", "warmup", "weight_decay", "beta2", "clip_grad", "ema", "swa_epochs",
-            "accumulate", "save_every", "patience", "device", "precision", "compile", "context",
-            "width", "dropout",
+            "lr", "schedule", "warmup", "weight_decay", "beta2", "clip_grad", "bias_lr", "ema",
+            "lookahead", "swa_epochs", "accumulate", "save_every", "patience", "device",
+            "precision", "compile", "context", "width", "dropout",
         ),
         NEURAL,
     ),
@@ -242,7 +242,7 @@ def by_arch(config: LmTrainConfig) -> ResolvedConfig:
             "--vocab-size has no use with --tokenizer byte, which has 256 tokens; omit it"
         )
     if config.parallel == "fsdp":
-        for name in sorted(changed & {"ema", "swa_epochs", "compile"}):
+        for name in sorted(changed & {"ema", "lookahead", "swa_epochs", "compile"}):
             raise DlkitError(
                 f"{option_name(name)} does not work with --parallel fsdp; omit one of them"
             )

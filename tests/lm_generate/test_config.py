@@ -13,6 +13,8 @@ from tests.conftest import run
         ("--arch lstm --heads 2", "--heads is for"),
         ("--arch gpt --order 3", "--order is for ngram"),
         ("--arch ngram --lr 0.1", "--lr is for"),
+        ("--arch ngram --lookahead 5", "--lookahead is for"),
+        ("--arch gpt --parallel fsdp --lookahead 5", "--lookahead does not work with"),
         ("--arch bengio --layers 2", "--layers is for"),
         ("--optimizer sgd --beta2 0.9", "--beta2 is for adam"),
         ("--tokenizer english-8k --vocab-size 100", "--vocab-size is for a tokenizer"),
