@@ -367,6 +367,62 @@ def convert(
     note_saved(out)
 
 
+@app.command()
+def join(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Names of models, or files as for convert.",
+            rich_help_panel="Input",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file to write.", rich_help_panel="Output")
+    ],
+    dim: Annotated[int, typer.Option(metavar="N", help="Dimension of the vectors.", min=1)] = 100,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,X,...", help="Scales of the models' unit vectors; default: 1 each."
+        ),
+    ] = None,
+    components: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="First principal components removed from each model.", min=0
+        ),
+    ] = 2,
+    bucket: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Hash buckets of n-grams, which give vectors to unknown words; 0: none.",
+            min=0,
+        ),
+    ] = 0,
+    minn: Annotated[
+        int, typer.Option(metavar="N", help="Characters of the shortest n-grams.", min=1)
+    ] = 3,
+    maxn: Annotated[
+        int, typer.Option(metavar="N", help="Characters of the longest n-grams.", min=1)
+    ] = 6,
+    bits: Annotated[
+        int, typer.Option(metavar="N", help="Bits of a stored number: 32, 16 or 8.")
+    ] = 32,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the file.", rich_help_panel="Output")
+    ] = False,
+) -> None:
+    """Make one model of the vectors of several; print its path."""
+    from dlkit.embed import join as joining
+
+    scales = None if weights is None else joining.parse_weights(weights)
+    path = joining.join(models, out, dim, scales, components, bucket, minn, maxn, bits, force)
+    write([Trained(str(path))], writer=write_rows)
+    note_saved(out)
+
+
 def objective(cosmul: bool) -> Literal["3cosadd", "3cosmul"]:
     return "3cosmul" if cosmul else "3cosadd"
 

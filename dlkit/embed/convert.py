@@ -48,6 +48,6 @@ def convert(source: str, out: Path, to: VectorFormat | None, half: bool, force: 
     for path in outputs:
         if exists(path) and not force:
             raise DlkitError("exists; give another --out, or --force", path)
-    write = partial(save_embedding, half=True) if half else writer.write
+    write = partial(save_embedding, bits=16) if half else writer.write
     write(out, load(source).embedding)
     return out

@@ -47,5 +47,12 @@ PAGES = {
             "dlkit embed convert glove.6B.100d.txt -o glove.safetensors --half",
         )
     ),
+    "join": Page(
+        "models dim weights bucket bits out",
+        (
+            "dlkit embed join a.safetensors b.safetensors -o joined.safetensors",
+            "dlkit embed join a.vec b.vec --dim 150 --bucket 20000 --bits 8 -o joined.safetensors",
+        ),
+    ),
     "models": Page(examples=("dlkit embed models", "dlkit embed models english")),
 }

@@ -6,7 +6,7 @@ a query reads only the pages it needs.
 Shapes: N words, D dimensions, R n-gram buckets that hold a vector.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from dlkit.core.errors import DlkitError
 from dlkit.core.store import schema
-from dlkit.core.store.checkpoint import Header
+from dlkit.core.store.checkpoint import STEPS, Header
 from dlkit.core.store.mapped import array, damaged, map_arrays, write_arrays
 
 MAX_SEARCHES = 64  # look-ups by searching; more are worth building an index
@@ -141,14 +141,22 @@ def row_norms(vectors: np.ndarray) -> np.ndarray:
     return norms
 
 
-def save_embedding(path: Path, embedding: Embedding, half: bool = False) -> None:
-    """Write the embedding atomically; `half` stores vectors in half precision."""
+def save_embedding(path: Path, embedding: Embedding, bits: int | None = None) -> None:
+    """Write the embedding atomically, with `bits` for each number of a vector; None: as they are.
 
-    def convert(vectors: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(vectors, np.float16 if half else vectors.dtype)
+    16 is half precision, 8 an integer share of the largest number of its vector.
+    """
+    tensors = {"offsets": embedding.words.offsets.astype(np.int64)}
 
-    vectors = convert(embedding.vectors)
-    tensors = {"offsets": embedding.words.offsets.astype(np.int64), "vectors": vectors}
+    def add(name: str, vectors: np.ndarray) -> np.ndarray:
+        """Store vectors under this name; return them as they will be read."""
+        if bits == 8:
+            tensors[name], tensors[name + STEPS] = quantize(vectors)
+            return dequantize(tensors[name], tensors[name + STEPS])
+        tensors[name] = np.ascontiguousarray(vectors, np.float16 if bits == 16 else vectors.dtype)
+        return tensors[name]
+
+    vectors = add("vectors", embedding.vectors)
     if embedding.counts is not None:
         tensors["counts"] = embedding.counts.astype(np.int64)
     header = embedding.header
@@ -158,10 +166,34 @@ def save_embedding(path: Path, embedding: Embedding, half: bool = False) -> None
         settings["bucket"] = subwords.bucket
         header = replace(header, settings=settings)
         tensors["buckets"] = subwords.buckets.astype(np.int64)
-        tensors["ngrams"] = convert(subwords.vectors)
+        add("ngrams", subwords.vectors)
     tensors["norms"] = row_norms(vectors)
     tensors["words"] = embedding.words.blob
     write_arrays(path, tensors, header)
+
+
+def quantize(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric quantization of vectors (N, D): integers from -127 to 127, and steps (N)."""
+    exact = np.asarray(vectors, np.float32)
+    steps = np.abs(exact).max(axis=1, initial=0) / 127
+    counts = np.divide(exact, steps[:, None], out=np.zeros_like(exact), where=steps[:, None] > 0)
+    return np.rint(counts).astype(np.int8), steps.astype(np.float32)
+
+
+def dequantize(counts: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The float32 vectors (N, D) of `quantize`'s integers and steps."""
+    vectors: np.ndarray = counts.astype(np.float32) * steps[:, None]
+    return vectors
+
+
+def stored_vectors(path: Path, tensors: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """The vectors of this name, of 32, 16 or 8 bits a number; the latter as float32."""
+    if name + STEPS not in tensors:
+        return array(path, tensors, name, "f", 2)
+    counts, steps = array(path, tensors, name, "i", 2), array(path, tensors, name + STEPS, "f", 1)
+    if len(counts) != len(steps):
+        raise damaged(path, f"{len(counts)} rows of {name!r} and {len(steps)} steps")
+    return dequantize(counts, steps)
 
 
 def load_embedding(path: Path) -> Embedding:
@@ -172,7 +204,7 @@ def load_embedding(path: Path) -> Embedding:
     except DlkitError as error:
         raise DlkitError(str(error), path) from error
     words = WordList(array(path, tensors, "words", "u", 1), array(path, tensors, "offsets", "i", 1))
-    vectors = array(path, tensors, "vectors", "f", 2)
+    vectors = stored_vectors(path, tensors, "vectors")
     rows, dim = vectors.shape
     ends = words.offsets
     if len(ends) != rows + 1 or ends[0] != 0 or ends[-1] != len(words.blob) or not dim:
@@ -181,10 +213,8 @@ def load_embedding(path: Path) -> Embedding:
         raise damaged(path, "the places of its words are not in order")
     subwords = None
     if "buckets" in tensors:
-        buckets, ngrams = (
-            array(path, tensors, "buckets", "i", 1),
-            array(path, tensors, "ngrams", "f", 2),
-        )
+        buckets = array(path, tensors, "buckets", "i", 1)
+        ngrams = stored_vectors(path, tensors, "ngrams")
         if ngrams.shape != (len(buckets), dim) or not {"minn", "maxn", "bucket"} <= settings.keys():
             raise damaged(path, "its n-grams do not fit its vectors")
         subwords = Subwords(settings["minn"], settings["maxn"], settings["bucket"], buckets, ngrams)

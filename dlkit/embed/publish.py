@@ -18,17 +18,18 @@ from dlkit.embed.model import load_embedding, save_embedding
 
 
 def publish(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder, or a file of `embed join`.")],
     name: Annotated[str, typer.Argument(help="The bundled model's name.")],
     test: Annotated[list[Path], typer.Option(help="A file of word pairs or of analogies.")],
     data: Annotated[str, typer.Option(help="Description of the training data.")],
     terms: Annotated[str, typer.Option(help="The terms of use of that data.")],
+    bits: Annotated[int, typer.Option(help="Bits of a stored number: 32, 16 or 8.")] = 16,
 ) -> None:
-    """Measure a run's vectors and add them, in half precision, to the bundled models."""
+    """Measure a run's vectors and add them to the bundled models."""
     target = folder("embed") / f"{name}.safetensors"
-    trained = load_embedding(run / "best.safetensors")
+    trained = load_embedding(run / "best.safetensors" if run.is_dir() else run)
     # Saved first, so that the scores are those of the published file.
-    save_embedding(target, trained, half=True)
+    save_embedding(target, trained, bits=bits)
     sources = [str(path) for path in test]
     scores = list(evaluate_checkpoint(sources, model=str(target)))
     values = {
@@ -49,7 +50,7 @@ def publish(
         "measure": f"dlkit embed evaluate {' '.join(sources)} -m {name}",
     }
     header = replace(trained.header, metrics={**trained.header.metrics, **values}, card=card)
-    save_embedding(target, replace(trained, header=header), half=True)
+    save_embedding(target, replace(trained, header=header), bits=bits)
     write(scores, Format.text)
 
 

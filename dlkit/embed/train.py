@@ -346,7 +346,7 @@ class EmbedRun:
         )
         words = WordList.from_strings(corpus.words)
         embedding = Embedding(header, words, vectors, corpus.counts, subwords)
-        save_embedding(self.files.best, embedding, self.config.half)
+        save_embedding(self.files.best, embedding, 16 if self.config.half else None)
         self.files.state.unlink(missing_ok=True)
         if records := self.files.read_log():
             losses = [{"epoch": record["epoch"], "loss": record["loss"]} for record in records]

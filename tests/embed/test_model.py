@@ -24,15 +24,15 @@ def test_words_are_found_whole() -> None:
         WordList.from_strings(["a\nb"])
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_a_file_comes_back_and_is_a_model_like_others(tmp_path: Path, half: bool) -> None:
+@pytest.mark.parametrize("bits", [None, 16])
+def test_a_file_comes_back_and_is_a_model_like_others(tmp_path: Path, bits: int | None) -> None:
     vectors = RNG.normal(size=(4, 3)).astype(np.float32)
     subwords = Subwords(3, 6, 100, np.array([2, 7]), vectors[:2])
     path = tmp_path / "a.safetensors"
     words = ["b", "a", "é", "x y"]
-    save_embedding(path, embedding(words, vectors, counts=np.arange(4), subwords=subwords), half)
+    save_embedding(path, embedding(words, vectors, counts=np.arange(4), subwords=subwords), bits)
     found = load_embedding(path)
-    exact = vectors.astype(np.float16) if half else vectors
+    exact = vectors.astype(np.float16) if bits else vectors
     assert found.words.to_list() == words
     assert np.array_equal(found.vectors, exact)
     assert found.vectors.dtype == exact.dtype

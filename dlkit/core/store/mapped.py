@@ -14,6 +14,7 @@ from dlkit.core.io.files import whole_file
 from dlkit.core.store.checkpoint import Header, digest, metadata, raw, read_header
 
 DTYPES = {
+    "I8": "int8",
     "U8": "uint8",
     "U16": "uint16",
     "U32": "uint32",
