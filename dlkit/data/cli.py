@@ -166,6 +166,72 @@ def check(
 
 
 @app.command()
+def suspects(
+    data: Data,
+    split: Splits = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Labels: the classifier whose features are used (caltech101). Boxes: a detector"
+            " that did not see these images; default: detectors trained on the other folds.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    folds: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Parts of the data, each predicted by models of the others.",
+            min=2,
+            rich_help_panel="Model",
+        ),
+    ] = 5,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Boxes: epochs of each detector.", min=1, rich_help_panel="Model"
+        ),
+    ] = 30,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Labels: probabilities of other models that did not see them, a row an image.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Folder for report.html, with pictures.", rich_help_panel="Output"),
+    ] = None,
+    workers: Workers = 2,
+    format: AnyFormat = Format.text,
+    output: Output = None,
+) -> None:
+    """Find labels and boxes that are probably wrong; exit with 1 if there are any.
+
+    Models predict the parts of the data that they were not trained on (confident learning); the
+    most suspect come first.
+    """
+    from dlkit.data.suspects import Settings, find_suspects, save_suspects
+
+    source, splits = source_of(data, split)
+    settings = Settings(model, folds, seed, probabilities, epochs, workers)
+    found, ledgers = find_suspects(source, splits, settings)
+    for ledger in ledgers:
+        ledger.report()
+    write(iter(found), format, output)
+    if save is not None:
+        save_suspects(found, source.root, save)
+    log(f"{len(found):,} suspect{'' if len(found) == 1 else 's'}")
+    if found:
+        raise typer.Exit(ExitStatus.FAILED_INPUTS)
+
+
+@app.command()
 def stats(
     data: Data, split: Splits = None, format: AnyFormat = Format.text, output: Output = None
 ) -> None:

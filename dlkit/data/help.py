@@ -12,6 +12,14 @@ PAGES = {
             "dlkit data check DATA -f jsonl -o findings.jsonl",
         ),
     ),
+    "suspects": Page(
+        "data split model folds epochs save format output",
+        (
+            "dlkit data suspects DATA",
+            "dlkit data suspects DATA --save report/",
+            "dlkit data suspects DATA -m run/best.safetensors -f jsonl",
+        ),
+    ),
     "stats": Page(examples=("dlkit data stats DATA", "dlkit data stats DATA -o labels.csv")),
     "convert": Page(
         examples=(

@@ -73,10 +73,15 @@ def page(examination: Examination) -> str:
         *(section(examination, kind) for kind in kinds),
         *(split_section(examination, ledger.name) for ledger in examination.ledgers),
     ]
+    return document(f"{name}: data check", parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page of these parts; the title is escaped already."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name}: data check</title><style>{STYLE}</style></head><body>"
+        f"<title>{title}</title><style>{STYLE}</style></head><body>"
         + "\n".join(parts)
         + "</body></html>\n"
     )

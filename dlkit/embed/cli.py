@@ -380,35 +380,62 @@ def join(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The file to write.", rich_help_panel="Output")
     ],
-    dim: Annotated[int, typer.Option(metavar="N", help="Dimension of the vectors.", min=1)] = 100,
+    dim: Annotated[
+        int,
+        typer.Option(metavar="N", help="Dimension of the vectors.", min=1, rich_help_panel="Model"),
+    ] = 100,
     weights: Annotated[
         str | None,
         typer.Option(
-            metavar="X,X,...", help="Scales of the models' unit vectors; default: 1 each."
+            metavar="X,X,...",
+            help="Scales of the models' unit vectors; default: 1 each.",
+            rich_help_panel="Model",
         ),
     ] = None,
     components: Annotated[
         int,
         typer.Option(
-            metavar="N", help="First principal components removed from each model.", min=0
+            metavar="N",
+            help="First principal components removed from each model.",
+            min=0,
+            rich_help_panel="Model",
         ),
     ] = 2,
+    max_vocab: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Keep the first words of the first model only; 0: all.",
+            min=0,
+            rich_help_panel="Model",
+        ),
+    ] = 0,
     bucket: Annotated[
         int,
         typer.Option(
             metavar="N",
             help="Hash buckets of n-grams, which give vectors to unknown words; 0: none.",
             min=0,
+            rich_help_panel="Model",
         ),
     ] = 0,
     minn: Annotated[
-        int, typer.Option(metavar="N", help="Characters of the shortest n-grams.", min=1)
+        int,
+        typer.Option(
+            metavar="N", help="Characters of the shortest n-grams.", min=1, rich_help_panel="Model"
+        ),
     ] = 3,
     maxn: Annotated[
-        int, typer.Option(metavar="N", help="Characters of the longest n-grams.", min=1)
+        int,
+        typer.Option(
+            metavar="N", help="Characters of the longest n-grams.", min=1, rich_help_panel="Model"
+        ),
     ] = 6,
     bits: Annotated[
-        int, typer.Option(metavar="N", help="Bits of a stored number: 32, 16 or 8.")
+        int,
+        typer.Option(
+            metavar="N", help="Bits of a stored number: 32, 16 or 8.", rich_help_panel="Model"
+        ),
     ] = 32,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite the file.", rich_help_panel="Output")
@@ -418,7 +445,9 @@ def join(
     from dlkit.embed import join as joining
 
     scales = None if weights is None else joining.parse_weights(weights)
-    path = joining.join(models, out, dim, scales, components, bucket, minn, maxn, bits, force)
+    path = joining.join(
+        models, out, dim, scales, components, max_vocab, bucket, minn, maxn, bits, force
+    )
     write([Trained(str(path))], writer=write_rows)
     note_saved(out)
 

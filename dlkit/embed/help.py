@@ -6,7 +6,6 @@ SIMILAR = Page(
     "words model top format output",
     (
         "dlkit embed king",
-        "dlkit embed analogy paris france italy",
         "dlkit embed train corpus.txt --out run",
     ),
     of_files=False,
@@ -50,8 +49,8 @@ PAGES = {
     "join": Page(
         "models dim weights bucket bits out",
         (
-            "dlkit embed join a.safetensors b.safetensors -o joined.safetensors",
-            "dlkit embed join a.vec b.vec --dim 150 --bucket 20000 --bits 8 -o joined.safetensors",
+            "dlkit embed join english run/best.safetensors -o c.safetensors",
+            "dlkit embed join a.vec run/best.safetensors --dim 50 -o c.safetensors",
         ),
     ),
     "models": Page(examples=("dlkit embed models", "dlkit embed models english")),

@@ -33,6 +33,7 @@ def join(
     dim: int = 100,
     weights: Sequence[float] | None = None,
     components: int = COMPONENTS,
+    max_vocab: int = 0,
     bucket: int = 0,
     minn: int = 3,
     maxn: int = 6,
@@ -41,7 +42,8 @@ def join(
 ) -> Path:
     """Write the joined vectors of the models, of the words that all of them have, to `out`.
 
-    `weights` scale the unit vectors of each model. With `bucket`, n-grams of `minn` to `maxn`
+    `weights` scale the unit vectors of each model; `max_vocab` keeps the first words of the first
+    model only, the most frequent ones; 0: all. With `bucket`, n-grams of `minn` to `maxn`
     characters get vectors, too. Raises DlkitError where no word is in all models.
     """
     if weights is not None and len(weights) != len(models):
@@ -58,13 +60,14 @@ def join(
     first = loaded[0]
     places = [found.words.index for found in loaded]
     words = [word for word in first.words.to_list() if all(word in own for own in places)]
+    words = words[: max_vocab or None]
     if len(words) <= max(dim, components):
         raise DlkitError(f"only {len(words)} words are in all models; too few for --dim {dim}")
     total = sum(found.vectors.shape[1] for found in loaded)
     if dim > total:
         raise DlkitError(f"--dim {dim}: the models have {total} dimensions together")
     for model, found in zip(models, loaded, strict=True):
-        log(f"{model}: {len(words)} of {len(found.words)} words are in all models")
+        log(f"{model}: {len(words)} of {len(found.words)} words are taken")
     parts = []
     for found, own, scale in zip(loaded, places, weights or [1.0] * len(models), strict=True):
         rows = np.asarray(found.vectors, np.float32)[[own[word] for word in words]]

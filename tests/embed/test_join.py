@@ -29,7 +29,7 @@ def test_cosines_are_the_weighted_means_of_the_models(tmp_path: Path) -> None:
     done = run("embed", "join", first, second, "-o", out, "--dim", 10, "--components", 0,
                "--weights", "1,2")  # fmt: skip
     assert (done.code, done.out) == (0, f"{out}\n"), done.err
-    assert f"{second}: 48 of 49 words are in all models" in done.err
+    assert f"{second}: 48 of 49 words are taken" in done.err
     found = load_embedding(out)
     assert found.words.to_list() == WORDS
     assert found.counts is not None
@@ -78,6 +78,9 @@ def test_unknown_words_and_bits(tmp_path: Path) -> None:
     options = ("--dim", 5, "--bucket", 500)
     assert run("embed", "join", first, first, "-o", out, *options).code == 0
     exact = load_embedding(out).vectors
+    few = tmp_path / "few.safetensors"
+    assert run("embed", "join", first, "-o", few, "--dim", 5, "--max-vocab", 9).code == 0
+    assert load_embedding(few).words.to_list() == WORDS[:9]
     assert run("embed", "join", first, first, "-o", out, *options).code == 2  # exists
     assert run("embed", "join", first, first, "-o", out, *options, "--bits", 8, "--force").code == 0
     found = load_embedding(out)
