@@ -189,11 +189,15 @@ def suspects(
         ),
     ] = 5,
     epochs: Annotated[
-        int,
+        int | None,
         typer.Option(
-            metavar="N", help="Boxes: epochs of each detector.", min=1, rich_help_panel="Model"
+            metavar="N",
+            help="Epochs of each model. Labels: train networks from --model; default: only a"
+            " regression on its features. Boxes: 30.",
+            min=1,
+            rich_help_panel="Model",
         ),
-    ] = 30,
+    ] = None,
     probabilities: Annotated[
         Path | None,
         typer.Option(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RIDGE = 1e-3  # weight of the squared weights of the softmax regression
+RIDGE = 1e-2  # weight of the squared weights of the softmax regression
 STEPS = 100  # of L-BFGS
 NEAR = 0.1  # intersection over union from which a predicted box is about a given one
 SAME = 0.5  # from which it is the same object
@@ -47,7 +47,7 @@ def margins(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 def suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """The samples off the diagonal of the confident joint, the least margin first (section 3.2).
 
-    Those whose most probable class is their label are left out.
+    Those whose most probable class is their label do not count.
     """
     confident = confident_classes(labels, probabilities)
     off = (confident >= 0) & (confident != labels) & (probabilities.argmax(axis=1) != labels)
@@ -57,7 +57,7 @@ def suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold (N,) of each sample: those of each label are dealt to the folds in random order."""
+    """The fold (N,) of each sample: each label has its share in every fold, in random order."""
     generator = np.random.default_rng(seed)
     found = np.empty(len(labels), int)
     first = 0

@@ -1,12 +1,12 @@
 """Annotations that are probably wrong, ranked, by predictions of models that did not see them."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from dlkit.data.layouts import Content
 from dlkit.data.report import FILE, as_img, document, drawn
 
 MAX_SHOWN = 200  # suspects with pictures in a report
+BOX_EPOCHS = 30
+CLASSIFIER = "caltech101"
 LEAST_SCORE = 0.05  # of a predicted box
 GIVEN, SUGGESTED = "given", "suggested"  # labels of the two boxes in a picture
 
@@ -58,13 +60,17 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the search. `model` is a classifier for descriptors, or a detector."""
+    """The settings of the search. `model` is a classifier to start from, or a detector.
+
+    `epochs` None: labels are predicted by a regression on the classifier's descriptors, and
+    detectors are trained for BOX_EPOCHS.
+    """
 
     model: str | None = None
     folds: int = 5
     seed: int = 0
     probabilities: Path | None = None
-    epochs: int = 30
+    epochs: int | None = None
     workers: int = 2
 
 
@@ -120,9 +126,15 @@ def labels_of_images(
                 " give fewer folds",
                 root,
             )
-        single, labels, descriptors = described(single, labels, books, settings)
-        probabilities = confident.held_out_probabilities(
-            descriptors, labels, len(names), settings.folds, settings.seed
+        predict = by_regression if settings.epochs is None else by_training
+        found_probabilities = predict(single, labels, names, settings)
+        read = [k for k, row in enumerate(found_probabilities) if not isinstance(row, Failure)]
+        for (split, sample), row in zip(single, found_probabilities, strict=True):
+            if isinstance(row, Failure):
+                books[split].skip("images", row.error, str(sample.path))
+        single, labels = [single[k] for k in read], labels[read]
+        probabilities = np.stack(
+            [row for row in found_probabilities if not isinstance(row, Failure)]
         )
     for split, _ in single:
         books[split].use("images")
@@ -141,27 +153,91 @@ def labels_of_images(
     return found
 
 
-def described(
-    samples: list[tuple[str, Sample]],
+Predicted = list[np.ndarray | Failure]  # probabilities (K,) of each image
+
+
+def by_regression(
+    samples: Sequence[tuple[str, Sample]],
     labels: np.ndarray,
-    books: dict[str, Ledger],
+    names: Sequence[str],
     settings: Settings,
-) -> tuple[list[tuple[str, Sample]], np.ndarray, np.ndarray]:
-    """The images that can be read with their labels (N,) and descriptors (N, D)."""
+) -> Predicted:
+    """Probabilities by softmax regressions on a classifier's descriptors."""
     from dlkit.classify import features, infer
 
-    classifier = infer.load(settings.model or "caltech101")
+    classifier = infer.load(settings.model or CLASSIFIER)
     paths = [str(sample.path) for _, sample in samples]
-    kept, descriptors = [], []
-    results = features.describe(paths, classifier, workers=settings.workers)
-    for row, result in enumerate(results):
-        if isinstance(result, Failure):
-            split, sample = samples[row]
-            books[split].skip("images", result.error, str(sample.path))
-        else:
-            kept.append(row)
-            descriptors.append(result.descriptor.numpy())
-    return [samples[row] for row in kept], labels[kept], np.stack(descriptors)
+    found = list(features.describe(paths, classifier, workers=settings.workers))
+    read = [row for row, one in enumerate(found) if not isinstance(one, Failure)]
+    descriptors = np.stack(
+        [one.descriptor.numpy() for one in found if not isinstance(one, Failure)]
+    )
+    probabilities = confident.held_out_probabilities(
+        descriptors, labels[read], len(names), settings.folds, settings.seed
+    )
+    rows = dict(zip(read, probabilities, strict=True))
+    return [one if isinstance(one, Failure) else rows[row] for row, one in enumerate(found)]
+
+
+def by_training(
+    samples: Sequence[tuple[str, Sample]],
+    labels: np.ndarray,
+    names: Sequence[str],
+    settings: Settings,
+) -> Predicted:
+    """Probabilities by classifiers that were trained on the other folds."""
+    from dlkit.classify import Config, infer, train
+
+    fold_of = confident.stratified_folds(labels, settings.folds, settings.seed)
+
+    def of_fold(data: Path, run: Path, paths: Sequence[str]) -> Predicted:
+        config = Config(
+            data=data, out=run, init_from=settings.model or CLASSIFIER, epochs=settings.epochs or 1,
+            seed=settings.seed, workers=settings.workers, allow_skipped=1.0,
+        )  # fmt: skip
+        classifier = infer.load(str(train(config).with_name("last.safetensors")))
+        columns = [names.index(label) for label in classifier.labels]
+        found: Predicted = []
+        for _, outputs in infer.predict(classifier, paths, workers=settings.workers):
+            if isinstance(outputs, Failure):
+                found.append(outputs)
+                continue
+            row = np.zeros(len(names))
+            row[columns] = classifier.probabilities(outputs[None])[0].double().numpy()
+            found.append(row)
+        return found
+
+    return each_fold([sample for _, sample in samples], fold_of, names, "csv", settings, of_fold)
+
+
+T = TypeVar("T")
+
+
+def each_fold(
+    samples: Sequence[Sample],
+    fold_of: np.ndarray,
+    classes: Sequence[str],
+    layout: str,
+    settings: Settings,
+    of_fold: Callable[[Path, Path, Sequence[str]], list[T]],
+) -> list[T]:
+    """The results of all samples, each by a model that was trained on the other folds.
+
+    `of_fold` gets a data set in that layout, whose split val is the fold, a folder for the run, and
+    the paths of the fold.
+    """
+    found: dict[int, T] = {}
+    with TemporaryDirectory(prefix="dlkit-suspects-") as folder:
+        for fold in range(settings.folds):
+            held = np.flatnonzero(fold_of == fold).tolist()
+            rest = np.flatnonzero(fold_of != fold).tolist()
+            log(f"fold {fold + 1} of {settings.folds}: training on {len(rest)} images")
+            splits = {"train": [samples[k] for k in rest], "val": [samples[k] for k in held]}
+            data, run = Path(folder) / f"data{fold}", Path(folder) / f"run{fold}"
+            convert(Content(tuple(classes), splits), layout, data, copy=False, lossy=False)
+            paths = [str(samples[k].path) for k in held]
+            found.update(zip(held, of_fold(data, run, paths), strict=True))
+    return [found[k] for k in range(len(samples))]
 
 
 def read_probabilities(path: Path, samples: int, classes: int) -> np.ndarray:
@@ -194,10 +270,12 @@ def boxes_of_images(
 ) -> list[Suspect]:
     """The boxes that are probably wrong or missing, the kinds one after the other."""
     books = {ledger.name: ledger for ledger in ledgers}
+    images = [sample for _, sample in samples]
     if settings.model is None:
-        predictions = cross_validated(samples, classes, settings)
+        predictions = cross_validated(images, classes, settings)
     else:
-        predictions = predicted([sample for _, sample in samples], settings.model, settings.workers)
+        paths = [str(sample.path) for sample in images]
+        predictions = predicted(paths, settings.model, settings.workers)
     found: list[Suspect] = []
     for (split, sample), result in zip(samples, predictions, strict=True):
         if isinstance(result, Failure):
@@ -234,46 +312,35 @@ def suspects_of_image(split: str, sample: Sample, objects: Sequence[Any]) -> Ite
         )
 
 
-def predicted(samples: Sequence[Sample], model: str, workers: int) -> list[Sequence[Any] | Failure]:
+def predicted(paths: Sequence[str], model: str, workers: int) -> list[Sequence[Any] | Failure]:
     """The objects that a detector finds in each image, or a Failure."""
     from dlkit.detect import detect
 
-    paths = [str(sample.path) for sample in samples]
-    results = detect(paths, model, threshold=LEAST_SCORE, workers=workers, errors="return")
+    results = detect(list(paths), model, threshold=LEAST_SCORE, workers=workers, errors="return")
     return [result if isinstance(result, Failure) else result.objects for result in results]
 
 
 def cross_validated(
-    samples: Sequence[tuple[str, Sample]], classes: Sequence[str], settings: Settings
+    samples: Sequence[Sample], classes: Sequence[str], settings: Settings
 ) -> list[Sequence[Any] | Failure]:
     """The objects of each image by a detector that was trained on the other folds."""
     from dlkit.detect import Config, train
 
-    generator = np.random.default_rng(settings.seed)
-    fold_of = generator.permutation(np.arange(len(samples)) % settings.folds)
     if len(samples) < 2 * settings.folds:
         raise DlkitError(f"{len(samples)} images are too few for --folds {settings.folds}")
-    found: dict[int, Sequence[Any] | Failure] = {}
-    with TemporaryDirectory(prefix="dlkit-suspects-") as folder:
-        for fold in range(settings.folds):
-            held = np.flatnonzero(fold_of == fold).tolist()
-            rest = np.flatnonzero(fold_of != fold).tolist()
-            log(f"fold {fold + 1} of {settings.folds}: training on {len(rest)} images")
-            splits = {
-                "train": [plain(samples[k][1]) for k in rest],
-                "val": [plain(samples[k][1]) for k in held],
-            }
-            data, run = Path(folder) / f"data{fold}", Path(folder) / f"run{fold}"
-            convert(Content(tuple(classes), splits), "coco", data, copy=False, lossy=True)
-            config = Config(
-                data=data, out=run, epochs=settings.epochs, seed=settings.seed,
-                workers=settings.workers, allow_skipped=1.0,
-            )  # fmt: skip
-            best = train(config)
-            last = best.with_name("last.safetensors")  # `best` was chosen on the held-out images
-            results = predicted([samples[k][1] for k in held], str(last), settings.workers)
-            found.update(zip(held, results, strict=True))
-    return [found[k] for k in range(len(samples))]
+    generator = np.random.default_rng(settings.seed)
+    fold_of = generator.permutation(np.arange(len(samples)) % settings.folds)
+
+    def of_fold(data: Path, run: Path, paths: Sequence[str]) -> list[Sequence[Any] | Failure]:
+        config = Config(
+            data=data, out=run, epochs=settings.epochs or BOX_EPOCHS, seed=settings.seed,
+            workers=settings.workers, allow_skipped=1.0,
+        )  # fmt: skip
+        # `best` was chosen on the held-out images.
+        last = train(config).with_name("last.safetensors")
+        return predicted(paths, str(last), settings.workers)
+
+    return each_fold(list(map(plain, samples)), fold_of, classes, "coco", settings, of_fold)
 
 
 def plain(sample: Sample) -> Sample:
