@@ -15,6 +15,7 @@ RIDGE = 1e-2  # weight of the squared weights of the softmax regression
 STEPS = 100  # of L-BFGS
 NEAR = 0.1  # intersection over union from which a predicted box is about a given one
 SAME = 0.5  # from which it is the same object
+SHIFTED = 0.25  # least score of a box that is elsewhere
 SURE = 0.5  # least score of a box that may be missing
 
 
@@ -148,8 +149,9 @@ def suspect_boxes(
 
     Each given box is matched with the predicted ones that it overlaps more than any other given box
     does. "label": the best of them, weighted by score, has another label. "box": one of the same
-    label is elsewhere; the score falls with the intersection over union, weighted by the predicted
-    score. "no object": none is there. "missing box": a sure prediction overlaps no given box.
+    label is elsewhere; its score is that of the surest prediction, minus the largest product of
+    score and intersection over union, and at least SHIFTED. "no object": none is there. "missing
+    box": a sure prediction overlaps no given box.
     """
     if not len(boxes) and not len(found):
         return
@@ -166,8 +168,9 @@ def suspect_boxes(
             yield BoxSuspect("label", score, number, against)
         elif agreeing:
             best = max(agreeing, key=lambda p: scores[p])
-            score = float(scores[best] * (1 - iou[number, best]))
-            yield BoxSuspect("box", score, number, best)
+            score = float(scores[best]) - support
+            if score >= SHIFTED:
+                yield BoxSuspect("box", score, number, best)
         else:
             yield BoxSuspect("no object", float(1 - iou[number].max(initial=0)) / 2, number, None)
     for p in range(len(found)):

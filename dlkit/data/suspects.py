@@ -192,7 +192,7 @@ def by_training(
 
     def of_fold(data: Path, run: Path, paths: Sequence[str]) -> Predicted:
         config = Config(
-            data=data, out=run, init_from=settings.model or CLASSIFIER, epochs=settings.epochs or 1,
+            data=data / "data.csv", out=run, init_from=settings.model or CLASSIFIER, epochs=settings.epochs or 1,
             seed=settings.seed, workers=settings.workers, allow_skipped=1.0,
         )  # fmt: skip
         classifier = infer.load(str(train(config).with_name("last.safetensors")))
