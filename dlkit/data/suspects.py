@@ -18,6 +18,8 @@ from dlkit.core.io.files import note_saved, whole_file
 from dlkit.core.io.text import reading_errors
 from dlkit.core.ledger import Ledger
 from dlkit.core.progress import log
+from dlkit.core.store.checkpoint import read_header
+from dlkit.core.store.weights import find
 from dlkit.data import confident
 from dlkit.data.check import split_place
 from dlkit.data.convert import convert
@@ -189,11 +191,15 @@ def by_training(
     from dlkit.classify import Config, infer, train
 
     fold_of = confident.stratified_folds(labels, settings.folds, settings.seed)
+    start = settings.model or CLASSIFIER
+    header = read_header(find("classify", start), "classify")
+    same = {name: header.config[name] for name in ("width_multiplier", "image_size")}
 
     def of_fold(data: Path, run: Path, paths: Sequence[str]) -> Predicted:
         config = Config(
-            data=data / "data.csv", out=run, init_from=settings.model or CLASSIFIER, epochs=settings.epochs or 1,
-            seed=settings.seed, workers=settings.workers, allow_skipped=1.0,
+            data=data / "data.csv", out=run, arch=header.arch, init_from=start, **same,
+            epochs=settings.epochs or 1, seed=settings.seed, workers=settings.workers,
+            allow_skipped=1.0,
         )  # fmt: skip
         classifier = infer.load(str(train(config).with_name("last.safetensors")))
         columns = [names.index(label) for label in classifier.labels]
