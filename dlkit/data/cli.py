@@ -198,7 +198,7 @@ def suspects(
             rich_help_panel="Model",
         ),
     ] = None,
-    probabilities: Annotated[
+    predictions: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.npy",
@@ -223,7 +223,7 @@ def suspects(
     from dlkit.data.suspects import Settings, find_suspects, save_suspects
 
     source, splits = source_of(data, split)
-    settings = Settings(model, folds, seed, probabilities, epochs, workers)
+    settings = Settings(model, folds, seed, predictions, epochs, workers)
     found, ledgers = find_suspects(source, splits, settings)
     for ledger in ledgers:
         ledger.report()

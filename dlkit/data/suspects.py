@@ -71,7 +71,7 @@ class Settings:
     model: str | None = None
     folds: int = 5
     seed: int = 0
-    probabilities: Path | None = None
+    predictions: Path | None = None
     epochs: int | None = None
     workers: int = 2
 
@@ -92,8 +92,8 @@ def find_suspects(
     if any(sample.labels for _, sample in samples):
         return labels_of_images(samples, ledgers, settings, source.root), ledgers
     if any(a.box is not None for _, sample in samples for a in sample.annotations):
-        if settings.probabilities is not None:
-            raise DlkitError("--probabilities are of labeled images; these have boxes", source.root)
+        if settings.predictions is not None:
+            raise DlkitError("--predictions are of labeled images; these have boxes", source.root)
         return boxes_of_images(samples, ledgers, source.classes.names, settings), ledgers
     raise DlkitError("holds neither labels of images nor boxes, which are compared", source.root)
 
@@ -117,8 +117,8 @@ def labels_of_images(
     if len(names) < 2:
         raise DlkitError(f"all images have the label {names[0]!r}; nothing to compare", root)
     labels = np.array([number[sample.labels[0]] for _, sample in single])
-    if settings.probabilities is not None:
-        probabilities = read_probabilities(settings.probabilities, len(single), len(names))
+    if settings.predictions is not None:
+        probabilities = read_probabilities(settings.predictions, len(single), len(names))
     else:
         counts = Counter(sample.labels[0] for _, sample in single)
         rare = [name for name in names if counts[name] < settings.folds]
@@ -193,11 +193,12 @@ def by_training(
     fold_of = confident.stratified_folds(labels, settings.folds, settings.seed)
     start = settings.model or CLASSIFIER
     header = read_header(find("classify", start), "classify")
-    same = {name: header.config[name] for name in ("width_multiplier", "image_size")}
+    same: dict[str, Any] = {n: header.config[n] for n in ("width_multiplier", "image_size")}
+    same["arch"] = header.arch
 
     def of_fold(data: Path, run: Path, paths: Sequence[str]) -> Predicted:
         config = Config(
-            data=data / "data.csv", out=run, arch=header.arch, init_from=start, **same,
+            data=data / "data.csv", out=run, init_from=start, **same,
             epochs=settings.epochs or 1, seed=settings.seed, workers=settings.workers,
             allow_skipped=1.0,
         )  # fmt: skip
