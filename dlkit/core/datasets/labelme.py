@@ -10,12 +10,12 @@ from typing import Any
 
 from dlkit.core.datasets.classes import read_classes
 from dlkit.core.datasets.coco import declared_size
-from dlkit.core.datasets.pictures import checked, is_image_name
+from dlkit.core.datasets.pictures import checked
 from dlkit.core.datasets.samples import ALL, Annotation, Box, Classes, Sample
 from dlkit.core.datasets.texts import read_json
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import is_file
-from dlkit.core.io.image_files import with_image_suffix
+from dlkit.core.io.image_files import has_suffix, with_image_suffix
 from dlkit.core.io.splits import find_splits
 from dlkit.core.io.walk import walk
 from dlkit.core.ledger import Ledger
@@ -54,7 +54,7 @@ class LabelMe:
             except DlkitError as error:
                 ledger.skip("images", "JSON file that is not LabelMe's", str(error))
         annotated = {sample.path for sample in samples}
-        for name in walk(folder, is_image_name):
+        for name in walk(folder, has_suffix):
             if Path(name) not in annotated:
                 ledger.skip("images", "image without a JSON file", name)
         return checked(samples, ledger)

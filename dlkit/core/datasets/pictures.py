@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from dlkit.core.datasets import folders
 from dlkit.core.datasets.samples import Annotation, Keypoint, Sample
 from dlkit.core.errors import DlkitError
-from dlkit.core.io.image_files import SUFFIXES
-from dlkit.core.io.walk import Ignored, walk
+from dlkit.core.io.walk import Ignored
 from dlkit.core.ledger import Ledger
 from dlkit.core.progress import track
 
@@ -27,22 +27,15 @@ TURNED = "images with annotations of the stored image, which are turned upright 
 def find_images(folder: Path, ledger: Ledger) -> list[Path]:
     """The images below a folder in the order of their names.
 
-    The ledger notes folders that cannot be read, and those with hidden files.
+    The ledger counts broken links and folders that are closed, and notes hidden files.
     """
     ignored = Ignored()
-    found = [Path(path) for path in walk(str(folder), is_image_name, ignored)]
+    found = [Path(path) for path in folders.find_images(folder, folder, ledger, ignored)]
     if ignored.hidden:
         ledger.note(
             f"folders with hidden files, which are ignored ({ignored.hidden:,})", f"{folder}"
         )
-    for closed, reason in ignored.unreadable.items():
-        ledger.skip("folders", f"unreadable folder ({reason})", closed)
     return found
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file's name has an image's suffix."""
-    return PurePath(name).suffix.lower() in SUFFIXES
 
 
 def by_stem(folder: Path, paths: Iterable[Path]) -> dict[str, list[Path]]:

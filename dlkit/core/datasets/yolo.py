@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from dlkit.core.datasets.classes import CLASSES, read_classes
-from dlkit.core.datasets.pictures import Size, find_images, is_image_name, measure
+from dlkit.core.datasets.pictures import Size, find_images, measure
 from dlkit.core.datasets.poses import SEEN, mirrored_names
 from dlkit.core.datasets.samples import ALL, Annotation, Classes, Keypoint, Pose, Sample
 from dlkit.core.datasets.texts import read_text, read_yaml
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.files import is_dir
+from dlkit.core.io.image_files import has_suffix
 from dlkit.core.io.splits import find_splits
 from dlkit.core.io.walk import walk
 from dlkit.core.ledger import Ledger
@@ -144,7 +145,7 @@ class Yolo:
 
     def listed(self, file: Path, ledger: Ledger) -> Iterator[Path]:
         """The images in a list of files, or one image."""
-        if is_image_name(file.name):
+        if has_suffix(file.name):
             yield file
             return
         for line in read_text(file).splitlines():
