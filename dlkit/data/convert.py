@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dlkit.core.datasets.samples import Sample, Source
@@ -27,7 +28,7 @@ def read_content(source: Source, splits: Sequence[str]) -> tuple[Content, list[L
         ledger.require("images", source.root)
         found[split] = samples
         ledgers.append(ledger)
-    return Content(source.classes.names, found), ledgers
+    return Content(source.classes.names, found, source.classes.colors), ledgers
 
 
 def convert(content: Content, layout: str, out: Path, copy: bool, lossy: bool) -> None:
@@ -81,7 +82,7 @@ def split_content(
     # The second draw is a share of the rest.
     validated, trained = hold_out(rest, val / (1 - test), seed + 1, key=key, stratum=stratum)
     splits = {"train": trained, "val": validated, "test": tested}
-    return Content(content.classes, {name: found for name, found in splits.items() if found})
+    return replace(content, splits={name: found for name, found in splits.items() if found})
 
 
 def labels_of(sample: Sample) -> Hashable:

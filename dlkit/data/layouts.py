@@ -16,19 +16,28 @@ from pathlib import Path, PurePath
 from typing import Any
 from xml.etree import ElementTree
 
+from dlkit.core.datasets.classes import read_line
 from dlkit.core.datasets.samples import ALL, Annotation, Sample
 from dlkit.core.io import tars
+from dlkit.core.io.colors import Color
+from dlkit.core.io.splits import is_split_name
+from dlkit.core.io.walk import is_hidden
 from dlkit.core.vision import images
 
 MAX_SAMPLES = 10_000  # of one tar file
+MAX_NAME = 255  # bytes of a folder's name
 
 
 @dataclass(frozen=True)
 class Content:
-    """A data set to write: its classes and the samples of each split."""
+    """A data set to write: its classes, the samples of each split, and the colors in masks.
+
+    `colors` are those of the classes, empty where the data set has no table of them.
+    """
 
     classes: tuple[str, ...]
     splits: dict[str, list[Sample]]
+    colors: tuple[Color | None, ...] = ()
 
     def samples(self) -> Iterator[Sample]:
         """All samples."""
@@ -186,9 +195,9 @@ def lost_in_coco(content: Content) -> Iterator[str]:
     for sample in content.samples():
         if sample.labels:
             yield "labels of whole images"
-        if sample.mask is not None:
-            yield "mask files"
-    yield from ("the flag difficult" for a in content.annotations() if a.difficult)
+        yield from lost_masks(sample)
+    for annotation in content.annotations():
+        yield from lost_flags(annotation)
 
 
 # ---- Pascal VOC ----------------------------------------------------------------------------------
@@ -230,6 +239,7 @@ def write_voc_xml(sample: Sample, name: str, path: Path) -> None:
             continue
         entry = add(root, "object")
         add(entry, "name", annotation.label)
+        add(entry, "truncated", str(int(annotation.truncated)))
         add(entry, "difficult", str(int(annotation.difficult)))
         x1, y1, x2, y2 = annotation.box
         place = add(entry, "bndbox")
@@ -249,6 +259,7 @@ def add(parent: ElementTree.Element, name: str, text: str | None = None) -> Elem
 
 def lost_in_voc(content: Content) -> Iterator[str]:
     yield from lost_with_images(content)
+    yield from lost_in_a_list(content)
     for annotation in content.annotations():
         yield from lost_shapes(annotation)
         if annotation.box is None:
@@ -268,6 +279,32 @@ def lost_with_images(content: Content) -> Iterator[str]:
             yield "labels of whole images"
         if sample.captions:
             yield "captions"
+
+
+def lost_masks(sample: Sample) -> Iterator[str]:
+    """Files of masks of classes and of objects."""
+    if sample.mask is not None:
+        yield "mask files"
+    if sample.object_mask is not None:
+        yield "mask files of objects"
+
+
+def lost_flags(annotation: Annotation) -> Iterator[str]:
+    """Pascal VOC's flags."""
+    if annotation.difficult:
+        yield "the flag difficult"
+    if annotation.truncated:
+        yield "the flag truncated"
+
+
+def lost_in_a_list(content: Content) -> Iterator[str]:
+    """Labels that classes.txt would give back as others, and colors that not all labels have."""
+    for label in content.labels():
+        several = len(label.splitlines()) != 1 or label.count(":") == 3
+        if label.startswith("#") or several or read_line(label.strip(), "") != (label, None):
+            yield "labels that a line of classes.txt cannot be"
+    if content.colors and len(content.colors) != len(content.labels()):
+        yield "colors of classes, of which some have none"
 
 
 def lost_shapes(annotation: Annotation) -> Iterator[str]:
@@ -333,9 +370,9 @@ def lost_in_yolo(content: Content) -> Iterator[str]:
     shaped = any(annotation.polygons for annotation in content.annotations())
     points = {len(annotation.keypoints) for annotation in content.annotations()}
     for sample in content.samples():
-        if sample.mask is not None:
-            yield "mask files"
+        yield from lost_masks(sample)
     for annotation in content.annotations():
+        yield from lost_flags(annotation)
         if annotation.rle is not None:
             yield "run-length masks"
         if len(annotation.polygons) > 1:
@@ -348,8 +385,6 @@ def lost_in_yolo(content: Content) -> Iterator[str]:
             yield "unequal numbers of keypoints"
         if annotation.crowd:
             yield "crowd flags"
-        if annotation.difficult:
-            yield "the flag difficult"
         if annotation.area is not None:
             yield "areas"
         if annotation.box is None and not annotation.polygons:
@@ -377,14 +412,17 @@ def lost_without_annotations(content: Content) -> Iterator[str]:
     """Annotated objects and masks."""
     for sample in content.samples():
         yield from ("annotated objects" for _ in sample.annotations)
-        if sample.mask is not None:
-            yield "mask files"
+        yield from lost_masks(sample)
 
 
 def lost_in_csv(content: Content) -> Iterator[str]:
     yield from lost_without_annotations(content)
     captioned = any(sample.captions for sample in content.samples())
     for sample in content.samples():
+        if captioned and not sample.captions:
+            yield "images without a caption beside captions"
+        elif not captioned and not sample.labels:
+            yield "images without a label or a caption"
         if captioned and sample.labels:
             yield "labels beside captions"
         if any(";" in label or label != label.strip() for label in sample.labels):
@@ -413,6 +451,8 @@ def write_folders(content: Content, out: Path, target: Images) -> None:
 
 def lost_in_folders(content: Content) -> Iterator[str]:
     masked = any(sample.mask is not None for sample in content.samples())
+    if masked:
+        yield from lost_in_a_list(content)
     for sample in content.samples():
         yield from ("annotated objects" for _ in sample.annotations)
         yield from ("captions" for _ in sample.captions)
@@ -427,7 +467,13 @@ def lost_in_folders(content: Content) -> Iterator[str]:
 
 
 def unfit_for_a_folder(label: str) -> bool:
-    return label != PurePath(label).name or label.startswith(".") or "\0" in label
+    return (
+        label != PurePath(label).name
+        or is_hidden(label, True)
+        or is_split_name(label)
+        or "\0" in label
+        or len(label.encode()) > MAX_NAME
+    )
 
 
 def write_webdataset(content: Content, out: Path, target: Images) -> None:
@@ -467,8 +513,19 @@ def write_classes(content: Content, out: Path) -> None:
     """The file classes.txt, one class a line."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "classes.txt").write_text(
-        "".join(f"{label}\n" for label in content.labels()), encoding="utf-8"
+        "".join(f"{line}\n" for line in class_lines(content)), encoding="utf-8"
     )
+
+
+def class_lines(content: Content) -> list[str]:
+    """The labels, with their colors where all have one."""
+    labels = content.labels()
+    if len(content.colors) != len(labels):
+        return labels
+    lines = []
+    for label, color in zip(labels, content.colors, strict=True):
+        lines.append(label if color is None else f"{label} {color[0]} {color[1]} {color[2]}")
+    return lines
 
 
 LAYOUTS = {

@@ -234,4 +234,4 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     unknown = run("data", "check", tmp_path / "voc", "--split", "dev")
     assert "no split 'dev'; choose from train, val" in unknown.err
     lossy = run("data", "convert", tmp_path / "voc", "--to", "csv", "-o", tmp_path / "csv")
-    assert "csv cannot hold 5 x annotated objects; add --lossy" in lossy.err
+    assert "csv cannot hold 5 x annotated objects, 4 x images without a label" in lossy.err

@@ -9,8 +9,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from dlkit.core.datasets.samples import Annotation, Keypoint, Sample
+from dlkit.core.datasets.classes import read_classes
+from dlkit.core.datasets.samples import Annotation, Classes, Keypoint, Sample
+from dlkit.core.datasets.sources import find_source
 from dlkit.core.errors import DlkitError
+from dlkit.core.ledger import Ledger
 from dlkit.data.convert import convert, split_content
 from dlkit.data.layouts import Content
 from tests.data.helpers import paint
@@ -105,7 +108,11 @@ def test_tables_folders_and_tar_files_hold_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("layout", "named"),
-    [("csv", "3 x annotated objects"), ("voc", "1 x polygons, 1 x areas"), ("yolo", "1 x areas")],
+    [
+        ("csv", "3 x annotated objects, 3 x images without a label or a caption"),
+        ("voc", "1 x polygons, 1 x areas"),
+        ("yolo", "1 x areas"),
+    ],
 )
 def test_what_a_layout_cannot_hold_is_named_before_anything_is_written(
     boxes: Content, tmp_path: Path, layout: str, named: str
@@ -145,3 +152,53 @@ def test_splits_are_shares_keep_groups_and_are_the_same_for_a_seed(tmp_path: Pat
     assert well == [21, 6, 3]
     assert split_content(content, 0.2, 0.1, 0, True, r"(\d+)_") == made
     assert split_content(content, 0.2, 0.1, 1, True, r"(\d+)_") != made
+
+
+def test_flags_of_voc_return_and_others_name_them(tmp_path: Path) -> None:
+    flagged = Annotation("cat", "", BOX, difficult=True, truncated=True)
+    sample = Sample(paint(tmp_path / "a.png", 1), "", annotations=(flagged,))
+    content = Content(("cat",), {"train": [sample]})
+    out = write(content, "voc", tmp_path / "voc")
+    (read,) = find_source(out).read("train", Ledger("train"))
+    assert (read.annotations[0].difficult, read.annotations[0].truncated) == (True, True)
+    for layout in ("coco", "yolo"):
+        with pytest.raises(DlkitError, match="1 x the flag difficult, 1 x the flag truncated"):
+            write(content, layout, tmp_path / layout)
+
+
+def test_images_that_a_table_would_drop_are_named(tmp_path: Path) -> None:
+    first = Sample(paint(tmp_path / "1.png", 1), "", captions=("A cat.",))
+    second = Sample(paint(tmp_path / "2.png", 2), "", labels=("cat",))
+    content = Content((), {"train": [first, second]})
+    named = "1 x images without a caption beside captions, 1 x labels beside captions"
+    with pytest.raises(DlkitError, match=named):
+        write(content, "csv", tmp_path / "csv")
+    # A tar file has parts of either kind.
+    with tarfile.open(write(content, "webdataset", tmp_path / "w") / "train-000.tar") as tar:
+        parts = ["00000000.png", "00000000.txt", "00000001.png", "00000001.cls"]
+        assert tar.getnames() == parts
+
+
+@pytest.mark.parametrize("label", ["train", "Test", "__MACOSX", ".cat", "a/b", "é" * 200])
+def test_labels_that_a_folder_would_not_give_back_are_named(tmp_path: Path, label: str) -> None:
+    sample = Sample(paint(tmp_path / "1.png", 1), "", labels=(label,))
+    with pytest.raises(DlkitError, match="1 x labels that cannot be names of folders"):
+        write(Content((), {"train": [sample]}), "folder", tmp_path / "out")
+
+
+@pytest.mark.parametrize("label", ["#1", "a 1 2 3", "a:1,2,3::", "a\nb"])
+def test_labels_that_a_list_of_classes_would_change_are_named(tmp_path: Path, label: str) -> None:
+    sample = Sample(paint(tmp_path / "1.png", 1), "", annotations=(Annotation(label, "", BOX),))
+    with pytest.raises(DlkitError, match="1 x labels that a line of classes.txt cannot be"):
+        write(Content((label,), {"train": [sample]}), "voc", tmp_path / "out")
+
+
+def test_colors_of_masks_stay_with_their_classes(tmp_path: Path) -> None:
+    mask = paint(tmp_path / "masks" / "1.png", 2)
+    sample = Sample(paint(tmp_path / "1.png", 1), "", mask=mask)
+    colors = ((0, 0, 0), (255, 0, 128))
+    content = Content(("sky", "a car"), {"train": [sample]}, colors)
+    for layout in ("folder", "voc"):
+        assert read_classes(write(content, layout, tmp_path / layout)) == Classes(
+            ("sky", "a car"), colors
+        )

@@ -44,6 +44,7 @@ class Annotation:
     area: float | None = None
     crowd: bool = False
     difficult: bool = False
+    truncated: bool = False
     flaw: str = ""
     pose_flaw: str = ""
 

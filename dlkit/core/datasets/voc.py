@@ -252,10 +252,12 @@ def voc_object(values: dict[str, str], where: str) -> Annotation:
     """The object of the texts of its elements."""
     label = values.get("name", "").strip()
     box, flaw = voc_box(values)
-    difficult = values.get("difficult", "").strip().lower() in {"1", "true"}
+    difficult, truncated = (
+        values.get(flag, "").strip().lower() in {"1", "true"} for flag in ("difficult", "truncated")
+    )
     if not label:
         flaw = "object without a name"
-    return Annotation(label, where, box, difficult=difficult, flaw=flaw)
+    return Annotation(label, where, box, difficult=difficult, truncated=truncated, flaw=flaw)
 
 
 def voc_box(values: dict[str, str]) -> tuple[Box | None, str]:
