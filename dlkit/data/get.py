@@ -7,6 +7,7 @@ import json
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -27,10 +28,15 @@ ORIGIN = "SOURCE.json"  # in the new folder: addresses, digests, terms
 
 @dataclass(frozen=True)
 class Archive:
-    """A file of a publisher, and the MD5 that is published for it; "" if none is."""
+    """A file of a publisher, and the MD5 that is published for it; "" if none is.
+
+    `content` is the SHA-256 of the text in it, unpacked if it is a .gz, computed from a copy of
+    the publisher's file; "" if it is not known.
+    """
 
     address: str
     md5: str = ""
+    content: str = ""
 
     @property
     def name(self) -> str:
@@ -106,9 +112,24 @@ def fetched(archive: Archive, mirror: str | None) -> tuple[Path, str]:
     if archive.md5 and md5 != archive.md5:
         path.unlink()
         raise DlkitError(f"its md5 is {md5}, not {archive.md5}; nothing was kept", address)
-    if not archive.md5:
-        log(f"{archive.name}: no checksum is published; its sha256 is {sha256}")
+    if archive.content:
+        found = hashlib.sha256(text_of(path)).hexdigest()
+        if found != archive.content:
+            path.unlink()
+            reason = f"the sha256 of its content is {found}, not {archive.content}"
+            raise DlkitError(f"{reason}; nothing was kept", address)
+    elif not archive.md5:
+        log(f"{archive.name}: not verified: no published checksum; its sha256 is {sha256}")
     return path, sha256
+
+
+def text_of(file: Path) -> bytes:
+    """The content of a file, unpacked if it is a .gz by name. Raises DlkitError if damaged."""
+    content = file.read_bytes()
+    try:
+        return gzip.decompress(content) if file.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DlkitError(f"a damaged archive ({error}); delete it", file) from error
 
 
 # ---- Files within archives -----------------------------------------------------------------------
@@ -243,11 +264,64 @@ def lay_out_analogies(files: list[Path], folder: Path) -> None:
     put(folder, PurePosixPath("questions-words.txt"), files[0].read_bytes())
 
 
+def lay_out_multi30k(files: list[Path], folder: Path) -> None:
+    """train.en.txt, train.de.txt, train.fr.txt and those of val and two tests, line by line."""
+    for archive, file in zip(DATA_SETS["multi30k"].archives, files, strict=True):
+        put(folder, PurePosixPath(PurePosixPath(archive.name).stem + ".txt"), text_of(file))
+
+
+def lay_out_wordsim(files: list[Path], folder: Path) -> None:
+    """similarity/EN-WS-353-ALL.txt and the other sets, and analogy/questions-words.txt."""
+    for archive, file in zip(DATA_SETS["wordsim"].archives, files, strict=True):
+        kind = "similarity" if archive.name.startswith("EN-") else "analogy"
+        put(folder, PurePosixPath(kind, archive.name), file.read_bytes())
+
+
 CAMVID = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car",
     "Pedestrian", "Bicyclist",
 )  # fmt: skip
 MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+MULTI30K = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw"
+# SHA-256 of the unpacked texts.
+MULTI30K_TEXTS = {
+    "train.en": "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
+    "train.de": "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72",
+    "train.fr": "5925a3c18f1587b6b54b87743106e6e8ab93618edb6f65d19eac0621f853a10d",
+    "val.en": "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227",
+    "val.de": "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660",
+    "val.fr": "5304e444d842e962b2dda4d816b70b22a1765b15401642b7ca37a67477e708dc",
+    "test_2016_flickr.en": "399a4382932c1aadd3ceb9bef1008d388a64c76d4ae4e9d4728c6f4301cac182",
+    "test_2016_flickr.de": "4be6b5b3236b79c25475c6bb829800a7ce559e9ba7a1f6c2394fe4d40be46d16",
+    "test_2016_flickr.fr": "cb3160d69b002bb638e66cc7612fcd56cb0af82eadc9c142dedc438afb885ef6",
+    "test_2017_flickr.en": "ce1450ddc5ab0834502579d77a170849952e15a2938b34cc503bdc25ebb4fb98",
+    "test_2017_flickr.de": "c3078bc3b36808bf9d20eb2347ed6137016179ef59ec0d2b9b8ecc3fb2880081",
+    "test_2017_flickr.fr": "6f3764e31dac41e9455e612958bcfd4e877c5e15cd66df2c2b2be6d9bd83e5b6",
+}
+WORDSIM = (
+    "https://raw.githubusercontent.com/mfaruqui/eval-word-vectors/"
+    "94b3dd9fdbac7ed08dbee7179cd5ee464acf0594/data/word-sim"
+)
+WORDSIM_SETS = {
+    "EN-MC-30.txt": "33ee05911496ff83d95cac351d0746c6f63b9181b605cb7d307f4daa8864511b",
+    "EN-MEN-TR-3k.txt": "888b13580faa362c7b11da0a670258cf1b1eb4bf0ecbcd418918729a3bd3f43a",
+    "EN-MTurk-287.txt": "a9ae3a9decb75a9700fe0cf18b048c1344774d9f40e0196baf8e34d4cd9d1ce5",
+    "EN-MTurk-771.txt": "df8d1bcaa0b6f94aaeb0a0fbddf8b9f003eb70a1e1f2b3f50aaf86d4ff3d6819",
+    "EN-RG-65.txt": "c243f3a91c3f5d8cf67f21a67f6fb80bde8b6bb060851a6a48e6f2d68ec98c9f",
+    "EN-RW-STANFORD.txt": "5108d54dfc746f44f9c3d7e31d2857c37cf71430bc1594175a61a3b89bb0ae1f",
+    "EN-SIMLEX-999.txt": "405394ffb7d25f6d0e3c041f87c9f27d29dc6b047506769953e85c4523b11685",
+    "EN-SimVerb-3500.txt": "c31adf2ee2954b144117a17f37c19eeeaf8e470b29980168d8f7a816dd1c4386",
+    "EN-VERB-143.txt": "37bf50e1f8ccdddbacbc49ff12a4be26820e8d666aa966b698eabd40901821db",
+    "EN-WS-353-ALL.txt": "7968d0b0f8851fd1932c0aa998482f12396761774769450b290f142f52942b8c",
+    "EN-WS-353-REL.txt": "66a7c88100624d0a391605ff61ce84e11d11ee620d51ec0298da49592838f8fa",
+    "EN-WS-353-SIM.txt": "f1da938998863c94e53f72f984a5c6e215f0b46c323aae8f0f4930703a339107",
+    "EN-YP-130.txt": "7643fdbc6158c3424061e2cba450c71285767266ff9f3db947bfc1f1f5ce67ab",
+}
+ANALOGIES = Archive(
+    "https://raw.githubusercontent.com/tmikolov/word2vec/"
+    "20c129af10659f7c50e86e3be406df663beff438/questions-words.txt",
+    content="8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36",
+)
 DATA_SETS = {
     "mnist": DataSet(
         "70,000 digits, 28 x 28 (LeCun et al. 1998); 11 MB",
@@ -308,11 +382,19 @@ DATA_SETS = {
     "analogies": DataSet(
         "19,544 analogy questions (Mikolov et al. 2013); 600 KB",
         "Apache 2.0 license; for evaluation only",
-        (
-            Archive(
-                "https://raw.githubusercontent.com/tmikolov/word2vec/master/questions-words.txt"
-            ),
-        ),
+        (ANALOGIES,),
         lay_out_analogies,
+    ),
+    "wordsim": DataSet(
+        "13 sets of word similarities (Faruqui and Dyer 2014) and the analogy questions; 840 KB",
+        "MIT license, the questions Apache 2.0; for evaluation only; cite the paper of each set",
+        (*(Archive(f"{WORDSIM}/{n}", content=d) for n, d in WORDSIM_SETS.items()), ANALOGIES),
+        lay_out_wordsim,
+    ),
+    "multi30k": DataSet(
+        "32,014 image descriptions in English, German and French (Elliott et al. 2016); 3 MB",
+        "for non-commercial research and education",
+        tuple(Archive(f"{MULTI30K}/{n}.gz", content=d) for n, d in MULTI30K_TEXTS.items()),
+        lay_out_multi30k,
     ),
 }

@@ -149,7 +149,7 @@ def test_a_zip_is_unpacked_in_a_layout_that_dlkit_reads(
     out = tmp_path / "out"
     done = run("data", "get", "bccd", "-o", out, "--mirror", address, "--accept-terms")
     assert done.code == 0
-    assert "master.zip: no checksum is published; its sha256 is " in done.err
+    assert "master.zip: not verified: no published checksum; its sha256 is " in done.err
     assert not list(out.rglob("README.md"))
     assert find_source(out).classes.names == ("RBC", "WBC", "Platelets")
 
@@ -175,3 +175,43 @@ def test_all_are_listed_and_an_unknown_name_is_one_line(tmp_path: Path) -> None:
     unknown = run("data", "get", "imagenet", "-o", tmp_path / "x")
     assert unknown.code == 2
     assert "no data set 'imagenet'; choose from mnist, cifar10" in unknown.err
+
+
+PACKS = [parent / "shared" / "data" for parent in Path(__file__).parents]
+
+
+@pytest.mark.parametrize("name", ["multi30k", "wordsim"])
+def test_texts_are_verified_by_their_content(
+    served: tuple[Path, str], tmp_path: Path, name: str
+) -> None:
+    pack = next((d / f"{name}.zip" for d in PACKS if (d / f"{name}.zip").is_file()), None)
+    if pack is None:
+        pytest.skip("the data are not here")
+    folder, address = served
+    with zipfile.ZipFile(pack) as packed:
+        contents = {entry: packed.read(entry) for entry in packed.namelist()}
+    for entry, content in contents.items():
+        file = folder / entry.rpartition("/")[2]
+        if name == "multi30k":
+            file.with_suffix(".gz").write_bytes(gzip.compress(content, 1))
+        else:
+            file.write_bytes(content)
+    out = tmp_path / name
+    done = run("data", "get", name, "--mirror", address, "--accept-terms", "-o", out)
+    assert (done.code, done.out) == (0, f"{out}\n"), done.err
+    assert "not verified" not in done.err
+    assert {entry: (out / entry).read_bytes() for entry in contents} == contents
+
+
+def test_a_text_with_another_content_is_refused(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, address = served
+    command = ["data", "get", "--mirror", address, "--accept-terms", "-o", str(tmp_path / "out")]
+    (folder / "questions-words.txt").write_text(": capital\n")
+    refused = run(*command, "analogies")
+    assert refused.code == 2
+    assert "not 8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36" in refused.err
+    (folder / "train.en.gz").write_bytes(b"no archive")
+    refused = run(*command, "multi30k")
+    assert refused.code == 2
+    assert "a damaged archive" in refused.err
+    assert not (tmp_path / "out").exists()
