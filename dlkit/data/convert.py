@@ -16,6 +16,8 @@ from dlkit.core.ledger import Ledger
 from dlkit.core.progress import log
 from dlkit.data.layouts import LAYOUTS, Content, Images
 
+MINOR = {"the flag truncated"}  # losses that no training notices
+
 
 def read_content(source: Source, splits: Sequence[str]) -> tuple[Content, list[Ledger]]:
     """The samples of the splits, and the accounts of what was skipped."""
@@ -34,11 +36,12 @@ def read_content(source: Source, splits: Sequence[str]) -> tuple[Content, list[L
 def convert(content: Content, layout: str, out: Path, copy: bool, lossy: bool) -> None:
     """Write the data set into the new folder `out`.
 
-    Raises DlkitError where the layout cannot hold all of it, unless `lossy`.
+    Raises DlkitError where the layout cannot hold all of it, unless `lossy`; MINOR losses are only
+    named.
     """
     lost = Counter(LAYOUTS[layout].lost(content))
     named = ", ".join(f"{count:,} x {name}" for name, count in lost.most_common())
-    if lost and not lossy:
+    if lost.keys() - MINOR and not lossy:
         raise DlkitError(f"{layout} cannot hold {named}; add --lossy to convert without them")
     with new_folder(out) as partial:
         LAYOUTS[layout].write(content, partial, Images(content.samples(), copy))
