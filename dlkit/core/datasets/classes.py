@@ -1,7 +1,8 @@
 """Listed classes, and their colors in masks: classes.txt, labelmap.txt, label_colors.txt.
 
 A line is `name`, `name red green blue`, `red green blue name` or, as CVAT writes it,
-`name:red,green,blue:parts:actions`. Loads no torch.
+`name:red,green,blue:parts:actions`. Of columns between tabs without a color, the first is the name.
+Loads no torch.
 """
 
 from pathlib import Path
@@ -68,6 +69,12 @@ def read_line(line: str, where: str) -> tuple[str, Color | None]:
     else:
         words = line.replace(",", " ").split()
     at_end, at_start = (is_color(part) for part in (words[-3:], words[:3]))
+    if "\t" in line and not (at_end or at_start):
+        name = line.split("\t")[0].strip()
+        if not name or name.isdecimal():
+            message = "columns between tabs, of which the first is not a name; list one name a line"
+            raise DlkitError(message, where)
+        return name, None
     if len(words) < 4 or not (at_end or at_start):
         return line.split(":")[0].strip() if line.count(":") == 3 else line, None
     if at_end and at_start:

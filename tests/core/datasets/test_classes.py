@@ -53,3 +53,14 @@ def test_two_lists_must_agree_and_the_one_with_colors_is_used(tmp_path: Path) ->
     (tmp_path / "labelmap.txt").write_text("dog:1,2,3::\n")
     with pytest.raises(DlkitError, match="classes.txt and labelmap.txt list different classes"):
         read_classes(tmp_path)
+
+
+def test_the_first_of_columns_between_tabs_is_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "classes.txt"
+    file.write_text("tabby_cat\tn02123045\ttabby, tabby cat\nbarrel\tn02795169\tbarrel, cask\n")
+    assert read_classes(tmp_path) == Classes(("tabby_cat", "barrel"))
+    file.write_text("cat\t1\t2\t3\ndog\t4\t5\t6\n")
+    assert read_classes(tmp_path) == Classes(("cat", "dog"), ((1, 2, 3), (4, 5, 6)))
+    file.write_text("0\tcat\n1\tdog\n")
+    with pytest.raises(DlkitError, match="classes.txt:1: columns between tabs"):
+        read_classes(tmp_path)
