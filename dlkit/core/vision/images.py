@@ -156,7 +156,10 @@ def decode_file(file: Path | io.BytesIO, side: int | None = None, fit: Fit = "in
     except MemoryError as error:
         raise DlkitError("too large for this machine's memory: make it smaller first") from error
     except BAD_FILE as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        refused = getattr(error, "strerror", None)  # by the system: nothing is known of the content
+        if refused:
+            raise DlkitError(f"cannot be read ({refused})") from error
+        reason = str(error) or type(error).__name__
         raise DlkitError(f"damaged image ({' '.join(reason.split())})") from error
 
 

@@ -431,3 +431,14 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(DlkitError, match="cannot be written"):
         images.save(gradient(), path / "below-a-file.png")
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_the_system_refuses_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(DlkitError, match=r"cannot be read \(Permission denied\)"):
+        images.decode_file(tmp_path / "a.png")
