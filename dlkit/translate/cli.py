@@ -10,12 +10,16 @@ import typer
 from dlkit.core.cli.command import (
     AnyFormat,
     Device,
+    FieldOption,
+    IdOption,
+    InOption,
     Output,
     PrecisionOption,
     ResumeOption,
     ShardOption,
     Task,
     model_argument,
+    table_of,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.failures import Failure
@@ -75,6 +79,10 @@ app = TASK.group(evaluate=False)
 
 # Lines that are sorted by length together; few at first, so that the first results come soon.
 FIRST_WINDOW, LARGEST_WINDOW = 64, 1024
+# Fields and columns of translations, which no carried column may have.
+FIELDS = {
+    "line", "source", "translation", "hypotheses", "rank", "score", "logprob", "alignment",
+}  # fmt: skip
 
 Files = Annotated[
     list[str] | None,
@@ -153,6 +161,9 @@ def infer(
     output: Output = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
+    table_format: InOption = None,
+    field: FieldOption = None,
+    id: IdOption = None,
 ) -> None:
     """Translate line by line: one output line for each input line, in order.
 
@@ -166,6 +177,7 @@ def infer(
         raise DlkitError("--text: has no effect with files; remove one")
     if text is None and not files:
         stdin()  # raises if it is closed
+    table = table_of(table_format, field, id, text, format, FIELDS)
     check_files(files or [])
     writer = ShardWriter(format, output, shard, resume)
 
@@ -174,8 +186,15 @@ def infer(
 
     predictor = load(model, device, precision)
     turns = context_turns(predictor, context, alignment)
-    lines = Inputs(windows(files, text), partial(count_lines, files or ["-"]))
+    lines: Inputs[Sequence[str] | Failure]
+    if table is None:
+        lines = Inputs(windows(files, text), partial(count_lines, files or ["-"]))
+    else:
+        read = table.read(files or ["-"], writer.last_result())
+        lines = Inputs(table.windows(read, LARGEST_WINDOW), lambda: None)
     results = translate(lines, predictor, search, turns, writer.shard)
+    if table is not None:
+        results = table.carry(results, writer.number_of)
     writers = {Format.text: line_writer(n_best > 1, scores, alignment)}
     writer.write(results, writers.get(format))
 

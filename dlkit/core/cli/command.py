@@ -2,7 +2,7 @@
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from dlkit.core.config import Precision, group_of, option_name
 from dlkit.core.errors import DlkitError, Interrupted
 from dlkit.core.failures import Failure
 from dlkit.core.io.files import exists
+from dlkit.core.io.inputs import Table, TableFormat
 from dlkit.core.io.views import View
 from dlkit.core.io.writers import Format, write, write_rows
 from dlkit.core.progress import log
@@ -509,6 +510,26 @@ ResumeOption = Annotated[
         rich_help_panel="Batch and cluster",
     ),
 ]
+InOption = Annotated[
+    TableFormat | None,
+    typer.Option(
+        "--in",
+        help="Inputs are rows of a table; its other columns are carried to -f jsonl, json or csv.",
+        rich_help_panel="Input",
+    ),
+]
+FieldOption = Annotated[
+    str | None,
+    typer.Option(help="Column of the inputs, with --in; default: text.", rich_help_panel="Input"),
+]
+IdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        help="Column that names the inputs in errors and for --resume, with --in.",
+        rich_help_panel="Input",
+    ),
+]
 PictureShardOption = Annotated[
     str | None,
     typer.Option(
@@ -533,3 +554,24 @@ Output = Annotated[
         rich_help_panel="Output",
     ),
 ]
+
+
+def table_of(
+    table: TableFormat | None,
+    column: str | None,
+    id: str | None,
+    text: str | None,
+    format: str,
+    reserved: Collection[str],
+) -> Table | None:
+    """The table of `--in`; None without. Raises DlkitError for options that have no effect."""
+    if table is None:
+        for name, value in (("--field", column), ("--id", id)):
+            if value is not None:
+                raise DlkitError(f"{name}: has no effect without --in; add --in jsonl, csv or tsv")
+        return None
+    if text is not None:
+        raise DlkitError("--text: has no effect with --in; remove one")
+    if format == Format.text:
+        raise DlkitError("--in: text cannot carry columns; give -f jsonl, json or csv")
+    return Table(table, column or "text", id, reserved)

@@ -31,7 +31,14 @@ def rows(result: Any) -> list[Row]:
     """The rows of a result for `text` and `csv`; a Failure has none."""
     if isinstance(result, Failure):
         return []
-    return result.rows() if hasattr(result, "rows") else [asdict(result)]
+    own = result.rows() if hasattr(result, "rows") else [asdict(result)]
+    carried = getattr(result, "carried", {})
+    return [{**carried, **row} for row in own] if carried else own
+
+
+def record(result: Any) -> Row:
+    """The fields of a result, after those that are carried from its row of a table."""
+    return {**getattr(result, "carried", {}), **asdict(result)}
 
 
 def shows_table(file: TextIO) -> bool:

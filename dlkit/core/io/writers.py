@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +20,7 @@ from dlkit.core.errors import ExitStatus
 from dlkit.core.failures import Failure
 from dlkit.core.io import provenance, streams
 from dlkit.core.io.files import check_free, note_saved, whole_file
-from dlkit.core.io.views import PLAIN, View, rows, shows_table
+from dlkit.core.io.views import PLAIN, View, record, rows, shows_table
 from dlkit.core.progress import duration, log, rate, spinner, write_trace
 
 Writer = Callable[[Iterable[Any], TextIO], None]
@@ -168,14 +167,14 @@ def write_csv(results: Iterable[Any], file: TextIO) -> None:
 def write_jsonl(results: Iterable[Any], file: TextIO) -> None:
     """Write a record for each input, in order, flushed, so that a pipeline can count them."""
     for result in results:
-        print(json.dumps(asdict(result), ensure_ascii=False), file=file, flush=True)
+        print(json.dumps(record(result), ensure_ascii=False), file=file, flush=True)
 
 
 def write_json(results: Iterable[Any], file: TextIO) -> None:
     """Write one array, with an element a line."""
     separator = "[\n"
     for result in results:
-        print(separator + json.dumps(asdict(result), ensure_ascii=False), end="", file=file)
+        print(separator + json.dumps(record(result), ensure_ascii=False), end="", file=file)
         separator = ",\n"
     print("[]" if separator == "[\n" else "\n]", file=file)
 

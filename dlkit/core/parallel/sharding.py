@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
@@ -39,6 +39,7 @@ from dlkit.core.io.files import (
     whole_file,
 )
 from dlkit.core.io.views import View
+from dlkit.core.io.views import record as record_of
 from dlkit.core.io.writers import CountedResults, Format, Writer, write
 from dlkit.core.progress import Inputs, count_of, log
 
@@ -375,6 +376,20 @@ class ShardWriter:
         if self.done:
             yield from (record for record, end in records(self.source) if end <= self.end)
 
+    def number_of(self, place: int) -> int:
+        """The number of the input of this command's result number `place`, both from 0."""
+        if self.shard is None:
+            return place
+        if self.shard.only is not None:
+            return sorted(self.shard.only)[place]
+        return self.shard.first + place * self.shard.step
+
+    def last_result(self) -> tuple[int, Record] | None:
+        """The number and the record of the last input that is done; None without."""
+        if self.shard is None or self.shard.last is None:
+            return None
+        return self.shard.first - self.shard.step, self.shard.last
+
     def folder(self, folder: Path | None) -> Path | None:
         """The folder for this shard's files: each of several shards has its own."""
         if folder is None or self.count == 1:
@@ -439,7 +454,7 @@ class ShardWriter:
                 index = self.index + (self.done - 1) * self.count
                 synced = time.monotonic()
                 for result in results:
-                    record = asdict(result)
+                    record = record_of(result)
                     if self.begins is None or self.begins(record):
                         index += self.count
                     if self.numbered:
@@ -472,7 +487,7 @@ class ShardWriter:
         ):
             for record, _ in records(self.output):
                 if "error" in record:
-                    again = asdict(next(fresh))
+                    again = record_of(next(fresh))
                     record = {"index": record["index"], **again} if self.numbered else again
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
             os.fsync(file.fileno())
