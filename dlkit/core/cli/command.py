@@ -574,4 +574,6 @@ def table_of(
         raise DlkitError("--text: has no effect with --in; remove one")
     if format == Format.text:
         raise DlkitError("--in: text cannot carry columns; give -f jsonl, json or csv")
+    if table == TableFormat.jsonl and format == Format.csv:
+        raise DlkitError("--in jsonl: its rows may differ in their fields; give -f jsonl or json")
     return Table(table, column or "text", id, reserved)

@@ -43,6 +43,7 @@ class Table:
     id: str | None
     reserved: Collection[str]
     waiting: dict[int, tuple[str, Fields]] = field(default_factory=dict)  # by the number of the row
+    header: Sequence[str] = ()  # that all files of a CSV have
     arrived: bool = False  # whether the next line has been read with this one
 
     def read(self, sources: Sequence[str], last: tuple[int, Fields] | None) -> Iterator[Any]:
@@ -135,6 +136,9 @@ class Table:
             self.check_names(header)
         except Unusable as error:
             raise DlkitError(f"line 1: {error}", file) from error
+        self.header = self.header or header
+        if header != self.header:
+            raise DlkitError("other columns than in the first file", file)
         skipped: list[tuple[str, Failure]] = []
 
         def skip(reason: str, place: str) -> None:
@@ -191,8 +195,8 @@ class Table:
         """
         for place, result in enumerate(results):
             number = number_of(place)
-            for passed in [n for n in self.waiting if n < number]:
-                del self.waiting[passed]
+            while (first := next(iter(self.waiting))) < number:  # of another shard
+                del self.waiting[first]
             name, carried = self.waiting.pop(number)
             if isinstance(result, Failure):
                 object.__setattr__(result, "path", name)

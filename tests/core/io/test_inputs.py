@@ -66,7 +66,7 @@ def test_rows_that_cannot_be_used_are_failures_in_their_places(tmp_path: Path) -
 
 
 def test_columns_are_carried_and_failures_have_ids(tmp_path: Path) -> None:
-    rows = [*ROWS, {"Key": "bad", "text": None, "Note": "x"}]
+    rows: list[dict[str, Any]] = [*ROWS, {"Key": "bad", "text": None, "Note": "x"}]
     result = run(*ARGS, jsonl(tmp_path / "in.jsonl", rows), "-f", "jsonl")
     assert result.code == 1
     found = records(result)
@@ -116,4 +116,14 @@ def test_options_without_effect_are_refused(tmp_path: Path) -> None:
     table = jsonl(tmp_path / "in.jsonl", ROWS)
     one_line(run("translate", table, "--id", "Key"), "--id", "--in")
     one_line(run("translate", table, "--in", "jsonl"), "-f jsonl")
+    one_line(run("translate", table, "--in", "jsonl", "-f", "csv"), "-f jsonl")
     one_line(run(*ARGS, "--text", "a", "-f", "jsonl"), "--text", "--in")
+
+
+def test_files_with_other_columns_are_failures(tmp_path: Path) -> None:
+    for name, text in (("a", "id,text\n1,a\n"), ("b", "text,id\nb,2\n"), ("c", "id,text\n3,c\n")):
+        (tmp_path / name).write_text(text)
+    table = Table(TableFormat.csv, "text", "id", ())
+    first, wrong, last = table.read([str(tmp_path / name) for name in "abc"], None)
+    assert (first, last) == ("a", "c")
+    assert isinstance(wrong, Failure)
