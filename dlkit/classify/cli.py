@@ -24,6 +24,9 @@ from dlkit.core.cli.command import (
     Data,
     Device,
     ErrorsOption,
+    FieldOption,
+    IdOption,
+    InOption,
     Output,
     PrecisionOption,
     ResumeOption,
@@ -36,6 +39,8 @@ from dlkit.core.cli.command import (
     format_option,
     missing_images,
     model_argument,
+    table_of,
+    write_carrying,
 )
 from dlkit.core.errors import DlkitError
 from dlkit.core.io.colors import label_colors
@@ -45,6 +50,10 @@ from dlkit.core.io.text import Line, check_sources, lines_or_stdin
 from dlkit.core.io.views import View
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Shard, ShardWriter
+
+# Columns and fields of results of texts, which no carried column may have.
+TEXT_FIELDS = {Format.csv: {"label", "score"}}
+TEXT_RECORD = {"text", "labels"}
 
 
 def train_model(config: ClassifyTrainConfig) -> Path:
@@ -306,6 +315,9 @@ def infer(
     output: Output = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
+    table_format: InOption = None,
+    field: FieldOption = None,
+    id: IdOption = None,
 ) -> None:
     """Print the most probable labels of images, or of texts with a text model.
 
@@ -320,6 +332,8 @@ def infer(
             raise DlkitError(f"{option}: {models[0]} classifies texts; choose an image model")
     else:
         check_image_options(inputs, text, models[0])
+        if table_format is not None:
+            raise DlkitError(f"--in: {models[0]} classifies images; tables hold texts")
         if format == "fasttext":
             raise DlkitError(f"-f fasttext: {models[0]} classifies images; the lines hold texts")
     if dense and len(models) > 1:
@@ -328,30 +342,37 @@ def infer(
         raise DlkitError(f"--dense: maps one view; remove --test-views {test_views}")
     if image_size is not None and not dense:
         raise DlkitError("--image-size: needs --dense; other images are resized as in training")
+    if table_format is not None and format == "fasttext":
+        raise DlkitError("--in: -f fasttext cannot carry columns; give -f jsonl, json or csv")
+    table = table_of(
+        table_format, field, id, text, format, TEXT_FIELDS.get(format, TEXT_RECORD), errors
+    )
     writer = ShardWriter(format, output, shard, resume)
     if not for_texts and write_missing(inputs, writer):
         return
     from dlkit.classify import infer
 
     if for_texts:
-        results: Any = infer.classify_texts(
-            lines_or_stdin(inputs, "texts", text, errors),
-            infer.load_text_ensemble(models, device, precision),
-            top,
-            threshold or 0.0,
-            batch_size,
-            writer.shard,
-        )
+        voters = infer.load_text_ensemble(models, device, precision)
+
+        def classify_all(texts: Any) -> Iterator[Any]:
+            least = threshold or 0.0
+            return infer.classify_texts(texts, voters, top, least, batch_size, writer.shard)
+
+        def lines() -> Any:
+            return lines_or_stdin(inputs, "texts", text, errors)
+
         if format == "fasttext":
-            writer.write(fasttext_lines(results), FORMATS[format])
+            writer.write(fasttext_lines(classify_all(lines())), FORMATS[format])
         else:
-            writer.write(results)
+            write_carrying(table, inputs, writer, lines, classify_all)
         return
     from dlkit.classify.draw import draw_map, draw_scores
     from dlkit.core.io.image_files import keep_apart
     from dlkit.core.vision.annotate import save_pictures
 
     paths = keep_apart([save], inputs or [])
+    results: Any
     draw: Any
     if dense:
         classifier = infer.load(models[0], device, precision)

@@ -10,22 +10,30 @@ from dlkit.core.cli.command import (
     AnyFormat,
     Device,
     ErrorsOption,
+    FieldOption,
+    IdOption,
+    InOption,
     Output,
     PrecisionOption,
     ResumeOption,
     ShardOption,
     Task,
     model_argument,
+    table_of,
+    write_carrying,
 )
 from dlkit.core.environment import world_size
 from dlkit.core.errors import DlkitError
 from dlkit.core.generation.options import TopK, TopP
 from dlkit.core.io.streams import is_terminal, streams
-from dlkit.core.io.text import lines, lines_or_stdin
+from dlkit.core.io.text import check_sources, lines, lines_or_stdin
 from dlkit.core.io.writers import Format, write
 from dlkit.core.parallel.sharding import Record, ShardWriter
 from dlkit.lm_generate.config import DEFAULT_MODEL, TEMPERATURE, LmTrainConfig, make_sampling
 from dlkit.lm_generate.help import PAGES
+
+# Fields and columns of scores, which no carried column may have.
+SCORE_FIELDS = {"text", "logprob", "perplexity", "tokens"}
 
 
 def train_model(config: LmTrainConfig) -> Path:
@@ -248,6 +256,9 @@ def score(
     output: Output = None,
     shard: ShardOption = None,
     resume: ResumeOption = False,
+    table_format: InOption = None,
+    field: FieldOption = None,
+    id: IdOption = None,
 ) -> None:
     """Print each line's log-probability, perplexity and tokens.
 
@@ -256,10 +267,17 @@ def score(
     """
     from dlkit.lm_generate import infer as lm
 
+    table = table_of(table_format, field, id, text, format, SCORE_FIELDS, errors)
+    check_sources(lines, "texts", text)
     writer = ShardWriter(format, output, shard, resume)
-    inputs = lines_or_stdin(lines, "texts", text, errors)
     loaded = lm.load(model, device, precision, parse_special)
-    writer.write(lm.score(inputs, loaded, batch_size, writer.shard))
+    write_carrying(
+        table,
+        lines,
+        writer,
+        lambda: lines_or_stdin(lines, "texts", text, errors),
+        lambda inputs: lm.score(inputs, loaded, batch_size, writer.shard),
+    )
 
 
 @app.command()

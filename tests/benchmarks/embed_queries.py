@@ -73,7 +73,7 @@ def search(options: argparse.Namespace, names: list[str], vectors: np.ndarray) -
 def start_up(
     options: argparse.Namespace, names: list[str], vectors: np.ndarray, path: Path
 ) -> None:
-    save_embedding(path, embedding(names[:20_000], vectors[:20_000, :100]), half=True)
+    save_embedding(path, embedding(names[:20_000], vectors[:20_000, :100]), bits=16)
     commands = {
         "dlkit embed king": [sys.executable, "-m", "dlkit", "embed", "king", "-m", str(path)],
         "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],

@@ -20,7 +20,8 @@ from dlkit.core.io.files import exists
 from dlkit.core.io.inputs import Table, TableFormat
 from dlkit.core.io.views import View
 from dlkit.core.io.writers import Format, write, write_rows
-from dlkit.core.progress import log
+from dlkit.core.parallel.sharding import ShardWriter
+from dlkit.core.progress import Inputs, log
 from dlkit.core.store.checkpoint import read_header
 from dlkit.core.store.renamed import upgrade_option
 from dlkit.core.store.weights import SUFFIXES, bundled, cached, find
@@ -563,6 +564,7 @@ def table_of(
     text: str | None,
     format: str,
     reserved: Collection[str],
+    errors: str = "strict",
 ) -> Table | None:
     """The table of `--in`; None without. Raises DlkitError for options that have no effect."""
     if table is None:
@@ -576,4 +578,22 @@ def table_of(
         raise DlkitError("--in: text cannot carry columns; give -f jsonl, json or csv")
     if table == TableFormat.jsonl and format == Format.csv:
         raise DlkitError("--in jsonl: its rows may differ in their fields; give -f jsonl or json")
-    return Table(table, column or "text", id, reserved)
+    return Table(table, column or "text", id, reserved, errors)
+
+
+def write_carrying(
+    table: Table | None,
+    files: Sequence[str] | None,
+    writer: ShardWriter,
+    lines: Callable[[], Any],
+    work: Callable[[Any], Iterator[Any]],
+) -> None:
+    """Write the results of `work` on the inputs: `lines()`, or the rows of a table in files.
+
+    `work` yields a result for each input; those of rows carry the other columns.
+    """
+    if table is None:
+        writer.write(work(lines()))
+        return
+    rows = Inputs(table.read(files or ["-"], writer.last_result()), lambda: None)
+    writer.write(table.carry(work(rows), writer.number_of))

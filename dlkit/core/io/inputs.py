@@ -42,6 +42,7 @@ class Table:
     text: str
     id: str | None
     reserved: Collection[str]
+    errors: str = "strict"  # of bytes that are not UTF-8
     waiting: dict[int, tuple[str, Fields]] = field(default_factory=dict)  # by the number of the row
     header: Sequence[str] = ()  # that all files of a CSV have
     arrived: bool = False  # whether the next line has been read with this one
@@ -82,7 +83,7 @@ class Table:
 
     def lines(self, source: str) -> Iterator[str]:
         """The lines of a file with their ends, in blocks."""
-        for block in blocks(source, longest=LONGEST_LINE):
+        for block in blocks(source, self.errors, longest=LONGEST_LINE):
             found = list(keep_ends(block.decode()))
             for number, line in enumerate(found, start=1):
                 self.arrived = number < len(found)

@@ -127,3 +127,34 @@ def test_files_with_other_columns_are_failures(tmp_path: Path) -> None:
     first, wrong, last = table.read([str(tmp_path / name) for name in "abc"], None)
     assert (first, last) == ("a", "c")
     assert isinstance(wrong, Failure)
+
+
+def test_classify_and_score_carry_columns(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "review": "A wonderful film.", "label": "pos"},
+        {"id": "b", "review": "A dull, stupid film.", "label": "neg"},
+        {"id": "c", "review": 7, "label": "neg"},
+    ]
+    table = jsonl(tmp_path / "in.jsonl", rows)
+    options = ["--in", "jsonl", "--field", "review", "--id", "id", "-f", "jsonl"]
+    labeled = run("classify", table, "-m", "reviews", *options)
+    scored = run("lm-generate", "score", table, "-m", "english-ngram", *options)
+    for result in (labeled, scored):
+        assert result.code == 1
+        found = records(result)
+        assert [row["id"] for row in found] == ["a", "b", "c"]
+        assert [row["label"] for row in found] == ["pos", "neg", "neg"]
+        assert [row["text"] for row in found[:2]] == [row["review"] for row in rows[:2]]
+        assert "dlkit: c: " in result.err
+    assert [row["labels"][0]["label"] for row in records(labeled)[:2]] == ["pos", "neg"]
+    plain = run("lm-generate", "score", "-m", "english-ngram", stdin="A wonderful film.\n")
+    assert str(records(scored)[0]["logprob"]) in plain.out
+    cells = tmp_path / "in.csv"
+    cells.write_text("id,review\na,A wonderful film.\n")
+    result = run(
+        "classify", cells, "-m", "reviews", "--in", "csv", "--field", "review", "-f", "csv"
+    )
+    assert result.out.splitlines()[0] == "id,label,score"
+    one_line(run("classify", cells, "--in", "csv", "-f", "csv"), "--in", "images")
+    refused = run("classify", cells, "-m", "reviews", "--in", "csv", "-f", "fasttext")
+    one_line(refused, "--in", "fasttext")
