@@ -146,7 +146,8 @@ def test_classify_and_score_carry_columns(tmp_path: Path) -> None:
         assert [row["label"] for row in found] == ["pos", "neg", "neg"]
         assert [row["text"] for row in found[:2]] == [row["review"] for row in rows[:2]]
         assert "dlkit: c: " in result.err
-    assert [row["labels"][0]["label"] for row in records(labeled)[:2]] == ["pos", "neg"]
+    best: list[Any] = [row["labels"] for row in records(labeled)[:2]]
+    assert [labels[0]["label"] for labels in best] == ["pos", "neg"]
     plain = run("lm-generate", "score", "-m", "english-ngram", stdin="A wonderful film.\n")
     assert str(records(scored)[0]["logprob"]) in plain.out
     cells = tmp_path / "in.csv"
