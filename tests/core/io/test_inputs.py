@@ -130,7 +130,7 @@ def test_files_with_other_columns_are_failures(tmp_path: Path) -> None:
 
 
 def test_classify_and_score_carry_columns(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": "a", "review": "A wonderful film.", "label": "pos"},
         {"id": "b", "review": "A dull, stupid film.", "label": "neg"},
         {"id": "c", "review": 7, "label": "neg"},
