@@ -38,7 +38,7 @@ def load(
     >>> from dlkit.embed import load
     >>> vectors = load("english")
     >>> vectors("king").shape
-    (100,)
+    (128,)
     >>> vectors.similarity("king", "queen") > vectors.similarity("king", "bread")
     True
     """
@@ -74,9 +74,9 @@ def embed(texts: str | Texts, model: AnyModel = DEFAULT_MODEL, *, errors: Errors
 
     >>> from dlkit.embed import embed
     >>> embed("king").shape
-    (100,)
+    (128,)
     >>> embed(["king", "queen"]).shape
-    (2, 100)
+    (2, 128)
     """
     import numpy as np
 

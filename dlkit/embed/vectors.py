@@ -13,7 +13,7 @@ from string import ascii_lowercase
 import numpy as np
 
 from dlkit.core.errors import DlkitError
-from dlkit.core.failures import Failure
+from dlkit.core.failures import Failure, note
 from dlkit.core.io.files import is_file
 from dlkit.core.io.kinds import HEAD, MODEL_FILE, kind_of
 from dlkit.core.io.text import reading_errors
@@ -28,6 +28,7 @@ from dlkit.embed.subwords import mean_of_features, vector_of_unknown
 
 SUGGESTED = 200_000  # most frequent words, which suggestions come from
 NO_DIRECTION = "its vector is zeros, which have no direction; cosines with it are undefined"
+FROM_LETTERS = "not in the vocabulary, so that the vector comes from the letters"
 LONGEST_MISSPELLED = 40  # characters: longer words get no suggestions
 
 
@@ -52,7 +53,10 @@ class Vectors:
             return np.asarray(self.embedding.vectors[index], np.float32)
         if self.embedding.subwords is None:
             return None
-        return vector_of_unknown(word, self.embedding.subwords)
+        vector = vector_of_unknown(word, self.embedding.subwords)
+        if vector is not None:
+            note(FROM_LETTERS, word)
+        return vector
 
     def text_vector(self, text: str) -> np.ndarray:
         """Return the vector (D) of a word, or the mean of a sentence's word vectors, normalized.

@@ -65,7 +65,7 @@ def test_it_learns_where_the_corners_are(corners: Path, tmp_path: Path) -> None:
     testing = read_split(corners, "test").samples
     mean = np.nanmean([sample.points for sample in training], axis=0)
     blind = np.mean([np.linalg.norm(sample.points - mean, axis=1) for sample in testing]) / 64
-    assert values["distance", "all"] < 0.7 * blind
+    assert values["distance", "all"] < 0.8 * blind
 
     image = corners / "images" / "50.png"
     found = run("detect", image, "-m", best, "-f", "json", "--save", tmp_path / "drawn")

@@ -157,7 +157,7 @@ def sheet(tmp_path: Path) -> Path:
 
 
 def objects(path: Path, model: Path, *options: object) -> list[dict[str, float]]:
-    done = run("detect", path, "-m", model, *FP32, "-f", "json", *options)
+    done = run("detect", path, "-m", model, *FP32, "--threshold", 0.3, "-f", "json", *options)
     assert done.code == 0, done.err
     (record,) = json.loads(done.out)
     kept: list[dict[str, float]] = record["objects"]

@@ -94,7 +94,7 @@ def test_a_video_is_its_frames(detect: Any) -> None:
 
 
 def test_tracks_are_the_same_in_all_frames(detect: Any) -> None:
-    found = records(detect("clip.mp4", "--track", "-f", "jsonl"))
+    found = records(detect("clip.mp4", "--track", "--threshold", 0.3, "-f", "jsonl"))
     tracks = Counter((o["label"], o["track"]) for record in found for o in record["objects"])
     assert {label for label, _ in tracks} == {"square", "disc"}
     (_, of_disc), (_, of_square) = sorted(pair for pair, _ in tracks.most_common(2))
