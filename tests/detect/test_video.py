@@ -101,9 +101,13 @@ def test_tracks_are_the_same_in_all_frames(detect: Any) -> None:
     assert {of_disc, of_square} == {1, 2}
     assert sum(count for _, count in tracks.most_common(2)) >= 2 * FRAMES - 2
     # The frames as images, in their order, are followed as well.
-    as_images = records(detect("frames", "--track", "-f", "jsonl"))
+    as_images = records(detect("frames", "--track", "--threshold", 0.3, "-f", "jsonl"))
     assert [record["objects"] for record in as_images] == [record["objects"] for record in found]
-    rows = list(csv.DictReader(io.StringIO(detect("frames", "--track", "-f", "csv").out)))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(detect("frames", "--track", "--threshold", 0.3, "-f", "csv").out)
+        )
+    )
     assert [int(row["track"]) for row in rows] == [o["track"] for r in found for o in r["objects"]]
 
 
