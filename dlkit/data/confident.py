@@ -36,24 +36,18 @@ def confident_classes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
     return np.where(reached.any(axis=1), best, -1)
 
 
-def margins(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The normalized margin (N,): the label's probability minus the largest of the others."""
-    rows = np.arange(len(labels))
-    others = probabilities.copy()
-    others[rows, labels] = -1
-    found: np.ndarray = probabilities[rows, labels] - others.max(axis=1)
-    return found
-
-
 def suspect_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The samples off the diagonal of the confident joint, the least margin first (section 3.2).
+    """The samples off the diagonal of the confident joint, the least probable label first.
 
-    Those whose most probable class is their label do not count.
+    Section 3.2 of the paper; "self-confidence" is the probability of a sample's own label.
+
+    Samples whose most probable class is their label do not count.
     """
     confident = confident_classes(labels, probabilities)
     off = (confident >= 0) & (confident != labels) & (probabilities.argmax(axis=1) != labels)
     found = np.flatnonzero(off)
-    order: np.ndarray = found[np.argsort(margins(labels, probabilities)[found], kind="stable")]
+    confidence = probabilities[found, labels[found]]
+    order: np.ndarray = found[np.argsort(confidence, kind="stable")]
     return order
 
 

@@ -142,13 +142,12 @@ def labels_of_images(
         books[split].use("images")
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     log(f"predictions agree with {accuracy:.1%} of the labels")
-    margin = confident.margins(labels, probabilities)
     found = []
     for row in confident.suspect_labels(labels, probabilities):
         split, sample = single[row]
         path, line = split_place(sample.where)
         label, suggested = names[labels[row]], names[int(probabilities[row].argmax())]
-        score = round(float(-margin[row]), 4)
+        score = round(1 - float(probabilities[row, labels[row]]), 4)
         found.append(
             Suspect("label", score, split, path, line, label, suggested, image=str(sample.path))
         )

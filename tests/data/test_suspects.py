@@ -30,9 +30,6 @@ def test_the_confident_joint_by_hand() -> None:
     # Of the label 0: mean of 0.9, 0.7, 0.1; of the label 1: mean of 0.8, 0.7, 0.2.
     assert confident.thresholds(labels, probabilities) == pytest.approx([17 / 30, 17 / 30])
     assert confident.confident_classes(labels, probabilities).tolist() == [0, 0, 1, 1, 1, 0]
-    assert confident.margins(labels, probabilities) == pytest.approx(
-        [0.8, 0.4, -0.8, 0.6, 0.4, -0.6]
-    )
     assert confident.suspect_labels(labels, probabilities).tolist() == [2, 5]
 
 
@@ -43,7 +40,7 @@ def test_suspects_are_cleanlab_s() -> None:
         labels,
         probabilities,
         filter_by="confident_learning",
-        return_indices_ranked_by="normalized_margin",
+        return_indices_ranked_by="self_confidence",
         n_jobs=1,
     )
     assert confident.suspect_labels(labels, probabilities).tolist() == expected.tolist()
